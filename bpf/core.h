@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+#ifndef SHEETBEND_CORE_H
+#define SHEETBEND_CORE_H
+
+/*
+ * The kernel types that the programs touch, and of each only the fields that
+ * they read. The loader relocates every access against the running kernel's BTF
+ * (CO-RE), so order and size here do not matter; names and nesting do.
+ * Types without the attribute are user ABI, whose layout is fixed.
+ */
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+/* include/uapi/linux/bpf.h */
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
+
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;
+	__u32 user_ip6[4];
+	__u32 user_port;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 msg_src_ip4;
+	__u32 msg_src_ip6[4];
+	__u64 sk;
+};
+
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+};
+
+/* include/uapi: errno, open, socket, stat constants that never change and are the same on amd64 and arm64. (Of
+ * open's flags O_DIRECTORY, O_NOFOLLOW, O_DIRECT and O_LARGEFILE are not.)
+ */
+enum {
+	ECANCELED = 125,
+	EINPROGRESS = 115,
+	EALREADY = 114,
+	EISCONN = 106,
+	ERESTARTSYS = 512,
+	MAX_ERRNO = 4095,
+};
+enum { O_WRONLY = 01, O_ACCMODE = 03, O_CREAT = 0100, O_TRUNC = 01000, O_PATH = 010000000 };
+enum { AT_FDCWD = -100 };
+enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
+enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
+enum { IPPROTO_TCP = 6 };
+enum { SIGNAL_GROUP_EXIT = 4 }; /* include/linux/sched/signal.h, the same since 2.6 */
+enum { FMODE_EXEC = 0x20 };     /* __FMODE_EXEC in open_flag: an exec's own open */
+enum { FMODE_CREATED = 0x100000 };
+enum { PROC_SUPER_MAGIC = 0x9fa0 }; /* include/uapi/linux/magic.h */
+enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_CLOSE = 7 };
+
+#define CORE __attribute__((preserve_access_index))
+
+typedef int pid_t;
+typedef struct { int counter; } atomic_t;
+typedef struct { __s64 counter; } atomic64_t;
+typedef struct { unsigned int val; } kuid_t;
+typedef struct { unsigned int val; } kgid_t;
+
+struct qstr {
+	union {
+		struct {
+			__u32 hash;
+			__u32 len;
+		};
+		__u64 hash_len;
+	};
+	const unsigned char *name;
+} CORE;
+
+struct super_block {
+	__u32 s_dev;
+	unsigned long s_magic;
+} CORE;
+
+struct inode {
+	__u16 i_mode;
+	unsigned long i_ino;
+	unsigned int i_nlink;
+	kuid_t i_uid;
+	struct super_block *i_sb;
+} CORE;
+
+struct hlist_bl_node { struct hlist_bl_node **pprev; } CORE;
+
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+} CORE;
+
+struct vfsmount { struct dentry *mnt_root; } CORE;
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+} CORE;
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+} CORE;
+
+struct file {
+	unsigned int f_mode;
+	unsigned int f_flags;
+	struct path f_path;
+	struct inode *f_inode;
+	void *private_data;
+} CORE;
+
+struct filename { const char *name; } CORE;
+struct open_flags { int open_flag; } CORE;
+
+struct fs_struct {
+	struct path root;
+	struct path pwd;
+} CORE;
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} CORE;
+struct files_struct { struct fdtable *fdt; } CORE;
+
+struct mm_struct {
+	unsigned long arg_start;
+	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
+	struct file *exe_file;
+} CORE;
+
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+	kuid_t euid;
+	kgid_t egid;
+} CORE;
+
+struct pid_namespace;
+struct upid { /* whole: elements of an array are told apart by its size */
+	int nr;
+	struct pid_namespace *ns;
+} CORE;
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+} CORE;
+
+struct kernfs_node { __u64 id; } CORE;
+struct cgroup_root { int hierarchy_id; } CORE;
+struct cgroup;
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+} CORE;
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+} CORE;
+struct css_set { struct cgroup *dfl_cgrp; } CORE;
+
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	unsigned int flags;
+	int leader;
+	__u64 utime;
+	__u64 stime;
+	unsigned long maxrss;
+	unsigned long long sum_sched_runtime;
+} CORE;
+
+struct sched_entity { __u64 sum_exec_runtime; } CORE;
+
+struct thread_info { __u32 status; } CORE;
+
+struct task_struct {
+	struct thread_info thread_info;
+	void *stack;
+	struct sched_entity se;
+	struct mm_struct *mm;
+	int exit_code;
+	pid_t pid;
+	pid_t tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	__u64 utime;
+	__u64 stime;
+	__u64 start_boottime;
+	const struct cred *cred;
+	char comm[16];
+	struct fs_struct *fs;
+	struct files_struct *files;
+	struct signal_struct *signal;
+	struct css_set *cgroups;
+	__u64 self_exec_id;
+} CORE;
+
+/* io_uring: a request, and what IORING_OP_OPENAT and _CONNECT keep at its beginning. */
+struct io_kiocb { __u8 opcode; } CORE;
+struct open_how { __u64 flags; };
+struct io_open {
+	int dfd;
+	struct filename *filename;
+	struct open_how how;
+} CORE;
+/* Since 7.0; the name is copied from the caller here too, only audit does not know of it yet. */
+struct delayed_filename { struct filename *__incomplete_filename; } CORE;
+struct io_open___delayed { struct delayed_filename filename; } CORE;
+struct io_connect {
+	void *addr;
+	int addr_len;
+} CORE;
+
+struct linux_binprm {
+	unsigned int secureexec : 1;
+	int argc;
+	const char *filename;
+} CORE;
+
+struct sock_common {
+	unsigned short skc_family;
+	atomic64_t skc_cookie;
+} CORE;
+struct sock {
+	struct sock_common __sk_common;
+	int sk_err;
+	__u16 sk_type;
+} CORE;
+struct socket { struct sock *sk; } CORE;
+
+struct sockaddr_un {
+	unsigned short sun_family;
+	char sun_path[108];
+};
+struct unix_address {
+	int len;
+	struct sockaddr_un name[1];
+} CORE;
+struct unix_sock {
+	struct sock sk;
+	struct unix_address *addr;
+	struct path path;
+	struct sock *peer;
+} CORE;
+
+struct seq_file;
+struct bpf_iter_meta { struct seq_file *seq; } CORE;
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} CORE;
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r10;
+	unsigned long bx;
+	unsigned long cx;
+	unsigned long orig_ax;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+} CORE;
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+} CORE;
+#else
+#error "only amd64 and arm64: system call arguments are read from the saved registers"
+#endif
+
+/* Where the saved registers have the first three arguments when a system call returns. */
+#if defined(__TARGET_ARCH_x86)
+#define FIRST_ARGUMENT di
+#define SECOND_ARGUMENT si
+#define THIRD_ARGUMENT dx
+#elif defined(__TARGET_ARCH_arm64)
+#define FIRST_ARGUMENT orig_x0 /* regs[0] has the result already */
+#define SECOND_ARGUMENT regs[1]
+#define THIRD_ARGUMENT regs[2]
+#endif
+
+#endif

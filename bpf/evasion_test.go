@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/bpf/workload"
+	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// A trick is a way not to be seen. docs/evasion.md has one row for each, in this order.
+type trick struct {
+	what     string
+	scenario string // of bpf/workload; "" when there is nothing to see
+	seen     string // what the spans say
+	where    string // on which kernels and in which form of the hooks; for a trick that is not seen: why not
+}
+
+// TestTricksAreSeen runs every scenario that tries not to be seen, for each form of the hooks.
+func TestTricksAreSeen(t *testing.T) {
+	program := workloadtest.Build(t)
+	said := map[string]string{}
+	for _, trick := range tricks {
+		said[trick.scenario] = trick.what
+	}
+	var names, compat []string
+	for _, name := range workload.Names() {
+		switch {
+		case strings.HasSuffix(name, "-int80"):
+			if runtime.GOARCH == "amd64" { // no other has 32-bit calls of 64-bit programs
+				compat = append(compat, name)
+			}
+		case strings.HasPrefix(name, workload.EvadePrefix):
+			names = append(names, name)
+		}
+	}
+	for _, form := range allForms(t) {
+		t.Run("by "+string(form), func(t *testing.T) { testScenarios(t, program, bpf.Options{Form: form}, names, said) })
+		t.Run("with 32-bit system calls, by "+string(form), func(t *testing.T) {
+			testScenarios(t, program, bpf.Options{Form: form, CompatCalls: true}, compat, said)
+		})
+	}
+}
+
+// TestEveryTrickStandsInTheDocument holds the table of tricks, the scenarios and docs/evasion.md together.
+func TestEveryTrickStandsInTheDocument(t *testing.T) {
+	named := map[string]bool{}
+	for _, trick := range tricks {
+		named[trick.scenario] = true
+		if trick.scenario != "" && !slices.Contains(workload.Names(), trick.scenario) {
+			t.Errorf("%s: the workload has no scenario %q", trick.what, trick.scenario)
+		}
+	}
+	for _, name := range workload.Names() {
+		if strings.HasPrefix(name, workload.EvadePrefix) && !named[name] {
+			t.Errorf("scenario %s is in no row of the table", name)
+		}
+	}
+
+	var want []string
+	for _, trick := range tricks {
+		scenario := "none"
+		if trick.scenario != "" {
+			scenario = "`" + trick.scenario + "`"
+		}
+		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", trick.what, trick.seen, trick.where, scenario))
+	}
+	if os.Getenv("SHEETBEND_GUEST") != "" {
+		return // the documents stay outside
+	}
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "evasion.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(doc)) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| trick ") {
+			got = append(got, line)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/evasion.md has other rows than the table of tricks; it should have:\n%s", strings.Join(want, "\n"))
+	}
+}
+
+// trampoline tells whether opens are seen by trampolines, not by tracepoints.
+func (r *rig) trampoline() bool {
+	return slices.ContainsFunc(r.sensor.Hooks(), func(h bpf.Hook) bool { return h.Name == "open_file" && h.Attached })
+}
+
+func init() {
+	demand := func(name string, check func(*testing.T, *rig, *account)) { particular[name] = check }
+
+	// Where only the submission is seen, the span says so; where the open is, it says nothing of the kind.
+	submitted := func(kind span.Kind, key string) func(*testing.T, *rig, *account) {
+		return func(t *testing.T, r *rig, a *account) {
+			for _, f := range a.facts {
+				if !f.Submitted {
+					continue
+				}
+				for _, s := range a.of(kind) {
+					if difference(f, s) == "" && s.flag(key) == r.trampoline() {
+						t.Errorf("%s is %v: %v", key, s.flag(key), s)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range []string{"evade-open-uring", "evade-open-uring-worker", "evade-open-uring-sqpoll"} {
+		demand(name, submitted(span.Open, span.KeyFileSubmitted))
+	}
+	demand("evade-unix-uring", submitted(span.Connect, span.KeyPeerSubmitted))
+
+	demand("evade-open-swap-refused", func(t *testing.T, r *rig, a *account) {
+		count := 0
+		for _, s := range a.of(span.Open) {
+			if !strings.Contains(s.text(span.KeyFilePath), "/nothing-") {
+				continue
+			}
+			count += max(s.number(span.KeyCount), 1)
+			if s.flag(span.KeyFileNameFromUser) == r.trampoline() {
+				t.Errorf("whose word the name is: %v", s)
+			}
+		}
+		if count != workload.RaceOpens {
+			t.Errorf("%d refused opens are told, want %d", count, workload.RaceOpens)
+		}
+	})
+	demand("evade-open-hard-link", func(t *testing.T, _ *rig, a *account) {
+		inodes := map[string]bool{}
+		for _, f := range a.facts {
+			for _, s := range a.of(span.Open) {
+				if s.text(span.KeyFilePath) == f.Path && s.text(span.KeyFileAccess) == "read" {
+					inodes[s.text(span.KeyFileInode)] = true
+				}
+			}
+		}
+		if len(inodes) != 1 {
+			t.Errorf("two names of one file have the inodes %v", inodes)
+		}
+	})
+	demand("evade-open-detached-mount", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Open) {
+			if s.text(span.KeyFilePath) == a.facts[0].Path && !s.flag(span.KeyFilePathOutside) {
+				t.Errorf("not said to lie outside of the root: %v", s)
+			}
+		}
+	})
+	demand("evade-open-passed", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Open) {
+			if s.text(span.KeyFilePath) == a.facts[0].Path && s.pid() != a.facts[0].Pid && s.text(span.KeyFileAccess) == "read" {
+				t.Errorf("an open that was none: %v", s)
+			}
+		}
+	})
+	demand("evade-exec-rewrites-argv", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Exec) {
+			if args, _ := s.attrs[span.KeyCommandArgs].([]string); s.pid() == a.facts[0].Pid && !slices.Contains(args, "the-secret-word") {
+				t.Errorf("its arguments are %q", args)
+			}
+		}
+	})
+	demand("evade-exec-2-mib", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Exec) {
+			if s.pid() == a.facts[0].Pid && !s.flag(span.KeyArgsTruncated) {
+				t.Error("2 MiB of arguments are said to be whole")
+			}
+		}
+	})
+	demand("evade-exec-namespaces", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Exec) {
+			if s.pid() == a.facts[1].Pid && s.number(span.KeyVPID) != 1 {
+				t.Errorf("it takes itself for process %d", s.number(span.KeyVPID))
+			}
+		}
+	})
+	demand("evade-unix-runtime", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Connect) {
+			if !s.flag(span.KeySensitive) {
+				t.Errorf("not said to be sensitive: %v", s)
+			}
+		}
+	})
+	for _, name := range []string{"evade-leave-born-outside", "evade-leave-sibling"} {
+		demand(name, func(t *testing.T, _ *rig, a *account) {
+			if escapes := a.of(span.Escape); len(escapes) != 1 {
+				t.Errorf("%d escapes, want one: %v", len(escapes), escapes)
+			}
+		})
+	}
+}
+
+// TestTheLoaderAsAProgram runs a program by the dynamic loader: the exec is the loader's, and the program is in what it
+// was asked for and what it opened.
+func TestTheLoaderAsAProgram(t *testing.T) {
+	if os.Getenv("SHEETBEND_GUEST") != "" {
+		return // no loader there: see the table
+	}
+	workloadtest.Root(t)
+	loader, err := filepath.EvalSymlinks("/lib64/ld-linux-x86-64.so.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, body, 0o644); err != nil { // the loader does not even need it to be executable
+		t.Fatal(err)
+	}
+	r := unskipped(t, bpf.Options{}, func(r *rig) {
+		r.start()
+		r.read()
+		cmd := exec.Command(loader, program)
+		cmd.SysProcAttr = r.sandbox("loader")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		r.stop()
+	})
+	var ran, opened bool
+	for _, s := range r.sessions["loader"] {
+		args, _ := s.attrs[span.KeyCommandArgs].([]string)
+		ran = ran || s.Kind == span.Exec && s.text(span.KeyExecutablePath) == loader && slices.Equal(args, []string{loader, program})
+		opened = opened || s.Kind == span.Open && s.text(span.KeyFilePath) == program
+	}
+	if !ran || !opened {
+		t.Errorf("the loader's exec is told: %v; the program's open: %v; all: %v", ran, opened, r.sessions["loader"])
+	}
+}
+
+// TestAThreadThatLeavesStaysWatched: with threaded cgroups one thread of a process can be outside while the others stay.
+func TestAThreadThatLeavesStaysWatched(t *testing.T) {
+	program := workloadtest.Build(t)
+	var result workloadtest.Result
+	r := unskipped(t, bpf.Options{}, func(r *rig) {
+		r.start()
+		r.read()
+		r.sandbox("threaded")
+		outside := filepath.Join(r.mount.Dir, r.base)
+		inside := filepath.Join(outside, "threaded")
+		if err := os.WriteFile(filepath.Join(inside, "cgroup.type"), []byte("threaded"), 0); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := r.mount.Open(r.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		attr := &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+		result = program.Run(t, attr, "leave-thread", inside, outside)
+		r.stop()
+	})
+	a := &account{t: t, facts: result.Facts, spans: r.sessions["threaded"]}
+	a.compare()
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+// Words of the table that come again and again. "every kernel" are those of bpf/kerneltest and newer ones.
+const (
+	everywhere = "every kernel, both forms"
+	openSpan   = "`file.open`"
+)
+
+// tricks are the rows of docs/evasion.md: first what is seen, then what is not.
+var tricks = []trick{
+	// Opens.
+	{"a file is opened by io_uring", "evade-open-uring", openSpan + "; in the tracepoint form with `sheetbend.file.submitted`: the kernel's copy of the name, not the outcome", "trampoline: every kernel; tracepoint: since 5.13"},
+	{"… and io_uring is told to use a worker of its own", "evade-open-uring-worker", "as before", "as before"},
+	{"… or a thread of the kernel that takes requests from memory, without any system call", "evade-open-uring-sqpoll", "as before", "as before; the kernel allows it since 5.11"},
+	{"a file is opened by the 32-bit system call table, from a 64-bit program (`int 0x80`)", "evade-open-int80", openSpan, "trampoline: every kernel; tracepoint: with `compat_calls: true`, which costs every system call of the host"},
+	{"a file is opened by a handle: the call has no name", "evade-open-handle", openSpan + " with the path of the file; in the trampoline form not a refusal that comes before the lookup (no capability)", everywhere},
+	{"`openat2` with another root, or with limits on the lookup", "evade-open-resolve", openSpan + " with what the kernel opened; a refusal by the letter of the request", everywhere},
+	{"a descriptor for the path only is opened again through `/proc/self/fd`", "evade-open-proc-fd", "two `file.open`, both with the file's path", everywhere},
+	{"a detour through `/proc/self/root`", "evade-open-proc-root", openSpan + " with the plain path", everywhere},
+	{"a symbolic link", "open-symlink", openSpan + " with its target", everywhere},
+	{"a hard link with a harmless name", "evade-open-hard-link", openSpan + " with the harmless name; `file.inode` says that it is the same file", everywhere},
+	{"a bind mount in a mount namespace of its own", "open-bind-mount", openSpan + " with the path as the process sees it, and the file's inode", everywhere},
+	{"a copy of a mount that hangs nowhere (`open_tree`)", "evade-open-detached-mount", openSpan + " with `(unreachable)/…` and `sheetbend.file.path.outside_root`: no way leads there from the root; the inode is the file's", everywhere},
+	{"another root directory", "open-chroot", openSpan + " with the path below that root", everywhere},
+	{"another thread changes the name in memory while the call runs", "evade-open-swap-name", openSpan + " with the file that the kernel opened, however often", everywhere},
+	{"… or its flags (`openat2`)", "evade-open-swap-flags", openSpan + " with the access that the file was opened for", everywhere},
+	{"… or the name, and the open is refused", "evade-open-swap-refused", openSpan + " for each refusal; in the tracepoint form the name is the process's word, and `sheetbend.file.requested.from_user` says so", everywhere},
+	{"another thread swaps the symbolic link while the call runs", "evade-open-swap-link", openSpan + " with the file that the kernel opened", everywhere},
+	{"a path of 4,000 bytes", "open-long-path", openSpan + " with the whole path", everywhere},
+	{"a path longer than any call could take", "evade-open-deep", openSpan + " with the end of the path and `sheetbend.file.path.truncated`", everywhere},
+	{"a working directory that was removed", "evade-open-deleted-dir", openSpan + " with the path that it had", everywhere},
+	{"a file without a name is opened again through `/proc`", "open-unlinked", openSpan + " with `sheetbend.file.deleted`", everywhere},
+	{"an open file is passed by a process of the sandbox (`SCM_RIGHTS`)", "evade-open-passed", openSpan + " of the process that opened it; its reader is not told", everywhere},
+	{"names with newlines, escapes and invalid UTF-8", "open-odd-names", openSpan + "; repaired where it is no UTF-8, and said so", everywhere},
+
+	// Programs.
+	{"a program is run by descriptor, without a name", "exec-empty-path", "`process.exec` with its path", everywhere},
+	{"a program is run as `/proc/self/exe`", "exec-chain", "`process.exec` with its path", everywhere},
+	{"a program is run by the 32-bit system call table, from a 64-bit program (`int 0x80`)", "evade-exec-int80", "`process.exec`", everywhere},
+	{"a program that was never on a disk (memfd)", "exec-memfd", "`process.exec` with `sheetbend.process.fileless`", everywhere},
+	{"a program whose file is gone", "exec-deleted", "`process.exec` with `sheetbend.process.fileless`", everywhere},
+	{"a program in `/dev/shm`", "evade-exec-shm", "`process.exec` with its path", everywhere},
+	{"a script", "exec-script", "`process.exec` of the interpreter, with `sheetbend.process.script`", everywhere},
+	{"the dynamic loader is run with the program as its argument", "", "`process.exec` of the loader, the program in `process.command_args`, and a `file.open` of the program", "every kernel, both forms; natively `TestTheLoaderAsAProgram` shows it, the guests have no loader"},
+	{"an exec from a thread that is not the leader", "exec-other-thread", "`process.exec` of the process", everywhere},
+	{"a lying `argv[0]`", "evade-exec-argv0", "`process.exec`: `process.executable.path` is the kernel's", everywhere},
+	{"a program overwrites its arguments and its name once it runs", "evade-exec-rewrites-argv", "`process.exec` with the arguments that it was started with", everywhere},
+	{"2 MiB of arguments", "evade-exec-2-mib", "`process.exec` with the first 256 KiB, `sheetbend.args.truncated` and the true count", everywhere},
+	{"a child that shares the parent's memory until it execs (`vfork`)", "exec-child", "`process.exec`: every scenario starts its children so", everywhere},
+	{"a child that makes itself its parent's sibling (`CLONE_PARENT`)", "evade-exec-clone-parent", "`process.exec` under the program that forked it; `process.parent_pid` is the kernel's", everywhere},
+	{"pid, cgroup, mount, host name and IPC namespaces", "evade-exec-namespaces", "`process.exec`; `process.vpid` is what it takes itself for", everywhere},
+
+	// Connections.
+	{"a connect by io_uring", "evade-connect-uring", "`net.connect`", everywhere},
+	{"… by a worker of it", "evade-connect-uring-work", "`net.connect`", everywhere},
+	{"a unix socket is connected by io_uring", "evade-unix-uring", "`net.connect`; in the tracepoint form with `sheetbend.network.submitted`: the process's word for the address, not the outcome", "trampoline: every kernel; tracepoint: since 5.13"},
+	{"… by the 32-bit system call table", "evade-unix-int80", "`net.connect`", "trampoline: every kernel; tracepoint: with `compat_calls: true`"},
+	{"TCP Fast Open: the first datum connects (`MSG_FASTOPEN`)", "evade-connect-fast-open", "`net.connect`", everywhere},
+	{"… or the connect call does nothing (`TCP_FASTOPEN_CONNECT`)", "evade-connect-fast-open-option", "`net.connect`", everywhere},
+	{"MPTCP: another socket connects than the one that the program holds", "evade-connect-mptcp", "`net.connect`", everywhere},
+	{"datagrams without a connect", "send-udp", "`net.connect` for the first one to each destination", everywhere},
+	{"… of an IPv6 socket to an IPv4 address", "evade-send-udp-mapped", "`net.connect` with the IPv4 address", everywhere},
+	{"IPv4 through a TCP socket of IPv6", "connect-tcp-mapped", "`net.connect` with the IPv4 address", everywhere},
+	{"a UDP socket is pointed at a second peer, and sends to a third", "evade-connect-udp-again", "three `net.connect`", everywhere},
+	{"a connect that does not wait", "connect-tcp-non-blocking", "`net.connect` with its outcome", everywhere},
+	{"a socket that is closed before there is an outcome", "connect-tcp-given-up", "`net.connect` with `ECANCELED`", everywhere},
+	{"a socket that another process made", "evade-connect-inherited", "`net.connect` of the process that connects it", everywhere},
+	{"another network namespace", "evade-connect-netns", "`net.connect`", everywhere},
+	{"a raw socket: its packets have no destination that the kernel checks", "socket-raw", "`net.socket`: that it was made", everywhere},
+	{"a packet socket, which speaks to the device", "socket-packet", "`net.socket`: that it was made", everywhere},
+	{"a socket of a rare family (vsock, AF_ALG, bluetooth, …)", "socket-other-families", "`net.socket` with the family", everywhere},
+	{"a connect to the host or another guest by vsock", "connect-vsock", "`net.connect` with CID and port", everywhere},
+
+	// Leaving.
+	{"a process moves itself into another cgroup", "cgroup-escape", "`cgroup.escape`; all that it does then is seen still", everywhere},
+	{"… or into one that it has just made, which is watched until user space has decided on it", "", "`cgroup.escape`; all that it does then is seen still", "every kernel, both forms; natively `TestOneWhoEntersACgroupThatItJustMadeStaysWatched` shows it, the guests have no shell"},
+	{"… or is moved there by its child", "evade-leave-sibling", "`cgroup.escape` with the mover; all that it does then is seen still", everywhere},
+	{"one thread leaves and the others stay (threaded cgroups)", "leave-thread", "all that the thread does is seen still", everywhere},
+	{"a child is started right in another cgroup (`CLONE_INTO_CGROUP`)", "evade-leave-born-outside", "`cgroup.escape` without `sheetbend.cgroup.to`; all that it does then is seen still", everywhere},
+	{"a cgroup is made, and a child started in it at once", "cgroup-nested", "`process.exec` with that cgroup", everywhere},
+	{"a daemon: a double fork and a session of its own", "evade-leave-double-fork", "`process.exec` in its place in the tree", everywhere},
+	{"namespaces of its own (`unshare`)", "namespace-unshare", "`process.namespace` with their types", everywhere},
+	{"… by `clone`", "namespace-clone", "`process.namespace`; not a refusal", everywhere},
+	{"the namespaces of another process (`setns`)", "namespace-setns", "`process.namespace` with their types; what it does then is seen as before", everywhere},
+	{"another process is traced (`ptrace`)", "access-ptrace", "`process.access` with the target, and `sheetbend.access.target.outside` if that lies outside of the sandbox", everywhere},
+	{"another process's memory is read or written (`process_vm_writev`)", "access-memory", "`process.access`", everywhere},
+	{"… through `/proc/PID/mem`", "access-proc", "`file.open` of it; in the trampoline form also `process.access`", everywhere},
+	{"another process's descriptor is taken (`pidfd_getfd`)", "access-descriptor", "`process.access`", everywhere},
+	{"… by one in a pid namespace of its own, for which pids are others", "access-nested", "`process.access` with the pid of the host", everywhere},
+	{"a container runtime is asked to run something", "evade-unix-runtime", "`net.connect` with `sheetbend.sensitive`; what the runtime starts is not below the sandbox, so this is the evidence", everywhere},
+
+	// Against the sensor.
+	{"an unprivileged process kills, stops, traces or overwrites the sensor, or takes its maps", "evade-attack-sensor", "the kernel refuses it; the open of its memory is a `file.open` with `EACCES`", everywhere},
+	{"more forks than anybody can read", "", "seen or counted, exactly, by kind", "every kernel: `TestAForkStormIsSeenOrCounted`"},
+	{"arguments at the limit, again and again", "", "each piece is seen or counted", "every kernel: `TestArgumentsAtTheLimitAreSeenOrCounted`"},
+	{"very many distinct files", "", "seen or counted, exactly; in spans folded by directory", "every kernel: `TestManyFilesAreSeenOrCounted`"},
+	{"every table of the kernel side is filled", "", "what does not fit is counted as `map_full`", "every kernel: `TestAFullTableIsCounted`"},
+
+	// What is not seen.
+	{"io_uring's workers before 5.12 (Debian's 5.10 has the newer ones)", "", "no: they belong to no process. There is no evidence", "the worker is a thread of the kernel, and in no sandbox"},
+	{"io_uring in the tracepoint form before 5.13", "", "no; `sheetbend doctor` warns", "the tracepoint has no request to look at"},
+	{"a 32-bit system call that opens a file, or connects a unix or vsock socket, in the tracepoint form", "", "no, unless `compat_calls: true` (x86-64 only). The nearest evidence is the `process.exec`", "the kernel's tracepoints of single system calls leave 32-bit ones out"},
+	{"any other 32-bit system call (`ptrace`, `process_vm_readv`, `process_vm_writev`, `pidfd_getfd`, `unshare`, `setns`, `socket`) in the tracepoint form; `setns` on x86-64 in the trampoline form, too", "", "no, with `compat_calls` neither. The nearest evidence is the `process.exec`, and what is opened and connected to then", "as before; and what a 32-bit `setns` runs is a function of its own, which is not hooked"},
+	{"a socket is made by io_uring (since 5.19), in the tracepoint form", "", "no `net.socket`. A TCP or UDP connection over it is a `net.connect`; of a raw, packet or vsock socket the nearest evidence is the `process.exec`", "of io_uring's requests only opens and connects of unix sockets are looked at"},
+	{"a vsock socket is connected by io_uring, in the tracepoint form", "", "no. The nearest evidence is the `net.socket`: that it was made", "as before"},
+	{"an open file comes from outside of the sandbox (inherited, `SCM_RIGHTS`, a supervisor's `SECCOMP_IOCTL_NOTIF_ADDFD`), or an io_uring with a thread outside", "", "no: nothing is opened. The nearest evidence is the `net.connect` to the unix socket that it came through", "by design: opens are seen, not uses"},
+	{"another thread puts another file behind the descriptor (`dup2`) in the moment in which the call returns", "", "in the tracepoint form the file that is there then; `sheetbend.file.requested` has the name that the call was given, or a later one. In the trampoline form nothing of this matters", "the tracepoint is behind the moment in which the descriptor becomes usable"},
+	{"the kernel makes the descriptor itself (fanotify's events, `mq_open`, `TIOCGPTPEER`)", "", "no. The nearest evidence is the `process.exec`", "each comes by a system call of its own, and most need a capability that a sandbox has not"},
+	{"what is read or written through an open file, `mmap` included", "", "no. The nearest evidence is its `file.open` with the access asked for", "by design: a hook on each read would cost more than all the others"},
+	{"files are changed without being opened (`rename`, `unlink`, `link`, `truncate`, `chmod`, `mkdir`, `mount`)", "", "no. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "no hook yet"},
+	{"a name that is too long or not readable", "", "in the trampoline form no: the kernel refuses it before it looks for a file", "nothing is reached that way"},
+	{"a connected socket comes from outside of the sandbox", "", "no: nothing is connected", "by design: connects are seen, not uses"},
+	{"packets through a network device of its own (`/dev/net/tun`)", "", "no. The nearest evidence is the `file.open` of the device", "what writes to it is no connection"},
+	{"what lies behind a proxy or a tunnel", "", "no. The nearest evidence is the `net.connect` to it", "the kernel connects to the proxy and to nothing else"},
+	{"connections that come in", "", "no. The nearest evidence is what the server does then", "no hook yet"},
+	{"datagrams of a unix socket without a connect", "", "no", "no hook of the supported kernels is behind them"},
+	{"datagrams of a vsock socket without a connect", "", "no. The evidence is the `net.socket`: that it was made", "no hook is behind them"},
+	{"systemd or cron is asked to run something", "", "not what they run. The evidence is the `net.connect` to the socket, or the `file.open` of the crontab", "it is not below the sandbox"},
+	{"code that runs inside of a program: an interpreter's script by standard input, a plug-in, a compiler's output in memory", "", "no. What it opens, runs and connects to is seen as the program's", "by design: the kernel sees the process"},
+	{"a command that is only `sheetbend hook NAME`, with forged input, of an agent that starts its hooks as it starts commands", "", "as a `process.exec` of the session, in no call. It can open calls in its agent's session; it cannot rename the session or mark what is in a call", "nothing but its input tells it from the agent's hook"},
+	{"gVisor (`runsc`): system calls are served by a process of its own", "", "no. What is seen is what that process does on the host", "the sandbox's kernel is a program; watch inside of it"},
+	{"a guest VM", "", "no. The nearest evidence is the `process.exec` of the monitor and its opens of disks", "another kernel; run a sensor in the guest"},
+	{"root in the initial namespaces: it can kill the sensor or load programs of its own", "", "what leads there is; then nothing is sure", "whoever is root on the host is outside of every sandbox"},
+}

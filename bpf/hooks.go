@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Form is how the hooks that come in two forms are attached.
+type Form string
+
+const (
+	// FormAuto tries trampolines and falls back to tracepoints.
+	FormAuto Form = "auto"
+	// FormTrampoline: fexit programs. They cost other system calls nothing and see the kernel's own copy of names.
+	FormTrampoline Form = "trampoline"
+	// FormTracepoint: system call exit tracepoints, for kernels without BPF trampolines. They
+	// add some 30 ns to every system call of the host.
+	FormTracepoint Form = "tracepoint"
+)
+
+// Hook is one place in the kernel that the sensor listens at.
+type Hook struct {
+	Name     string // the program
+	Target   string // what it is attached to
+	Form     string // how: "btf tracepoint", "cgroup", "trampoline", "tracepoint", "iterator"
+	Attached bool
+	Err      error  // why not
+	Note     string // what its absence means
+}
+
+// commonHooks are attached on every kernel, in this order: membership first, so that no
+// cgroup made meanwhile is missed.
+var commonHooks = []struct {
+	program, target string
+	cgroup          ebpf.AttachType // of a cgroup program
+}{
+	{"cgroup_mkdir", "cgroup_mkdir", 0},
+	{"cgroup_rmdir", "cgroup_rmdir", 0},
+	{"cgroup_attach", "cgroup_attach_task", 0},
+	{"process_fork", "sched_process_fork", 0},
+	{"process_exit", "sched_process_exit", 0},
+	{"process_exec", "sched_process_exec", 0},
+	{"connect_state", "inet_sock_set_state", 0},
+	{"connect4", "connect4", ebpf.AttachCGroupInet4Connect},
+	{"connect6", "connect6", ebpf.AttachCGroupInet6Connect},
+	{"sendmsg4", "sendmsg4", ebpf.AttachCGroupUDP4Sendmsg},
+	{"sendmsg6", "sendmsg6", ebpf.AttachCGroupUDP6Sendmsg},
+	{"connect_release", "sock_release", ebpf.AttachCgroupInetSockRelease},
+}
+
+// formGroup is what comes in two forms, of which one is attached.
+type formGroup struct {
+	name        string
+	trampolines []functionHook // all of them, or none
+	tracepoints []callHook
+	// What goes with the one or the others, for what does not come their way. Where the kernel has no such
+	// hook, they do without it.
+	besideTrampoline, besideTracepoints []besideHook
+}
+
+type functionHook struct {
+	program string
+	targets []string // kernel functions, the first that exists
+}
+
+type besideHook struct {
+	program string
+	target  func(*Options) (string, error)
+	note    string // what its absence means
+}
+
+// ringTargets are the BTF tracepoints that tell of a request to io_uring once it is taken in; renamed in 6.3.
+var ringTargets = []string{"io_uring_submit_req", "io_uring_submit_sqe"}
+
+type callHook struct {
+	program, call string
+	optional      bool // not a system call of every supported kernel
+}
+
+var formGroups = []formGroup{
+	{
+		name:        "open",
+		trampolines: []functionHook{{"open_file", []string{"do_filp_open", "do_file_open"}}}, // renamed in 7.0
+		tracepoints: []callHook{
+			{"open_call_openat", "openat", false},
+			{"open_call_open", "open", true}, // not on arm64
+			{"open_call_creat", "creat", true},
+			{"open_call_openat2", "openat2", false},
+			{"open_call_handle", "open_by_handle_at", true},
+		},
+		besideTrampoline: []besideHook{{"open_root", rootTarget, "opens by handle are not seen"}},
+		besideTracepoints: []besideHook{
+			{"uring_submit", ringTarget, "opens, and connects of unix sockets, by io_uring are not seen"},
+			{"compat_call", compatTarget, "opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; compat_calls: true changes that, and costs every system call of the host some 100 ns"},
+		},
+	},
+	{
+		name:        "connect",
+		trampolines: []functionHook{{"connect_file", []string{"__sys_connect_file"}}},
+		tracepoints: []callHook{{"connect_call", "connect", false}},
+	},
+	{
+		name:        "socket",
+		trampolines: []functionHook{{"socket_make", []string{"__sock_create"}}},
+		tracepoints: []callHook{{"socket_call", "socket", false}},
+	},
+	{
+		name: "namespace",
+		trampolines: []functionHook{
+			{"unshare", []string{"ksys_unshare"}},
+			{"setns", []string{"__x64_sys_setns", "__arm64_sys_setns"}},
+		},
+		tracepoints: []callHook{{"unshare_call", "unshare", false}, {"setns_call", "setns", false}},
+	},
+	{
+		name:        "access",
+		trampolines: []functionHook{{"access_check", []string{"__ptrace_may_access"}}},
+		tracepoints: []callHook{
+			{"access_ptrace", "ptrace", false},
+			{"access_readv", "process_vm_readv", true}, // CONFIG_CROSS_MEMORY_ATTACH
+			{"access_writev", "process_vm_writev", true},
+			{"access_getfd", "pidfd_getfd", false},
+		},
+	},
+}
+
+func (g *formGroup) programs() []string {
+	var names []string
+	for _, h := range g.trampolines {
+		names = append(names, h.program)
+	}
+	for _, h := range g.tracepoints {
+		names = append(names, h.program)
+	}
+	for _, h := range slices.Concat(g.besideTrampoline, g.besideTracepoints) {
+		names = append(names, h.program)
+	}
+	return names
+}
+
+func (s *Sensor) attachCommon(cgroupRoot string) error {
+	for _, h := range commonHooks {
+		program := s.programs[h.program]
+		var l link.Link
+		var err error
+		form := "btf tracepoint"
+		if h.cgroup == 0 {
+			l, err = link.AttachTracing(link.TracingOptions{Program: program})
+		} else {
+			form = "cgroup"
+			l, err = link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot, Attach: h.cgroup, Program: program})
+		}
+		s.hooks = append(s.hooks, Hook{Name: h.program, Target: h.target, Form: form, Attached: err == nil, Err: err})
+		if err != nil {
+			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
+		}
+		s.detach = append(s.detach, l.Close)
+	}
+	s.hooks = append(s.hooks, Hook{Name: "process_existing", Target: "task", Form: "iterator", Attached: true})
+	return nil
+}
+
+func (s *Sensor) attachForms(spec *ebpf.CollectionSpec, o *Options) error {
+	for i := range formGroups {
+		g := &formGroups[i]
+		var trampolineErr error
+		if o.Form != FormTracepoint {
+			if trampolineErr = s.attachTrampolines(spec, g, o); trampolineErr == nil {
+				for _, h := range g.besideTrampoline {
+					s.attachBeside(spec, h, o, string(FormTrampoline))
+				}
+				continue
+			}
+			if o.Form == FormTrampoline {
+				return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w", g.name, FormTracepoint, trampolineErr)
+			}
+		}
+		if err := s.attachTracepoints(spec, g, o); err != nil {
+			return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
+		}
+	}
+	return nil
+}
+
+// load loads programs on top of the maps of the common collection.
+func (s *Sensor) load(spec *ebpf.CollectionSpec, o *Options, names ...string) (*ebpf.Collection, error) {
+	part := spec.Copy()
+	keep := map[string]*ebpf.ProgramSpec{}
+	for _, name := range names {
+		keep[name] = part.Programs[name]
+	}
+	part.Programs = keep
+	shared := map[string]*ebpf.Map{}
+	for name, m := range s.collection.Maps {
+		if part.Maps[name] != nil {
+			shared[name] = m
+		}
+	}
+	return ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}})
+}
+
+// attachTrampolines attaches all of a group, or none.
+func (s *Sensor) attachTrampolines(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
+	targets := map[string]string{}
+	for _, h := range g.trampolines {
+		target, err := o.kernelFunction(h.targets)
+		if err != nil {
+			return err
+		}
+		targets[h.program] = target
+	}
+	if err := s.attachTracing(spec, targets, o); err != nil {
+		return withoutMemlockHint(err)
+	}
+	for _, h := range g.trampolines {
+		s.hooks = append(s.hooks, Hook{Name: h.program, Target: targets[h.program], Form: string(FormTrampoline), Attached: true})
+	}
+	return nil
+}
+
+// attachTracing loads programs for their targets and attaches them: some kernels load what they cannot attach. On error
+// none stays attached.
+func (s *Sensor) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) (err error) {
+	spec = spec.Copy()
+	names := slices.Sorted(maps.Keys(targets))
+	for _, name := range names {
+		spec.Programs[name].AttachTo = targets[name]
+	}
+	c, err := s.load(spec, o, names...)
+	if err != nil {
+		return err
+	}
+	var links []link.Link
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, l := range links {
+			err = errors.Join(err, l.Close())
+		}
+		c.Close()
+	}()
+	for _, name := range names {
+		l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[name]})
+		if err != nil {
+			return fmt.Errorf("attach %s to %s: %w", name, targets[name], err)
+		}
+		links = append(links, l)
+	}
+	s.formed = append(s.formed, c)
+	for i, name := range names {
+		s.programs[name] = c.Programs[name]
+		s.detach = append(s.detach, links[i].Close)
+	}
+	return nil
+}
+
+func (o *Options) kernelFunction(names []string) (string, error) {
+	for _, name := range names {
+		var f *btf.Func
+		if o.hasType(name, &f) {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("the kernel has none of the functions %v", names)
+}
+
+func (s *Sensor) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
+	fs, err := openTracefs()
+	if err != nil {
+		return err
+	}
+	defer fs.close()
+	var names []string
+	for _, h := range g.tracepoints {
+		names = append(names, h.program)
+	}
+	c, err := s.load(spec, o, names...)
+	if err != nil {
+		return err
+	}
+	s.formed = append(s.formed, c)
+	for _, h := range g.tracepoints {
+		target := "sys_exit_" + h.call
+		detach, err := fs.attach("syscalls", target, c.Programs[h.program])
+		hook := Hook{Name: h.program, Target: target, Form: string(FormTracepoint), Attached: err == nil, Err: err}
+		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
+			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
+		}
+		if err == nil {
+			s.programs[h.program] = c.Programs[h.program]
+			s.detach = append(s.detach, detach)
+		} else {
+			hook.Note = "this kernel has no such system call"
+		}
+		s.hooks = append(s.hooks, hook)
+	}
+	for _, h := range g.besideTracepoints {
+		s.attachBeside(spec, h, o, "btf tracepoint")
+	}
+	return nil
+}
+
+func (s *Sensor) attachBeside(spec *ebpf.CollectionSpec, h besideHook, o *Options, form string) {
+	target, err := h.target(o)
+	if err == nil {
+		err = s.attachTracing(spec, map[string]string{h.program: target}, o)
+	}
+	hook := Hook{Name: h.program, Target: target, Form: form, Attached: err == nil, Err: err}
+	if err != nil {
+		hook.Note = h.note
+	}
+	s.hooks = append(s.hooks, hook)
+}
+
+// compatTarget is where all system calls end: the price is paid by each, so it has to be asked for.
+func compatTarget(o *Options) (string, error) {
+	if runtime.GOARCH != "amd64" {
+		return "sys_exit", errors.New("on amd64 only")
+	}
+	if !o.CompatCalls {
+		return "sys_exit", errors.New("not asked for (compat_calls)")
+	}
+	if _, err := os.Stat("/proc/sys/abi/vsyscall32"); err != nil {
+		return "", fmt.Errorf("the kernel has no 32-bit system calls: %w", err)
+	}
+	return "sys_exit", nil
+}
+
+func ringTarget(o *Options) (string, error) {
+	name, _, err := o.ringRequest()
+	return name, err
+}
+
+// ringRequest finds the tracepoint, and which of its arguments is the request: the first since 6.0, the second since 5.13.
+// (Debian's 5.10 has the io_uring of 5.15.) Before, there is none.
+func (o *Options) ringRequest() (name string, argument int, err error) {
+	for _, name := range ringTargets {
+		var t *btf.Typedef
+		if !o.hasType("btf_trace_"+name, &t) {
+			continue
+		}
+		var params []btf.FuncParam
+		if p, ok := t.Type.(*btf.Pointer); ok {
+			if f, ok := p.Target.(*btf.FuncProto); ok {
+				params = f.Params[1:] // the first is the tracepoint's own
+			}
+		}
+		if request, ok := pointerAt(params, 0); ok && request.Target.TypeName() == "io_kiocb" {
+			return name, 0, nil
+		}
+		if _, ok := pointerAt(params, 1); ok {
+			return name, 1, nil
+		}
+	}
+	return "", 0, fmt.Errorf("the kernel has none of the tracepoints %v with the request as an argument (5.13)", ringTargets)
+}
+
+func pointerAt(params []btf.FuncParam, i int) (*btf.Pointer, bool) {
+	if i >= len(params) {
+		return nil, false
+	}
+	p, ok := params[i].Type.(*btf.Pointer)
+	return p, ok
+}
+
+// rootTarget is where opens by handle go through.
+func rootTarget(o *Options) (string, error) { return o.kernelFunction([]string{"do_file_open_root"}) }
+
+// rootIsOneArgument tells whether that function takes where to start as one argument (5.13) or as two.
+func (o *Options) rootIsOneArgument() bool {
+	var f *btf.Func
+	if !o.hasType("do_file_open_root", &f) {
+		return true
+	}
+	proto, ok := f.Type.(*btf.FuncProto)
+	return !ok || len(proto.Params) == 3
+}

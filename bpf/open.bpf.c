@@ -1,0 +1,339 @@
+//go:build ignore
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+/*
+ * File opens, in two forms of which the loader attaches one.
+ *
+ * Trampoline: fexit on do_filp_open (do_file_open since 7.0), the one place behind open,
+ * openat, openat2, creat, io_uring and O_PATH. It has the kernel's copy of the name and
+ * the resulting file or error. Opens by handle go through do_file_open_root instead.
+ *
+ * Tracepoint: the exit tracepoints of the system calls, for kernels without BPF
+ * trampolines. A successful open is reported from the file behind the returned
+ * descriptor; of a refused one only the caller's own word can be had.
+ */
+
+enum { OPEN_LIMIT = sizeof(struct record_open) + PATH_BYTES + PATH_SLACK };
+struct open_scratch {
+	__u8 bytes[(OPEN_LIMIT + PATH_BYTES + PATH_SLACK + 7) & ~7];
+	struct walk walk;
+};
+
+/* As exec_scratch. The tracepoint programs share it: system call tracepoints run with preemption off. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct open_scratch);
+} open_scratch SEC(".maps");
+
+DEFINE_WALK(open, OPEN_LIMIT)
+
+/* Another one, for trampoline programs can be preempted by each other. */
+struct open_root_scratch {
+	__u8 bytes[sizeof(((struct open_scratch *)0)->bytes)];
+	struct walk walk;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct open_root_scratch);
+} open_root_scratch SEC(".maps");
+
+DEFINE_WALK(open_root, OPEN_LIMIT)
+
+/* The file behind a descriptor of the current task. */
+static __always_inline struct file *current_file(__u32 fd)
+{
+	struct file *file = NULL, **files;
+	struct fdtable *fdt;
+	__u32 count;
+
+	if (have_task_btf) {
+		fdt = ((struct task_struct *)bpf_get_current_task_btf())->files->fdt;
+		count = fdt->max_fds;
+		files = fdt->fd;
+	} else {
+		fdt = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), files, fdt);
+		count = BPF_CORE_READ(fdt, max_fds);
+		files = BPF_CORE_READ(fdt, fd);
+	}
+	if (fd < count)
+		bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	return file;
+}
+
+static __always_inline __u32 open_path_flags(__u32 path_flags)
+{
+	__u32 flags = 0;
+
+	if (path_flags & PATH_TRUNCATED)
+		flags |= OPEN_TRUNCATED;
+	if (path_flags & PATH_OUTSIDE)
+		flags |= OPEN_OUTSIDE;
+	if (path_flags & PATH_PSEUDO)
+		flags |= OPEN_PSEUDO;
+	if (path_flags & PATH_UNLINKED)
+		flags |= OPEN_UNLINKED;
+	return flags;
+}
+
+/* name is kernel memory in the trampoline form, user memory in the other; NULL where the call has none. root: for
+ * do_file_open_root, a constant.
+ */
+static __always_inline int report_open_in(bool root, struct file *file, int error, int dfd, const char *name,
+					  bool user_name, __u32 open_flags)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct open_scratch *s;
+	struct record_open *r;
+	struct vfsmount *mnt = NULL;
+	struct dentry *dentry = NULL;
+	__u32 zero = 0, flags = 0;
+	__u64 off, cgroup = bpf_get_current_cgroup_id();
+	long len = 0;
+
+	if (root)
+		s = bpf_map_lookup_elem(&open_root_scratch, &zero);
+	else
+		s = bpf_map_lookup_elem(&open_scratch, &zero);
+	if (!s) {
+		lose(cgroup, RECORD_OPEN, LOSS_SCRATCH);
+		return 0;
+	}
+	r = (void *)s;
+	__builtin_memset(r, 0, sizeof(*r));
+	fill_header_current(&r->h, RECORD_OPEN, cgroup);
+	r->error = error;
+	r->flags = open_flags;
+
+	off = sizeof(*r);
+	if (file) {
+		struct inode *inode = BPF_CORE_READ(file, f_inode);
+		struct super_block *sb;
+
+		r->inode = BPF_CORE_READ(inode, i_ino);
+		r->mode = BPF_CORE_READ(inode, i_mode);
+		r->uid = BPF_CORE_READ(inode, i_uid.val);
+		sb = BPF_CORE_READ(inode, i_sb);
+		r->dev = BPF_CORE_READ(sb, s_dev);
+		if (BPF_CORE_READ(sb, s_magic) == PROC_SUPER_MAGIC)
+			flags |= OPEN_ON_PROC;
+		if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED)
+			flags |= OPEN_CREATED;
+		mnt = BPF_CORE_READ(file, f_path.mnt);
+		dentry = BPF_CORE_READ(file, f_path.dentry);
+	} else {
+		char first = 0;
+
+		if (name) {
+			if (user_name)
+				bpf_probe_read_user(&first, 1, name);
+			else
+				bpf_probe_read_kernel(&first, 1, name);
+		}
+		if (first && first != '/') {
+			if (dfd == AT_FDCWD) {
+				mnt = BPF_CORE_READ(task, fs, pwd.mnt);
+				dentry = BPF_CORE_READ(task, fs, pwd.dentry);
+			} else {
+				struct file *dir = current_file(dfd);
+
+				mnt = BPF_CORE_READ(dir, f_path.mnt);
+				dentry = BPF_CORE_READ(dir, f_path.dentry);
+			}
+			if (dentry)
+				flags |= OPEN_BASE;
+		}
+	}
+	if (dentry) {
+		if (root)
+			off = walk_open_root((struct open_root_scratch *)s, mnt, dentry, task, off);
+		else
+			off = walk_open(s, mnt, dentry, task, off);
+		flags |= open_path_flags(s->walk.flags);
+	}
+	r->path_len = off - sizeof(*r);
+
+	if (name && off <= OPEN_LIMIT + PATH_SLACK) {
+		if (user_name) {
+			flags |= OPEN_NAME_FROM_USER;
+			len = bpf_probe_read_user_str(s->bytes + off, PATH_BYTES, name);
+		} else {
+			len = bpf_probe_read_kernel_str(s->bytes + off, PATH_BYTES, name);
+		}
+		if (len <= 0) {
+			flags |= OPEN_NAME_MISSING;
+		} else {
+			if (len == PATH_BYTES)
+				flags |= OPEN_NAME_TRUNCATED;
+			len = (len - 1) & (PATH_BYTES - 1);
+			r->name_len = len;
+			off += len;
+		}
+	}
+	r->h.flags = flags;
+	if (off > sizeof(s->bytes))
+		off = sizeof(s->bytes);
+	send(r, off);
+	return 0;
+}
+
+static __always_inline int report_open(struct file *file, int error, int dfd, const char *name, bool user_name,
+				       __u32 open_flags)
+{
+	return report_open_in(false, file, error, dfd, name, user_name, open_flags);
+}
+
+SEC("fexit/do_filp_open")
+int BPF_PROG(open_file, int dfd, struct filename *name, const struct open_flags *op, struct file *ret)
+{
+	__u32 flags;
+	long err = (long)ret;
+
+	if (!current_watched())
+		return 0;
+	flags = BPF_CORE_READ(op, open_flag);
+	if (flags & FMODE_EXEC)
+		return 0;
+	if ((unsigned long)err >= (unsigned long)-MAX_ERRNO)
+		return report_open(NULL, -err, dfd, BPF_CORE_READ(name, name), false, flags);
+	return report_open(ret, 0, dfd, BPF_CORE_READ(name, name), false, flags);
+}
+
+/* do_file_open_root() took its root as two arguments before 5.13; set by the loader. */
+const volatile bool root_is_one_argument = true;
+
+SEC("fexit/do_file_open_root")
+int open_root(__u64 *ctx)
+{
+	struct open_flags *op;
+	__u32 flags;
+	long ret;
+
+	if (!current_watched())
+		return 0;
+	/* The barriers keep the compiler from making one load of two, at an offset that it computes: the verifier refuses that. */
+	if (root_is_one_argument) {
+		op = (void *)ctx[2];
+		ret = ctx[3];
+		barrier_var(op);
+		barrier_var(ret);
+	} else {
+		op = (void *)ctx[3];
+		ret = ctx[4];
+		barrier_var(op);
+		barrier_var(ret);
+	}
+	flags = BPF_CORE_READ(op, open_flag);
+	if ((unsigned long)ret >= (unsigned long)-MAX_ERRNO)
+		return report_open_in(true, NULL, -ret, AT_FDCWD, NULL, false, flags);
+	return report_open_in(true, (struct file *)ret, 0, AT_FDCWD, NULL, false, flags);
+}
+
+/* include/trace/syscall.h: the context of a system call's exit tracepoint. */
+struct syscall_exit {
+	__u64 common;
+	long nr;
+	long ret;
+};
+
+/* bpf_task_pt_regs() came with 5.15; set by the loader. */
+const volatile bool have_task_pt_regs = true;
+/* THREAD_SIZE; set by the loader. */
+const volatile __u32 stack_bytes = 16 << 10;
+
+/* Arguments of the call that is returning. */
+struct call_args { __u64 first, second, third; };
+
+/* The saved registers still hold the arguments; so no second hook on the way in, and no map, are
+ * needed.
+ */
+static __always_inline struct call_args call_args(void)
+{
+	struct call_args args;
+	struct pt_regs *regs;
+
+	if (have_task_pt_regs) {
+		regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		args.first = regs->FIRST_ARGUMENT;
+		args.second = regs->SECOND_ARGUMENT;
+		args.third = regs->THIRD_ARGUMENT;
+	} else {
+		/* task_pt_regs() of the architecture: at the very end of the stack. (On x86 there is padding above since FRED, 6.9.) */
+		regs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + stack_bytes -
+		       bpf_core_type_size(struct pt_regs);
+		args.first = BPF_CORE_READ(regs, FIRST_ARGUMENT);
+		args.second = BPF_CORE_READ(regs, SECOND_ARGUMENT);
+		args.third = BPF_CORE_READ(regs, THIRD_ARGUMENT);
+	}
+	return args;
+}
+
+static __always_inline int report_open_call(long ret, int dfd, const char *name, __u32 flags)
+{
+	struct file *file;
+
+	if (ret < 0)
+		return report_open(NULL, -ret, dfd, name, true, flags);
+	file = current_file(ret);
+	if (!file)
+		return report_open(NULL, 0, dfd, name, true, flags); /* closed by another thread already */
+	/* The flags of openat2 lie in memory that another thread can have changed since: what the file was opened for is the
+	 * file's own word. (It forgets O_CREAT and O_TRUNC.)
+	 */
+	flags = (flags & ~(O_ACCMODE | O_PATH)) | (BPF_CORE_READ(file, f_flags) & (O_ACCMODE | O_PATH));
+	return report_open(file, 0, dfd, name, true, flags);
+}
+
+SEC("tracepoint/syscalls/sys_exit_openat")
+int open_call_openat(struct syscall_exit *ctx)
+{
+	struct call_args args;
+
+	if (!current_watched())
+		return 0;
+	args = call_args();
+	return report_open_call(ctx->ret, args.first, (void *)args.second, args.third);
+}
+
+SEC("tracepoint/syscalls/sys_exit_open")
+int open_call_open(struct syscall_exit *ctx)
+{
+	struct call_args args;
+
+	if (!current_watched())
+		return 0;
+	args = call_args();
+	return report_open_call(ctx->ret, AT_FDCWD, (void *)args.first, args.second);
+}
+
+SEC("tracepoint/syscalls/sys_exit_creat")
+int open_call_creat(struct syscall_exit *ctx)
+{
+	if (!current_watched())
+		return 0;
+	return report_open_call(ctx->ret, AT_FDCWD, (void *)call_args().first, O_CREAT | O_WRONLY | O_TRUNC);
+}
+
+SEC("tracepoint/syscalls/sys_exit_openat2")
+int open_call_openat2(struct syscall_exit *ctx)
+{
+	struct call_args args;
+	__u64 flags = 0;
+
+	if (!current_watched())
+		return 0;
+	args = call_args();
+	/* struct open_how begins with the flags. */
+	bpf_probe_read_user(&flags, sizeof(flags), (void *)args.third);
+	return report_open_call(ctx->ret, args.first, (void *)args.second, flags);
+}
+
+SEC("tracepoint/syscalls/sys_exit_open_by_handle_at")
+int open_call_handle(struct syscall_exit *ctx)
+{
+	if (!current_watched())
+		return 0;
+	return report_open_call(ctx->ret, AT_FDCWD, NULL, call_args().third);
+}

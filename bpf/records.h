@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+#ifndef SHEETBEND_RECORDS_H
+#define SHEETBEND_RECORDS_H
+
+/*
+ * The record stream between the kernel programs and the collector. collector/record
+ * decodes it by offset; TestRecordLayoutIsTheDecoders holds both together.
+ *
+ * Every record begins with a struct header. Times are nanoseconds of
+ * CLOCK_BOOTTIME. Pids are those of the initial pid namespace unless the
+ * name says "vpid". All integers are in host byte order, ports included.
+ *
+ * A "components" payload is a path as the kernel holds it: names from the leaf
+ * up to the task's root, each followed by one NUL byte; the collector reverses
+ * it. No components at all is the root itself.
+ */
+
+enum record_type {
+	RECORD_FORK = 1,
+	RECORD_EXEC = 2,
+	RECORD_EXEC_ARGS = 3,   /* a piece of argv that did not fit RECORD_EXEC; sent before it */
+	RECORD_EXIT = 4,
+	RECORD_OPEN = 5,
+	RECORD_CONNECT = 6,     /* an attempt, seen before the kernel acts on it */
+	RECORD_CONNECT_END = 7, /* its outcome; joined by cookie */
+	RECORD_UNIX = 8,        /* a finished connect of a unix socket */
+	RECORD_CGROUP_MKDIR = 9,
+	RECORD_CGROUP_RMDIR = 10,
+	RECORD_CGROUP_ATTACH = 11,
+	RECORD_PROCESS = 12,    /* a process that ran before the sensor started (iter/task) */
+	RECORD_SOCKET = 13,     /* a socket whose traffic no other record tells of */
+	RECORD_NAMESPACE = 14,
+	RECORD_ACCESS = 15,     /* one process reaches into another */
+};
+
+/* Why a record could not be delivered. */
+enum loss_cause {
+	LOSS_RING_FULL = 1,      /* the ring buffer had no room */
+	LOSS_MAP_FULL = 2,       /* a map that the hook needs had no room */
+	LOSS_SCRATCH = 3,        /* no scratch buffer (cannot happen, counted all the same) */
+	LOSS_MISSED = 4,         /* the kernel skipped the program (recursion), from bpf_prog_info */
+};
+
+struct header {
+	__u16 type;    /* enum record_type */
+	__u16 flags;   /* meaning by type, below */
+	__u32 size;    /* of the whole record, payload included */
+	__u64 time;
+	__u64 cgroup;  /* cgroup v2 id of the acting task */
+	__u64 start;   /* start time of the acting process (its thread group leader) */
+	__u64 exec_id; /* task->self_exec_id: grows by one with each exec, inherited by fork */
+	__u32 tgid;
+	__u32 tid;
+};
+
+/* header: the process that forked. Threads are not reported. */
+struct record_fork {
+	struct header h;
+	__u64 child_start;
+	__u64 child_cgroup; /* differs from h.cgroup after clone3(CLONE_INTO_CGROUP) */
+	__u32 child_tgid;
+	__u32 child_vpid;   /* in the child's own pid namespace */
+	__u32 parent_tgid;  /* who will be told of the exit: differs from h.tgid after CLONE_PARENT */
+	__u32 uid;
+	char comm[16];
+};
+
+/* exec flags (header.flags) */
+enum exec_flags {
+	EXEC_SECURE = 1,          /* set-user-id, set-group-id or file capabilities took effect */
+	EXEC_UNLINKED = 2,        /* the executable has no name left: memfd or deleted */
+	EXEC_MEMFD = 4,           /* the executable lies on no mounted file system: memfd and the like */
+	EXEC_EXE_TRUNCATED = 8,   /* path longer than PATH_BYTES or deeper than the kernel's program can walk */
+	EXEC_CWD_TRUNCATED = 16,
+	EXEC_CWD_DELETED = 32,
+	EXEC_ENV_TRUNCATED = 64,  /* part of the environment was not searched */
+	EXEC_ARGS_MISSING = 128,  /* a page of argv could not be read; its bytes are zero */
+	EXEC_EXE_OUTSIDE = 256,   /* path leads out of the task's root */
+	EXEC_CWD_OUTSIDE = 512,
+	EXEC_SESSION_LEADER = 1024, /* the process called setsid() before: pid = sid */
+	EXEC_FOREIGN_MOUNTS = 4096, /* its mount namespace was made in a user namespace: paths are what an unprivileged user says */
+	EXEC_FOUND = 2048,        /* the program has the name of an agent or of an interpreter of some; told only where agents are looked for */
+};
+
+/* Payload: exe components, cwd components, filename, env, args. filename is what
+ * execve was asked to run; env is "NAME=value\0" of the listed variables only;
+ * args is the start of argv as the kernel laid it out: "arg\0arg\0". Bytes of
+ * argv beyond it came before in RECORD_EXEC_ARGS or were not sent.
+ */
+struct record_exec {
+	struct header h;
+	__u64 parent_start;
+	__u64 inode;
+	__u32 parent_tgid;
+	__u32 old_tid;      /* differs from h.tid when a thread other than the leader called exec */
+	__u32 uid;
+	__u32 euid;
+	__u32 gid;
+	__u32 egid;
+	__u32 vpid;
+	__u32 dev;          /* kernel encoding: major << 20 | minor */
+	__u32 argc;         /* true count */
+	__u32 args_size;    /* true size of argv in bytes */
+	__u32 env_size;     /* true size of the environment in bytes */
+	__u16 mode;         /* of the executable */
+	__u16 exe_len;
+	__u16 cwd_len;
+	__u16 filename_len;
+	__u16 env_len;
+	__u16 args_len;     /* in this record */
+	char comm[16];
+	__u32 exe_uid;      /* owner of the executable's file */
+	__u32 peak_rss;     /* pages, of what the process ran before: exit tells the most of all */
+};
+
+struct record_exec_args {
+	struct header h;    /* h.exec_id is that of the exec to come */
+	__u32 offset;       /* of the payload within argv */
+	__u32 len;
+	/* payload: len bytes */
+};
+
+struct record_exit {
+	struct header h;    /* once per process, when its last thread leaves */
+	__u64 cpu_ns;       /* time on a CPU, all threads */
+	__u64 user_ns;      /* by the kernel's tick accounting: coarse for short processes */
+	__u64 system_ns;
+	__u64 peak_rss;     /* pages */
+	__u32 status;       /* as wait(2) returns it: code << 8 | core << 7 | signal */
+	__u32 pad;
+};
+
+/* open flags (header.flags) */
+enum open_record_flags {
+	OPEN_UNLINKED = 1,       /* the file has no name left; the path is its last one */
+	OPEN_PSEUDO = 2,         /* on no mounted file system (memfd, pipe): one component, its name */
+	OPEN_TRUNCATED = 4,
+	OPEN_OUTSIDE = 8,        /* path leads out of the task's root */
+	OPEN_CREATED = 16,       /* this open made the file (FMODE_CREATED) */
+	OPEN_NAME_FROM_USER = 32,/* the requested name was read from user memory after the call: the caller's word */
+	OPEN_NAME_TRUNCATED = 64,
+	OPEN_BASE = 128,         /* refused: the components are the directory that a relative name starts from */
+	OPEN_NAME_MISSING = 256, /* the requested name could not be read */
+	OPEN_ON_PROC = 512,      /* the file lies on a proc file system, by its superblock */
+	OPEN_SUBMITTED = 1024,   /* handed to io_uring; the outcome is not known, and error is 0 */
+};
+
+/* Payload: components, requested name (without NUL). Success: the components of the file
+ * that the kernel opened. Refusal: those of the starting directory (OPEN_BASE) or none.
+ */
+struct record_open {
+	struct header h;
+	__u64 inode;
+	__s32 error;     /* 0 or a positive errno */
+	__u32 flags;     /* O_* as the caller gave them */
+	__u32 dev;
+	__u16 mode;      /* of the file: type and permission bits */
+	__u16 path_len;
+	__u16 name_len;
+	__u16 pad;
+	__u32 uid;       /* owner of the file */
+};
+
+enum connect_op { CONNECT_CONNECT = 1, CONNECT_SENDMSG = 2 };
+
+struct record_connect {
+	struct header h;
+	__u64 cookie;    /* of the socket */
+	__u8 addr[16];   /* network order; IPv4 in the first four bytes */
+	__u16 family;    /* AF_INET, AF_INET6 */
+	__u16 protocol;  /* IPPROTO_TCP, IPPROTO_UDP, … */
+	__u16 port;
+	__u16 op;        /* enum connect_op */
+};
+
+enum connect_end_source { CONNECT_END_STATE = 1, CONNECT_END_CALL = 2 };
+
+/* header: the process that called connect, also when the outcome came in an interrupt. */
+struct record_connect_end {
+	struct header h;
+	__u64 cookie;
+	__s32 error;     /* 0 established, else a positive errno; ECANCELED when closed before an outcome */
+	__u16 source;    /* enum connect_end_source: TCP state change, or the return of the call */
+	__u16 pad;
+};
+
+/* unix flags (header.flags) */
+enum unix_flags {
+	UNIX_ABSTRACT = 1,
+	UNIX_NAME_FROM_USER = 2,  /* as OPEN_NAME_FROM_USER */
+	UNIX_TRUNCATED = 4,
+	UNIX_OUTSIDE = 8,
+	UNIX_UNLINKED = 16,
+	UNIX_SUBMITTED = 32,      /* as OPEN_SUBMITTED */
+};
+
+/* Payload: components of the peer's socket file (when connected to one), then the address as in
+ * sun_path: a path up to its NUL if it has one, or a leading NUL and an abstract name.
+ */
+struct record_unix {
+	struct header h;
+	__s32 error;
+	__u16 sock_type; /* SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET */
+	__u16 path_len;
+	__u16 name_len;
+	__u16 pad;
+	__u32 pad2;
+};
+
+/* header: who made or removed the directory. Payload: its path from the cgroup v2 root. */
+struct record_cgroup {
+	struct header h;
+	__u64 id;
+	__u64 parent;
+	__u32 path_len;
+	__u32 pad;
+};
+
+/* header: the task that was moved, h.cgroup where it is now. Payload: path of h.cgroup.
+ * Sent when a watched task leaves the watched cgroups or moves between them, and when a
+ * task is moved into one.
+ */
+struct record_attach {
+	struct header h;
+	__u64 parent_start; /* of the moved task */
+	__u32 parent_tgid;
+	__u32 mover_tgid;
+	__u32 vpid;
+	__u32 uid;
+	__u32 path_len;
+	__u32 watched;      /* 1: the task was watched before the move */
+	char comm[16];
+};
+
+/* header: the process, h.time when it was looked at. Payload: exe components, cwd components.
+ * argv is not here: reading another task's memory needs a sleepable program (5.18).
+ */
+struct record_process {
+	struct header h;
+	__u64 parent_start;
+	__u64 inode;
+	__u32 parent_tgid;
+	__u32 uid;
+	__u32 vpid;
+	__u32 dev;
+	__u16 exe_len;
+	__u16 cwd_len;
+	__u32 exe_uid;
+	char comm[16];
+};
+
+enum socket_op { SOCKET_MAKE = 1, SOCKET_CONNECT = 2 };
+
+/* socket flags (header.flags) */
+enum socket_flags {
+	SOCKET_ADDRESS_FROM_USER = 1, /* as OPEN_NAME_FROM_USER */
+};
+
+struct record_socket {
+	struct header h;
+	__s32 error;
+	__u32 protocol;  /* as passed to socket(2); of a packet socket in network order */
+	__u16 family;
+	__u16 type;      /* SOCK_*, without flags */
+	__u16 op;        /* enum socket_op; SOCKET_CONNECT: of a vsock socket */
+	__u16 pad;
+	__u32 cid;       /* SOCKET_CONNECT: vsock address */
+	__u32 port;
+};
+
+enum namespace_op { NAMESPACE_UNSHARE = 1, NAMESPACE_SETNS = 2, NAMESPACE_CLONE = 3 };
+
+struct record_namespace {
+	struct header h;
+	__u32 types;     /* CLONE_NEW*; 0 when not known */
+	__s32 error;
+	__u16 op;        /* enum namespace_op */
+	__u16 pad;
+	__u32 pad2;
+};
+
+enum access_op {
+	ACCESS_OTHER = 0, /* by a call that is none of these */
+	ACCESS_ATTACH = 1,
+	ACCESS_SEIZE = 2,
+	ACCESS_READ = 3,  /* process_vm_readv */
+	ACCESS_WRITE = 4, /* process_vm_writev */
+	ACCESS_GETFD = 5,
+	ACCESS_PROC = 6,  /* a file of /proc/PID that needs the right to attach: mem and the like */
+};
+
+/* access flags (header.flags) */
+enum access_flags {
+	ACCESS_OUTSIDE = 1,       /* the target is not watched */
+	ACCESS_EXE_TRUNCATED = 2,
+	ACCESS_EXE_OUTSIDE = 4,
+	ACCESS_EXE_PSEUDO = 8,
+	ACCESS_EXE_UNLINKED = 16,
+};
+
+/* Payload, only with ACCESS_OUTSIDE: components of the target's executable, from the target's root. */
+struct record_access {
+	struct header h;
+	__u64 target_start;
+	__u64 target_cgroup;
+	__u32 target_tgid;
+	__s32 error;
+	__u16 op;        /* enum access_op */
+	__u16 exe_len;
+	__u32 pad;
+};
+
+/* Key of the loss map: exact counts of what was not delivered. */
+struct loss_key {
+	__u64 cgroup;
+	__u16 kind;   /* enum record_type */
+	__u16 cause;  /* enum loss_cause */
+	__u32 pad;
+};
+
+#endif

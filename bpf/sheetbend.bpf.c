@@ -1,0 +1,42 @@
+//go:build ignore
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// The whole kernel side as one object, for kernels from 5.10 on; one file a subject.
+
+#include "core.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "records.h"
+#include "ring.h"
+#include "sandbox.h"
+#include "path.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#include "open.bpf.c"
+#include "namespace.bpf.c"
+#include "process.bpf.c"
+#include "exec.bpf.c"
+#include "socket.bpf.c"
+#include "connect.bpf.c"
+#include "access.bpf.c"
+#include "uring.bpf.c"
+#include "compat.bpf.c"
+#include "cgroup.bpf.c"
+
+/* Keeps the layouts in the object's BTF, from which the Go types are generated. */
+const struct header *keep_header __attribute__((unused));
+const struct record_fork *keep_record_fork __attribute__((unused));
+const struct record_exec *keep_record_exec __attribute__((unused));
+const struct record_exec_args *keep_record_exec_args __attribute__((unused));
+const struct record_exit *keep_record_exit __attribute__((unused));
+const struct record_open *keep_record_open __attribute__((unused));
+const struct record_connect *keep_record_connect __attribute__((unused));
+const struct record_connect_end *keep_record_connect_end __attribute__((unused));
+const struct record_unix *keep_record_unix __attribute__((unused));
+const struct record_cgroup *keep_record_cgroup __attribute__((unused));
+const struct record_attach *keep_record_attach __attribute__((unused));
+const struct record_process *keep_record_process __attribute__((unused));
+const struct record_socket *keep_record_socket __attribute__((unused));
+const struct record_namespace *keep_record_namespace __attribute__((unused));
+const struct record_access *keep_record_access __attribute__((unused));

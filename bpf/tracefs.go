@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// tracefs is a mount of our own that is attached nowhere: a host need not have tracefs
+// mounted, and nothing is left behind. Needs Linux 5.2 and CAP_SYS_ADMIN.
+type tracefs struct{ fd int }
+
+func openTracefs() (*tracefs, error) {
+	ctx, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open tracefs (does the kernel have CONFIG_FTRACE_SYSCALLS?): %w", err)
+	}
+	defer unix.Close(ctx)
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		return nil, fmt.Errorf("create a tracefs mount: %w", err)
+	}
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a tracefs mount: %w", err)
+	}
+	return &tracefs{fd}, nil
+}
+
+func (t *tracefs) close() { unix.Close(t.fd) }
+
+// id of an event; os.ErrNotExist where the kernel has none of that name.
+func (t *tracefs) id(group, name string) (uint64, error) {
+	path := "events/" + group + "/" + name + "/id"
+	fd, err := unix.Openat(t.fd, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return 0, fmt.Errorf("no event %s/%s: %w", group, name, os.ErrNotExist)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("open tracefs %s: %w", path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0, fmt.Errorf("read tracefs %s: %w", path, err)
+	}
+	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+}
+
+// attach runs the program at the event, on every CPU, until the returned function is called.
+func (t *tracefs) attach(group, name string, program *ebpf.Program) (func() error, error) {
+	id, err := t.id(group, name)
+	if err != nil {
+		return nil, err
+	}
+	attr := unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_TRACEPOINT,
+		Size:   uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Config: id,
+		Sample: 1,
+		Wakeup: 1,
+	}
+	// A program on a tracepoint's perf event runs for every hit of the tracepoint, wherever the event is opened.
+	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open the perf event: %w", err)
+	}
+	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, program.FD()); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("set the program of the perf event: %w", err)
+	}
+	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("enable the perf event: %w", err)
+	}
+	return func() error { return unix.Close(fd) }, nil
+}

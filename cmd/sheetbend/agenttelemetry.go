@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// A launch is a command about to be started.
+type launch struct {
+	program string // its file
+	args    []string
+	env     []string
+}
+
+// dialectOf finds what the command speaks: the dialect that --agent names, or that of its program. at is the
+// index of the first argument behind the agent's program or script, 0 if the command is not known to be an agent itself.
+func dialectOf(table *agents.Table, named string, l launch) (d *agents.Dialect, at int) {
+	d = table.Find(programOf(l.program, l.args))
+	at = 1
+	if d == nil {
+		if interpreter := shebang(l.program); interpreter != "" {
+			for _, script := range []string{l.program, resolved(l.program)} {
+				if d = table.Find(programOf(interpreter, []string{interpreter, script})); d != nil {
+					break
+				}
+			}
+		}
+	} else if !slices.Contains(d.Executables, agents.ProgramName(resolved(l.program))) {
+		// An interpreter: its script is what the dialect was found by.
+		for at = 1; at < len(l.args) && strings.HasPrefix(l.args[at], "-"); at++ {
+		}
+		at = min(at+1, len(l.args))
+	}
+	if n := table.Named(named); named != "" && n != nil && n != d {
+		return n, 0
+	}
+	return d, at
+}
+
+func programOf(file string, args []string) agents.Program {
+	p := agents.Program{Executable: resolved(file), Args: strings.Join(args, "\x00") + "\x00"}
+	if info, err := os.Stat(file); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			p.Owner = st.Uid
+		}
+	}
+	return p
+}
+
+func resolved(file string) string {
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		return real
+	}
+	return file
+}
+
+// shebang is the file of the interpreter that a script's first line names, through env(1) if need be; "" without one.
+func shebang(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	line, _ := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n') // the kernel reads as much
+	words, ok := strings.CutPrefix(line, "#!")
+	fields := strings.Fields(words)
+	if !ok || len(fields) == 0 {
+		return ""
+	}
+	if filepath.Base(fields[0]) != "env" {
+		return fields[0]
+	}
+	for _, word := range fields[1:] {
+		if strings.HasPrefix(word, "-") || strings.Contains(word, "=") {
+			continue
+		}
+		if found, err := exec.LookPath(word); err == nil {
+			return found
+		}
+		return word
+	}
+	return ""
+}
+
+// elsewhere says which variable or argument of the user has switched the agent's telemetry on already; "" if none
+// has, or if it goes where sheetbend forwards to anyway.
+func elsewhere(d *agents.Dialect, l launch, forwarded string) string {
+	for _, name := range d.Enable.Present {
+		value, _ := lookupEnv(l.env, name)
+		if value != "" && !(strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && sameEndpoint(value, forwarded)) {
+			return name
+		}
+		for _, arg := range l.args[1:] {
+			if strings.HasPrefix(arg, name) {
+				return name + "…"
+			}
+		}
+	}
+	return ""
+}
+
+// sameEndpoint: sheetbend takes its own backend from the same standard variables.
+func sameEndpoint(a, b string) bool {
+	none := func(string) string { return "" }
+	x, okX, errX := otlp.FindEndpoint(a, none)
+	y, okY, errY := otlp.FindEndpoint(b, none)
+	return okX && okY && errX == nil && errY == nil && x == y
+}
+
+func lookupEnv(env []string, name string) (value string, ok bool) {
+	for _, pair := range env {
+		if k, v, has := strings.Cut(pair, "="); has && k == name {
+			value, ok = v, true // the last one counts
+		}
+	}
+	return value, ok
+}
+
+// enable switches the agent's own telemetry on, towards the endpoint. It returns what it set, in words.
+func enable(d *agents.Dialect, l launch, at int, endpoint string) (launch, []string) {
+	put := func(s string) string { return strings.ReplaceAll(s, "{endpoint}", endpoint) }
+	var set []string
+	for _, name := range slices.Sorted(maps.Keys(d.Enable.Env)) {
+		// Variables of one signal would win over the general ones.
+		if suffix, ok := strings.CutPrefix(name, "OTEL_EXPORTER_OTLP_"); ok {
+			for _, signal := range []string{"TRACES_", "LOGS_", "METRICS_"} {
+				l.env = without(l.env, "OTEL_EXPORTER_OTLP_"+signal+suffix)
+			}
+		}
+		l.env = append(without(l.env, name), name+"="+put(d.Enable.Env[name]))
+		set = append(set, name)
+	}
+	if at > 0 && len(d.Enable.Args) > 0 {
+		var args []string
+		for _, a := range d.Enable.Args {
+			args = append(args, put(a))
+		}
+		l.args = slices.Insert(slices.Clone(l.args), at, args...)
+		set = append(set, strings.Join(args, " "))
+	}
+	return l, set
+}
+
+func without(env []string, name string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(pair string) bool { return strings.HasPrefix(pair, name+"=") })
+}
+
+// switchOn changes the command so that it reports to the intake, and says what it did or why it did not.
+func switchOn(table *agents.Table, named string, l launch, who identity, i *intake) (launch, string) {
+	name := filepath.Base(l.args[0])
+	d, at := dialectOf(table, named, l)
+	if d == nil {
+		return l, fmt.Sprintf("--agent-telemetry: %s is no agent that is known; --agent NAME says which one it runs (docs/agents.md)", name)
+	}
+	if len(d.Enable.Env) == 0 && (len(d.Enable.Args) == 0 || at == 0) {
+		why := "it has no switch for that"
+		if len(d.Enable.Args) > 0 {
+			why = "that takes arguments, and " + name + " is not the agent itself"
+		}
+		return l, fmt.Sprintf("--agent-telemetry: the telemetry of %s cannot be switched on here: %s", d.Name, why)
+	}
+	by := elsewhere(d, l, i.to)
+	if by == "" {
+		by = setUpIn(d, l, who)
+	}
+	if by != "" {
+		return l, fmt.Sprintf("--agent-telemetry: the telemetry of %s is set up already (%s) and stays as it is: it is not read here", d.Name, by)
+	}
+	l, set := enable(d, l, at, i.url())
+	to := "not forwarded"
+	if i.to != "" {
+		to = "forwarded to " + i.to
+	}
+	line := fmt.Sprintf("%s reports its own telemetry for this run (%s), read here and %s", d.Name, strings.Join(set, ", "), to)
+	if d.Enable.Also != "" {
+		line += "; " + d.Enable.Also
+	}
+	return l, line
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+)
+
+// BenchmarkResidentMemory reports what the daemon has resident, in MiB, while 10,000 processes
+// live in one sandbox, and the most it had.
+func BenchmarkResidentMemory(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root: loads BPF programs and makes cgroups")
+	}
+	m, err := cgroup.Find()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		resident, peak := residentWithProcesses(b, m, 10_000)
+		b.ReportMetric(resident, "resident-MiB")
+		b.ReportMetric(peak, "peak-MiB")
+	}
+	b.ReportMetric(0, "ns/op") // the time is the shell's
+}
+
+func residentWithProcesses(b *testing.B, m cgroup.Mount, processes int) (resident, peak float64) {
+	b.Helper()
+	cg := fmt.Sprintf("/sheetbend-bench-%d", os.Getpid())
+	if err := m.Create(cg); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = m.Kill(ctx, cg)
+		if err := m.Remove(ctx, cg); err != nil {
+			b.Error(err)
+		}
+	}()
+	dir, err := m.Open(cg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer dir.Close()
+	conf := filepath.Join(b.TempDir(), "sheetbend.yaml")
+	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\n", cg, filepath.Join(b.TempDir(), "spans.jsonl"))
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+
+	sensor := exec.Command("/proc/self/exe", "sensor", "--config", conf)
+	sensor.Env = append(os.Environ(), asCommand+"=1")
+	log, err := sensor.StderrPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := sensor.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = sensor.Wait() }()
+	defer func() { _ = sensor.Process.Signal(syscall.SIGTERM) }()
+	if _, err := bufio.NewReader(log).ReadString('\n'); err != nil { // it watches
+		b.Fatal(err)
+	}
+
+	script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 1000 & i=$((i+1)); done; echo all; wait", processes)
+	load := exec.Command("sh", "-c", script)
+	load.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	out, err := load.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := load.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = load.Wait() }()
+	defer func() { _ = m.Kill(b.Context(), cg) }()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		b.Fatal(err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", sensor.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return mebibytes(b, status, "VmRSS"), mebibytes(b, status, "VmHWM")
+}
+
+func mebibytes(b *testing.B, status []byte, key string) float64 {
+	b.Helper()
+	found := regexp.MustCompile(key + `:\s+(\d+) kB`).FindSubmatch(status)
+	if found == nil {
+		b.Fatalf("no %s in /proc/PID/status", key)
+	}
+	kib, err := strconv.Atoi(string(found[1]))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(kib) / 1024
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+)
+
+func newCall() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "call",
+		Short: "Mark where a tool call begins and ends, for harnesses with persistent shells",
+		Long: `Tell the sensor which tool call a process serves from now on. A harness that keeps one shell for
+many calls marks each: what the shell starts between begin and end is told as that call's.
+
+An agent and what it runs outside of its calls, as hooks, mark calls of that agent; any other process in a
+sandbox those of itself and its children only. Who began a call ends it, nobody else. A mark that is not
+allowed is an error. docs/local-api.md has the rules, the protocol and a Go client.`,
+		Example: `  sheetbend call begin --session s-1 --call call_7 --tool bash --pid "$SHELL_PID"
+  sheetbend call end --session s-1 --call call_7 --pid "$SHELL_PID"`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newMark("begin", "Say that a tool call begins", func(ctx context.Context, c *client.Client, m client.Mark) error { return c.Begin(ctx, m) }),
+		newMark("end", "Say that a tool call has ended", func(ctx context.Context, c *client.Client, m client.Mark) error { return c.End(ctx, m) }),
+	)
+	return cmd
+}
+
+func newMark(use, short string, send func(context.Context, *client.Client, client.Mark) error) *cobra.Command {
+	var m client.Mark
+	var socket string
+	cmd := &cobra.Command{
+		Use:     use + " --call ID [flags]",
+		Short:   short,
+		Example: "  sheetbend call " + use + ` --session s-1 --call call_7 --tool bash --pid "$SHELL_PID"`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if m.Call == "" {
+				return &exitError{exitUsage, errors.New("--call ID is needed: the tool call's id, as the model gave it")}
+			}
+			if m.PID != 0 && m.Cgroup != "" {
+				return &exitError{exitUsage, errors.New("--pid and --cgroup: one of them serves the call, not both")}
+			}
+			c := client.Default()
+			if socket != "" {
+				c = client.New(socket)
+			}
+			err := send(cmd.Context(), c, m)
+			if errors.Is(err, client.ErrAbsent) {
+				return noSensor(c.Socket())
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&m.Session, "session", "", "`ID` of the agent's session (default: that of the sandbox)")
+	f.StringVar(&m.Call, "call", "", "`ID` of the tool call")
+	f.StringVar(&m.Tool, "tool", "", "`NAME` of the tool")
+	f.StringVar(&m.Agent, "agent", "", "`NAME` of the agent")
+	f.IntVar(&m.PID, "pid", 0, "`PID` of the process that serves the call, as a persistent shell (default: the agent that asks)")
+	f.StringVar(&m.Cgroup, "cgroup", "", "`PATH` of the cgroup that serves the call, from the cgroup v2 mount (root only)")
+	f.StringVar(&m.Traceparent, "traceparent", "", "the call's own span, W3C `FORMAT`")
+	f.StringVar(&socket, "socket", "", "`PATH` of the sensor's socket (default: $SHEETBEND_SOCKET, else "+client.DefaultSocket+")")
+	return cmd
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerstest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// node is a containerd of the test's own, and what the kubelet would be.
+type node struct {
+	t      *testing.T
+	dir    string
+	socket string
+	cgroup string // below it, the pods
+	cmd    *exec.Cmd
+	api    runtime.RuntimeServiceClient
+}
+
+const nodeConfig = `
+version = 2
+root = "%[1]s/root"
+state = "%[1]s/state"
+[grpc]
+  address = "%[1]s/containerd.sock"
+[ttrpc]
+  address = "%[1]s/t.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "%[1]s/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "` + pauseImage + `"
+  disable_tcp_service = true
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+`
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	programs(t, "containerd", "runc", "ctr")
+	_, cg := tree(t)
+	// Not t.TempDir(): the path of a shim's socket is made of it, and bounded.
+	dir, err := os.MkdirTemp("/run", "sheetbend-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, dir: dir, socket: dir + "/containerd.sock", cgroup: cg}
+	if err := os.WriteFile(dir+"/config.toml", fmt.Appendf(nil, nodeConfig, dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	t.Cleanup(n.end)
+	for name, command := range map[string][]string{boxImage: {"/bin/sh"}, pauseImage: {"/bin/sleep", "1000000"}} {
+		n.load(t, name, archive(t, name, busybox, command...))
+	}
+	return n
+}
+
+func (n *node) load(t *testing.T, name, archive string) {
+	t.Helper()
+	if out, err := exec.Command("ctr", "-a", n.socket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive).CombinedOutput(); err != nil {
+		t.Fatalf("import %s: %v: %s", name, err, out)
+	}
+}
+
+// start starts containerd, and waits until its CRI answers.
+func (n *node) start() {
+	n.t.Helper()
+	log, err := os.OpenFile(n.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer log.Close()
+	n.cmd = exec.Command("containerd", "--config", n.dir+"/config.toml", "--log-level", "error")
+	n.cmd.Stdout, n.cmd.Stderr = log, log
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	if n.api == nil {
+		conn, err := grpc.NewClient("unix://"+n.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.t.Cleanup(func() { _ = conn.Close() })
+		n.api = runtime.NewRuntimeServiceClient(conn)
+	}
+	n.await("containerd's CRI", func() error {
+		_, err := n.api.Status(n.t.Context(), &runtime.StatusRequest{})
+		return err
+	})
+}
+
+func (n *node) stop() {
+	n.t.Helper()
+	_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	_ = n.cmd.Wait()
+}
+
+// end removes all pods, and containerd with them.
+func (n *node) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if pods, err := n.api.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{}); err == nil {
+		for _, p := range pods.GetItems() {
+			_, _ = n.api.StopPodSandbox(ctx, &runtime.StopPodSandboxRequest{PodSandboxId: p.GetId()})
+			_, _ = n.api.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: p.GetId()})
+		}
+	}
+	n.stop()
+	if n.t.Failed() {
+		if log, err := os.ReadFile(n.dir + "/log"); err == nil {
+			n.t.Logf("log of containerd:\n%s", log)
+		}
+	}
+	if err := os.RemoveAll(n.dir); err != nil {
+		n.t.Error(err)
+	}
+}
+
+func (n *node) await(what string, try func() error) {
+	n.t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	log, _ := os.ReadFile(n.dir + "/log")
+	n.t.Fatalf("%s: %v\n%s", what, err, log)
+}
+
+// sandboxes chooses each container of each pod.
+func (n *node) sandboxes() string {
+	return fmt.Sprintf("[{cgroup: %s/kubepods/besteffort/*/*}]", n.cgroup)
+}
+
+func (n *node) runtimes() string { return fmt.Sprintf("{cri: [%s], docker: []}", n.socket) }
+
+// pod is a pod as the kubelet would ask for it.
+type pod struct {
+	*node
+	id, name, uid string
+	config        *runtime.PodSandboxConfig
+}
+
+func (n *node) pod(t *testing.T, name string, labels, annotations map[string]string) *pod {
+	t.Helper()
+	return n.podIn(t, "agents", name, labels, annotations)
+}
+
+func (n *node) podIn(t *testing.T, namespace, name string, labels, annotations map[string]string) *pod {
+	t.Helper()
+	return n.podWith(t, namespace, name, func(p *runtime.PodSandboxConfig) { p.Labels, p.Annotations = labels, annotations })
+}
+
+func (n *node) podWith(t *testing.T, namespace, name string, change func(*runtime.PodSandboxConfig)) *pod {
+	t.Helper()
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	h := hex.EncodeToString(b[:])
+	p := &pod{node: n, name: name, uid: h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]}
+	p.config = &runtime.PodSandboxConfig{
+		Metadata:     &runtime.PodSandboxMetadata{Name: name, Uid: p.uid, Namespace: namespace},
+		LogDirectory: filepath.Join(n.dir, "logs", name),
+		Linux: &runtime.LinuxPodSandboxConfig{
+			CgroupParent:    n.cgroup + "/kubepods/besteffort/pod" + p.uid,
+			SecurityContext: &runtime.LinuxSandboxSecurityContext{NamespaceOptions: &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}},
+		},
+	}
+	change(p.config)
+	r, err := n.api.RunPodSandbox(t.Context(), &runtime.RunPodSandboxRequest{Config: p.config})
+	if err != nil {
+		t.Fatalf("run pod %s: %v", name, err)
+	}
+	p.id = r.GetPodSandboxId()
+	return p
+}
+
+// run starts a container and gives its id.
+func (p *pod) run(name, script string) (string, error) {
+	return p.start(&runtime.ContainerConfig{
+		Metadata: &runtime.ContainerMetadata{Name: name}, Image: &runtime.ImageSpec{Image: boxImage},
+		Command: []string{"/bin/sh", "-c", script}, LogPath: name + ".log",
+		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{NamespaceOptions: &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}}},
+	})
+}
+
+func (p *pod) start(c *runtime.ContainerConfig) (string, error) {
+	ctx := p.t.Context()
+	made, err := p.api.CreateContainer(ctx, &runtime.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.config, Config: c})
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", c.GetMetadata().GetName(), err)
+	}
+	if _, err = p.api.StartContainer(ctx, &runtime.StartContainerRequest{ContainerId: made.GetContainerId()}); err != nil {
+		err = fmt.Errorf("start container %s: %w", c.GetMetadata().GetName(), err)
+	}
+	return made.GetContainerId(), err
+}
+
+// finish removes a container as soon as it has ended.
+func (p *pod) finish(id string) error {
+	end := time.Now().Add(patience)
+	for {
+		s, err := p.api.ContainerStatus(p.t.Context(), &runtime.ContainerStatusRequest{ContainerId: id})
+		if err == nil && s.GetStatus().GetState() == runtime.ContainerState_CONTAINER_EXITED {
+			// containerd refuses while it still cleans up.
+			if _, err = p.api.RemoveContainer(p.t.Context(), &runtime.RemoveContainerRequest{ContainerId: id}); err == nil {
+				return nil
+			}
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("container %s does not end: %w", id, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// expects is what spans of one of the pod's containers have to say.
+func (p *pod) expects(container string) map[string]string {
+	return map[string]string{
+		"k8s.pod.name": p.name, "k8s.pod.uid": p.uid, "k8s.namespace.name": "agents", "k8s.container.name": container,
+		"container.name": container, "container.image.name": "sheetbend.test/box", "container.image.tags": `["1.2"]`, "container.runtime.name": "containerd",
+	}
+}
+
+func TestSpansOfPodsUnderContainerd(t *testing.T) {
+	n := newNode(t)
+	before := n.pod(t, "before", nil, nil)
+	id, err := before.run("old", "sleep 1000; : old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := watch(t, n.sandboxes(), n.runtimes())
+
+	t.Run("of a container that was there before the sensor", func(t *testing.T) {
+		for _, sp := range s.execs(t, ": old", 1) {
+			says(t, sp, before.expects("old"))
+		}
+	})
+	t.Run("of a command that is started in a running container", func(t *testing.T) {
+		r, err := n.api.ExecSync(t.Context(), &runtime.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/sh", "-c", ": inside"}})
+		if err != nil || r.GetExitCode() != 0 {
+			t.Fatal(r, err)
+		}
+		says(t, s.execs(t, ": inside", 1)[0], before.expects("old"))
+	})
+	t.Run("of the first program of each container, and of the pod's own", func(t *testing.T) {
+		for _, name := range []string{"web-0", "web-1"} {
+			p := n.pod(t, name, map[string]string{"app": "web"}, nil)
+			for _, c := range []string{"main", "sidecar"} {
+				if _, err := p.run(c, "/bin/true; : "+name+" "+c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, c := range []string{"main", "sidecar"} {
+				says(t, s.execs(t, ": "+name+" "+c, 1)[0], p.expects(c))
+			}
+			own := s.find(t, "the pod's own container", 1, func(sp seen) bool { return strings.Contains(sp.attr("process.linux.cgroup"), p.id) })
+			// containerd knows a pod when all of it is made, which on a slow machine may be after the hold.
+			if own[0].attr("sheetbend.container.unresolved") == "" {
+				says(t, own[0], map[string]string{"k8s.pod.name": name, "k8s.container.name": "", "container.runtime.name": "containerd"})
+			}
+		}
+	})
+	t.Run("of containers that live for an instant, many at once", func(t *testing.T) {
+		pods := []*pod{n.pod(t, "short-0", nil, nil), n.pod(t, "short-1", nil, nil), n.pod(t, "short-2", nil, nil)}
+		const containers = 15
+		var group sync.WaitGroup
+		for c := range containers {
+			group.Go(func() {
+				p := pods[c%len(pods)]
+				id, err := p.run(fmt.Sprint("c", c), fmt.Sprintf(": instant %d.", c))
+				if err == nil {
+					err = p.finish(id)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		for c := range containers {
+			says(t, s.execs(t, fmt.Sprintf(": instant %d.", c), 1)[0], pods[c%len(pods)].expects(fmt.Sprint("c", c)))
+		}
+	})
+	t.Run("after the runtime was restarted", func(t *testing.T) {
+		n.stop()
+		n.start()
+		p := n.pod(t, "later", nil, nil)
+		if _, err := p.run("main", ": restarted"); err != nil {
+			t.Fatal(err)
+		}
+		says(t, s.execs(t, ": restarted", 1)[0], p.expects("main"))
+	})
+	s.stop()
+	for _, sp := range s.read() {
+		if sp.attr("sheetbend.container.unresolved") != "" && strings.Contains(sp.attr("process.command_line"), ": ") {
+			t.Errorf("unresolved: %s in %s", sp.attr("process.command_line"), sp.attr("process.linux.cgroup"))
+		}
+	}
+}
+
+func TestSandboxesAreChosenByWhatTheRuntimeSays(t *testing.T) {
+	n := newNode(t)
+	hash := map[string]string{"agents.x-k8s.io/sandbox-name-hash": "b1d2"}
+	before := n.pod(t, "before", hash, nil)
+	if _, err := before.run("main", "sleep 1000; : chosen 0."); err != nil {
+		t.Fatal(err)
+	}
+	other := n.pod(t, "unlabelled", nil, nil)
+	if _, err := other.run("main", "sleep 1000; : other"); err != nil {
+		t.Fatal(err)
+	}
+	s := watch(t, `[{kubernetes: {labels: {agents.x-k8s.io/sandbox-name-hash: "*"}}, session: "{namespace}/{pod}", agent: tester}, {kubernetes: {namespaces: [special], containers: [m*]}}]`, n.runtimes())
+	chosen := []*pod{before, n.pod(t, "labelled", hash, nil), n.podIn(t, "special", "annotated", nil, map[string]string{"sheetbend.github.io/session-id": "run-42"})}
+	for i, p := range chosen[1:] {
+		if _, err := p.run("main", fmt.Sprintf(": chosen %d.", i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []*pod{other, n.pod(t, "late", nil, nil)} {
+		if _, err := p.run("m", ": other"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := chosen[2].run("sidecar", ": other"); err != nil {
+		t.Fatal(err)
+	}
+	for i, session := range []string{"agents/before", "agents/labelled", "run-42"} {
+		sp := s.execs(t, fmt.Sprintf(": chosen %d.", i), 1)[0]
+		says(t, sp, map[string]string{"k8s.pod.name": chosen[i].name, "k8s.container.name": "main"})
+		if got := sp.attr("session.id"); got != session {
+			t.Errorf("session %q, want %q", got, session)
+		}
+	}
+	s.stop()
+	for _, sp := range s.read() {
+		if strings.Contains(sp.attr("process.command_line"), ": other") || strings.Contains(sp.attr("process.command_line"), "sleep 1000000") {
+			t.Errorf("a span of a container that was not chosen: %s", sp.attr("process.command_line"))
+		}
+		if sp.name == "sensor.loss" && sp.attr("sheetbend.lost.cause") != "unassigned" {
+			t.Errorf("lost: %s", sp.attr("sheetbend.lost.cause"))
+		}
+	}
+}

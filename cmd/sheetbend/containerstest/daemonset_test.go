@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package containerstest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// daemonSet is the part of the manifest that a kubelet makes a container of.
+type daemonSet struct {
+	Spec struct {
+		Template struct {
+			Spec struct {
+				HostPID    bool `yaml:"hostPID"`
+				Containers []struct {
+					Args            []string
+					Env             []struct{ Name, Value string }
+					SecurityContext struct {
+						Privileged             bool `yaml:"privileged"`
+						ReadOnlyRootFilesystem bool `yaml:"readOnlyRootFilesystem"`
+					} `yaml:"securityContext"`
+					VolumeMounts []struct {
+						Name      string
+						MountPath string `yaml:"mountPath"`
+						ReadOnly  bool   `yaml:"readOnly"`
+					} `yaml:"volumeMounts"`
+				}
+				Volumes []struct {
+					Name     string
+					HostPath struct{ Path string } `yaml:"hostPath"`
+				}
+			}
+		}
+	}
+}
+
+// The sensor as the manifest of deploy/kustomize runs it, in a container on a real node. Only the node's own directories
+// and where the spans go are others.
+func TestTheDaemonSetWatchesItsNode(t *testing.T) {
+	n := newNode(t)
+	bin := filepath.Join(t.TempDir(), "sheetbend")
+	build := exec.Command("go", "build", "-o", bin, "github.com/sheetbend/sheetbend/cmd/sheetbend")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v: %s", err, out)
+	}
+	const image = "sheetbend.test/sensor:1"
+	n.load(t, image, archive(t, image, bin))
+
+	text, err := os.ReadFile("../../../deploy/kustomize/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ds daemonSet
+	if err := yaml.Unmarshal(text, &ds); err != nil {
+		t.Fatal(err)
+	}
+	conf, err := os.ReadFile("../../../deploy/kustomize/sheetbend.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := ds.Spec.Template.Spec
+	c := spec.Containers[0]
+	out, etc := t.TempDir(), t.TempDir()
+	conf = bytes.ReplaceAll(conf, []byte("exporters:\n"), []byte("exporters:\n  file:\n    path: /out/spans.jsonl\n"))
+	if err := os.WriteFile(filepath.Join(etc, "sheetbend.yaml"), conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from := map[string]string{}
+	for _, v := range spec.Volumes {
+		from[v.Name] = v.HostPath.Path
+	}
+	from["config"], from["containerd"] = etc, n.dir
+	mounts := []*runtime.Mount{{ContainerPath: "/out", HostPath: out}}
+	for _, m := range c.VolumeMounts {
+		mounts = append(mounts, &runtime.Mount{ContainerPath: m.MountPath, HostPath: from[m.Name], Readonly: m.ReadOnly})
+	}
+	env := []*runtime.KeyValue{{Key: "NODE_NAME", Value: []byte("node-1")}}
+	for _, e := range c.Env {
+		if e.Value != "" {
+			env = append(env, &runtime.KeyValue{Key: e.Name, Value: []byte(strings.ReplaceAll(e.Value, "$(NODE_NAME)", "node-1"))})
+		}
+	}
+	namespaces := &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}
+	if spec.HostPID {
+		namespaces.Pid = runtime.NamespaceMode_NODE
+	}
+	own := n.podWith(t, "sheetbend", "sensor", func(p *runtime.PodSandboxConfig) {
+		p.Linux.SecurityContext.Privileged = c.SecurityContext.Privileged
+		p.Linux.SecurityContext.NamespaceOptions = namespaces
+	})
+	sensor, err := own.start(&runtime.ContainerConfig{
+		Metadata: &runtime.ContainerMetadata{Name: "sensor"}, Image: &runtime.ImageSpec{Image: image}, LogPath: "sensor.log",
+		Command: []string{"/bin/sheetbend"}, Args: c.Args, Envs: env, Mounts: mounts,
+		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{
+			Privileged: c.SecurityContext.Privileged, ReadonlyRootfs: c.SecurityContext.ReadOnlyRootFilesystem, NamespaceOptions: namespaces,
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sensorFile{t: t, spans: filepath.Join(out, "spans.jsonl")}
+	log := filepath.Join(own.config.LogDirectory, "sensor.log")
+	n.await("the sensor in its pod", func() error {
+		text, err := os.ReadFile(log)
+		if err == nil && !bytes.Contains(text, []byte(`"msg":"watching"`)) {
+			return &notYet{string(text)}
+		}
+		return err
+	})
+	p := n.pod(t, "agent", map[string]string{"agents.x-k8s.io/sandbox-name-hash": "b1d2"}, nil)
+	if _, err := p.run("main", ": in a sandbox"); err != nil {
+		t.Fatal(err)
+	}
+	sp := s.execs(t, ": in a sandbox", 1)[0]
+	says(t, sp, p.expects("main"))
+	says(t, sp, map[string]string{"k8s.node.name": "node-1", "host.name": "node-1"})
+	if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: sensor, Timeout: 30}); err != nil {
+		t.Error(err)
+	}
+}
+
+// notYet says what there is instead.
+type notYet struct{ text string }
+
+func (n *notYet) Error() string { return "not yet: " + n.text }

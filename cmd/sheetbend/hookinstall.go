@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sheetbend/sheetbend/enrich/marker/hook"
+)
+
+// versionWithin is how long an agent may take to tell its version.
+const versionWithin = 10 * time.Second
+
+func newHookInstall() *cobra.Command {
+	return newHookChange("install", "Write the hook into an agent's configuration",
+		func(p *hook.Place, text []byte) ([]byte, []string, error) {
+			program, err := os.Executable()
+			if err != nil {
+				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
+			}
+			version := agentVersion(p)
+			var then []string
+			if since := p.Lacks(version); since != "" {
+				then = append(then, fmt.Sprintf("the end of failed and denied calls is told by %s %s and later: after an update, install again", p.Program, since))
+			}
+			text, err = p.Install(text, program, version)
+			return text, append(then, p.After), err
+		})
+}
+
+func newHookUninstall() *cobra.Command {
+	return newHookChange("uninstall", "Take the hook out of an agent's configuration",
+		func(p *hook.Place, text []byte) ([]byte, []string, error) {
+			program, err := os.Executable()
+			if err != nil {
+				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
+			}
+			text, err = p.Uninstall(text, program)
+			return text, nil, err
+		})
+}
+
+// A settingsChange gives the new text, and what to tell the user once it is written.
+type settingsChange func(*hook.Place, []byte) (text []byte, then []string, err error)
+
+func newHookChange(use, short string, change settingsChange) *cobra.Command {
+	var yes bool
+	var file string
+	cmd := &cobra.Command{
+		Use:   use + " claude-code|codex",
+		Short: short,
+		Long: short + `: ~/.claude/settings.json or ~/.codex/hooks.json. The change is
+shown and asked for first. Everything else in the file stays as it is, and a second time changes nothing.`,
+		Example:   "  sheetbend hook " + use + " claude-code\n  sheetbend hook " + use + " codex --yes",
+		ValidArgs: []string{"claude-code", "codex"},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || hook.FindPlace(args[0]) == nil {
+				var known []string
+				for _, p := range hook.Places() {
+					known = append(known, p.Agent)
+				}
+				return &exitError{exitUsage, fmt.Errorf("one agent is needed: %s", strings.Join(known, " or "))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p := hook.FindPlace(args[0])
+			if file == "" {
+				var err error
+				if file, err = settingsFile(p, os.Getenv); err != nil {
+					return err
+				}
+			}
+			return changeSettings(cmd, p, file, yes, change)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.StringVar(&file, "file", "", "change `FILE`, for example of one project, instead of the user's")
+	return cmd
+}
+
+// settingsFile is the user's configuration file of an agent.
+func settingsFile(p *hook.Place, getenv func(string) string) (string, error) {
+	dir := getenv(p.Env)
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the configuration of %s: %w: give it with --file", p.Agent, err)
+		}
+		dir = filepath.Join(home, p.Dir)
+	}
+	return filepath.Join(dir, p.File), nil
+}
+
+func changeSettings(cmd *cobra.Command, p *hook.Place, file string, yes bool, change settingsChange) error {
+	// Dotfiles are often links into a repository: what they point to is changed.
+	settings, err := findAgentFile(file, uint32(os.Geteuid()))
+	if err != nil {
+		return err
+	}
+	file = settings.path
+	old, err := settings.read()
+	if err != nil {
+		return err
+	}
+	text, then, err := change(p, old)
+	if err != nil {
+		return fmt.Errorf("%s is not changed: %w", file, err)
+	}
+	if len(text) == 0 && settings.linked {
+		text = []byte("{}\n") // a file that others point to stays
+	}
+	out := cmd.OutOrStdout()
+	if bytes.Equal(old, text) {
+		fmt.Fprintf(out, "nothing to do: %s is as it should be\n", file)
+		return nil
+	}
+	fmt.Fprintf(out, "%s:\n%s", file, diff(old, text))
+	if !yes {
+		ok, err := ask(cmd.InOrStdin(), out)
+		if err != nil || !ok {
+			return err
+		}
+	}
+	if len(text) == 0 {
+		err = settings.remove()
+	} else {
+		err = settings.write(text)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "done")
+	for _, line := range then {
+		fmt.Fprintln(out, line)
+	}
+	return nil
+}
+
+// agentVersion asks the agent; "" if it is not there.
+func agentVersion(p *hook.Place) string {
+	ctx, cancel := context.WithTimeout(context.Background(), versionWithin)
+	defer cancel()
+	text, err := exec.CommandContext(ctx, p.Program, "--version").Output()
+	if err != nil {
+		return ""
+	}
+	return hook.Version(string(text))
+}
+
+// ask takes silence for no.
+func ask(in io.Reader, out io.Writer) (bool, error) {
+	if f, ok := in.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
+		return false, &exitError{exitUsage, errors.New("not changed: there is nobody to ask; --yes changes it without")}
+	}
+	fmt.Fprint(out, "Change it? [y/N] ")
+	answer, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	fmt.Fprintln(out, "not changed")
+	return false, nil
+}
+
+// diff shows the lines that come and go.
+func diff(old, text []byte) string {
+	lines := func(b []byte) []string {
+		if len(b) == 0 {
+			return nil
+		}
+		return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	}
+	a, b := lines(old), lines(text)
+	// What changes stands close together: the rest need not be compared.
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	// The longest common subsequence, in 8 MiB at most: beyond, lines come and go that are the same.
+	const most = 2000
+	if len(a) > most || len(b) > most {
+		return signed("- ", a) + signed("+ ", b)
+	}
+	common := make([][]uint16, len(a)+1)
+	for i := range common {
+		common[i] = make([]uint16, len(b)+1)
+	}
+	for i, x := range slices.Backward(a) {
+		for j, y := range slices.Backward(b) {
+			if x == y {
+				common[i][j] = common[i+1][j+1] + 1
+			} else {
+				common[i][j] = max(common[i+1][j], common[i][j+1])
+			}
+		}
+	}
+	var out strings.Builder
+	for i, j := 0, 0; i < len(a) || j < len(b); {
+		switch {
+		case i < len(a) && j < len(b) && a[i] == b[j]:
+			i, j = i+1, j+1
+		case j < len(b) && (i == len(a) || common[i][j+1] >= common[i+1][j]):
+			out.WriteString(signed("+ ", b[j:j+1]))
+			j++
+		default:
+			out.WriteString(signed("- ", a[i:i+1]))
+			i++
+		}
+	}
+	return out.String()
+}
+
+func signed(sign string, lines []string) string {
+	var out strings.Builder
+	for _, line := range lines {
+		fmt.Fprintf(&out, "%s%s\n", sign, printable(strings.ReplaceAll(line, "\t", "    ")))
+	}
+	return out.String()
+}

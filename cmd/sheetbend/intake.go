@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector/live"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/telemetry"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// intakeEndsWithin is how long requests that are under way may take at the end.
+const intakeEndsWithin = 2 * time.Second
+
+// An intake takes in agents' own telemetry, for the collector and the backend. nil does nothing.
+type intake struct {
+	in      *telemetry.Intake
+	forward *telemetry.Forwarder // nil: nothing is forwarded
+	to      string               // where it is forwarded, for people
+}
+
+// openIntake listens as c.Intake says. Facts go into the stream of w.
+func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, getenv func(string) string, log *slog.Logger) (*intake, error) {
+	i := &intake{}
+	if c.Intake.Forward.Enabled {
+		b, to, err := forwardTo(c, getenv)
+		if err != nil {
+			return nil, err
+		}
+		if to != "" {
+			b.Log = log
+			if i.forward, err = telemetry.NewForwarder(b); err != nil {
+				return nil, err
+			}
+			i.to = to
+		}
+	}
+	in, err := telemetry.Listen(telemetry.Options{
+		Listen: c.Intake.Listen, Unix: c.Intake.Unix, Expose: c.Intake.Expose,
+		MaxMessage: int(c.Intake.MaxMessage),
+		Dialects:   dialects,
+		Said:       tell(w.feed, w.inside, log),
+		Forward:    i.forward,
+		Log:        log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, i.close(context.Background()))
+	}
+	i.in = in
+	return i, nil
+}
+
+// tell adds facts to the record stream, at the time that they arrive.
+func tell(feed *live.Feed, inside func(pid int) bool, log *slog.Logger) func(record.Said, telemetry.Sender) {
+	return func(s record.Said, from telemetry.Sender) {
+		boot, _, err := live.SystemClock()
+		if err != nil {
+			log.Error("a fact from an agent's telemetry is not told", "err", err)
+			return
+		}
+		s.Outside, s.UID = from.PID != 0 && !inside(int(from.PID)), from.UID
+		feed.Inject(record.AppendSaid(nil, boot, from.PID, from.Start, s))
+	}
+}
+
+// forwardTo is where agents' telemetry goes on to; "" is nowhere.
+func forwardTo(c *config.Config, getenv func(string) string) (b telemetry.Backend, to string, err error) {
+	b = telemetry.Backend{
+		HTTP:       c.Intake.Forward.HTTP,
+		Timeout:    time.Duration(c.Exporters.OTLP[0].Timeout),
+		QueueBytes: int(c.Intake.Forward.QueueBytes),
+		UserAgent:  "sheetbend/" + build(),
+		Headers:    c.Exporters.OTLP[0].Headers,
+	}
+	endpoint, found, err := otlp.FindEndpoint(c.Exporters.OTLP[0].Endpoint, getenv)
+	if err != nil {
+		return b, "", err
+	}
+	if found {
+		b.GRPC, to = endpoint.Target, endpoint.String()
+	}
+	if b.HTTP != "" {
+		to = b.HTTP
+	}
+	if len(b.Headers) == 0 {
+		b.Headers = headers(otlpVariable(getenv, "HEADERS"))
+	}
+	if found && !endpoint.Insecure || strings.HasPrefix(b.HTTP, "https:") {
+		b.TLS, err = tlsFiles(c.Exporters.OTLP[0]).Config(getenv)
+	}
+	if found && endpoint.Insecure && b.TLS != nil {
+		return b, "", errors.New("intake.forward.http is https and the OTLP endpoint of the spans is not: use TLS for both or for none")
+	}
+	return b, to, err
+}
+
+// otlpVariable reads a standard variable of the OTLP exporter, that of traces first, as the exporter of spans does.
+func otlpVariable(getenv func(string) string, suffix string) string {
+	if v := strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_TRACES_" + suffix)); v != "" {
+		return v
+	}
+	return strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_" + suffix))
+}
+
+// headers reads "key=value,key=value" with percent-encoded values, as the OTLP exporter specification has it.
+func headers(text string) map[string]string {
+	m := map[string]string{}
+	for pair := range strings.SplitSeq(text, ",") {
+		k, v, ok := strings.Cut(pair, "=")
+		if k = strings.TrimSpace(k); !ok || k == "" {
+			continue
+		}
+		if decoded, err := url.PathUnescape(strings.TrimSpace(v)); err == nil {
+			m[k] = decoded
+		}
+	}
+	return m
+}
+
+// url is the base address for OTLP over HTTP, and over gRPC.
+func (i *intake) url() string { return "http://" + i.in.Addr().String() }
+
+// end takes no more in; what was taken is in the stream when it returns, so the feed has to end after it.
+func (i *intake) end() error {
+	if i == nil || i.in == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), intakeEndsWithin)
+	defer cancel()
+	return i.in.Close(ctx)
+}
+
+// close forwards what waits, until ctx ends. To be called after end.
+func (i *intake) close(ctx context.Context) error {
+	if i == nil || i.forward == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, shutdownWithin)
+	defer cancel()
+	return i.forward.Shutdown(ctx)
+}
+
+// dropped says in words what was not read or forwarded. To be called after close.
+func (i *intake) dropped() (lines []string) {
+	if i == nil {
+		return nil
+	}
+	add := func(n uint64, noun, what string) {
+		if n > 0 {
+			lines = append(lines, count(n, noun)+" "+what)
+		}
+	}
+	s := i.in.Stats()
+	add(s.TooLarge+s.Malformed+s.Busy, "request", "of agent telemetry refused (too large, malformed or too many)")
+	add(s.ConnsRefused+s.ConnsDisplaced, "connection", "of agent telemetry closed: too many")
+	add(s.FactsLost, "fact", "of agent telemetry not read: too many at once")
+	if i.forward != nil {
+		add(i.forward.Stats().Dropped(), "message", "of agent telemetry not delivered to "+i.to)
+	}
+	return lines
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/live"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+const (
+	leftoversReport = "report"
+	leftoversWait   = "wait"
+	leftoversKill   = "kill"
+
+	// endingWithin is how long processes that are just ending may outlive the command unreported, and signals
+	// that were meant for it may come after its end.
+	endingWithin = 100 * time.Millisecond
+	// killedWithin bounds how long killed processes take to be gone.
+	killedWithin = 5 * time.Second
+)
+
+// A roll is a span.Sink that asks the collector who runs, where that may be asked: at its ticks. Then everything
+// that had happened is known to it.
+type roll struct {
+	collector *collector.Collector // nil when there is none
+	asked     chan chan<- []collector.Running
+}
+
+func newRoll() *roll { return &roll{asked: make(chan chan<- []collector.Running)} }
+
+// Span implements span.Sink.
+func (*roll) Span(*span.Span) {}
+
+// Flush implements span.Sink.
+func (r *roll) Flush() {
+	select {
+	case reply := <-r.asked:
+		reply <- r.collector.Running()
+	default:
+	}
+}
+
+// call gives those who run, or none when ctx ends before the next tick.
+func (r *roll) call(ctx context.Context) []collector.Running {
+	reply := make(chan []collector.Running, 1)
+	select {
+	case r.asked <- reply:
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case list := <-reply:
+		return list
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// leftovers are the processes that run on after the command: in the session's cgroup, and those that left it.
+type leftovers struct {
+	*session
+	roll *roll
+}
+
+// outlived deals with processes that run on after the command.
+func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) {
+	ctx, cancel := context.WithTimeout(context.Background(), endingWithin)
+	defer cancel()
+	inside := l.mount.WaitEmpty(ctx, l.path) != nil
+	if o.leftovers == leftoversReport {
+		if inside {
+			o.note("still running after %s: %s (they run on; --leftovers wait or kill changes that)", name, l.names(nil))
+		}
+		return // escaped tells of the others, which takes no time then
+	}
+	outside := l.outside(l.call())
+	if !inside && len(outside) == 0 {
+		return
+	}
+	names := l.names(outside)
+	if o.leftovers == leftoversWait {
+		o.note("waiting for %s (^C ends the waiting)", names)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- l.wait(ctx, nil) }()
+		select {
+		case err := <-done:
+			if err != nil {
+				o.note("%v", err)
+			}
+		case <-asked:
+			o.note("no longer waiting for %s: they run on", l.names(l.outside(l.call())))
+		}
+		return
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), killedWithin)
+	defer cancel()
+	if err := l.kill(ctx); err != nil {
+		o.note("%v", err)
+	} else {
+		o.note("killed %s", names)
+	}
+}
+
+// escaped deals with processes that had left the cgroup before the watching ended, and of which outlived did not know. No record is read any more.
+func (o *runOptions) escaped(l leftovers) {
+	if l.roll.collector == nil || o.leftovers == leftoversWait {
+		return
+	}
+	outside := l.outside(l.roll.collector.Running())
+	if len(outside) == 0 {
+		return
+	}
+	names := describeProcesses(pidsOf(outside))
+	if o.leftovers == leftoversReport {
+		o.note("still running outside of the sandbox, which they had left: %s (they run on; --leftovers wait or kill changes that)", names)
+		return
+	}
+	for _, p := range outside {
+		if err := end(p); err != nil {
+			o.note("%v", err)
+			return
+		}
+	}
+	o.note("killed %s", names)
+}
+
+// call asks who runs; the collector's next tick is a tenth of a second away at most, when it is not behind.
+func (l leftovers) call() []collector.Running {
+	if l.roll.collector == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killedWithin)
+	defer cancel()
+	return l.roll.call(ctx)
+}
+
+// outside keeps those that live and are elsewhere.
+func (l leftovers) outside(list []collector.Running) []collector.Running {
+	return slices.DeleteFunc(list, func(p collector.Running) bool {
+		if !live.Alive(p.Tgid, p.Start) || int(p.Tgid) == os.Getpid() {
+			return true
+		}
+		cg, err := cgroup.Of(int(p.Tgid))
+		return err != nil || cg == l.path || strings.HasPrefix(cg, l.path+"/")
+	})
+}
+
+// wait waits until nobody is left, and does what is given, if it is, to those outside.
+func (l leftovers) wait(ctx context.Context, do func(collector.Running) error) error {
+	for {
+		if err := l.mount.WaitEmpty(ctx, l.path); err != nil {
+			return err
+		}
+		list := l.call()
+		known := len(list)
+		outside := l.outside(list)
+		for _, p := range outside {
+			if do == nil {
+				break
+			}
+			if err := do(p); err != nil {
+				return err
+			}
+		}
+		// The dead on the list may have children that are not on it yet.
+		if known == 0 || len(outside) == 0 && len(l.outside(l.call())) == 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// kill ends all, wherever they are.
+func (l leftovers) kill(ctx context.Context) error {
+	if err := l.mount.Kill(ctx, l.path); err != nil {
+		return err
+	}
+	return l.wait(ctx, end)
+}
+
+// end kills the process, and none that has its pid by now.
+func end(p collector.Running) error {
+	fd, err := unix.PidfdOpen(int(p.Tgid), 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kill process %d: %w", p.Tgid, err)
+	}
+	defer unix.Close(fd)
+	// Looked at afterwards: if it has the pid now, the descriptor is of nobody else who lives.
+	if !live.Alive(p.Tgid, p.Start) {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", p.Tgid, err)
+	}
+	return nil
+}
+
+// names tells of the processes in the cgroup and of those outside.
+func (l leftovers) names(outside []collector.Running) string {
+	pids, _ := l.mount.Procs(l.path)
+	text := describeProcesses(append(pids, pidsOf(outside)...))
+	if text == "" {
+		return "processes that are ending"
+	}
+	return text
+}
+
+func pidsOf(list []collector.Running) (pids []int) {
+	for _, p := range list {
+		pids = append(pids, int(p.Tgid))
+	}
+	return pids
+}
+
+func describeProcesses(pids []int) string {
+	const most = 8
+	var names []string
+	for i, pid := range pids {
+		if i == most {
+			names = append(names, fmt.Sprintf("and %d more", len(pids)-most))
+			break
+		}
+		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		if err != nil {
+			continue
+		}
+		names = append(names, fmt.Sprintf("%s (%d)", strings.TrimSpace(string(comm)), pid))
+	}
+	return strings.Join(names, ", ")
+}
+
+// release moves what still runs to where sheetbend itself runs, so that the cgroup can be removed. Nothing
+// watches any more.
+func (o *runOptions) release(s *session) {
+	own, err := cgroup.Of(os.Getpid())
+	if err != nil {
+		own = "/"
+	}
+	const rounds = 20 // a process may fork while it is moved
+	for range rounds {
+		pids, err := s.mount.Procs(s.path)
+		if err != nil || len(pids) == 0 {
+			return
+		}
+		for _, pid := range pids {
+			if err := s.mount.Move(pid, own); err != nil {
+				o.note("%v", err)
+				return
+			}
+		}
+	}
+}

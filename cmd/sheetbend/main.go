@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sheetbend watches the processes, files and connections of AI agents with eBPF and tells
+// of them as OpenTelemetry spans.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of sheetbend itself. run exits with its command's own code, or as env(1) and
+// the shells do when there is none.
+const (
+	exitFailed        = 1
+	exitUsage         = 2
+	exitSheetbend     = 125 // run: sheetbend failed before the command was started
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128 // plus the signal's number
+)
+
+// An exitError ends the process with a code. A nil err says nothing more than the code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	os.Exit(execute(context.Background(), os.Args[1:]))
+}
+
+// execute runs one command line and returns the exit code.
+func execute(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	code := exitFailed
+	if e, ok := errors.AsType[*exitError](err); ok {
+		code, err = e.code, e.err
+	}
+	if err != nil {
+		// One line: joined errors come with line breaks, and an argument may hold anything.
+		fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	}
+	return code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sheetbend",
+		Short: "See what an AI agent really does: processes, files and connections as OpenTelemetry spans",
+		Long: `Sheetbend watches sandboxes (cgroups, containers, or agents with all that they start) with eBPF and
+turns what their processes do into OpenTelemetry spans: every program that runs, every file opened or
+refused, every connection.
+
+  sheetbend run -- CMD       run a command in a sandbox of its own and show its tree
+  sheetbend sensor           watch the sandboxes of this host (daemon)
+  sheetbend sessions         the live sessions and tool calls of this host
+  sheetbend hook, call       name tool calls, from an agent's hooks or from a harness
+  sheetbend spool            batches that a backend refused: look, export, send again, drop
+  sheetbend doctor           what this host can do, and what to do about a lack
+  sheetbend record, replay   capture the raw stream, and make its spans again elsewhere`,
+		Example: `  sudo -E sheetbend run -- claude
+  sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 -- make test
+  sudo sheetbend sensor --config /etc/sheetbend.yaml`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          known,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
+		newRecord(), newReplay(), newSpool(), newDoctor(), newVersion())
+	return root
+}
+
+// known refuses words that are no command, and names those that were probably meant.
+func known(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	advice := "see sheetbend --help"
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		advice = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return &exitError{exitUsage, fmt.Errorf("unknown command %q: %s (sheetbend run -- %s runs it)", args[0], advice, args[0])}
+}
+
+// printable escapes what could move the cursor of the terminal that shows an error: control
+// characters, and the Unicode characters that change the direction of text.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r < 0x20, r >= 0x7f && r < 0xa0:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f, r == 0x2028, r == 0x2029:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}

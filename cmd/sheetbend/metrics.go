@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/exporters/metrics"
+	"github.com/sheetbend/sheetbend/exporters/sessions"
+)
+
+// metered is what the daemon's metrics are read from, at each scrape. It implements prometheus.Collector.
+type metered struct {
+	watch  *watch
+	out    *outputs
+	view   *sessions.View
+	ending atomic.Bool
+	server *metrics.Server
+}
+
+// serveMetrics serves what c asks for; nil, which close takes, if that is nothing.
+func serveMetrics(c config.Metrics, w *watch, out *outputs, view *sessions.View, log *slog.Logger) (*metered, error) {
+	if c.Listen == "" || w.meter == nil {
+		return nil, nil
+	}
+	m := &metered{watch: w, out: out, view: view}
+	var err error
+	m.server, err = metrics.Listen(metrics.Options{
+		Listen: c.Listen, Expose: c.Expose, Pprof: c.Pprof, Collectors: []prometheus.Collector{m}, Healthy: w.meter.alive, Ready: m.ready, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	log.Info("serving metrics", "listen", m.server.Addr().String())
+	return m, nil
+}
+
+func (m *metered) ready() error {
+	if m.ending.Load() {
+		return errors.New("ending")
+	}
+	return m.watch.meter.alive()
+}
+
+// end lets /readyz say that it ends.
+func (m *metered) end() {
+	if m != nil {
+		m.ending.Store(true)
+	}
+}
+
+// close is to be called before what is asked is closed.
+func (m *metered) close() error {
+	if m == nil {
+		return nil
+	}
+	return m.server.Close()
+}
+
+// A measure is one metric.
+type measure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+func counter(name, help string, labels ...string) measure {
+	return measure{prometheus.NewDesc("sheetbend_"+name, help, labels, nil), prometheus.CounterValue}
+}
+
+func gauge(name, help string, labels ...string) measure {
+	return measure{prometheus.NewDesc("sheetbend_"+name, help, labels, nil), prometheus.GaugeValue}
+}
+
+var (
+	mRecords   = counter("records_total", "Records taken by the collector, by kind.", "kind")
+	mLost      = counter("records_lost_total", "Records that could not be delivered, by kind and cause.", "kind", "cause")
+	mMalformed = counter("records_malformed_total", "Records that could not be decoded.")
+	mRingUsed  = gauge("ring_used_bytes", "Bytes that wait in the ring buffer.")
+	mRingSize  = gauge("ring_size_bytes", "Size of the ring buffer.")
+	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
+	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
+	mRefused   = counter("cgroups_refused_total", "Cgroups not watched because limits.cgroups was reached.")
+	mSandboxes = gauge("sandboxes", "Live sandboxes.")
+	mCgroups   = gauge("cgroups", "Watched cgroups.")
+	mProcesses = gauge("processes", "Live watched processes.")
+	mAgents    = gauge("agents", "Live agents.")
+	mSessions  = gauge("sessions", "Sessions in which a program runs; the newest 512 are looked at.")
+	mHeld      = gauge("spans_held", "Spans that wait for their end.")
+	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
+
+	mTooLarge  = counter("encode_too_large_total", "Spans dropped because one alone was too large.")
+	mFile      = counter("file_spans_total", "Spans of the file exporter, by outcome.", "outcome")
+	mExported  = counter("export_spans_total", "Spans of an OTLP endpoint, by outcome: all but sent and set_aside are lost.", "endpoint", "outcome")
+	mOffered   = counter("export_offered_spans_total", "Spans that an OTLP endpoint is to get, those found in the spool at the start included.", "endpoint")
+	mQueued    = gauge("export_queued_spans", "Spans that wait for an OTLP endpoint.", "endpoint")
+	mQueuedB   = gauge("export_queued_bytes", "Bytes that wait for an OTLP endpoint.", "endpoint")
+	mOldest    = gauge("export_oldest_seconds", "Age of the batch that waits longest for an OTLP endpoint; 0 if none does.", "endpoint")
+	mAttempts  = counter("export_attempts_total", "Requests to an OTLP endpoint.", "endpoint")
+	mErrors    = counter("export_errors_total", "Requests to an OTLP endpoint that failed.", "endpoint")
+	mSeconds   = counter("export_seconds_total", "Time that requests took which did not fail.", "endpoint")
+	mStored    = gauge("spool_stored_bytes", "Bytes of batches in the spool's file.")
+	mMemory    = gauge("spool_memory_bytes", "Bytes of batches that wait for the disk.")
+	mFailing   = gauge("spool_failing", "1 while the spool's disk does not take what is written.")
+	mDamaged   = counter("spool_damaged_files_total", "Spool files set aside because they were damaged.")
+	mDeadDrops = counter("spool_dead_letters_dropped_spans_total", "Spans of dead letters dropped because there was no more room.")
+)
+
+// Describe implements prometheus.Collector: what there is, each scrape says.
+func (*metered) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m *metered) Collect(out chan<- prometheus.Metric) {
+	put := func(what measure, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(what.desc, what.kind, v, labels...)
+	}
+	m.collectWatch(put)
+	m.collectOutputs(put)
+}
+
+func (m *metered) collectWatch(put func(what measure, v float64, labels ...string)) {
+	w := m.watch
+	w.meter.records(func(t record.Type, n uint64) { put(mRecords, float64(n), t.String()) })
+	if losses, err := w.sensor.Losses(); err == nil {
+		type key struct{ kind, cause string }
+		sums := map[key]uint64{}
+		for _, l := range losses {
+			sums[key{record.Type(l.Kind).String(), record.Cause(l.Cause).String()}] += l.Count
+		}
+		for k, n := range sums {
+			put(mLost, float64(n), k.kind, k.cause)
+		}
+	}
+	used, size := w.sensor.RingFill()
+	put(mRingUsed, float64(used))
+	put(mRingSize, float64(size))
+	s := w.meter.stats()
+	put(mMalformed, float64(s.Malformed))
+	put(mSpans, float64(s.Spans))
+	put(mEvicted, float64(s.EvictedProcesses))
+	put(mRefused, float64(s.RefusedCgroups))
+	put(mSandboxes, float64(s.Sandboxes))
+	put(mCgroups, float64(s.Cgroups))
+	put(mProcesses, float64(s.Processes))
+	put(mAgents, float64(s.Agents))
+	put(mHeld, float64(s.Held))
+	put(mTick, float64(w.meter.ticked.Load())/1e9)
+	running := 0
+	for _, session := range m.view.List(uint32(os.Geteuid())) {
+		if session.Processes > 0 {
+			running++
+		}
+	}
+	put(mSessions, float64(running))
+}
+
+func (m *metered) collectOutputs(put func(what measure, v float64, labels ...string)) {
+	o := m.out
+	if o.encoder != nil {
+		put(mTooLarge, float64(o.encoder.TooLarge()))
+	}
+	if o.file != nil {
+		s := o.file.Stats()
+		put(mFile, float64(s.Written), "written")
+		put(mFile, float64(s.Dropped), "dropped")
+	}
+	if o.backends == nil {
+		return
+	}
+	for _, c := range o.backends.clients {
+		s := c.Stats()
+		for outcome, n := range map[string]uint64{"sent": s.Sent, "rejected": s.Rejected, "refused": s.Failed, "memory_full": s.QueueFull, "shutdown": s.Shutdown} {
+			put(mExported, float64(n), c.name, outcome)
+		}
+		put(mOffered, float64(s.Sent+s.Dropped()+s.InFlight+s.Queued), c.name)
+		put(mQueued, float64(s.Queued+s.InFlight), c.name)
+		put(mQueuedB, float64(s.QueuedBytes), c.name)
+	}
+	if o.backends.spool == nil {
+		return
+	}
+	s := o.backends.spool.Stats()
+	for _, d := range s.Destinations {
+		for outcome, n := range map[string]uint64{
+			"sent": d.Sent, "rejected": d.Rejected, "set_aside": d.SetAside, "refused": d.Failed, "memory_full": d.Dropped.Memory, "disk_fails": d.Dropped.Disk,
+			"spool_full": d.Dropped.Size, "too_old": d.Dropped.Age, "damaged": d.Dropped.Damage, "shutdown": d.Dropped.Shutdown, "earlier_run": d.Lost,
+		} {
+			put(mExported, float64(n), d.Name, outcome)
+		}
+		put(mOffered, float64(d.Resumed+d.Offered), d.Name)
+		put(mQueued, float64(d.Queued), d.Name)
+		put(mQueuedB, float64(d.QueuedBytes), d.Name)
+		age := 0.0
+		if !d.Oldest.IsZero() {
+			age = time.Since(d.Oldest).Seconds()
+		}
+		put(mOldest, age, d.Name)
+		put(mAttempts, float64(d.Attempts), d.Name)
+		put(mErrors, float64(d.Errors), d.Name)
+		put(mSeconds, d.Took.Seconds(), d.Name)
+	}
+	put(mStored, float64(s.StoredBytes))
+	put(mMemory, float64(s.MemoryBytes))
+	failing := 0.0
+	if s.Failing {
+		failing = 1
+	}
+	put(mFailing, failing)
+	put(mDamaged, float64(s.DamagedFiles))
+	put(mDeadDrops, float64(s.DeadDropped))
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+)
+
+// backend is an OTLP server on loopback.
+type backend struct {
+	coltracepb.UnimplementedTraceServiceServer
+	addr string
+
+	mu     sync.Mutex
+	spans  []*tracepb.Span
+	agents []string
+}
+
+func (b *backend) Export(_ context.Context, r *coltracepb.ExportTraceServiceRequest) (*coltracepb.ExportTraceServiceResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, rs := range r.ResourceSpans {
+		for _, a := range rs.Resource.Attributes {
+			if a.Key == "service.name" {
+				b.agents = append(b.agents, a.Value.GetStringValue())
+			}
+		}
+		for _, ss := range rs.ScopeSpans {
+			b.spans = append(b.spans, ss.Spans...)
+		}
+	}
+	return &coltracepb.ExportTraceServiceResponse{}, nil
+}
+
+func serve(t *testing.T) *backend {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &backend{addr: l.Addr().String()}
+	s := grpc.NewServer()
+	coltracepb.RegisterTraceServiceServer(s, b)
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(s.Stop)
+	return b
+}
+
+func TestSpansReachABackendThatAFlagOrTheEnvironmentNames(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	for _, c := range []struct {
+		name, agent string
+		flags, env  func(b *backend) []string
+	}{
+		{name: "a flag", agent: "sh", flags: func(b *backend) []string { return []string{"--otlp-endpoint", "http://" + b.addr} }},
+		{name: "the environment", agent: "sh", env: func(b *backend) []string { return []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + b.addr} }},
+		{name: "the agent's name", agent: "codex", flags: func(b *backend) []string {
+			return []string{"--agent", "codex", "--otlp-endpoint", "http://" + b.addr}
+		}},
+		{name: "the service's name from the environment wins", agent: "mine",
+			flags: func(b *backend) []string { return []string{"--otlp-endpoint", "http://" + b.addr} },
+			env: func(*backend) []string {
+				return []string{"OTEL_SERVICE_NAME=mine", "OTEL_RESOURCE_ATTRIBUTES=service.name=x"}
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := serve(t)
+			args := []string{"run", "--quiet"}
+			if c.flags != nil {
+				args = append(args, c.flags(b)...)
+			}
+			cmd := sheetbend(t, append(args, "--", "sh", "-c", "true; sh -c 'exit 0'; exit 2")...)
+			if c.env != nil {
+				cmd.Env = append(cmd.Env, c.env(b)...)
+			}
+			if r := finish(t, cmd); r.code != 2 || r.stderr != "" {
+				t.Fatal(describeResult(r))
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			byID := map[string]*tracepb.Span{}
+			for _, s := range b.spans {
+				byID[string(s.SpanId)] = s
+			}
+			execs, children := 0, 0
+			for _, s := range b.spans {
+				if s.Name == "process.exec" {
+					execs++
+					if p := byID[string(s.ParentSpanId)]; p != nil && p.Name == "process.exec" {
+						children++
+					}
+				}
+			}
+			if execs != 2 || children != 1 || !slices.Contains(b.agents, c.agent) {
+				t.Errorf("%d execs, %d of them below another, services %v; want %s", execs, children, b.agents, c.agent)
+			}
+		})
+	}
+}
+
+func TestSpansThatReachNoBackendAreCounted(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close() // refused from now on
+	r := sheetbendRun(t, "run", "--otlp-endpoint", "http://"+addr, "--", "sh", "-c", "exit 3")
+	if r.code != 3 || !strings.Contains(r.stderr, "not all is shown") || !strings.Contains(r.stderr, "waiting up to 5s for http://"+addr) || !strings.Contains(r.stderr, "not delivered") {
+		t.Error(describeResult(r))
+	}
+}
+
+func TestABackendThatCannotBeReachedIsNamedWithTheCause(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint := "http://" + l.Addr().String()
+	_ = l.Close()
+	r := sheetbendRun(t, "run", "--quiet", "--otlp-endpoint", endpoint, "--", "true")
+	if r.code != 0 || !strings.Contains(r.stderr, endpoint) || !strings.Contains(r.stderr, "connection refused") {
+		t.Error(describeResult(r))
+	}
+}

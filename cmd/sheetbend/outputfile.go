@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// An outputMode says what happens to a file that exists.
+type outputMode int
+
+const (
+	// truncate starts the file anew: one run, one file.
+	truncate outputMode = iota
+	// appendTo continues it: for a daemon that restarts.
+	appendTo
+)
+
+// other says whether the command runs as somebody else than sheetbend itself.
+func (i identity) other() bool {
+	return i.credential != nil && int(i.credential.Uid) != os.Geteuid()
+}
+
+// openOutput makes or opens a file to write to, with mode 0600 if it is new, and empties it unless mode is
+// appendTo. For another user it is opened with that user's rights, and has to be a regular file of that user
+// under one name: root would otherwise write wherever the user's links point. It never waits for the reader of a pipe.
+func (i identity) openOutput(name string, mode outputMode) (*os.File, error) {
+	f, err := i.openPath(name, mode)
+	if errors.Is(err, unix.ENXIO) {
+		return nil, fmt.Errorf("open %s: nobody reads from this pipe: start its reader first", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := i.prepare(f, mode); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (i identity) openPath(name string, mode outputMode) (*os.File, error) {
+	flags := os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY // os adds O_CLOEXEC
+	if mode == appendTo {
+		flags |= os.O_APPEND
+	}
+	if !i.other() {
+		return os.OpenFile(name, flags|os.O_CREATE, 0o600)
+	}
+	var f *os.File
+	err := i.withRights(func() (err error) {
+		flags |= unix.O_NOFOLLOW
+		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			f, err = os.OpenFile(name, flags, 0)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.ELOOP):
+		return nil, fmt.Errorf("open %s for user %s: it is a symbolic link: name the file itself", name, i.name)
+	case err != nil:
+		return nil, fmt.Errorf("as user %s: %w", i.name, err)
+	}
+	return f, nil
+}
+
+// prepare checks what was opened, and only then changes it.
+func (i identity) prepare(f *os.File, mode outputMode) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	controlErr := raw.Control(func(fd uintptr) {
+		if err = unix.Fstat(int(fd), &st); err != nil {
+			return
+		}
+		// A pipe stays as it is: the runtime waits for it, and Close ends that.
+		if st.Mode&unix.S_IFMT != unix.S_IFIFO {
+			err = unix.SetNonblock(int(fd), false)
+		}
+	})
+	if err := errors.Join(controlErr, err); err != nil {
+		return fmt.Errorf("look at %s: %w", f.Name(), err)
+	}
+	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
+	if i.other() {
+		switch {
+		case !regular:
+			return fmt.Errorf("%s is not a regular file: output for user %s goes to nothing else", f.Name(), i.name)
+		case st.Uid != i.credential.Uid:
+			return fmt.Errorf("%s does not belong to user %s", f.Name(), i.name)
+		case st.Nlink != 1:
+			return fmt.Errorf("%s has other names (hard links), or none any more: output for user %s goes to a file of its own", f.Name(), i.name)
+		}
+	}
+	if regular && mode == truncate {
+		return f.Truncate(0)
+	}
+	return nil
+}
+
+// withRights calls do with the user's rights to files: with its user id, group and groups in place of root's, on a
+// thread of its own that ends with it.
+func (i identity) withRights(do func() error) error {
+	done := make(chan error, 1)
+	go i.onOwnThread(done, do)
+	return <-done
+}
+
+func (i identity) onOwnThread(done chan<- error, do func() error) {
+	// Never unlocked: the runtime ends the thread, and starts no other from it.
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread cannot end. While it is locked here, another goroutine is on another thread.
+		inner := make(chan error, 1)
+		go i.onOwnThread(inner, do)
+		err := <-inner
+		runtime.UnlockOSThread()
+		done <- err
+		return
+	}
+	err := i.assume()
+	if err == nil {
+		err = do()
+	}
+	done <- err
+}
+
+// assume changes the calling thread only. A change of the file system user id away from 0 also takes the capabilities
+// that override permissions, see capabilities(7).
+func (i identity) assume() error {
+	groups := make([]int, len(i.credential.Groups))
+	for n, g := range i.credential.Groups {
+		groups[n] = int(g)
+	}
+	// Of x/sys, these three are calls for one thread; those of package syscall change all.
+	if err := unix.Setgroups(groups); err != nil {
+		return fmt.Errorf("take the groups of user %s: %w", i.name, err)
+	}
+	uid, gid := int(i.credential.Uid), int(i.credential.Gid)
+	if err := unix.Setfsgid(gid); err != nil {
+		return fmt.Errorf("take the group of user %s: %w", i.name, err)
+	}
+	if err := unix.Setfsuid(uid); err != nil {
+		return fmt.Errorf("take the rights of user %s: %w", i.name, err)
+	}
+	// They report no failure; -1 changes nothing and returns what holds.
+	nowGID, gidErr := unix.SetfsgidRetGid(-1)
+	nowUID, uidErr := unix.SetfsuidRetUid(-1)
+	if err := errors.Join(gidErr, uidErr); err != nil || nowGID != gid || nowUID != uid {
+		return errors.Join(fmt.Errorf("the kernel did not give the file rights of user %s", i.name), err)
+	}
+	return nil
+}

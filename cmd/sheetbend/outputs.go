@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/exporters/file"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+	"github.com/sheetbend/sheetbend/exporters/terminal"
+)
+
+// shutdownWithin is how long the backend has to take what waits for it at the end.
+const shutdownWithin = 5 * time.Second
+
+// probeWithin is how long the search for the cause of undelivered spans may take.
+const probeWithin = time.Second
+
+// sinks gives every span to each.
+type sinks []span.Sink
+
+func (ss sinks) Span(s *span.Span) {
+	for _, sink := range ss {
+		sink.Span(s)
+	}
+}
+
+func (ss sinks) Flush() {
+	for _, sink := range ss {
+		sink.Flush()
+	}
+}
+
+// outputs are all places that spans go to.
+type outputs struct {
+	sinks
+	encoder  *otlp.Encoder
+	file     *file.Exporter
+	path     string
+	backends *backends
+	tree     *terminal.Tree
+	follow   *terminal.Follow
+
+	shutdownWithin time.Duration
+}
+
+// show says what is drawn on a terminal.
+type show struct {
+	tree, follow bool
+	to           *os.File
+	color        string // auto, always, never
+}
+
+// openOutputs opens what the configuration names, a file with the rights of who. version is that of the sensor that saw what the spans tell.
+func openOutputs(c *config.Config, version string, who identity, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
+	o := &outputs{path: c.Exporters.File.Path, shutdownWithin: shutdownWithin}
+	defer func() {
+		if err != nil {
+			_ = o.close(context.Background())
+		}
+	}()
+	var consumers []func(otlp.Batch)
+	endpoints, err := findEndpoints(c, getenv)
+	if err != nil {
+		return nil, err
+	}
+	if o.path != "" {
+		if o.path == "-" {
+			o.file = file.New("standard output", os.Stdout, log)
+		} else {
+			f, err := who.openOutput(o.path, mode)
+			if err != nil {
+				return nil, fmt.Errorf("open the span file: %w", err)
+			}
+			o.file = file.Attach(f, log)
+		}
+		consumers = append(consumers, o.file.Write)
+	}
+	if len(endpoints) > 0 {
+		if o.backends, err = openBackends(c, endpoints, log); err != nil {
+			return nil, err
+		}
+		consumers = append(consumers, o.backends.offer)
+	}
+	if len(consumers) > 0 {
+		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
+		o.sinks = append(o.sinks, o.encoder)
+	}
+	if s.tree || s.follow {
+		draw := terminal.Options{Width: width(s.to), Color: colored(s.to, s.color, getenv)}
+		if s.tree {
+			o.tree = terminal.NewTree(draw)
+			o.sinks = append(o.sinks, o.tree)
+		}
+		if s.follow {
+			o.follow = terminal.NewFollow(s.to, draw)
+			o.sinks = append(o.sinks, o.follow)
+		}
+	}
+	return o, nil
+}
+
+// close writes and sends what waits, until ctx ends at the latest. Lost spans are no error:
+// dropped tells of them.
+func (o *outputs) close(ctx context.Context) error {
+	if o == nil {
+		return nil
+	}
+	var errs []error
+	ctx, cancel := context.WithTimeout(ctx, o.shutdownWithin)
+	defer cancel()
+	o.backends.close(ctx)
+	if o.file != nil {
+		if err := o.file.Close(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// waitsFor names the backends that take spans; "" if there is none.
+func (o *outputs) waitsFor() string {
+	if o == nil || o.backends == nil {
+		return ""
+	}
+	var names []string
+	for _, c := range o.backends.clients {
+		names = append(names, c.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// backPressure waits while the backend is behind. A live stream cannot wait, a replay can.
+func (o *outputs) backPressure() {
+	for o.backends.behind() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// dropped says in words what did not arrive.
+func (o *outputs) dropped() (lines []string) {
+	add := func(n uint64, format string, args ...any) {
+		if n > 0 {
+			lines = append(lines, count(n, "span")+" "+fmt.Sprintf(format, args...))
+		}
+	}
+	if o.encoder != nil {
+		add(o.encoder.TooLarge(), "too large to be encoded")
+	}
+	lines = append(lines, o.backends.dropped()...)
+	if o.file != nil {
+		s := o.file.Stats()
+		add(s.Dropped, "not written to %s", o.path)
+		add(s.Full, "dropped because %s took them too slowly", o.path)
+	}
+	return lines
+}
+
+func count(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// render draws the tree, if there is to be one.
+func (o *outputs) render(w io.Writer) error {
+	if o.tree == nil {
+		return nil
+	}
+	return o.tree.Render(w)
+}
+
+// width is 0 for what is no terminal.
+func width(f *os.File) int {
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return w
+}
+
+func colored(f *os.File, when string, getenv func(string) string) bool {
+	switch when {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	// https://no-color.org: any value that is not empty.
+	return term.IsTerminal(int(f.Fd())) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+}

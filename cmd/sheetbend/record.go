@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
+
+func newRecord() *cobra.Command {
+	o := &runOptions{captureOnly: true}
+	cmd := &cobra.Command{
+		Use:   "record --output FILE [flags] (-- CMD ARGS... | --config FILE)",
+		Short: "Capture the raw record stream to a file",
+		Long: `Capture what the kernel tells, before any span is made of it: of a command that runs in a sandbox
+of its own, or, without a command, of the sandboxes of a configuration until SIGTERM or SIGINT.
+sheetbend replay makes the same spans of it, on any machine and without root.
+
+A capture holds arguments and paths as they were, credentials included. Treat it as a secret.`,
+		Example: `  sudo -E sheetbend record --output agent.capture -- claude
+  sudo sheetbend record --output host.capture --config /etc/sheetbend.yaml
+  sheetbend replay agent.capture`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.capture == "" || o.capture == "-" {
+				return &exitError{exitUsage, errors.New("record needs --output FILE: a capture goes to a file")}
+			}
+			if len(args) > 0 {
+				return o.run(cmd.Context(), args)
+			}
+			if o.file == "" {
+				return &exitError{exitUsage, errors.New("record needs what to watch: -- CMD ARGS, or --config FILE with sandboxes")}
+			}
+			c, err := o.loadDaemon(cmd)
+			if err != nil {
+				return err
+			}
+			return daemon(cmd.Context(), c, cmd.Name(), o.capture)
+		},
+	}
+	o.flags(cmd)
+	f := cmd.Flags()
+	f.StringVarP(&o.capture, "output", "o", "", "write the capture to `FILE`")
+	f.Lookup("leftovers").Usage = "what to do about processes that outlive the command in its cgroup: report, wait or kill"
+	f.Lookup("quiet").Usage = "print no notes, only what went wrong"
+	f.Lookup("config").Usage = "configuration `FILE`; with a command, its sandboxes are not used"
+	o.log(f)
+	return cmd
+}

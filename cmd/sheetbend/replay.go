@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/capture"
+)
+
+// replayShutdownWithin is how long a backend may take for the end of a replay: nobody waits for a prompt.
+const replayShutdownWithin = 5 * time.Minute
+
+func newReplay() *cobra.Command {
+	var (
+		s     settings
+		tree  bool
+		color string
+	)
+	cmd := &cobra.Command{
+		Use:   "replay [flags] FILE",
+		Short: "Make the spans of a capture again, without root and without a kernel",
+		Long: `Read a capture (sheetbend record, or sheetbend run --record) and make the same spans of it that
+were made live, byte for byte. Without flags, their tree is printed on standard output. Spans are
+sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT alone does not.`,
+		Example: `  sheetbend replay agent.capture
+  sheetbend replay --output spans.jsonl agent.capture
+  sheetbend replay --otlp-endpoint http://127.0.0.1:4317 --tree agent.capture`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &exitError{exitUsage, fmt.Errorf("replay needs one capture file, not %d", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := s.load()
+			if err != nil {
+				return err
+			}
+			tree = tree || s.output == "" && s.endpoint == ""
+			return replay(cmd.Context(), args[0], c, show{tree: tree, to: os.Stdout, color: color})
+		},
+	}
+	f := cmd.Flags()
+	s.exporters(f)
+	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP/gRPC to `URL`, as in http://127.0.0.1:4317"
+	f.BoolVar(&tree, "tree", false, "print the tree, also when spans go elsewhere")
+	f.StringVar(&color, "color", "auto", "colour in the tree: auto, always or never")
+	return cmd
+}
+
+func replay(ctx context.Context, name string, c *config.Config, s show) (err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("read the capture: %w", err)
+	}
+	defer f.Close()
+	r, err := capture.NewReader(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	getenv := func(key string) string {
+		if key == "OTEL_EXPORTER_OTLP_ENDPOINT" || key == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" {
+			return ""
+		}
+		return os.Getenv(key)
+	}
+	log := slog.New(&notes{})
+	out, err := openOutputs(c, r.Header().Sensor, identity{}, truncate, s, getenv, log)
+	if err != nil {
+		return err
+	}
+	out.shutdownWithin = replayShutdownWithin
+	if out.file != nil {
+		out.file.Patient()
+	}
+	coll, err := collector.New(r.Header().Config, out)
+	if err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", name, err), out.close(ctx))
+	}
+	for {
+		raw, nextErr := r.Next()
+		if errors.Is(nextErr, io.EOF) {
+			break
+		}
+		if nextErr != nil { // what came before is good
+			err = fmt.Errorf("%s: %w", name, nextErr)
+			break
+		}
+		_ = coll.Record(raw) // as live: skipped, counted and told as a span
+		out.backPressure()
+	}
+	coll.Close()
+	err = errors.Join(err, out.close(ctx))
+	if renderErr := out.render(os.Stdout); renderErr != nil {
+		err = errors.Join(err, fmt.Errorf("print the tree: %w", renderErr))
+	}
+	for _, line := range out.dropped() {
+		err = errors.Join(err, errors.New(line))
+	}
+	return err
+}

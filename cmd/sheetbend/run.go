@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+)
+
+// tellAfter is how long the end may take without a word.
+const tellAfter = time.Second
+
+// runOptions are the flags of run, and of record with a command.
+type runOptions struct {
+	settings
+	session, agent, user string
+	leftovers            string
+	capture              string
+	follow, quiet        bool
+	color                string
+	captureOnly          bool
+	agentTelemetry       bool
+}
+
+func (o *runOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	command(f)
+	f.StringVar(&o.session, "session", "", "`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: the agent's own id, or one for each run)")
+	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, told as service.name (default: the command's)")
+	f.StringVar(&o.user, "user", "", "run the command as user `NAME` (default: who called sudo)")
+	f.StringVar(&o.leftovers, "leftovers", leftoversReport, "what to do about processes that outlive the command, those that left its cgroup included: report, wait or kill")
+	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
+	o.settings.kernel(f)
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print no tree and no notes, only what went wrong (and the lines of --follow)")
+}
+
+func newRun() *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- CMD ARGS...",
+		Short: "Run a command in a sandbox of its own and show what it does",
+		Long: `Run a command in a cgroup of its own, watched from its first instant, with the terminal and
+signals as if it ran alone. When it has ended, a tree of its processes, files and connections
+is printed on stderr.
+
+The exit code is the command's, 128+N if signal N ended it, 127 if it was not found, 126 if it
+cannot be executed, and 125 if sheetbend itself failed before it was started.
+
+Through sudo, the command runs as the user who called it, and is looked up in and gets that user's
+PATH, which sudo replaces. Where that cannot be known: sudo -E env "PATH=$PATH" sheetbend run …
+
+How to read the tree: NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
+a process that goes on in its parent's program. Where the outcome is exec, the process went on as
+another program: the same pid has a second row. The heading counts each file once, whoever used it; it
+does not count names that do not exist, sockets included. Output thrown away (/dev/null) and
+terminals that are not there (/dev/tty) are left out.`,
+		Example: `  sudo -E sheetbend run -- claude
+  sudo -E sheetbend run --follow -- make test
+  sudo -E sheetbend run --output spans.jsonl --session "nightly-$(date +%F)" -- ./agent.sh
+  sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 --agent-telemetry -- codex exec "fix the tests"`,
+		Args: needCommand,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args) },
+	}
+	o.flags(cmd)
+	f := cmd.Flags()
+	o.exporters(f)
+	f.Lookup("output").Usage = "write spans to `FILE`, begun anew if it exists, one OTLP JSON request a line"
+	f.StringVar(&o.capture, "record", "", "also capture the raw record stream to `FILE`, for sheetbend replay")
+	f.BoolVarP(&o.follow, "follow", "f", false, "print a line for whatever happens, while it happens; a program has its line when it ends, or when it has run for two seconds")
+	f.BoolVar(&o.agentTelemetry, "agent-telemetry", false, "switch the agent's own OpenTelemetry on for this run, read calls and decisions from it and forward it")
+	f.StringVar(&o.color, "color", "auto", "colour in the tree: auto, always or never")
+	return cmd
+}
+
+func (o *runOptions) check() error {
+	switch o.leftovers {
+	case leftoversReport, leftoversWait, leftoversKill:
+	default:
+		return &exitError{exitUsage, fmt.Errorf("--leftovers %s: not one of report, wait, kill", o.leftovers)}
+	}
+	switch o.color {
+	case "", "auto", "always", "never":
+	default:
+		return &exitError{exitUsage, fmt.Errorf("--color %s: not one of auto, always, never", o.color)}
+	}
+	if o.output == "-" || o.capture == "-" {
+		return &exitError{exitUsage, errors.New("standard output is the command's own: name a FILE to write to")}
+	}
+	if len(o.session) > 256 || len(o.agent) > 256 {
+		return &exitError{exitUsage, errors.New("--session and --agent are at most 256 bytes long")}
+	}
+	return nil
+}
+
+// run returns an exitError with the command's exit code, or nil for 0.
+func (o *runOptions) run(ctx context.Context, args []string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	if c.Exporters.File.Path == "-" {
+		return &exitError{exitUsage, errors.New("exporters.file.path is standard output, which is the command's own: give --output FILE")}
+	}
+	who, err := identify(o.user, os.Geteuid(), os.Getenv)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	program, err := lookCommand(args[0], who)
+	if err != nil {
+		return err
+	}
+	code, err := o.watched(ctx, c, who, program, args)
+	if _, has := errors.AsType[*exitError](err); err != nil && !has {
+		err = &exitError{exitSheetbend, err}
+	}
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &exitError{code: code}
+	}
+	return nil
+}
+
+// note tells the user something in one line, unless it is to be quiet.
+func (o *runOptions) note(format string, args ...any) {
+	if !o.quiet {
+		complain(format, args...)
+	}
+}
+
+// complain tells of what went wrong, in one line, also when it is to be quiet.
+func complain(format string, args ...any) {
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(text))
+}
+
+// watched runs the command in a session and returns its exit code. An error means that the
+// command was not started; nothing is left behind then.
+func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity, program string, args []string) (code int, err error) {
+	name, example := "run", "run -- "+args[0]
+	if o.captureOnly {
+		name, example = "record", "record --output FILE -- "+args[0]
+	}
+	if err := privileged(name, example); err != nil {
+		return 0, err
+	}
+	m, err := cgroup.Find()
+	if err != nil {
+		return 0, err
+	}
+	// Before anything is made that a signal would leave behind.
+	signals, ignoreSignals := watchSignals()
+	defer ignoreSignals()
+	term := openTTY()
+	defer term.close()
+
+	for _, line := range cleanSessions(m) {
+		o.note("%s", line)
+	}
+	s, err := newSession(m)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if removeErr := s.remove(); removeErr != nil {
+			complain("%v", removeErr)
+		}
+	}()
+
+	log := slog.New(&notes{})
+	agent := o.agent
+	if agent == "" {
+		agent = filepath.Base(args[0])
+	}
+	c.Containers = config.Containers{}
+	c.Sandboxes = []config.Sandbox{{Cgroup: s.path, Session: o.session, Agent: agent}}
+	c.Intake.Listen, c.Intake.Unix, c.Intake.Expose = "", "", false
+	if o.agentTelemetry {
+		c.Intake.Listen = "127.0.0.1:0"
+	}
+	cc, err := collectorConfig(c, os.Getenv, true, log)
+	if err != nil {
+		return 0, err
+	}
+	var out *outputs
+	var sink span.Sink
+	view, roll := newView(), newRoll()
+	if !o.captureOnly {
+		out, err = openOutputs(c, build(), who, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
+		if err != nil {
+			return 0, err
+		}
+		sink = sinks{out, view, roll}
+	}
+	var capture *captureFile
+	if o.capture != "" {
+		if capture, err = createCapture(who, o.capture, cc); err != nil {
+			return 0, errors.Join(err, out.close(ctx))
+		}
+	}
+	// Loading raises the limit on locked memory on kernels before 5.11; the command should not inherit that.
+	var memlock unix.Rlimit
+	limited := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil
+	w, err := startWatch(c, cc, m, sink, capture, log)
+	if err != nil {
+		return 0, errors.Join(err, capture.close(), out.close(ctx))
+	}
+	if limited {
+		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
+	}
+	roll.collector = w.collector
+	start := launch{program, args, who.environment(os.Environ())}
+	var in *intake
+	if o.agentTelemetry {
+		if in, err = openIntake(c, cc.Agents, w, os.Getenv, log); err != nil {
+			return 0, errors.Join(err, w.close(), capture.close(), out.close(ctx))
+		}
+		var line string
+		start, line = switchOn(agents.NewTable(cc.Agents), o.agent, start, who, in)
+		o.note("%s", line)
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	read := make(chan error, 1)
+	go func() { read <- w.run(reading) }()
+
+	socket, err := runSocket(path.Base(s.path))
+	if err != nil {
+		log.Debug("no local API", "err", err)
+	}
+	local := serveLocal(socket, w, cc.Agents, view, m, log)
+	if local != nil {
+		start.env = append(start.env, client.EnvSocket+"="+socket)
+	}
+	if out != nil && out.follow != nil {
+		out.follow.Begin(time.Now())
+	}
+	code, owed, startErr := o.command(s, who, start, term, signals)
+	// Only from here on a signal is for sheetbend itself.
+	closing, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	asked := afterEnd(closing, signals, owed)
+	left := leftovers{s, roll}
+	if startErr == nil {
+		o.outlived(left, args[0], asked)
+	}
+	closeLocal(local, log)
+	endErr := in.end()
+	stop()
+	endErr = errors.Join(endErr, <-read)
+	if startErr == nil {
+		o.escaped(left)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- w.close() }()
+	go func() {
+		select {
+		case <-asked:
+			giveUp()
+		case <-closing.Done():
+		}
+	}()
+	patience := time.AfterFunc(tellAfter, func() {
+		if names := out.waitsFor(); names != "" {
+			o.note("waiting up to %s for %s to take the last spans (^C ends that)", out.shutdownWithin, names)
+		}
+	})
+	endErr = errors.Join(endErr, capture.close(), out.close(closing), in.close(closing))
+	patience.Stop()
+	if startErr == nil {
+		o.conclude(w, out, in)
+	}
+	endErr = errors.Join(endErr, <-closed)
+	if startErr != nil {
+		return 0, errors.Join(startErr, endErr)
+	}
+	o.release(s)
+	if endErr != nil {
+		complain("%v", endErr)
+	}
+	return code, nil
+}
+
+// conclude prints the tree, and a line about what is missing in it. That stderr is gone is no
+// error: the command's exit code counts.
+func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
+	lines := append(w.lost(), in.dropped()...)
+	if out != nil {
+		_ = out.render(os.Stderr)
+		lines = append(lines, out.dropped()...)
+	}
+	if len(lines) > 0 {
+		complain("not all is shown: %s", strings.Join(lines, ", "))
+	}
+	if refused := w.refused(); len(refused) > 0 {
+		o.note("had no effect: %s", strings.Join(refused, ", "))
+	}
+	if w.collector != nil {
+		for _, hint := range w.collector.Hints() {
+			o.note("%s", hint)
+		}
+	}
+}
+
+// command starts the command in the session's cgroup and waits for its end; owed is that of wait.
+func (o *runOptions) command(s *session, who identity, l launch, term *tty, signals <-chan os.Signal) (code int, owed os.Signal, err error) {
+	for {
+		select {
+		case got := <-signals:
+			if sig, ok := got.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
+				return 0, nil, &exitError{exitSignal + int(sig), nil}
+			}
+			continue
+		default:
+		}
+		break
+	}
+	cmd := &exec.Cmd{
+		Path: l.program, Args: l.args, Env: l.env,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: int(s.dir.Fd())},
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, nil, startError(l.args[0], err)
+	}
+	status, owed, err := wait(cmd, term, signals)
+	if err != nil {
+		return 0, nil, err
+	}
+	if status.Signaled() {
+		term.restore()
+	}
+	return exitCode(status), owed, nil
+}
+
+// privileged says what is missing before anything is tried.
+func privileged(name, example string) error {
+	caps, err := capabilities()
+	if err != nil || len(caps.missing()) == 0 {
+		return nil // the kernel knows
+	}
+	if os.Geteuid() == 0 {
+		return fmt.Errorf("%s lacks %s: add them to the container or unit it runs in", name, strings.Join(caps.missing(), ", "))
+	}
+	return fmt.Errorf("%s needs root (CAP_SYS_ADMIN): try sudo -E sheetbend %s", name, example)
+}

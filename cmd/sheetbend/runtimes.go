@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/enrich/container"
+	"github.com/sheetbend/sheetbend/enrich/container/cri"
+	"github.com/sheetbend/sheetbend/enrich/container/docker"
+)
+
+// Where container runtimes listen.
+var (
+	criSockets    = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"}
+	dockerSockets = []string{"/run/docker.sock", "/run/podman/podman.sock"}
+)
+
+// runtimes asks the container runtimes of the host. nil does nothing.
+type runtimes struct {
+	resolver *container.Resolver
+	clients  []io.Closer
+
+	ctx   context.Context
+	end   context.CancelFunc
+	group sync.WaitGroup
+	once  sync.Once
+	err   error
+}
+
+func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, log *slog.Logger) (*runtimes, error) {
+	r := &runtimes{}
+	r.ctx, r.end = context.WithCancel(context.Background())
+	o := container.Options{Inject: inject, Log: log, Labels: map[string]bool{}, Annotations: map[string]bool{collector.SessionAnnotation: true}}
+	for _, s := range selectors {
+		if s.Container != nil {
+			for key := range s.Container.Labels {
+				o.Labels[key] = true
+			}
+		}
+	}
+	for _, socket := range config.Expand(c.Containers.CRI, criSockets) {
+		client, err := cri.New(socket)
+		if err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+		r.clients = append(r.clients, client)
+		o.Sources = append(o.Sources, client)
+	}
+	for _, socket := range config.Expand(c.Containers.Docker, dockerSockets) {
+		client := docker.New(socket)
+		r.clients = append(r.clients, client)
+		o.Sources = append(o.Sources, client)
+	}
+	r.resolver = container.NewResolver(o)
+	return r, nil
+}
+
+func (r *runtimes) start() {
+	if r != nil {
+		r.group.Go(func() { r.resolver.Run(r.ctx) })
+	}
+}
+
+// close may be called again.
+func (r *runtimes) close() error {
+	if r == nil {
+		return nil
+	}
+	r.once.Do(func() {
+		r.end()
+		r.group.Wait()
+		var errs []error
+		for _, c := range r.clients {
+			errs = append(errs, c.Close())
+		}
+		r.err = errors.Join(errs...)
+	})
+	return r.err
+}

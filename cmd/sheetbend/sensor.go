@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+func newSensor() *cobra.Command {
+	s := &settings{}
+	cmd := &cobra.Command{
+		Use:   "sensor --config FILE",
+		Short: "Watch the sandboxes of this host (daemon)",
+		Long: `Watch what the configuration selects: cgroups by pattern, containers by what Kubernetes, Docker or
+Podman call them, and agents wherever they are started, those that are there and those that come later.
+Their spans go to the configured exporters, until SIGTERM or SIGINT: then everything seen so far is
+delivered within five seconds, what is left waits on disk for the next start (docs/reliability.md), and
+the exit code is 0. A second signal ends the delivery at once. There is no reload; SIGHUP is ignored.`,
+		Example: `  sudo sheetbend sensor --config /etc/sheetbend.yaml
+
+  # a small configuration
+  sandboxes:
+    - cgroup: /agents/*
+    - agents: ["*"]
+  exporters:
+    otlp:
+      endpoint: http://127.0.0.1:4317`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := s.loadDaemon(cmd)
+			if err != nil {
+				return err
+			}
+			if c.Spool.Path == "" {
+				c.Spool.Path = config.DefaultSpool
+			}
+			return daemon(cmd.Context(), c, cmd.Name(), "")
+		},
+	}
+	f := cmd.Flags()
+	s.config(f, "configuration `FILE` (docs/configuration.md)")
+	s.exporters(f)
+	f.Lookup("output").Usage = "append spans to `FILE`, one OTLP JSON request a line (- is standard output)"
+	s.kernel(f)
+	s.log(f)
+	return cmd
+}
+
+// loadDaemon loads the configuration of a command that watches configured sandboxes.
+func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
+	if s.file == "" {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched", cmd.Name())}
+	}
+	c, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Sandboxes) == 0 {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s: no sandboxes: list what to watch, as in sandboxes: [{cgroup: /agents/*}] or [{agents: [\"*\"]}]", s.file)}
+	}
+	return c, nil
+}
+
+// daemon watches until it is told to end. With a captureName it writes a capture and no spans.
+func daemon(ctx context.Context, c *config.Config, name, captureName string) (err error) {
+	example := name + " --config FILE"
+	if captureName != "" {
+		example = name + " --output FILE --config FILE"
+	}
+	if err := privileged(name, example); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // a heap of a few MiB is collected often for little, and the resident set stays small
+	}
+	log := logger(c.Log)
+	hups := make(chan os.Signal, 1)
+	signal.Notify(hups, unix.SIGHUP, unix.SIGPIPE)
+	defer signal.Stop(hups)
+
+	m, err := cgroup.Find()
+	if err != nil {
+		return err
+	}
+	cc, err := collectorConfig(c, os.Getenv, false, log)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if err := refuseSelf(c); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	var out *outputs
+	var sink span.Sink
+	var capture *captureFile
+	view := newView()
+	if captureName == "" {
+		if out, err = openOutputs(c, build(), identity{}, appendTo, show{}, os.Getenv, log); err != nil {
+			return err
+		}
+		if out.encoder == nil {
+			return &exitError{exitUsage, errors.New("nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, or OTEL_EXPORTER_OTLP_ENDPOINT")}
+		}
+		sink = append(sinks{lossLog{log}, view}, out.sinks...)
+	} else if capture, err = createCapture(identity{}, captureName, cc); err != nil {
+		return err
+	}
+	w, err := startWatch(c, cc, m, sink, capture, log)
+	if err != nil {
+		return errors.Join(err, capture.close(), out.close(ctx))
+	}
+	var in *intake
+	if c.Intake.Listen != "" || c.Intake.Unix != "" {
+		if in, err = openIntake(c, cc.Agents, w, os.Getenv, log); err != nil {
+			return errors.Join(err, w.close(), capture.close(), out.close(ctx))
+		}
+		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)
+	}
+	if capture != nil {
+		view = nil // no spans come that it could show
+	}
+	local := serveLocal(c.Socket, w, cc.Agents, view, m, log)
+	meters, err := serveMetrics(c.Metrics, w, out, view, log)
+	if err != nil {
+		closeLocal(local, log)
+		return &exitError{exitFailed, errors.Join(err, in.end(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
+	}
+	debug.FreeOSMemory() // what loading the programs took
+	log.Info("watching", "version", build(), "sandboxes", w.feed.Stats().Sandboxes, "cgroup_mount", m.Dir, "open_hook", w.form())
+	for _, glob := range w.feed.Unmatched() {
+		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?", "sandbox", glob, "cgroup_mount", m.Dir)
+	}
+	// What was taken in belongs to the stream: the feed ends after the local API and the intake.
+	reading, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	ended := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		closeLocal(local, log)
+		meters.end()
+		ended <- in.end()
+		end()
+	})
+	err = w.run(reading)
+	// A second signal ends the delivery of what waits.
+	closing, stopClosing := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)
+	defer stopClosing()
+	stop() // the feed may have ended by itself
+	err = errors.Join(err, <-ended, meters.close(), w.close(), capture.close(), out.close(closing), in.close(closing))
+	s := w.feed.Stats()
+	attrs := []any{"records", s.Records, "lost_in_kernel", s.Lost}
+	if w.collector != nil {
+		attrs = append(attrs, "spans", w.collector.Stats().Spans)
+	}
+	log.Info("ended", attrs...)
+	for _, line := range w.refused() {
+		log.Warn("had no effect: " + line)
+	}
+	lines := append(w.lost(), in.dropped()...)
+	if out != nil {
+		lines = append(lines, out.dropped()...)
+	}
+	for _, line := range lines {
+		log.Warn("not all was delivered: " + line)
+	}
+	return err
+}
+
+// refuseSelf refuses selectors that choose the sensor: each of its spans would cause others.
+func refuseSelf(c *config.Config) error {
+	own, err := cgroup.Of(os.Getpid())
+	if err != nil {
+		return nil // a host where this process is in no v2 cgroup that selectors could name
+	}
+	for i, s := range c.Sandboxes {
+		if s.Cgroup == "" {
+			continue
+		}
+		if g, err := cgroup.ParseGlob(s.Cgroup); err == nil && g.Selects(own) {
+			return fmt.Errorf("sandboxes[%d].cgroup %s selects the sensor itself, which runs in %s: run it elsewhere or narrow the pattern", i, s.Cgroup, own)
+		}
+	}
+	return nil
+}
+
+// form is how file opens are seen.
+func (w *watch) form() string {
+	for _, h := range w.sensor.Hooks() {
+		if h.Name == "open_file" || h.Name == "open_call_openat" {
+			return h.Form
+		}
+	}
+	return "none"
+}
+
+// lossLog tells of losses in the log, too.
+type lossLog struct{ log *slog.Logger }
+
+func (l lossLog) Span(s *span.Span) {
+	if s.Kind != span.Loss {
+		return
+	}
+	attrs := []any{"session", s.Session}
+	for _, a := range s.Attrs {
+		switch a.Key {
+		case span.KeyLost:
+			attrs = append(attrs, "count", a.Int)
+		case span.KeyLostCause, span.KeyLostKind:
+			attrs = append(attrs, a.Key, a.Str)
+		}
+	}
+	l.log.Warn("records were lost", attrs...)
+}
+
+func (lossLog) Flush() {}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+)
+
+func TestALiveSessionIsListedAndDrawnAndItsSocketGoesWithIt(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	cmd := sheetbend(t, "run", "--quiet", "--session", "live-1", "--", "sh", "-c", "cat /etc/hostname >/dev/null; echo at $SHEETBEND_SOCKET.; read x")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(listen(t, out).hear(".sock.\n"), "at ")
+	socket := strings.TrimSuffix(rest, ".\n")
+	if filepath.Dir(socket) != filepath.Dir(client.DefaultSocket) {
+		t.Errorf("socket %q", socket)
+	}
+
+	list := func(more ...string) result {
+		return sheetbendRun(t, append([]string{"sessions", "--socket", socket}, more...)...)
+	}
+	for deadline := time.Now().Add(patience); ; {
+		var found []client.Session
+		r := list("--json")
+		if err := json.Unmarshal([]byte(r.stdout), &found); err == nil && len(found) == 1 {
+			if found[0].ID != "live-1" || found[0].Agent != "sh" || found[0].Spans == 0 {
+				t.Errorf("%+v", found[0])
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("never listed: %s", describeResult(r))
+		}
+	}
+	if r := list(); r.code != 0 || !strings.HasPrefix(r.stdout, "live-1  sh  ") {
+		t.Error(describeResult(r))
+	}
+	if r := sheetbendRun(t, "session", "live", "--socket", socket); r.code != 0 || !strings.Contains(r.stdout, "cat") || !strings.Contains(r.stdout, "session live-1") {
+		t.Error(describeResult(r))
+	}
+	if r := sheetbendRun(t, "session", "other", "--socket", socket); r.code != exitFailed || !strings.Contains(r.stderr, "no session other") {
+		t.Error(describeResult(r))
+	}
+	_ = in.Close()
+	if err := cmd.Wait(); err == nil {
+		t.Error("read at the end of its input should have failed")
+	}
+	if r := list(); r.code != exitFailed || !strings.Contains(r.stderr, "no sensor") {
+		t.Errorf("after the end: %s", describeResult(r))
+	}
+}
+
+func TestAProcessInASandboxIsShownNothing(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	r := sheetbendRun(t, "run", "--quiet", "--", "sh", "-c", asCommand+`=1 /proc/$PPID/exe sessions --socket "$SHEETBEND_SOCKET"`)
+	if r.code != exitFailed || !strings.Contains(r.stderr, "not shown to processes in a sandbox") || r.stdout != "" {
+		t.Error(describeResult(r))
+	}
+}
+
+func TestCallBeginAndEndSendMarks(t *testing.T) {
+	marks, socket := takeMarks(t)
+	for _, op := range []string{"begin", "end"} {
+		r := sheetbendRun(t, "call", op, "--socket", socket, "--session", "s", "--call", "c-1", "--tool", "bash", "--agent", "a", "--pid", "1")
+		if r.code != 0 || r.stdout != "" || r.stderr != "" {
+			t.Error(describeResult(r))
+		}
+	}
+	got := marks()
+	if len(got) != 2 || got[0].Mark.Op != record.MarkBegin || got[1].Mark.Op != record.MarkEnd {
+		t.Fatalf("%d marks", len(got))
+	}
+	if m := got[0].Mark; m.Session != "s" || m.Call != "c-1" || m.Tool != "bash" || m.Agent != "a" || m.TargetTgid != 1 || m.Source != record.SourceAPI {
+		t.Errorf("%+v", m)
+	}
+	for says, args := range map[string][]string{
+		"--call ID is needed": {"call", "begin", "--socket", socket},
+		"not both":            {"call", "end", "--call", "c", "--pid", "1", "--cgroup", "/x"},
+		"no sensor serves":    {"call", "begin", "--call", "c", "--socket", "/nonexistent"},
+		"the sensor refused":  {"call", "begin", "--call", "c", "--socket", socket, "--traceparent", "x"},
+	} {
+		if r := sheetbendRun(t, args...); r.code == 0 || !strings.Contains(r.stderr, says) {
+			t.Errorf("%q: %s", says, describeResult(r))
+		}
+	}
+}

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/live"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/container"
+	"github.com/sheetbend/sheetbend/enrich/host"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// ownTraces says whether agents' own spans go elsewhere than ours, so that ours cannot stand below them. inherits: the
+// agents are started with this environment.
+func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool {
+	switch c.Trace.Join {
+	case config.JoinAlways:
+		return false
+	case config.JoinNever:
+		return true
+	}
+	ours, err := findEndpoints(c, getenv)
+	if err != nil || len(ours) == 0 {
+		return true
+	}
+	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward.Enabled {
+		return false
+	}
+	if inherits {
+		theirs, ok, err := otlp.FindEndpoint("", getenv)
+		return err != nil || !ok || !slices.Contains(ours, theirs)
+	}
+	return true
+}
+
+// self is the file of this program, zero if it is not known. stat(2) and the kernel's own count of devices agree
+// on most file systems; where they do not, hooks are taken for commands.
+func self() (id collector.FileID) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &st); err == nil {
+		id = collector.FileID{Dev: unix.Major(st.Dev)<<20 | unix.Minor(st.Dev), Inode: st.Ino}
+	}
+	return id
+}
+
+// collectorConfig is all that spans depend on, of the configuration and this host. inherits: the agents are started with
+// this environment.
+func collectorConfig(c *config.Config, getenv func(string) string, inherits bool, log *slog.Logger) (collector.Config, error) {
+	boot, err := host.BootID()
+	if err != nil {
+		return collector.Config{}, err
+	}
+	fromEnv, err := host.FromEnvironment(getenv)
+	if err != nil {
+		log.Warn(err.Error())
+	}
+	cc := collector.Config{
+		BootID:           boot,
+		Resource:         host.Merge(host.Attributes(), fromEnv),
+		Hold:             time.Duration(c.Hold),
+		CallRetention:    time.Duration(c.CallRetention),
+		Slice:            time.Duration(c.Trace.Slice),
+		MaxSpansPerTrace: c.Trace.MaxSpans,
+		Noise:            config.Expand(c.Noise, collector.DefaultNoise()),
+		Sensitive:        config.Expand(c.Sensitive, collector.DefaultSensitive()),
+		Fold:             collector.Fold{Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories},
+		ReadableNames:    c.SpanNames == config.NamesReadable,
+		ShowCredentials:  !c.MaskCredentials,
+		PageBytes:        os.Getpagesize(),
+		MaxProcesses:     c.Limits.Processes,
+		MaxCgroups:       c.Limits.Cgroups,
+		Agents:           agents.Merge(agents.Builtin(), c.Agents),
+		Self:             self(),
+		OwnTraces:        ownTraces(c, getenv, inherits),
+		Containers:       len(c.Containers.CRI)+len(c.Containers.Docker) > 0,
+	}
+	for _, s := range c.Sandboxes {
+		selector, err := s.Selector()
+		if err != nil {
+			return collector.Config{}, err
+		}
+		cc.Sandboxes = append(cc.Sandboxes, selector)
+	}
+	cc = cc.WithDefaults()
+	return cc, cc.Validate()
+}
+
+// A watch is the road from the kernel to the spans: sensor, feed, collector.
+type watch struct {
+	sensor    *bpf.Sensor
+	feed      *live.Feed
+	collector *collector.Collector // nil when only a capture is made
+	meter     *meter               // the same
+	capture   *captureFile         // nil without one
+	mount     cgroup.Mount
+	globs     cgroup.Globs // of the sandboxes
+	runtimes  *runtimes    // nil when none is asked
+}
+
+// startWatch loads the kernel side and watches the sandboxes of cc. When it returns, what is
+// started in one of them is seen; run has to follow.
+func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span.Sink, capture *captureFile, log *slog.Logger) (_ *watch, err error) {
+	w := &watch{capture: capture, mount: m}
+	o := live.Options{Hierarchy: m, Log: log, Collector: ignore{}}
+	programs := lookedFor(cc)
+	if sink != nil {
+		if w.collector, err = collector.New(cc, sink); err != nil {
+			return nil, err
+		}
+		w.meter = newMeter(w.collector)
+		o.Collector = w.meter
+	}
+	if len(programs) > 0 {
+		// A capture needs one, too, to know which programs are agents.
+		decides := w.collector
+		if decides == nil {
+			if decides, err = collector.New(cc, sinks(nil)); err != nil {
+				return nil, err
+			}
+			o.Collector = decides
+		}
+		o.Knows = decides.Knows
+	}
+	if capture != nil {
+		o.Capture = capture
+	}
+	for _, s := range cc.Sandboxes {
+		if s.Container != nil {
+			o.Containers = true
+		}
+		if s.Cgroup == "" {
+			continue
+		}
+		g, err := cgroup.ParseGlob(s.Cgroup)
+		if err != nil {
+			return nil, err
+		}
+		o.Globs = append(o.Globs, g)
+	}
+	w.globs = o.Globs
+	if cc.Containers {
+		if w.runtimes, err = openRuntimes(c, cc.Sandboxes, func(raw []byte) bool { return w.feed.Inject(raw) }, log); err != nil {
+			return nil, err
+		}
+		o.Seen = w.runtimes.resolver.Seen
+		o.Chosen = func(told *record.Container) bool {
+			_, ok := collector.ChooseContainer(cc.Sandboxes, told)
+			return ok
+		}
+		if own, err := cgroup.Of(os.Getpid()); err == nil {
+			if ref, ok := container.FromCgroup(own); ok {
+				o.Except = ref.Root
+			}
+		}
+	}
+	w.sensor, err = bpf.Load(bpf.Options{
+		CgroupRoot:   m.Dir,
+		RingBytes:    powerOfTwo(int(c.Limits.RingBytes)),
+		Form:         bpf.Form(c.OpenHook),
+		CompatCalls:  c.CompatCalls,
+		EnvNames:     agents.EnvNames(cc.Agents),
+		Programs:     programs,
+		MaxCgroups:   c.Limits.Cgroups,
+		MaxProcesses: c.Limits.Processes,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%w (sheetbend doctor tells more)", err), w.runtimes.close())
+	}
+	o.Source = w.sensor
+	w.feed = live.New(o)
+	w.runtimes.start()
+	if err := w.feed.Start(); err != nil {
+		return nil, errors.Join(err, w.runtimes.close(), w.sensor.Close())
+	}
+	return w, nil
+}
+
+// inside says whether a process is watched, by its cgroup or by its lineage. One that cannot be looked up is taken for one.
+func (w *watch) inside(pid int) bool {
+	if w.known(pid) {
+		return true
+	}
+	cg, err := cgroup.Of(pid)
+	if err != nil {
+		return true
+	}
+	return w.watches(cg)
+}
+
+// known says whether a process is a sandbox's by its lineage, for the kernel side or for the collector: the one may
+// have had no room for it, the other not have heard of it yet.
+func (w *watch) known(pid int) bool {
+	if w.sensor.Follows(uint32(pid)) {
+		return true
+	}
+	if w.collector == nil {
+		return false
+	}
+	start, ok := w.collector.Started(uint32(pid))
+	return ok && live.Alive(uint32(pid), start)
+}
+
+// watches says whether a cgroup is watched; one that cannot be looked up is taken for one.
+func (w *watch) watches(cg string) bool {
+	id, err := w.mount.ID(cg)
+	return err != nil || w.sensor.Watches(id)
+}
+
+// lookedFor are the programs that may be agents that a selector asks for wherever they are.
+func lookedFor(cc collector.Config) (programs []bpf.ProgramName) {
+	var ds []agents.Dialect
+	for _, d := range cc.Agents {
+		if slices.ContainsFunc(cc.Sandboxes, func(s collector.Selector) bool { return s.Finds(d.Name) }) {
+			ds = append(ds, d)
+		}
+	}
+	names, versions := agents.ProgramNames(ds)
+	for _, name := range names {
+		programs = append(programs, bpf.ProgramName{Name: name})
+	}
+	for _, name := range versions {
+		programs = append(programs, bpf.ProgramName{Name: name, Stem: true})
+	}
+	return programs
+}
+
+// run reads until ctx ends and everything before that has become spans. close has to follow.
+func (w *watch) run(ctx context.Context) error {
+	err := errors.Join(w.feed.Run(ctx), w.runtimes.close())
+	if w.collector != nil {
+		w.collector.Close()
+	}
+	return err
+}
+
+// close detaches everything. That takes the kernel some tenths of a second.
+func (w *watch) close() error {
+	err := w.sensor.Close()
+	if err != nil {
+		err = fmt.Errorf("detach from the kernel: %w", err)
+	}
+	return errors.Join(err, w.runtimes.close())
+}
+
+// lost says in words what the spans do not tell because records of it are missing. To be called
+// after run.
+func (w *watch) lost() (lines []string) {
+	f := w.feed.Stats()
+	if f.Lost > 0 {
+		lines = append(lines, count(f.Lost, "record")+" lost in the kernel: a larger limits.ring_bytes helps")
+	}
+	if f.NotInjected > 0 {
+		lines = append(lines, count(f.NotInjected, "record")+" of markers, containers or agent telemetry not taken: too many at once")
+	}
+	if w.collector == nil {
+		return lines
+	}
+	s := w.collector.Stats()
+	if s.Malformed > 0 {
+		lines = append(lines, count(s.Malformed, "malformed record")+" skipped")
+	}
+	if s.UnresolvedContainers > 0 {
+		lines = append(lines, count(s.UnresolvedContainers, "container")+" without a word of a runtime in time: spans have the cgroup alone")
+	}
+	if s.EvictedProcesses > 0 {
+		lines = append(lines, "state of "+count(s.EvictedProcesses, "live process")+" dropped: raise limits.processes")
+	}
+	if s.RefusedCgroups > 0 {
+		lines = append(lines, count(s.RefusedCgroups, "cgroup")+" not watched: raise limits.cgroups")
+	}
+	return lines
+}
+
+// sandboxOf names the sandbox of a process, by the cgroup that it is in, or as one of a user's agents that were found by their
+// lineage; "" if it is in none.
+func (w *watch) sandboxOf(pid int, uid uint32, cg string) string {
+	if w.globs.Selects(cg) {
+		// The shallowest directory that is selected, as the collector has it.
+		for up := path.Dir(cg); w.globs.Selects(up); up = path.Dir(up) {
+			if cg = up; up == "/" {
+				break
+			}
+		}
+		return cg
+	}
+	if ref, ok := container.FromCgroup(cg); ok && w.watches(cg) {
+		return ref.Root
+	}
+	if w.known(pid) {
+		return "agents of user " + strconv.FormatUint(uint64(uid), 10)
+	}
+	return ""
+}
+
+// refused says in words what was told to the sensor and had no effect. To be called after run.
+func (w *watch) refused() (lines []string) {
+	if w.collector == nil {
+		return nil
+	}
+	s := w.collector.Stats()
+	add := func(n uint64, noun, what string) {
+		if n > 0 {
+			lines = append(lines, count(n, noun)+" "+what)
+		}
+	}
+	add(s.RefusedMarks, "mark", "of tool calls (by whom may not, or an end of no open call)")
+	add(s.RefusedFacts, "fact", "of agent telemetry (about no call, or from inside of one)")
+	add(s.DroppedFacts, "fact", "of agent telemetry (about calls that never came, or too many)")
+	add(s.RefusedSessions, "session id", "(in use elsewhere)")
+	return lines
+}
+
+// judge says of marks whether the collector took them.
+type judge struct{ *collector.Collector }
+
+var errRefused = errors.New("the mark has no effect")
+
+func (j judge) Record(raw []byte) error {
+	if len(raw) < 2 || record.Type(binary.LittleEndian.Uint16(raw)) != record.TypeMark {
+		return j.Collector.Record(raw)
+	}
+	before := j.Stats().RefusedMarks
+	if err := j.Collector.Record(raw); err != nil {
+		return err
+	}
+	if j.Stats().RefusedMarks != before {
+		return errRefused
+	}
+	return nil
+}
+
+// ignore stands for the collector where only a capture is made.
+type ignore struct{}
+
+func (ignore) Record([]byte) error { return nil }
+
+// powerOfTwo rounds up, as a ring buffer's size has to be one.
+func powerOfTwo(n int) int { return 1 << bits.Len(uint(n-1)) }

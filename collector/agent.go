@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+)
+
+// An agent is one running agent: the process whose program speaks a dialect, with those below it, outside of
+// calls, that speak the same (launcher and worker). A harness that names calls by markers
+// for processes below no agent is one without a dialect.
+type agent struct {
+	name    string
+	dialect *agents.Dialect // nil: a harness
+	sandbox *sandbox
+	owner   *owner
+	session string // the agent's own id; "" while not known
+	uid     uint32
+	box     *box       // where it was started; nil: in no container
+	first   span.Image // its first process
+	outer   whose      // where it was started; an agent in it is this one's parent
+
+	open  []*call // by markers for whatever it starts next
+	names bool    // it has named a call
+	base  *claims // of its first child, when its own environment is not known
+	users int     // processes that belong to it, and nested agents
+}
+
+// whose says to whom the doings of a process belong at a moment. Without an agent: to the sandbox.
+type whose struct {
+	agent     *agent
+	call      *call
+	ambiguous bool // one of several open calls, and which is not known
+}
+
+// role is what a process is to its agent.
+type role uint8
+
+const (
+	roleNone    role = iota // in a call, a helper of the agent, or below none
+	roleAgent               // runs the agent
+	roleFork                // forked by the agent, and still runs its program
+	roleHook                // a shell that may be about to run a hook: maybeHook
+	roleUnread              // older than the sensor; what it is was not asked yet
+	roleUnclear             // below an agent, and perhaps of a call: older than the sensor, or its exec was lost
+)
+
+// whose gives the owner of what p does now.
+func (p *process) whose() whose {
+	if p.marks != nil && len(p.marks.open) > 0 {
+		return p.marks.whose()
+	}
+	if m := p.group.marks; m != nil && p.call == nil && p.agent == nil && len(m.open) > 0 {
+		return m.whose()
+	}
+	return whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}
+}
+
+// ownerOf gives the session that spans go to. A call stays in the one that it began in.
+func (sb *sandbox) ownerOf(w whose) *owner {
+	switch {
+	case w.call != nil:
+		return w.call.owner
+	case w.agent != nil:
+		return w.agent.owner
+	}
+	return sb.owner
+}
+
+// belong makes a process w's, for its descendants too.
+func (c *Collector) belong(p *process, w whose) {
+	was := whose{agent: p.agent, call: p.call}
+	if w.agent != nil {
+		w.agent.users++
+	}
+	if w.call != nil {
+		w.call.enter()
+	}
+	p.agent, p.call, p.ambiguous = w.agent, w.call, w.ambiguous
+	if was.call != nil {
+		c.leave(was.call)
+	}
+	if was.agent != nil {
+		c.releaseAgent(was.agent)
+	}
+}
+
+// inherit gives a forked child what its parent has.
+func (c *Collector) inherit(parent, child *process) {
+	child.parentTgid, child.parentStart = parent.tgid, parent.start
+	w := parent.whose()
+	if w == (whose{}) {
+		return
+	}
+	c.belong(child, w)
+	switch parent.role {
+	case roleAgent, roleFork:
+		if w.call == nil {
+			child.role = roleFork
+		}
+	case roleUnclear:
+		if w.call == nil {
+			child.role = roleUnclear
+		}
+	case roleHook:
+		if w.call == nil {
+			c.inheritHook(parent, child)
+		}
+	}
+}
+
+// settle finds out what a process older than the sensor is. Parents may be told of after their
+// children, so it is asked when it is needed.
+func (c *Collector) settle(p *process) {
+	if p.role != roleUnread {
+		return
+	}
+	p.role = roleNone
+	parent := c.processes[p.parentTgid]
+	if parent != nil && parent != p && parent.start == p.parentStart && parent.sandbox == p.sandbox && parent.start <= p.start {
+		c.settle(parent)
+		c.belong(p, parent.whose())
+		if p.agent != nil && p.call == nil {
+			p.role = roleUnclear
+		}
+	}
+	i := p.image
+	program := agents.Program{Executable: i.executable, Owner: i.exeUID}
+	if i.exec != nil {
+		program.Args = i.exec.args
+	}
+	if d := c.dialects.Find(program); d != nil {
+		uid := i.uid
+		if i.exec != nil && !i.envRead {
+			uid = i.exec.uid
+		}
+		c.becomeAgent(p, d, &image{id: i.id, uid: uid})
+	}
+	if p.owns(i) {
+		i.whose = p.whose()
+	}
+}
+
+// becomeAgent handles a process whose program speaks a dialect.
+func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image) {
+	p.role = roleAgent
+	if a := p.agent; a != nil && a.dialect == d && p.call == nil && !p.ambiguous {
+		return // launcher and worker
+	}
+	outer := whose{agent: p.agent, call: p.call}
+	a := c.newAgent(p.sandbox, d.Name, outer, i.id)
+	a.dialect, a.uid, a.box = d, i.uid, p.group.box
+	c.belong(p, whose{agent: a})
+}
+
+func (c *Collector) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
+	a := &agent{name: name, sandbox: sb, first: first, outer: outer, box: sb.box}
+	if outer.agent == nil {
+		a.owner = c.owners.acquire(sb.owner.session)
+	} else {
+		a.owner = c.owners.acquire(span.NestedSession(c.config.BootID, first))
+		outer.agent.users++
+		if outer.call != nil {
+			outer.call.enter()
+		}
+	}
+	sb.agents = append(sb.agents, a)
+	c.stats.Agents++
+	return a
+}
+
+// releaseAgent counts a user less; with the last one the agent is over.
+func (c *Collector) releaseAgent(a *agent) {
+	a.users--
+	if a.users > 0 {
+		return
+	}
+	c.stats.Agents--
+	for len(a.open) > 0 {
+		c.closeMark(a.open[0])
+	}
+	c.unname(a)
+	if i := slices.Index(a.sandbox.agents, a); i >= 0 {
+		a.sandbox.agents = slices.Delete(a.sandbox.agents, i, i+1)
+	}
+	c.owners.release(a.owner)
+	if a.outer.call != nil {
+		c.leave(a.outer.call)
+	}
+	if a.outer.agent != nil {
+		c.releaseAgent(a.outer.agent)
+	}
+}
+
+// learn takes an agent's word for its session id; an agent may begin another one. A session that
+// is in use elsewhere is refused: nobody may put his doings under another's name.
+func (c *Collector) learn(a *agent, session string) bool {
+	session = strings.ToValidUTF8(session, "\uFFFD")
+	if session == "" || session == a.session {
+		return true
+	}
+	fixed := a.sandbox.fixed && a.outer.agent == nil
+	if !c.mayHave(a, session) {
+		c.stats.RefusedSessions++
+		return false
+	}
+	c.unname(a)
+	a.session = session
+	c.agents[session] = append(c.agents[session], a)
+	if name := c.owners.nameFor(session, a.uid); !fixed && session != a.owner.session && name != a.owner.session {
+		was := a.owner
+		a.owner = c.owners.claim(name, a.uid)
+		c.owners.release(was)
+	}
+	return true
+}
+
+// agentOf gives a user's agent that has this session id.
+func (c *Collector) agentOf(session string, uid uint32) *agent {
+	for _, a := range c.agents[session] {
+		if a.uid == uid {
+			return a
+		}
+	}
+	return nil
+}
+
+// unname takes an agent's session id from it, in the table.
+func (c *Collector) unname(a *agent) {
+	list := c.agents[a.session]
+	i := slices.Index(list, a)
+	switch {
+	case i < 0:
+	case len(list) == 1:
+		delete(c.agents, a.session)
+	default:
+		c.agents[a.session] = slices.Delete(list, i, i+1)
+	}
+}
+
+// mayHave says whether an agent may take a session for its own. Nobody may have one that is in use by his user or configured; one within
+// another agent, which may be anything that was started there, none that ever was another's. What such a one has
+// claimed before is given back to an agent that nobody started in a call.
+func (c *Collector) mayHave(a *agent, session string) bool {
+	if session == a.owner.session {
+		return c.agentOf(session, a.uid) == nil
+	}
+	if strings.Contains(session, ofUser) {
+		return false
+	}
+	nested := a.outer.agent != nil
+	for i := range c.config.Sandboxes {
+		if c.config.Sandboxes[i].Session == session {
+			return false
+		}
+	}
+	if !nested {
+		c.displaceNested(session)
+	}
+	if c.agentOf(session, a.uid) != nil || c.owners.taken(c.owners.nameFor(session, a.uid)) {
+		return false
+	}
+	return !nested || c.owners.bySession[session] == nil
+}
+
+// displaceNested gives a session free that nested agents claimed.
+func (c *Collector) displaceNested(session string) {
+	for _, b := range slices.Clone(c.agents[session]) {
+		if b.outer.agent != nil {
+			c.displace(b)
+		}
+	}
+}
+
+// displace takes from a nested agent a session that it claimed.
+func (c *Collector) displace(b *agent) {
+	c.stats.RefusedSessions++
+	c.unname(b)
+	b.session = ""
+	was := b.owner
+	b.owner = c.owners.acquire(span.NestedSession(c.config.BootID, b.first))
+	for _, k := range c.calls {
+		if k.agent == b && k.owner == was {
+			k.owner = b.owner
+		}
+	}
+	c.owners.release(was)
+	if was.users == 0 {
+		was.claimed = false
+	}
+}
+
+// Hints gives what users can do to get real call ids, a line for each kind of agent
+// whose calls were inferred so far.
+func (c *Collector) Hints() []string {
+	var lines []string
+	for i := range c.config.Agents {
+		if d := &c.config.Agents[i]; c.inferred[d.Name] && d.Note != "" {
+			lines = append(lines, d.Note)
+		}
+	}
+	return lines
+}
+
+// identified says whether h's process is p: start times from /proc are rounded down to a clock tick.
+func identified(p *process, start uint64) bool {
+	const tick = 10_000_000
+	return p != nil && (p.start == start || p.start-p.start%tick == start)
+}
+
+// peer gives the process that a header names, as it came from a socket, or nil.
+func (c *Collector) peer(h *record.Header) *process {
+	p := c.processes[h.Tgid]
+	if h.Tgid == 0 || !identified(p, h.Start) {
+		return nil
+	}
+	c.settle(p)
+	return p
+}

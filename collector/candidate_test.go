@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+const (
+	podPath  = "/kubepods/burstable/pod1e597579-417e-482f-bf65-5fe170c3aebd/"
+	podsRoot = uint64(5)
+)
+
+func choosing(s Selector) func(*Config) {
+	return func(c *Config) { c.Containers, c.Sandboxes = true, []Selector{s} }
+}
+
+func prod() Selector {
+	return Selector{Agent: "codex", Session: "{namespace}/{pod}/{container}", Container: &ContainerSelector{Kubernetes: true, Namespaces: []string{"prod"}}}
+}
+
+func (w *world) podContainer(id uint64, containerID string) {
+	w.t.Helper()
+	w.now += ms
+	w.raw(record.AppendCgroup(nil, w.now, id, podsRoot, podPath+containerID))
+}
+
+func TestAContainerIsChosenFromItsFirstExecOn(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	w.runs(30, webCgroup)
+	w.begin(31, webCgroup)
+	w.exec(31, "/bin/server", "server")
+	w.tick(20 * time.Second) // the word comes very late
+	if len(w.spans) != 0 {
+		t.Fatalf("sent before it was known whose it is: %s", show(w.spans))
+	}
+	w.runtimeSays(web)
+	wants(t, w.execOf(30), map[string]any{span.KeySessionID: "prod/shop-0/web", span.KeyAgentName: "codex", span.KeyContainerUnresolved: nil, span.KeyExitCode: int64(0)})
+	if got := resource(w.execOf(30), span.KeyPodName); got != "shop-0" {
+		t.Errorf("pod %v", got)
+	}
+	w.fork(31, 32)
+	w.exec(32, "/bin/child", "child")
+	w.exit(32, 0)
+	w.tick(3 * time.Second)
+	if w.execOf(32).Parent != w.execOf(31).ID {
+		t.Error("the processes of before and after are not one tree")
+	}
+}
+
+func TestOtherContainersLeaveNothing(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	w.runs(30, webCgroup)
+	other := web
+	other.Namespace = "test"
+	w.runtimeSays(other)
+	w.runs(31, webCgroup)
+	w.tick(time.Hour)
+	w.c.Close()
+	if len(w.spans) != 0 {
+		t.Errorf("%s", show(w.spans))
+	}
+	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.candidates.bytes != 0 || len(w.c.candidates.byCgroup) != 0 {
+		t.Errorf("kept: %+v", s)
+	}
+}
+
+func TestAnAnnotationNamesTheSession(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	c := web
+	c.Annotations = []record.Pair{{Key: SessionAnnotation, Value: "run-42"}}
+	w.runtimeSays(c)
+	w.runs(30, webCgroup)
+	w.tick(3 * time.Second)
+	wants(t, w.execOf(30), map[string]any{span.KeySessionID: "run-42"})
+}
+
+func TestAContainerThatNobodyTellsOfIsALoss(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(21, otherID)
+	told := web
+	told.ID = otherID
+	w.runtimeSays(told) // so that there is a session to tell
+	w.podContainer(webCgroup, web.ID)
+	w.runs(30, webCgroup)
+	w.tick(2 * undecidedFor)
+	w.tick(time.Second)
+	wants(t, w.only(span.Loss), map[string]any{span.KeyLostKind: "container", span.KeyLostCause: "unassigned"})
+	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.candidates.order.Len() != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestWhatSelectorsChoose(t *testing.T) {
+	labelled := web
+	labelled.Labels = []record.Pair{{Key: "app", Value: "shop"}, {Key: "agents.x-k8s.io/sandbox-name-hash", Value: "b1d2"}}
+	pause := labelled
+	pause.PodPart, pause.Name = "", ""
+	docker := record.Container{ID: otherID, Runtime: "docker", Name: "runner-1", Labels: []record.Pair{{Key: "role", Value: "agent"}}}
+	for name, c := range map[string]struct {
+		s    ContainerSelector
+		c    record.Container
+		want bool
+	}{
+		"any container of a pod":       {ContainerSelector{Kubernetes: true}, labelled, true},
+		"a pod's own container":        {ContainerSelector{Kubernetes: true}, pause, false},
+		"one of two namespaces":        {ContainerSelector{Kubernetes: true, Namespaces: []string{"a", "prod"}}, labelled, true},
+		"another namespace":            {ContainerSelector{Kubernetes: true, Namespaces: []string{"a"}}, labelled, false},
+		"a label":                      {ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "shop"}}, labelled, true},
+		"a label of another value":     {ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "x"}}, labelled, false},
+		"one of two labels":            {ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "shop", "tier": "*"}}, labelled, false},
+		"an agent sandbox":             {ContainerSelector{Kubernetes: true, Labels: map[string]string{"agents.x-k8s.io/sandbox-name-hash": "*"}}, labelled, true},
+		"a container's name":           {ContainerSelector{Kubernetes: true, Containers: []string{"w?b"}}, labelled, true},
+		"another container's name":     {ContainerSelector{Kubernetes: true, Containers: []string{"main"}}, labelled, false},
+		"a runtime handler":            {ContainerSelector{Kubernetes: true, Handlers: []string{"runc"}}, labelled, true},
+		"another runtime handler":      {ContainerSelector{Kubernetes: true, Handlers: []string{"gvisor"}}, labelled, false},
+		"a container of Docker":        {ContainerSelector{Labels: map[string]string{"role": "agent"}}, docker, true},
+		"of Docker, by name":           {ContainerSelector{Containers: []string{"runner-*"}}, docker, true},
+		"of Docker, where pods are":    {ContainerSelector{Kubernetes: true}, docker, false},
+		"a pod, where Docker is meant": {ContainerSelector{}, labelled, false},
+	} {
+		if got := c.s.Chooses(&c.c); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestCandidatesAreBounded(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	w.podContainer(21, otherID)
+	w.begin(30, webCgroup)
+	w.begin(31, 21)
+	long := strings.Repeat("x", 60<<10)
+	for range 700 {
+		w.exec(30, "/bin/true", "true", long)
+		w.exec(31, "/bin/true", "true", long)
+		if w.c.candidates.bytes > maxHeldBytes {
+			t.Fatalf("%d bytes", w.c.candidates.bytes)
+		}
+	}
+	w.tick(2 * undecidedFor)
+	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.candidates.bytes != 0 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package capture keeps a record stream in a file, so that the same spans can be
+// made of it again, elsewhere and without a kernel.
+//
+// A capture is two lines of text, the second one JSON, and then frames: a length (uint32,
+// little-endian), and so many bytes of one record.
+//
+//	sheetbend capture 1
+//	{"sensor":"0.1.0","config":{…}}
+//	<length><record><length><record>…
+//
+// A capture holds arguments, paths and the listed environment variables as they
+// were, credentials included: masking comes later, when spans are made. Keep it as secret as those.
+package capture
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sheetbend/sheetbend/collector"
+)
+
+const (
+	magic = "sheetbend capture 1\n"
+
+	// MaxRecord bounds one record in bytes.
+	MaxRecord = 1 << 20
+	// maxHeader bounds the header line in bytes.
+	maxHeader = 4 << 20
+)
+
+var (
+	// ErrFormat is wrapped when the file is no capture, or one of another version.
+	ErrFormat = errors.New("not a capture of this version")
+	// ErrTruncated is wrapped when the file ends within a record, as after a crash of
+	// its writer. The records before were good.
+	ErrTruncated = errors.New("capture ends within a record")
+	// ErrNoHeader is wrapped when the file ends before the first record could come: its writer was ended, or the disk was full.
+	ErrNoHeader = errors.New("capture ends within its header: its writer did not come to write it")
+)
+
+// Header says under which configuration the records were collected.
+type Header struct {
+	Sensor string           `json:"sensor"` // version of the program that wrote it
+	Config collector.Config `json:"config"`
+}
+
+// Writer writes a capture. It buffers and is not safe for concurrent use. After an
+// error all further calls return that error.
+type Writer struct {
+	w   *bufio.Writer
+	err error
+}
+
+// NewWriter writes the header, with the configuration's defaults written out, so that
+// a later version with other defaults makes the same spans. The caller closes w after Flush.
+func NewWriter(w io.Writer, h Header) (*Writer, error) {
+	h.Config = h.Config.WithDefaults()
+	line, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("encode capture header: %w", err)
+	}
+	if len(line) >= maxHeader {
+		return nil, fmt.Errorf("capture header of %d bytes is too long", len(line))
+	}
+	b := bufio.NewWriterSize(w, 256<<10)
+	// A bufio.Writer remembers its first error: Flush tells it.
+	_, _ = b.WriteString(magic)
+	_, _ = b.Write(append(line, '\n'))
+	if err := b.Flush(); err != nil {
+		return nil, fmt.Errorf("write capture header: %w", err)
+	}
+	return &Writer{w: b}, nil
+}
+
+// Record adds one record; raw is not kept.
+func (w *Writer) Record(raw []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if len(raw) > MaxRecord {
+		return fmt.Errorf("record of %d bytes is too long for a capture", len(raw))
+	}
+	var length [4]byte
+	binary.LittleEndian.PutUint32(length[:], uint32(len(raw)))
+	if _, err := w.w.Write(length[:]); err != nil {
+		w.err = fmt.Errorf("write capture: %w", err)
+	} else if _, err := w.w.Write(raw); err != nil {
+		w.err = fmt.Errorf("write capture: %w", err)
+	}
+	return w.err
+}
+
+// Flush hands everything so far to the underlying writer.
+func (w *Writer) Flush() error {
+	if w.err == nil {
+		if err := w.w.Flush(); err != nil {
+			w.err = fmt.Errorf("write capture: %w", err)
+		}
+	}
+	return w.err
+}
+
+// Reader reads a capture.
+type Reader struct {
+	r      *bufio.Reader
+	header Header
+	buf    []byte
+	count  uint64
+}
+
+// NewReader reads the header. The error wraps ErrFormat if r is no capture, ErrNoHeader if it is the begin of one.
+func NewReader(r io.Reader) (*Reader, error) {
+	b := bufio.NewReaderSize(r, 256<<10)
+	first := make([]byte, len(magic))
+	n, err := io.ReadFull(b, first)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("read capture: %w", err)
+	}
+	if n < len(magic) && string(first[:n]) == magic[:n] {
+		return nil, fmt.Errorf("%w: it has %d bytes", ErrNoHeader, n)
+	}
+	if string(first) != magic {
+		return nil, fmt.Errorf("%w: it does not begin with %q", ErrFormat, magic)
+	}
+	var line []byte
+	for {
+		part, err := b.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxHeader {
+			return nil, fmt.Errorf("%w: its header is longer than %d bytes", ErrFormat, maxHeader)
+		}
+		if err == nil {
+			break
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%w: it has %d bytes", ErrNoHeader, len(magic)+len(line))
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, fmt.Errorf("read the header of the capture: %w", err)
+		}
+	}
+	c := &Reader{r: b}
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c.header); err != nil {
+		return nil, fmt.Errorf("%w: its header: %w", ErrFormat, err)
+	}
+	return c, nil
+}
+
+// Header is what the writer gave. It is not validated: collector.New does that.
+func (r *Reader) Header() Header {
+	return r.header
+}
+
+// Next gives the next record, valid until the call after, and io.EOF after the last. The
+// error wraps ErrTruncated if the capture was cut off.
+func (r *Reader) Next() ([]byte, error) {
+	var length [4]byte
+	n, err := io.ReadFull(r.r, length[:])
+	switch {
+	case err == io.EOF:
+		return nil, io.EOF
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("%w: %d of 4 bytes of a length after %d records", ErrTruncated, n, r.count)
+	case err != nil:
+		return nil, fmt.Errorf("read capture: %w", err)
+	}
+	size := binary.LittleEndian.Uint32(length[:])
+	if size > MaxRecord {
+		return nil, fmt.Errorf("%w: a record of %d bytes after %d records, at most %d are possible", ErrFormat, size, r.count, MaxRecord)
+	}
+	if int(size) > cap(r.buf) {
+		r.buf = make([]byte, max(int(size), 4096))
+	}
+	r.buf = r.buf[:size]
+	n, err = io.ReadFull(r.r, r.buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("%w: %d of %d bytes after %d records", ErrTruncated, n, size, r.count)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read capture: %w", err)
+	}
+	r.count++
+	return r.buf, nil
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package capture
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+func header() Header {
+	return Header{Sensor: "1.2.3", Config: collector.Config{
+		BootID:    "b",
+		Resource:  []span.Attr{{Key: "host.name", Kind: span.StringAttr, Str: "h"}, {Key: "n", Kind: span.IntAttr, Int: 3}},
+		Sandboxes: []collector.Selector{{Cgroup: "/agents/*", Session: "s", Agent: "a"}},
+		Sensitive: []string{},
+	}}
+}
+
+func write(t testing.TB, records ...[]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := NewWriter(&b, header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if err := w.Record(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestCaptureIsReadBack(t *testing.T) {
+	records := [][]byte{[]byte("one"), {}, bytes.Repeat([]byte("x"), MaxRecord)}
+	r, err := NewReader(bytes.NewReader(write(t, records...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := header()
+	want.Config = want.Config.WithDefaults()
+	if !reflect.DeepEqual(r.Header(), want) {
+		t.Errorf("header %+v, want %+v", r.Header(), want)
+	}
+	for _, record := range records {
+		got, err := r.Next()
+		if err != nil || !bytes.Equal(got, record) {
+			t.Errorf("%d bytes, %v; want %d", len(got), err, len(record))
+		}
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestEveryCutOfACaptureIsTold(t *testing.T) {
+	whole := write(t, []byte("one"), []byte("two"))
+	frames := len(whole) - 14
+	for n := range whole {
+		r, err := NewReader(bytes.NewReader(whole[:n]))
+		if n < frames {
+			if !errors.Is(err, ErrNoHeader) {
+				t.Fatalf("cut to %d bytes: %v", n, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+		read := 0
+		for err == nil {
+			if _, err = r.Next(); err == nil {
+				read++
+			}
+		}
+		if clean := (n-frames)%7 == 0; clean != errors.Is(err, io.EOF) || clean == errors.Is(err, ErrTruncated) || read != (n-frames)/7 {
+			t.Errorf("cut to %d bytes: %d records, then %v", n, read, err)
+		}
+	}
+}
+
+func TestWhatIsNoCapture(t *testing.T) {
+	for name, s := range map[string]string{
+		"something else":           "#!/bin/sh\necho\n",
+		"another version":          strings.Replace(magic, "1", "2", 1) + "{}\n",
+		"a header that is no JSON": magic + "x\n",
+		"an unknown setting":       magic + `{"config":{"unknown":1}}` + "\n",
+		"an endless header":        magic + strings.Repeat("x", maxHeader+1),
+	} {
+		if _, err := NewReader(strings.NewReader(s)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	huge := append(write(t), binary.LittleEndian.AppendUint32(nil, MaxRecord+1)...)
+	r, err := NewReader(bytes.NewReader(huge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Next(); !errors.Is(err, ErrFormat) {
+		t.Errorf("a huge record: %v", err)
+	}
+}
+
+type failing struct{ after int }
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.after -= len(p); f.after < 0 {
+		return 0, errors.New("disk full")
+	}
+	return len(p), nil
+}
+
+func TestWriteErrorsStay(t *testing.T) {
+	if _, err := NewWriter(&failing{}, header()); err == nil {
+		t.Error("the header's error was not told")
+	}
+	w, err := NewWriter(&failing{after: 100_000}, header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Record(make([]byte, MaxRecord+1)); err == nil {
+		t.Error("a record that is too long was taken")
+	}
+	for range 3 {
+		_ = w.Record(make([]byte, 300_000))
+	}
+	if w.Record(nil) == nil || w.Flush() == nil {
+		t.Error("the error was forgotten")
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add(write(f, []byte("one"), []byte("two")))
+	f.Add([]byte(magic + "{}\n\x01\x00\x00\x00x"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := NewReader(bytes.NewReader(b))
+		for err == nil {
+			var record []byte
+			if record, err = r.Next(); len(record) > MaxRecord {
+				t.Fatalf("%d bytes", len(record))
+			}
+		}
+	})
+}

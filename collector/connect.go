@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"bytes"
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// A connectSpan is a net.connect span that waits for its outcome.
+type connectSpan struct {
+	held    held
+	process *process
+	image   *image
+	group   *group
+	whose   whose
+	tid     uint32
+	at      uint64 // boottime
+	what    record.Connect
+}
+
+func (s *connectSpan) runOut(c *Collector) {
+	delete(c.connects, s.what.Cookie)
+	c.sendConnect(s, c.tick, outcome{partial: true})
+}
+
+// outcome of a connect.
+type outcome struct {
+	errno   int32
+	partial bool // not known
+}
+
+func (c *Collector) connect(h *record.Header, r *record.Connect) {
+	p := c.actor(h)
+	if p == nil {
+		return
+	}
+	c.notHook(p)
+	s := &connectSpan{process: p, image: p.image, group: p.group, whose: p.whose(), tid: h.Tid, at: h.Time, what: *r}
+	if r.Op == record.ConnectSendmsg {
+		c.sendConnect(s, h.Time, outcome{})
+		return
+	}
+	if old := c.connects[r.Cookie]; old != nil {
+		// The socket is used again and no outcome came: it is not known.
+		c.held.remove(&old.held)
+		c.sendConnect(old, h.Time, outcome{partial: true})
+	}
+	c.hold(&s.held, s, 0)
+	c.connects[r.Cookie] = s
+}
+
+func (c *Collector) connectEnd(h *record.Header, r *record.ConnectEnd) {
+	s := c.connects[r.Cookie]
+	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
+		return // an outcome after the hold, or none yet
+	}
+	delete(c.connects, r.Cookie)
+	c.held.remove(&s.held)
+	c.sendConnect(s, h.Time, outcome{errno: r.Error})
+}
+
+func (c *Collector) sendConnect(s *connectSpan, at uint64, how outcome) {
+	p, i := s.process, s.image
+	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, s.tid, s.at)
+	d := c.start(span.Connect, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.at, at, span.Link{Trace: i.trace, Span: i.span})
+	d.process(p, i, s.group)
+	address, version := addressOf(&s.what)
+	if c.config.ReadableNames {
+		c.rename("connect", netip.AddrPortFrom(address, s.what.Port).String())
+	}
+	d.ours(span.KeyPeerAddress, address.String())
+	d.int(span.KeyPeerPort, int64(s.what.Port))
+	d.ours(span.KeyTransport, transport(s.what.Protocol))
+	d.ours(span.KeyNetworkType, version)
+	if s.what.Op == record.ConnectSendmsg {
+		d.ours(span.KeyNetworkOp, "sendmsg")
+	} else {
+		d.ours(span.KeyNetworkOp, "connect")
+	}
+	d.flagIf(how.partial, span.KeyPartial)
+	if how.errno != 0 {
+		d.errno(how.errno, failsConnect)
+	}
+	c.send()
+}
+
+// failsConnect: everything but giving up before an outcome, as programs do that try several addresses at once.
+func failsConnect(e unix.Errno) bool {
+	return e != unix.ECANCELED
+}
+
+func addressOf(r *record.Connect) (netip.Addr, string) {
+	if r.Family == unix.AF_INET6 {
+		a := netip.AddrFrom16(r.Addr).Unmap()
+		if a.Is4() {
+			return a, "ipv4"
+		}
+		return a, "ipv6"
+	}
+	return netip.AddrFrom4([4]byte(r.Addr[:4])), "ipv4"
+}
+
+func transport(protocol uint16) string {
+	switch protocol {
+	case unix.IPPROTO_TCP:
+		return "tcp"
+	case unix.IPPROTO_UDP:
+		return "udp"
+	case unix.IPPROTO_ICMP:
+		return "icmp"
+	case unix.IPPROTO_ICMPV6:
+		return "icmpv6"
+	case unix.IPPROTO_SCTP:
+		return "sctp"
+	case unix.IPPROTO_UDPLITE:
+		return "udplite"
+	case unix.IPPROTO_MPTCP:
+		return "mptcp"
+	}
+	return "ip_protocol_" + strconv.Itoa(int(protocol))
+}
+
+func (c *Collector) unixConnect(h *record.Header, r *record.Unix) {
+	p := c.actor(h)
+	if p == nil {
+		return
+	}
+	abstract := h.Flags&record.UnixAbstract != 0
+	name := unixName(r.Name, abstract)
+	c.path = c.path[:0]
+	switch {
+	case len(r.Path) > 0:
+		c.path = appendResolved(c.path, r.Path, marks{
+			truncated: h.Flags&record.UnixTruncated != 0,
+			outside:   h.Flags&record.UnixOutside != 0,
+			unlinked:  h.Flags&record.UnixUnlinked != 0,
+		})
+	case abstract:
+		c.path = append(append(c.path, '@'), name...)
+	default:
+		c.path = append(c.path, name...)
+	}
+	i := p.image
+	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
+	w := p.whose()
+	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
+	d.process(p, i, p.group)
+	address := string(c.path)
+	c.rename("connect", address)
+	d.text(span.KeyPeerAddress, address)
+	d.ours(span.KeyTransport, "unix")
+	d.ours(span.KeyNetworkOp, "connect")
+	if !abstract && len(name) > 0 && string(name) != address {
+		d.text(span.KeyPeerRequested, string(name))
+	}
+	d.flagIf(len(r.Path) == 0 && h.Flags&record.UnixNameFromUser != 0, span.KeyPeerFromUser)
+	d.flagIf(h.Flags&record.UnixSubmitted != 0, span.KeyPeerSubmitted)
+	d.flagIf(c.sensitive.match(c.path), span.KeySensitive)
+	if r.Error != 0 {
+		d.errno(r.Error, failsUnix)
+	}
+	c.send()
+}
+
+// unixName takes the NULs of sun_path away: before an abstract name, after a path.
+func unixName(name []byte, abstract bool) []byte {
+	if abstract {
+		return bytes.TrimPrefix(name, []byte{0})
+	}
+	if i := bytes.IndexByte(name, 0); i >= 0 {
+		return name[:i]
+	}
+	return name
+}
+
+// failsUnix: a socket that is not there is a probe, as a file that is not there.
+func failsUnix(e unix.Errno) bool {
+	return e != unix.ENOENT && e != unix.ECANCELED && e != unix.EAGAIN
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+type escape struct {
+	from, to string // cgroup paths; to is empty when not known
+	mover    uint32 // pid of who moved it
+	execID   uint64
+}
+
+// attach handles a task that was moved to another cgroup.
+func (c *Collector) attach(h *record.Header, r *record.Attach) {
+	g := c.groups[h.Cgroup]
+	p := c.find(h.Tgid, h.Start)
+	if p == nil {
+		if c.processes[h.Tgid] != nil {
+			return
+		}
+		if g == nil {
+			if r.Watched {
+				// It left a sandbox; which one only its lost fork could tell.
+				c.stats.Unassigned++
+				c.lose(record.TypeCgroupAttach, record.CauseUnassigned)
+			}
+			return
+		}
+		p = c.admit(h.Tgid, h.Start, g.sandbox, g, &image{
+			id: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, start: h.Time, unknown: r.Watched,
+		})
+		p.vpid = r.Vpid
+		return
+	}
+	p.sandbox.active.touch(p)
+	if p.group.id == h.Cgroup {
+		return
+	}
+	p.threaded = p.threaded || h.Tid != h.Tgid
+	from := p.group.path
+	if g == nil {
+		g = &group{id: h.Cgroup, path: string(r.Path)}
+		if p.sandbox.found {
+			g.sandbox = p.sandbox // it has no cgroup that could be left
+		}
+	}
+	c.moveTo(p, g)
+	if g.sandbox != p.sandbox {
+		c.sendEscape(p, h.Time, h.Tid, escape{from: from, to: g.path, mover: r.MoverTgid, execID: h.ExecID})
+	}
+}
+
+// sendEscape tells that a process is now outside its sandbox's cgroups. It stays the sandbox's all the same.
+func (c *Collector) sendEscape(p *process, at uint64, tid uint32, e escape) {
+	i := p.image
+	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: e.execID}, tid, at)
+	w := p.whose()
+	d := c.start(span.Escape, p.sandbox, w, id, c.place(p.sandbox, w), at, at, span.Link{Trace: i.trace, Span: i.span})
+	d.process(p, i, p.group)
+	c.rename("escape to", e.to)
+	d.text(span.KeyCgroupFrom, e.from)
+	if e.to != "" {
+		d.text(span.KeyCgroupTo, e.to)
+	}
+	d.int(span.KeyMoverPID, int64(e.mover))
+	c.send()
+}

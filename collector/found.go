@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"slices"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+)
+
+// An agent that is started outside of every sandbox is a sandbox itself if a selector says so: its process with all that is
+// below it, in whatever cgroup. The kernel side follows each program that has the name of an agent or of an
+// interpreter of some; here it is decided which are agents. The reader of the stream asks Knows, and has the kernel
+// side leave the others alone.
+
+// AllAgents stands for every dialect in Selector.Agents.
+const AllAgents = "*"
+
+// Knows says whether the collector takes what this process does.
+func (c *Collector) Knows(tgid uint32, start uint64) bool {
+	p := c.processes[tgid]
+	return p != nil && p.start == start
+}
+
+// A foundCgroup is what the stream told last of a cgroup outside of all sandboxes: of the process that comes next.
+type foundCgroup struct {
+	id   uint64
+	path string
+}
+
+// foundArgs are the arguments of a process older than the sensor, told before it because they decide what it is.
+type foundArgs struct {
+	id        span.Image
+	args      string
+	argc      uint32
+	truncated bool
+}
+
+// found makes the sandbox of a program outside of all others. nil: it is no agent, or none that is asked for.
+func (c *Collector) found(h *record.Header, program agents.Program) *group {
+	if h.Flags&record.ExecFound == 0 {
+		return nil
+	}
+	d := c.dialects.Find(program)
+	if d == nil || !slices.ContainsFunc(c.config.Sandboxes, func(s Selector) bool { return s.Finds(d.Name) }) {
+		return nil
+	}
+	// removed: there is no directory to wait for, it is over with its last process.
+	sb := &sandbox{
+		id:    span.FoundSandboxID(c.config.BootID, span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}),
+		agent: d.Name, found: true, removed: true,
+	}
+	c.addSandbox(sb, sb.id)
+	return c.foundGroup(sb, h.Cgroup)
+}
+
+// foundGroup is a directory in which processes of such a sandbox are. It is theirs alone: others there are none of ours.
+func (c *Collector) foundGroup(sb *sandbox, cgroup uint64) *group {
+	g := &group{id: cgroup, sandbox: sb}
+	if c.lastFound.id == cgroup {
+		g.path = c.lastFound.path
+	}
+	return g
+}
+
+// Finds says whether the selector asks for agents of this name, wherever they are.
+func (s Selector) Finds(name string) bool {
+	return slices.Contains(s.Agents, AllAgents) || slices.Contains(s.Agents, name)
+}
+
+// foundExisting gives the place of a process outside of all sandboxes that is older than the sensor: below an agent, or one
+// itself. nil: it is none of ours.
+func (c *Collector) foundExisting(h *record.Header, r *record.Process) *group {
+	if parent := c.processes[r.ParentTgid]; parent != nil && parent.start == r.ParentStart && parent.sandbox.found {
+		if parent.group.id == h.Cgroup {
+			return parent.group
+		}
+		return c.foundGroup(parent.sandbox, h.Cgroup)
+	}
+	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
+	p := agents.Program{Executable: string(c.path), Owner: r.ExeUID}
+	if c.foundArgs.id == imageOf(h) {
+		p.Args = c.foundArgs.args
+	}
+	return c.found(h, p)
+}
+
+func imageOf(h *record.Header) span.Image {
+	return span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+)
+
+// A maybeHook is a shell that an agent started as it starts commands, and that is told to do nothing but run a hook. While
+// nobody knows whether it does it is of no call, and its word is not the agent's. What it runs first tells: the sensor's own
+// program makes a hook of it, anything else the command of a call, from its start.
+type maybeHook struct {
+	start   programStart
+	in      claims
+	at      uint64 // boottime
+	members []*process
+	ran     bool // one of them became the hook
+}
+
+// maxMaybe bounds the forks of such a shell. Most have none, some fork for a command that others run in their own place.
+const maxMaybe = 4
+
+// isHook is true of the sensor's own program that is run as "sheetbend hook NAME".
+func (c *Collector) isHook(x *programStart) bool {
+	argv := strings.SplitN(x.Args, "\x00", 4)
+	return x.file == c.config.Self && x.file != (FileID{}) && len(argv) == 4 && argv[3] == "" && argv[1] == "hook" // each ended by a NUL
+}
+
+// shells may be told to run a hook.
+var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "busybox"}
+
+// startsHook is true of a shell that does nothing but run a program with the arguments of a hook. Which program that is,
+// only its exec tells; but it is no function, builtin or script that the shell would read itself.
+func startsHook(x *programStart) bool {
+	argv := strings.SplitN(x.Args, "\x00", 5)
+	if !slices.Contains(shells, path.Base(x.Executable)) || x.ForeignMounts || x.Owner != 0 ||
+		len(argv) != 4 || argv[3] != "" || argv[1] != "-c" && argv[1] != "-lc" {
+		return false
+	}
+	text, end := argv[2], " "
+	if quoted, ok := strings.CutPrefix(text, "'"); ok {
+		text, end = quoted, "' "
+	}
+	program, command, _ := strings.Cut(text, end)
+	if strings.ContainsAny(program+command, "|&;()<>$`\\\"'*?[]#~=%!{}\n") || program != "sheetbend" && !strings.HasPrefix(program, "/") {
+		return false
+	}
+	words := strings.Fields(command)
+	return len(words) == 2 && words[0] == "hook"
+}
+
+func (c *Collector) deferHook(p *process, x *programStart, in claims) {
+	m := &maybeHook{start: *x, in: in, at: c.now}
+	m.start.before = nil
+	p.role, p.hook = roleHook, nil
+	m.add(p)
+}
+
+func (m *maybeHook) add(p *process) {
+	p.hook = m
+	m.members = append(m.members, p)
+}
+
+func (m *maybeHook) remove(p *process) {
+	p.hook = nil
+	if i := slices.Index(m.members, p); i >= 0 {
+		m.members = slices.Delete(m.members, i, i+1)
+	}
+}
+
+// hooked makes a helper of the agent of a process that runs the sensor's own program.
+func (c *Collector) hooked(p *process) {
+	p.hook.ran = true
+	p.hook.remove(p)
+	p.role, p.likeCommand = roleNone, true
+}
+
+// notHook puts all that came of what was no hook in its call.
+func (c *Collector) notHook(p *process) {
+	m := p.hook
+	if m == nil {
+		return
+	}
+	members := slices.Clone(m.members)
+	now := c.now
+	var w whose
+	for n, p := range members {
+		m.remove(p)
+		p.role = roleNone
+		if n == 0 {
+			link, sampled, ok := parseTraceparent(m.in.traceparent)
+			perCall := c.perCall(p.agent, link, ok)
+			c.command(p, &m.start, m.in, perCall, link, sampled, ok)
+			w = whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}
+			if k := p.call; k != nil && k.began == now {
+				k.began = min(k.began, m.at)
+			}
+		} else {
+			c.belong(p, w)
+		}
+		c.reassign(p, n == 0)
+	}
+}
+
+// reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
+func (c *Collector) reassign(p *process, first bool) {
+	w := p.whose()
+	if i := p.image; p.owns(i) && i.whose != w && !i.ended {
+		if x := i.exec; x != nil {
+			i.whose, i.trace = w, c.place(p.sandbox, w)
+			x.callRoot = first && w.call != nil
+		}
+	}
+	for s := p.opens.first; s != nil; s = s.next {
+		if s.image == p.image {
+			s.whose = w
+		}
+	}
+	for _, s := range p.acts {
+		if s.image == p.image {
+			s.whose = w
+		}
+	}
+}
+
+// inheritHook makes a child of a shell that may be a hook one that may be it as well.
+func (c *Collector) inheritHook(parent, child *process) {
+	child.role = roleHook
+	parent.hook.add(child)
+	if len(parent.hook.members) > maxMaybe {
+		c.notHook(child)
+	}
+}
+
+// hookOver is told before a process ends, or has waited for long. A shell waits for the hook that it forked; any other has run no hook.
+func (c *Collector) hookOver(p *process) {
+	if p.hook == nil {
+		return
+	}
+	if m := p.hook; !m.ran || p.tgid != m.start.id.Tgid || p.start != m.start.id.Start {
+		c.notHook(p)
+	}
+}
+
+// perCall says whether a trace context that an agent gave its child names a call.
+func (c *Collector) perCall(a *agent, link span.Link, ok bool) bool {
+	return ok && a.dialect.Env.Traceparent == agents.TraceparentCall && c.contexts[link] == nil
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+var (
+	wanted   = strings.Repeat("a", 64)
+	unwanted = strings.Repeat("b", 64)
+	own      = strings.Repeat("c", 64)
+)
+
+func TestContainersAreWatchedUntilTheyAreKnownToBeNoSandbox(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs["/docker"], h.dirs["/docker/"+wanted], h.dirs["/docker/"+own], h.dirs["/user"] = 2, 3, 4, 5
+	f := h.feed(t, s)
+	f.o.Containers = true
+	f.o.Chosen = func(c *record.Container) bool { return c.ID == wanted }
+	f.o.Except = "/docker/" + own
+	var seen []string
+	f.o.Seen = func(_ uint64, cg string) { seen = append(seen, cg) }
+
+	h.reads(directory(record.TypeCgroupMkdir, 1001*ms, 10, "/docker/"+unwanted))
+	h.reads(directory(record.TypeCgroupMkdir, 1002*ms, 11, "/docker/"+unwanted+"/init"))
+	h.reads(directory(record.TypeCgroupMkdir, 1002*ms, 12, "/docker/"+wanted+"/init"))
+	h.reads(directory(record.TypeCgroupMkdir, 1003*ms, 13, "/user/session"))
+	h.does(func() {
+		if flags := h.watches[3]; flags != bpf.WatchChildren|bpf.WatchTasks|bpf.WatchProvisional {
+			t.Errorf("a container is watched with %v", flags)
+		}
+		for _, id := range []string{wanted, unwanted} {
+			f.Inject(record.AppendContainer(nil, 1001*ms, record.Container{ID: id}))
+		}
+	})
+	h.reads(directory(record.TypeCgroupRmdir, 1004*ms, 3, "/docker/"+wanted))
+	h.quiet(0)
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if flags := h.watches[3]; flags != 0 {
+		t.Errorf("a removed directory is watched: %v", flags)
+	}
+	if flags := h.watches[4]; flags != bpf.WatchChildren {
+		t.Errorf("the sensor's own container: %v", flags)
+	}
+	if flags := h.watches[13]; flags != bpf.WatchChildren {
+		t.Errorf("no container: %v", flags)
+	}
+	if flags := h.watches[12]; flags != bpf.WatchChildren|bpf.WatchTasks {
+		t.Errorf("a part of the chosen container: %v", flags)
+	}
+	log := strings.Join(h.log, "\n")
+	for _, line := range []string{"unwatch 10", "unwatch 11"} {
+		if !strings.Contains(log, line) {
+			t.Errorf("no %q in\n%s", line, log)
+		}
+	}
+	if strings.Contains(log, "unwatch 12") {
+		t.Error("a part of the chosen container is not watched any more")
+	}
+	same(t, "seen", seen, []string{"/docker/" + wanted, "/docker/" + unwanted, "/docker/" + unwanted + "/init", "/docker/" + wanted + "/init"})
+	if len(f.undecided) != 0 {
+		t.Errorf("kept: %v", f.undecided)
+	}
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"bytes"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// access says what an open was for. Of several that hold, the last of this list is said.
+type access uint8
+
+const (
+	accessRead access = iota
+	accessWrite
+	accessReadWrite
+	accessTruncate
+	accessCreate // the open made the file
+	accessPathOnly
+)
+
+func (a access) String() string {
+	return [...]string{"read", "write", "read_write", "truncate", "create", "path_only"}[a]
+}
+
+// A capture may come from another architecture: only flags are read whose values are the same on all that are supported.
+func accessOf(h *record.Header, r *record.Open) access {
+	switch {
+	case r.Flags&unix.O_PATH != 0:
+		return accessPathOnly
+	case h.Flags&record.OpenCreated != 0:
+		return accessCreate
+	case r.Flags&unix.O_TRUNC != 0:
+		return accessTruncate
+	}
+	switch r.Flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		return accessRead
+	case unix.O_WRONLY:
+		return accessWrite
+	}
+	return accessReadWrite
+}
+
+// An openKey says which opens are repeats of one another: those of one process that differ in nothing
+// that the span tells, but for time, thread and the words of the request.
+type openKey struct {
+	process *process
+	path    string
+	inode   uint64
+	dev     uint32
+	errno   int32
+	flags   uint16 // of the record
+	access  access
+	folded  bool
+}
+
+// An openSpan is a file.open span that counts repeats until its hold runs out.
+type openSpan struct {
+	held  held
+	key   openKey
+	image *image
+	group *group
+	whose whose
+
+	first, last uint64 // boottime
+	tid         uint32 // of the first
+	count       uint64
+	requested   string // of the first; "" when it is the path
+	sensitive   bool
+	resolved    bool // the path is the kernel's, not made of the request
+
+	next, prev *openSpan // of the same process
+}
+
+// openList has the held opens of one process, oldest first.
+type openList struct {
+	first, last *openSpan
+}
+
+func (l *openList) push(s *openSpan) {
+	s.prev, s.next = l.last, nil
+	if l.last != nil {
+		l.last.next = s
+	} else {
+		l.first = s
+	}
+	l.last = s
+}
+
+func (l *openList) remove(s *openSpan) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.last = s.prev
+	}
+	s.next, s.prev = nil, nil
+}
+
+func (c *Collector) open(h *record.Header, r *record.Open) {
+	p := c.actor(h)
+	if p == nil {
+		return
+	}
+	requested := r.Name
+	// The descriptor of a success may be closed again before the kernel's program looks: then
+	// the request is all there is, as for a refusal.
+	resolved := r.Error == 0 && h.Flags&(record.OpenBase|record.OpenSubmitted) == 0 && (r.Inode != 0 || len(r.Path) > 0)
+	if resolved {
+		c.path = appendResolved(c.path[:0], r.Path, openMarks(h.Flags))
+	} else {
+		c.path = appendRequested(c.path[:0], r.Path, h.Flags, r.Name)
+	}
+	if string(requested) == string(c.path) {
+		requested = nil
+	}
+	to := accessOf(h, r)
+	sensitive := c.sensitive.match(bytes.TrimSuffix(c.path, []byte(deletedSuffix)))
+	if p.hook != nil && (sensitive || p.hook.ran) {
+		c.notHook(p) // no shell does so on the way to a hook, or after it
+	}
+	read := resolved && to == accessRead && !sensitive
+	// A name can be anything's: whoever has a mount namespace of his own can put his file where the list has a
+	// library. Of the files that everybody reads root is the owner, or the kernel itself.
+	everybodys := read && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
+	if (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && c.isNoise(p) {
+		p.image.noise++
+		return
+	}
+	key := openKey{
+		process: p, inode: r.Inode, dev: r.Dev, errno: r.Error,
+		flags: h.Flags, access: to,
+	}
+	// The key is written out so that the compiler looks the path up without a copy.
+	if s := c.opens[openKey{
+		process: p, path: string(c.path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
+	}]; s != nil {
+		s.count++
+		s.last = max(s.last, h.Time)
+		return
+	}
+	if read && c.folds(h, p) {
+		return
+	}
+	key.path = string(c.path)
+	s := c.newOpen(h, p, key)
+	s.sensitive = sensitive
+	s.resolved = resolved
+	s.requested = string(requested)
+	c.hold(&s.held, s, len(key.path)+len(s.requested))
+	c.opens[key] = s
+	p.opens.push(s)
+}
+
+// isNoise says whether the read of c.path is one to be counted only; that needs a span to tell the count.
+func (c *Collector) isNoise(p *process) bool {
+	if p.image.span == (span.ID{}) || p.image.ended {
+		return false
+	}
+	return c.noise.match(c.ownProc(p))
+}
+
+// ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open.
+func (c *Collector) ownProc(p *process) []byte {
+	const proc = "/proc/"
+	if len(c.path) <= len(proc) || string(c.path[:len(proc)]) != proc {
+		return c.path
+	}
+	end := len(proc)
+	var pid uint64
+	for end < len(c.path) && '0' <= c.path[end] && c.path[end] <= '9' && pid < 1<<32 {
+		pid = pid*10 + uint64(c.path[end]-'0')
+		end++
+	}
+	if end == len(proc) || end < len(c.path) && c.path[end] != '/' || pid != uint64(p.tgid) && (pid != uint64(p.vpid) || p.vpid == 0) {
+		return c.path
+	}
+	c.text = append(c.text[:0], "/proc/self"...)
+	c.text = append(c.text, c.path[end:]...)
+	return c.text
+}
+
+// folds counts a successful read of a file not read before into a span for its directory, when
+// the process has read too many others lately.
+func (c *Collector) folds(h *record.Header, p *process) bool {
+	fold := &c.config.Fold
+	if h.Time > p.windowStart && h.Time-p.windowStart >= uint64(fold.Window) {
+		p.windowStart = h.Time
+		p.filesRead = 0
+	}
+	if p.filesRead < fold.Files {
+		p.filesRead++
+		return false
+	}
+	dir := directory(c.path)
+	if len(dir) == 0 {
+		return false // a pseudo file
+	}
+	for {
+		if s := c.opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
+			s.count++
+			s.last = max(s.last, h.Time)
+			return true
+		}
+		if p.folded < fold.Directories || len(dir) == 1 {
+			break
+		}
+		up := directory(dir[:len(dir)-1])
+		if len(up) == 0 {
+			break // "…/" or "(unreachable)/": no further up
+		}
+		dir = up
+	}
+	key := openKey{process: p, path: string(dir), folded: true}
+	s := c.newOpen(h, p, key)
+	c.hold(&s.held, s, len(key.path))
+	c.opens[key] = s
+	p.opens.push(s)
+	p.folded++
+	return true
+}
+
+func (c *Collector) newOpen(h *record.Header, p *process, key openKey) *openSpan {
+	var s *openSpan
+	if n := len(c.freeOpen); n > 0 {
+		s, c.freeOpen = c.freeOpen[n-1], c.freeOpen[:n-1]
+	} else {
+		s = new(openSpan)
+	}
+	*s = openSpan{key: key, image: p.image, group: p.group, whose: p.whose(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
+	return s
+}
+
+// maxFreeOpens bounds the memory kept for the next opens.
+const maxFreeOpens = 4096
+
+// flushOpens sends all held opens of a process.
+func (c *Collector) flushOpens(p *process) {
+	for s := p.opens.first; s != nil; s = p.opens.first {
+		c.held.remove(&s.held)
+		s.runOut(c)
+	}
+}
+
+func (s *openSpan) runOut(c *Collector) {
+	c.sendOpen(s)
+	delete(c.opens, s.key)
+	s.key.process.opens.remove(s)
+	if s.key.folded && s.key.process.folded > 0 {
+		s.key.process.folded--
+	}
+	if len(c.freeOpen) < maxFreeOpens {
+		*s = openSpan{}
+		c.freeOpen = append(c.freeOpen, s)
+	}
+}
+
+func (c *Collector) sendOpen(s *openSpan) {
+	p, i, flags := s.key.process, s.image, s.key.flags
+	id := span.OpenSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, s.tid, s.first)
+	to := s.last
+	if s.count > 1 {
+		to++
+	}
+	d := c.start(span.Open, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
+	d.process(p, i, s.group)
+	if c.config.ReadableNames {
+		c.rename("open", path.Base(s.key.path))
+	}
+	if s.key.path != "" {
+		d.text(span.KeyFilePath, s.key.path)
+	}
+	d.ours(span.KeyFileAccess, s.key.access.String())
+	d.int(span.KeyCount, int64(s.count))
+	if s.key.folded {
+		d.flag(span.KeyFolded)
+		c.send()
+		return
+	}
+	if s.requested != "" {
+		d.text(span.KeyFileRequested, s.requested)
+	}
+	asked := s.requested != "" || !s.resolved
+	d.flagIf(asked && flags&record.OpenNameFromUser != 0, span.KeyFileNameFromUser)
+	d.flagIf(asked && flags&record.OpenNameTruncated != 0, span.KeyFileNameTruncated)
+	d.flagIf(flags&record.OpenNameMissing != 0, span.KeyFileNameMissing)
+	d.flagIf(s.sensitive, span.KeySensitive)
+	d.flagIf(flags&record.OpenTruncated != 0, span.KeyFilePathTruncated)
+	d.flagIf(flags&record.OpenOutside != 0, span.KeyFilePathOutside)
+	d.flagIf(flags&record.OpenSubmitted != 0, span.KeyFileSubmitted)
+	if s.resolved {
+		d.ours(span.KeyFileInode, strconv.FormatUint(s.key.inode, 10))
+		d.flagIf(flags&record.OpenUnlinked != 0, span.KeyFileDeleted)
+	} else {
+		d.flag(span.KeyFilePathUnresolved)
+	}
+	if s.key.errno != 0 {
+		d.errno(s.key.errno, refusesOpen)
+	}
+	c.send()
+}
+
+// refusesOpen tells real refusals from the errors that programs live with all the time, as when they look
+// for a file in one directory after the other.
+func refusesOpen(e unix.Errno) bool {
+	switch e {
+	case unix.EPERM, unix.EACCES, unix.EROFS, unix.ELOOP, unix.EXDEV, unix.ETXTBSY:
+		return true
+	}
+	return false
+}
+
+// errno adds error.type, and fails the span when the error is a real failure.
+func (d *draft) errno(n int32, fails func(unix.Errno) bool) {
+	e := unix.Errno(n)
+	name := unix.ErrnoName(e)
+	if name == "" {
+		name = "E" + strconv.Itoa(int(n))
+	}
+	d.text(span.KeyErrorType, name)
+	if fails(e) {
+		d.fail(e.Error())
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"bytes"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// marks are the ways in which a path that the kernel resolved is not a plain one.
+type marks struct {
+	truncated bool // too long or too deep: its beginning is missing
+	outside   bool // leads out of the task's root
+	unlinked  bool // has no name any more
+	pseudo    bool // on no mounted file system: one component, the name of the object
+}
+
+func execMarks(flags uint16) marks {
+	return marks{
+		truncated: flags&record.ExecExeTruncated != 0,
+		outside:   flags&record.ExecExeOutside != 0,
+		unlinked:  flags&record.ExecUnlinked != 0,
+		pseudo:    flags&record.ExecMemfd != 0,
+	}
+}
+
+func openMarks(flags uint16) marks {
+	return marks{
+		truncated: flags&record.OpenTruncated != 0,
+		outside:   flags&record.OpenOutside != 0,
+		unlinked:  flags&record.OpenUnlinked != 0,
+		pseudo:    flags&record.OpenPseudo != 0,
+	}
+}
+
+// deletedSuffix is what the kernel's d_path, and so /proc/PID/exe, shows after the
+// last name of a file that has none any more.
+const deletedSuffix = " (deleted)"
+
+// appendResolved writes a path as /proc would show it: "(unreachable)/x" outside the root, "…/x"
+// when the beginning is missing (ours: the kernel gives up there), "/memfd:x (deleted)".
+func appendResolved(dst []byte, path record.Components, m marks) []byte {
+	switch {
+	case m.truncated:
+		dst = append(dst, "…"...)
+	case m.outside:
+		dst = append(dst, "(unreachable)"...)
+	case m.pseudo:
+		name := bytes.TrimRight(path, "\x00")
+		if bytes.HasPrefix(name, []byte("memfd:")) {
+			dst = append(dst, '/')
+		}
+		dst = append(dst, name...)
+		if m.unlinked {
+			dst = append(dst, deletedSuffix...)
+		}
+		return dst
+	}
+	dst = path.AppendPath(dst)
+	if m.unlinked {
+		dst = append(dst, deletedSuffix...)
+	}
+	return dst
+}
+
+// appendDirectory writes a working directory; flags are those of an exec or process record.
+func appendDirectory(dst []byte, path record.Components, flags uint16) []byte {
+	return appendResolved(dst, path, marks{
+		truncated: flags&record.ExecCwdTruncated != 0,
+		outside:   flags&record.ExecCwdOutside != 0,
+		unlinked:  flags&record.ExecCwdDeleted != 0,
+	})
+}
+
+// appendRequested makes a requested name absolute by the directory it starts from, without
+// asking what its parts are: "." and ".." go by the letter, symbolic links stay.
+func appendRequested(dst []byte, base record.Components, flags uint16, name []byte) []byte {
+	start := len(dst)
+	if len(name) > 0 && name[0] != '/' {
+		if flags&record.OpenBase == 0 {
+			return append(dst, name...)
+		}
+		dst = appendResolved(dst, base, openMarks(flags&^record.OpenUnlinked))
+		dst = append(dst, '/')
+	}
+	dst = append(dst, name...)
+	return dst[:start+len(clean(dst[start:]))]
+}
+
+// clean is path.Clean of an absolute path, in place.
+func clean(p []byte) []byte {
+	if len(p) == 0 || p[0] != '/' {
+		return p
+	}
+	w := 1
+	for r := 1; r < len(p); {
+		end := bytes.IndexByte(p[r:], '/')
+		if end < 0 {
+			end = len(p)
+		} else {
+			end += r
+		}
+		part := p[r:end]
+		switch {
+		case len(part) == 0 || len(part) == 1 && part[0] == '.':
+		case len(part) == 2 && part[0] == '.' && part[1] == '.':
+			w = max(1, bytes.LastIndexByte(p[:max(w-1, 0)], '/')+1)
+		default:
+			w += copy(p[w:], part)
+			if end < len(p) {
+				p[w] = '/'
+				w++
+			}
+		}
+		r = end + 1
+	}
+	if w > 1 && p[w-1] == '/' {
+		w--
+	}
+	return p[:w]
+}
+
+// directory is the path up to and with the last slash.
+func directory(p []byte) []byte {
+	return p[:bytes.LastIndexByte(p, '/')+1]
+}

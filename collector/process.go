@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"path"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+)
+
+// A process belongs to a sandbox from its fork, its first sight or its move into one, and stays
+// there wherever it goes.
+type process struct {
+	tgid    uint32
+	start   uint64 // boottime
+	vpid    uint32 // 0: not known
+	sandbox *sandbox
+	group   *group // where it is now
+	image   *image // never nil
+
+	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
+
+	// Lineage and what follows from it.
+	role        role
+	ambiguous   bool
+	agent       *agent
+	call        *call
+	marks       *openCalls
+	hook        *maybeHook // with roleHook
+	likeCommand bool       // it is a hook, but the agent starts the commands of calls alike
+	parentTgid  uint32     // who forked it; 0: not known
+	parentStart uint64
+
+	opens openList
+	acts  []*actSpan // held, oldest first
+
+	// For the fold budget: distinct files read since windowStart.
+	windowStart uint64
+	filesRead   int
+	folded      int // folded directories held
+
+	older, newer *process // in activity
+}
+
+// An image is a program that a process runs. Forked children share their parent's until they exec. It
+// names what it came from by value, so that a chain of execs holds no memory.
+type image struct {
+	id         span.Image
+	span       span.ID // its process.exec span; zero when the program is not known
+	trace      span.TraceID
+	executable string // "" when not known
+	name       string
+	parent     string // executable of the image before
+	start      uint64 // boottime of the exec; of the process when it is older than the sensor
+	unknown    bool   // its fork or exec was lost
+	noise      uint64 // noise reads not yet told
+	ended      bool
+	exec       *execSpan // while its process.exec span is held
+	whose      whose
+
+	env     string // the variables that dialects name
+	envRead bool
+	uid     uint32 // real; only with envRead
+	exeUID  uint32
+
+	peakBefore uint32 // pages; of what the process ran before it
+}
+
+func (p *process) owns(i *image) bool {
+	return i.id.Tgid == p.tgid && i.id.Start == p.start
+}
+
+// activity orders the processes of a sandbox by their last record, for forgetting the idlest.
+type activity struct {
+	oldest, newest *process
+}
+
+func (a *activity) push(p *process) {
+	p.older, p.newer = a.newest, nil
+	if a.newest != nil {
+		a.newest.newer = p
+	} else {
+		a.oldest = p
+	}
+	a.newest = p
+}
+
+func (a *activity) remove(p *process) {
+	if p.older != nil {
+		p.older.newer = p.newer
+	} else {
+		a.oldest = p.newer
+	}
+	if p.newer != nil {
+		p.newer.older = p.older
+	} else {
+		a.newest = p.older
+	}
+	p.older, p.newer = nil, nil
+}
+
+func (a *activity) touch(p *process) {
+	if a.newest != p {
+		a.remove(p)
+		a.push(p)
+	}
+}
+
+// find gives the process with this identity, or nil. A process of the same pid that started
+// earlier is over: its exit was lost.
+func (c *Collector) find(tgid uint32, start uint64) *process {
+	p := c.processes[tgid]
+	switch {
+	case p == nil:
+		return nil
+	case p.start == start:
+		return p
+	case p.start < start:
+		c.end(p, c.now, ending{unknown: true})
+	}
+	return nil
+}
+
+// actor gives the process that a record speaks of. One that is not known but acts in a sandbox is
+// taken in: its fork was lost. Nil: it is none of ours.
+func (c *Collector) actor(h *record.Header) *process {
+	p := c.find(h.Tgid, h.Start)
+	if p == nil {
+		if c.processes[h.Tgid] != nil {
+			return nil // a late word about an older process of this pid
+		}
+		g := c.groups[h.Cgroup]
+		if g == nil {
+			c.stats.Ignored++
+			return nil
+		}
+		return c.admit(h.Tgid, h.Start, g.sandbox, g, &image{
+			id: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, start: h.Start, unknown: true,
+		})
+	}
+	p.sandbox.active.touch(p)
+	c.follow(p, h)
+	c.settle(p)
+	if h.Type != record.TypeExit && h.ExecID > p.image.id.ExecID {
+		// An exec was lost: what runs now is not the program that we know. An exit
+		// may come with a count one higher when an exec failed halfway.
+		c.replaceImage(p, h.Time, &image{
+			id: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, start: h.Time, unknown: true,
+			parent: p.image.executable, whose: p.whose(),
+		})
+		if p.hook != nil {
+			p.hook.remove(p)
+			p.role = roleUnclear
+		}
+		if p.role == roleAgent || p.role == roleFork {
+			p.role = roleUnclear // perhaps the first program of a call
+		}
+	}
+	return p
+}
+
+// admit makes a process known. The caller has made sure that its pid is free.
+func (c *Collector) admit(tgid uint32, start uint64, sb *sandbox, g *group, i *image) *process {
+	if len(c.processes) >= c.config.MaxProcesses {
+		c.stats.EvictedProcesses++
+		c.lose(record.TypeProcess, record.CauseTableFull)
+		c.end(c.idlest(sb), c.now, ending{unknown: true})
+	}
+	p := &process{tgid: tgid, start: start, sandbox: sb, group: g, image: i}
+	c.processes[tgid] = p
+	c.alive.add(tgid, start)
+	sb.active.push(p)
+	if g.marks != nil && len(g.marks.open) > 0 {
+		c.belong(p, g.marks.whose())
+	}
+	c.populate(sb, 1)
+	g.processes++
+	return p
+}
+
+// follow keeps up with a process that moves within its sandbox. A move out of it is
+// left to the attach record, which may come after the first record from the new place.
+func (c *Collector) follow(p *process, h *record.Header) {
+	if p.group.id == h.Cgroup {
+		return
+	}
+	if g := c.groups[h.Cgroup]; g != nil && g.sandbox == p.sandbox {
+		p.threaded = p.threaded || h.Tid != h.Tgid
+		c.moveTo(p, g)
+	}
+}
+
+func (c *Collector) moveTo(p *process, g *group) {
+	p.group.processes--
+	p.group = g
+	g.processes++
+}
+
+// ending says how an image ended.
+type ending struct {
+	exit     *record.Exit // nil: it was replaced, or how is not known
+	replaced bool
+	unknown  bool
+}
+
+// end finishes a process and forgets it.
+func (c *Collector) end(p *process, at uint64, how ending) {
+	c.hookOver(p)
+	if p.hook != nil {
+		p.hook.remove(p)
+	}
+	c.flush(p)
+	if p.owns(p.image) {
+		c.endImage(p, at, how)
+	}
+	c.unmark(p.marks)
+	c.belong(p, whose{})
+	c.arguments.drop(p.tgid)
+	delete(c.processes, p.tgid)
+	c.alive.remove(p.tgid)
+	p.sandbox.active.remove(p)
+	p.group.processes--
+	c.populate(p.sandbox, -1)
+	c.forgetIfDone(p.sandbox)
+}
+
+func (c *Collector) endImage(p *process, at uint64, how ending) {
+	i := p.image
+	i.ended = true
+	switch {
+	case i.exec != nil:
+		c.held.remove(&i.exec.held)
+		c.sendExec(i.exec, at, &how)
+	case i.span != span.ID{}:
+		c.sendExit(p, at, how)
+	}
+}
+
+// replaceImage is what an exec does: the process goes on, its program ends.
+func (c *Collector) replaceImage(p *process, at uint64, i *image) {
+	c.flush(p)
+	if p.owns(p.image) {
+		c.endImage(p, at, ending{replaced: true})
+	}
+	p.image = i
+	p.filesRead, p.folded = 0, 0
+}
+
+func (c *Collector) fork(h *record.Header, r *record.Fork) {
+	parent := c.find(h.Tgid, h.Start)
+	if parent != nil || c.groups[h.Cgroup] != nil {
+		parent = c.actor(h)
+	}
+	if child := c.find(r.ChildTgid, r.ChildStart); child != nil || c.processes[r.ChildTgid] != nil {
+		return // told before, by a look at the existing processes
+	}
+	g := c.groups[r.ChildCgroup]
+	if parent == nil {
+		// Started from outside into a sandbox (CLONE_INTO_CGROUP): what it runs until its
+		// first exec is not part of the sandbox.
+		if g == nil {
+			c.stats.Ignored++
+			return
+		}
+		child := c.admit(r.ChildTgid, r.ChildStart, g.sandbox, g, &image{
+			id:    span.Image{Tgid: r.ChildTgid, Start: r.ChildStart, ExecID: h.ExecID},
+			start: r.ChildStart,
+		})
+		child.vpid = r.ChildVpid
+		return
+	}
+	from := parent.group
+	if g == nil {
+		g = c.beside(parent, r.ChildCgroup)
+	}
+	child := c.admit(r.ChildTgid, r.ChildStart, parent.sandbox, g, parent.image)
+	child.vpid = r.ChildVpid
+	c.inherit(parent, child)
+	if r.ChildCgroup != h.Cgroup && g.sandbox != parent.sandbox {
+		c.sendEscape(child, h.Time, h.Tid, escape{from: from.path, to: g.path, mover: h.Tgid, execID: h.ExecID})
+	}
+}
+
+// beside gives the group of a process that is outside of all sandboxes' cgroups as its parent's child.
+func (c *Collector) beside(parent *process, cgroup uint64) *group {
+	if parent.group.id == cgroup {
+		return parent.group
+	}
+	if parent.sandbox.found {
+		return &group{id: cgroup, sandbox: parent.sandbox}
+	}
+	return &group{id: cgroup}
+}
+
+func (c *Collector) exec(h *record.Header, r *record.Exec) {
+	args := c.arguments.take(h, r, c.config.MaxArgsBytes)
+	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
+	program := agents.Program{
+		Executable: c.names.intern(c.path), Owner: r.ExeUID, Args: args.bytes, ForeignMounts: h.Flags&record.ExecForeignMounts != 0,
+	}
+	p := c.find(h.Tgid, h.Start)
+	if p == nil {
+		g := c.groups[h.Cgroup]
+		var sb *sandbox
+		var parent *process
+		if g != nil {
+			sb = g.sandbox
+		} else if c.processes[h.Tgid] == nil {
+			if parent = c.processes[r.ParentTgid]; parent != nil && parent.start == r.ParentStart {
+				// Outside of the sandbox's cgroups, and its fork was lost.
+				g, sb = c.beside(parent, h.Cgroup), parent.sandbox
+			} else if parent, g = nil, c.found(h, program); g != nil {
+				sb = g.sandbox
+			}
+		}
+		if g == nil || c.processes[h.Tgid] != nil {
+			c.stats.Ignored++
+			return
+		}
+		p = c.admit(h.Tgid, h.Start, sb, g, &image{id: span.Image{Tgid: h.Tgid, Start: h.Start}})
+		if parent != nil {
+			// Whom it was below when it was forked is not known for sure.
+			p.role, p.parentTgid, p.parentStart = roleUnread, r.ParentTgid, r.ParentStart
+		}
+	}
+	p.sandbox.active.touch(p)
+	c.follow(p, h)
+	c.settle(p)
+	if p.owns(p.image) && p.image.id.ExecID == h.ExecID && p.image.span != (span.ID{}) {
+		return // seen already, by a look at the existing processes
+	}
+	before := p.image
+	if before.span == (span.ID{}) {
+		// Its fork was lost, or it came from outside: the parent may be known all the same.
+		if parent := c.processes[r.ParentTgid]; parent != nil && parent != p && parent.start == r.ParentStart && parent.sandbox == p.sandbox {
+			before = parent.image
+		}
+	}
+	env := c.environment(r.Env, before)
+	denied := c.attribute(p, &programStart{
+		Program: program, file: FileID{r.Dev, r.Inode},
+		env: env, before: before, leader: h.Flags&record.ExecSessionLeader != 0,
+		id: imageOf(h), uid: r.UID,
+	})
+	x := &execSpan{
+		process:     p,
+		group:       p.group,
+		parent:      before.span,
+		parentTrace: before.trace,
+		args:        args.bytes,
+		argc:        r.Argc,
+		truncated:   args.truncated || h.Flags&record.ExecArgsMissing != 0,
+		ppid:        r.ParentTgid,
+		uid:         r.UID,
+		euid:        r.EUID,
+		egid:        r.EGID,
+		flags:       h.Flags,
+		filename:    string(r.Filename),
+		credentials: true,
+	}
+	if denied != (claims{}) {
+		x.denied = &denied
+	}
+	x.callRoot = p.call != nil && p.call != before.whose.call
+	c.newImage(p, x, h, program.Executable, before.executable)
+	p.image.env, p.image.envRead, p.image.uid, p.image.exeUID = env, true, r.UID, r.ExeUID
+	p.image.peakBefore = r.PeakRSS
+	p.vpid = r.Vpid
+	x.vpid = r.Vpid
+	c.path = appendDirectory(c.path[:0], r.Cwd, h.Flags)
+	x.cwd = c.names.intern(c.path)
+	c.holdExec(x)
+}
+
+// newImage gives the process a program, and a place in a trace for its span.
+func (c *Collector) newImage(p *process, x *execSpan, h *record.Header, executable, parent string) {
+	i := &image{
+		id:         imageOf(h),
+		executable: executable,
+		parent:     parent,
+		start:      h.Time,
+		exec:       x,
+	}
+	i.name = path.Base(i.executable)
+	i.span = span.ExecSpan(c.config.BootID, i.id)
+	i.whose = p.whose()
+	c.replaceImage(p, h.Time, i)
+	i.trace = c.place(p.sandbox, i.whose)
+	x.image = i
+}
+
+func (c *Collector) holdExec(x *execSpan) {
+	c.hold(&x.held, x, len(x.args)+len(x.filename))
+}
+
+func (c *Collector) exit(h *record.Header, r *record.Exit) {
+	p := c.find(h.Tgid, h.Start)
+	if p == nil {
+		c.stats.Ignored++
+		return
+	}
+	c.end(p, h.Time, ending{exit: r})
+}
+
+// existing handles a process that is older than the sensor.
+func (c *Collector) existing(h *record.Header, r *record.Process) {
+	p := c.find(h.Tgid, h.Start)
+	if p == nil {
+		g := c.groups[h.Cgroup]
+		if g == nil && c.processes[h.Tgid] == nil {
+			g = c.foundExisting(h, r)
+		}
+		if g == nil || c.processes[h.Tgid] != nil {
+			c.stats.Ignored++
+			return
+		}
+		p = c.admit(h.Tgid, h.Start, g.sandbox, g, &image{id: imageOf(h), start: h.Start, unknown: true})
+	} else if p.image.span != (span.ID{}) {
+		return // known from its own records
+	}
+	p.vpid = r.Vpid
+	if p.role == roleNone && p.agent == nil {
+		p.role, p.parentTgid, p.parentStart = roleUnread, r.ParentTgid, r.ParentStart
+	}
+	if len(r.Exe) == 0 {
+		return // no memory of its own any more, only threads or a parent that has not waited
+	}
+	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
+	x := &execSpan{
+		process:     p,
+		group:       p.group,
+		ppid:        r.ParentTgid,
+		parentStart: r.ParentStart,
+		preexisting: true,
+		uid:         r.UID,
+		vpid:        r.Vpid,
+		flags:       h.Flags,
+	}
+	c.newImage(p, x, h, c.names.intern(c.path), "")
+	x.image.start, x.image.exeUID = h.Start, r.ExeUID
+	c.findParent(x)
+	x.image.span = span.SeenSpan(c.config.BootID, x.image.id, h.Time)
+	c.path = appendDirectory(c.path[:0], r.Cwd, h.Flags)
+	x.cwd = c.names.intern(c.path)
+	c.holdExec(x)
+	if c.foundArgs.id == x.image.id {
+		c.addArgs(p, &c.foundArgs)
+	}
+}
+
+// cmdline adds argv to a process that existing told of just before, or is going to tell of.
+func (c *Collector) cmdline(h *record.Header, r *record.Cmdline) {
+	said := foundArgs{id: imageOf(h), args: string(r.Args[:min(len(r.Args), c.config.MaxArgsBytes)]), argc: r.Argc}
+	said.truncated = len(said.args) < len(r.Args) || len(r.Args) >= record.MaxCmdline
+	p := c.processes[h.Tgid]
+	if p == nil {
+		c.foundArgs = said
+	} else if p.image.id == said.id {
+		c.addArgs(p, &said)
+	}
+}
+
+func (c *Collector) addArgs(p *process, said *foundArgs) {
+	x := p.image.exec
+	if x == nil || !x.preexisting || x.args != "" {
+		return
+	}
+	x.args, x.argc, x.truncated = said.args, said.argc, said.truncated
+	// The bytes it holds have changed: hold again, with the old deadline's place given up.
+	c.held.remove(&x.held)
+	c.holdExec(x)
+}

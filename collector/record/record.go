@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package record reads the record stream: what the kernel programs send, laid out
+// in bpf/records.h, and the few records that user space adds to the same stream
+// (clock, tick, loss, cgroup, cmdline), so that a capture of it holds all that the collector saw.
+//
+// The stream is little-endian: the kernel objects are built for bpfel only.
+package record
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Type tells records apart. Those below 256 come from the kernel.
+type Type uint16
+
+// The record types.
+const (
+	TypeFork         Type = 1
+	TypeExec         Type = 2
+	TypeExecArgs     Type = 3
+	TypeExit         Type = 4
+	TypeOpen         Type = 5
+	TypeConnect      Type = 6
+	TypeConnectEnd   Type = 7
+	TypeUnix         Type = 8
+	TypeCgroupMkdir  Type = 9
+	TypeCgroupRmdir  Type = 10
+	TypeCgroupAttach Type = 11
+	TypeProcess      Type = 12
+	TypeSocket       Type = 13
+	TypeNamespace    Type = 14
+	TypeAccess       Type = 15
+
+	TypeClock   Type = 256 // wall time at a boot time; first of every stream
+	TypeTick    Type = 257 // about every 100 ms; nothing else makes time pass for the collector
+	TypeLoss    Type = 258 // records that could not be delivered
+	TypeCgroup  Type = 259 // a cgroup that existed at start
+	TypeCmdline Type = 260 // argv of a process that existed at start
+	TypeMark    Type = 261 // begin or end of a tool call, from the local socket
+	TypeSaid    Type = 262 // one fact from an agent's own telemetry
+
+	TypeContainer Type = 263 // what a container runtime says of a container
+)
+
+// String is the name used for a kind of lost record, for example "exec".
+func (t Type) String() string {
+	switch t {
+	case TypeFork:
+		return "fork"
+	case TypeExec:
+		return "exec"
+	case TypeExecArgs:
+		return "exec_args"
+	case TypeExit:
+		return "exit"
+	case TypeOpen:
+		return "open"
+	case TypeConnect:
+		return "connect"
+	case TypeConnectEnd:
+		return "connect_end"
+	case TypeUnix:
+		return "unix"
+	case TypeCgroupMkdir:
+		return "cgroup_mkdir"
+	case TypeCgroupRmdir:
+		return "cgroup_rmdir"
+	case TypeCgroupAttach:
+		return "cgroup_attach"
+	case TypeProcess:
+		return "process"
+	case TypeSocket:
+		return "socket"
+	case TypeNamespace:
+		return "namespace"
+	case TypeAccess:
+		return "access"
+	case TypeClock:
+		return "clock"
+	case TypeTick:
+		return "tick"
+	case TypeLoss:
+		return "loss"
+	case TypeCgroup:
+		return "cgroup"
+	case TypeCmdline:
+		return "cmdline"
+	case TypeMark:
+		return "mark"
+	case TypeSaid:
+		return "said"
+	case TypeContainer:
+		return "container"
+	}
+	return "type_" + strconv.Itoa(int(t))
+}
+
+// Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.
+type Cause uint16
+
+// The causes of loss.
+const (
+	CauseRingFull Cause = 1
+	CauseMapFull  Cause = 2
+	CauseScratch  Cause = 3
+	CauseMissed   Cause = 4
+
+	CauseMalformed  Cause = 257 // the collector could not decode it
+	CauseTableFull  Cause = 258 // a table of the collector was full: state was dropped or not made
+	CauseUnassigned Cause = 259 // the collector could not tell whose it was
+)
+
+// String is the name used on spans, for example "ring_full".
+func (c Cause) String() string {
+	switch c {
+	case CauseRingFull:
+		return "ring_full"
+	case CauseMapFull:
+		return "map_full"
+	case CauseScratch:
+		return "scratch"
+	case CauseMissed:
+		return "missed"
+	case CauseMalformed:
+		return "malformed"
+	case CauseTableFull:
+		return "table_full"
+	case CauseUnassigned:
+		return "unassigned"
+	}
+	return "cause_" + strconv.Itoa(int(c))
+}
+
+// Flags of TypeExec.
+const (
+	ExecSecure        = 1
+	ExecUnlinked      = 2
+	ExecMemfd         = 4
+	ExecExeTruncated  = 8
+	ExecCwdTruncated  = 16
+	ExecCwdDeleted    = 32
+	ExecEnvTruncated  = 64
+	ExecArgsMissing   = 128
+	ExecExeOutside    = 256
+	ExecCwdOutside    = 512
+	ExecSessionLeader = 1024
+	ExecFound         = 2048
+	ExecForeignMounts = 4096
+)
+
+// Flags of TypeOpen.
+const (
+	OpenUnlinked      = 1
+	OpenPseudo        = 2
+	OpenTruncated     = 4
+	OpenOutside       = 8
+	OpenCreated       = 16
+	OpenNameFromUser  = 32
+	OpenNameTruncated = 64
+	OpenBase          = 128
+	OpenNameMissing   = 256
+	OpenOnProc        = 512
+	OpenSubmitted     = 1024
+)
+
+// Flags of TypeUnix.
+const (
+	UnixAbstract     = 1
+	UnixNameFromUser = 2
+	UnixTruncated    = 4
+	UnixOutside      = 8
+	UnixUnlinked     = 16
+	UnixSubmitted    = 32
+)
+
+// Values of Connect.Op.
+const (
+	ConnectCall    = 1
+	ConnectSendmsg = 2
+)
+
+// Values of Socket.Op.
+const (
+	SocketMake    = 1
+	SocketConnect = 2
+)
+
+// SocketAddressFromUser is the flag of TypeSocket.
+const SocketAddressFromUser = 1
+
+// Values of Namespace.Op.
+const (
+	NamespaceUnshare = 1
+	NamespaceSetns   = 2
+	NamespaceClone   = 3
+)
+
+// Values of Access.Op.
+const (
+	AccessOther  = 0
+	AccessAttach = 1
+	AccessSeize  = 2
+	AccessRead   = 3
+	AccessWrite  = 4
+	AccessGetfd  = 5
+	AccessProc   = 6
+)
+
+// Flags of TypeAccess.
+const (
+	AccessOutside      = 1
+	AccessExeTruncated = 2
+	AccessExeOutside   = 4
+	AccessExePseudo    = 8
+	AccessExeUnlinked  = 16
+)
+
+// Header begins every record. Times are ns of CLOCK_BOOTTIME, pids those of the
+// initial namespace.
+type Header struct {
+	Type   Type
+	Flags  uint16
+	Size   uint32
+	Time   uint64
+	Cgroup uint64
+	Start  uint64
+	ExecID uint64
+	Tgid   uint32
+	Tid    uint32
+}
+
+// Components is a path as the kernel holds it: names from the leaf up, each ended by NUL.
+type Components []byte
+
+// AppendPath appends the path, with a slash before each name; no components are "/".
+func (c Components) AppendPath(dst []byte) []byte {
+	end := len(c)
+	if end > 0 && c[end-1] == 0 {
+		end--
+	}
+	if end <= 0 {
+		return append(dst, '/')
+	}
+	for end >= 0 {
+		i := bytes.LastIndexByte(c[:end], 0)
+		dst = append(dst, '/')
+		dst = append(dst, c[i+1:end]...)
+		end = i
+	}
+	return dst
+}
+
+// Fork is struct record_fork.
+type Fork struct {
+	ChildStart  uint64
+	ChildCgroup uint64
+	ChildTgid   uint32
+	ChildVpid   uint32
+	ParentTgid  uint32
+	UID         uint32
+	Comm        []byte
+}
+
+// Exec is struct record_exec.
+type Exec struct {
+	ParentStart uint64
+	Inode       uint64
+	ParentTgid  uint32
+	OldTid      uint32
+	UID, EUID   uint32
+	GID, EGID   uint32
+	Vpid        uint32
+	Dev         uint32
+	Argc        uint32
+	ArgsSize    uint32
+	EnvSize     uint32
+	Mode        uint16
+	ExeUID      uint32 // owner of the executable's file
+	PeakRSS     uint32 // pages, of what the process ran before
+	Comm        []byte
+	Exe, Cwd    Components
+	Filename    []byte
+	Env         []byte // "NAME=value\0"…
+	Args        []byte // "arg\0"…: the start of argv
+}
+
+// ExecArgs is struct record_exec_args.
+type ExecArgs struct {
+	Offset uint32
+	Args   []byte
+}
+
+// Exit is struct record_exit.
+type Exit struct {
+	CPU, User, System uint64 // ns
+	PeakRSS           uint64 // pages
+	Status            uint32 // as wait(2)
+}
+
+// Open is struct record_open.
+type Open struct {
+	Inode uint64
+	Error int32
+	Flags uint32 // O_*
+	Dev   uint32
+	Mode  uint16
+	UID   uint32 // owner of the file
+	Path  Components
+	Name  []byte // as requested
+}
+
+// Connect is struct record_connect.
+type Connect struct {
+	Cookie   uint64
+	Addr     [16]byte
+	Family   uint16
+	Protocol uint16
+	Port     uint16
+	Op       uint16
+}
+
+// ConnectEnd is struct record_connect_end.
+type ConnectEnd struct {
+	Cookie uint64
+	Error  int32
+	Source uint16
+}
+
+// Unix is struct record_unix.
+type Unix struct {
+	Error    int32
+	SockType uint16
+	Path     Components
+	Name     []byte
+}
+
+// Cgroup is struct record_cgroup: of TypeCgroupMkdir, TypeCgroupRmdir and TypeCgroup.
+type Cgroup struct {
+	ID     uint64
+	Parent uint64
+	Path   []byte
+}
+
+// Attach is struct record_attach.
+type Attach struct {
+	ParentStart uint64
+	ParentTgid  uint32
+	MoverTgid   uint32
+	Vpid        uint32
+	UID         uint32
+	Watched     bool
+	Comm        []byte
+	Path        []byte
+}
+
+// Process is struct record_process.
+type Process struct {
+	ParentStart uint64
+	Inode       uint64
+	ParentTgid  uint32
+	UID         uint32
+	Vpid        uint32
+	Dev         uint32
+	ExeUID      uint32 // owner of the executable's file
+	Comm        []byte
+	Exe, Cwd    Components
+}
+
+// Socket is struct record_socket.
+type Socket struct {
+	Error    int32
+	Protocol uint32 // of a packet socket in network order
+	Family   uint16
+	Type     uint16 // SOCK_*
+	Op       uint16
+	CID      uint32 // of a vsock connect
+	Port     uint32
+}
+
+// Namespace is struct record_namespace.
+type Namespace struct {
+	Types uint32 // CLONE_NEW*
+	Error int32
+	Op    uint16
+}
+
+// Access is struct record_access.
+type Access struct {
+	TargetStart  uint64
+	TargetCgroup uint64
+	TargetTgid   uint32
+	Error        int32
+	Op           uint16
+	Exe          Components // of the target, where it is not watched
+}
+
+// Clock ties the stream's clock to the wall: at Header.Time it was Wall.
+type Clock struct {
+	Wall int64 // ns since the Unix epoch
+}
+
+// Loss says that Count records of a kind were not delivered between From and To
+// (ns of boottime). Header.Cgroup is the cgroup of the acting task, 0 if not known.
+type Loss struct {
+	Kind     Type
+	Cause    Cause
+	Count    uint64
+	From, To uint64
+}
+
+// Cmdline is argv of the process of the header as /proc showed it.
+type Cmdline struct {
+	Argc uint32 // true count
+	Args []byte // "arg\0"…, at most MaxCmdline bytes
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"container/heap"
+	"container/list"
+	"path"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// A sandbox is a cgroup that a selector chose, with everything below it; or an agent that was found outside of
+// these, with all that it starts.
+type sandbox struct {
+	id     string
+	cgroup uint64 // of its topmost directory
+	path   string
+	agent  string
+	found  bool // by its program: it has no directory
+	fixed  bool // the session is configured
+	owner  *owner
+	box    *box // that its topmost directory is, or lies in
+
+	agents    []*agent // live
+	harnesses []*agent // that name calls in it by markers
+
+	processes int // known and alive
+	ended     int // calls that are kept
+	active    activity
+	removed   bool // its directory is gone
+	element   *list.Element
+	rank      int // index in crowds, while it has processes
+}
+
+// A group is one cgroup directory.
+type group struct {
+	id        uint64
+	path      string
+	sandbox   *sandbox // nil: outside every sandbox
+	box       *box     // nil: in no container
+	processes int      // known and alive, in this directory itself
+	marks     *openCalls
+}
+
+// Select finds the sandbox that a cgroup path lies in: the path of its topmost directory
+// and the index of the selector that chose it. A sandbox is the shallowest
+// directory that any selector matches; of several selectors for it the first wins.
+func Select(selectors []Selector, cgroup string) (root string, selector int, ok bool) {
+	for end := 1; end <= len(cgroup); end++ {
+		if end < len(cgroup) && cgroup[end] != '/' {
+			continue
+		}
+		for i := range selectors {
+			// path.Match errs on malformed globs only, which Validate refuses.
+			if match, err := path.Match(selectors[i].Cgroup, cgroup[:end]); err == nil && match && selectors[i].Container == nil {
+				return cgroup[:end], i, true
+			}
+		}
+	}
+	return "", 0, false
+}
+
+// cgroupMade handles a new or newly seen cgroup directory. Only those in sandboxes are kept.
+func (c *Collector) cgroupMade(h *record.Header, r *record.Cgroup) {
+	if old, ok := c.groups[r.ID]; ok {
+		if old.path == string(r.Path) {
+			return
+		}
+		// Ids are not reused within a boot: the removal was lost.
+		c.cgroupRemoved(h, r)
+	}
+	var sb *sandbox
+	if parent := c.groups[r.Parent]; parent != nil {
+		sb = parent.sandbox
+	}
+	cgroup := string(r.Path)
+	if sb == nil {
+		var s Selector
+		root, selector, ok := Select(c.config.Sandboxes, cgroup)
+		if ok {
+			s = c.config.Sandboxes[selector]
+		} else if root, s, ok = c.selectContainer(cgroup); !ok {
+			if h.Type == record.TypeCgroup {
+				c.lastFound = foundCgroup{r.ID, cgroup}
+			}
+			return
+		}
+		if root != cgroup {
+			sb = c.sandboxAt(root)
+		}
+		if sb == nil && len(c.groups) < c.config.MaxCgroups {
+			sb = c.newSandbox(r.ID, root, s)
+		}
+	}
+	if len(c.groups) >= c.config.MaxCgroups {
+		c.stats.RefusedCgroups++
+		c.lose(record.TypeCgroup, record.CauseTableFull)
+		return
+	}
+	b := c.enter(cgroup)
+	if sb != nil && sb.cgroup == r.ID {
+		sb.box = b
+	}
+	c.groups[r.ID] = &group{id: r.ID, path: cgroup, sandbox: sb, box: b}
+}
+
+// sandboxAt finds a live sandbox by path. It is needed only when directories are told
+// of before their parents.
+func (c *Collector) sandboxAt(root string) *sandbox {
+	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+		if sb := e.Value.(*sandbox); sb.path == root && !sb.removed {
+			return sb
+		}
+	}
+	return nil
+}
+
+func (c *Collector) newSandbox(id uint64, root string, s Selector) *sandbox {
+	sb := &sandbox{
+		id:     span.SandboxID(c.config.BootID, id),
+		cgroup: id,
+		path:   root,
+		agent:  strings.ToValidUTF8(s.Agent, "\uFFFD"),
+	}
+	session := strings.ReplaceAll(s.Session, "{name}", path.Base(root))
+	if sb.fixed = session != ""; !sb.fixed {
+		session = sb.id
+	}
+	// Session and agent are on every span: they have to be text as exporters take it.
+	session = strings.ToValidUTF8(session, "\uFFFD")
+	c.displaceNested(session)
+	c.addSandbox(sb, session)
+	return sb
+}
+
+func (c *Collector) addSandbox(sb *sandbox, session string) {
+	sb.owner = c.owners.acquire(session)
+	sb.element = c.sandboxes.PushBack(sb)
+}
+
+// maxResources bounds the names of agents that markers bring in.
+const maxResources = 1024
+
+// resource is shared by all that is of one agent; agents come from selectors and dialects, which are few,
+// and from markers.
+func (c *Collector) resource(agent string) *span.Resource {
+	if r := c.resources[agent]; r != nil {
+		return r
+	}
+	r := &span.Resource{}
+	named := false
+	for _, a := range c.config.Resource {
+		named = named || a.Key == span.KeyServiceName
+	}
+	if !named {
+		service := agent
+		if service == "" {
+			service = "sandbox"
+		}
+		r.Attrs = append(r.Attrs, span.Attr{Key: span.KeyServiceName, Kind: span.StringAttr, Str: service})
+	}
+	r.Attrs = append(r.Attrs, c.config.Resource...)
+	c.resources[agent] = r
+	return r
+}
+
+func (c *Collector) cgroupRemoved(h *record.Header, r *record.Cgroup) {
+	g := c.groups[r.ID]
+	if g == nil {
+		return
+	}
+	if g.processes > 0 {
+		c.vacate(g, c.groups[r.Parent], h.Time)
+	}
+	c.unmark(g.marks)
+	delete(c.groups, r.ID)
+	c.gone.add(r.ID, h.Time, g.sandbox)
+	c.leaveBox(g.box)
+	if sb := g.sandbox; sb != nil && sb.cgroup == r.ID {
+		sb.removed = true
+		c.forgetIfDone(sb)
+	}
+}
+
+// vacate lets no process be in a directory that is gone. The kernel removes one only when no task alive
+// is in it: exits were lost. But of a process with threads in several directories only a thread may have been in
+// this one; it goes on in the directory above, the nearest that is sure to be there.
+func (c *Collector) vacate(g, above *group, at uint64) {
+	for _, p := range c.inside(g) {
+		if p.threaded && above != nil {
+			c.moveTo(p, above)
+		} else {
+			c.end(p, at, ending{unknown: true})
+		}
+	}
+}
+
+// inside gives the processes in a directory itself; those that came from another sandbox are still that one's.
+func (c *Collector) inside(g *group) []*process {
+	list := make([]*process, 0, g.processes)
+	for _, sb := range c.crowds {
+		for p := sb.active.oldest; p != nil && len(list) < g.processes; p = p.newer {
+			if p.group == g {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// forgetIfDone drops a sandbox whose directory and processes are gone. Processes may
+// outlive the directory when they were moved out of it.
+func (c *Collector) forgetIfDone(sb *sandbox) {
+	if !sb.removed || sb.processes > 0 || sb.element == nil {
+		return
+	}
+	c.sandboxes.Remove(sb.element)
+	sb.element = nil
+	for _, a := range sb.harnesses {
+		c.releaseAgent(a)
+	}
+	c.owners.release(sb.owner)
+}
+
+// crowds are the sandboxes that have processes as a heap (container/heap), the one with the most processes first.
+type crowds []*sandbox
+
+func (l crowds) Len() int           { return len(l) }
+func (l crowds) Less(i, j int) bool { return l[i].processes > l[j].processes }
+
+func (l crowds) Swap(i, j int) {
+	l[i], l[j] = l[j], l[i]
+	l[i].rank, l[j].rank = i, j
+}
+
+func (l *crowds) Push(x any) {
+	sb := x.(*sandbox)
+	sb.rank = len(*l)
+	*l = append(*l, sb)
+}
+
+func (l *crowds) Pop() any {
+	last := len(*l) - 1
+	sb := (*l)[last]
+	(*l)[last] = nil
+	*l = (*l)[:last]
+	return sb
+}
+
+// populate counts processes that came to a sandbox or, below zero, went.
+func (c *Collector) populate(sb *sandbox, n int) {
+	before := sb.processes
+	sb.processes += n
+	switch {
+	case before == 0:
+		heap.Push(&c.crowds, sb)
+	case sb.processes == 0:
+		heap.Remove(&c.crowds, sb.rank)
+	default:
+		heap.Fix(&c.crowds, sb.rank)
+	}
+}
+
+// idlest gives the process to forget for a new one of a sandbox: that with the oldest record in the sandbox with
+// the most processes, so that a storm of forks in one costs no other its agent. The
+// new one's sandbox keeps its last process, which may be the parent.
+func (c *Collector) idlest(newcomer *sandbox) *process {
+	from := c.crowds[0]
+	if newcomer.processes > 1 && newcomer.processes == from.processes {
+		from = newcomer
+	}
+	if from == newcomer && from.processes == 1 {
+		// The second of a heap is one of the two below the first.
+		from = c.crowds[1]
+		if len(c.crowds) > 2 && c.crowds.Less(2, 1) {
+			from = c.crowds[2]
+		}
+	}
+	return from.active.oldest
+}

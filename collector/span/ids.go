@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package span
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+)
+
+// Every identifier is the head of a SHA-256 over text fields joined by single NUL
+// bytes, numbers in decimal, so that anyone with a shell can recompute it:
+//
+//	printf 'sheetbend trace\0%s\0%s\0%d' "$session" "$call" "$slice" | sha256sum | cut -c1-32
+//
+// A head of all zero bytes, which OTLP forbids, has its last byte set to one.
+
+// TraceFor is the trace of one slice of a session, or of one tool call in it.
+// Fields: "sheetbend trace", session, call (empty outside calls), slice (from 0).
+func TraceFor(session, call string, slice uint64) TraceID {
+	var room [256]byte
+	b := append(room[:0], "sheetbend trace"...)
+	b = text(b, session)
+	b = text(b, call)
+	b = number(b, slice)
+	sum := sha256.Sum256(b)
+	var id TraceID
+	copy(id[:], sum[:])
+	if id == (TraceID{}) {
+		id[15] = 1
+	}
+	return id
+}
+
+// SessionSpan is the identifier that every root span's link gives for its session,
+// together with the trace of the session's slice 0. No span with this id is exported by the sensor.
+// Fields: "sheetbend session", session.
+func SessionSpan(session string) ID {
+	var room [256]byte
+	return head(text(append(room[:0], "sheetbend session"...), session))
+}
+
+// SandboxID is the stable name of a sandbox: "sb-" and 16 hex digits.
+// Fields: "sheetbend sandbox", boot id, cgroup id.
+func SandboxID(boot string, cgroup uint64) string {
+	var room [256]byte
+	id := head(number(text(append(room[:0], "sheetbend sandbox"...), boot), cgroup))
+	return "sb-" + hex.EncodeToString(id[:])
+}
+
+// ToolSpan is the execute_tool span of a call. Fields: "sheetbend tool", session, call.
+func ToolSpan(session, call string) ID {
+	return ofCall("sheetbend tool", session, call, 0)
+}
+
+// ToolEndSpan is the tool.end span of a call. Fields: "sheetbend tool end", session, call.
+func ToolEndSpan(session, call string) ID {
+	return ofCall("sheetbend tool end", session, call, 0)
+}
+
+// TelemetrySpan is the n-th tool.telemetry span of a call. Fields: "sheetbend telemetry", session, call, n (from 1).
+func TelemetrySpan(session, call string, n uint64) ID {
+	return ofCall("sheetbend telemetry", session, call, n)
+}
+
+func ofCall(what, session, call string, n uint64) ID {
+	var room [256]byte
+	b := text(text(append(room[:0], what...), session), call)
+	if n > 0 {
+		b = number(b, n)
+	}
+	return head(b)
+}
+
+// InferredCall is the computed id of a call that its agent does not name: "inferred-" and 16 hex
+// digits. Fields: "sheetbend call", boot id, and of the call's first process pid, start, exec id.
+func InferredCall(boot string, i Image) string {
+	var room [256]byte
+	id := head(image(room[:0], whatCall, boot, i))
+	return "inferred-" + hex.EncodeToString(id[:])
+}
+
+// NestedSession is the id of a nested agent's session until the agent's own is known: "agent-" and 16
+// hex digits. Fields: "sheetbend agent", boot id, and of the agent's process pid, start, exec id.
+func NestedSession(boot string, i Image) string {
+	var room [256]byte
+	id := head(image(room[:0], whatAgent, boot, i))
+	return "agent-" + hex.EncodeToString(id[:])
+}
+
+// FoundSandboxID is the sandbox id of an agent that was found outside of all sandboxes: "sb-" and 16 hex digits.
+// Fields: "sheetbend found", boot id, and of the agent's process pid, start, exec id.
+func FoundSandboxID(boot string, i Image) string {
+	var room [256]byte
+	id := head(image(room[:0], whatFound, boot, i))
+	return "sb-" + hex.EncodeToString(id[:])
+}
+
+// Image names one program run by one process: the process by pid and start time
+// (ns of boottime), the program by the kernel's count of execs, which forks inherit.
+type Image struct {
+	Tgid   uint32
+	Start  uint64
+	ExecID uint64
+}
+
+// What, with an Image and the numbers that the function of the kind lists, makes a span id.
+const (
+	whatExec    = "exec"
+	whatSeen    = "seen"
+	whatExit    = "exit"
+	whatOpen    = "open"
+	whatConnect = "connect"
+	whatEscape  = "escape"
+	whatSocket  = "socket"
+	whatNs      = "namespace"
+	whatAccess  = "access"
+	whatCall    = "call"
+	whatAgent   = "agent"
+	whatFound   = "found"
+)
+
+// ExecSpan is the span of an exec.
+// Fields: "sheetbend exec", boot id, pid, start, exec id.
+func ExecSpan(boot string, i Image) ID {
+	var room [256]byte
+	return head(image(room[:0], whatExec, boot, i))
+}
+
+// SeenSpan is the process.exec span of a process that is older than the sensor.
+// Fields: "sheetbend seen", boot id, pid, start, exec id, time it was looked at (ns of boottime).
+func SeenSpan(boot string, i Image, at uint64) ID {
+	var room [256]byte
+	return head(number(image(room[:0], whatSeen, boot, i), at))
+}
+
+// ExitSpan is the process.exit span of an image.
+// Fields: "sheetbend exit", boot id, pid, start, exec id.
+func ExitSpan(boot string, i Image) ID {
+	var room [256]byte
+	return head(image(room[:0], whatExit, boot, i))
+}
+
+// OpenSpan is a file.open span; at and tid are those of the first open counted in it.
+// Fields: "sheetbend open", boot id, pid, start, exec id, tid, at (ns of boottime).
+func OpenSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatOpen, boot, i, tid, at)
+}
+
+// ConnectSpan is a net.connect span. Fields as OpenSpan, with "sheetbend connect".
+func ConnectSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatConnect, boot, i, tid, at)
+}
+
+// EscapeSpan is a cgroup.escape span. Fields as OpenSpan, with "sheetbend escape".
+func EscapeSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatEscape, boot, i, tid, at)
+}
+
+// SocketSpan is a net.socket span. Fields as OpenSpan, with "sheetbend socket".
+func SocketSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatSocket, boot, i, tid, at)
+}
+
+// NamespaceSpan is a process.namespace span. Fields as OpenSpan, with "sheetbend namespace".
+func NamespaceSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatNs, boot, i, tid, at)
+}
+
+// AccessSpan is a process.access span. Fields as OpenSpan, with "sheetbend access".
+func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatAccess, boot, i, tid, at)
+}
+
+// LossSpan is a sensor.loss span.
+// Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of boottime).
+func LossSpan(boot, session string, cgroup uint64, kind, cause string, from, to uint64) ID {
+	var room [256]byte
+	b := append(room[:0], "sheetbend loss"...)
+	b = text(b, boot)
+	b = text(b, session)
+	b = number(b, cgroup)
+	b = text(b, kind)
+	b = text(b, cause)
+	b = number(b, from)
+	return head(number(b, to))
+}
+
+func point(what, boot string, i Image, tid uint32, at uint64) ID {
+	var room [256]byte
+	return head(number(number(image(room[:0], what, boot, i), uint64(tid)), at))
+}
+
+func image(b []byte, what, boot string, i Image) []byte {
+	b = append(b, "sheetbend "...)
+	b = append(b, what...)
+	b = text(b, boot)
+	b = number(b, uint64(i.Tgid))
+	b = number(b, i.Start)
+	return number(b, i.ExecID)
+}
+
+func text(b []byte, s string) []byte {
+	b = append(b, 0)
+	return append(b, s...)
+}
+
+func number(b []byte, n uint64) []byte {
+	b = append(b, 0)
+	return strconv.AppendUint(b, n, 10)
+}
+
+func head(b []byte) ID {
+	sum := sha256.Sum256(b)
+	var id ID
+	copy(id[:], sum[:])
+	if id == (ID{}) {
+		id[7] = 1
+	}
+	return id
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package span
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"testing"
+)
+
+// recipe is the rule of docs/spans.md: fields joined by NUL, hashed, cut.
+func recipe(length int, fields ...string) string {
+	var text string
+	for n, f := range fields {
+		if n > 0 {
+			text += "\x00"
+		}
+		text += f
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:length])
+}
+
+func TestIdsCanBeRecomputed(t *testing.T) {
+	i := Image{Tgid: 42, Start: 1234567890123, ExecID: 3}
+	trace := TraceFor("my session", "", 2)
+	call := TraceFor("s", "call_1", 0)
+	for _, c := range []struct {
+		name      string
+		got, want string
+	}{
+		{"trace", hex.EncodeToString(trace[:]), recipe(16, "sheetbend trace", "my session", "", "2")},
+		{"trace of a call", hex.EncodeToString(call[:]), recipe(16, "sheetbend trace", "s", "call_1", "0")},
+		{"session", text16(SessionSpan("s")), recipe(8, "sheetbend session", "s")},
+		{"sandbox", SandboxID("boot", 77), "sb-" + recipe(8, "sheetbend sandbox", "boot", "77")},
+		{"exec", text16(ExecSpan("boot", i)), recipe(8, "sheetbend exec", "boot", "42", "1234567890123", "3")},
+		{"seen", text16(SeenSpan("boot", i, 9)), recipe(8, "sheetbend seen", "boot", "42", "1234567890123", "3", "9")},
+		{"exit", text16(ExitSpan("boot", i)), recipe(8, "sheetbend exit", "boot", "42", "1234567890123", "3")},
+		{"open", text16(OpenSpan("boot", i, 43, 9)), recipe(8, "sheetbend open", "boot", "42", "1234567890123", "3", "43", "9")},
+		{"connect", text16(ConnectSpan("boot", i, 43, 9)), recipe(8, "sheetbend connect", "boot", "42", "1234567890123", "3", "43", "9")},
+		{"escape", text16(EscapeSpan("boot", i, 43, 9)), recipe(8, "sheetbend escape", "boot", "42", "1234567890123", "3", "43", "9")},
+		{"socket", text16(SocketSpan("boot", i, 43, 9)), recipe(8, "sheetbend socket", "boot", "42", "1234567890123", "3", "43", "9")},
+		{"namespace", text16(NamespaceSpan("boot", i, 43, 9)), recipe(8, "sheetbend namespace", "boot", "42", "1234567890123", "3", "43", "9")},
+		{"access", text16(AccessSpan("boot", i, 43, 9)), recipe(8, "sheetbend access", "boot", "42", "1234567890123", "3", "43", "9")},
+		{"loss", text16(LossSpan("boot", "s", 7, "open", "ring_full", 8, 9)), recipe(8, "sheetbend loss", "boot", "s", "7", "open", "ring_full", "8", "9")},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, c.got, c.want)
+		}
+	}
+}
+
+func text16(id ID) string { return hex.EncodeToString(id[:]) }
+
+// The ids of contract 1, computed elsewhere:
+//
+//	printf 'sheetbend trace\0demo\0\0000' | sha256sum | cut -c1-32
+//	printf 'sheetbend session\0demo' | sha256sum | cut -c1-16
+func TestIdsDoNotChange(t *testing.T) {
+	trace := TraceFor("demo", "", 0)
+	if got := hex.EncodeToString(trace[:]); got != "23c6e210bff9a6c7d9442cd73f299de6" {
+		t.Errorf("trace %s", got)
+	}
+	if got := text16(SessionSpan("demo")); got != "666480cfc9671b65" {
+		t.Errorf("session %s", got)
+	}
+}
+
+func TestIdsDoNotAllocate(t *testing.T) {
+	if n := testing.AllocsPerRun(100, func() { OpenSpan("6f1c3a52-0000-0000-0000-000000000000", Image{1, 2, 3}, 4, 5) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package span
+
+import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+// The attribute keys of the span contract. docs/spans.md says for each one its type,
+// unit and when it is there; a test holds that page and this list together.
+const (
+	// On every span.
+	KeyContract         = "sheetbend.contract"
+	KeySeq              = "sheetbend.seq"
+	KeySandboxID        = "sheetbend.sandbox.id"
+	KeySessionID        = string(semconv.SessionIDKey)
+	KeyAgentName        = "sheetbend.agent.name"
+	KeyAttribution      = "sheetbend.attribution"
+	KeyPID              = string(semconv.ProcessPIDKey)
+	KeyExecutablePath   = string(semconv.ProcessExecutablePathKey)
+	KeyExecutableName   = string(semconv.ProcessExecutableNameKey)
+	KeyParentExecutable = "sheetbend.process.parent.executable"
+	KeyCgroup           = string(semconv.ProcessLinuxCgroupKey)
+
+	// On every span of a nested agent, or of a call within a call.
+	KeyParentSession = "sheetbend.parent.session"
+	KeyParentCall    = "sheetbend.parent.call"
+
+	// On every span of a call.
+	KeyCallID      = "gen_ai.tool.call.id"
+	KeyToolName    = "sheetbend.tool.name"
+	KeyCallContext = "sheetbend.call.context"
+	KeyCallRoot    = "sheetbend.call.root"
+
+	// On any span, when it is so.
+	KeyUnknownProcess = "sheetbend.process.unknown"
+	KeyUTF8Repaired   = "sheetbend.utf8.repaired"
+	KeyPartial        = "sheetbend.partial"
+	KeyErrorType      = string(semconv.ErrorTypeKey)
+	KeySensitive      = "sheetbend.sensitive"
+
+	KeyContainerUnresolved = "sheetbend.container.unresolved"
+
+	// process.exec, and process.exit where it carries the end.
+	KeyCommandArgs         = string(semconv.ProcessCommandArgsKey)
+	KeyCommandLine         = string(semconv.ProcessCommandLineKey)
+	KeyArgsCount           = string(semconv.ProcessArgsCountKey)
+	KeyArgsTruncated       = "sheetbend.args.truncated"
+	KeyArgsMasked          = "sheetbend.args.masked"
+	KeyWorkingDirectory    = string(semconv.ProcessWorkingDirectoryKey)
+	KeyParentPID           = string(semconv.ProcessParentPIDKey)
+	KeyVPID                = string(semconv.ProcessVpidKey)
+	KeyCreationTime        = string(semconv.ProcessCreationTimeKey)
+	KeyUserID              = string(semconv.ProcessUserIDKey)
+	KeyRealUserID          = string(semconv.ProcessRealUserIDKey)
+	KeyGroupID             = "sheetbend.process.group.id"
+	KeyRequestedExecutable = "sheetbend.process.requested"
+	KeyScript              = "sheetbend.process.script"
+	KeyFileless            = "sheetbend.process.fileless"
+	KeyPrivilegedExec      = "sheetbend.process.privileged_exec"
+	KeyPreexisting         = "sheetbend.process.preexisting"
+	KeyReplaced            = "sheetbend.process.replaced"
+	KeyNoiseOpens          = "sheetbend.noise.opens"
+	KeyExitCode            = string(semconv.ProcessExitCodeKey)
+	KeyExitSignal          = "sheetbend.process.exit.signal"
+	KeyCoreDumped          = "sheetbend.process.exit.core_dumped"
+	KeyExitUnknown         = "sheetbend.process.exit.unknown"
+	KeyCPUTime             = "sheetbend.process.cpu_ns"
+	KeyUserTime            = "sheetbend.process.cpu.user_ns"
+	KeySystemTime          = "sheetbend.process.cpu.system_ns"
+	KeyPeakMemory          = "sheetbend.process.memory.peak_bytes"
+
+	KeyClaimContradicted = "sheetbend.claim.contradicted"
+	KeyClaimSession      = "sheetbend.claim.session"
+	KeyClaimCall         = "sheetbend.claim.call"
+	KeyClaimTraceparent  = "sheetbend.claim.traceparent"
+
+	// execute_tool, tool.end, tool.telemetry.
+	KeyOperationName       = "gen_ai.operation.name"
+	KeyConversationID      = "gen_ai.conversation.id"
+	KeyGenAIAgentName      = "gen_ai.agent.name"
+	KeyGenAIToolName       = "gen_ai.tool.name"
+	KeyApproval            = "sheetbend.approval"
+	KeyApprovalSource      = "sheetbend.approval.source"
+	KeyApprovalViolated    = "sheetbend.approval.violated"
+	KeyToolResult          = "sheetbend.tool.result"
+	KeyTelemetryKind       = "sheetbend.telemetry.kind"
+	KeyTelemetryWord       = "sheetbend.telemetry.decision"
+	KeyTelemetryUnverified = "sheetbend.telemetry.unverified"
+	KeyTelemetrySource     = "sheetbend.telemetry.source"
+	KeyTelemetryDetail     = "sheetbend.telemetry.detail"
+
+	// file.open.
+	KeyFilePath           = string(semconv.FilePathKey)
+	KeyFileInode          = string(semconv.FileInodeKey)
+	KeyFileAccess         = "sheetbend.file.access"
+	KeyFileRequested      = "sheetbend.file.requested"
+	KeyFileNameFromUser   = "sheetbend.file.requested.from_user"
+	KeyFileNameMissing    = "sheetbend.file.requested.missing"
+	KeyFileNameTruncated  = "sheetbend.file.requested.truncated"
+	KeyFileSubmitted      = "sheetbend.file.submitted"
+	KeyFilePathUnresolved = "sheetbend.file.path.unresolved"
+	KeyFilePathTruncated  = "sheetbend.file.path.truncated"
+	KeyFilePathOutside    = "sheetbend.file.path.outside_root"
+	KeyFileDeleted        = "sheetbend.file.deleted"
+	KeyCount              = "sheetbend.count"
+	KeyFolded             = "sheetbend.folded"
+
+	// net.connect.
+	KeyPeerAddress   = string(semconv.NetworkPeerAddressKey)
+	KeyPeerPort      = string(semconv.NetworkPeerPortKey)
+	KeyTransport     = string(semconv.NetworkTransportKey)
+	KeyNetworkType   = string(semconv.NetworkTypeKey)
+	KeyNetworkOp     = "sheetbend.network.operation"
+	KeyPeerRequested = "sheetbend.network.peer.requested"
+	KeyPeerFromUser  = "sheetbend.network.peer.from_user"
+	KeyPeerSubmitted = "sheetbend.network.submitted"
+
+	// net.socket.
+	KeySocketFamily   = "sheetbend.socket.family"
+	KeySocketType     = "sheetbend.socket.type"
+	KeySocketProtocol = "sheetbend.socket.protocol"
+
+	// process.namespace.
+	KeyNamespaceOp    = "sheetbend.namespace.operation"
+	KeyNamespaceTypes = "sheetbend.namespace.types"
+
+	// process.access.
+	KeyAccessOp      = "sheetbend.access.operation"
+	KeyAccessPID     = "sheetbend.access.target.pid"
+	KeyAccessExe     = "sheetbend.access.target.executable"
+	KeyAccessOutside = "sheetbend.access.target.outside"
+
+	// cgroup.escape.
+	KeyCgroupFrom = "sheetbend.cgroup.from"
+	KeyCgroupTo   = "sheetbend.cgroup.to"
+	KeyMoverPID   = "sheetbend.cgroup.mover.pid"
+
+	// sensor.loss.
+	KeyLost      = "sheetbend.lost"
+	KeyLostCause = "sheetbend.lost.cause"
+	KeyLostKind  = "sheetbend.lost.kind"
+
+	// Resource.
+	KeyServiceName      = string(semconv.ServiceNameKey)
+	KeyContainerID      = string(semconv.ContainerIDKey)
+	KeyContainerName    = string(semconv.ContainerNameKey)
+	KeyContainerImage   = string(semconv.ContainerImageNameKey)
+	KeyContainerTags    = string(semconv.ContainerImageTagsKey)
+	KeyContainerRuntime = string(semconv.ContainerRuntimeNameKey)
+	KeyPodName          = string(semconv.K8SPodNameKey)
+	KeyPodUID           = string(semconv.K8SPodUIDKey)
+	KeyNamespace        = string(semconv.K8SNamespaceNameKey)
+	KeyPodContainer     = string(semconv.K8SContainerNameKey)
+)

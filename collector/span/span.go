@@ -1,0 +1,123 @@
+// Package span holds the finished span, the form in which the collector hands
+// what it knows to the exporters, and the computed identifiers of the span contract.
+package span
+
+// Contract is the version of the span contract (docs/spans.md): the names and
+// meanings of spans and attributes. It changes when a rule written against them could break.
+const Contract = "1"
+
+// Kind tells the rows of the span contract apart.
+type Kind uint8
+
+// The span kinds; String gives the low-cardinality name.
+const (
+	Exec Kind = iota + 1
+	Exit
+	Open
+	Connect
+	Escape
+	Loss
+	Tool      // a tool call
+	ToolEnd   // the end of a call that outlived the hold
+	Telemetry // what the agent's telemetry told of a call, too late for its Tool span
+	Socket    // a socket whose traffic makes no Connect span
+	Namespace
+	Access // one process reached into another
+)
+
+// String is the span name of the contract, for example "process.exec".
+func (k Kind) String() string {
+	switch k {
+	case Exec:
+		return "process.exec"
+	case Exit:
+		return "process.exit"
+	case Open:
+		return "file.open"
+	case Connect:
+		return "net.connect"
+	case Escape:
+		return "cgroup.escape"
+	case Loss:
+		return "sensor.loss"
+	case Tool:
+		return "execute_tool"
+	case ToolEnd:
+		return "tool.end"
+	case Telemetry:
+		return "tool.telemetry"
+	case Socket:
+		return "net.socket"
+	case Namespace:
+		return "process.namespace"
+	case Access:
+		return "process.access"
+	}
+	return "unknown"
+}
+
+// TraceID is the OTLP identifier of a trace. The zero value means absent.
+type TraceID [16]byte
+
+// ID is the OTLP identifier of a span. The zero value means absent.
+type ID [8]byte
+
+// Link points at a span, possibly in another trace.
+type Link struct {
+	Trace TraceID
+	Span  ID
+}
+
+// AttrKind tells which field of an Attr is set.
+type AttrKind uint8
+
+// The attribute value types that the contract uses.
+const (
+	StringAttr AttrKind = iota + 1
+	IntAttr
+	BoolAttr
+	StringsAttr
+)
+
+// Attr is one attribute. Strings are valid UTF-8.
+type Attr struct {
+	Key  string
+	Kind AttrKind
+	Str  string
+	Int  int64 // IntAttr, and BoolAttr as 0 or 1
+	List []string
+}
+
+// Resource is what a batch of spans shares. Spans of one sandbox carry the same *Resource,
+// so exporters may group by pointer.
+type Resource struct {
+	Attrs []Attr
+}
+
+// Span is complete: its end is known, or its hold ran out and it is sent with what is known.
+type Span struct {
+	Trace    TraceID
+	ID       ID
+	Parent   ID   // zero: a root
+	Remote   bool // the parent is an agent's own span
+	Kind     Kind
+	Name     string // Kind.String() unless configured for reading by people
+	Start    uint64 // ns since the Unix epoch
+	End      uint64 // ns since the Unix epoch, at least Start+1000
+	Failed   bool   // status Error
+	Status   string // status message, only when Failed
+	Links    []Link
+	Attrs    []Attr
+	Resource *Resource
+	Session  string // session.id, for grouping; also among Attrs
+}
+
+// Sink takes spans in order. The span and everything it points at belong to the
+// caller and may be reused after Span returns; a sink that keeps any of it copies it first.
+// Strings are immutable and may be kept. Calls come from one goroutine.
+type Sink interface {
+	Span(*Span)
+	// Flush marks a point at which what was taken so far should move on: the
+	// collector calls it at ticks of the record stream, so batches depend on the stream only.
+	Flush()
+}

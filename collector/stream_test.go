@@ -1,0 +1,633 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"encoding/binary"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	rt "github.com/sheetbend/sheetbend/collector/recordtest"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// busy makes a world in which everything happens that the contract knows of.
+func busy(t testing.TB, change ...func(*Config)) *world {
+	w := newWorld(t, append([]func(*Config){func(c *Config) { c.Fold.Files, c.Containers = 5, true }}, change...)...)
+	w.raw(rt.Record(w.header(20), record.Process{ParentTgid: 1, Vpid: 2, Exe: rt.Path("/bin/agent"), Cwd: rt.Path("/srv")}))
+	w.raw(record.AppendCmdline(nil, w.header(20), 1, rt.Args("agent")))
+	w.begin(10, one)
+	w.exec(10, "/bin/sh", "sh", "-c", "x")
+	for n := uint32(11); n < 40; n++ {
+		if n == 20 {
+			continue
+		}
+		w.fork(10, n)
+		w.execWith(n, record.ExecMemfd|record.ExecUnlinked|record.ExecSecure|record.ExecArgsMissing, record.Exec{
+			Exe: rt.Path("memfd:\xff"), Filename: []byte("./x.sh"), Args: rt.Args("i", "./x.sh", "--token=abc"), Argc: 3, UID: 1, EUID: 2, EGID: 3, ParentTgid: 10,
+		})
+		for f := range 10 {
+			w.open(n, fmt.Sprintf("/src/%d/f%d", n, f))
+		}
+		w.open(n, "/dev/null")
+		w.openWith(n, record.OpenBase|record.OpenNameFromUser|record.OpenNameTruncated|record.OpenOutside, record.Open{Error: int32(unix.EACCES), Path: rt.Path("/etc"), Name: []byte("shadow")})
+		w.openWith(n, record.OpenNameMissing, record.Open{Error: int32(unix.EACCES)})
+		w.openWith(n, record.OpenUnlinked|record.OpenTruncated, record.Open{Path: rt.Path("/root/.ssh/id")})
+		w.openWith(n, record.OpenOutside, record.Open{Path: rt.Path("/x")})
+		w.connect(n, to("10.0.0.1:443", unix.IPPROTO_TCP))
+		w.connectEnd(n, unix.ECONNREFUSED)
+		w.connect(n, to("10.0.0.1:444", unix.IPPROTO_TCP))
+		h := w.header(n)
+		w.raw(rt.Record(h, record.Unix{Path: rt.Path("/run/docker.sock"), Name: []byte("/link")}))
+		w.openWith(n, record.OpenSubmitted, record.Open{Name: []byte("/by/ring")})
+		h.Flags = record.UnixNameFromUser | record.UnixSubmitted
+		h.Time++
+		w.raw(rt.Record(h, record.Unix{Name: []byte("/none"), Error: int32(unix.ENOENT)}))
+		w.act(n, record.Socket{Op: record.SocketMake, Family: unix.AF_PACKET, Type: unix.SOCK_RAW, Protocol: 0x300})
+		w.act(n, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, Type: unix.SOCK_STREAM, CID: 2, Port: 5, Error: int32(unix.ECONNRESET)})
+		w.act(n, record.Namespace{Op: record.NamespaceUnshare, Types: unix.CLONE_NEWNET | unix.CLONE_NEWUSER, Error: int32(unix.EPERM)})
+		w.act(n, record.Access{Op: record.AccessAttach, TargetTgid: 10, TargetStart: start(10), TargetCgroup: one})
+		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside, Exe: rt.Path("/sbin/init\xff")})
+		if n%3 == 0 {
+			w.attach(n, outside, "/user", true)
+			w.tick(3 * time.Second)
+		}
+		if n%4 == 0 {
+			w.exec(n, "/bin/other", "other")
+		}
+		if n%5 == 0 {
+			w.exit(n, 11|0x80)
+		} else {
+			w.exit(n, 0)
+		}
+	}
+	w.open(77, "/repo/x")
+	w.busyAgents()
+	w.busyContainers()
+	h := w.header(1)
+	h.Type = record.TypeCgroupRmdir
+	w.raw(rt.Record(h, record.Cgroup{ID: one}))
+	w.raw(record.AppendLoss(nil, two, record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 2, From: w.now, To: w.now}))
+	w.c.Close()
+	return w
+}
+
+func TestSameRecordsMakeTheSameSpans(t *testing.T) {
+	first := busy(t)
+	for range 3 {
+		again := newWorld(t, func(c *Config) { c.Fold.Files = 5 })
+		again.spans = nil
+		c, err := New(first.c.config, again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range first.records {
+			if err := c.Record(raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+		if !reflect.DeepEqual(first.spans, again.spans) {
+			t.Fatal("the spans differ")
+		}
+	}
+}
+
+func TestSpansAreWellFormed(t *testing.T) {
+	w := busy(t)
+	ids := map[span.ID]bool{}
+	kinds := map[span.Kind]int{}
+	for n, s := range w.spans {
+		kinds[s.Kind]++
+		if ids[s.ID] {
+			t.Errorf("id twice: %s", show([]span.Span{s}))
+		}
+		ids[s.ID] = true
+		if s.ID == (span.ID{}) || s.Trace == (span.TraceID{}) || s.End < s.Start+1000 || !strings.HasPrefix(s.Name, s.Kind.String()) || s.Resource == nil {
+			t.Errorf("span %s", show([]span.Span{s}))
+		}
+		if get(s, span.KeySeq) != int64(n+1) {
+			t.Errorf("seq %v at %d", get(s, span.KeySeq), n+1)
+		}
+		if firstTrace := s.Trace == span.TraceFor(s.Session, "", 0); (s.Parent == span.ID{}) && !firstTrace && len(s.Links) == 0 {
+			t.Errorf("a root of a later trace without links: %s", show([]span.Span{s}))
+		}
+		keys := map[string]bool{}
+		for _, a := range s.Attrs {
+			if keys[a.Key] {
+				t.Errorf("%s twice on %s", a.Key, s.Name)
+			}
+			keys[a.Key] = true
+			if !utf8.ValidString(a.Str) {
+				t.Errorf("%s is no UTF-8", a.Key)
+			}
+		}
+	}
+	for k := span.Exec; k <= span.Access; k++ {
+		if kinds[k] == 0 {
+			t.Errorf("no %s", k)
+		}
+	}
+	// Every parent is there, but for the agent's own span.
+	ids[span.ID{0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31}] = true
+	for _, s := range w.spans {
+		if s.Parent != (span.ID{}) && !ids[s.Parent] {
+			t.Errorf("parent %x is missing: %s", s.Parent, show([]span.Span{s}))
+		}
+	}
+}
+
+// busyAgents adds agents and calls with everything that can be told of them.
+func (w *world) busyAgents() {
+	w.codex(200)
+	w.say(decided("call_2", "denied", "user"))
+	for n, pid := range []uint32{210, 220} {
+		w.call(200, pid, fmt.Sprint("call_", n+1))
+	}
+	w.fork(210, 211)
+	w.start(211, "/bin/evil", false, "TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	w.fork(211, 212)
+	w.start(212, "/bin/evil", false, "CODEX_SESSION_ID=x", "CODEX_TOOL_CALL_ID=y", "TRACEPARENT=00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	w.say(record.Said{Kind: record.SaidResult, Session: "sess", Call: "call_1", Tool: "shell", Success: record.SuccessFailed})
+	w.fork(220, 230)
+	w.start(230, "/usr/bin/claude", false)
+	w.fork(230, 233)
+	w.start(233, "/bin/bash", true, "TRACEPARENT=00-3af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	w.mark(230, record.Mark{Op: record.MarkBegin, Call: "m1", Tool: "Bash"})
+	w.fork(230, 231)
+	w.start(231, "/bin/bash", true, "TRACEPARENT=00-2af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	w.mark(230, record.Mark{Op: record.MarkBegin, Call: "m2"})
+	w.fork(230, 232)
+	w.start(232, "/bin/bash", true)
+	w.mark(230, record.Mark{Op: record.MarkEnd, Call: "m2"})
+	w.existing(240, 1, "/bin/sh")
+	w.mark(harness, record.Mark{Op: record.MarkBegin, Call: "h", Session: "swe", TargetTgid: 240, TargetStart: start(240), PeerCgroup: outside})
+	w.open(240, "/repo/x")
+	w.tick(3 * time.Second)
+	s := decided("call_1", "approved", "policy")
+	s.Kind, s.Detail = record.SaidSandbox, "none"
+	w.say(s)
+	w.sayAs(0, s)
+	for _, pid := range []uint32{233, 211, 212, 210, 231, 232, 230, 220, 240, 200} {
+		w.exit(pid, 0)
+	}
+}
+
+// busyContainers adds a container that its runtime tells of, and one that none does.
+func (w *world) busyContainers() {
+	w.container(20, "/agents/one/cri-containerd-"+web.ID+".scope")
+	w.container(21, "/agents/two/docker-"+otherID+".scope")
+	for n, cgroup := range []uint64{20, 21} {
+		pid := uint32(300 + n)
+		w.begin(pid, cgroup)
+		w.exec(pid, "/bin/true", "true")
+		w.exit(pid, 0)
+	}
+	w.raw(record.AppendContainer(nil, w.now, web))
+	w.tick(3 * time.Second)
+}
+
+// contractKeys are the attribute keys of the contract, version 1. A rule may be written against
+// any of them: a change here is a change of span.Contract.
+var contractKeys = []string{
+	"container.id", "container.image.name", "container.image.tags", "container.name", "container.runtime.name",
+	"error.type", "file.inode", "file.path",
+	"gen_ai.agent.name", "gen_ai.conversation.id", "gen_ai.operation.name", "gen_ai.tool.call.id", "gen_ai.tool.name",
+	"k8s.container.name", "k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid",
+	"network.peer.address", "network.peer.port", "network.transport", "network.type",
+	"process.args_count", "process.command_args", "process.command_line", "process.creation.time",
+	"process.executable.name", "process.executable.path", "process.exit.code", "process.linux.cgroup",
+	"process.parent_pid", "process.pid", "process.real_user.id", "process.user.id", "process.vpid", "process.working_directory",
+	"service.name", "session.id",
+	"sheetbend.access.operation", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
+	"sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.masked", "sheetbend.args.truncated", "sheetbend.attribution",
+	"sheetbend.call.context", "sheetbend.call.root",
+	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
+	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count",
+	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
+	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted",
+	"sheetbend.folded", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
+	"sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation", "sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.parent.call", "sheetbend.parent.session", "sheetbend.partial",
+	"sheetbend.process.cpu.system_ns", "sheetbend.process.cpu.user_ns", "sheetbend.process.cpu_ns",
+	"sheetbend.process.exit.core_dumped", "sheetbend.process.exit.signal", "sheetbend.process.exit.unknown", "sheetbend.process.fileless",
+	"sheetbend.process.group.id", "sheetbend.process.memory.peak_bytes", "sheetbend.process.parent.executable", "sheetbend.process.preexisting",
+	"sheetbend.process.privileged_exec", "sheetbend.process.replaced", "sheetbend.process.requested", "sheetbend.process.script", "sheetbend.process.unknown",
+	"sheetbend.sandbox.id", "sheetbend.sensitive", "sheetbend.seq", "sheetbend.socket.family", "sheetbend.socket.protocol", "sheetbend.socket.type",
+	"sheetbend.telemetry.decision", "sheetbend.telemetry.detail", "sheetbend.telemetry.kind", "sheetbend.telemetry.source", "sheetbend.telemetry.unverified",
+	"sheetbend.tool.name", "sheetbend.tool.result", "sheetbend.utf8.repaired",
+}
+
+func TestContractNames(t *testing.T) {
+	w := busy(t)
+	got := map[string]bool{}
+	for _, s := range w.spans {
+		for _, a := range s.Attrs {
+			got[a.Key] = true
+		}
+		for _, a := range s.Resource.Attrs {
+			got[a.Key] = true
+		}
+	}
+	for _, key := range contractKeys {
+		if !got[key] {
+			t.Errorf("%s is in the contract, but no span of a busy sandbox has it", key)
+		}
+		delete(got, key)
+	}
+	for key := range got {
+		t.Errorf("%s is on a span, but not in the contract", key)
+	}
+}
+
+func TestContractIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/spans.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range contractKeys {
+		if !strings.Contains(string(page), "`"+key+"`") {
+			t.Errorf("docs/spans.md does not say what %s is", key)
+		}
+	}
+	for k := span.Exec; k <= span.Access; k++ {
+		if !strings.Contains(string(page), "`"+k.String()+"`") {
+			t.Errorf("docs/spans.md does not say what %s is", k)
+		}
+	}
+	for _, list := range [][]string{DefaultNoise(), DefaultSensitive()} {
+		for _, p := range list {
+			if !strings.Contains(string(page), p+"\n") {
+				t.Errorf("docs/spans.md does not list the pattern %s", p)
+			}
+		}
+	}
+	// Every literal key in the source is in the list.
+	file, err := parser.ParseFile(token.NewFileSet(), "span/keys.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
+			if key, err := strconv.Unquote(l.Value); err == nil && strings.HasPrefix(key, "sheetbend.") && !slices.Contains(contractKeys, key) {
+				t.Errorf("%s is no key of the contract", key)
+			}
+		}
+		return true
+	})
+}
+
+func TestNamesForPeople(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.ReadableNames = true })
+	w.begin(10, one)
+	w.exec(10, "/usr/bin/curl", "curl")
+	w.open(10, "/repo/package.json")
+	w.connect(10, to("[2001:db8::1]:443", unix.IPPROTO_TCP))
+	w.connectEnd(10, 0)
+	w.open(10, "/repo/"+strings.Repeat("é", 120)+"\xff")
+	w.attach(10, outside, "/user", true)
+	w.act(10, record.Socket{Op: record.SocketMake, Family: unix.AF_PACKET, Type: unix.SOCK_RAW})
+	w.act(10, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, CID: 2, Port: 5})
+	w.act(10, record.Namespace{Op: record.NamespaceSetns, Types: unix.CLONE_NEWNET | unix.CLONE_NEWNS})
+	w.reach(10, record.AccessOutside, record.Access{Op: record.AccessWrite, TargetTgid: 1, TargetStart: 1, Exe: rt.Path("/sbin/init")})
+	w.exit(10, 0)
+	var names []string
+	for _, s := range w.spans {
+		names = append(names, s.Name)
+		if len(s.Name) > 160 || !utf8.ValidString(s.Name) {
+			t.Errorf("name %q", s.Name)
+		}
+	}
+	for _, want := range []string{"exec curl", "open package.json", "connect [2001:db8::1]:443", "escape to /user",
+		"socket packet raw", "connect vsock 2:5", "setns mnt,net", "process_vm_writev init"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("no %q in %q", want, names)
+		}
+	}
+}
+
+func TestWallClockFollowsTheClockRecords(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/x", "x")
+	w.raw(record.AppendClock(nil, w.now, int64(wallStart)+int64(w.now-bootStart)+int64(time.Hour)))
+	w.exit(10, 0)
+	s := w.only(span.Exec)
+	if s.Start < wallStart+uint64(time.Hour) || s.End-s.Start != ms {
+		t.Errorf("span %s", show([]span.Span{s}))
+	}
+}
+
+func TestAMillionShortProcessesLeaveNothing(t *testing.T) {
+	count := 1_000_000
+	if testing.Short() || underRace {
+		count = 50_000
+	}
+	sink := &nullSink{}
+	c, err := New(Config{BootID: boot, Sandboxes: []Selector{{Cgroup: "/agents/*"}}}, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin(t, c)
+	w := &workload{time: 1_000_000, pid: 2000}
+	w.process(1, true)
+	pid, now, tick := w.pid, w.time, []byte(nil)
+	run := func(count int) {
+		for n := range count {
+			// The same process again under another pid, and later.
+			pid++
+			now += ms
+			at := 0
+			for _, size := range w.sizes {
+				raw := w.raw[at : at+size]
+				at += size
+				age := uint64(at)
+				binary.LittleEndian.PutUint64(raw[8:], now+age)
+				switch record.Type(binary.LittleEndian.Uint16(raw)) {
+				case record.TypeFork:
+					binary.LittleEndian.PutUint64(raw[48:], now)
+					binary.LittleEndian.PutUint32(raw[64:], pid)
+				default:
+					binary.LittleEndian.PutUint64(raw[24:], now)
+					binary.LittleEndian.PutUint32(raw[40:], pid)
+				}
+				if err := c.Record(raw); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n%100 == 99 {
+				tick = record.AppendTick(tick[:0], now+ms)
+				if err := c.Record(tick); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	run(count / 10)
+	before := heap()
+	run(count - count/10)
+	after := heap()
+	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || len(c.opens) != 0 || len(c.connects) != 0 {
+		t.Errorf("left over: %+v", s)
+	}
+	if after > before+1<<20 {
+		t.Errorf("heap grew from %d to %d bytes", before, after)
+	}
+	if sink.spans != 5*count+1 {
+		t.Errorf("%d spans of %d processes and one that was there before", sink.spans, count)
+	}
+	runtime.KeepAlive(c)
+}
+
+func TestChainOfExecsHoldsNoMemory(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/x", "x")
+	w.exec(10, "/bin/x", "x")
+	freed := make(chan struct{})
+	runtime.AddCleanup(w.c.processes[10].image, func(ch chan struct{}) { close(ch) }, freed)
+	for range 10 {
+		w.exec(10, "/bin/x", "x")
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		runtime.GC()
+		select {
+		case <-freed:
+			return
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("an image that was replaced is still held")
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Run("the process idle for longest is forgotten, and told as lost", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.MaxProcesses = 16 })
+		w.begin(10, one)
+		w.exec(10, "/bin/agent", "agent")
+		for n := uint32(100); n < 120; n++ {
+			w.fork(10, n)
+			w.exec(n, "/bin/x", "x")
+		}
+		s := w.c.Stats()
+		if s.Processes != 16 || s.EvictedProcesses != 5 || w.c.processes[10] == nil || w.c.processes[100] != nil {
+			t.Errorf("%+v", s)
+		}
+		wants(t, w.execOf(100), map[string]any{span.KeyExitUnknown: true})
+		w.tick(100 * time.Millisecond)
+		wants(t, w.of(span.Loss)[0], map[string]any{span.KeyLost: 5, span.KeyLostCause: "table_full", span.KeyLostKind: "process"})
+	})
+	t.Run("a storm of forks in one sandbox forgets no process of another", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.MaxProcesses = 16 })
+		w.begin(10, two)
+		w.exec(10, "/bin/agent", "agent")
+		w.begin(20, one)
+		w.exec(20, "/bin/storm", "storm")
+		for n := uint32(100); n < 140; n++ {
+			w.fork(20, n)
+		}
+		if w.c.processes[10] == nil || w.c.processes[20] == nil || len(w.c.processes) != 16 {
+			t.Errorf("agent %v, storm %v, %d processes", w.c.processes[10], w.c.processes[20], len(w.c.processes))
+		}
+		w.exit(10, 0)
+		wants(t, w.execOf(10), map[string]any{span.KeyExitCode: 0, span.KeyExitUnknown: nil})
+	})
+	t.Run("the parent is not forgotten for its child when every sandbox has one process", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.MaxProcesses, c.MaxCgroups = 16, 64 })
+		for n := uint32(0); n < 16; n++ {
+			id := uint64(200 + n)
+			w.raw(record.AppendCgroup(nil, w.now, id, 1, fmt.Sprintf("/agents/n%d", n)))
+			w.begin(10+n, id)
+			w.exec(10+n, "/bin/x", "x")
+		}
+		for n := uint32(0); n < 16; n++ {
+			if w.c.processes[10+n] == nil {
+				continue
+			}
+			w.fork(10+n, 100+n)
+			if w.c.processes[10+n] == nil || w.c.processes[100+n] == nil {
+				t.Fatalf("the parent %d is gone", 10+n)
+			}
+		}
+	})
+	t.Run("the span held for longest goes out early", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.MaxPending = 16 })
+		w.begin(10, one)
+		w.exec(10, "/bin/x", "x")
+		for n := range 100 {
+			w.open(10, fmt.Sprintf("/repo/%d", n))
+		}
+		s := w.c.Stats()
+		if s.Held != 16 || s.EarlySpans != 85 || len(w.c.opens) != 16 {
+			t.Errorf("%+v", s)
+		}
+		w.exit(10, 0)
+		if n := len(w.of(span.Open)); n != 100 {
+			t.Errorf("%d opens", n)
+		}
+	})
+	t.Run("the strings of held spans are bounded in all", func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/x", "x")
+		big := []byte(strings.Repeat("x", 60_000))
+		for n := uint32(100); n < 1000; n++ {
+			w.fork(10, n)
+			w.execWith(n, 0, record.Exec{Exe: rt.Path("/bin/x"), Args: big, Argc: 1})
+			w.records = nil
+		}
+		if w.c.held.bytes > maxHeldBytes || w.c.Stats().EarlySpans == 0 {
+			t.Errorf("%d bytes held", w.c.held.bytes)
+		}
+		w.c.Close()
+		if w.c.held.bytes != 0 || w.c.held.count != 0 {
+			t.Errorf("%+v after close", w.c.held)
+		}
+	})
+	t.Run("cgroups beyond the limit are told as lost", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.MaxCgroups = 16 })
+		for n := range uint64(30) {
+			w.raw(record.AppendCgroup(nil, w.now, 1000+n, 1, fmt.Sprintf("/agents/n%d", n)))
+		}
+		s := w.c.Stats()
+		if s.Cgroups != 16 || s.RefusedCgroups != 17 {
+			t.Errorf("%+v", s)
+		}
+	})
+	t.Run("pieces of argv without an exec are bounded", func(t *testing.T) {
+		w := newWorld(t)
+		piece := make([]byte, 60_000)
+		for n := uint32(1); n < 2000; n++ {
+			w.raw(rt.Record(w.header(n), record.ExecArgs{Args: piece}))
+			w.records = nil
+		}
+		if a := &w.c.arguments; a.bytes > maxArgPieceBytes || len(a.open) > maxArgPieces {
+			t.Errorf("%d bytes in %d", a.bytes, len(a.open))
+		}
+	})
+}
+
+// FuzzRecord feeds a collector a stream cut and bent by the fuzzer: nothing may panic, and
+// state stays bounded.
+func FuzzRecord(f *testing.F) {
+	// Small seeds: the fuzzer is slow with large ones. Each begins with the sandboxes.
+	records := busy(f).records
+	const setup, length = 4, 30
+	for at := setup; at+length < len(records); at += length {
+		var stream []byte
+		for _, raw := range slices.Concat(records[:setup], records[at:at+length]) {
+			stream = binary.LittleEndian.AppendUint16(stream, uint16(len(raw)))
+			stream = append(stream, raw...)
+		}
+		f.Add(stream, uint64(at)%3)
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
+		sink := &checkingSink{t: t}
+		c, err := New(Config{
+			BootID: boot, Sandboxes: []Selector{{Cgroup: "/agents/*"}, {Container: &ContainerSelector{Kubernetes: true}}}, Containers: true,
+			MaxProcesses: 16, MaxPending: 16, MaxCgroups: 16, MaxSpansPerTrace: 5, MaxCalls: 16, CallRetention: 5 * time.Second, Fold: Fold{Files: 2, Directories: 1},
+		}, sink)
+		if err != nil {
+			t.Fatal(err)
+		}
+		random := rand.New(rand.NewPCG(seed, 1))
+		for len(stream) >= 2 {
+			n := int(binary.LittleEndian.Uint16(stream))
+			stream = stream[2:]
+			n = min(n, len(stream))
+			raw := slices.Clone(stream[:n])
+			if seed != 0 && len(raw) > 8 {
+				// Leave type and size alone, so that the record gets past decoding.
+				raw[8+random.IntN(len(raw)-8)] = byte(random.Uint32())
+			}
+			stream = stream[n:]
+			// The error is the record's fault.
+			_ = c.Record(raw)
+			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.openMarks > 16 || len(c.calls) > 200 || len(c.contexts) > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || len(c.opens) > 16 || len(c.connects) > 16 {
+				t.Fatalf("unbounded: %+v", s)
+			}
+		}
+		c.Close()
+		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.boxes.bytes != 0 || c.boxes.pending.Len() != 0 || c.candidates.bytes != 0 || len(c.candidates.byCgroup) != 0 || len(c.opens) != 0 || len(c.connects) != 0 {
+			t.Fatalf("held after close: %+v", s)
+		}
+		counted := 0
+		for _, sb := range c.crowds {
+			of := 0
+			for p := sb.active.oldest; p != nil; p = p.newer {
+				of++
+			}
+			if of != sb.processes || of > c.crowds[0].processes {
+				t.Fatalf("a sandbox has %d processes by activity, %d by count, the fullest %d", of, sb.processes, c.crowds[0].processes)
+			}
+			counted += of
+		}
+		if counted != len(c.processes) {
+			t.Fatalf("%d processes by activity, %d by pid", counted, len(c.processes))
+		}
+		for len(c.crowds) > 0 {
+			c.end(c.crowds[0].active.oldest, c.now, ending{unknown: true})
+		}
+		for _, g := range c.groups {
+			c.unmark(g.marks)
+		}
+		harnesses := 0
+		for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+			harnesses += len(e.Value.(*sandbox).harnesses)
+		}
+		if s := c.Stats(); s.Agents != harnesses || c.openMarks != 0 {
+			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.openMarks, harnesses)
+		}
+		for _, k := range c.calls {
+			if !k.over || k.processes != 0 {
+				t.Fatalf("a call without processes goes on: %+v", k)
+			}
+		}
+	})
+}
+
+type checkingSink struct{ t *testing.T }
+
+func (s *checkingSink) Span(sp *span.Span) {
+	if sp.ID == (span.ID{}) || sp.Trace == (span.TraceID{}) {
+		s.t.Fatal("a zero id")
+	}
+	if !utf8.ValidString(sp.Name) || !utf8.ValidString(sp.Session) || !utf8.ValidString(sp.Status) {
+		s.t.Fatalf("no UTF-8: %q %q %q", sp.Name, sp.Session, sp.Status)
+	}
+	for _, a := range sp.Attrs {
+		if !utf8.ValidString(a.Str) {
+			s.t.Fatalf("%s is no UTF-8: %q", a.Key, a.Str)
+		}
+		for _, v := range a.List {
+			if !utf8.ValidString(v) {
+				s.t.Fatalf("%s is no UTF-8: %q", a.Key, v)
+			}
+		}
+	}
+}
+
+func (s *checkingSink) Flush() {}

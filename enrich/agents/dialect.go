@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agents is the table of agent dialects: how each coding agent is recognised, which
+// environment variables, telemetry and hooks carry its ids, and what a user switches on to get them.
+// Agents are data: a dialect can be added or replaced in the configuration.
+package agents
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Dialect is one agent, or one that speaks like it. Empty parts mean that it has no such thing.
+type Dialect struct {
+	// Name is the agent's name on spans, and the service.name of its sandbox if that has none.
+	Name string `json:"name" yaml:"name"`
+	// Executables are names of the program's file, as the kernel resolved it and ProgramName tells. The base name of
+	// argv[0] has to be one of them, too: under other names agents serve as tools (codex-linux-sandbox, rg).
+	Executables []string `json:"executables,omitempty" yaml:"executables"`
+	// Scripts are ends of the path of a script that node, bun, deno or python runs, matched
+	// component by component from the last one, with the wildcards of path.Match: "@openai/codex/bin/codex.js", "*bin/codex".
+	Scripts []string `json:"scripts,omitempty" yaml:"scripts"`
+
+	// Path and Owner pin the dialect: only an executable whose path matches one of the globs (path.Match) and whose
+	// file belongs to the user is taken for the agent. Of a script the owner is its interpreter's, and the paths of both have to match.
+	// Where an unprivileged user decides what lies where (a mount namespace of a user namespace), no pin holds.
+	Path  []string `json:"path,omitempty" yaml:"path"`
+	Owner *uint32  `json:"owner,omitempty" yaml:"owner"`
+
+	Env       Env       `json:"env,omitzero" yaml:"env"`
+	Telemetry Telemetry `json:"telemetry,omitzero" yaml:"telemetry"`
+	Hook      Hook      `json:"hook,omitzero" yaml:"hook"`
+	Enable    Enable    `json:"enable,omitzero" yaml:"enable"`
+
+	// Note tells the user in one line how to get real call ids where the agent gives none by itself.
+	Note string `json:"note,omitempty" yaml:"note"`
+}
+
+// Env says what the agent puts into the environment of the commands that it runs for a call. Of several
+// variables the first that is set counts.
+type Env struct {
+	Session []string `json:"session,omitempty" yaml:"session"`
+	Call    []string `json:"call,omitempty" yaml:"call"`
+	// Commands are other variables that the agent sets on commands of calls, for CallsNamed.
+	Commands []string `json:"commands,omitempty" yaml:"commands"`
+	// Traceparent says what the variable TRACEPARENT means when the agent introduces it.
+	Traceparent Traceparent `json:"traceparent,omitempty" yaml:"traceparent"`
+	// Leaders: commands of calls lead a session of their own (setsid). A child that does not is the agent's own
+	// helper, unless it is given a call id.
+	Leaders bool `json:"leaders,omitempty" yaml:"leaders"`
+	// CallsNamed: every command of a call has one of the variables above; a child without is a helper.
+	CallsNamed bool `json:"calls_named,omitempty" yaml:"calls_named"`
+}
+
+// Traceparent is a meaning of the variable TRACEPARENT.
+type Traceparent string
+
+// The meanings.
+const (
+	// TraceparentLauncher: passed through from whoever started the agent. It names no call. The default.
+	TraceparentLauncher Traceparent = "launcher"
+	// TraceparentCall: a value of the agent's own names its span for the call.
+	TraceparentCall Traceparent = "call"
+)
+
+// Telemetry says how to read the agent's OTLP. Attribute names are looked for on the span or log record
+// first, then on its resource; of several the first that is there counts.
+type Telemetry struct {
+	// Services are values of service.name; "*" as the last character stands for any end.
+	Services []string `json:"services,omitempty" yaml:"services"`
+	Session  []string `json:"session,omitempty" yaml:"session"`
+	Call     []string `json:"call,omitempty" yaml:"call"`
+	// CallHasTool: call ids are written "<tool>__<id>".
+	CallHasTool bool     `json:"call_has_tool,omitempty" yaml:"call_has_tool"`
+	Tool        []string `json:"tool,omitempty" yaml:"tool"`
+	// CallSpans are names of the span that stands for a call, "*" as above; they need the call's id.
+	CallSpans []string `json:"call_spans,omitempty" yaml:"call_spans"`
+	Events    []Event  `json:"events,omitempty" yaml:"events"`
+}
+
+// Event is a log record (by its event name, its attribute event.name or its body) or a
+// span (by its name) that tells a fact about a call.
+type Event struct {
+	Name string    `json:"name" yaml:"name"` // "*" as the last character stands for any end
+	Kind EventKind `json:"kind" yaml:"kind"`
+	// Attribute names.
+	Decision []string `json:"decision,omitempty" yaml:"decision"`
+	Source   []string `json:"source,omitempty" yaml:"source"`
+	Success  []string `json:"success,omitempty" yaml:"success"` // bool, or the strings true and false
+	Detail   []string `json:"detail,omitempty" yaml:"detail"`   // all that are there; never prompts, arguments or outputs
+	// Approved and Denied are the agent's own words for the two; compared without case.
+	Approved []string `json:"approved,omitempty" yaml:"approved"`
+	Denied   []string `json:"denied,omitempty" yaml:"denied"`
+}
+
+// EventKind says what an event is about.
+type EventKind string
+
+// The kinds.
+const (
+	EventDecision EventKind = "decision"
+	EventResult   EventKind = "result"
+	EventSandbox  EventKind = "sandbox"
+	EventNetwork  EventKind = "network"
+	EventSession  EventKind = "session"
+)
+
+// Hook says how to read the JSON that the agent gives its hooks on stdin. Field names with dots lead into objects;
+// a list on the way stands for each of its elements.
+type Hook struct {
+	Session     []string `json:"session,omitempty" yaml:"session"`
+	Call        []string `json:"call,omitempty" yaml:"call"`
+	Tool        []string `json:"tool,omitempty" yaml:"tool"`
+	Traceparent []string `json:"traceparent,omitempty" yaml:"traceparent"`
+	Event       []string `json:"event,omitempty" yaml:"event"`
+	// Begin and End are values of Event.
+	Begin []string `json:"begin,omitempty" yaml:"begin"`
+	End   []string `json:"end,omitempty" yaml:"end"`
+	// Env are variables of the hook's process that hold the session where the JSON does not.
+	Env []string `json:"env,omitempty" yaml:"env"`
+}
+
+// Enable switches the agent's own OTLP telemetry on. In the values, {endpoint} is the base URL
+// of an OTLP/HTTP receiver, for example http://127.0.0.1:4318.
+type Enable struct {
+	Env  map[string]string `json:"env,omitempty" yaml:"env"`
+	Args []string          `json:"args,omitempty" yaml:"args"` // put right after the name of the program
+	// Present are variables, and beginnings of arguments, that say that the user has switched it on already.
+	Present []string `json:"present,omitempty" yaml:"present"`
+	// Also tells what cannot be switched on this way.
+	Also string `json:"also,omitempty" yaml:"also"`
+}
+
+// VarTraceparent is read of every process beside the variables that dialects name. TRACESTATE and BAGGAGE, which may come with
+// it, hold lists of whatever vendors and users put there, and nothing that identifies a call.
+const VarTraceparent = "TRACEPARENT"
+
+// Bounds of a table.
+const (
+	maxDialects = 256
+	maxList     = 64
+	maxString   = 1024
+	// maxVariable and maxVariables are what the kernel programs can look for.
+	maxVariable  = 31
+	maxVariables = 256
+)
+
+// EnvNames gives the variables that the kernel side has to report for these dialects, sorted.
+func EnvNames(ds []Dialect) []string {
+	names := []string{VarTraceparent}
+	for i := range ds {
+		e := &ds[i].Env
+		names = slices.Concat(names, e.Session, e.Call, e.Commands)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Merge puts the user's dialects over the built-in ones. In one of the same name, the parts that the user gives replace
+// those of the built-in one; others come before all of those, so that they are asked first.
+func Merge(builtin, user []Dialect) []Dialect {
+	var out []Dialect
+	rest := slices.Clone(builtin)
+	for _, d := range user {
+		if i := slices.IndexFunc(rest, func(b Dialect) bool { return b.Name == d.Name }); i >= 0 {
+			rest[i] = overlay(rest[i], d)
+		} else {
+			out = append(out, d)
+		}
+	}
+	return append(out, rest...)
+}
+
+// overlay replaces the parts of a dialect that are given in another.
+func overlay(under, over Dialect) Dialect {
+	to, from := reflect.ValueOf(&under).Elem(), reflect.ValueOf(over)
+	for i := range to.NumField() {
+		if f := from.Field(i); !f.IsZero() {
+			to.Field(i).Set(f)
+		}
+	}
+	return under
+}
+
+// Find gives the dialect of this name, or nil.
+func Find(ds []Dialect, name string) *Dialect {
+	for i := range ds {
+		if ds[i].Name == name {
+			return &ds[i]
+		}
+	}
+	return nil
+}
+
+// Validate says what is wrong with a table, for the user who wrote it.
+func Validate(ds []Dialect) error {
+	if len(ds) > maxDialects {
+		return fmt.Errorf("%d agents, at most %d are allowed", len(ds), maxDialects)
+	}
+	var errs []error
+	seen := map[string]bool{}
+	for i := range ds {
+		d := &ds[i]
+		name := d.Name
+		if name == "" {
+			name = fmt.Sprintf("[%d]", i)
+		}
+		if err := d.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("agent %s: %w", name, err))
+		}
+		if seen[d.Name] {
+			errs = append(errs, fmt.Errorf("agent %s: listed twice", name))
+		}
+		seen[d.Name] = true
+	}
+	if n := len(EnvNames(ds)); len(errs) == 0 && n > maxVariables {
+		errs = append(errs, fmt.Errorf("the agents name %d environment variables in all, at most %d can be read", n, maxVariables))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate says what is wrong with the dialect.
+func (d *Dialect) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if d.Name == "" || len(d.Name) > 128 || !utf8.ValidString(d.Name) {
+		bad("name must be text of 1 to 128 bytes")
+	}
+	if len(d.Executables) == 0 && len(d.Scripts) == 0 && len(d.Telemetry.Services) == 0 {
+		bad("nothing to know it by: give executables or scripts")
+	}
+	for _, e := range d.Executables {
+		if e == "" || strings.Contains(e, "/") {
+			bad("executables: %q is not a base name; paths go into path", e)
+		}
+	}
+	for _, list := range [][]string{d.Scripts, d.Path} {
+		for _, p := range list {
+			if _, err := path.Match(p, "x"); err != nil || p == "" {
+				bad("%q is not a path or glob", p)
+			}
+		}
+	}
+	for _, p := range d.Path {
+		if !strings.HasPrefix(p, "/") {
+			bad("path: %q does not begin with a slash", p)
+		}
+	}
+	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Commands) {
+		if v == "" || len(v) > maxVariable || strings.ContainsAny(v, "=\x00") {
+			bad("env: %q is not a variable's name of at most %d bytes", v, maxVariable)
+		}
+		if v == VarTraceparent {
+			bad("env: %s is read by itself; traceparent says what it means", v)
+		}
+	}
+	switch d.Env.Traceparent {
+	case "", TraceparentLauncher, TraceparentCall:
+	default:
+		bad("env.traceparent: %q is neither %s nor %s", d.Env.Traceparent, TraceparentLauncher, TraceparentCall)
+	}
+	for _, e := range d.Telemetry.Events {
+		if e.Name == "" {
+			bad("telemetry.events: one has no name")
+		}
+		switch e.Kind {
+		case EventDecision, EventResult, EventSandbox, EventNetwork, EventSession:
+		default:
+			bad("telemetry.events: %s: kind %q is not one of decision, result, sandbox, network, session", e.Name, e.Kind)
+		}
+	}
+	for name := range d.Enable.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			bad("enable.env: %q is not a variable's name", name)
+		}
+	}
+	if !bounded(d) {
+		bad("a list is longer than %d or a string than %d bytes or has a NUL byte in it", maxList, maxString)
+	}
+	return errors.Join(errs...)
+}
+
+// bounded checks the size of every list and string of a dialect.
+func bounded(d *Dialect) bool {
+	t, h, e := &d.Telemetry, &d.Hook, &d.Enable
+	lists := [][]string{
+		{d.Name, d.Note, e.Also}, d.Executables, d.Scripts, d.Path,
+		d.Env.Session, d.Env.Call, d.Env.Commands, t.Services, t.Session, t.Call, t.Tool, t.CallSpans,
+		h.Session, h.Call, h.Tool, h.Traceparent, h.Event, h.Begin, h.End, h.Env, e.Args, e.Present,
+	}
+	for i := range t.Events {
+		ev := &t.Events[i]
+		lists = append(lists, []string{ev.Name}, ev.Decision, ev.Source, ev.Success, ev.Detail, ev.Approved, ev.Denied)
+	}
+	for name, value := range e.Env {
+		lists = append(lists, []string{name, value})
+	}
+	if len(t.Events) > maxList || len(e.Env) > maxList {
+		return false
+	}
+	for _, list := range lists {
+		if len(list) > maxList {
+			return false
+		}
+		for _, s := range list {
+			if len(s) > maxString || strings.ContainsRune(s, 0) {
+				return false
+			}
+		}
+	}
+	return true
+}

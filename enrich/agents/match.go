@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agents
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// Program is what an exec tells about the program that it starts.
+type Program struct {
+	Executable string // path as the kernel resolved it
+	Owner      uint32 // of the executable's file
+	Args       string // "arg\0arg\0", argv[0] first; the beginning is enough
+	// ForeignMounts: who has no rights on the host could have put any file at any path. No pin holds there.
+	ForeignMounts bool
+}
+
+// A Table finds the dialect of a program. It is safe for concurrent use.
+type Table struct {
+	dialects []Dialect
+	names    map[string]bool // base names that any dialect's executable has, so that most programs are passed over at once
+}
+
+// NewTable makes a table of dialects that Validate has passed.
+func NewTable(ds []Dialect) *Table {
+	t := &Table{dialects: ds, names: map[string]bool{}}
+	for i := range ds {
+		for _, name := range ds[i].Executables {
+			t.names[name] = true
+		}
+	}
+	return t
+}
+
+// Find gives the first dialect that the program speaks, or nil.
+func (t *Table) Find(p Program) *Dialect {
+	base := ProgramName(p.Executable)
+	script := ""
+	if interprets(base) {
+		script = scriptOf(base, p.Args)
+	}
+	if script == "" && !t.names[base] {
+		return nil
+	}
+	for i := range t.dialects {
+		d := &t.dialects[i]
+		if (d.hasExecutable(base, p.Args) || script != "" && d.hasScript(script)) && d.pinned(p, script) {
+			return d
+		}
+	}
+	return nil
+}
+
+// ProgramName gives the name of an executable's program: its base name, or, where that is a version, the name
+// of the directory of all versions. Claude Code's own installer makes …/claude/versions/2.0.64, and bin/claude a link to it.
+func ProgramName(executable string) string {
+	dir, base := path.Split(executable)
+	if base == "" || base[0] < '0' || base[0] > '9' {
+		return path.Base(executable)
+	}
+	if of, ok := strings.CutSuffix(dir, "/versions/"); ok && of != "" {
+		return path.Base(of)
+	}
+	return base
+}
+
+// Named gives the dialect of this name, or nil.
+func (t *Table) Named(name string) *Dialect { return Find(t.dialects, name) }
+
+// hasExecutable is true of a native agent under its own name.
+func (d *Dialect) hasExecutable(base, args string) bool {
+	if !slices.Contains(d.Executables, base) {
+		return false
+	}
+	name, _, _ := strings.Cut(args, "\x00")
+	return name == "" || slices.Contains(d.Executables, path.Base(name))
+}
+
+// pinned says whether the pins hold: of a script those of its path and of its interpreter's.
+func (d *Dialect) pinned(p Program, script string) bool {
+	if d.Owner == nil && len(d.Path) == 0 {
+		return true
+	}
+	if p.ForeignMounts || d.Owner != nil && *d.Owner != p.Owner {
+		return false
+	}
+	return len(d.Path) == 0 || d.pins(p.Executable) && (script == "" || d.pins(script))
+}
+
+func (d *Dialect) pins(file string) bool {
+	return slices.ContainsFunc(d.Path, func(glob string) bool {
+		ok, err := path.Match(glob, file)
+		return err == nil && ok
+	})
+}
+
+func (d *Dialect) hasScript(script string) bool {
+	return slices.ContainsFunc(d.Scripts, func(tail string) bool { return endsWith(script, tail) })
+}
+
+// endsWith says whether the last components of a path match those of the pattern.
+func endsWith(name, pattern string) bool {
+	pattern = strings.TrimPrefix(pattern, "/")
+	end := len(name)
+	for range strings.Count(pattern, "/") + 1 {
+		if end < 0 {
+			return false
+		}
+		end = strings.LastIndexByte(name[:end], '/')
+	}
+	ok, err := path.Match(pattern, name[end+1:])
+	return err == nil && ok
+}
+
+// interprets says whether a program of this name runs scripts that agents are written in.
+func interprets(base string) bool {
+	switch base {
+	case "node", "nodejs", "bun", "deno":
+		return true
+	}
+	return strings.HasPrefix(base, "node-") || strings.HasPrefix(base, "python")
+}
+
+// ProgramNames gives the base names of the executables by which the dialects' programs can be looked for: of the
+// agents themselves, and of interpreters where a dialect has scripts. versions are those that names of versions
+// begin with, as in python3.11.
+func ProgramNames(ds []Dialect) (names, versions []string) {
+	scripts := false
+	for i := range ds {
+		names = append(names, ds[i].Executables...)
+		scripts = scripts || len(ds[i].Scripts) > 0
+	}
+	if scripts {
+		names = append(names, "nodejs", "bun", "deno")
+		versions = []string{"node", "python"}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), versions
+}
+
+// scriptOf gives the first argument that is no option of the interpreter. Of options that
+// take a value in an argument of its own, the ones that agents use are known.
+func scriptOf(base, args string) string {
+	_, rest, _ := strings.Cut(args, "\x00")
+	for n := 0; n < 64 && rest != ""; n++ {
+		var arg string
+		arg, rest, _ = strings.Cut(rest, "\x00")
+		switch {
+		case arg == "--":
+		case arg == "-r", arg == "--require", arg == "--import", arg == "--loader", arg == "--experimental-loader",
+			arg == "-C", arg == "--conditions", arg == "-W", arg == "-X":
+			_, rest, _ = strings.Cut(rest, "\x00")
+		case arg == "run" && (base == "bun" || base == "deno"):
+		case arg == "-c", arg == "-e", arg == "-p", arg == "-m", arg == "--eval", arg == "--print":
+			return "" // code in the arguments
+		case strings.HasPrefix(arg, "-"):
+		default:
+			return arg
+		}
+	}
+	return ""
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// ErrUnknown says that a runtime answered, and knows no such container.
+var ErrUnknown = errors.New("no such container")
+
+// Source is one container runtime of the host. Its methods are called from several goroutines.
+type Source interface {
+	// Find asks for one container.
+	Find(ctx context.Context, id string) (record.Container, error)
+	// Watch tells of the containers that there are, and of those made from then on, until the connection is lost.
+	Watch(ctx context.Context, tell func(record.Container)) error
+	// String names the runtime's socket for people.
+	String() string
+}
+
+const (
+	// kept is how many containers are remembered, and keptFor how long: a word that comes by an event is used
+	// when the container's cgroup is seen, which may be after its end.
+	kept    = 4096
+	keptFor = 10 * time.Minute
+
+	// maxWanted bounds the containers that are asked for at a time.
+	maxWanted = 4096
+	// askFor is how long a runtime that does not know a container, or does not answer, is asked again.
+	askFor = time.Minute
+	// parallel bounds the questions under way.
+	parallel = 8
+
+	firstPause = 5 * time.Millisecond
+	lastPause  = time.Second
+	// answerWithin bounds one question.
+	answerWithin = 2 * time.Second
+
+	firstReconnect = 100 * time.Millisecond
+	lastReconnect  = 10 * time.Second
+)
+
+// Options configure a Resolver; Sources and Inject are needed.
+type Options struct {
+	Sources []Source
+	// Inject takes Container records: live.Feed.Inject.
+	Inject func(raw []byte) bool
+	// Labels and Annotations are the keys of those that go into records.
+	Labels, Annotations map[string]bool
+	Log                 *slog.Logger // discards if nil
+}
+
+// Stats count what a Resolver did.
+type Stats struct {
+	Told     uint64 // records injected
+	Unknown  uint64 // containers that no runtime told of
+	Refused  uint64 // not asked for: too many at once
+	NotTaken uint64 // records that Inject refused
+}
+
+// Resolver finds out what the runtimes know about the containers whose cgroups are seen, and puts it into the
+// record stream.
+type Resolver struct {
+	o     Options
+	slots chan struct{}
+
+	mu     sync.Mutex
+	wanted map[string]*question // by container id
+	known  map[string]*list.Element
+	recent list.List // of *answer, oldest first
+	stats  Stats
+	ctx    context.Context // of Run; nil before
+	ended  bool            // nothing is started any more
+	group  sync.WaitGroup
+	early  []*question // asked before Run
+}
+
+// A question is a container whose cgroup was seen and that no runtime has told of yet.
+type question struct {
+	id       string
+	time     uint64 // of the record that told of the cgroup
+	answered chan struct{}
+}
+
+type answer struct {
+	info record.Container
+	at   time.Time
+}
+
+// NewResolver makes a Resolver; nobody is asked before Run.
+func NewResolver(o Options) *Resolver {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Resolver{o: o, slots: make(chan struct{}, parallel), wanted: map[string]*question{}, known: map[string]*list.Element{}}
+}
+
+// Seen says that the record stream told of a cgroup at a time (ns of boottime). It waits for nothing.
+func (r *Resolver) Seen(time uint64, cgroup string) {
+	ref, ok := FromCgroup(cgroup)
+	if !ok || ref.Root != cgroup {
+		return // what lies in a container was seen after the container itself
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.known[ref.ID]; e != nil {
+		r.inject(time, e.Value.(*answer).info)
+		return
+	}
+	if r.wanted[ref.ID] != nil {
+		return
+	}
+	if len(r.wanted) >= maxWanted {
+		r.stats.Refused++
+		return
+	}
+	q := &question{id: ref.ID, time: time, answered: make(chan struct{})}
+	r.wanted[ref.ID] = q
+	if r.ctx == nil {
+		r.early = append(r.early, q)
+		return
+	}
+	if !r.ended {
+		r.group.Go(func() { r.ask(r.ctx, q) })
+	}
+}
+
+// Stats may be called at any time.
+func (r *Resolver) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stats
+}
+
+// Run asks until ctx ends.
+func (r *Resolver) Run(ctx context.Context) {
+	r.mu.Lock()
+	r.ctx = ctx
+	for _, q := range r.early {
+		r.group.Go(func() { r.ask(ctx, q) })
+	}
+	r.early = nil
+	r.mu.Unlock()
+	for _, s := range r.o.Sources {
+		r.group.Go(func() { r.watch(ctx, s) })
+	}
+	<-ctx.Done()
+	// Whoever starts something holds the lock, and has looked for the end before.
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	r.group.Wait()
+}
+
+// watch keeps up with what a runtime tells by itself.
+func (r *Resolver) watch(ctx context.Context, s Source) {
+	pause := firstReconnect
+	connected := true
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.Watch(ctx, r.told)
+		if time.Since(began) > lastReconnect {
+			pause, connected = firstReconnect, true
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if connected {
+			connected = false
+			r.o.Log.Debug("a container runtime tells nothing; it is tried again", "runtime", s.String(), "err", err)
+		}
+		sleep(ctx, pause)
+		pause = min(2*pause, lastReconnect)
+	}
+}
+
+// ask asks all runtimes again and again until one knows the container.
+func (r *Resolver) ask(ctx context.Context, q *question) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	pause := firstPause
+	var err error
+	for ctx.Err() == nil {
+		select {
+		case r.slots <- struct{}{}:
+		case <-q.answered:
+			return
+		case <-ctx.Done():
+			continue
+		}
+		var info record.Container
+		info, err = r.find(ctx, q.id)
+		<-r.slots
+		if err == nil {
+			r.told(info)
+			return
+		}
+		select {
+		case <-q.answered:
+			return
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, lastPause)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wanted[q.id] == q && !r.ended && r.ctx.Err() == nil {
+		delete(r.wanted, q.id)
+		r.stats.Unknown++
+		r.o.Log.Warn("no container runtime tells of a container: its spans have the cgroup alone", "container", q.id, "err", err)
+	}
+}
+
+// find asks all runtimes once, at the same time: one may hang.
+func (r *Resolver) find(ctx context.Context, id string) (record.Container, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	type reply struct {
+		info record.Container
+		err  error
+	}
+	replies := make(chan reply, len(r.o.Sources))
+	for _, s := range r.o.Sources {
+		r.group.Go(func() {
+			info, err := s.Find(ctx, id)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", s, err)
+			}
+			replies <- reply{info, err}
+		})
+	}
+	var errs []error
+	for range r.o.Sources {
+		got := <-replies
+		if got.err == nil {
+			return got.info, nil
+		}
+		errs = append(errs, got.err)
+	}
+	return record.Container{}, errors.Join(errs...)
+}
+
+// told remembers what a runtime said, and passes it on if the container's cgroup was seen.
+func (r *Resolver) told(info record.Container) {
+	info.Labels = only(info.Labels, r.o.Labels)
+	info.Annotations = only(info.Annotations, r.o.Annotations)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if e := r.known[info.ID]; e != nil {
+		r.recent.Remove(e)
+	}
+	r.known[info.ID] = r.recent.PushBack(&answer{info, now})
+	for e := r.recent.Front(); r.recent.Len() > kept || now.Sub(e.Value.(*answer).at) > keptFor; e = r.recent.Front() {
+		delete(r.known, r.recent.Remove(e).(*answer).info.ID)
+	}
+	if q := r.wanted[info.ID]; q != nil {
+		delete(r.wanted, info.ID)
+		close(q.answered)
+		r.inject(q.time, info)
+	}
+}
+
+// inject gives the record the time of the one that told of the cgroup: the collector's hold counts from there.
+func (r *Resolver) inject(time uint64, info record.Container) {
+	if r.o.Inject(record.AppendContainer(nil, time, info)) {
+		r.stats.Told++
+	} else {
+		r.stats.NotTaken++
+	}
+}
+
+func only(pairs []record.Pair, keys map[string]bool) []record.Pair {
+	var out []record.Pair
+	for _, p := range pairs {
+		if keys[p.Key] {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package client speaks the local API of a Sheetbend sensor (docs/local-api.md). A harness that
+// runs the tool calls of an agent in a persistent shell says with it which call begins and
+// ends, so that what the shell starts in between is told as that call's:
+//
+//	c, err := client.Default()
+//	...
+//	err = c.Begin(ctx, client.Mark{Session: "s-1", Call: "call-7", Tool: "bash", PID: shell.Process.Pid})
+//	... // the shell works
+//	err = c.End(ctx, client.Mark{Session: "s-1", Call: "call-7", PID: shell.Process.Pid})
+//
+// It depends on the standard library and golang.org/x/sys only.
+package client
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Bounds of a request. The sensor refuses what is beyond.
+const (
+	MaxRequest = 64 << 10 // bytes of one line
+	MaxText    = 1024     // bytes of each string
+)
+
+// The operations.
+const (
+	OpBegin    = "begin"
+	OpEnd      = "end"
+	OpSessions = "sessions"
+	OpSession  = "session"
+	OpHook     = "hook"
+)
+
+// Values of Mark.Source.
+const (
+	SourceAPI  = "api"
+	SourceHook = "hook"
+)
+
+// A Mark says that a tool call begins or ends. Call is needed.
+type Mark struct {
+	Session string `json:"session,omitempty"` // the agent's session id; if empty, that of the sandbox
+	Call    string `json:"call,omitempty"`    // the tool call's id, as the model gave it
+	Tool    string `json:"tool,omitempty"`    // its name, for example "bash"
+	Agent   string `json:"agent,omitempty"`   // the agent's name, for example "codex"
+	// Traceparent is the call's own span, in the W3C format. What the call does is told below it.
+	Traceparent string `json:"traceparent,omitempty"`
+	// PID is the process that serves the call, for example a persistent shell, by its number in this process's pid
+	// namespace. 0: the agent that this process is, or is a helper of.
+	PID int `json:"pid,omitempty"`
+	// Cgroup serves the call, with all that runs in it: a path from the cgroup v2 mount. Root only.
+	Cgroup string `json:"cgroup,omitempty"`
+	// Source is SourceAPI if empty. SourceHook is not waited for until it is judged.
+	Source string `json:"source,omitempty"`
+}
+
+// A Request is one line to the sensor.
+type Request struct {
+	Op string `json:"op"`
+	Mark
+}
+
+// A Response is one line from the sensor.
+type Response struct {
+	OK       bool      `json:"ok,omitempty"`
+	Judged   bool      `json:"judged,omitempty"` // of OpBegin and OpEnd: the mark has had its effect
+	Error    string    `json:"error,omitempty"`
+	Sessions []Session `json:"sessions,omitzero"` // of OpSessions
+	Session  *Tree     `json:"session,omitempty"` // of OpSession
+	// Hook, of OpHook, says how to read what an agent tells its hooks: agents[].hook of the sensor's configuration. Absent: the
+	// sensor knows no such agent.
+	Hook json.RawMessage `json:"hook,omitempty"`
+}
+
+// A Session is what the sensor knows of one.
+type Session struct {
+	ID        string    `json:"id"`
+	Agent     string    `json:"agent,omitempty"`
+	Start     time.Time `json:"start"`
+	Last      time.Time `json:"last"`      // newest sign of life
+	Processes int       `json:"processes"` // that run, as far as spans have told: up to the hold (2 s) behind
+	Spans     uint64    `json:"spans"`
+	Calls     []Call    `json:"calls,omitempty"` // newest last; old ones are forgotten
+}
+
+// A Call is a tool call of a session.
+type Call struct {
+	ID          string    `json:"id,omitempty"`      // absent while only its trace context is known
+	Context     string    `json:"context,omitempty"` // of the agent's span for the call: trace and span id in hex, with a dash
+	Tool        string    `json:"tool,omitempty"`
+	Attribution string    `json:"attribution,omitempty"` // how sure that is; see docs/spans.md
+	Approval    string    `json:"approval,omitempty"`
+	Start       time.Time `json:"start"`
+	Last        time.Time `json:"last"`
+	Processes   int       `json:"processes"`
+	Failed      bool      `json:"failed,omitempty"`
+}
+
+// A Tree is a session with its newest spans.
+type Tree struct {
+	Session
+	Dropped uint64 `json:"dropped,omitempty"` // spans that were here once, or did not fit the answer
+	Roots   []Node `json:"roots"`
+}
+
+// A Node is one span with what stands below it, in the order of time.
+type Node struct {
+	Kind     string         `json:"kind"` // the span's name in docs/spans.md, for example "process.exec"
+	Trace    string         `json:"trace"`
+	Span     string         `json:"span"`
+	Start    time.Time      `json:"start"`
+	End      time.Time      `json:"end"`
+	Failed   bool           `json:"failed,omitempty"`
+	Status   string         `json:"status,omitempty"`
+	Attrs    map[string]any `json:"attributes,omitempty"` // string, bool, number or list of strings
+	Children []Node         `json:"children,omitempty"`
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// EnvSocket names the socket. sheetbend run sets it for its command.
+	EnvSocket = "SHEETBEND_SOCKET"
+	// DefaultSocket is that of a sensor.
+	DefaultSocket = "/run/sheetbend/sheetbend.sock"
+
+	// patience bounds a request whose context has no deadline.
+	patience = 5 * time.Second
+	// maxAnswer bounds what is read from a sensor.
+	maxAnswer = 64 << 20
+)
+
+// ErrAbsent is returned, wrapped, when no sensor serves the socket.
+var ErrAbsent = errors.New("no sensor serves the socket")
+
+// Error is a refusal by the sensor, in its words.
+type Error struct{ Message string }
+
+func (e *Error) Error() string { return "the sensor refused: " + e.Message }
+
+// Client speaks to one sensor. Each request makes a connection of its own, so that a sensor may be restarted
+// in between. It is safe for concurrent use.
+type Client struct{ socket string }
+
+// New returns a client of the sensor at a unix socket.
+func New(socket string) *Client { return &Client{socket} }
+
+// Default returns a client of the sensor at $SHEETBEND_SOCKET or, if that is not set, DefaultSocket.
+func Default() *Client {
+	if s := os.Getenv(EnvSocket); s != "" {
+		return New(s)
+	}
+	return New(DefaultSocket)
+}
+
+// Socket is where the client looks for the sensor.
+func (c *Client) Socket() string { return c.socket }
+
+// Begin says that a tool call begins. When it returns nil, the sensor has put the mark before everything that happens
+// from now on, and has judged that this process may speak for the call, which takes about a tenth of a second. A mark of a
+// hook, and one that a busy sensor has not judged after half a second, is not waited for: not allowed, it has no effect. Errors:
+// ErrAbsent, *Error, or of the connection.
+func (c *Client) Begin(ctx context.Context, m Mark) error { return c.mark(ctx, OpBegin, m) }
+
+// End says that a tool call has ended. Session, Call and PID are those of Begin. Errors as of Begin.
+func (c *Client) End(ctx context.Context, m Mark) error { return c.mark(ctx, OpEnd, m) }
+
+// Sessions lists what the sensor watches and the caller may see: root everything, others the
+// sessions of their own processes. Errors as of Begin.
+func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
+	r, err := c.do(ctx, Request{Op: OpSessions}, -1)
+	return r.Sessions, err
+}
+
+// Session gives one session with its newest spans. Errors as of Begin.
+func (c *Client) Session(ctx context.Context, id string) (*Tree, error) {
+	r, err := c.do(ctx, Request{Op: OpSession, Mark: Mark{Session: id}}, -1)
+	if err == nil && r.Session == nil {
+		err = errors.New("the sensor's answer has no session in it")
+	}
+	return r.Session, err
+}
+
+// Hook asks how the sensor reads what an agent tells its hooks: agents[].hook of its configuration, as JSON. nil if it knows no
+// such agent. Errors as of Begin.
+func (c *Client) Hook(ctx context.Context, agent string) (json.RawMessage, error) {
+	r, err := c.do(ctx, Request{Op: OpHook, Mark: Mark{Agent: agent}}, -1)
+	return r.Hook, err
+}
+
+func (c *Client) mark(ctx context.Context, op string, m Mark) error {
+	pidfd := -1
+	if m.PID != 0 {
+		// The number may mean another process to the sensor, and be used again before it looks.
+		var err error
+		if pidfd, err = unix.PidfdOpen(m.PID, 0); err != nil {
+			return fmt.Errorf("process %d: %w", m.PID, err)
+		}
+		defer unix.Close(pidfd)
+	}
+	_, err := c.do(ctx, Request{Op: op, Mark: m}, pidfd)
+	return err
+}
+
+// do sends one request, with a file descriptor beside it unless that is negative, and reads the answer.
+func (c *Client) do(ctx context.Context, r Request, fd int) (Response, error) {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return Response{}, fmt.Errorf("encode the request: %w", err)
+	}
+	line = append(line, '\n')
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+			return Response{}, fmt.Errorf("%w %s", ErrAbsent, c.socket)
+		}
+		return Response{}, fmt.Errorf("connect to the sensor: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := send(conn, line, fd); err != nil {
+		// The sensor may have refused the connection, and said why.
+		if answer, readErr := receive(conn); readErr == nil {
+			return answer, nil
+		} else if e, ok := errors.AsType[*Error](readErr); ok {
+			return Response{}, e
+		}
+		return Response{}, fmt.Errorf("send to the sensor: %w", err)
+	}
+	return receive(conn)
+}
+
+func send(conn net.Conn, line []byte, fd int) error {
+	u, ok := conn.(*net.UnixConn)
+	if fd < 0 || !ok {
+		_, err := conn.Write(line)
+		return err
+	}
+	n, _, err := u.WriteMsgUnix(line, unix.UnixRights(fd), nil)
+	if err == nil && n < len(line) {
+		_, err = conn.Write(line[n:])
+	}
+	return err
+}
+
+func receive(conn io.Reader) (Response, error) {
+	var r Response
+	line, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadBytes('\n')
+	if err != nil {
+		return r, fmt.Errorf("read the sensor's answer: %w", err)
+	}
+	if err := json.Unmarshal(bytes.TrimSpace(line), &r); err != nil {
+		return Response{}, fmt.Errorf("read the sensor's answer: %w", err)
+	}
+	if !r.OK {
+		return Response{}, &Error{r.Error}
+	}
+	return r, nil
+}

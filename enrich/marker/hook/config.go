@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hook
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// A Place is the hook configuration of one agent.
+type Place struct {
+	Agent string // dialect name
+	// Dir is the agent's directory below the user's home, Env a variable that names another one, File the file in it.
+	Dir, Env, File string
+	Events         []PlaceEvent
+	// Program is the agent's command; with --version it tells its version.
+	Program string
+	// After tells the user what else is to do.
+	After string
+}
+
+// A PlaceEvent is one kind of hook.
+type PlaceEvent struct {
+	Name    string
+	Matcher string // pattern of the tools that it runs for; empty: all
+	// Since is the first version of the agent that is known to take it; empty: any. Claude Code 2.0.30 runs no hook at all when
+	// its settings name one that it does not know.
+	Since string
+}
+
+// events gives those that a version of the agent takes; an empty one is not known.
+func (p *Place) events(version string) (out []PlaceEvent) {
+	for _, e := range p.Events {
+		if e.Since == "" || version != "" && !older(version, e.Since) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// Lacks says that a version of the agent, which may be empty, does not take all events, and which one does.
+func (p *Place) Lacks(version string) (since string) {
+	for _, e := range p.Events {
+		if e.Since != "" && (version == "" || older(version, e.Since)) {
+			since = e.Since
+		}
+	}
+	return since
+}
+
+// Version finds the version in what the agent's --version prints; "" if there is none.
+func Version(text string) string {
+	return regexp.MustCompile(`\d{1,6}\.\d{1,6}\.\d{1,6}`).FindString(text)
+}
+
+// older compares versions of three numbers.
+func older(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(as), len(bs)) {
+		x, _ := strconv.Atoi(as[i])
+		y, _ := strconv.Atoi(bs[i])
+		if x != y {
+			return x < y
+		}
+	}
+	return false
+}
+
+// timeout is how long the agent waits for the hook at most, in seconds. The hook itself takes far less.
+const timeout = 5
+
+// Places are the agents whose hooks can be installed. Only tools that run commands are marked: a call is told apart
+// by what it starts, and marks of other calls at the same time would make that ambiguous.
+func Places() []Place {
+	return []Place{
+		{
+			// https://docs.claude.com/en/docs/claude-code/hooks
+			Agent: "claude-code", Dir: ".claude", Env: "CLAUDE_CONFIG_DIR", File: "settings.json",
+			Events: []PlaceEvent{
+				{"PreToolUse", "Bash", ""}, {"PostToolUse", "Bash", ""}, {"PostToolUseFailure", "Bash", "2.1.197"},
+				// The only one that comes after a call that the user denied.
+				{"PostToolBatch", "", "2.1.197"},
+			},
+			Program: "claude",
+			After:   "sessions that run now keep their hooks: start Claude Code anew",
+		},
+		{
+			// https://developers.openai.com/codex/hooks
+			Agent: "codex", Dir: ".codex", Env: "CODEX_HOME", File: "hooks.json",
+			Events:  []PlaceEvent{{"PreToolUse", "Bash", ""}, {"PostToolUse", "Bash", ""}},
+			Program: "codex",
+			After:   "Codex runs a new hook only when you have trusted it: open /hooks in Codex once",
+		},
+	}
+}
+
+// FindPlace gives the place of an agent, or nil.
+func FindPlace(agent string) *Place {
+	for _, p := range Places() {
+		if p.Agent == agent {
+			return &p
+		}
+	}
+	return nil
+}
+
+type group struct {
+	Matcher string    `json:"matcher,omitempty"`
+	Hooks   []handler `json:"hooks"`
+}
+
+type handler struct {
+	Type    string `json:"type"`
+	Command string `json:"command"`
+	Timeout int    `json:"timeout,omitempty"`
+}
+
+// Command is what the agent's shell runs: a plain command, by which the collector tells a hook's shell from that of a call.
+func Command(program, agent string) string { return quote(program) + " hook " + agent }
+
+// quote makes one word of s for any shell.
+func quote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// ours recognises a command of Command, with any program whose name begins with ours.
+func ours(command, agent string) bool {
+	return regexp.MustCompile(`(^|[/ '])sheetbend[^/ ']*'? hook ` + regexp.QuoteMeta(agent) + `$`).MatchString(command)
+}
+
+// Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for byte. A
+// nil text is a file that is not there. If the hooks are there already, the text comes back as it is. version is the
+// agent's; if it is empty, only events that every version takes are added.
+func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
+	command := Command(program, p.Agent)
+	events := p.events(version)
+	if p.installed(text, command, events) {
+		return text, nil
+	}
+	if base := path.Base(program); !strings.HasPrefix(base, "sheetbend") {
+		return nil, fmt.Errorf("this program is called %s: the sensor knows hooks by the name sheetbend, so give it that name first", base)
+	}
+	made := text == nil || len(bytes.TrimSpace(text)) > 0 // here, or by an earlier Install if nothing else is in it
+	text, err := p.Uninstall(text, program)
+	if err != nil {
+		return nil, err
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		text = []byte("{}\n")
+		if made {
+			text = []byte("{}" + madeByUs)
+		}
+	}
+	s := styleOf(text)
+	for _, e := range events {
+		g := group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
+		if text, err = s.addGroup(text, e.Name, g); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name, err)
+		}
+	}
+	return text, nil
+}
+
+// installed says whether the text has exactly the hooks that Install adds.
+func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
+	var file struct {
+		Hooks map[string][]group `json:"hooks"`
+	}
+	if json.Unmarshal(text, &file) != nil {
+		return false
+	}
+	want := map[string]string{}
+	for _, e := range events {
+		want[e.Name] = e.Matcher
+	}
+	n := 0
+	for event, groups := range file.Hooks {
+		for _, g := range groups {
+			for _, h := range g.Hooks {
+				if !ours(h.Command, p.Agent) {
+					continue
+				}
+				matcher, ok := want[event]
+				if !ok || h.Command != command || g.Matcher != matcher || h.Timeout != timeout {
+					return false
+				}
+				n++
+			}
+		}
+	}
+	return n == len(events)
+}
+
+func (s style) addGroup(text []byte, event string, g group) ([]byte, error) {
+	root, err := whole(text)
+	if err != nil {
+		return nil, err
+	}
+	top, err := members(text, root)
+	if err != nil {
+		return nil, err
+	}
+	hooks, ok := named(top, "hooks")
+	if !ok {
+		return s.add(text, root, 1, "hooks", map[string][]group{event: {g}})
+	}
+	events, err := members(text, hooks.value)
+	if err != nil {
+		return nil, fmt.Errorf("hooks: %w", err)
+	}
+	list, ok := named(events, event)
+	if !ok {
+		return s.add(text, hooks.value, 2, event, []group{g})
+	}
+	return s.add(text, list.value, 3, "", g)
+}
+
+// madeByUs is how a file ends that Install has made: an empty line, by which Uninstall knows that the file can go.
+const madeByUs = "\n\n"
+
+// Uninstall gives the text without the hooks of Install, wherever they stand now: those of any program that is called sheetbend, and
+// of program. What is empty without them goes too; if nothing is left of a file that Install made, the text comes back empty: the
+// file can go.
+func (p *Place) Uninstall(text []byte, program string) ([]byte, error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return text, nil
+	}
+	command := Command(program, p.Agent)
+	changed := false
+	for {
+		next, again, err := p.removeOne(text, command)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			break
+		}
+		text, changed = next, true
+	}
+	if changed && string(text) == "{}"+madeByUs {
+		return nil, nil
+	}
+	return text, nil
+}
+
+// removeOne takes one of our handlers out; false if there is none.
+func (p *Place) removeOne(text []byte, command string) ([]byte, bool, error) {
+	root, err := whole(text)
+	if err != nil {
+		return nil, false, err
+	}
+	top, err := members(text, root)
+	if err != nil {
+		return nil, false, err
+	}
+	for i, hooks := range top {
+		if hooks.key != "hooks" {
+			continue
+		}
+		events, err := members(text, hooks.value)
+		if err != nil {
+			return nil, false, fmt.Errorf("hooks: %w", err)
+		}
+		for j, event := range events {
+			groups, err := members(text, event.value)
+			if err != nil {
+				continue // not of the form that the agent documents: not ours
+			}
+			for k, g := range groups {
+				list, handlers, l := p.ourHandler(text, g.value, command)
+				switch {
+				case l < 0:
+				case len(handlers) > 1:
+					return remove(text, list, handlers, l), true, nil
+				case len(groups) > 1:
+					return remove(text, event.value, groups, k), true, nil
+				case len(events) > 1:
+					return remove(text, hooks.value, events, j), true, nil
+				default:
+					return remove(text, root, top, i), true, nil
+				}
+			}
+		}
+	}
+	return text, false, nil
+}
+
+// ourHandler finds one of our handlers in a group: the list of handlers, what is in it, and which is ours, or -1.
+func (p *Place) ourHandler(text []byte, g value, command string) (value, []member, int) {
+	inner, err := members(text, g)
+	if err != nil {
+		return value{}, nil, -1
+	}
+	hooks, ok := named(inner, "hooks")
+	if !ok {
+		return value{}, nil, -1
+	}
+	handlers, err := members(text, hooks.value)
+	if err != nil {
+		return value{}, nil, -1
+	}
+	for i, m := range handlers {
+		var h handler
+		if json.Unmarshal(text[m.from:m.to], &h) == nil && (h.Command == command || ours(h.Command, p.Agent)) {
+			return hooks.value, handlers, i
+		}
+	}
+	return value{}, nil, -1
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package marker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process as the kernel knows it.
+type process struct {
+	pid   int
+	start uint64 // ns of CLOCK_BOOTTIME, rounded down to tickNs
+	uid   uint32 // effective
+}
+
+// tickNs is the resolution of start times in /proc/PID/stat: every Linux ABI that Go runs on has USER_HZ 100.
+const tickNs = 1e9 / 100
+
+var errGone = errors.New("the process has ended")
+
+// peerOf says who connected. The answer holds for the life of the connection: the process that called connect, not
+// one that inherited the socket.
+func peerOf(conn *net.UnixConn) (process, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return process{}, err
+	}
+	var cred *unix.Ucred
+	pidfd := -1
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		if cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); credErr != nil {
+			return
+		}
+		// Linux 6.5: names the very process, even if it has ended and its pid is in use again.
+		if got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD); err == nil {
+			pidfd = got
+		}
+	})
+	if err = errors.Join(err, credErr); err != nil {
+		return process{}, fmt.Errorf("ask the kernel who the peer is: %w", err)
+	}
+	if cred.Pid <= 0 {
+		if pidfd >= 0 {
+			_ = unix.Close(pidfd)
+		}
+		return process{}, errors.New("the peer's process is not in the sensor's pid namespace: run the sensor in the host's")
+	}
+	p := process{pid: int(cred.Pid), uid: cred.Uid}
+	if pidfd < 0 {
+		// Before 6.5 there is a window between connect and here in which the peer could end and its pid be used again.
+		if pidfd, err = unix.PidfdOpen(p.pid, 0); err != nil {
+			if errors.Is(err, unix.ESRCH) {
+				err = errGone
+			}
+			return process{}, fmt.Errorf("look at peer %d: %w", p.pid, err)
+		}
+	}
+	defer unix.Close(pidfd)
+	p.start, err = startOf(p.pid, pidfd)
+	return p, err
+}
+
+// startOf reads the start time of the process that pidfd stands for. While that has not ended, nobody else can
+// have its pid, so what was read before is its own.
+func startOf(pid, pidfd int) (uint64, error) {
+	start, err := startTicks("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the start time of process %d: %w", pid, err)
+	}
+	if err := alive(pidfd); err != nil {
+		return 0, fmt.Errorf("read the start time of process %d: %w", pid, err)
+	}
+	return start * tickNs, nil
+}
+
+// alive returns errGone once the process has ended, zombies included.
+func alive(pidfd int) error {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n > 0:
+			return errGone
+		}
+		return nil
+	}
+}
+
+// startTicks is field 22 of /proc/PID/stat, counted after the name, which is in parentheses and may
+// hold spaces and parentheses itself.
+func startTicks(file string) (uint64, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	const startTime = 22 - 3
+	if len(fields) <= startTime {
+		return 0, fmt.Errorf("%s: only %d fields", file, len(fields))
+	}
+	return strconv.ParseUint(string(fields[startTime]), 10, 64)
+}
+
+// serves finds the process that a request names, by pidfd or by number, and checks that the peer may name it: its
+// own user's, or any for root.
+func serves(peer process, number, pidfd int) (process, error) {
+	if pidfd < 0 {
+		if err := samePidNamespace(peer.pid); err != nil {
+			return process{}, err
+		}
+		var err error
+		if pidfd, err = unix.PidfdOpen(number, 0); err != nil {
+			if errors.Is(err, unix.ESRCH) {
+				err = errGone
+			}
+			return process{}, fmt.Errorf("pid %d: %w", number, err)
+		}
+		defer unix.Close(pidfd)
+	} else {
+		var err error
+		if number, err = pidOf(pidfd); err != nil {
+			return process{}, err
+		}
+	}
+	p := process{pid: number}
+	var err error
+	if p.start, err = startOf(number, pidfd); err != nil {
+		return process{}, err
+	}
+	var st unix.Stat_t
+	// The owner of /proc/PID is the effective user, or root for a process that may not be dumped.
+	if err := unix.Stat("/proc/"+strconv.Itoa(number), &st); err != nil {
+		return process{}, fmt.Errorf("pid %d: %w", number, err)
+	}
+	if err := alive(pidfd); err != nil {
+		return process{}, fmt.Errorf("pid %d: %w", number, err)
+	}
+	p.uid = st.Uid
+	if peer.uid != 0 && peer.uid != p.uid {
+		return process{}, fmt.Errorf("pid %d belongs to another user", number)
+	}
+	return p, nil
+}
+
+// pidOf is the pid of a pidfd in the sensor's pid namespace.
+func pidOf(pidfd int) (int, error) {
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
+	if err != nil {
+		return 0, fmt.Errorf("look at the pidfd: %w", err)
+	}
+	for line := range bytes.Lines(text) {
+		value, ok := bytes.CutPrefix(line, []byte("Pid:"))
+		if !ok {
+			continue
+		}
+		pid, err := strconv.Atoi(string(bytes.TrimSpace(value)))
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("look at the pidfd: %w", err)
+		case pid == -1:
+			return 0, fmt.Errorf("pidfd: %w", errGone)
+		case pid == 0:
+			return 0, errors.New("pidfd: the process is not in the sensor's pid namespace")
+		}
+		return pid, nil
+	}
+	return 0, errors.New("the file descriptor beside the request is no pidfd")
+}
+
+// samePidNamespace refuses numbers that mean another process to the peer than to the sensor.
+func samePidNamespace(pid int) error {
+	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/pid")
+	if err != nil {
+		return fmt.Errorf("look at the pid namespace of peer %d: %w", pid, err)
+	}
+	ours, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return fmt.Errorf("look at the sensor's pid namespace: %w", err)
+	}
+	if theirs != ours {
+		return errors.New("pid is a number of another pid namespace: send a pidfd beside the request (SCM_RIGHTS)")
+	}
+	return nil
+}

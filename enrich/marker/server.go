@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package marker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+	"github.com/sheetbend/sheetbend/enrich/socket"
+)
+
+const (
+	// idleAfter is how long a client may take for a request, and for taking an answer.
+	idleAfter = 5 * time.Second
+	// maxAsking is how many lists and trees are made at once.
+	maxAsking = 2
+	// judgedWithin is how long an answer waits for the verdict, of a stream that is about 0.1 s behind unless it is flooded.
+	judgedWithin = 500 * time.Millisecond
+)
+
+// View answers questions about sessions: exporters/sessions. It is called from many goroutines.
+type View interface {
+	// List gives the sessions that the user may see.
+	List(uid uint32) []client.Session
+	// Tree gives one of them; nil if there is none, or none the user may see.
+	Tree(uid uint32, session string) *client.Tree
+}
+
+// Options configure a Server. Path, Inject and Clock are needed.
+type Options struct {
+	Path string
+	// Inject puts a Mark record into the record stream: live.Feed's.
+	Inject func(raw []byte) bool
+	// Judge does so, too, and tells afterwards whether the mark had an effect, from any goroutine. nil: nobody judges here.
+	Judge func(raw []byte, verdict func(taken bool)) bool
+	// Clock gives ns of CLOCK_BOOTTIME: live.SystemClock.
+	Clock func() (boot uint64, wall int64, err error)
+	View  View // nil: nothing is shown
+	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by its lineage; ""
+	// if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
+	Sandbox func(pid int, uid uint32, cgroup string) string
+	// Dialects are the agents whose hooks the sensor knows: OpHook tells them.
+	Dialects []agents.Dialect
+	// CgroupID gives the id of a cgroup by its path from the mount. nil: no cgroup can be named, and no peer outside
+	// of the sandboxes is believed.
+	CgroupID func(cgroup string) (uint64, error)
+	Log      *slog.Logger // discards if nil
+}
+
+// Stats count what a Server did.
+type Stats struct {
+	Marks   uint64 // put into the stream
+	Refused uint64 // connections and requests, for whatever reason
+	// Displaced are idle connections that were ended because others needed their place.
+	Displaced uint64
+}
+
+// A Server serves the local API until it is closed.
+type Server struct {
+	o      Options
+	l      *socket.Listener
+	quota  *quota
+	asking chan struct{}
+
+	marks, refused atomic.Uint64
+
+	mu     sync.Mutex
+	conns  map[*net.UnixConn]struct{}
+	closed bool
+	wait   sync.WaitGroup
+}
+
+// Listen makes the socket and serves it from goroutines of its own. Close has to follow.
+func Listen(o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l, err := listen(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		o: o, l: l, quota: newQuota(), asking: make(chan struct{}, maxAsking),
+		conns: make(map[*net.UnixConn]struct{}),
+	}
+	s.wait.Go(s.accept)
+	return s, nil
+}
+
+// Stats may be called at any time.
+func (s *Server) Stats() Stats {
+	s.quota.mu.Lock()
+	defer s.quota.mu.Unlock()
+	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: s.quota.displaced}
+}
+
+// Close ends all connections, removes the socket and returns when nothing is served any more.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	err := s.l.Close()
+	s.wait.Wait()
+	if err != nil {
+		return fmt.Errorf("close the socket: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) accept() {
+	for {
+		conn, err := s.l.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of file descriptors, most likely
+			s.o.Log.Warn("local API: cannot accept a connection", "err", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		p, err := s.identify(conn)
+		if err == nil {
+			err = s.sit(&p, conn)
+		}
+		if err != nil {
+			s.refuse(conn, p, err)
+			_ = conn.Close()
+			continue
+		}
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			_ = conn.Close()
+			continue
+		}
+		s.conns[conn] = struct{}{}
+		s.wait.Go(func() {
+			s.connection(conn, p)
+			s.quota.leave(p.seat)
+			s.mu.Lock()
+			delete(s.conns, conn)
+			s.mu.Unlock()
+			_ = conn.Close()
+		})
+		s.mu.Unlock()
+	}
+}
+
+// connection serves one client.
+func (s *Server) connection(conn *net.UnixConn, p peer) {
+	r := &reader{conn: conn, peer: p.pid, pidfd: -1}
+	defer r.close()
+	for {
+		_ = conn.SetDeadline(time.Now().Add(idleAfter))
+		line, pidfd, err := r.line()
+		if err != nil {
+			if errors.Is(err, errRequest) {
+				s.refuse(conn, p, err)
+			}
+			return
+		}
+		answer, err := s.request(p, line, pidfd)
+		s.quota.used(p.seat)
+		if pidfd >= 0 {
+			_ = unix.Close(pidfd)
+		}
+		if err != nil {
+			s.refuse(conn, p, err)
+			continue
+		}
+		if !send(conn, answer) {
+			return
+		}
+	}
+}
+
+// A peer is who sends.
+type peer struct {
+	process
+	party
+	cgroup string
+	inside bool
+	seat   *seat
+}
+
+// sit takes a place for the connection.
+func (s *Server) sit(p *peer, conn *net.UnixConn) error {
+	now, _, err := s.o.Clock()
+	if err != nil {
+		return err
+	}
+	if p.seat = s.quota.enter(p.party, now, func() { _ = conn.Close() }); p.seat == nil {
+		return errors.New("too many connections")
+	}
+	return nil
+}
+
+func (s *Server) identify(conn *net.UnixConn) (peer, error) {
+	proc, err := peerOf(conn)
+	p := peer{process: proc, party: party{uid: proc.uid}}
+	if err != nil {
+		return p, err
+	}
+	// A peer that ends now and whose pid is used again could be taken for one in another cgroup: that decides
+	// about its quota and what it is shown, no more; and what it is shown goes to a dead process.
+	p.cgroup, err = cgroupOf(proc.pid)
+	if err != nil {
+		return p, err
+	}
+	if s.o.Sandbox != nil {
+		if name := s.o.Sandbox(proc.pid, proc.uid, p.cgroup); name != "" {
+			p.inside, p.party = true, party{sandbox: name}
+		}
+	}
+	return p, nil
+}
+
+// cgroupOf is the path of a process's cgroup from the cgroup v2 mount.
+func cgroupOf(pid int) (string, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("look up the cgroup of peer %d: %w", pid, err)
+	}
+	for line := range bytes.Lines(text) {
+		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
+			return strings.TrimSuffix(string(bytes.TrimSuffix(path, []byte("\n"))), " (deleted)"), nil
+		}
+	}
+	return "", nil // a host without cgroup v2 in use
+}
+
+func (s *Server) refuse(conn *net.UnixConn, p peer, err error) {
+	s.refused.Add(1)
+	s.o.Log.Debug("local API: refused", "pid", p.pid, "uid", p.process.uid, "err", err)
+	_ = conn.SetWriteDeadline(time.Now().Add(idleAfter))
+	send(conn, client.Response{Error: err.Error()})
+}
+
+func send(conn *net.UnixConn, r client.Response) bool {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return false
+	}
+	_, err = conn.Write(append(line, '\n'))
+	return err == nil
+}
+
+func (s *Server) request(p peer, line []byte, pidfd int) (client.Response, error) {
+	now, _, err := s.o.Clock()
+	if err != nil {
+		return client.Response{}, err
+	}
+	r, err := decodeRequest(line)
+	price := float64(markCosts)
+	if r.Op == client.OpSessions || r.Op == client.OpSession {
+		price = askCosts
+	}
+	if !s.quota.pay(p.seat, price, now) {
+		return client.Response{}, errors.New("too many requests of this sandbox or user: at most 200 marks in a second")
+	}
+	if err != nil {
+		return client.Response{}, err
+	}
+	switch r.Op {
+	case client.OpSessions, client.OpSession:
+		return s.ask(p, r)
+	case client.OpHook:
+		return s.hook(r.Agent)
+	}
+	return s.mark(p, r, now, pidfd)
+}
+
+func (s *Server) ask(p peer, r client.Request) (client.Response, error) {
+	switch {
+	case s.o.View == nil:
+		return client.Response{}, errors.New("this sensor keeps no view of its sessions")
+	case p.inside:
+		return client.Response{}, errors.New("sessions are not shown to processes in a sandbox")
+	}
+	s.asking <- struct{}{}
+	defer func() { <-s.asking }()
+	if r.Op == client.OpSessions {
+		list := s.o.View.List(p.process.uid)
+		if list == nil {
+			list = []client.Session{}
+		}
+		return client.Response{OK: true, Sessions: list}, nil
+	}
+	tree := s.o.View.Tree(p.process.uid, r.Session)
+	if tree == nil {
+		return client.Response{}, fmt.Errorf("there is no session %q, or not one of yours", r.Session)
+	}
+	return client.Response{OK: true, Session: tree}, nil
+}
+
+// hook tells names of fields only: nothing in it is of the sensor or of another user.
+func (s *Server) hook(agent string) (client.Response, error) {
+	d := agents.Find(s.o.Dialects, agent)
+	if d == nil {
+		return client.Response{OK: true}, nil
+	}
+	text, err := json.Marshal(d.Hook)
+	return client.Response{OK: err == nil, Hook: text}, err
+}
+
+func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.Response, error) {
+	m := record.Mark{
+		Op: record.MarkBegin, UID: p.process.uid, Source: record.SourceAPI,
+		Agent: r.Agent, Session: r.Session, Call: r.Call, Tool: r.Tool, Traceparent: r.Traceparent,
+	}
+	if r.Op == client.OpEnd {
+		m.Op = record.MarkEnd
+	}
+	if r.Source == client.SourceHook {
+		m.Source = record.SourceHook
+	}
+	if r.PID != 0 || pidfd >= 0 {
+		target, err := serves(p.process, r.PID, pidfd)
+		switch {
+		case err == nil:
+			m.TargetTgid, m.TargetStart = uint32(target.pid), target.start
+		case r.Op == client.OpEnd && errors.Is(err, errGone):
+			// A shell that has ended serves no call any more; the mark still ends the call.
+		default:
+			return client.Response{}, err
+		}
+	}
+	if r.Cgroup != "" {
+		if p.process.uid != 0 || p.inside || s.o.CgroupID == nil {
+			return client.Response{}, errors.New("cgroup: only root outside of every sandbox may name one")
+		}
+		id, err := s.o.CgroupID(r.Cgroup)
+		if err != nil {
+			return client.Response{}, err
+		}
+		m.Cgroup = id
+	}
+	if s.o.CgroupID != nil && !p.inside {
+		// Without it the collector decides by lineage alone. The process is still there: it waits for the answer.
+		if id, err := s.o.CgroupID(p.cgroup); err == nil {
+			m.PeerCgroup = id
+		}
+	}
+	raw := record.AppendMark(nil, now, uint32(p.pid), p.start, m)
+	verdict := make(chan bool, 1)
+	waits := s.o.Judge != nil && m.Source != record.SourceHook // an agent waits for its hook
+	var taken bool
+	if waits {
+		taken = s.o.Judge(raw, func(taken bool) { verdict <- taken })
+	} else {
+		taken = s.o.Inject(raw)
+	}
+	if !taken {
+		return client.Response{}, errors.New("the sensor is busy or ending: the mark was not taken")
+	}
+	s.marks.Add(1)
+	if !waits {
+		return client.Response{OK: true}, nil
+	}
+	select {
+	case taken := <-verdict:
+		if !taken {
+			return client.Response{}, errors.New("the mark has no effect: its sender may not speak for this call, or none is open (docs/local-api.md says who may)")
+		}
+		return client.Response{OK: true, Judged: true}, nil
+	case <-time.After(judgedWithin):
+		return client.Response{OK: true}, nil
+	}
+}
+
+// A reader takes lines from one client.
+type reader struct {
+	conn  *net.UnixConn
+	peer  int
+	buf   []byte
+	pidfd int // that came and belongs to the line at hand; -1: none
+	out   []byte
+}
+
+func (r *reader) close() {
+	if r.pidfd >= 0 {
+		_ = unix.Close(r.pidfd)
+		r.pidfd = -1
+	}
+}
+
+// line returns the next line and the pidfd that came with it, which the caller closes; -1 if there is none. Errors
+// that wrap errRequest are the client's.
+func (r *reader) line() ([]byte, int, error) {
+	for {
+		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
+			r.out = append(r.out[:0], r.buf[:i]...)
+			r.buf = r.buf[:copy(r.buf, r.buf[i+1:])]
+			fd := r.pidfd
+			if fd >= 0 && len(r.buf) > 0 {
+				return nil, -1, fmt.Errorf("%w: a pidfd with more than one request: wait for the answer in between", errRequest)
+			}
+			r.pidfd = -1
+			return r.out, fd, nil
+		}
+		if len(r.buf) > client.MaxRequest {
+			return nil, -1, fmt.Errorf("%w: longer than %d bytes", errRequest, client.MaxRequest)
+		}
+		if err := r.read(); err != nil {
+			return nil, -1, err
+		}
+	}
+}
+
+func (r *reader) read() error {
+	var chunk [4096]byte
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
+	n, oobn, flags, _, err := r.conn.ReadMsgUnix(chunk[:], oob)
+	if err != nil {
+		return err
+	}
+	fds, sender, parseErr := control(oob[:oobn])
+	for _, fd := range fds {
+		if r.pidfd < 0 {
+			r.pidfd = fd
+			continue
+		}
+		_ = unix.Close(fd)
+		parseErr = errors.New("more than one file descriptor")
+	}
+	switch {
+	case parseErr != nil:
+		return fmt.Errorf("%w: %w", errRequest, parseErr)
+	case flags&unix.MSG_CTRUNC != 0:
+		return fmt.Errorf("%w: more than one file descriptor", errRequest)
+	case n == 0:
+		return io.EOF
+	case sender != r.peer:
+		return fmt.Errorf("%w: another process than the one that connected writes here", errRequest)
+	}
+	r.buf = append(r.buf, chunk[:n]...)
+	return nil
+}
+
+// control reads what came beside the bytes: file descriptors, and the pid of the sender.
+func control(oob []byte) (fds []int, sender int, err error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i := range messages {
+		switch messages[i].Header.Type {
+		case unix.SCM_RIGHTS:
+			got, rightsErr := unix.ParseUnixRights(&messages[i])
+			fds = append(fds, got...)
+			err = errors.Join(err, rightsErr)
+		case unix.SCM_CREDENTIALS:
+			cred, credErr := unix.ParseUnixCredentials(&messages[i])
+			if credErr == nil {
+				sender = int(cred.Pid)
+			}
+			err = errors.Join(err, credErr)
+		}
+	}
+	return fds, sender, err
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package telemetry takes in the OTLP that agents send of themselves (gRPC and HTTP, protobuf and
+// JSON; traces, logs, metrics), reads facts about tool calls out of it, and forwards it unchanged.
+//
+// Whoever reaches the intake can say anything. What it reads are hints, marked as somebody's word; the
+// limits here see to it that saying too much costs the sender, not the host.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+)
+
+const (
+	// DefaultMaxMessage is twice what gRPC servers take by default: OpenCode was seen to send 400 kB at once.
+	DefaultMaxMessage = 8 << 20
+
+	headerWithin = 5 * time.Second
+	// requestWithin is how long a request's bytes may take, of an HTTP/2 stream's too.
+	requestWithin = 15 * time.Second
+	answerWithin  = 15 * time.Second
+	idleWithin    = 2 * time.Minute
+	maxHeader     = 16 << 10
+	// Unread bytes of HTTP/2 peers; with maxConns they bound what connections alone can hold.
+	h2ConnBuffer   = 128 << 10
+	h2StreamBuffer = 64 << 10
+	h2Streams      = 32
+)
+
+// Options configure an Intake. One of Listen and Unix is needed, and Said.
+type Options struct {
+	// Listen is HOST:PORT for TCP: a loopback address unless Expose is set. Port 0 takes a free one.
+	Listen string
+	Expose bool
+	// Unix is the path of a socket, which any user of the host may connect to.
+	Unix string
+
+	MaxMessage int // bytes of one request, compressed or not; DefaultMaxMessage if 0
+	Dialects   []agents.Dialect
+	// Said takes the facts. It is called from many goroutines, before the request is answered, and must not block.
+	Said    func(record.Said, Sender)
+	Forward *Forwarder   // nil: nothing is forwarded
+	Log     *slog.Logger // discards if nil
+
+	now func() time.Time
+}
+
+// Stats count what an Intake did.
+type Stats struct {
+	Requests  uint64 // taken
+	Bytes     uint64 // of them, as they were on the wire
+	Facts     uint64 // given to Said
+	FactsLost uint64 // beyond the rate or count that a peer may have
+
+	// Requests that were refused.
+	TooLarge  uint64 // larger than MaxMessage, compressed or not
+	Malformed uint64
+	Busy      uint64 // beyond the rate or memory that a peer or all may have
+	Foreign   uint64 // not OTLP: another path, method, content type or compression, or from a web page
+
+	ConnsRefused   uint64 // connections beyond the limits
+	ConnsDisplaced uint64 // ended, because others needed their place
+}
+
+// Intake is a running listener. Its methods are safe for concurrent use.
+type Intake struct {
+	o       Options
+	reading reading
+	peers   *peers
+	search  searches
+	server  *http.Server
+	serving sync.WaitGroup
+
+	tcp *net.TCPAddr
+
+	mu       sync.Mutex
+	closed   bool
+	handlers sync.WaitGroup
+
+	requests, bytes, facts, factsLost             atomic.Uint64
+	tooLarge, malformed, busy, foreign, noConnect atomic.Uint64
+}
+
+// Listen opens the sockets and serves until Close. The error says what to do.
+func Listen(o Options) (*Intake, error) {
+	var listeners []net.Listener
+	if o.Listen != "" {
+		l, err := listenTCP(o.Listen, o.Expose)
+		if err != nil {
+			return nil, err
+		}
+		listeners = append(listeners, l)
+	}
+	if o.Unix != "" {
+		l, err := listenUnix(o.Unix)
+		if err != nil {
+			for _, l := range listeners {
+				err = errors.Join(err, l.Close())
+			}
+			return nil, err
+		}
+		listeners = append(listeners, l)
+	}
+	if len(listeners) == 0 {
+		return nil, errors.New("agent telemetry: neither an address nor a socket to listen on")
+	}
+	return serve(o, listeners...), nil
+}
+
+// serve takes over the listeners.
+func serve(o Options, listeners ...net.Listener) *Intake {
+	if o.MaxMessage <= 0 {
+		o.MaxMessage = DefaultMaxMessage
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.now == nil {
+		o.now = time.Now
+	}
+	i := &Intake{o: o, reading: newReading(o.Dialects), peers: newPeers(o.now)}
+	i.search.budget = bucket{rate: searchesRate, burst: searchesAtOnce, level: searchesAtOnce, at: o.now()}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // gRPC
+	i.server = &http.Server{
+		Handler:           i,
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerWithin, ReadTimeout: requestWithin, WriteTimeout: requestWithin + answerWithin, IdleTimeout: idleWithin,
+		MaxHeaderBytes: maxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          h2Streams,
+			MaxReceiveBufferPerConnection: h2ConnBuffer, MaxReceiveBufferPerStream: h2StreamBuffer,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: answerWithin,
+		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if c, ok := c.(*conn); ok {
+				ctx = context.WithValue(ctx, peerKey{}, c)
+			}
+			return ctx
+		},
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.TCPAddr); ok {
+			i.tcp = a
+		}
+		i.serving.Go(func() {
+			if err := i.server.Serve(&limited{l, i}); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				o.Log.Error("agent telemetry is no longer taken in", "address", l.Addr().String(), "err", err)
+			}
+		})
+	}
+	return i
+}
+
+// Addr is the TCP address, with the port that was taken; nil without one.
+func (i *Intake) Addr() *net.TCPAddr { return i.tcp }
+
+// Stats is a snapshot.
+func (i *Intake) Stats() Stats {
+	return Stats{
+		Requests: i.requests.Load(), Bytes: i.bytes.Load(), Facts: i.facts.Load(), FactsLost: i.factsLost.Load(),
+		TooLarge: i.tooLarge.Load(), Malformed: i.malformed.Load(), Busy: i.busy.Load(), Foreign: i.foreign.Load(),
+		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: i.peers.displacements(),
+	}
+}
+
+// Close takes no new requests, and waits until ctx ends for those that are under way; when it returns, Said is not
+// called any more. The Forwarder is not closed. It may be called once.
+func (i *Intake) Close(ctx context.Context) error {
+	err := i.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("end the intake of agent telemetry: requests were cut off: %w", err), i.server.Close())
+	}
+	i.serving.Wait()
+	i.mu.Lock()
+	i.closed = true
+	i.mu.Unlock()
+	i.handlers.Wait()
+	return err
+}
+
+// enter reports false when it is too late for a request.
+func (i *Intake) enter() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		i.handlers.Add(1)
+	}
+	return !i.closed
+}

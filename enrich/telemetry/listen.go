@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package telemetry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/enrich/socket"
+)
+
+func listenTCP(addr string, expose bool) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("agent telemetry: %q is not HOST:PORT, as in 127.0.0.1:4318", addr)
+	}
+	if host == "localhost" { // what it resolves to is not ours to decide
+		host = "127.0.0.1"
+	}
+	ip := net.ParseIP(host)
+	switch {
+	case host != "" && ip == nil:
+		return nil, fmt.Errorf("agent telemetry: %q is not an IP address to listen on: give one, as in 127.0.0.1:4318", host)
+	case !expose && (ip == nil || !ip.IsLoopback()):
+		return nil, fmt.Errorf("agent telemetry: %s can be reached from other hosts, and OTLP has no login: "+
+			"listen on 127.0.0.1, or set intake.expose if that is meant", addr)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("agent telemetry: %s is in use, by an OpenTelemetry collector maybe: choose another port for the intake", addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for agent telemetry: %w", err)
+	}
+	return l, nil
+}
+
+func listenUnix(path string) (net.Listener, error) {
+	l, err := socket.Listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for agent telemetry: %w", err)
+	}
+	return l, nil
+}
+
+// limited closes connections beyond the limits at once: one that waits to be accepted would
+// keep its sender waiting.
+type limited struct {
+	net.Listener
+	intake *Intake
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		key, sender, other := identify(c)
+		seat := l.intake.peers.connect(key, func() { _ = c.Close() })
+		if seat == nil {
+			l.intake.noConnect.Add(1)
+			_ = c.Close()
+			continue
+		}
+		return &conn{Conn: c, peers: l.intake.peers, seat: seat, sender: sender, other: other}, nil
+	}
+}
+
+// conn knows its peer, and frees its place when it is closed.
+type conn struct {
+	net.Conn
+	peers *peers
+	seat  *seat
+
+	search sync.Once
+	sender Sender
+	other  end // zero: the sender is known, or cannot be
+}
+
+func (c *conn) Close() error {
+	c.peers.disconnect(c.seat)
+	return c.Conn.Close()
+}
+
+// from is who sends. For TCP it is looked up once, when there is a first fact: the process waits for the answer then.
+func (c *conn) from(i *Intake) Sender {
+	c.search.Do(func() {
+		if c.other.inode != 0 {
+			c.sender = i.search.holder(c.other, i.o.now())
+		}
+	})
+	return c.sender
+}
+
+type peerKey struct{}
+
+// identify names what limits are counted for: a user of this host, or an address.
+func identify(c net.Conn) (key string, s Sender, other end) {
+	user := func(uid uint32) string { return "uid " + strconv.FormatUint(uint64(uid), 10) }
+	switch c := c.(type) {
+	case *net.UnixConn:
+		cred := peerCredentials(c)
+		if cred == nil {
+			return "unknown user", s, other
+		}
+		if cred.Pid > 0 { // 0: in a pid namespace that is not below ours
+			if start, err := startOf(cred.Pid); err == nil {
+				s = Sender{PID: uint32(cred.Pid), Start: start, UID: cred.Uid}
+			}
+		}
+		return user(cred.Uid), s, other
+	case *net.TCPConn:
+		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+			return a.IP.String(), s, other
+		}
+		if e, err := otherEnd(c); err == nil {
+			return user(e.uid), s, e
+		}
+	}
+	return "loopback", s, other // 127.0.0.2 is nobody else
+}
+
+func peerCredentials(c *net.UnixConn) (cred *unix.Ucred) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if got, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			cred = got
+		}
+	})
+	return cred
+}
+
+// startOf is field 22 of /proc/PID/stat in ns, counted after the name, which is in
+// parentheses and may hold anything.
+func startOf(pid int32) (uint64, error) {
+	const tick = 1e9 / 100 // ns; USER_HZ is 100 on every Linux ABI that Go runs on
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	const startTime = 22 - 3
+	if len(fields) <= startTime {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	ticks, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
+	return ticks * tick, err
+}

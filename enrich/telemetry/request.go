@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package telemetry
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// refusal is an answer other than success. Its text is a constant: it goes into headers.
+type refusal struct {
+	http  int
+	grpc  codes.Code
+	text  string
+	count func(*Intake) *atomic.Uint64
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// Which of them a client tries again, the OTLP specification says: 429, 503 and UNAVAILABLE.
+var (
+	errPath      = &refusal{http.StatusNotFound, codes.Unimplemented, "no such OTLP service: traces, logs and metrics are taken", countForeign}
+	errMethod    = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, "OTLP is sent by POST", countForeign}
+	errType      = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type is none of application/x-protobuf, application/json and application/grpc", countForeign}
+	errEncoding  = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, "the compression is not gzip", countForeign}
+	errWeb       = &refusal{http.StatusForbidden, codes.PermissionDenied, "web pages may not send telemetry here", countForeign}
+	errTooLarge  = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "the request is too large", countTooLarge}
+	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, "the request is not well-formed OTLP", countMalformed}
+	errBusy      = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "too much telemetry at once", countBusy}
+	errRate      = &refusal{http.StatusTooManyRequests, codes.Unavailable, "too much telemetry", countBusy}
+	errSlow      = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, "the request did not arrive in time", countMalformed}
+	errEnding    = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "the intake is ending", countBusy}
+)
+
+func countForeign(i *Intake) *atomic.Uint64   { return &i.foreign }
+func countTooLarge(i *Intake) *atomic.Uint64  { return &i.tooLarge }
+func countMalformed(i *Intake) *atomic.Uint64 { return &i.malformed }
+func countBusy(i *Intake) *atomic.Uint64      { return &i.busy }
+
+// ServeHTTP takes one OTLP request. gRPC is spoken here and not by a grpc.Server, so that one port and
+// one set of limits serve both, and the message is forwarded in the bytes it came in: a unary call is an HTTP/2
+// POST whose body is the message behind five bytes, and whose status is a trailer.
+func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m := message{}
+	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	m.grpc = r.ProtoMajor == 2 && (contentType == typeGRPC || contentType == typeGRPC+"+proto")
+	m.json = contentType == typeJSON
+	err := i.take(r, contentType, &m)
+	if err == nil {
+		accept(w, &m)
+		return
+	}
+	no, ok := errors.AsType[*refusal](err)
+	if !ok {
+		no = errMalformed
+	}
+	no.count(i).Add(1)
+	i.o.Log.Debug("agent telemetry refused", "path", r.URL.Path, "content_type", contentType, "err", err)
+	refuse(w, &m, no)
+}
+
+// take reads the request, hands over its facts and queues it.
+func (i *Intake) take(r *http.Request, contentType string, m *message) error {
+	c, ok := r.Context().Value(peerKey{}).(*conn)
+	if !ok || !i.enter() {
+		return errEnding
+	}
+	defer i.handlers.Done()
+	defer i.peers.used(c.seat)
+	switch {
+	case r.Method != http.MethodPost:
+		return errMethod
+	// A page that a browser of this host shows can send requests to loopback; browsers name the page.
+	case r.Header.Get("Origin") != "":
+		return errWeb
+	case !m.grpc && !m.json && contentType != typeProtobuf:
+		return errType
+	}
+	for _, s := range signals {
+		if !m.grpc && r.URL.Path == s.http || m.grpc && r.URL.Path == s.grpc {
+			m.signal = s.signal
+		}
+	}
+	if m.signal == 0 {
+		return errPath
+	}
+	h := &hold{peers: i.peers, peer: c.seat.peer}
+	defer h.release()
+	wire, err := i.receive(r, h, m)
+	if err != nil {
+		return err
+	}
+	if !i.peers.spend(c.seat.peer, len(m.plain)+wire+requestCost) {
+		return errRate
+	}
+	if err := i.read(m, c); err != nil {
+		return err
+	}
+	i.requests.Add(1)
+	i.bytes.Add(uint64(wire))
+	if i.o.Forward != nil {
+		i.o.Forward.offer(m)
+	}
+	return nil
+}
+
+// requestCost is what a request without content costs of the rate, in bytes.
+const requestCost = 1 << 10
+
+// receive reads the body and uncompresses it.
+func (i *Intake) receive(r *http.Request, h *hold, m *message) (wire int, err error) {
+	encoding, limit := r.Header.Get("Content-Encoding"), i.o.MaxMessage
+	if m.grpc {
+		encoding = r.Header.Get("Grpc-Encoding")
+		limit += frameHead
+	}
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		encoding = ""
+	case encodingGzip:
+		encoding = encodingGzip
+	default:
+		return 0, errEncoding
+	}
+	if r.ContentLength > int64(limit) {
+		return 0, errTooLarge
+	}
+	body, err := readAll(r.Body, limit, int(r.ContentLength), h)
+	if err != nil {
+		return 0, err
+	}
+	wire = len(body)
+	m.body = body
+	if m.grpc {
+		compressed, message, ok := unframe(body)
+		if !ok || compressed && encoding == "" {
+			return 0, errMalformed
+		}
+		if !compressed {
+			encoding = ""
+		}
+		m.body = message
+	}
+	m.encoding, m.plain = encoding, m.body
+	if encoding == encodingGzip {
+		z, err := gzip.NewReader(bytes.NewReader(m.body))
+		if err != nil {
+			return 0, errMalformed
+		}
+		if m.plain, err = readAll(z, i.o.MaxMessage, 2*len(m.body), h); err != nil {
+			return 0, err
+		}
+	}
+	return wire, nil
+}
+
+// frameHead is the flag and the length before a gRPC message.
+const frameHead = 5
+
+// unframe takes the one message out of the body of a unary call.
+func unframe(body []byte) (compressed bool, message []byte, ok bool) {
+	if len(body) < frameHead || body[0] > 1 {
+		return false, nil, false
+	}
+	message = body[frameHead:]
+	return body[0] == 1, message, uint64(binary.BigEndian.Uint32(body[1:])) == uint64(len(message))
+}
+
+// readAll reads up to limit bytes, accounted for in h before they are there. expected is a guess at their count.
+func readAll(r io.Reader, limit, expected int, h *hold) ([]byte, error) {
+	const smallest = 16 << 10
+	if !h.grow(smallest) {
+		return nil, errBusy
+	}
+	buf := make([]byte, 0, smallest)
+	for {
+		if len(buf) == cap(buf) {
+			// Doubling, even if the sender announced more: an announcement costs nothing.
+			size := min(2*cap(buf), limit+1)
+			if size < expected+1 && expected < limit && cap(buf) >= 1<<20 {
+				size = expected + 1
+			}
+			if !h.grow(size) {
+				return nil, errBusy
+			}
+			bigger := make([]byte, len(buf), size)
+			copy(bigger, buf)
+			h.shrink(cap(buf))
+			buf = bigger
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if len(buf) > limit {
+			return nil, errTooLarge
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case isTimeout(err):
+			return nil, errSlow
+		case err != nil:
+			return nil, errMalformed
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// accept answers with an empty Export…ServiceResponse: full success.
+func accept(w http.ResponseWriter, m *message) {
+	switch {
+	case m.grpc:
+		w.Header().Set("Content-Type", typeGRPC)
+		w.Header().Set("Trailer", "Grpc-Status")
+		_, _ = w.Write(make([]byte, frameHead))
+		w.Header().Set("Grpc-Status", "0")
+	case m.json:
+		w.Header().Set("Content-Type", typeJSON)
+		_, _ = io.WriteString(w, "{}")
+	default:
+		w.Header().Set("Content-Type", typeProtobuf)
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// refuse answers with a status alone, over HTTP in the form of a google.rpc.Status.
+func refuse(w http.ResponseWriter, m *message, no *refusal) {
+	h := w.Header()
+	if m.grpc {
+		h.Set("Content-Type", typeGRPC)
+		h.Set("Grpc-Status", strconv.Itoa(int(no.grpc)))
+		h.Set("Grpc-Message", no.text)
+		h.Set("Grpc-Accept-Encoding", encodingGzip)
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	var body []byte
+	if m.json {
+		h.Set("Content-Type", typeJSON)
+		body, _ = json.Marshal(struct {
+			Code    int    `json:"code"`
+			Message string `json:"message"`
+		}{int(no.grpc), no.text})
+	} else {
+		h.Set("Content-Type", typeProtobuf)
+		body = protowire.AppendTag(nil, 1, protowire.VarintType)
+		body = protowire.AppendVarint(body, uint64(no.grpc))
+		body = protowire.AppendTag(body, 2, protowire.BytesType)
+		body = protowire.AppendString(body, no.text)
+	}
+	switch no.http {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", http.MethodPost)
+	case http.StatusUnsupportedMediaType:
+		h.Set("Accept-Encoding", encodingGzip)
+	case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout:
+		h.Set("Connection", "close") // the rest of the body is not worth reading
+	}
+	w.WriteHeader(no.http)
+	_, _ = w.Write(body) //nolint:gosec // a constant text, in a content type that browsers do not show
+}

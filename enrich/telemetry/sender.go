@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package telemetry
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sender is the process that sends: the one that connected to the unix socket, or the one that has the other end of a TCP connection
+// from this host open.
+type Sender struct {
+	PID uint32
+	// Start is the process's start in ns of CLOCK_BOOTTIME, cut to the 10 ms that /proc tells.
+	Start uint64
+	UID   uint32 // who connected
+}
+
+// Known is false when nobody could tell who sends: from another host or network namespace, through a proxy, with an end that
+// several processes have open or that is closed by now. Such a sender may be anybody.
+func (s Sender) Known() bool { return s.PID != 0 }
+
+// An end is the other end of a TCP connection within this host.
+type end struct {
+	uid   uint32
+	inode uint32
+}
+
+// diagWithin bounds one question to the kernel, which answers at once.
+const diagWithin = 100 * time.Millisecond
+
+// otherEnd asks the kernel whose the other end of a connection is. Loopback does not cross network namespaces: it is in ours.
+func otherEnd(c *net.TCPConn) (end, error) {
+	remote, ok := c.RemoteAddr().(*net.TCPAddr)
+	local, ok2 := c.LocalAddr().(*net.TCPAddr)
+	if !ok || !ok2 {
+		return end{}, errors.New("no TCP addresses")
+	}
+	e, err := askDiag(remote, local)
+	if err == nil {
+		diagWorks.Store(true)
+		return e, nil
+	}
+	// ENOENT says both that there is no such connection (any more) and that the kernel has no tcp_diag.
+	if diagWorks.Load() || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPROTONOSUPPORT) {
+		return end{}, err
+	}
+	return lookInTable(remote, local)
+}
+
+// diagWorks once the kernel has answered: the table, which takes long to read, is not needed.
+var diagWorks atomic.Bool
+
+func askDiag(remote, local *net.TCPAddr) (end, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return end{}, fmt.Errorf("ask the kernel about a connection: %w", err)
+	}
+	defer unix.Close(fd)
+	timeout := unix.NsecToTimeval(int64(diagWithin))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		return end{}, err
+	}
+	if err := unix.Sendto(fd, diagRequest(remote, local), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return end{}, fmt.Errorf("ask the kernel about a connection: %w", err)
+	}
+	var answer [4096]byte
+	n, _, err := unix.Recvfrom(fd, answer[:], 0)
+	if err != nil {
+		return end{}, fmt.Errorf("ask the kernel about a connection: %w", err)
+	}
+	return parseDiag(answer[:n])
+}
+
+// maxTable bounds what is read of a table of connections: some 50,000.
+const maxTable = 8 << 20
+
+// lookInTable finds a socket, seen from its side, in /proc/net/tcp or tcp6.
+func lookInTable(src, dst *net.TCPAddr) (end, error) {
+	name := "/proc/self/net/tcp6"
+	if src.IP.To4() != nil && dst.IP.To4() != nil {
+		name = "/proc/self/net/tcp"
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return end{}, fmt.Errorf("look for a connection: %w", err)
+	}
+	defer f.Close()
+	from, to := tableAddress(src), tableAddress(dst)
+	for lines := bufio.NewScanner(io.LimitReader(f, maxTable)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 10 || fields[1] != from || fields[2] != to {
+			continue
+		}
+		uid, uidErr := strconv.ParseUint(fields[7], 10, 32)
+		inode, inodeErr := strconv.ParseUint(fields[9], 10, 32)
+		if err := errors.Join(uidErr, inodeErr); err != nil || inode == 0 {
+			return end{}, errors.Join(errors.New("the other end is closed"), err)
+		}
+		return end{uint32(uid), uint32(inode)}, nil
+	}
+	return end{}, fmt.Errorf("%s has no such connection", name)
+}
+
+// tableAddress writes an address as the table does: in words of the machine, in hex.
+func tableAddress(a *net.TCPAddr) string {
+	ip := a.IP.To4()
+	if ip == nil {
+		ip = a.IP.To16()
+	}
+	var out strings.Builder
+	for len(ip) >= 4 {
+		fmt.Fprintf(&out, "%08X", binary.NativeEndian.Uint32(ip))
+		ip = ip[4:]
+	}
+	fmt.Fprintf(&out, ":%04X", a.Port)
+	return out.String()
+}
+
+const (
+	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
+	nlHeader         = 16 // bytes of struct nlmsghdr
+	diagRequestBytes = 56 // of struct inet_diag_req_v2
+	diagAnswerBytes  = 72 // of struct inet_diag_msg
+)
+
+// diagRequest asks for the one socket that has these addresses, seen from its side.
+func diagRequest(src, dst *net.TCPAddr) []byte {
+	b := make([]byte, nlHeader+diagRequestBytes)
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	binary.NativeEndian.PutUint16(b[4:], sockDiagByFamily)
+	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	r := b[nlHeader:]
+	r[0], r[1] = unix.AF_INET6, unix.IPPROTO_TCP
+	from, to := src.IP.To16(), dst.IP.To16()
+	if v4, w4 := src.IP.To4(), dst.IP.To4(); v4 != nil && w4 != nil {
+		r[0], from, to = unix.AF_INET, v4, w4
+	}
+	binary.NativeEndian.PutUint32(r[4:], ^uint32(0)) // any state
+	binary.BigEndian.PutUint16(r[8:], uint16(src.Port))
+	binary.BigEndian.PutUint16(r[10:], uint16(dst.Port))
+	copy(r[12:28], from)
+	copy(r[28:44], to)
+	binary.NativeEndian.PutUint64(r[48:], ^uint64(0)) // INET_DIAG_NOCOOKIE
+	return b
+}
+
+func parseDiag(b []byte) (end, error) {
+	if len(b) < nlHeader+4 {
+		return end{}, errors.New("the kernel's answer about a connection is cut off")
+	}
+	if kind := binary.NativeEndian.Uint16(b[4:]); kind != sockDiagByFamily {
+		return end{}, fmt.Errorf("ask the kernel about a connection: %w", unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:]))))
+	}
+	if len(b) < nlHeader+diagAnswerBytes {
+		return end{}, errors.New("the kernel's answer about a connection is cut off")
+	}
+	m := b[nlHeader:]
+	e := end{uid: binary.NativeEndian.Uint32(m[64:]), inode: binary.NativeEndian.Uint32(m[68:])}
+	if e.inode == 0 {
+		return end{}, errors.New("the other end is closed")
+	}
+	return e, nil
+}
+
+// Bounds of one search for the process that has an end open, and of how often there is one.
+const (
+	maxSearched    = 1 << 16 // file descriptors
+	searchesRate   = 20      // a second
+	searchesAtOnce = 100
+)
+
+// searches are made one at a time: each costs some ms on a busy host.
+type searches struct {
+	mu     sync.Mutex
+	budget bucket
+}
+
+// holder finds the one process that has the end open; zero if there is none or another one, too, or if there were too many searches.
+func (s *searches) holder(e end, now time.Time) Sender {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.budget.take(now, 1) {
+		return Sender{}
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return Sender{}
+	}
+	names, err := proc.Readdirnames(1 << 20)
+	_ = proc.Close()
+	if err != nil {
+		return Sender{}
+	}
+	link := "socket:[" + strconv.FormatUint(uint64(e.inode), 10) + "]"
+	var found Sender
+	left := maxSearched
+	for _, name := range names {
+		pid, err := strconv.ParseUint(name, 10, 32)
+		if err != nil {
+			continue
+		}
+		info, err := os.Lstat("/proc/" + name)
+		if err != nil {
+			continue
+		}
+		// The owner is the effective user, or root for a process that may not be dumped, as agents are.
+		if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != e.uid && st.Uid != 0 {
+			continue
+		}
+		start, err := startOf(int32(pid))
+		if err != nil || !holds(name, link, &left) {
+			if left <= 0 {
+				return Sender{}
+			}
+			continue
+		}
+		if again, err := startOf(int32(pid)); err != nil || again != start {
+			continue // another process, by now
+		}
+		if found.Known() {
+			return Sender{}
+		}
+		found = Sender{PID: uint32(pid), Start: start, UID: e.uid}
+	}
+	return found
+}
+
+func holds(pid, link string, left *int) bool {
+	dir, err := os.Open("/proc/" + pid + "/fd")
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	fds, err := dir.Readdirnames(*left)
+	if err != nil {
+		return false // none, or it has ended
+	}
+	*left -= len(fds)
+	var buf [64]byte
+	for _, fd := range fds {
+		if n, err := unix.Readlinkat(int(dir.Fd()), fd, buf[:]); err == nil && string(buf[:n]) == link {
+			return true
+		}
+	}
+	return false
+}

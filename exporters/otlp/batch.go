@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package otlp turns spans into OTLP: an Encoder writes each span once into protobuf bytes
+// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC, and a Client
+// keeps a queue in memory and tries again.
+package otlp
+
+import (
+	"strings"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// Batch is a closed group of encoded spans. Its bytes are shared by all consumers and never change.
+type Batch struct {
+	Seq           uint64   // of the batches of one Encoder, from 1, without gaps
+	ResourceSpans [][]byte // each the content of one opentelemetry.proto.trace.v1.ResourceSpans message
+	Spans         int
+}
+
+// Size is the number of encoded bytes.
+func (b Batch) Size() int {
+	n := 0
+	for _, r := range b.ResourceSpans {
+		n += len(r)
+	}
+	return n
+}
+
+// AppendTracesData appends the batch as one TracesData message, which has the same wire form
+// as an ExportTraceServiceRequest.
+func (b Batch) AppendTracesData(buf []byte) []byte {
+	for _, r := range b.ResourceSpans {
+		buf = append(buf, 1<<3|2)
+		buf = appendLength(buf, len(r))
+		buf = append(buf, r...)
+	}
+	return buf
+}
+
+// Limits says when a batch closes. Zero values mean the defaults.
+type Limits struct {
+	Spans int // 512
+	// Bytes (1 MiB) also bounds a single span: a larger one goes without its lists and with its long texts
+	// cut, and if that is too large still, is dropped and counted. gRPC servers refuse messages of more than 4 MiB by default.
+	Bytes int
+}
+
+const (
+	defaultBatchSpans = 512
+	defaultBatchBytes = 1 << 20
+)
+
+// Encoder is a span.Sink that encodes each span once and hands closed batches to its consumers,
+// in the goroutine that calls Span and Flush. The same spans and flushes give the same batches.
+type Encoder struct {
+	limits    Limits
+	scope     []byte
+	consumers []func(Batch)
+
+	groups   []group // of the open batch, in order of their first span
+	byPtr    map[*span.Resource]int
+	last     int // index of the group used last
+	spans    int
+	bytes    int
+	seq      uint64
+	hint     int // bytes of a group of the batch before
+	scratch  []byte
+	tooLarge atomic.Uint64
+}
+
+// group is the ResourceSpans message of one resource. Its head (resource, scope and their lengths) is
+// written when the batch closes, into the room left before the first span: no copy of the spans.
+type group struct {
+	resource *span.Resource
+	encoded  []byte // the Resource field
+	buf      []byte
+	room     int
+}
+
+// NewEncoder returns an Encoder whose spans carry version as that of the instrumentation scope.
+func NewEncoder(version string, limits Limits, consumers ...func(Batch)) *Encoder {
+	if limits.Spans <= 0 {
+		limits.Spans = defaultBatchSpans
+	}
+	if limits.Bytes <= 0 {
+		limits.Bytes = defaultBatchBytes
+	}
+	scope := appendScope(nil, version)
+	scope = append(appendLength([]byte{tagScopeSpansScope}, len(scope)), scope...)
+	return &Encoder{
+		limits:    limits,
+		scope:     scope,
+		consumers: consumers,
+		byPtr:     make(map[*span.Resource]int),
+	}
+}
+
+// Span implements span.Sink. Nothing of s is kept except s.Resource until the batch closes.
+func (e *Encoder) Span(s *span.Span) {
+	if e.add(s) {
+		return
+	}
+	// The span did not fit behind the others: alone in the next batch it may.
+	if e.spans > 0 {
+		e.Flush()
+		if e.add(s) {
+			return
+		}
+	}
+	e.forget()
+	if e.add(slim(s)) {
+		return
+	}
+	e.forget()
+	e.tooLarge.Add(1)
+}
+
+// maxSlimText is how long the strings of a slimmed span are at most, in bytes.
+const maxSlimText = 1024
+
+// slim gives what there is room for of a span that is too large: that it happened, and its facts, but no
+// lists and only the beginnings of long texts. Of a list only argv's has a flag in the contract for that.
+func slim(s *span.Span) *span.Span {
+	out := *s
+	out.Name, out.Status = beginning(s.Name), beginning(s.Status)
+	out.Attrs = make([]span.Attr, 0, len(s.Attrs)+1)
+	cut := false
+	for _, a := range s.Attrs {
+		switch {
+		case a.Kind == span.StringsAttr:
+			cut = cut || a.Key == span.KeyCommandArgs
+			continue
+		case a.Key == span.KeyArgsTruncated:
+			cut = true
+			continue
+		case a.Kind == span.StringAttr:
+			a.Str = beginning(a.Str)
+		}
+		out.Attrs = append(out.Attrs, a)
+	}
+	if cut {
+		out.Attrs = append(out.Attrs, span.Attr{Key: span.KeyArgsTruncated, Kind: span.BoolAttr, Int: 1})
+	}
+	return &out
+}
+
+func beginning(s string) string {
+	if len(s) <= maxSlimText {
+		return s
+	}
+	const mark = "…"
+	return strings.ToValidUTF8(s[:maxSlimText-len(mark)], "") + mark
+}
+
+// Flush implements span.Sink: it closes the open batch if it has spans.
+func (e *Encoder) Flush() {
+	if e.spans == 0 {
+		return
+	}
+	e.seq++
+	b := Batch{Seq: e.seq, Spans: e.spans, ResourceSpans: make([][]byte, 0, len(e.groups))}
+	for i := range e.groups {
+		if g := &e.groups[i]; len(g.buf) > g.room {
+			b.ResourceSpans = append(b.ResourceSpans, e.close(g))
+		}
+	}
+	e.hint = e.bytes/len(e.groups) + 256
+	e.forget()
+	for _, take := range e.consumers {
+		take(b)
+	}
+}
+
+// TooLarge counts the spans that were dropped because one alone exceeded Limits.Bytes, even without its lists and long texts. Safe for concurrent use.
+func (e *Encoder) TooLarge() uint64 { return e.tooLarge.Load() }
+
+// add reports false, with the open batch unchanged but for an empty group, when s does not fit.
+func (e *Encoder) add(s *span.Span) bool {
+	g, grown := e.group(s.Resource)
+	before := len(g.buf)
+	g.buf = appendSpan(g.buf, s)
+	grown += len(g.buf) - before
+	if e.bytes+grown > e.limits.Bytes {
+		g.buf = g.buf[:before]
+		return false
+	}
+	e.bytes += grown
+	e.spans++
+	if e.spans >= e.limits.Spans {
+		e.Flush()
+	}
+	return true
+}
+
+// group finds or makes the group of r, and returns the bytes that its head adds to the batch if it has no span yet.
+func (e *Encoder) group(r *span.Resource) (g *group, head int) {
+	if e.last < len(e.groups) && e.groups[e.last].resource == r {
+		g = &e.groups[e.last]
+	} else if i, ok := e.byPtr[r]; ok {
+		g = &e.groups[i]
+		e.last = i
+	} else {
+		// Encoded anew for each batch: a resource may have learned attributes since the last one.
+		var encoded []byte
+		if r != nil {
+			e.scratch = appendResource(e.scratch[:0], r)
+			encoded = make([]byte, 0, 1+lengthSize(len(e.scratch))+len(e.scratch))
+			encoded = append(encoded, tagResourceSpansResource)
+			encoded = appendLength(encoded, len(e.scratch))
+			encoded = append(encoded, e.scratch...)
+		}
+		room := len(encoded) + 1 + maxLengthSize + len(e.scope)
+		e.last = len(e.groups)
+		e.byPtr[r] = e.last
+		e.groups = append(e.groups, group{
+			resource: r,
+			encoded:  encoded,
+			buf:      make([]byte, room, room+max(e.hint, 1024)),
+			room:     room,
+		})
+		g = &e.groups[e.last]
+	}
+	if len(g.buf) == g.room {
+		head = g.room
+	}
+	return g, head
+}
+
+// maxLengthSize bounds the varint of a length below 2 GiB.
+const maxLengthSize = 5
+
+func (e *Encoder) close(g *group) []byte {
+	content := len(e.scope) + len(g.buf) - g.room
+	head := len(g.encoded) + 1 + lengthSize(content) + len(e.scope)
+	out := g.buf[g.room-head:]
+	w := append(out[:0], g.encoded...)
+	w = append(w, tagResourceSpansScope)
+	w = protowire.AppendVarint(w, uint64(content))
+	_ = append(w, e.scope...)
+	return out
+}
+
+func (e *Encoder) forget() {
+	clear(e.groups)
+	e.groups = e.groups[:0]
+	clear(e.byPtr)
+	e.spans, e.bytes = 0, 0
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// FailOver sends each batch to the first of its endpoints that takes it. Its methods are safe for concurrent use.
+type FailOver struct {
+	senders []*Sender
+	log     *slog.Logger
+	rest    time.Duration // how long an endpoint that failed is asked last
+
+	mu     sync.Mutex
+	failed []time.Time // by endpoint: the last failure; zero since it took something
+	using  int
+}
+
+// NewFailOver prefers the endpoints in their order. One that failed is asked last for 30 s, so that a preferred one that stalls
+// does not cost each batch its timeout, and is preferred again when it works. log may be nil.
+func NewFailOver(senders []*Sender, log *slog.Logger) (*FailOver, error) {
+	if len(senders) == 0 {
+		return nil, errNoEndpoint
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &FailOver{senders: senders, log: log, rest: 30 * time.Second, failed: make([]time.Time, len(senders))}, nil
+}
+
+// Send implements Backend. A batch that one endpoint refuses for its content is not offered to the others: they would have to agree by chance.
+func (f *FailOver) Send(ctx context.Context, b Batch) (Receipt, error) {
+	var last error
+	for _, i := range f.order() {
+		r, err := f.senders[i].Send(ctx, b)
+		var refusal *Refusal
+		switch {
+		case err == nil:
+			f.took(i)
+			return r, nil
+		case !errors.As(err, &refusal), refusal.Blame == Content:
+			return r, err
+		}
+		f.mu.Lock()
+		f.failed[i] = time.Now()
+		f.mu.Unlock()
+		last = err
+	}
+	return Receipt{}, last
+}
+
+// order has the endpoints that did not fail lately first.
+func (f *FailOver) order() []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var good, resting []int
+	for i, t := range f.failed {
+		if t.IsZero() || time.Since(t) >= f.rest {
+			good = append(good, i)
+		} else {
+			resting = append(resting, i)
+		}
+	}
+	return append(good, resting...)
+}
+
+func (f *FailOver) took(i int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed[i] = time.Time{}
+	if i != f.using {
+		f.log.Warn("spans go to another OTLP endpoint", "from", f.senders[f.using].String(), "to", f.senders[i].String())
+		f.using = i
+	}
+}
+
+// Close implements Backend.
+func (f *FailOver) Close() error {
+	var errs []error
+	for _, s := range f.senders {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// String names all endpoints.
+func (f *FailOver) String() string {
+	var names []string
+	for _, s := range f.senders {
+		names = append(names, s.String())
+	}
+	return strings.Join(names, " or ")
+}

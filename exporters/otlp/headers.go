@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+)
+
+const (
+	maxHeadersFile = 64 << 10
+	maxHeaders     = 64
+)
+
+// headersFile holds the headers of a file, for tokens that something else renews.
+type headersFile struct {
+	name string
+
+	mu       sync.Mutex
+	headers  metadata.MD
+	modified time.Time
+	size     int64
+}
+
+func openHeaders(name string) (*headersFile, error) {
+	h := &headersFile{name: name}
+	return h, h.refresh()
+}
+
+// refresh reads the file if it changed since. A file that cannot be read changes nothing, and is told once.
+func (h *headersFile) refresh() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	info, err := os.Stat(h.name)
+	if err != nil {
+		if h.modified.IsZero() && h.headers != nil {
+			return nil // told before
+		}
+		h.modified, h.size = time.Time{}, 0
+		return fmt.Errorf("read the OTLP headers: %w", err)
+	}
+	if info.ModTime().Equal(h.modified) && info.Size() == h.size {
+		return nil
+	}
+	h.modified, h.size = info.ModTime(), info.Size()
+	text, err := readBounded(h.name, maxHeadersFile)
+	if err != nil {
+		return fmt.Errorf("read the OTLP headers: %w", err)
+	}
+	headers, err := parseHeaders(string(text))
+	if err != nil {
+		return fmt.Errorf("OTLP headers in %s: %w", h.name, err)
+	}
+	h.headers = headers
+	return nil
+}
+
+func (h *headersFile) current() metadata.MD {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.headers.Copy()
+}
+
+// parseHeaders takes lines "name: value"; empty ones and those that begin with # count for nothing. Errors name the line only: a value is a secret.
+func parseHeaders(text string) (metadata.MD, error) {
+	headers := metadata.MD{}
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); !ok || !headerName(name) {
+			return nil, fmt.Errorf("line %d is not of the form name: value", number)
+		}
+		if value = strings.TrimSpace(value); strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, fmt.Errorf("line %d has a value that is not printable ASCII", number)
+		}
+		headers.Append(name, value)
+		if len(headers) > maxHeaders {
+			return nil, fmt.Errorf("more than %d headers", maxHeaders)
+		}
+	}
+	return headers, nil
+}
+
+// headerName is what gRPC takes as one; it keeps those that begin with grpc- to itself.
+func headerName(s string) bool {
+	if s == "" || strings.HasPrefix(strings.ToLower(s), "grpc-") {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+	})
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+)
+
+// SenderConfig says how one endpoint is reached. Zero values mean the defaults.
+//
+// What otlptracegrpc reads from the environment (headers, certificates, compression, timeout)
+// holds unless a field here says otherwise.
+type SenderConfig struct {
+	Endpoint Endpoint          // required
+	Headers  map[string]string // if not nil, instead of OTEL_EXPORTER_OTLP_HEADERS
+	// HeadersFile names a file of further headers, one "name: value" a line. It is read again when it changes.
+	HeadersFile string
+	TLS         TLS
+	// Timeout bounds one attempt: 10 s, or OTEL_EXPORTER_OTLP_TRACES_TIMEOUT or OTEL_EXPORTER_OTLP_TIMEOUT.
+	Timeout   time.Duration
+	RetryWait time.Duration // between attempts to connect, 250 ms at first; grows up to 5 s
+	UserAgent string        // put before otlptracegrpc's own
+	Log       *slog.Logger  // nil: silent
+}
+
+// Receipt is a backend's answer to a batch that it took.
+type Receipt struct {
+	Rejected uint64 // spans of it that it did not take (partial success)
+	Message  string // what it said about that
+}
+
+// Sender delivers batches to one endpoint, each call once. Its methods are safe for concurrent use.
+type Sender struct {
+	cfg     SenderConfig
+	log     *slog.Logger
+	headers *headersFile // nil without one
+	grpc    otlptrace.Client
+}
+
+// NewSender does not wait for a connection.
+func NewSender(cfg SenderConfig) (*Sender, error) {
+	if cfg.Timeout <= 0 {
+		fromEnv, err := timeoutFromEnvironment(os.Getenv)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Timeout = or(fromEnv, 10*time.Second)
+	}
+	cfg.RetryWait = or(cfg.RetryWait, 250*time.Millisecond)
+	s := &Sender{cfg: cfg, log: cfg.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if cfg.HeadersFile != "" {
+		if s.headers, err = openHeaders(cfg.HeadersFile); err != nil {
+			return nil, err
+		}
+	}
+	o, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	s.grpc = otlptracegrpc.NewClient(o...)
+	if err := s.grpc.Start(context.Background()); err != nil {
+		return nil, fmt.Errorf("OTLP endpoint %s cannot be used: %w", cfg.Endpoint, err)
+	}
+	return s, nil
+}
+
+func (s *Sender) options() ([]otlptracegrpc.Option, error) {
+	o := []otlptracegrpc.Option{
+		otlptracegrpc.WithEndpoint(s.cfg.Endpoint.Target),
+		otlptracegrpc.WithTimeout(s.cfg.Timeout),
+		// Who calls Send knows how long a batch may be tried, and where else it can go.
+		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: false}),
+		otlptracegrpc.WithDialOption(
+			grpc.WithChainUnaryInterceptor(attempt),
+			// gRPC's own backoff between connections grows to 120 s.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: s.cfg.RetryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: max(s.cfg.RetryWait, maxRetryWait)},
+				MinConnectTimeout: 5 * time.Second,
+			}),
+			// Timeout also becomes TCP_USER_TIMEOUT: a peer that vanished without a FIN is noticed by
+			// it. Pings only while a request runs, and seldom: servers close connections that ping more.
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		),
+	}
+	switch {
+	case s.cfg.Endpoint.Insecure:
+		// WithInsecure alone would lose against a certificate from the environment.
+		o = append(o, otlptracegrpc.WithInsecure(), otlptracegrpc.WithTLSCredentials(insecure.NewCredentials()))
+	default:
+		// Undoes OTEL_EXPORTER_OTLP_INSECURE, which Endpoint has taken into account already.
+		o = append(o, otlptracegrpc.WithEndpointURL(s.cfg.Endpoint.String()))
+		files := s.cfg.TLS.orEnvironment(os.Getenv)
+		creds, err := newRotating(files, s.log)
+		if err != nil {
+			return nil, err
+		}
+		o = append(o, otlptracegrpc.WithTLSCredentials(creds))
+	}
+	if s.cfg.Headers != nil {
+		o = append(o, otlptracegrpc.WithHeaders(s.cfg.Headers))
+	}
+	if s.cfg.UserAgent != "" {
+		o = append(o, otlptracegrpc.WithDialOption(grpc.WithUserAgent(s.cfg.UserAgent)))
+	}
+	return o, nil
+}
+
+// Endpoint is where batches go.
+func (s *Sender) Endpoint() Endpoint { return s.cfg.Endpoint }
+
+// outcome is filled by the interceptor: UploadTraces returns a partial success as an error of an internal type.
+type outcome struct {
+	accepted bool
+	receipt  Receipt
+}
+
+type outcomeKey struct{}
+
+// Send tries once to deliver b, for the configured timeout at most. The error is a *Refusal, or ctx's when that ended.
+func (s *Sender) Send(ctx context.Context, b Batch) (Receipt, error) {
+	var o outcome
+	resourceSpans := make([]*tracepb.ResourceSpans, len(b.ResourceSpans))
+	for i, raw := range b.ResourceSpans {
+		// Unknown fields go on the wire as they are, so the spans are not encoded again.
+		resourceSpans[i] = new(tracepb.ResourceSpans)
+		resourceSpans[i].ProtoReflect().SetUnknown(raw)
+	}
+	if s.headers != nil {
+		if err := s.headers.refresh(); err != nil {
+			s.log.Warn("the headers read before are sent on", "endpoint", s.cfg.Endpoint.String(), "error", err)
+		}
+		ctx = metadata.NewOutgoingContext(ctx, s.headers.current())
+	}
+	err := s.grpc.UploadTraces(context.WithValue(ctx, outcomeKey{}, &o), resourceSpans)
+	switch {
+	case o.accepted:
+		o.receipt.Rejected = min(o.receipt.Rejected, uint64(b.Spans))
+		return o.receipt, nil
+	case err == nil:
+		return Receipt{}, nil
+	case ctx.Err() != nil:
+		return Receipt{}, ctx.Err()
+	}
+	return Receipt{}, newRefusal(s.cfg.Endpoint, err)
+}
+
+// Close ends the connection. No Send may be under way.
+func (s *Sender) Close() error {
+	if err := s.grpc.Stop(context.Background()); err != nil {
+		return fmt.Errorf("close the connection to %s: %w", s.cfg.Endpoint, err)
+	}
+	return nil
+}
+
+func attempt(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if o, ok := ctx.Value(outcomeKey{}).(*outcome); ok && err == nil {
+		o.accepted = true
+		if r, ok := reply.(*coltracepb.ExportTraceServiceResponse); ok && r.GetPartialSuccess() != nil {
+			o.receipt.Rejected = uint64(max(0, r.GetPartialSuccess().GetRejectedSpans()))
+			o.receipt.Message = r.GetPartialSuccess().GetErrorMessage()
+		}
+	}
+	return err
+}
+
+// Backend is what takes batches: a Sender or a FailOver.
+type Backend interface {
+	// Send tries once to deliver. The error is a *Refusal, or ctx's.
+	Send(ctx context.Context, b Batch) (Receipt, error)
+	Close() error
+	String() string
+}
+
+// String names the endpoint.
+func (s *Sender) String() string { return s.cfg.Endpoint.String() }
+
+var errNoEndpoint = errors.New("no OTLP endpoint is given")

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sessions
+
+import (
+	"cmp"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+)
+
+// maxDepth bounds how deep a tree is told: encoding/json reads no more than 10,000 levels, people far less.
+// What stands deeper is told beside.
+const maxDepth = 200
+
+// List gives the sessions that a user may see, the one with the newest sign of life last: root all, others
+// those whose first program was theirs.
+func (v *View) List(uid uint32) []client.Session {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []client.Session
+	for e := v.recent.Front(); e != nil; e = e.Next() {
+		if se := e.Value.(*session); v.shows(se, uid) {
+			out = append(out, se.summary())
+		}
+	}
+	return out
+}
+
+// Tree gives a session with its newest spans; nil if there is none of this id that the user may see.
+func (v *View) Tree(uid uint32, id string) *client.Tree {
+	v.mu.Lock()
+	se := v.sessions[id]
+	if se == nil || !v.shows(se, uid) {
+		v.mu.Unlock()
+		return nil
+	}
+	t := &client.Tree{Session: se.summary(), Dropped: se.dropped}
+	// The attributes' memory is used again by later spans: nodes are made under the lock.
+	nodes := make([]node, 0, se.spine.len()+se.leaves.len())
+	for _, q := range []*queue{&se.spine, &se.leaves} {
+		for i := range q.all() {
+			nodes = append(nodes, newNode(&q.all()[i]))
+		}
+	}
+	v.mu.Unlock()
+	t.Roots = tree(nodes)
+	return t
+}
+
+func (v *View) shows(se *session, uid uint32) bool {
+	return uid == 0 || uid == v.o.User || se.userKnown && se.user == uid
+}
+
+func (se *session) summary() client.Session {
+	s := client.Session{
+		ID: se.id, Agent: se.agent, Start: wall(se.start), Last: wall(se.last), Processes: len(se.live), Spans: se.spans,
+	}
+	for _, c := range se.calls {
+		s.Calls = append(s.Calls, client.Call{
+			ID: c.id, Context: c.context, Tool: c.tool, Attribution: c.attribution, Approval: c.approval,
+			Start: wall(c.start), Last: wall(c.last), Processes: c.processes, Failed: c.failed,
+		})
+	}
+	return s
+}
+
+func wall(ns uint64) time.Time { return time.Unix(0, int64(ns)).UTC() }
+
+// A node is on its way into the tree.
+type node struct {
+	client.Node
+	id, parent span.ID
+	start      uint64
+	children   []*node
+	inTree     bool
+}
+
+func newNode(k *kept) node {
+	n := node{id: k.id, parent: k.parent, start: k.start, Node: client.Node{
+		Kind: k.kind.String(), Trace: hex.EncodeToString(k.trace[:]), Span: hex.EncodeToString(k.id[:]),
+		Start: wall(k.start), End: wall(k.end), Failed: k.failed, Status: k.status,
+		Attrs: make(map[string]any, len(k.attrs)),
+	}}
+	for _, a := range k.attrs {
+		switch a.Kind {
+		case span.StringAttr:
+			n.Attrs[a.Key] = a.Str
+		case span.IntAttr:
+			n.Attrs[a.Key] = a.Int
+		case span.BoolAttr:
+			n.Attrs[a.Key] = a.Int != 0
+		case span.StringsAttr:
+			n.Attrs[a.Key] = a.List
+		}
+	}
+	return n
+}
+
+func tree(nodes []node) []client.Node {
+	slices.SortStableFunc(nodes, func(a, b node) int { return cmp.Compare(a.start, b.start) })
+	byID := make(map[span.ID]*node, len(nodes))
+	for i := range nodes {
+		byID[nodes[i].id] = &nodes[i]
+	}
+	var roots []*node
+	for i := range nodes {
+		n := &nodes[i]
+		if p := byID[n.parent]; p != nil && p != n && n.parent != (span.ID{}) {
+			p.children = append(p.children, n)
+		} else {
+			roots = append(roots, n)
+		}
+	}
+	out := make([]client.Node, 0, len(roots))
+	for _, r := range roots {
+		out = r.grow(out, 1)
+	}
+	return out
+}
+
+// grow appends n with what stands below it. Spans that are each other's parents, which only a collision of
+// ids could make, hang on no root and are left out.
+func (n *node) grow(out []client.Node, depth int) []client.Node {
+	if n.inTree {
+		return out
+	}
+	n.inTree = true
+	if depth == maxDepth {
+		out = append(out, n.Node)
+		for _, c := range n.children {
+			out = c.grow(out, depth)
+		}
+		return out
+	}
+	for _, c := range n.children {
+		n.Children = c.grow(n.Children, depth+1)
+	}
+	return append(out, n.Node)
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sessions keeps the newest spans of every session in bounded memory, to answer what runs now
+// (sheetbend sessions, the local API).
+package sessions
+
+import (
+	"cmp"
+	"container/list"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// Options bound what a View keeps. Zeros stand for the defaults.
+type Options struct {
+	Sessions int // 512; beyond it the one that was quiet longest is forgotten
+	Bytes    int // 32 MiB of spans, as far as they can be counted; a session gets a quarter of it at most
+	Calls    int // 256 in a session; the oldest are forgotten
+	// User is the id of a user who sees everything, as root does.
+	User uint32
+}
+
+const (
+	// maxText bounds each string of a kept span, and a list of them, in bytes.
+	maxText = 4096
+	// maxLive bounds the processes of a session that are counted as running.
+	maxLive = 4096
+)
+
+// A View is a span.Sink. Span and Flush are called from one goroutine, List and Tree from any.
+type View struct {
+	o Options
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	recent   list.List // of *session, the one that was quiet longest first
+	bytes    int
+}
+
+type session struct {
+	id, agent   string
+	place       *list.Element
+	link        span.ID // what roots link to besides a span in another trace
+	start, last uint64
+	spans       uint64
+	user        uint32
+	userKnown   bool
+	live        map[span.ID]string // spans of running programs, with the key of their call
+	calls       []*call            // in the order they were seen
+	byCall      map[string]*call
+
+	spine, leaves queue // programs and calls; what they did
+	dropped       uint64
+}
+
+type call struct {
+	key                                      string // whose word it is, and its context if it has one, else its id
+	id, context, tool, attribution, approval string
+	start, last                              uint64
+	processes                                int
+	failed                                   bool
+}
+
+// kept is a span as far as the view needs it.
+type kept struct {
+	trace      span.TraceID
+	id, parent span.ID
+	kind       span.Kind
+	start, end uint64
+	failed     bool
+	status     string
+	attrs      []span.Attr
+	bytes      int
+}
+
+// A queue drops at the front.
+type queue struct {
+	list  []kept
+	head  int
+	bytes int
+}
+
+// New returns an empty View.
+func New(o Options) *View {
+	set := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&o.Sessions, 512)
+	set(&o.Bytes, 32<<20)
+	set(&o.Calls, 256)
+	return &View{o: o, sessions: make(map[string]*session)}
+}
+
+// Flush implements span.Sink.
+func (*View) Flush() {}
+
+// Span implements span.Sink.
+func (v *View) Span(s *span.Span) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	se := v.session(s)
+	se.spans++
+	se.start, se.last = min(se.start, s.Start), max(se.last, s.End)
+	v.recent.MoveToBack(se.place)
+	a := attrs(s.Attrs)
+	if name := a.text(span.KeyAgentName); name != "" {
+		se.agent = name
+	}
+	se.owner(s, a)
+	parent := se.parent(s)
+	c := se.call(s, a, v.o.Calls)
+	se.process(s, a, parent, c)
+	v.keep(se, s, parent)
+}
+
+func (v *View) session(s *span.Span) *session {
+	if se := v.sessions[s.Session]; se != nil {
+		return se
+	}
+	if len(v.sessions) >= v.o.Sessions {
+		v.forget(v.quietest())
+	}
+	se := &session{
+		id: strings.Clone(s.Session), link: span.SessionSpan(s.Session), start: s.Start,
+		live: make(map[span.ID]string), byCall: make(map[string]*call),
+	}
+	se.place = v.recent.PushBack(se)
+	v.sessions[se.id] = se
+	return se
+}
+
+// quietest is the session to forget: one in which nothing runs, if there is such among the first.
+func (v *View) quietest() *session {
+	const looks = 64
+	n := 0
+	for e := v.recent.Front(); e != nil && n < looks; e, n = e.Next(), n+1 {
+		if se := e.Value.(*session); len(se.live) == 0 {
+			return se
+		}
+	}
+	return v.recent.Front().Value.(*session)
+}
+
+func (v *View) forget(se *session) {
+	v.bytes -= se.spine.bytes + se.leaves.bytes
+	v.recent.Remove(se.place)
+	delete(v.sessions, se.id)
+}
+
+// owner is the user whose program was seen first: later ones may be others (sudo).
+func (se *session) owner(s *span.Span, a attrs) {
+	if se.userKnown || s.Kind != span.Exec {
+		return
+	}
+	id, ok := a.int(span.KeyRealUserID)
+	if !ok {
+		id, ok = a.int(span.KeyUserID)
+	}
+	if ok && id >= 0 && id <= 1<<32-1 {
+		se.user, se.userKnown = uint32(id), true
+	}
+}
+
+// parent is the span that s stands under: its parent or, when that is in another trace, the one it links to.
+func (se *session) parent(s *span.Span) span.ID {
+	if s.Parent != (span.ID{}) {
+		return s.Parent
+	}
+	for _, l := range s.Links {
+		if l.Span != se.link {
+			return l.Span
+		}
+	}
+	return span.ID{}
+}
+
+// claimed is the attribution of calls that processes say they are in, without any word of the agent.
+const claimed = "claimed"
+
+// call is the tool call that s belongs to; nil if there is none.
+func (se *session) call(s *span.Span, a attrs, most int) *call {
+	// Of a call that has both, the context was known first.
+	key := cmp.Or(a.text(span.KeyCallContext), a.text(span.KeyCallID))
+	if key == "" {
+		return nil
+	}
+	if key = clip(key); a.text(span.KeyAttribution) == claimed {
+		// A process's word about itself: it may call it as a call of the agent, and tells nothing of that.
+		key = claimed + " " + key
+	} else {
+		key = " " + key
+	}
+	c := se.byCall[key]
+	if c == nil {
+		c = &call{key: key, start: s.Start}
+		if len(se.calls) >= most {
+			delete(se.byCall, se.calls[0].key)
+			se.calls = slices.Delete(se.calls, 0, 1)
+		}
+		se.calls = append(se.calls, c)
+		se.byCall[c.key] = c
+	}
+	c.start, c.last = min(c.start, s.Start), max(c.last, s.End)
+	set := func(v *string, key string) {
+		if t := a.text(key); t != "" && *v != t {
+			*v = clip(t)
+		}
+	}
+	set(&c.id, span.KeyCallID)
+	set(&c.context, span.KeyCallContext)
+	set(&c.tool, span.KeyToolName)
+	set(&c.attribution, span.KeyAttribution)
+	set(&c.approval, span.KeyApproval)
+	c.failed = c.failed || s.Failed && (s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry)
+	return c
+}
+
+// process counts what runs: programs whose span came before their end.
+func (se *session) process(s *span.Span, a attrs, parent span.ID, c *call) {
+	switch s.Kind {
+	case span.Exec:
+		if a.is(span.KeyPartial) && len(se.live) < maxLive {
+			if _, known := se.live[s.ID]; !known {
+				se.live[s.ID] = ""
+				if c != nil {
+					se.live[s.ID] = c.key
+					c.processes++
+				}
+			}
+		}
+	case span.Exit:
+		if id, running := se.live[parent]; running {
+			delete(se.live, parent)
+			if c := se.byCall[id]; c != nil {
+				c.processes--
+			}
+		}
+	}
+}
+
+func (v *View) keep(se *session, s *span.Span, parent span.ID) {
+	q := &se.leaves
+	if s.Kind == span.Exec || s.Kind == span.Exit || s.Kind == span.Tool || s.Kind == span.ToolEnd {
+		q = &se.spine
+	}
+	before := q.bytes
+	var old []span.Attr // memory to use again
+	share := v.o.Bytes / 8
+	for q.bytes > share && q.len() > 0 {
+		old = q.drop()
+		se.dropped++
+	}
+	k := kept{
+		trace: s.Trace, id: s.ID, parent: parent, kind: s.Kind, start: s.Start, end: s.End,
+		failed: s.Failed, status: clip(s.Status), attrs: copyAttrs(old[:0], s.Attrs),
+	}
+	k.bytes = size(&k)
+	q.push(k)
+	v.bytes += q.bytes - before
+	for v.bytes > v.o.Bytes && v.empty(se) {
+	}
+}
+
+// empty drops the spans, not the summary, of the session that was quiet longest; false if only the one
+// at hand has any.
+func (v *View) empty(but *session) bool {
+	for e := v.recent.Front(); e != nil; e = e.Next() {
+		se := e.Value.(*session)
+		if se == but || se.spine.bytes+se.leaves.bytes == 0 {
+			continue
+		}
+		v.bytes -= se.spine.bytes + se.leaves.bytes
+		se.dropped += uint64(se.spine.len() + se.leaves.len())
+		se.spine, se.leaves = queue{}, queue{}
+		return true
+	}
+	return false
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// Letter is a dead letter: a batch that a backend refused for good, in a file of its own. Files, so that they can be looked at
+// while the sensor runs.
+type Letter struct {
+	ID      string // the file's name
+	To      string // the destination
+	Reason  string // what it said
+	Created time.Time
+	Spans   int
+	Size    int64 // of the file, in bytes
+	Retry   bool  // waits to be sent again
+	Batch   otlp.Batch
+}
+
+const (
+	letterSuffix = ".letter"
+	// retriesAtOnce is how many dead letters are tried again in one go.
+	retriesAtOnce = 64
+	// maxLetters bounds the files of dead letters.
+	maxLetters = 4096
+)
+
+// bury makes a dead letter of e, and room for it.
+func (s *Spool) bury(e entry) error {
+	s.deadMu.Lock()
+	defer s.deadMu.Unlock()
+	dir := filepath.Join(s.cfg.Dir, deadName)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("set a batch aside: %w", err)
+	}
+	data := e.encode(nil)
+	files, err := regular(dir, 2*maxLetters)
+	if err != nil {
+		return fmt.Errorf("look at the dead letters: %w", err)
+	}
+	var total int64
+	for _, f := range files {
+		total += f.Size()
+	}
+	for len(files) > 0 && (total+int64(len(data)) > s.cfg.DeadBytes || len(files) >= maxLetters) {
+		name := filepath.Join(dir, files[0].Name())
+		spans := uint64(0)
+		if l, err := readLetter(name); err == nil {
+			spans = uint64(l.Spans)
+		}
+		if err := os.Remove(name); err != nil {
+			return fmt.Errorf("make room for a dead letter: %w", err)
+		}
+		s.mu.Lock()
+		s.deadDropped += spans
+		s.mu.Unlock()
+		s.log.Warn("the oldest dead letter is dropped: there is no more room", "spans", spans)
+		total -= files[0].Size()
+		files = files[1:]
+	}
+	return writeWhole(filepath.Join(dir, fmt.Sprintf("%020d", time.Now().UnixNano())+letterEnd(e.to)), data)
+}
+
+// letterEnd is how the names of the dead letters of a destination end: it must be known without reading them.
+func letterEnd(to string) string { return fmt.Sprintf("-%016x%s", hashed(to), letterSuffix) }
+
+// writeWhole leaves either all of the file, and that for good, or nothing.
+func writeWhole(name string, data []byte) (err error) {
+	f, err := os.OpenFile(name+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(name+".part", name)
+	}
+	if err != nil {
+		_ = os.Remove(name + ".part")
+	}
+	return err
+}
+
+// retryDead finds dead letters that are to be tried again. One whose destination is gone goes to the first.
+func (s *Spool) retryDead() {
+	dir := filepath.Join(s.cfg.Dir, retryName)
+	files, err := regular(dir, maxLetters)
+	if err != nil || len(files) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.destinations {
+		if len(d.retries) > 0 {
+			return // those of the tick before
+		}
+	}
+	for _, f := range files[:min(len(files), retriesAtOnce)] {
+		to := s.destinations[0]
+		for _, d := range s.destinations {
+			if strings.HasSuffix(f.Name(), letterEnd(d.name)) {
+				to = d
+			}
+		}
+		to.retries = append(to.retries, filepath.Join(dir, f.Name()))
+		to.poke()
+	}
+}
+
+// retry tries a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
+func (d *destination) retry(name string) {
+	l, err := readLetter(name)
+	if err != nil {
+		return // dropped meanwhile
+	}
+	_, refusal, ended := d.attempt(l.Batch)
+	switch {
+	case ended:
+	case refusal == nil:
+		_ = os.Remove(name)
+		d.s.mu.Lock()
+		d.stats.Recovered += uint64(l.Spans)
+		d.s.mu.Unlock()
+		d.s.log.Info("a dead letter was delivered", "endpoint", d.name, "letter", l.ID, "spans", l.Spans)
+	case refusal.Blame == otlp.Content || refusal.Blame == otlp.Load:
+		if err := moveLetter(d.s.cfg.Dir, l.ID, retryName, deadName); err == nil {
+			d.s.log.Warn("the OTLP backend refuses a dead letter again", "endpoint", d.name, "letter", l.ID, "reason", refusal.Error())
+		}
+	default: // the others would do no better now, and hold up the batches
+		d.s.mu.Lock()
+		d.retries = nil
+		d.s.mu.Unlock()
+	}
+}
+
+func readLetter(name string) (Letter, error) {
+	data, err := readBounded(name)
+	if err != nil {
+		return Letter{}, fmt.Errorf("read the dead letter: %w", err)
+	}
+	e, err := decodeEntry(data)
+	if err != nil {
+		return Letter{}, fmt.Errorf("read the dead letter %s: %w", name, err)
+	}
+	return Letter{
+		ID: strings.TrimSuffix(filepath.Base(name), letterSuffix), To: e.to, Reason: e.reason, Created: time.Unix(0, e.created),
+		Spans: e.batch.Spans, Size: int64(len(data)), Batch: e.batch,
+	}, nil
+}
+
+func readBounded(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxEntry {
+		return nil, errors.New("no dead letter")
+	}
+	return os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
+
+// Letters lists the dead letters of a spool, which may be in use, the oldest first. Files that are none are named in the error, after the rest.
+func Letters(dir string) (letters []Letter, err error) {
+	for _, sub := range []string{deadName, retryName} {
+		files, listErr := regular(filepath.Join(dir, sub), 2*maxLetters)
+		if listErr != nil {
+			return letters, fmt.Errorf("list the dead letters: %w", listErr)
+		}
+		for _, f := range files {
+			if !strings.HasSuffix(f.Name(), letterSuffix) {
+				continue
+			}
+			l, readErr := readLetter(filepath.Join(dir, sub, f.Name()))
+			if readErr != nil {
+				err = errors.Join(err, readErr)
+				continue
+			}
+			l.Retry = sub == retryName
+			letters = append(letters, l)
+		}
+	}
+	return letters, err
+}
+
+// Retry lets the sensor that has the spool, or the next that does, try a dead letter again.
+func Retry(dir, id string) error { return moveLetter(dir, id, deadName, retryName) }
+
+// Drop deletes a dead letter.
+func Drop(dir, id string) error {
+	err := os.Remove(letterFile(dir, deadName, id))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.Remove(letterFile(dir, retryName, id))
+	}
+	if err != nil {
+		return fmt.Errorf("drop the dead letter %s: %w", id, err)
+	}
+	return nil
+}
+
+func moveLetter(dir, id, from, to string) error {
+	err := os.MkdirAll(filepath.Join(dir, to), 0o700)
+	if err == nil {
+		err = os.Rename(letterFile(dir, from, id), letterFile(dir, to, id))
+	}
+	if err != nil {
+		return fmt.Errorf("move the dead letter %s: %w", id, err)
+	}
+	return nil
+}
+
+// letterFile stays within the directory whatever the id is.
+func letterFile(dir, sub, id string) string {
+	return filepath.Join(dir, sub, filepath.Base("/"+id)+letterSuffix)
+}

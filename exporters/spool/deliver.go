@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool
+
+import (
+	"context"
+	"errors"
+	"sort"
+	"time"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// maxLoadAttempts is how often a batch is tried that is refused as too much, without a word about when to come back. It may as
+// well be too large.
+const maxLoadAttempts = 8
+
+// hangs is how long a commit takes before batches are sent from memory.
+const hangs = 2 * time.Second
+
+// destination delivers to one backend, in order: one batch at a time. What stands below stats is guarded by Spool.mu.
+type destination struct {
+	s       *Spool
+	name    string
+	backend otlp.Backend
+	outage  otlp.Outage
+	ready   chan struct{}
+
+	stats    DestinationStats
+	position uint64 // the last batch that it is done with
+	flight   uint64 // the one that is being sent; 0: none
+	orphan   cause  // why that one is in the spool no more; none if it is
+	retries  []string
+	told     uint64 // losses that the log has told of
+	toldAt   time.Time
+}
+
+func newDestination(s *Spool, d Destination) *destination {
+	return &destination{
+		s: s, name: d.Name, backend: d.Backend, ready: make(chan struct{}, 1),
+		outage: otlp.Outage{Log: s.log, Backend: d.Backend.String(), Waiting: "in the spool"},
+	}
+}
+
+func (d *destination) poke() { poke(d.ready) }
+
+// queue counts a batch that waits for d.
+func (d *destination) queue(h head) {
+	d.stats.Queued += uint64(h.spans)
+	d.stats.QueuedBytes += int64(h.size)
+}
+
+type outcome int
+
+const (
+	sent outcome = iota
+	setAsideDead
+	failed
+	dropped
+)
+
+// settle counts what became of a batch that waited for d.
+func (d *destination) settle(h head, o outcome, why cause) {
+	n := uint64(h.spans)
+	d.stats.Queued -= n
+	d.stats.QueuedBytes -= int64(h.size)
+	switch o {
+	case sent:
+		d.stats.Sent += n
+	case setAsideDead:
+		d.stats.SetAside += n
+	case failed:
+		d.stats.Failed += n
+	case dropped:
+		d.stats.Dropped.add(why, n)
+	}
+}
+
+func (d *destination) run() {
+	for {
+		it, letter, ok := d.next()
+		switch {
+		case !ok:
+			return
+		case letter != "":
+			d.retry(letter)
+		default:
+			if !d.deliver(it) {
+				return
+			}
+		}
+	}
+}
+
+// next waits for a batch or for a dead letter to try again. It reports false at the end.
+func (d *destination) next() (it item, letter string, ok bool) {
+	for {
+		if d.s.delivering.Err() != nil {
+			return it, "", false
+		}
+		d.s.mu.Lock()
+		if len(d.retries) > 0 && !d.s.closed {
+			letter, d.retries = d.retries[0], d.retries[1:]
+			d.s.mu.Unlock()
+			return it, letter, true
+		}
+		it, ok = after(d.s.stored, d.position)
+		if !ok && d.s.diskHangs() {
+			it, ok = after(d.s.pending, d.position)
+		}
+		if ok {
+			d.flight, d.orphan = it.seq, none
+		}
+		ended := d.s.closed && !ok && d.stats.Queued == 0
+		d.s.mu.Unlock()
+		if ok || ended {
+			return it, "", ok
+		}
+		select {
+		case <-d.ready:
+		case <-time.After(tick): // the disk may hang meanwhile
+		case <-d.s.delivering.Done():
+		}
+	}
+}
+
+// after is the first batch after a position.
+func after(list []item, position uint64) (item, bool) {
+	i := sort.Search(len(list), func(i int) bool { return list[i].seq > position })
+	if i == len(list) {
+		return item{}, false
+	}
+	return list[i], true
+}
+
+// diskHangs says that batches are to be sent from memory. Otherwise they are on disk before: what is being sent when the
+// sensor is killed is sent again, and is not counted as lost though it may have arrived. mu is held.
+func (s *Spool) diskHangs() bool {
+	return s.failing || s.store == nil || s.writing > 0 && time.Since(s.writingSince) > hangs
+}
+
+// pokeAll wakes the destinations. mu is held.
+func (s *Spool) pokeAll() {
+	for _, d := range s.destinations {
+		d.poke()
+	}
+}
+
+// deliver tries until the batch is settled. It reports false when the end comes before.
+func (d *destination) deliver(it item) bool {
+	b := it.batch
+	if b.ResourceSpans == nil {
+		var err error
+		if b, err = d.s.load(it.seq); err != nil {
+			return d.unreadable(it, err)
+		}
+	}
+	pauses := otlp.NewPauses(d.s.cfg.RetryWait)
+	for attempt := 1; ; attempt++ {
+		receipt, refusal, ended := d.attempt(b)
+		switch {
+		case ended:
+			return d.leave(it)
+		case refusal == nil:
+			d.finish(it, sent, receipt.Rejected)
+			return true
+		case refusal.Blame == otlp.Content, refusal.Blame == otlp.Load && attempt >= maxLoadAttempts:
+			o := setAsideDead
+			if err := d.s.bury(entry{created: it.created, to: d.name, reason: refusal.Error(), batch: b}); err != nil {
+				o = failed
+				d.s.log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "endpoint", d.name, "spans", it.spans, "error", err)
+			} else {
+				d.s.log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)",
+					"endpoint", d.name, "spans", it.spans, "reason", refusal.Error())
+			}
+			d.finish(it, o, 0)
+			return true
+		case time.Since(time.Unix(0, it.created)) > d.s.cfg.MaxAge:
+			d.finishDropped(it, tooOld)
+			return true
+		}
+		d.s.mu.Lock()
+		closed := d.s.closed && !d.s.failing
+		d.s.mu.Unlock()
+		if closed || !pauses.Wait(d.s.delivering, refusal.After) {
+			return d.leave(it)
+		}
+	}
+}
+
+// attempt is one. ended says that the end came before an answer.
+func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp.Refusal, ended bool) {
+	began := time.Now()
+	receipt, err := d.backend.Send(d.s.delivering, b)
+	took := time.Since(began)
+	if err != nil && d.s.delivering.Err() != nil {
+		return receipt, nil, true
+	}
+	if err != nil && !errors.As(err, &refusal) {
+		refusal = &otlp.Refusal{Message: err.Error(), Blame: otlp.Moment}
+		if errors.Is(err, context.Canceled) {
+			refusal.Message = "canceled"
+		}
+	}
+	d.outage.Report(err)
+	d.s.mu.Lock()
+	d.stats.Attempts++
+	if err != nil {
+		d.stats.Errors++
+		d.stats.LastError = refusal.Error()
+	} else {
+		d.stats.Took, d.stats.LastError = d.stats.Took+took, ""
+	}
+	d.s.mu.Unlock()
+	if err == nil && (receipt.Rejected > 0 || receipt.Message != "") {
+		d.s.log.Warn("the OTLP backend rejected spans", "endpoint", d.name, "spans", receipt.Rejected, "message", receipt.Message)
+	}
+	return receipt, refusal, false
+}
+
+func (d *destination) finish(it item, o outcome, rejected uint64) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	d.settle(it.head, o, none)
+	d.stats.Sent -= rejected
+	d.stats.Rejected += rejected
+	d.move(it.seq)
+}
+
+func (d *destination) finishDropped(it item, why cause) {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	if d.orphan != none {
+		why = d.orphan
+	}
+	d.settle(it.head, dropped, why)
+	d.move(it.seq)
+}
+
+// move is done with seq. mu is held.
+func (d *destination) move(seq uint64) {
+	d.position, d.flight, d.orphan = seq, 0, none
+	d.s.moved = true
+	d.s.release()
+	d.s.publish()
+}
+
+// leave keeps the batch for the next start, if the spool still has it.
+func (d *destination) leave(it item) bool {
+	d.s.mu.Lock()
+	orphan := d.orphan
+	d.flight = 0
+	d.s.mu.Unlock()
+	if orphan != none {
+		d.finishDropped(it, orphan)
+	}
+	return false
+}
+
+// unreadable skips a batch that the disk does not give back. If the disk is at fault and not the batch, or the whole file
+// is damaged, the writer will find out; until then the next may be read.
+func (d *destination) unreadable(it item, err error) bool {
+	d.s.mu.Lock()
+	orphan := d.orphan
+	d.s.mu.Unlock()
+	if orphan == none {
+		d.s.log.Error("a batch of the spool cannot be read, and is dropped", "endpoint", d.name, "spans", it.spans, "error", err)
+	}
+	d.finishDropped(it, damage)
+	return true
+}
+
+// load reads a batch from the disk.
+func (s *Spool) load(seq uint64) (otlp.Batch, error) {
+	s.mu.Lock()
+	st := s.store
+	s.mu.Unlock()
+	if st == nil {
+		return otlp.Batch{}, errMissing
+	}
+	data, err := st.read(seq)
+	if err != nil {
+		return otlp.Batch{}, err
+	}
+	e, err := decodeEntry(data)
+	return e.batch, err
+}

@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package spool keeps encoded batches on disk until each backend has them: an outage, a restart or a crash of the
+// sensor costs no span that the disk has room for. Each backend gets every batch at least once, in order.
+package spool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// Destination is a backend that gets every batch. Its position in the spool goes by its name.
+type Destination struct {
+	Name    string
+	Backend otlp.Backend
+}
+
+// Config says where batches are kept, how many and how long. Zero values mean the defaults.
+type Config struct {
+	Dir      string        // required; made with mode 0700, for one process at a time
+	MaxBytes int64         // 1 GiB, at least 32 MiB: how large the file may become. When it is full, the oldest batches are dropped
+	MaxAge   time.Duration // 72 h: older batches are dropped
+	Sync     Sync          // SyncBatch
+
+	// What waits in memory for the disk, and is all that there is while the disk takes nothing: 64 MiB, 262,144 spans.
+	// At least one batch is held. When it is full, the oldest are dropped.
+	MemoryBytes, MemorySpans int
+
+	DeadBytes int64         // 64 MiB: what backends refused for good. When it is full, the oldest are dropped
+	RetryWait time.Duration // before the second attempt, 250 ms; doubled up to 5 s
+	Tally     string        // a file on a tmpfs, for what a kill of the process or damage between two runs costs; "": that is not told
+	Log       *slog.Logger  // nil: silent
+
+	Destinations []Destination // at least one
+}
+
+// maxDestinations bounds Config.Destinations.
+const maxDestinations = maxTallied
+
+// item is a batch in the index.
+type item struct {
+	head
+	batch otlp.Batch // in memory; empty for what is stored
+}
+
+// Spool takes batches and delivers them. Its methods are safe for concurrent use.
+type Spool struct {
+	cfg  Config
+	log  *slog.Logger
+	path string // of the store
+	lock *os.File
+
+	// Apart, because what is written last is what could not be sent.
+	delivering     context.Context
+	stopDelivering context.CancelFunc
+	deliverers     sync.WaitGroup
+	stopWriting    chan struct{}
+	written        chan struct{} // closed when the writer is gone
+	wake           chan struct{} // the writer
+	held           bool          // of the writer: the disk has a spool of an earlier run that cannot be joined to this one
+	tight          bool          // of the writer: the next commit only removes, because the file has no room
+	deadMu         sync.Mutex    // one change of the dead letters at a time
+
+	mu           sync.Mutex
+	closed       bool
+	store        *store // nil while there is none; only the writer changes it
+	failing      bool   // the last commit failed
+	damaged      int    // files set aside
+	deadDropped  uint64 // spans of dead letters for which there was no room
+	seq          uint64
+	pending      []item // in memory only, the oldest first
+	writing      int    // so many of pending are being written
+	writingSince time.Time
+	stored       []item // on disk; all before pending
+	pendingBytes int
+	pendingSpans int
+	storedPages  int64    // bytes, in whole pages
+	garbage      []uint64 // stored batches that nobody needs any more
+	moved        bool     // a position changed since the last commit
+	destinations []*destination
+	tally        *tally
+}
+
+// Open resumes what an earlier process left in the directory, and begins to deliver. A damaged file is renamed, and
+// told; a disk that takes nothing just now is no error. It is an *InUseError if another process has the directory.
+func Open(cfg Config) (*Spool, error) {
+	cfg = cfg.withDefaults()
+	if n := len(cfg.Destinations); n == 0 || n > maxDestinations {
+		return nil, fmt.Errorf("the spool has %d destinations, not 1 to %d", n, maxDestinations)
+	}
+	s := &Spool{
+		cfg: cfg, log: cfg.Log, path: filepath.Join(cfg.Dir, storeName),
+		wake: make(chan struct{}, 1), stopWriting: make(chan struct{}), written: make(chan struct{}),
+		// Larger than any that an earlier process gave, also when the store cannot be asked.
+		seq: uint64(time.Now().UnixNano()),
+	}
+	s.delivering, s.stopDelivering = context.WithCancel(context.Background())
+	unusable := prepareDir(cfg.Dir)
+	if unusable == nil {
+		s.lock, unusable = lockDir(cfg.Dir)
+	}
+	if unusable != nil && !passing(unusable) {
+		return nil, unusable
+	}
+	seen := map[string]bool{}
+	for _, d := range cfg.Destinations {
+		if seen[d.Name] || d.Name == "" || len(d.Name) > maxText {
+			return nil, fmt.Errorf("the destination %q is given twice, or its name is none", d.Name)
+		}
+		seen[d.Name] = true
+		s.destinations = append(s.destinations, newDestination(s, d))
+	}
+	if err := s.resume(unusable); err != nil {
+		if s.lock != nil {
+			_ = s.lock.Close()
+		}
+		return nil, err
+	}
+	go s.write()
+	for _, d := range s.destinations {
+		s.deliverers.Go(d.run)
+	}
+	return s, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = 1 << 30
+	}
+	c.MaxBytes = max(c.MaxBytes, 32<<20)
+	if c.MaxAge <= 0 {
+		c.MaxAge = 72 * time.Hour
+	}
+	if c.Sync == "" {
+		c.Sync = SyncBatch
+	}
+	if c.MemoryBytes <= 0 {
+		c.MemoryBytes = 64 << 20
+	}
+	if c.MemorySpans <= 0 {
+		c.MemorySpans = 1 << 18
+	}
+	if c.DeadBytes <= 0 {
+		c.DeadBytes = 64 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// resume opens the store, if the directory is not unusable just now, and counts what an earlier process lost.
+func (s *Spool) resume(unusable error) error {
+	var left snapshot
+	found := false
+	if s.cfg.Tally != "" {
+		var err error
+		if s.tally, left, found, err = openTally(s.cfg.Tally); err != nil {
+			s.log.Warn("a kill of the sensor will not be counted as loss", "error", err)
+		}
+	}
+	var in contents
+	damaged := false
+	err := unusable
+	if err == nil {
+		s.store, in, damaged, err = s.openStore()
+	}
+	switch {
+	case err != nil && !passing(err):
+		return fmt.Errorf("open the spool: %w", err)
+	case err != nil:
+		s.fails(err)
+	}
+	known := found && (damaged || s.store != nil && left.store == s.store.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range in.heads {
+		if known && !damaged && h.seq < left.first {
+			s.garbage = append(s.garbage, h.seq)
+			continue
+		}
+		s.stored = append(s.stored, item{head: h})
+		s.storedPages += pages(h.size)
+		s.seq = max(s.seq, h.seq)
+	}
+	for _, d := range s.destinations {
+		d.position = in.positions[d.name]
+		var before tallied
+		if known {
+			for _, t := range left.destinations {
+				if t.name == hashed(d.name) {
+					before = t
+					d.position = max(d.position, t.position)
+				}
+			}
+		}
+		s.seq = max(s.seq, d.position)
+		for _, it := range s.stored {
+			if it.seq > d.position {
+				d.queue(it.head)
+			}
+		}
+		d.stats.Resumed = d.stats.Queued
+		if was := before.resumed + before.offered; was > before.settled+d.stats.Queued {
+			d.stats.Lost = was - before.settled - d.stats.Queued
+			why := "the sensor was killed before they were on disk"
+			if damaged {
+				why = "the spool was damaged"
+			}
+			s.log.Warn("spans of an earlier run were lost: "+why, "endpoint", d.name, "spans", d.stats.Lost)
+		}
+		if d.stats.Queued > 0 {
+			s.log.Info("resuming what an earlier run left in the spool", "endpoint", d.name, "spans", d.stats.Queued)
+		}
+	}
+	s.release()
+	s.publish()
+	return nil
+}
+
+// openStore sets a damaged file aside and begins a new one.
+func (s *Spool) openStore() (st *store, in contents, damaged bool, err error) {
+	st, in, err = openStore(s.path, s.cfg.MaxBytes, s.cfg.Sync)
+	if err == nil || !isDamage(err) {
+		return st, in, false, err
+	}
+	name, renameErr := setAside(s.path, time.Now())
+	if renameErr != nil {
+		return nil, in, true, renameErr
+	}
+	s.mu.Lock()
+	s.damaged++
+	s.mu.Unlock()
+	s.log.Error("the spool is damaged: it is set aside and a new one begun; what was in it is not sent", "file", name, "error", err)
+	st, in, err = openStore(s.path, s.cfg.MaxBytes, s.cfg.Sync)
+	return st, in, true, err
+}
+
+// Offer takes b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
+func (s *Spool) Offer(b otlp.Batch) {
+	size := b.Size() + headSize
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.publish()
+	for _, d := range s.destinations {
+		d.stats.Offered += uint64(b.Spans)
+		if s.closed {
+			d.stats.Dropped.Shutdown += uint64(b.Spans)
+		}
+	}
+	if s.closed {
+		return
+	}
+	for len(s.pending) > s.writing && (s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans) {
+		cause := memoryFull
+		if s.failing {
+			cause = diskFails
+		}
+		s.dropPending(cause)
+	}
+	s.seq++
+	it := item{head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}, b}
+	s.pending = append(s.pending, it)
+	s.pendingBytes += size
+	s.pendingSpans += b.Spans
+	for _, d := range s.destinations {
+		d.queue(it.head)
+	}
+	if s.diskHangs() {
+		s.pokeAll()
+	}
+	poke(s.wake)
+}
+
+// dropPending drops the oldest batch that is not being written.
+func (s *Spool) dropPending(why cause) {
+	it := s.pending[s.writing]
+	copy(s.pending[1:s.writing+1], s.pending[:s.writing])
+	s.pending[0] = it
+	s.shiftPending()
+	s.settleDropped(it, why)
+}
+
+func (s *Spool) shiftPending() {
+	it := s.pending[0]
+	s.pending[0] = item{}
+	s.pending = s.pending[1:]
+	s.pendingBytes -= it.size
+	s.pendingSpans -= it.spans
+}
+
+// dropStored drops the oldest batch on disk.
+func (s *Spool) dropStored(why cause) {
+	it := s.shiftStored()
+	s.settleDropped(it, why)
+}
+
+func (s *Spool) shiftStored() item {
+	it := s.stored[0]
+	s.stored[0] = item{}
+	s.stored = s.stored[1:]
+	s.storedPages -= pages(it.size)
+	s.garbage = append(s.garbage, it.seq)
+	return it
+}
+
+// settleDropped counts it for those that have not got it. One that is just sending it holds a copy, and goes on.
+func (s *Spool) settleDropped(it item, why cause) {
+	for _, d := range s.destinations {
+		switch {
+		case it.seq <= d.position:
+		case it.seq == d.flight:
+			d.orphan = why
+		default:
+			d.settle(it.head, dropped, why)
+		}
+	}
+}
+
+// release forgets what everybody is done with.
+func (s *Spool) release() {
+	done := s.seq
+	for _, d := range s.destinations {
+		done = min(done, d.position)
+	}
+	for len(s.stored) > 0 && s.stored[0].seq <= done {
+		s.shiftStored()
+	}
+	for s.writing == 0 && len(s.pending) > 0 && s.pending[0].seq <= done {
+		s.shiftPending()
+	}
+}
+
+// publish writes the tally. To be called at the end of each change under mu.
+func (s *Spool) publish() {
+	if s.tally == nil {
+		return
+	}
+	t := snapshot{first: s.seq + 1}
+	switch {
+	case len(s.stored) > 0:
+		t.first = s.stored[0].seq
+	case len(s.pending) > 0:
+		t.first = s.pending[0].seq
+	}
+	if s.store != nil {
+		t.store = s.store.id
+	}
+	for _, d := range s.destinations {
+		t.destinations = append(t.destinations, tallied{hashed(d.name), d.position, d.stats.Resumed, d.stats.Offered, d.stats.settled()})
+	}
+	s.tally.save(t)
+}
+
+// Close delivers what waits until ctx ends, or a backend does not take it; what is left then stays on disk for the next
+// start. It returns an error when spans were lost by that, and may be called once. It closes the backends, too.
+func (s *Spool) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	s.pokeAll()
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.deliverers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.stopDelivering()
+		<-done
+	}
+	s.stopDelivering()
+	close(s.stopWriting)
+	<-s.written
+	var lost uint64
+	s.mu.Lock()
+	for len(s.pending) > 0 { // could not be written
+		s.dropPending(atShutdown)
+	}
+	for _, d := range s.destinations {
+		lost = max(lost, d.stats.Dropped.Shutdown)
+	}
+	s.publish()
+	s.tally.close()
+	if s.tally != nil && s.queued() == 0 {
+		_ = os.Remove(s.cfg.Tally) // it has nothing to tell
+	}
+	s.tally = nil
+	st := s.store
+	s.store = nil
+	s.mu.Unlock()
+	var err error
+	if st != nil {
+		err = st.close()
+	}
+	for _, d := range s.destinations {
+		if e := d.backend.Close(); err == nil {
+			err = e
+		}
+	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d spans could neither be delivered nor be written to the spool %s", lost, s.cfg.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("close the spool: %w", err)
+	}
+	return nil
+}
+
+// queued is how many spans wait. mu is held.
+func (s *Spool) queued() (n uint64) {
+	for _, d := range s.destinations {
+		n += d.stats.Queued
+	}
+	return n
+}
+
+// pages is what an entry of size bytes takes in the file.
+func pages(size int) int64 {
+	const page = 4096
+	return int64((size+64+page-1)/page) * page
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool
+
+import (
+	"errors"
+	"time"
+
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+const (
+	// tick is how often positions are written that nothing else is written with, ages are looked at, and the file is
+	// synchronized with SyncInterval.
+	tick = time.Second
+	// A commit takes so much at most.
+	groupBytes   = 4 << 20
+	groupBatches = 256
+)
+
+func isDamage(err error) bool { return errors.Is(err, errDamaged) }
+
+// write is the goroutine that owns the store: what waits while one commit runs goes into the next.
+func (s *Spool) write() {
+	defer close(s.written)
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	var notBefore time.Time // after a failure
+	wait := newWait()
+	for {
+		ending, ticked := false, false
+		select {
+		case <-s.wake:
+		case <-ticks.C:
+			ticked = true
+		case <-s.stopWriting:
+			ending = true
+		}
+		if ticked {
+			s.expire()
+			s.retryDead()
+			s.tellLosses(tellEvery)
+		}
+		for more := true; more && (ending || !time.Now().Before(notBefore)); {
+			var err error
+			if more, err = s.commit(ticked || ending); err != nil {
+				notBefore = time.Now().Add(wait.next())
+				s.fails(err)
+				more = more && !ending // after ErrMaxSizeReached there is room now
+				if more {
+					notBefore = time.Time{}
+				}
+			} else {
+				wait.reset()
+				s.works()
+			}
+		}
+		if ticked && s.cfg.Sync == SyncInterval && s.store != nil {
+			if err := s.store.sync(); err != nil {
+				s.fails(err)
+			}
+		}
+		if ending {
+			s.tellLosses(0)
+			return
+		}
+	}
+}
+
+// commit writes a group of batches, and whatever else there is to write; positions alone only if all is set. It
+// reports whether there is more to do now.
+func (s *Spool) commit(all bool) (more bool, err error) {
+	if s.store == nil {
+		if ready, err := s.reopen(); !ready {
+			return false, err
+		}
+	}
+	s.mu.Lock()
+	s.release()
+	c := change{positions: map[string]uint64{}}
+	size, spans := 0, 0
+	for s.writing < len(s.pending) && !s.tight {
+		next := s.pending[s.writing].head
+		// Half of memory at most: what is being written cannot be dropped to make room.
+		if s.writing > 0 && (s.writing == groupBatches || size+next.size > min(groupBytes, s.cfg.MemoryBytes/2) || spans+next.spans > s.cfg.MemorySpans/2) {
+			break
+		}
+		size, spans = size+next.size, spans+next.spans
+		s.writing++
+	}
+	s.writingSince = time.Now()
+	for len(s.stored) > 0 && s.storedPages+int64(size) > s.budget() {
+		s.dropStored(spoolFull)
+	}
+	group := append([]item(nil), s.pending[:s.writing]...)
+	for _, d := range s.destinations {
+		c.positions[d.name] = d.position
+	}
+	moved := s.moved || len(s.garbage) > 0
+	if len(group) == 0 && (!moved || !all && !s.tight) {
+		s.publish()
+		s.mu.Unlock()
+		return false, nil
+	}
+	c.remove, s.garbage, s.moved = s.garbage, nil, false
+	s.publish()
+	s.mu.Unlock()
+
+	for _, it := range group {
+		e := entry{created: it.created, batch: it.batch}
+		c.put = append(c.put, record{it.seq, e.encode(make([]byte, 0, it.size+len(it.batch.ResourceSpans)*8))})
+	}
+	err = s.store.commit(c)
+
+	var tell func() // not under mu: the log may hang as well as the disk
+	s.mu.Lock()
+	defer func() {
+		s.publish()
+		s.mu.Unlock()
+		if tell != nil {
+			tell()
+		}
+	}()
+	if err != nil {
+		s.writing = 0
+		s.garbage, s.moved = append(c.remove, s.garbage...), true
+		if isDamage(err) {
+			tell = s.loseStore(err)
+			return true, nil
+		}
+		if errors.Is(err, bolterrors.ErrMaxSizeReached) && len(s.stored) > 0 {
+			// The file is full of holes too small for a batch. What is dropped makes room for the commit after the one that
+			// removes it, so that one adds nothing.
+			for n := max(1, len(s.stored)/8); n > 0; n-- {
+				s.dropStored(spoolFull)
+			}
+			s.tight = true
+			return true, nil
+		}
+		return false, err
+	}
+	s.tight = false
+	for range group {
+		it := s.pending[0]
+		s.shiftPending()
+		it.batch = otlp.Batch{}
+		it.size = len(c.put[0].data)
+		c.put = c.put[1:]
+		s.stored = append(s.stored, it)
+		s.storedPages += pages(it.size)
+	}
+	s.writing = 0
+	s.release()
+	s.pokeAll()
+	return len(s.pending) > 0, nil
+}
+
+// budget leaves room for what one commit writes anew before it frees the old, and for holes.
+func (s *Spool) budget() int64 { return (s.cfg.MaxBytes - spare) / 4 * 3 }
+
+// reopen opens the store if it could not be before.
+func (s *Spool) reopen() (ready bool, err error) {
+	if s.held {
+		return false, nil
+	}
+	if s.lock == nil {
+		if err := prepareDir(s.cfg.Dir); err != nil {
+			return false, err
+		}
+		if s.lock, err = lockDir(s.cfg.Dir); err != nil {
+			return false, err
+		}
+	}
+	st, in, _, err := s.openStore()
+	if err != nil {
+		return false, err
+	}
+	if len(in.heads) > 0 {
+		// Their numbers are before those of this run, so the positions say that they are sent.
+		s.held = true
+		s.log.Error("the disk works again and has spans of an earlier run: they are sent after a restart of the sensor, until which this run's wait in memory",
+			"path", s.path, "batches", len(in.heads))
+		return false, st.close()
+	}
+	s.mu.Lock()
+	s.store = st
+	s.mu.Unlock()
+	return true, nil
+}
+
+// loseStore sets a store aside that turned out to be damaged, with all that is in it. What is in memory is not lost. It gives
+// what is to be told of that. mu is held.
+func (s *Spool) loseStore(why error) (tell func()) {
+	name, err := setAside(s.path, time.Now())
+	if err != nil {
+		name = "not renamed: " + err.Error()
+	}
+	var before uint64
+	for _, d := range s.destinations {
+		before += d.stats.Dropped.Damage
+	}
+	for len(s.stored) > 0 {
+		s.dropStored(damage)
+	}
+	var after uint64
+	for _, d := range s.destinations {
+		after += d.stats.Dropped.Damage
+	}
+	s.damaged++
+	s.store.abandon()
+	s.store, s.garbage = nil, nil
+	poke(s.wake)
+	return func() {
+		s.log.Error("the spool is damaged: it is set aside and a new one begun; what was in it is not sent", "file", name, "spans", after-before, "error", why)
+	}
+}
+
+// expire drops what is too old.
+func (s *Spool) expire() {
+	limit := time.Now().Add(-s.cfg.MaxAge).UnixNano()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.stored) > 0 && s.stored[0].created < limit {
+		s.dropStored(tooOld)
+	}
+	for len(s.stored) == 0 && s.writing == 0 && len(s.pending) > 0 && s.pending[0].created < limit {
+		s.dropPending(tooOld)
+	}
+	s.publish()
+}
+
+// fails says once that the disk takes nothing.
+func (s *Spool) fails(err error) {
+	s.mu.Lock()
+	was := s.failing
+	s.failing = true
+	s.pokeAll()
+	s.mu.Unlock()
+	if !was {
+		s.log.Error("the spool cannot be written: spans wait in memory", "path", s.path, "error", err, "memory_bytes", s.cfg.MemoryBytes)
+	}
+}
+
+// works says once that it does again.
+func (s *Spool) works() {
+	s.mu.Lock()
+	was := s.failing && s.store != nil
+	if was {
+		s.failing = false
+	}
+	s.mu.Unlock()
+	if was {
+		s.log.Warn("the spool is written again", "path", s.path)
+	}
+}
+
+// wait grows from 100 ms to 5 s.
+type wait struct{ d time.Duration }
+
+func newWait() *wait { return &wait{} }
+
+func (w *wait) next() time.Duration {
+	w.d = min(max(2*w.d, 100*time.Millisecond), 5*time.Second)
+	return w.d
+}
+
+func (w *wait) reset() { w.d = 0 }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package terminal
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// Follow is a span.Sink that prints a line for each span when it comes: when it is complete, or when its hold ran
+// out. So a program that runs long has its line after the first ones of its children. What comes at once is in order; each line
+// begins with its time since Begin.
+type Follow struct {
+	d     drawing
+	begin atomic.Uint64 // ns since 1970; 0: not known yet
+	lines []line        // since the last Flush
+}
+
+type line struct {
+	at   uint64
+	draw func(begin uint64)
+}
+
+// maxLines bounds what waits to be put in order.
+const maxLines = 4096
+
+// NewFollow returns a Follow that prints to w. After a write error it is silent.
+func NewFollow(w io.Writer, o Options) *Follow {
+	f := &Follow{d: drawing{w: bufio.NewWriter(w), p: palette(o.Color), width: o.Width, cut: o.Width > 0}}
+	if f.d.width <= 0 {
+		f.d.width = defaultWidth
+	}
+	f.d.width = max(f.d.width, leastWidth)
+	f.d.right = gapCells + durationCells + gapCells + outcomeCells
+	return f
+}
+
+// Begin sets the time that lines count from; without it, it is that of the first line.
+func (f *Follow) Begin(at time.Time) { f.begin.CompareAndSwap(0, uint64(at.UnixNano())) }
+
+// Flush implements span.Sink.
+func (f *Follow) Flush() {
+	slices.SortStableFunc(f.lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })
+	if len(f.lines) > 0 {
+		f.begin.CompareAndSwap(0, f.lines[0].at)
+	}
+	for _, l := range f.lines {
+		l.draw(f.begin.Load())
+	}
+	clear(f.lines)
+	f.lines = f.lines[:0]
+	_ = f.d.w.Flush() // the writer keeps the error and does nothing from then on
+}
+
+// Span implements span.Sink.
+func (f *Follow) Span(s *span.Span) {
+	a := attrs(s.Attrs)
+	pid, _ := a.int(span.KeyPID)
+	name := escape(clip(a.text(span.KeyExecutableName), maxWord))
+	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(name, 12), 12) + " "
+	if f.d.width < narrow {
+		who = " "
+	}
+
+	d := &f.d
+	// A row of its own kind for a process, else that of the tree without a parent.
+	var r row
+	switch s.Kind {
+	case span.Exec, span.Exit:
+		n := node{seen: true, start: s.Start}
+		n.name, n.args = command(a)
+		if !a.is(span.KeyPartial) {
+			n.finish(s, a)
+		}
+		r = d.process("", &n)
+		verb := "exec"
+		if s.Kind == span.Exit {
+			verb = "exit"
+		}
+		r.head, r.text = pad(verb, verbCells), r.head+r.text
+		r.headStyle, r.textStyle = d.p.bold, d.p.plain
+	case span.Tool:
+		r = row{head: pad("call", verbCells), text: escape(clip(a.text(span.KeyCallID)+" "+a.text(span.KeyToolName), maxPath)), headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+	default:
+		it := newItem(s, a)
+		if it.isNowhere() {
+			return
+		}
+		r = d.item(&node{}, &it)
+	}
+	r.pid = 0 // it stands on the left
+	if len(f.lines) == maxLines {
+		f.Flush()
+	}
+	at := s.Start
+	if s.Kind == span.Exit { // the program has had its line
+		at = s.End
+	}
+	f.lines = append(f.lines, line{at, func(begin uint64) {
+		r.prefix = since(begin, at) + who
+		d.row(r)
+	}})
+}
+
+// since is the time from a to b in seconds; a span may have begun before the one that came first.
+func since(a, b uint64) string {
+	sign, ns := "+", b-a
+	if b < a {
+		sign, ns = "-", a-b
+	}
+	return fmt.Sprintf("%9s", fmt.Sprintf("%s%d.%03d", sign, ns/1e9, ns/1e6%1000))
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package terminal
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/width"
+)
+
+// escape makes text from a sandbox safe to print: what could move the cursor, change how the terminal reads
+// on, reorder or hide its neighbours is written out in the way of Go and C. What is left are
+// letters, marks, numbers, punctuation, symbols and the ASCII space.
+func escape(s string) string {
+	if isPlain(s) {
+		return s
+	}
+	return escapeTo(s, "")
+}
+
+// escapeTo also puts a backslash before every character of special.
+func escapeTo(s, special string) string {
+	var b strings.Builder
+	b.Grow(len(s) + 16)
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case !isVisible(r) && r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		case !isVisible(r):
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default:
+			if r < utf8.RuneSelf && strings.IndexByte(special, byte(r)) >= 0 {
+				b.WriteByte('\\')
+			}
+			b.WriteString(s[i : i+n])
+		}
+		i += n
+	}
+	return b.String()
+}
+
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// isVisible is false for controls, format characters (bidi overrides and isolates, zero-width
+// ones, tags), other separators than the ASCII space, private use and unassigned code points, and for letters and
+// symbols that Unicode defines to show nothing.
+func isVisible(r rune) bool {
+	switch r {
+	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x2800, 0x3164, 0xffa0: // joiner, Hangul and Khmer fillers, blank Braille
+		return false
+	}
+	if r >= 0xfe00 && r <= 0xfe0f || r >= 0xe0100 && r <= 0xe01ef { // variation selectors
+		return false
+	}
+	return unicode.IsPrint(r)
+}
+
+// cells is how many columns s takes, which escape has been over.
+func cells(s string) int {
+	if isPlain(s) {
+		return len(s)
+	}
+	n := 0
+	for _, r := range s {
+		n += runeCells(r)
+	}
+	return n
+}
+
+func runeCells(r rune) int {
+	if r < 0x7f {
+		return 1
+	}
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
+
+// marksPerCell bounds combining marks, which take no column of their own, in what cut returns.
+const marksPerCell = 4
+
+// cut shortens s to n columns at its end; the last one becomes an ellipsis.
+func cut(s string, n int) string {
+	if fits(s, n) {
+		return s
+	}
+	if n <= 0 {
+		return ""
+	}
+	used, runes := 0, 0
+	for i, r := range s {
+		c := runeCells(r)
+		if used+c > n-1 || runes >= n*marksPerCell {
+			return s[:i] + "…"
+		}
+		used += c
+		runes++
+	}
+	return s
+}
+
+// cutFront shortens s to n columns at its begin: of a path, the end says most.
+func cutFront(s string, n int) string {
+	if fits(s, n) {
+		return s
+	}
+	if n <= 0 {
+		return ""
+	}
+	used, runes, from := 0, 0, len(s)
+	for from > 0 {
+		r, size := utf8.DecodeLastRuneInString(s[:from])
+		c := runeCells(r)
+		if used+c > n-1 || runes >= n*marksPerCell {
+			break
+		}
+		used += c
+		runes++
+		from -= size
+	}
+	return "…" + s[from:]
+}
+
+func fits(s string, n int) bool {
+	return len(s) <= n || cells(s) <= n && utf8.RuneCountInString(s) <= n*marksPerCell
+}
+
+// pad fills s to n columns.
+func pad(s string, n int) string {
+	if c := cells(s); c < n {
+		return s + strings.Repeat(" ", n-c)
+	}
+	return s
+}
+
+// padFront fills s to n columns from the left.
+func padFront(s string, n int) string {
+	if c := cells(s); c < n {
+		return strings.Repeat(" ", n-c) + s
+	}
+	return s
+}
+
+// palette colours text, or not. Colours are the eight of every terminal, so that its theme applies.
+type palette bool
+
+func (p palette) dim(s string) string    { return p.with("2", s) }
+func (p palette) bold(s string) string   { return p.with("1", s) }
+func (p palette) red(s string) string    { return p.with("31", s) }
+func (p palette) alarm(s string) string  { return p.with("1;31", s) }
+func (p palette) yellow(s string) string { return p.with("33", s) }
+func (p palette) green(s string) string  { return p.with("32", s) }
+func (p palette) cyan(s string) string   { return p.with("36", s) }
+func (p palette) plain(s string) string  { return s }
+
+func (p palette) with(code, s string) string {
+	if !p || s == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// unstyled is s without what palette added; s holds no other escape sequences.
+func unstyled(s string) string {
+	for {
+		before, after, found := strings.Cut(s, "\x1b[")
+		if !found {
+			return s
+		}
+		_, after, _ = strings.Cut(after, "m")
+		s = before + after
+	}
+}

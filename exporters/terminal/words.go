@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package terminal
+
+import (
+	"fmt"
+	"net"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// attrs reads the attributes of one span by key; they are some thirty, a map would cost more.
+type attrs []span.Attr
+
+func (a attrs) find(key string) *span.Attr {
+	for i := range a {
+		if a[i].Key == key {
+			return &a[i]
+		}
+	}
+	return nil
+}
+
+func (a attrs) text(key string) string {
+	if f := a.find(key); f != nil && f.Kind == span.StringAttr {
+		return f.Str
+	}
+	return ""
+}
+
+func (a attrs) int(key string) (int64, bool) {
+	if f := a.find(key); f != nil && f.Kind == span.IntAttr {
+		return f.Int, true
+	}
+	return 0, false
+}
+
+func (a attrs) is(key string) bool {
+	f := a.find(key)
+	return f != nil && f.Kind == span.BoolAttr && f.Int != 0
+}
+
+// Bounds of what is kept for a row. What is cut here would not fit a terminal either.
+const (
+	maxCommand  = 512  // bytes of a command line
+	maxPath     = 1024 // bytes of a path
+	maxWord     = 64   // bytes of a name: errno, session, agent
+	maxSessions = 256  // of one sandbox whose links are told from others
+)
+
+// clip keeps the first n bytes, not ending within a character.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xc0 == 0x80 {
+		n--
+	}
+	return strings.Clone(s[:n]) + "…"
+}
+
+// clipPath keeps the last maxPath bytes.
+func clipPath(s string) string {
+	if len(s) <= maxPath {
+		return s
+	}
+	from := len(s) - maxPath
+	for from < len(s) && s[from]&0xc0 == 0x80 {
+		from++
+	}
+	return "…" + strings.Clone(s[from:])
+}
+
+// command is how a process is called in a row: its name as a user would type it, and its arguments. A name
+// that is not the executable's is the process's own word, so the executable stands behind it.
+func command(a attrs) (name, args string) {
+	name = a.text(span.KeyExecutableName)
+	list := a.find(span.KeyCommandArgs)
+	if list == nil || list.Kind != span.StringsAttr || len(list.List) == 0 {
+		return escape(clip(name, maxPath)), ""
+	}
+	zero := strings.TrimPrefix(list.List[0], "-") // login shells
+	if i := strings.LastIndexByte(zero, '/'); i >= 0 {
+		zero = zero[i+1:]
+	}
+	switch {
+	case zero == "" || zero == name || strings.HasPrefix(name, zero) && isVersion(name[len(zero):]):
+	case name == "":
+		name = zero
+	default:
+		name = clip(zero, maxPath) + " (" + clip(name, maxPath) + ")"
+	}
+	var b strings.Builder
+	for i, arg := range list.List[1:] {
+		if b.Len() > maxCommand {
+			b.WriteString(" …")
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(quote(clip(arg, maxCommand)))
+	}
+	return escape(name), b.String()
+}
+
+// isVersion tells python3 that is python3.13 from a name of its own.
+func isVersion(s string) bool { return strings.Trim(s, "0123456789.-") == "" }
+
+// quote writes an argument as a shell would read it.
+func quote(s string) string {
+	if s == "" {
+		return "''"
+	}
+	if escape(s) != s {
+		return "$'" + escapeTo(s, `\'`) + "'"
+	}
+	if strings.ContainsAny(s, " \t\n\"'`$&|;<>()*?[]{}#~!\\") {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return s
+}
+
+// relative shortens a path below the working directory of its process.
+func relative(cwd, file string) string {
+	if cwd == "" || cwd == "/" || !strings.HasPrefix(file, cwd) {
+		return file
+	}
+	switch rest := file[len(cwd):]; {
+	case rest == "":
+		return "."
+	case rest[0] == '/':
+		return "." + rest
+	}
+	return file
+}
+
+// peer is the far end of a connection.
+func peer(a attrs) string {
+	transport := clip(a.text(span.KeyTransport), maxWord)
+	address := a.text(span.KeyPeerAddress)
+	if address == "" {
+		address = a.text(span.KeyPeerRequested)
+	}
+	address = clipPath(address)
+	if port, ok := a.int(span.KeyPeerPort); ok && transport != "unix" {
+		address = net.JoinHostPort(address, strconv.FormatInt(port, 10))
+	}
+	if host := a.text("server.address"); host != "" && host != a.text(span.KeyPeerAddress) {
+		address += " " + clip(host, maxPath)
+	}
+	return strings.TrimSpace(transport + " " + address)
+}
+
+// socket is what kind of a socket was made.
+func socket(a attrs) string {
+	var words []string
+	for _, key := range []string{span.KeySocketFamily, span.KeySocketType, span.KeySocketProtocol} {
+		if text := a.text(key); text != "" {
+			words = append(words, escape(clip(text, maxWord)))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func namespaces(a attrs) string {
+	list := a.find(span.KeyNamespaceTypes)
+	if list == nil || list.Kind != span.StringsAttr {
+		return "?"
+	}
+	return escape(clip(strings.Join(list.List, ","), maxPath))
+}
+
+// accessVerb fits the column of verbs.
+func accessVerb(operation string) string {
+	switch operation {
+	case "ptrace_attach", "ptrace_seize":
+		return "ptrace"
+	case "process_vm_readv":
+		return "peek"
+	case "process_vm_writev":
+		return "poke"
+	case "pidfd_getfd":
+		return "getfd"
+	case "proc":
+		return "peek"
+	}
+	return "access"
+}
+
+// reached is the process that was reached into.
+func reached(a attrs) string {
+	pid, _ := a.int(span.KeyAccessPID)
+	text := "(" + strconv.FormatInt(pid, 10) + ")"
+	if exe := a.text(span.KeyAccessExe); exe != "" {
+		text = escape(clip(base(exe), maxPath)) + " " + text
+	}
+	if a.is(span.KeyAccessOutside) {
+		text += " outside"
+	}
+	return text
+}
+
+// signal gives the name of the signal that ended a process, however it is written.
+func signal(a attrs) string {
+	f := a.find(span.KeyExitSignal)
+	switch {
+	case f == nil:
+		return ""
+	case f.Kind == span.IntAttr && f.Int != 0:
+		return "signal " + strconv.FormatInt(f.Int, 10)
+	}
+	return escape(clip(f.Str, maxWord))
+}
+
+func lost(a attrs) string {
+	n, _ := a.int(span.KeyLost)
+	kind := strings.TrimSpace(clip(a.text(span.KeyLostKind), maxWord) + " " + word(n, "record"))
+	text := fmt.Sprintf("LOST: %d %s", n, kind)
+	if cause := a.text(span.KeyLostCause); cause != "" {
+		text += " (" + strings.ReplaceAll(clip(cause, maxWord), "_", " ") + ")"
+	}
+	return escape(text)
+}
+
+func word(n int64, one string) string {
+	switch {
+	case n == 1:
+		return one
+	case strings.HasSuffix(one, "s"):
+		return one + "es"
+	}
+	return one + "s"
+}
+
+func count(n int64, one string) string { return fmt.Sprintf("%d %s", n, word(n, one)) }
+
+// duration takes at most eight columns.
+func duration(ns uint64) string {
+	const (
+		us = 1000
+		ms = 1000 * us
+		s  = 1000 * ms
+	)
+	switch {
+	case ns < ms:
+		return fmt.Sprintf("%d µs", ns/us)
+	case ns < 10*ms:
+		return fmt.Sprintf("%.1f ms", float64(ns)/ms)
+	case ns < s:
+		return fmt.Sprintf("%d ms", ns/ms)
+	case ns < 60*s:
+		return fmt.Sprintf("%.2f s", float64(ns/(10*ms))/100)
+	case ns < 3600*s:
+		return fmt.Sprintf("%dm %02ds", ns/(60*s), ns/s%60)
+	case ns < 100*3600*s:
+		return fmt.Sprintf("%dh %02dm", ns/(3600*s), ns/(60*s)%60)
+	}
+	return fmt.Sprintf("%dd %02dh", ns/(24*3600*s), ns/(3600*s)%24)
+}
+
+func base(file string) string {
+	if file == "" {
+		return ""
+	}
+	return path.Base(file)
+}
