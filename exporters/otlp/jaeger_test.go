@@ -124,9 +124,13 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 	shown := j.Trace(t, span.TraceFor(session, "", 0), len(sent))
 	ids := map[string]bool{}
 	count := map[string]int{}
+	connects := 0 // to the discard port: bash asks nscd, too, who it is, in an environment without SHELL
 	for _, s := range shown {
 		ids[s.SpanID] = true
 		count[s.OperationName]++
+		if s.OperationName == "net.connect" && s.Tag(span.KeyPeerPort) == "9" {
+			connects++
+		}
 	}
 	for _, id := range sent {
 		if !ids[id] {
@@ -159,7 +163,7 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 		}
 	}
 	const processes = 7 // bash, cat, sh, cat, wc, sleep, and cat after the span of bash was sent
-	if len(shown) != len(sent) || count["process.exec"] != processes || count["process.exit"] < 2 || count["net.connect"] != 1 || count["file.open"] == 0 {
+	if len(shown) != len(sent) || count["process.exec"] != processes || count["process.exit"] < 2 || connects != 1 || count["file.open"] == 0 {
 		t.Errorf("%d spans were sent, shown are %v", len(sent), count)
 	}
 }
