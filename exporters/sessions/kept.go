@@ -61,40 +61,15 @@ func clip(s string) string {
 	return strings.Clone(s[:n]) + "…"
 }
 
-// copyAttrs appends what is kept of from, whose memory belongs to the collector.
-func copyAttrs(to, from []span.Attr) []span.Attr {
-	for _, a := range from {
-		if leftOut(a.Key) {
-			continue
-		}
-		a.Str = clip(a.Str)
-		var list []string
-		room := maxText
-		for _, s := range a.List {
-			if room <= 0 {
-				list = append(list, "…")
-				break
-			}
-			s = clip(s)
-			room -= len(s) + 1
-			list = append(list, s)
-		}
-		a.List = list
-		to = append(to, a)
-	}
-	return to
-}
+// size is what k takes.
+func size(k *kept) int { return int(unsafe.Sizeof(*k)) + cap(k.attrs) + len(k.status) }
 
-// size is what k takes, about. Strings that spans share are counted each time.
-func size(k *kept) int {
-	n := int(unsafe.Sizeof(*k)) + cap(k.attrs)*int(unsafe.Sizeof(span.Attr{})) + len(k.status)
-	for _, a := range k.attrs {
-		n += len(a.Str)
-		for _, s := range a.List {
-			n += len(s) + int(unsafe.Sizeof(s))
-		}
+// fill gives memory with these bytes: old's, if that has about their size.
+func fill(old, bytes []byte) []byte {
+	if cap(old) < len(bytes) || cap(old) > 2*len(bytes) {
+		old = make([]byte, len(bytes))
 	}
-	return n
+	return append(old[:0], bytes...)
 }
 
 func (q *queue) len() int { return len(q.list) - q.head }
@@ -110,7 +85,7 @@ func (q *queue) push(k kept) {
 }
 
 // drop takes the oldest away and gives its attributes' memory.
-func (q *queue) drop() []span.Attr {
+func (q *queue) drop() []byte {
 	k := q.list[q.head]
 	q.list[q.head] = kept{}
 	q.head++

@@ -43,7 +43,7 @@ func (v *View) Tree(uid uint32, id string) *client.Tree {
 	nodes := make([]node, 0, se.spine.len()+se.leaves.len())
 	for _, q := range []*queue{&se.spine, &se.leaves} {
 		for i := range q.all() {
-			nodes = append(nodes, newNode(&q.all()[i]))
+			nodes = append(nodes, v.newNode(&q.all()[i]))
 		}
 	}
 	v.mu.Unlock()
@@ -79,25 +79,12 @@ type node struct {
 	inTree     bool
 }
 
-func newNode(k *kept) node {
-	n := node{id: k.id, parent: k.parent, start: k.start, Node: client.Node{
+func (v *View) newNode(k *kept) node {
+	return node{id: k.id, parent: k.parent, start: k.start, Node: client.Node{
 		Kind: k.kind.String(), Trace: hex.EncodeToString(k.trace[:]), Span: hex.EncodeToString(k.id[:]),
 		Start: wall(k.start), End: wall(k.end), Failed: k.failed, Status: k.status,
-		Attrs: make(map[string]any, len(k.attrs)),
+		Attrs: v.packer.unpack(k.attrs),
 	}}
-	for _, a := range k.attrs {
-		switch a.Kind {
-		case span.StringAttr:
-			n.Attrs[a.Key] = a.Str
-		case span.IntAttr:
-			n.Attrs[a.Key] = a.Int
-		case span.BoolAttr:
-			n.Attrs[a.Key] = a.Int != 0
-		case span.StringsAttr:
-			n.Attrs[a.Key] = a.List
-		}
-	}
-	return n
 }
 
 func tree(nodes []node) []client.Node {

@@ -17,7 +17,7 @@ import (
 // Options bound what a View keeps. Zeros stand for the defaults.
 type Options struct {
 	Sessions int // 512; beyond it the one that was quiet longest is forgotten
-	Bytes    int // 32 MiB of spans, as far as they can be counted; a session gets a quarter of it at most
+	Bytes    int // 8 MiB of spans; a session gets a quarter of it at most
 	Calls    int // 256 in a session; the oldest are forgotten
 	// User is the id of a user who sees everything, as root does.
 	User uint32
@@ -38,6 +38,7 @@ type View struct {
 	sessions map[string]*session
 	recent   list.List // of *session, the one that was quiet longest first
 	bytes    int
+	packer   packer
 }
 
 type session struct {
@@ -72,7 +73,7 @@ type kept struct {
 	start, end uint64
 	failed     bool
 	status     string
-	attrs      []span.Attr
+	attrs      []byte // packed
 	bytes      int
 }
 
@@ -91,7 +92,7 @@ func New(o Options) *View {
 		}
 	}
 	set(&o.Sessions, 512)
-	set(&o.Bytes, 32<<20)
+	set(&o.Bytes, 8<<20)
 	set(&o.Calls, 256)
 	return &View{o: o, sessions: make(map[string]*session)}
 }
@@ -249,7 +250,7 @@ func (v *View) keep(se *session, s *span.Span, parent span.ID) {
 		q = &se.spine
 	}
 	before := q.bytes
-	var old []span.Attr // memory to use again
+	var old []byte // memory to use again
 	share := v.o.Bytes / 8
 	for q.bytes > share && q.len() > 0 {
 		old = q.drop()
@@ -257,7 +258,7 @@ func (v *View) keep(se *session, s *span.Span, parent span.ID) {
 	}
 	k := kept{
 		trace: s.Trace, id: s.ID, parent: parent, kind: s.Kind, start: s.Start, end: s.End,
-		failed: s.Failed, status: clip(s.Status), attrs: copyAttrs(old[:0], s.Attrs),
+		failed: s.Failed, status: clip(s.Status), attrs: fill(old, v.packer.pack(s.Attrs)),
 	}
 	k.bytes = size(&k)
 	q.push(k)
