@@ -35,44 +35,44 @@ func BenchmarkResidentMemory(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // the time is the shell's
 }
 
-func residentWithProcesses(b *testing.B, m cgroup.Mount, processes int) (resident, peak float64) {
-	b.Helper()
+func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (resident, peak float64) {
+	t.Helper()
 	cg := fmt.Sprintf("/sheetbend-bench-%d", os.Getpid())
 	if err := m.Create(cg); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_ = m.Kill(ctx, cg)
 		if err := m.Remove(ctx, cg); err != nil {
-			b.Error(err)
+			t.Error(err)
 		}
 	}()
 	dir, err := m.Open(cg)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer dir.Close()
-	conf := filepath.Join(b.TempDir(), "sheetbend.yaml")
-	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\n", cg, filepath.Join(b.TempDir(), "spans.jsonl"))
+	conf := filepath.Join(t.TempDir(), "sheetbend.yaml")
+	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: \"\"\n", cg, filepath.Join(t.TempDir(), "spans.jsonl"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 
 	sensor := exec.Command("/proc/self/exe", "sensor", "--config", conf)
 	sensor.Env = append(os.Environ(), asCommand+"=1")
 	log, err := sensor.StderrPipe()
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := sensor.Start(); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer func() { _ = sensor.Wait() }()
 	defer func() { _ = sensor.Process.Signal(syscall.SIGTERM) }()
 	if _, err := bufio.NewReader(log).ReadString('\n'); err != nil { // it watches
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 
 	script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 1000 & i=$((i+1)); done; echo all; wait", processes)
@@ -80,32 +80,32 @@ func residentWithProcesses(b *testing.B, m cgroup.Mount, processes int) (residen
 	load.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	out, err := load.StdoutPipe()
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := load.Start(); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer func() { _ = load.Wait() }()
-	defer func() { _ = m.Kill(b.Context(), cg) }()
+	defer func() { _ = m.Kill(t.Context(), cg) }()
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", sensor.Process.Pid))
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	return mebibytes(b, status, "VmRSS"), mebibytes(b, status, "VmHWM")
+	return mebibytes(t, status, "VmRSS"), mebibytes(t, status, "VmHWM")
 }
 
-func mebibytes(b *testing.B, status []byte, key string) float64 {
-	b.Helper()
+func mebibytes(t testing.TB, status []byte, key string) float64 {
+	t.Helper()
 	found := regexp.MustCompile(key + `:\s+(\d+) kB`).FindSubmatch(status)
 	if found == nil {
-		b.Fatalf("no %s in /proc/PID/status", key)
+		t.Fatalf("no %s in /proc/PID/status", key)
 	}
 	kib, err := strconv.Atoi(string(found[1]))
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return float64(kib) / 1024
 }

@@ -140,6 +140,9 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 		return &exitError{exitFailed, errors.Join(err, in.end(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
 	}
 	debug.FreeOSMemory() // what loading the programs took
+	if err := dropCode(); err != nil {
+		log.Debug("more memory stays resident than need be", "error", err)
+	}
 	log.Info("watching", "version", build(), "sandboxes", w.feed.Stats().Sandboxes, "cgroup_mount", m.Dir, "open_hook", w.form())
 	for _, glob := range w.feed.Unmatched() {
 		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?", "sandbox", glob, "cgroup_mount", m.Dir)
