@@ -55,7 +55,7 @@ func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (residen
 	}
 	defer dir.Close()
 	conf := filepath.Join(t.TempDir(), "sheetbend.yaml")
-	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: \"\"\n", cg, filepath.Join(t.TempDir(), "spans.jsonl"))
+	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: %s\n", cg, filepath.Join(t.TempDir(), "spans.jsonl"), filepath.Join(t.TempDir(), "s"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
