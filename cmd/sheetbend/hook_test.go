@@ -126,21 +126,14 @@ func TestAHookWithoutASensorDoesNotWaitForItsInput(t *testing.T) {
 	}
 }
 
-// The limit is 50 ms; the best of some attempts, because the machine is shared.
+// The limit is 50 ms, less what it takes to start a program at all: `sheetbend version` in turn with the hook, the best of
+// each, because the machine is shared.
 func TestAHookWithoutASensorTakesLessThan50Milliseconds(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "none")
-	best := time.Hour
-	for range 20 {
-		begin := time.Now()
-		hookRun(t, socket, strings.NewReader(preToolUse), "claude-code")
-		best = min(best, time.Since(begin))
-	}
-	if best > 50*time.Millisecond {
-		t.Errorf("%s", best)
+	if took := hookAboveVersion(t, filepath.Join(t.TempDir(), "none")); took > 50*time.Millisecond {
+		t.Errorf("%s more than the start of a program", took)
 	}
 }
 
-// The limit is 50 ms, and a test binary starts slower than sheetbend; the best of some attempts, because the machine is shared.
 func TestAHookIsNotHeldUpByASensorThatHangs(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "hangs")
 	l, err := net.Listen("unix", socket)
@@ -148,17 +141,27 @@ func TestAHookIsNotHeldUpByASensorThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	best := time.Hour
-	for range 10 {
+	if took := hookAboveVersion(t, socket); took > 2*50*time.Millisecond {
+		t.Errorf("%s more than the start of a program", took)
+	}
+}
+
+func hookAboveVersion(t *testing.T, socket string) time.Duration {
+	t.Helper()
+	hook, version := time.Hour, time.Hour
+	for range 20 {
 		begin := time.Now()
+		cmd := sheetbend(t, "version")
+		cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
+		finish(t, cmd)
+		version = min(version, time.Since(begin))
+		begin = time.Now()
 		if r := hookRun(t, socket, strings.NewReader(preToolUse), "claude-code"); r.code != 0 || r.stdout != "" || r.stderr != "" {
 			t.Error(describeResult(r))
 		}
-		best = min(best, time.Since(begin))
+		hook = min(hook, time.Since(begin))
 	}
-	if best > 2*50*time.Millisecond {
-		t.Errorf("%s", best)
-	}
+	return hook - version
 }
 
 func BenchmarkHookWithoutASensor(b *testing.B) {

@@ -90,9 +90,8 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 	if !inside && len(outside) == 0 {
 		return
 	}
-	names := l.names(outside)
 	if o.leftovers == leftoversWait {
-		o.note("waiting for %s (^C ends the waiting)", names)
+		o.note("waiting for %s (^C ends the waiting)", l.names(outside))
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		done := make(chan error, 1)
@@ -109,7 +108,7 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), killedWithin)
 	defer cancel()
-	if err := l.kill(ctx); err != nil {
+	if names, err := l.kill(ctx); err != nil {
 		o.note("%v", err)
 	} else {
 		o.note("killed %s", names)
@@ -125,7 +124,7 @@ func (o *runOptions) escaped(l leftovers) {
 	if len(outside) == 0 {
 		return
 	}
-	names := describeProcesses(pidsOf(outside))
+	names := listed(namesOf(pidsOf(outside)))
 	if o.leftovers == leftoversReport {
 		o.note("still running outside of the sandbox, which they had left: %s (they run on; --leftovers wait or kill changes that)", names)
 		return
@@ -187,12 +186,23 @@ func (l leftovers) wait(ctx context.Context, do func(collector.Running) error) e
 	}
 }
 
-// kill ends all, wherever they are.
-func (l leftovers) kill(ctx context.Context) error {
+// kill ends all, wherever they are, and tells their names.
+func (l leftovers) kill(ctx context.Context) (string, error) {
+	pids, _ := l.mount.Procs(l.path)
+	names := namesOf(pids)
 	if err := l.mount.Kill(ctx, l.path); err != nil {
-		return err
+		return "", err
 	}
-	return l.wait(ctx, end)
+	// Each look may find more: children whose start had not been read when their parent was killed.
+	told := map[uint32]bool{}
+	err := l.wait(ctx, func(p collector.Running) error {
+		if !told[p.Tgid] {
+			told[p.Tgid] = true
+			names = append(names, namesOf([]int{int(p.Tgid)})...)
+		}
+		return end(p)
+	})
+	return listed(names), err
 }
 
 // end kills the process, and none that has its pid by now.
@@ -218,11 +228,7 @@ func end(p collector.Running) error {
 // names tells of the processes in the cgroup and of those outside.
 func (l leftovers) names(outside []collector.Running) string {
 	pids, _ := l.mount.Procs(l.path)
-	text := describeProcesses(append(pids, pidsOf(outside)...))
-	if text == "" {
-		return "processes that are ending"
-	}
-	return text
+	return listed(namesOf(append(pids, pidsOf(outside)...)))
 }
 
 func pidsOf(list []collector.Running) (pids []int) {
@@ -232,19 +238,23 @@ func pidsOf(list []collector.Running) (pids []int) {
 	return pids
 }
 
-func describeProcesses(pids []int) string {
+// namesOf leaves out who has ended.
+func namesOf(pids []int) (names []string) {
+	for _, pid := range pids {
+		if comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); err == nil {
+			names = append(names, fmt.Sprintf("%s (%d)", strings.TrimSpace(string(comm)), pid))
+		}
+	}
+	return names
+}
+
+func listed(names []string) string {
 	const most = 8
-	var names []string
-	for i, pid := range pids {
-		if i == most {
-			names = append(names, fmt.Sprintf("and %d more", len(pids)-most))
-			break
-		}
-		comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
-		if err != nil {
-			continue
-		}
-		names = append(names, fmt.Sprintf("%s (%d)", strings.TrimSpace(string(comm)), pid))
+	if len(names) == 0 {
+		return "processes that are ending"
+	}
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most:most], fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(names, ", ")
 }
