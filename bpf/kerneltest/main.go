@@ -34,7 +34,7 @@ func main() {
 	flag.StringVar(&names, "kernels", "", "comma-separated series to boot (default: all of the architecture)")
 	flag.StringVar(&o.cache, "cache", "", "directory that keeps fetched kernels (default: sheetbend/kernels in the user's cache directory)")
 	flag.StringVar(&o.run, "run", "", "regular expression of tests to run, as in go test -run")
-	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "how long one guest may take")
+	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "how long one guest may take")
 	// All CPUs of a guest in one thread, in turns: with a thread for each, 6.12 and 7.3 died now and then of a breakpoint
 	// that the kernel had itself just patched away for a tracepoint (int3 in syscall_exit_to_user_mode_prepare).
 	flag.StringVar(&o.accel, "accel", "tcg,thread=single", "QEMU accelerator: tcg works everywhere, kvm is faster where it works")
