@@ -18,6 +18,19 @@ help: ## show the targets
 build: ## bin/sheetbend; needs Go only, the BPF object is committed
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sheetbend ./cmd/sheetbend
 
+# Where the image is to be found, and how old its files are: the same commit gives the same image.
+IMAGE ?= ghcr.io/sheetbend/sheetbend:$(VERSION)
+IMAGE_TAR ?= $(CURDIR)/bin/sheetbend-image.tar
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+.PHONY: image
+image: ## bin/sheetbend-image.tar: the container image for amd64 and arm64, an OCI archive; needs Go only. IMAGE=registry/name:tag
+	set -e; for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/linux-$$arch/sheetbend ./cmd/sheetbend; \
+	done
+	cd deploy && SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./image -name $(IMAGE) -version $(VERSION) -revision "$$(git rev-parse HEAD 2>/dev/null)" \
+		-out $(IMAGE_TAR) ../bin/linux-amd64/sheetbend ../bin/linux-arm64/sheetbend
+
 .PHONY: demo
 demo: build ## watch a small real workload and print its tree
 	$(SUDO) ./bin/sheetbend run -- sh testdata/demo.sh
@@ -31,8 +44,12 @@ test: ## everything: vet, race, root, other kernels, Jaeger, real agents
 	.ci/test
 
 .PHONY: test-containers
-test-containers: build ## real containerd and podman under the real sensor; needs root, containerd, runc, podman, busybox-static
-	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend go test -count=1 -v $(if $(SUDO),-exec '$(SUDO)') ./cmd/sheetbend/containerstest
+test-containers: build image ## real containerd and podman under the real sensor; needs root, containerd, runc, podman, busybox-static
+	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_IMAGE=$(IMAGE_TAR) go test -count=1 -v $(if $(SUDO),-exec '$(SUDO)') ./cmd/sheetbend/containerstest
+
+.PHONY: test-manifests
+test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew
+	cd deploy && go test -count=1 . $(if $(UPDATE),-update)
 
 .PHONY: test-kernels
 test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of them
@@ -67,6 +84,7 @@ fuzz-short: ## every fuzz target for FUZZTIME each
 .PHONY: lint
 lint: ## golangci-lint, built once into the cache
 	.ci/golangci-lint run ./...
+	cd deploy && ../.ci/golangci-lint run ./...
 
 .PHONY: jaeger
 jaeger: ## build Jaeger into the cache and print where it is

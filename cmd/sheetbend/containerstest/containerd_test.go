@@ -69,15 +69,15 @@ func newNode(t *testing.T) *node {
 	n.start()
 	t.Cleanup(n.end)
 	for name, command := range map[string][]string{boxImage: {"/bin/sh"}, pauseImage: {"/bin/sleep", "1000000"}} {
-		n.load(t, name, archive(t, name, busybox, command...))
+		n.load(t, archive(t, name, busybox, command...))
 	}
 	return n
 }
 
-func (n *node) load(t *testing.T, name, archive string) {
+func (n *node) load(t *testing.T, archive string) {
 	t.Helper()
 	if out, err := exec.Command("ctr", "-a", n.socket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive).CombinedOutput(); err != nil {
-		t.Fatalf("import %s: %v: %s", name, err, out)
+		t.Fatalf("import %s: %v: %s", archive, err, out)
 	}
 }
 

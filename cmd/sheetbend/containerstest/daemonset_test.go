@@ -4,8 +4,10 @@ package containerstest
 
 import (
 	"bytes"
+	"fmt"
+	"net"
+	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,6 +34,9 @@ type daemonSet struct {
 						MountPath string `yaml:"mountPath"`
 						ReadOnly  bool   `yaml:"readOnly"`
 					} `yaml:"volumeMounts"`
+					StartupProbe   probe `yaml:"startupProbe"`
+					LivenessProbe  probe `yaml:"livenessProbe"`
+					ReadinessProbe probe `yaml:"readinessProbe"`
 				}
 				Volumes []struct {
 					Name     string
@@ -42,18 +47,40 @@ type daemonSet struct {
 	}
 }
 
+type probe struct {
+	HTTPGet struct{ Path string } `yaml:"httpGet"`
+}
+
+// asks does what a kubelet does with a probe.
+func (p probe) asks(address string) error {
+	r, err := http.Get("http://" + address + p.HTTPGet.Path)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", p.HTTPGet.Path, r.Status)
+	}
+	return nil
+}
+
+// freePort is one of loopback, where nothing listens at the moment.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // The sensor as the manifest of deploy/kustomize runs it, in a container on a real node. Only the node's own directories
 // and where the spans go are others.
 func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	n := newNode(t)
-	bin := filepath.Join(t.TempDir(), "sheetbend")
-	build := exec.Command("go", "build", "-o", bin, "github.com/sheetbend/sheetbend/cmd/sheetbend")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
-	}
-	const image = "sheetbend.test/sensor:1"
-	n.load(t, image, archive(t, image, bin))
+	archive, image := sensorImage(t)
+	n.load(t, archive)
 
 	text, err := os.ReadFile("../../../deploy/kustomize/daemonset.yaml")
 	if err != nil {
@@ -70,6 +97,8 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	spec := ds.Spec.Template.Spec
 	c := spec.Containers[0]
 	out, etc := t.TempDir(), t.TempDir()
+	address := freePort(t) // the pod has the network of the machine here
+	conf = bytes.ReplaceAll(conf, []byte(`":9464"`), []byte(address))
 	conf = bytes.ReplaceAll(conf, []byte("exporters:\n"), []byte("exporters:\n  file:\n    path: /out/spans.jsonl\n"))
 	if err := os.WriteFile(filepath.Join(etc, "sheetbend.yaml"), conf, 0o600); err != nil {
 		t.Fatal(err)
@@ -78,7 +107,7 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	for _, v := range spec.Volumes {
 		from[v.Name] = v.HostPath.Path
 	}
-	from["config"], from["containerd"] = etc, n.dir
+	from["config"], from["containerd"], from["run"], from["state"] = etc, n.dir, t.TempDir(), t.TempDir()
 	mounts := []*runtime.Mount{{ContainerPath: "/out", HostPath: out}}
 	for _, m := range c.VolumeMounts {
 		mounts = append(mounts, &runtime.Mount{ContainerPath: m.MountPath, HostPath: from[m.Name], Readonly: m.ReadOnly})
@@ -99,7 +128,7 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	})
 	sensor, err := own.start(&runtime.ContainerConfig{
 		Metadata: &runtime.ContainerMetadata{Name: "sensor"}, Image: &runtime.ImageSpec{Image: image}, LogPath: "sensor.log",
-		Command: []string{"/bin/sheetbend"}, Args: c.Args, Envs: env, Mounts: mounts,
+		Args: c.Args, Envs: env, Mounts: mounts,
 		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{
 			Privileged: c.SecurityContext.Privileged, ReadonlyRootfs: c.SecurityContext.ReadOnlyRootFilesystem, NamespaceOptions: namespaces,
 		}},
@@ -116,6 +145,9 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 		}
 		return err
 	})
+	for _, p := range []probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
+		n.await("the answer to a probe", func() error { return p.asks(address) })
+	}
 	p := n.pod(t, "agent", map[string]string{"agents.x-k8s.io/sandbox-name-hash": "b1d2"}, nil)
 	if _, err := p.run("main", ": in a sandbox"); err != nil {
 		t.Fatal(err)

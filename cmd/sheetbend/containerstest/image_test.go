@@ -22,6 +22,39 @@ const (
 	busybox = "/bin/busybox"
 )
 
+// sensorImage is the archive that `make image` made, and the name in it.
+func sensorImage(t *testing.T) (path, name string) {
+	t.Helper()
+	path = os.Getenv("SHEETBEND_IMAGE")
+	if path == "" {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs the image in SHEETBEND_IMAGE, and in CI nothing is skipped")
+		}
+		t.Skip("needs the image in SHEETBEND_IMAGE (make test-containers)")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var index struct {
+		Manifests []struct{ Annotations map[string]string }
+	}
+	for r := tar.NewReader(f); len(index.Manifests) == 0; {
+		h, err := r.Next()
+		if err != nil {
+			t.Fatalf("%s has no index: %v", path, err)
+		}
+		if h.Name != "index.json" {
+			continue
+		}
+		if err := json.NewDecoder(r).Decode(&index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path, index.Manifests[0].Annotations["io.containerd.image.name"]
+}
+
 // archive writes an image of busybox, or of another program of this machine, as an OCI layout that runtimes import, and
 // gives its path.
 func archive(t *testing.T, name, program string, command ...string) string {

@@ -139,3 +139,16 @@ func TestSpansOfContainersUnderPodman(t *testing.T) {
 		}
 	}
 }
+
+// The image is one that Podman runs, too, and of several architectures it takes this machine's.
+func TestTheImageRunsUnderPodman(t *testing.T) {
+	e := newEngine(t)
+	archive, image := sensorImage(t)
+	if out, err := e.podman("load", "-q", "-i", archive).CombinedOutput(); err != nil {
+		t.Fatalf("load the image: %v: %s", err, out)
+	}
+	out, err := e.podman("run", "--rm", "--read-only", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none", "--cgroup-parent", e.cgroup+"/libpod_parent", image, "version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "sheetbend ") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
