@@ -102,9 +102,9 @@ type Sensor struct {
 	finds      bool // programs by name
 }
 
-// Load loads the programs and attaches them. On error nothing stays attached. It needs root, or CAP_SYS_ADMIN, which to
-// bpf(2) stands for CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; and BTF of the kernel. The tracepoint form reads files of
-// tracefs that are root's: somebody else needs CAP_DAC_READ_SEARCH, too.
+// Load loads the programs and attaches them. On error nothing stays attached. It needs BTF of the kernel, and CAP_BPF, CAP_PERFMON and
+// CAP_NET_ADMIN, for each of which to bpf(2) CAP_SYS_ADMIN stands, too. The tracepoint form reads files of tracefs that
+// are root's: somebody else needs CAP_DAC_READ_SEARCH; and where tracefs is not mounted, CAP_SYS_ADMIN.
 func Load(o Options) (_ *Sensor, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err

@@ -16,10 +16,36 @@ import (
 )
 
 // tracefs is a mount of our own that is attached nowhere: a host need not have tracefs
-// mounted, and nothing is left behind. Needs Linux 5.2 and CAP_SYS_ADMIN.
+// mounted, and nothing is left behind. That needs Linux 5.2 and CAP_SYS_ADMIN; without that, it is the host's mount.
 type tracefs struct{ fd int }
 
+// tracefsMounts are where tracefs usually is; in a container it has to be mounted there.
+var tracefsMounts = []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}
+
 func openTracefs() (*tracefs, error) {
+	own, err := makeTracefs()
+	if !errors.Is(err, unix.EPERM) {
+		return own, err
+	}
+	for _, dir := range tracefsMounts {
+		fd, openErr := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if errors.Is(openErr, unix.EACCES) {
+			return nil, fmt.Errorf("open tracefs at %s, which is root's: CAP_DAC_READ_SEARCH is missing: %w", dir, openErr)
+		}
+		if openErr != nil {
+			continue
+		}
+		var st unix.Statfs_t
+		if unix.Fstatfs(fd, &st) == nil && st.Type == unix.TRACEFS_MAGIC {
+			return &tracefs{fd}, nil
+		}
+		unix.Close(fd)
+	}
+	return nil, fmt.Errorf("%w: CAP_SYS_ADMIN is missing, and tracefs is not mounted at %s: mount it there (mount -t tracefs none %s; in a container, mount the host's)",
+		err, tracefsMounts[0], tracefsMounts[0])
+}
+
+func makeTracefs() (*tracefs, error) {
 	ctx, err := unix.Fsopen("tracefs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open tracefs (does the kernel have CONFIG_FTRACE_SYSCALLS?): %w", err)
@@ -43,6 +69,9 @@ func (t *tracefs) id(group, name string) (uint64, error) {
 	fd, err := unix.Openat(t.fd, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return 0, fmt.Errorf("no event %s/%s: %w", group, name, os.ErrNotExist)
+	}
+	if errors.Is(err, unix.EACCES) {
+		return 0, fmt.Errorf("open tracefs %s, which is root's: CAP_DAC_READ_SEARCH is missing: %w", path, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("open tracefs %s: %w", path, err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
 )
@@ -103,7 +104,7 @@ func examine(c *config.Config) []check {
 		checks = append(checks, checkCgroups(m))
 		checks = append(checks, checkHooks(c, m)...)
 	}
-	return append(checks, checkClock(), checkOTLP(c, os.Getenv))
+	return append(checks, checkConfinement(), checkClock(), checkOTLP(c, os.Getenv))
 }
 
 func checkKernel() check {
@@ -151,14 +152,37 @@ func checkLockdown(file string) check {
 }
 
 func checkCapabilities() check {
-	caps, err := capabilities()
+	caps, err := confine.Current()
 	if err != nil {
 		return check{"capabilities", checkWarn, err.Error(), ""}
 	}
-	if missing := caps.missing(); len(missing) > 0 {
-		return check{"capabilities", checkFail, "missing " + strings.Join(missing, ", "), "run as root (sudo sheetbend doctor), or add them to the container or unit"}
+	if lacks := lacking(caps); lacks != 0 {
+		return check{"capabilities", checkFail, "missing " + strings.Join(lacks.Names(), ", "), "run as root (sudo sheetbend doctor), or add them to the container or unit"}
 	}
-	return check{"capabilities", checkOK, "CAP_SYS_ADMIN, which stands for CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN", ""}
+	if caps.Has(unix.CAP_SYS_ADMIN) {
+		return check{"capabilities", checkOK, "CAP_SYS_ADMIN, which stands for " + strings.Join(loading.Names(), ", "), ""}
+	}
+	return check{"capabilities", checkOK, strings.Join(loading.Names(), ", "), ""}
+}
+
+// checkConfinement says what the sensor can give up once it has started. Without these it works, too.
+func checkConfinement() check {
+	c := check{"confinement", checkOK, "capabilities, no_new_privs", ""}
+	var lacks []string
+	if err := confine.Seccomp(); err != nil {
+		lacks = append(lacks, "seccomp: "+err.Error())
+	} else {
+		c.Found += ", seccomp"
+	}
+	if version, err := confine.LandlockVersion(); err != nil {
+		lacks = append(lacks, "landlock: "+err.Error())
+	} else {
+		c.Found += fmt.Sprintf(", landlock (version %d)", version)
+	}
+	if len(lacks) > 0 {
+		c.Status, c.Advice = checkWarn, "the sensor does without "+strings.Join(lacks, "; ")
+	}
+	return c
 }
 
 // checkCgroups makes a cgroup as run does, and removes it.

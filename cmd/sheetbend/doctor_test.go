@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 )
 
 func TestTheDoctorTriesEveryHook(t *testing.T) {
@@ -31,7 +32,7 @@ func TestTheDoctorTriesEveryHook(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	for _, name := range []string{"kernel", "BTF", "cgroup v2", "capabilities", "lockdown", "clock", "OTLP", "hook process_exec", "hook connect4"} {
+	for _, name := range []string{"kernel", "BTF", "cgroup v2", "capabilities", "lockdown", "confinement", "clock", "OTLP", "hook process_exec", "hook connect4"} {
 		if _, ok := names[name]; !ok {
 			t.Errorf("%s is not checked", name)
 		}
@@ -76,21 +77,19 @@ func TestLockdown(t *testing.T) {
 	}
 }
 
-func TestCapabilitiesAreReadFromStatus(t *testing.T) {
-	caps, err := parseCaps("Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001fffeffffff\nCapBnd:\t0\n")
-	if err != nil || len(caps.missing()) != 0 {
-		t.Errorf("%x, %v", caps, err)
-	}
-	caps, err = parseCaps("CapEff:\t0000000000200000\n")
-	if got := strings.Join(caps.missing(), " "); err != nil || got != "" {
-		t.Errorf("with CAP_SYS_ADMIN: %q, %v", got, err)
-	}
-	caps, err = parseCaps("CapEff:\t0000008000001000\n")
-	if got := strings.Join(caps.missing(), " "); err != nil || got != "CAP_PERFMON CAP_SYS_ADMIN" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if _, err := parseCaps("Name:\tx\n"); err == nil {
-		t.Error("no error without the line")
+func TestSysAdminStandsForWhatLoadingNeeds(t *testing.T) {
+	for _, c := range []struct {
+		has  confine.Set
+		want string
+	}{
+		{0, "CAP_NET_ADMIN,CAP_PERFMON,CAP_BPF"},
+		{confine.Of(unix.CAP_SYS_ADMIN), "none"},
+		{loading, "none"},
+		{confine.Of(unix.CAP_NET_ADMIN, unix.CAP_BPF), "CAP_PERFMON"},
+	} {
+		if got := lacking(c.has).String(); got != c.want {
+			t.Errorf("with %s: %s, want %s", c.has, got, c.want)
+		}
 	}
 }
 

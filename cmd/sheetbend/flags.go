@@ -16,6 +16,7 @@ import (
 // settings are the flags that stand for keys of the configuration.
 type settings struct {
 	file, output, endpoint, openHook, logLevel, logFormat string
+	noConfine                                             bool
 }
 
 func (s *settings) config(f *pflag.FlagSet, usage string) {
@@ -29,6 +30,10 @@ func (s *settings) exporters(f *pflag.FlagSet) {
 
 func (s *settings) kernel(f *pflag.FlagSet) {
 	f.StringVar(&s.openHook, "open-hook", "", "how opens, and all else that has two forms, are seen: auto, trampoline or tracepoint (default auto)")
+}
+
+func (s *settings) confine(f *pflag.FlagSet) {
+	f.BoolVar(&s.noConfine, "no-confine", false, "keep all capabilities and system calls after the start (docs/security.md)")
 }
 
 func (s *settings) log(f *pflag.FlagSet) {
@@ -51,6 +56,9 @@ func (s *settings) load() (*config.Config, error) {
 		if *value != "" {
 			*key = *value
 		}
+	}
+	if s.noConfine {
+		c.Confine = false
 	}
 	if s.endpoint != "" {
 		c.Exporters.Send(s.endpoint)

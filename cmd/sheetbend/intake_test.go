@@ -63,6 +63,15 @@ func (b *backend) has(name string) bool {
 	return false
 }
 
+func (b *backend) names() (list []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.spans {
+		list = append(list, s.Name)
+	}
+	return list
+}
+
 // An agent that reports by hand: bash can open TCP connections.
 const reporting = `
 hostport=${OTEL_EXPORTER_OTLP_ENDPOINT#http://}

@@ -44,6 +44,11 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv(asCommand)
 		os.Exit(execute(context.Background(), os.Args[1:]))
 	}
+	if text := os.Getenv(asCapable); text != "" {
+		_ = os.Unsetenv(asCapable)
+		fmt.Fprintln(os.Stderr, beCapable(text))
+		os.Exit(1)
+	}
 	if socket := os.Getenv(asHolder); socket != "" {
 		os.Exit(hold(socket))
 	}
@@ -143,19 +148,28 @@ func listen(t *testing.T, r io.Reader) *listener {
 // hear waits until the text has come.
 func (l *listener) hear(text string) string {
 	l.t.Helper()
+	if !l.hears(text) {
+		l.t.Fatalf("ended without %q: %q", text, l.seen.String())
+	}
+	return l.seen.String()
+}
+
+// hears waits until the text has come, or the command has ended without it.
+func (l *listener) hears(text string) bool {
+	l.t.Helper()
 	timeout := time.After(patience)
 	for !strings.Contains(l.seen.String(), text) {
 		select {
 		case b, ok := <-l.data:
 			if !ok {
-				l.t.Fatalf("ended without %q: %q", text, l.seen.String())
+				return false
 			}
 			l.seen.Write(b)
 		case <-timeout:
 			l.t.Fatalf("waited in vain for %q: %q", text, l.seen.String())
 		}
 	}
-	return l.seen.String()
+	return true
 }
 
 // rest is everything until the end.

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/exporters/metrics"
 	"github.com/sheetbend/sheetbend/exporters/sessions"
@@ -23,6 +25,7 @@ type metered struct {
 	out    *outputs
 	view   *sessions.View
 	ending atomic.Bool
+	holds  atomic.Pointer[confine.Report] // nil: not confined
 	server *metrics.Server
 }
 
@@ -54,6 +57,13 @@ func (m *metered) ready() error {
 func (m *metered) end() {
 	if m != nil {
 		m.ending.Store(true)
+	}
+}
+
+// confined says what the sensor gave up.
+func (m *metered) confined(r confine.Report) {
+	if m != nil {
+		m.holds.Store(&r)
 	}
 }
 
@@ -96,6 +106,8 @@ var (
 	mHeld      = gauge("spans_held", "Spans that wait for their end.")
 	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
 
+	mConfined = gauge("confined", "1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).", "capabilities", "no_new_privs", "seccomp", "landlock")
+
 	mTooLarge  = counter("encode_too_large_total", "Spans dropped because one alone was too large.")
 	mFile      = counter("file_spans_total", "Spans of the file exporter, by outcome.", "outcome")
 	mExported  = counter("export_spans_total", "Spans of an OTLP endpoint, by outcome: all but sent and set_aside are lost.", "endpoint", "outcome")
@@ -120,6 +132,11 @@ func (*metered) Describe(chan<- *prometheus.Desc) {}
 func (m *metered) Collect(out chan<- prometheus.Metric) {
 	put := func(what measure, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(what.desc, what.kind, v, labels...)
+	}
+	if r := m.holds.Load(); r != nil {
+		put(mConfined, 1, r.Capabilities.String(), strconv.FormatBool(r.NoNewPrivs), strconv.FormatBool(r.Seccomp), strconv.Itoa(r.Landlock))
+	} else {
+		put(mConfined, 0, "all", "false", "false", "0")
 	}
 	m.collectWatch(put)
 	m.collectOutputs(put)

@@ -44,6 +44,7 @@ A capture holds arguments and paths as they were, credentials included. Treat it
 	f.Lookup("leftovers").Usage = "what to do about processes that outlive the command in its cgroup: report, wait or kill"
 	f.Lookup("quiet").Usage = "print no notes, only what went wrong"
 	f.Lookup("config").Usage = "configuration `FILE`; with a command, its sandboxes are not used"
+	o.confine(f)
 	o.log(f)
 	return cmd
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -357,12 +358,13 @@ func (o *runOptions) command(s *session, who identity, l launch, term *tty, sign
 
 // privileged says what is missing before anything is tried.
 func privileged(name, example string) error {
-	caps, err := capabilities()
-	if err != nil || len(caps.missing()) == 0 {
+	caps, err := confine.Current()
+	lacks := lacking(caps)
+	if err != nil || lacks == 0 {
 		return nil // the kernel knows
 	}
-	if os.Geteuid() == 0 {
-		return fmt.Errorf("%s lacks %s: add them to the container or unit it runs in", name, strings.Join(caps.missing(), ", "))
+	if os.Geteuid() == 0 || lacks != loading {
+		return fmt.Errorf("%s lacks %s: add them to the container or unit it runs in", name, strings.Join(lacks.Names(), ", "))
 	}
-	return fmt.Errorf("%s needs root (CAP_SYS_ADMIN): try sudo -E sheetbend %s", name, example)
+	return fmt.Errorf("%s needs root (or %s): try sudo -E sheetbend %s", name, strings.Join(loading.Names(), ", "), example)
 }

@@ -55,6 +55,7 @@ the exit code is 0. A second signal ends the delivery at once. There is no reloa
 	s.exporters(f)
 	f.Lookup("output").Usage = "append spans to `FILE`, one OTLP JSON request a line (- is standard output)"
 	s.kernel(f)
+	s.confine(f)
 	s.log(f)
 	return cmd
 }
@@ -138,6 +139,10 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	if err != nil {
 		closeLocal(local, log)
 		return &exitError{exitFailed, errors.Join(err, in.end(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
+	}
+	if err := confineSelf(c, w, meters, log); err != nil {
+		closeLocal(local, log)
+		return &exitError{exitFailed, errors.Join(err, in.end(), meters.close(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
 	}
 	debug.FreeOSMemory() // what loading the programs took
 	if err := dropCode(); err != nil {

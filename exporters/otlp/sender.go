@@ -108,7 +108,7 @@ func (s *Sender) options() ([]otlptracegrpc.Option, error) {
 	default:
 		// Undoes OTEL_EXPORTER_OTLP_INSECURE, which Endpoint has taken into account already.
 		o = append(o, otlptracegrpc.WithEndpointURL(s.cfg.Endpoint.String()))
-		files := s.cfg.TLS.orEnvironment(os.Getenv)
+		files := s.cfg.TLS.OrEnvironment(os.Getenv)
 		creds, err := newRotating(files, s.log)
 		if err != nil {
 			return nil, err

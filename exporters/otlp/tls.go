@@ -25,7 +25,8 @@ type TLS struct {
 	ServerName string // instead of the endpoint's host
 }
 
-func (t TLS) orEnvironment(getenv func(string) string) TLS {
+// OrEnvironment fills in what the variables say.
+func (t TLS) OrEnvironment(getenv func(string) string) TLS {
 	if t.CA == "" {
 		t.CA = lookup(getenv, "CERTIFICATE")
 	}
@@ -37,7 +38,7 @@ func (t TLS) orEnvironment(getenv func(string) string) TLS {
 
 // Config is of the files as they are now.
 func (t TLS) Config(getenv func(string) string) (*tls.Config, error) {
-	c, _, err := t.orEnvironment(getenv).load()
+	c, _, err := t.OrEnvironment(getenv).load()
 	return c, err
 }
 

@@ -36,6 +36,7 @@ type Config struct {
 	Trace           Trace            `yaml:"trace"`
 	SpanNames       string           `yaml:"span_names"`
 	MaskCredentials bool             `yaml:"mask_credentials"`
+	Confine         bool             `yaml:"confine"`
 	Limits          Limits           `yaml:"limits"`
 	OpenHook        string           `yaml:"open_hook"`
 	CompatCalls     bool             `yaml:"compat_calls"`
@@ -189,6 +190,7 @@ func Default() *Config {
 		Trace:           Trace{MaxSpans: 4000, Slice: Duration(time.Hour), Join: JoinAuto},
 		SpanNames:       NamesContract,
 		MaskCredentials: true,
+		Confine:         true,
 		Limits:          Limits{RingBytes: 8 << 20, Cgroups: 16384, Processes: 65536},
 		OpenHook:        HookAuto,
 		Log:             Log{Level: "info", Format: FormatText},

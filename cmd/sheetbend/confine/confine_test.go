@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package confine
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// asConfined makes the test binary a process that confines itself and then tries things: what is given up cannot be taken back.
+const asConfined = "SHEETBEND_TEST_AS_CONFINED"
+
+// An order is what that process is told.
+type order struct {
+	Needs   Needs
+	Allowed string // a directory with a file and a directory
+	Refused string // the same
+	Ports   [2]int // that one may be connected to, and one that may not
+	Other   int    // a process of another
+	Proc    string // a file that only who may trace a process can read
+}
+
+// A reply is what it saw.
+type reply struct {
+	Report Report
+	Status []string          // of each thread, what is of interest
+	Tried  map[string]string // "" or the error
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(asConfined); text != "" {
+		var o order
+		err := json.Unmarshal([]byte(text), &o)
+		var r reply
+		if err == nil {
+			r, err = o.follow()
+		}
+		if err == nil {
+			err = json.NewEncoder(os.Stdout).Encode(r)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func (o order) follow() (r reply, err error) {
+	// Threads that are there before, one of them in a system call, and threads that come later.
+	var wait sync.WaitGroup
+	end := make(chan struct{})
+	thread := func() {
+		started := make(chan struct{})
+		wait.Go(func() {
+			runtime.LockOSThread()
+			close(started)
+			<-end
+		})
+		<-started
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return r, err
+	}
+	wait.Go(func() { _, _ = unix.Read(pipe[0], make([]byte, 1)) })
+	for range 4 {
+		thread()
+	}
+	if r.Report, err = Apply(o.Needs); err != nil {
+		return r, err
+	}
+	for range 4 {
+		thread()
+	}
+	r.Tried = map[string]string{}
+	try := func(what string, err error) {
+		r.Tried[what] = ""
+		if err != nil {
+			r.Tried[what] = err.Error()
+			if number, ok := errors.AsType[unix.Errno](err); ok {
+				r.Tried[what] = unix.ErrnoName(number)
+			}
+		}
+	}
+	number := func(errno unix.Errno) error {
+		if errno == 0 {
+			return nil
+		}
+		return errno
+	}
+	call := func(nr uintptr, args ...uintptr) error {
+		var a [6]uintptr
+		copy(a[:], args)
+		_, _, errno := unix.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		return number(errno)
+	}
+	tasks, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil {
+		return r, err
+	}
+	for _, task := range tasks {
+		text, err := os.ReadFile(task)
+		if err != nil {
+			return r, err
+		}
+		var of []string
+		for line := range strings.Lines(string(text)) {
+			for _, key := range []string{"CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:", "Seccomp:"} {
+				if value, ok := strings.CutPrefix(line, key); ok {
+					of = append(of, key+strings.TrimSpace(value))
+				}
+			}
+		}
+		r.Status = append(r.Status, strings.Join(of, " "))
+	}
+
+	try("exec", unix.Exec("/bin/true", []string{"true"}, nil))
+	try("fork", exec.Command("/bin/true").Run())
+	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid == 0 && errno == 0 {
+		unix.Exit(0) // the process that should not be
+	}
+	try("a process by clone", number(errno))
+	try("clone3", call(unix.SYS_CLONE3))
+	try("ptrace", call(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(o.Other)))
+	try("process_vm_readv", call(unix.SYS_PROCESS_VM_READV, uintptr(o.Other)))
+	try("mount", unix.Mount("none", o.Allowed, "tmpfs", 0, ""))
+	try("unshare", unix.Unshare(unix.CLONE_NEWNS))
+	try("load a program", call(unix.SYS_BPF, unix.BPF_PROG_LOAD))
+	try("make a map", call(unix.SYS_BPF, unix.BPF_MAP_CREATE))
+	// EFAULT or the like: let through to the kernel.
+	try("look into a map", call(unix.SYS_BPF, unix.BPF_MAP_LOOKUP_ELEM))
+	try("perf_event_open", call(unix.SYS_PERF_EVENT_OPEN))
+	try("io_uring_setup", call(unix.SYS_IO_URING_SETUP))
+	_, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	try("a packet socket", err)
+	_, err = unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)
+	try("a vsock socket", err)
+	try("signal another", unix.Kill(o.Other, unix.SIGWINCH))
+	try("signal itself", unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGWINCH))
+	_, err = unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
+	try("memory with code", err)
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	try("memory", err)
+	try("memory becomes code", unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC))
+	try("set the clock", unix.ClockSettime(unix.CLOCK_REALTIME, &unix.Timespec{Sec: 1}))
+
+	for what, dir := range map[string]string{"": o.Allowed, " elsewhere": o.Refused} {
+		_, err := os.ReadFile(filepath.Join(dir, "file"))
+		try("read"+what, err)
+		try("write"+what, os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600))
+		try("truncate"+what, os.Truncate(filepath.Join(dir, "file"), 0))
+		try("rename"+what, os.Rename(filepath.Join(dir, "file"), filepath.Join(dir, "dir", "file")))
+		try("remove"+what, os.Remove(filepath.Join(dir, "other")))
+		try("make a directory"+what, os.Mkdir(filepath.Join(dir, "made"), 0o700))
+	}
+	for i, what := range []string{"connect", "connect to another port"} {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(o.Ports[i]))
+		try(what, err)
+		if err == nil {
+			_ = conn.Close()
+		}
+	}
+	if o.Proc != "" {
+		_, err := os.Readlink(o.Proc)
+		try("look into another process", err)
+	}
+	_, err = os.ReadFile("/proc/" + strconv.Itoa(o.Other) + "/stat")
+	try("look at another process", err)
+
+	close(end)
+	if _, err := unix.Write(pipe[1], []byte{0}); err != nil {
+		return r, err
+	}
+	wait.Wait()
+	return r, nil
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root: there is nothing to give up otherwise")
+	}
+}
+
+// give makes what the order is about, and has it followed.
+func give(t *testing.T, o order) reply {
+	t.Helper()
+	for _, dir := range []*string{&o.Allowed, &o.Refused} {
+		*dir = t.TempDir()
+		for _, name := range []string{"file", "other"} {
+			if err := os.WriteFile(filepath.Join(*dir, name), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(filepath.Join(*dir, "dir"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range o.Ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				_ = c.Close()
+			}
+		}()
+		o.Ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	other := exec.Command("sleep", "600")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = other.Process.Kill()
+		_ = other.Wait()
+	})
+	o.Other, o.Proc = other.Process.Pid, fmt.Sprintf("/proc/%d/cwd", other.Process.Pid)
+	o.Needs.Files = Files{Read: []string{"/proc", "/no/such/file"}, Write: []string{o.Allowed}, Ports: []uint16{uint16(o.Ports[0])}}
+
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), asConfined+"="+string(text))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var r reply
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return r
+}
+
+func TestAConfinedProcessKeepsOnlyWhatItNeedsInEveryThread(t *testing.T) {
+	needRoot(t)
+	r := give(t, order{Needs: Needs{Capabilities: Of(unix.CAP_DAC_READ_SEARCH)}})
+	if len(r.Status) < 9 {
+		t.Errorf("only %d threads", len(r.Status))
+	}
+	const want = "CapInh:0000000000000000 CapPrm:0000000000000004 CapEff:0000000000000004 CapBnd:0000000000000000 CapAmb:0000000000000000 NoNewPrivs:1 Seccomp:2"
+	for _, s := range r.Status {
+		if s != want {
+			t.Errorf("a thread has %s", s)
+		}
+	}
+	if r.Report.Capabilities != Of(unix.CAP_DAC_READ_SEARCH) || !r.Report.Bounding || !r.Report.NoNewPrivs || !r.Report.Seccomp {
+		t.Errorf("%+v", r.Report)
+	}
+
+	refused := map[string]string{
+		"exec": "EPERM", "a process by clone": "EPERM", "clone3": "ENOSYS", "ptrace": "EPERM", "process_vm_readv": "EPERM", "mount": "EPERM", "unshare": "EPERM",
+		"load a program": "EPERM", "make a map": "EPERM", "perf_event_open": "EPERM", "io_uring_setup": "EPERM", "a packet socket": "EPERM", "a vsock socket": "EPERM",
+		"signal another": "EPERM", "memory with code": "EPERM", "memory becomes code": "EPERM", "set the clock": "EPERM",
+	}
+	allowed := []string{"memory", "signal itself", "read", "write", "truncate", "remove", "make a directory", "rename", "connect", "look at another process"}
+	version, err := LandlockVersion()
+	if err != nil || version == 1 {
+		t.Logf("without Landlock: version %d, %v", version, err)
+		if r.Report.Landlock != 0 || len(r.Report.Lacks) == 0 {
+			t.Errorf("%+v", r.Report)
+		}
+	} else {
+		if r.Report.Landlock != min(version, landlockVersion) || len(r.Report.Lacks) != 0 {
+			t.Errorf("%+v", r.Report)
+		}
+		for _, what := range []string{"read", "write", "remove", "make a directory", "rename"} {
+			refused[what+" elsewhere"] = "EACCES"
+		}
+		if version >= 3 {
+			refused["truncate elsewhere"] = "EACCES"
+		}
+		if version >= 4 {
+			refused["connect to another port"] = "EACCES"
+		}
+	}
+	for what, want := range refused {
+		if got := r.Tried[what]; got != want {
+			t.Errorf("%s: %q, want %s", what, got, want)
+		}
+	}
+	for _, what := range allowed {
+		if got, ok := r.Tried[what]; !ok || got != "" {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	if got := r.Tried["fork"]; got == "" {
+		t.Error("a process could be started")
+	}
+	if got := r.Tried["look into a map"]; got == "EPERM" && unprivileged(t) {
+		t.Errorf("look into a map: %s", got)
+	}
+}
+
+// unprivileged says whether bpf(2) on maps asks for no capability here: since 5.19.
+func unprivileged(t *testing.T) bool {
+	t.Helper()
+	err := With(0, func() error {
+		_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_LOOKUP_ELEM, 0, 0)
+		return errno
+	})
+	return !errors.Is(err, unix.EPERM)
+}
+
+// The rule of the kernel that Landlock without the intake's search for senders comes from.
+func TestLandlockHidesProcessesAndWithoutItTheCapabilityShowsThem(t *testing.T) {
+	needRoot(t)
+	if version, err := LandlockVersion(); err != nil || version == 1 {
+		t.Logf("no Landlock that is used here: version %d, %v", version, err)
+		return
+	}
+	trace := Of(unix.CAP_SYS_PTRACE)
+	if got := give(t, order{Needs: Needs{Capabilities: trace}}).Tried["look into another process"]; got == "" {
+		t.Error("with Landlock another process can be looked into: the reason for which intake.listen does without is gone")
+	}
+	r := give(t, order{Needs: Needs{Capabilities: trace, NoLandlock: "the test says so"}})
+	if got := r.Tried["look into another process"]; got != "" {
+		t.Errorf("without Landlock, with CAP_SYS_PTRACE: %s", got)
+	}
+	if r.Report.Landlock != 0 || fmt.Sprint(r.Report.Lacks) != "[landlock (the test says so)]" {
+		t.Errorf("%+v", r.Report)
+	}
+}
+
+func TestCapabilitiesThatArePutAsideComeBack(t *testing.T) {
+	needRoot(t)
+	before, err := Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	err = With(Of(unix.CAP_BPF), func() error {
+		if now, err := Current(); err != nil || now != Of(unix.CAP_BPF)&before {
+			t.Errorf("with %s, %v", now, err)
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if now, err := Current(); err != nil || now != before {
+		t.Errorf("%s came back, of %s: %v", now, before, err)
+	}
+}
+
+func TestSetsAreNamed(t *testing.T) {
+	for set, want := range map[Set]string{0: "none", Of(unix.CAP_BPF, unix.CAP_SYS_PTRACE): "CAP_SYS_PTRACE,CAP_BPF", Of(unix.CAP_CHOWN): "capability 0"} {
+		if got := set.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestTheFilterKnowsNumbersOfItsOwnTableOnly(t *testing.T) {
+	const pid = 42
+	vm, err := bpf.NewVM(program(pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name         string
+		arch, number uint32
+		args         [6]uint32
+		want         uint32
+	}{
+		{"a read", auditArch, unix.SYS_READ, [6]uint32{}, allow},
+		{"a read of the 32-bit table", unix.AUDIT_ARCH_I386, 3, [6]uint32{}, refuse},
+		{"the same of arm", unix.AUDIT_ARCH_ARM, 3, [6]uint32{}, refuse},
+		{"a number of x32", auditArch, 0x40000000 | 520, [6]uint32{}, refuse},
+		{"exec", auditArch, unix.SYS_EXECVE, [6]uint32{}, refuse},
+		{"a thread", auditArch, unix.SYS_CLONE, [6]uint32{unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD}, allow},
+		{"a process", auditArch, unix.SYS_CLONE, [6]uint32{unix.CLONE_VM | unix.CLONE_VFORK}, refuse},
+		{"a signal to a thread of its own", auditArch, unix.SYS_TGKILL, [6]uint32{pid, 43}, allow},
+		{"to that of another", auditArch, unix.SYS_TGKILL, [6]uint32{1, 1}, refuse},
+		{"to all", auditArch, unix.SYS_KILL, [6]uint32{0xffffffff}, refuse},
+		{"list processes", auditArch, unix.SYS_BPF, [6]uint32{unix.BPF_ITER_CREATE}, allow},
+		{"load a program", auditArch, unix.SYS_BPF, [6]uint32{unix.BPF_PROG_LOAD}, refuse},
+		{"open a map by its id", auditArch, unix.SYS_BPF, [6]uint32{unix.BPF_MAP_GET_FD_BY_ID}, refuse},
+		{"an inet socket", auditArch, unix.SYS_SOCKET, [6]uint32{unix.AF_INET6}, allow},
+		{"AF_ALG", auditArch, unix.SYS_SOCKET, [6]uint32{unix.AF_ALG}, refuse},
+		{"memory", auditArch, unix.SYS_MMAP, [6]uint32{0, 1 << 20, unix.PROT_READ | unix.PROT_WRITE}, allow},
+		{"code", auditArch, unix.SYS_MPROTECT, [6]uint32{0, 1 << 20, unix.PROT_READ | unix.PROT_EXEC}, refuse},
+	} {
+		// The interpreter reads big-endian words. Of an argument the low half comes first, as on the machines that the filter is for.
+		data := binary.BigEndian.AppendUint32(nil, c.number)
+		data = binary.BigEndian.AppendUint32(data, c.arch)
+		data = append(data, make([]byte, 8)...)
+		for _, a := range c.args {
+			data = binary.BigEndian.AppendUint32(data, a)
+			data = append(data, 0, 0, 0, 0)
+		}
+		if got, err := vm.Run(data); err != nil || uint32(got) != c.want {
+			t.Errorf("%s: %#x, %v; want %#x", c.name, got, err, c.want)
+		}
+	}
+}

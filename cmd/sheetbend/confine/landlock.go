@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package confine
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+)
+
+// Files are the files and ports that the sensor opens after it has started; what is open by then stays open. Names that do
+// not exist are left out.
+type Files struct {
+	Read   []string // files, or directories with all below
+	Write  []string // directories in which files are made, written, renamed and removed
+	Remove []string // directories in which files are removed
+	// Sockets are directories with unix sockets that others serve (restricted since Linux 7.1).
+	Sockets []string
+	// Ports are those of TCP that it connects to. nil: any.
+	Ports []uint16
+}
+
+// landlockVersion is the newest interface that the rules are written for.
+const landlockVersion = 9
+
+// The signals of one thread to another are not scoped: before version 8 each thread has a domain of its own, and Go's runtime
+// needs them. The filter refuses signals to others.
+func (f Files) restrict() (version int, err error) {
+	switch version, err = LandlockVersion(); {
+	case err != nil:
+		return 0, err
+	case version == 1:
+		return 0, errors.New("version 1 (before Linux 5.19) cannot let files move between directories of the spool")
+	}
+	c := landlock.Config{
+		HandledAccessFS: landlock.V9.HandledAccessFS,
+		Scoped:          ll.ScopeAbstractUnixSocket,
+	}
+	rules := []landlock.Rule{
+		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, slices.Clone(f.Read)...).IgnoreIfMissing(),
+		landlock.PathAccess(ll.AccessFSRemoveFile, slices.Clone(f.Remove)...).IgnoreIfMissing(),
+		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir|ll.AccessFSWriteFile|ll.AccessFSTruncate|
+			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, slices.Clone(f.Write)...).WithRefer().IgnoreIfMissing(),
+		landlock.PathAccess(ll.AccessFSResolveUnix, slices.Clone(f.Sockets)...).IgnoreIfMissing(),
+	}
+	if f.Ports != nil {
+		c.HandledAccessNet = ll.AccessNetConnectTCP | ll.AccessNetBindTCP
+		for _, p := range f.Ports {
+			rules = append(rules, landlock.ConnectTCP(p))
+		}
+	}
+	if err := c.BestEffort().Restrict(rules...); err != nil {
+		return 0, err
+	}
+	return min(version, landlockVersion), nil
+}
+
+// LandlockVersion is the version of the kernel's Landlock interface.
+func LandlockVersion() (int, error) {
+	version, err := ll.LandlockGetABIVersion()
+	switch {
+	case errors.Is(err, unix.ENOSYS):
+		return 0, errors.New("the kernel has none: Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK")
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return 0, errors.New("the kernel has it, but not switched on: lsm=landlock,… at boot")
+	}
+	return version, err
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+)
+
+// bpffs is where pins of the kernel side are, which are removed at the end.
+const bpffs = "/sys/fs/bpf"
+
+// confineSelf takes from the sensor, which has started, what it does not need for what is configured.
+func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) error {
+	if !c.Confine {
+		log.Warn("not confined: the sensor keeps all that it was started with", "by", "confine: false")
+		return nil
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("confine the sensor: %w", err)
+	}
+	needs, wants, err := needsOf(c, w, hidesProcesses(string(mounts)), os.Getenv)
+	if err != nil {
+		return fmt.Errorf("confine the sensor: %w", err)
+	}
+	has, err := confine.Current()
+	if err != nil {
+		return fmt.Errorf("confine the sensor: %w", err)
+	}
+	for _, want := range wants {
+		if !has.Has(want.capability) {
+			log.Warn(confine.Of(want.capability).String() + " is missing: " + want.without)
+		}
+	}
+	r, err := confine.Apply(needs)
+	if err != nil {
+		return fmt.Errorf("confine the sensor (confine: false leaves that): %w", err)
+	}
+	meters.confined(r)
+	attrs := []any{"capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Seccomp, "landlock", r.Landlock}
+	if len(r.Lacks) > 0 {
+		attrs = append(attrs, "without", strings.Join(r.Lacks, "; "))
+	}
+	log.Info("confined", attrs...)
+	return nil
+}
+
+// A want is a capability that the sensor keeps, and what is not there without it.
+type want struct {
+	capability int
+	without    string
+}
+
+// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them.
+func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string) (n confine.Needs, wants []want, err error) {
+	keep := func(capability int, without string) {
+		n.Capabilities |= confine.Of(capability)
+		wants = append(wants, want{capability, without})
+	}
+	// Before Linux 5.19 a kernel that keeps bpf(2) from other users asks for it at each look into a map. Whether this one
+	// does, it knows itself.
+	err = confine.With(0, func() error {
+		_, err := w.sensor.Losses()
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.EPERM):
+		keep(unix.CAP_BPF, "this kernel asks for it at each look into a map")
+	case err != nil:
+		return n, nil, err
+	}
+	// Landlock lets nobody look into a process outside, whatever its capabilities are.
+	switch {
+	case c.Intake.Listen != "":
+		// Whose a connection is, is looked for in /proc/PID/fd of all users.
+		const unknown = "who sends telemetry to intake.listen is not found"
+		keep(unix.CAP_SYS_PTRACE, unknown)
+		keep(unix.CAP_DAC_READ_SEARCH, unknown)
+		n.NoLandlock = "intake.listen looks for senders in /proc/PID/fd; intake.unix does not"
+	case hidden:
+		keep(unix.CAP_SYS_PTRACE, "/proc does not show the processes of others")
+		n.NoLandlock = "/proc is mounted with hidepid"
+	}
+	for _, s := range c.Sandboxes {
+		if len(s.Agents) > 0 {
+			// open_by_handle_at(2): from a cgroup's id to its name.
+			keep(unix.CAP_DAC_READ_SEARCH, "of an agent that ends at once the cgroup is not told")
+			break
+		}
+	}
+	files := reread(c, getenv)
+	if len(files) > 0 {
+		keep(unix.CAP_DAC_READ_SEARCH, "certificates and headers that belong to another user cannot be read")
+	}
+	sockets := append(config.Expand(c.Containers.CRI, criSockets), config.Expand(c.Containers.Docker, dockerSockets)...)
+	for _, s := range sockets {
+		if foreign(s) {
+			// To connect to a socket asks for the right to write.
+			keep(unix.CAP_DAC_OVERRIDE, s+" belongs to another user, and is not asked")
+		}
+	}
+	n.Files = confine.Files{
+		Read: append([]string{
+			"/proc", "/sys/devices/system/cpu", w.mount.Dir,
+			"/etc", "/usr/share/zoneinfo", // names, certificates, the time zone
+			"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", // what resolv.conf may be a link to
+			"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+		}, append(directories(append(files, getenv("SSL_CERT_FILE"))), filepath.SplitList(getenv("SSL_CERT_DIR"))...)...),
+		Write:   []string{tallyDirs[0], bpffs},
+		Remove:  append([]string{}, tallyDirs[1:]...),
+		Sockets: directories(append(sockets, backendSockets(c, getenv)...)),
+	}
+	if dir := c.Spool.Dir(); dir != "" {
+		n.Files.Write = append(n.Files.Write, dir)
+	}
+	n.Files.Remove = append(n.Files.Remove, directories([]string{c.Socket, c.Intake.Unix})...)
+	n.Files.Ports, err = portsOf(c, getenv)
+	return n, wants, err
+}
+
+// reread are the files that are read again while the sensor runs.
+func reread(c *config.Config, getenv func(string) string) (files []string) {
+	add := func(names ...string) {
+		for _, name := range names {
+			if name != "" {
+				files = append(files, name)
+			}
+		}
+	}
+	for _, o := range c.Exporters.OTLP {
+		t := tlsFiles(o).OrEnvironment(getenv)
+		add(o.HeadersFile, t.CA, t.Cert, t.Key)
+	}
+	return files
+}
+
+// directories are those that the files are in, and those that links lead to: what is replaced is another file.
+func directories(files []string) (dirs []string) {
+	for _, name := range files {
+		if name == "" {
+			continue
+		}
+		dirs = append(dirs, filepath.Dir(name))
+		if real, err := filepath.EvalSymlinks(name); err == nil && real != filepath.Clean(name) {
+			dirs = append(dirs, filepath.Dir(real))
+		}
+	}
+	return dirs
+}
+
+// foreign says whether a file, or where it will be, belongs to another user.
+func foreign(name string) bool {
+	for ; ; name = filepath.Dir(name) {
+		var st unix.Stat_t
+		if unix.Stat(name, &st) == nil {
+			return st.Uid != uint32(os.Geteuid())
+		}
+		if name == filepath.Dir(name) {
+			return false
+		}
+	}
+}
+
+// portsOf are the TCP ports of backends, proxies and name servers.
+func portsOf(c *config.Config, getenv func(string) string) (ports []uint16, err error) {
+	add := func(port string) {
+		n, parseErr := strconv.ParseUint(port, 10, 16)
+		if parseErr != nil {
+			err = errors.Join(err, fmt.Errorf("port %q: %w", port, parseErr))
+		}
+		ports = append(ports, uint16(n))
+	}
+	add("53")
+	endpoints, err := findEndpoints(c, getenv)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range endpoints {
+		if _, port, splitErr := net.SplitHostPort(e.Target); splitErr == nil {
+			add(port) // else a unix socket
+		}
+	}
+	urls := []string{c.Intake.Forward.HTTP}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
+		// net/http reads both cases.
+		urls = append(urls, cmp.Or(getenv(name), getenv(strings.ToLower(name))))
+	}
+	for _, text := range urls {
+		if text == "" {
+			continue
+		}
+		if !strings.Contains(text, "://") {
+			text = "http://" + text
+		}
+		u, parseErr := url.Parse(text)
+		if parseErr != nil {
+			continue // who uses it says so
+		}
+		standard := map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+		add(cmp.Or(u.Port(), standard, "80"))
+	}
+	return ports, err
+}
+
+// hidesProcesses says whether a mount of procfs at /proc has the option hidepid, by /proc/self/mountinfo.
+func hidesProcesses(mountinfo string) bool {
+	for line := range strings.Lines(mountinfo) {
+		before, after, ok := strings.Cut(line, " - ")
+		fields, super := strings.Fields(before), strings.Fields(after)
+		if !ok || len(fields) < 5 || fields[4] != "/proc" || len(super) < 3 || super[0] != "proc" {
+			continue
+		}
+		for option := range strings.SplitSeq(super[2], ",") {
+			if value, ok := strings.CutPrefix(option, "hidepid="); ok && value != "0" && value != "off" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func backendSockets(c *config.Config, getenv func(string) string) (sockets []string) {
+	endpoints, _ := findEndpoints(c, getenv) // portsOf tells the error
+	for _, e := range endpoints {
+		if name, ok := strings.CutPrefix(e.Target, "unix:"); ok {
+			if abs, err := filepath.Abs(strings.TrimPrefix(name, "//")); err == nil {
+				sockets = append(sockets, abs)
+			}
+		}
+	}
+	return sockets
+}

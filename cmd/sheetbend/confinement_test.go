@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+)
+
+// asCapable makes the test binary sheetbend with exactly these capabilities, as a container is started with.
+const asCapable = "SHEETBEND_TEST_AS_CAPABLE"
+
+// A capable says what it starts with.
+type capable struct {
+	Capabilities confine.Set
+	// Tracefs: it is mounted where it usually is, as the host's is into a container. Otherwise it is nowhere.
+	Tracefs bool
+	Args    []string
+}
+
+const tracefsDir = "/sys/kernel/tracing"
+
+// beCapable does not return, unless something fails. It needs a mount namespace of its own.
+func beCapable(text string) error {
+	var c capable
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("keep mounts private: %w", err)
+	}
+	for _, dir := range []string{"/sys/kernel/debug/tracing", "/sys/kernel/debug", tracefsDir} {
+		for unix.Unmount(dir, unix.MNT_DETACH) == nil {
+		}
+	}
+	if c.Tracefs {
+		if err := unix.Mount("none", tracefsDir, "tracefs", 0, ""); err != nil {
+			return fmt.Errorf("mount tracefs: %w", err)
+		}
+	}
+	// Root gets by exec what its bounding set has.
+	for n := 0; ; n++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err != nil {
+			break
+		}
+		if c.Capabilities.Has(n) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	return unix.Exec("/proc/self/exe", append([]string{"sheetbend"}, c.Args...), append(os.Environ(), asCommand+"=1"))
+}
+
+// sheetbendWith is sheetbend with exactly these capabilities.
+func sheetbendWith(t *testing.T, c capable) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := sheetbend(t)
+	cmd.Env = append(slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, asCommand+"=") }), asCapable+"="+string(text))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	return cmd
+}
+
+// threads are, of each thread of a process, the lines of its status that tell its rights.
+func threads(t *testing.T, pid int) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var of []string
+		for line := range strings.Lines(string(text)) {
+			for _, key := range []string{"CapPrm:", "CapEff:", "CapBnd:", "NoNewPrivs:", "Seccomp:"} {
+				if value, ok := strings.CutPrefix(line, key); ok {
+					of = append(of, key+strings.TrimSpace(value))
+				}
+			}
+		}
+		all = append(all, strings.Join(of, " "))
+	}
+	if len(all) == 0 {
+		t.Fatal("no threads")
+	}
+	return all
+}
+
+// mapsNeedBPF says whether this kernel asks for CAP_BPF at each look into a map: before 5.19 where bpf(2) is kept from others.
+func mapsNeedBPF(t *testing.T) bool {
+	t.Helper()
+	err := confine.With(0, func() error {
+		_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_LOOKUP_ELEM, 0, 0)
+		return errno
+	})
+	return errors.Is(err, unix.EPERM)
+}
+
+// The tests of the sensor's other work run with the same confinement.
+func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
+	t.Parallel()
+	m, cg := hierarchy(t)
+	if err := m.Create(cg + "/old"); err != nil {
+		t.Fatal(err)
+	}
+	b, dir := serve(t), t.TempDir()
+	socket, spoolDir := filepath.Join(dir, "api.sock"), spoolFor(t)
+	cmd := sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf(
+		"sandboxes: [{cgroup: %s/*, session: s}]\nsocket: %s\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nexporters: {otlp: {endpoint: 'http://%s'}}\n", cg, socket, spoolDir, b.addr)))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	log := listen(t, stderr)
+	said := log.hear("watching")
+	keeps := confine.Set(0)
+	if mapsNeedBPF(t) {
+		keeps = confine.Of(unix.CAP_BPF)
+	}
+	if !strings.Contains(said, "msg=confined capabilities="+keeps.String()+" no_new_privs=true seccomp=true") {
+		t.Errorf("told: %s", said)
+	}
+	rights := fmt.Sprintf("CapPrm:%016x CapEff:%016x CapBnd:0000000000000000 NoNewPrivs:1 Seccomp:2", uint64(keeps), uint64(keeps))
+	check := func(when string) {
+		t.Helper()
+		for _, s := range threads(t, cmd.Process.Pid) {
+			if s != rights {
+				t.Errorf("%s, a thread has %s, want %s", when, s, rights)
+			}
+		}
+	}
+	check("at the start")
+
+	// All that comes after: a sandbox, a mark for it, a question, spans in the backend, batches on disk.
+	if err := m.Create(cg + "/new"); err != nil {
+		t.Fatal(err)
+	}
+	work := inside(t, m, cg+"/new", "sh", "-c", "read line; cat /etc/hostname; exit 9")
+	stdin, err := work.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := work.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if r := sheetbendRun(t, "call", "begin", "--socket", socket, "--session", "h", "--call", "call_1", "--tool", "bash", "--pid", fmt.Sprint(work.Process.Pid)); r.code != 0 || r.stderr != "" {
+		t.Error(describeResult(r))
+	}
+	if _, err := fmt.Fprintln(stdin, "go"); err != nil {
+		t.Fatal(err)
+	}
+	_ = work.Wait()
+	if r := sheetbendRun(t, "sessions", "--socket", socket, "--all"); r.code != 0 || r.stdout == "" {
+		t.Error(describeResult(r))
+	}
+	again := time.NewTicker(time.Second / 20)
+	defer again.Stop()
+	for deadline := time.Now().Add(patience); !b.has("process.exec"); <-again.C {
+		if time.Now().After(deadline) {
+			t.Fatal("no span reaches the backend")
+		}
+	}
+	check("at work")
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	said = log.rest()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 0 || strings.Contains(said, "level=WARN") || strings.Contains(said, "level=ERROR") {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	if !b.has("execute_tool bash") || !b.has("file.open") {
+		t.Errorf("the backend has not all of it: %v", b.names())
+	}
+	if st, err := os.Stat(filepath.Join(spoolDir, "spool.db")); err != nil || st.Size() == 0 {
+		t.Errorf("the spool: %v", err)
+	}
+	if _, err := os.Lstat(socket); err == nil {
+		t.Error("the socket is left")
+	}
+}
+
+func TestConfinementCanBeLeftOut(t *testing.T) {
+	t.Parallel()
+	_, cg := hierarchy(t)
+	cmd := sheetbend(t, "sensor", "--no-confine", "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nsocket: ''\nexporters: {file: {path: /dev/null}}\n", cg)))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	log := listen(t, stderr)
+	if said := log.hear("watching"); !strings.Contains(said, "not confined") {
+		t.Error(said)
+	}
+	for _, s := range threads(t, cmd.Process.Pid) {
+		if !strings.Contains(s, "NoNewPrivs:0 Seccomp:0") {
+			t.Errorf("a thread has %s", s)
+		}
+	}
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	log.rest()
+	_ = cmd.Wait()
+}
+
+// What the documentation lists (docs/security.md) is what is needed: with all of it the sensor works, without any of it something
+// that is named does not.
+func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
+	t.Parallel()
+	m, cg := hierarchy(t)
+	if err := m.Create(cg + "/a"); err != nil {
+		t.Fatal(err)
+	}
+	loading := loading
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		t.Fatal(err)
+	}
+	if !atLeast(unix.ByteSliceToString(uts.Release[:]), 5, 11) {
+		loading |= confine.Of(unix.CAP_SYS_RESOURCE) // the limit on locked memory
+	}
+	start := func(t *testing.T, c capable, conf string) (r result, spans string) {
+		t.Helper()
+		spans = filepath.Join(t.TempDir(), "spans.jsonl")
+		// Tracepoints, as they need most.
+		c.Args = []string{"sensor", "--open-hook", "tracepoint", "--output", spans, "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}%s]\nsocket: ''\nhold: 300ms\n", cg, conf))}
+		cmd := sheetbendWith(t, c)
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		log := listen(t, stderr)
+		if log.hears("msg=watching") {
+			_ = inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
+			if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.stderr = log.rest()
+		_ = cmd.Wait()
+		r.code = cmd.ProcessState.ExitCode()
+		return r, spans
+	}
+	works := func(t *testing.T, c capable, conf string) string {
+		t.Helper()
+		r, spans := start(t, c, conf)
+		text, _ := os.ReadFile(spans)
+		if r.code != 0 || !strings.Contains(string(text), "process.exec") {
+			t.Fatalf("%s\n%s", describeResult(r), text)
+		}
+		return r.stderr
+	}
+	t.Run("all of them", func(t *testing.T) {
+		if said := works(t, capable{Capabilities: loading, Tracefs: true}, ""); strings.Contains(said, "is missing: ") {
+			t.Error(said)
+		}
+	})
+	for n := range 64 {
+		if !loading.Has(n) {
+			continue
+		}
+		name := confine.Of(n).String()
+		t.Run("without "+name, func(t *testing.T) {
+			r, _ := start(t, capable{Capabilities: loading &^ confine.Of(n), Tracefs: true}, "")
+			if r.code != exitFailed || !strings.Contains(r.stderr, name) {
+				t.Error(describeResult(r))
+			}
+		})
+	}
+	t.Run("without tracefs", func(t *testing.T) {
+		r, _ := start(t, capable{Capabilities: loading}, "")
+		if r.code != exitFailed || !strings.Contains(r.stderr, "mount -t tracefs") {
+			t.Error(describeResult(r))
+		}
+	})
+	t.Run("CAP_SYS_ADMIN in place of all", func(t *testing.T) {
+		works(t, capable{Capabilities: confine.Of(unix.CAP_SYS_ADMIN)}, "")
+	})
+	listen := "]\nintake: {listen: '127.0.0.1:0'}\nagents: ["
+	sender := confine.Of(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH)
+	t.Run("intake.listen with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", func(t *testing.T) {
+		if said := works(t, capable{Capabilities: loading | sender, Tracefs: true}, listen); strings.Contains(said, " is missing: ") {
+			t.Error(said)
+		}
+	})
+	for _, n := range []int{unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH} {
+		t.Run("intake.listen without "+confine.Of(n).String(), func(t *testing.T) {
+			if said := works(t, capable{Capabilities: (loading | sender) &^ confine.Of(n), Tracefs: true}, listen); !strings.Contains(said, confine.Of(n).String()+" is missing: who sends") {
+				t.Error(said)
+			}
+		})
+	}
+	agents := ", {agents: [codex]}"
+	t.Run("agents with CAP_DAC_READ_SEARCH", func(t *testing.T) {
+		said := works(t, capable{Capabilities: loading | confine.Of(unix.CAP_DAC_READ_SEARCH), Tracefs: true}, agents)
+		if strings.Contains(said, " is missing: ") || !strings.Contains(said, "CAP_DAC_READ_SEARCH") {
+			t.Error(said)
+		}
+	})
+	t.Run("agents without", func(t *testing.T) {
+		if said := works(t, capable{Capabilities: loading, Tracefs: true}, agents); !strings.Contains(said, "CAP_DAC_READ_SEARCH is missing: ") {
+			t.Error(said)
+		}
+	})
+}
+
+// Over TCP the sensor looks for the sender among the open files of all users' processes.
+func TestTheSenderOfAnotherUserIsFoundWithExactlyTheseCapabilities(t *testing.T) {
+	t.Parallel()
+	_, cg := hierarchy(t)
+	for _, c := range []struct {
+		name  string
+		has   confine.Set
+		knows bool
+	}{
+		{"CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", confine.Of(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH), true},
+		{"CAP_SYS_PTRACE alone", confine.Of(unix.CAP_SYS_PTRACE), false},
+		{"CAP_DAC_READ_SEARCH alone", confine.Of(unix.CAP_DAC_READ_SEARCH), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file, addr := filepath.Join(t.TempDir(), "capture"), nobody(t)
+			conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nsocket: ''\nintake: {listen: '%s'}\n", cg, addr))
+			cmd := sheetbendWith(t, capable{Capabilities: loading | c.has, Tracefs: true, Args: []string{"record", "--output", file, "--config", conf}})
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			log := listen(t, stderr)
+			log.hear("msg=watching")
+			script := strings.Replace(reporting, "head -n 1 <&3", `read answer <&3; echo "$answer"`, 1)
+			agent := exec.Command("bash", "-c", script)
+			agent.Env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + addr}
+			agent.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			agent.Dir = "/"
+			r := finish(t, agent)
+			if r.code != 0 || !strings.Contains(r.stdout, " 200 ") {
+				t.Fatal(describeResult(r))
+			}
+			if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			told := log.rest()
+			_ = cmd.Wait()
+			said, senders := facts(t, file)
+			if len(said) != 1 || (senders[0] == uint32(agent.Process.Pid)) != c.knows {
+				t.Errorf("%+v from %v, not %d: %s", said, senders, agent.Process.Pid, told)
+			}
+		})
+	}
+}
