@@ -29,7 +29,9 @@ type capable struct {
 	Capabilities confine.Set
 	// Tracefs: it is mounted where it usually is, as the host's is into a container. Otherwise it is nowhere.
 	Tracefs bool
-	Args    []string
+	// Namespace: of cgroups, as a container that is not privileged has.
+	Namespace bool
+	Args      []string
 }
 
 const tracefsDir = "/sys/kernel/tracing"
@@ -78,6 +80,9 @@ func sheetbendWith(t *testing.T, c capable) *exec.Cmd {
 	cmd := sheetbend(t)
 	cmd.Env = append(slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, asCommand+"=") }), asCapable+"="+string(text))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	if c.Namespace {
+		cmd.SysProcAttr.Unshareflags |= unix.CLONE_NEWCGROUP
+	}
 	return cmd
 }
 
@@ -241,8 +246,10 @@ func TestConfinementCanBeLeftOut(t *testing.T) {
 func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 	t.Parallel()
 	m, cg := hierarchy(t)
-	if err := m.Create(cg + "/a"); err != nil {
-		t.Fatal(err)
+	for _, c := range []string{"/a", "/sensor"} {
+		if err := m.Create(cg + c); err != nil {
+			t.Fatal(err)
+		}
 	}
 	loading := loading
 	var uts unix.Utsname
@@ -258,6 +265,12 @@ func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 		// Tracepoints, as they need most.
 		c.Args = []string{"sensor", "--open-hook", "tracepoint", "--output", spans, "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}%s]\nsocket: ''\nhold: 300ms\n", cg, conf))}
 		cmd := sheetbendWith(t, c)
+		place, err := m.Open(cg + "/sensor")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer place.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(place.Fd())
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -288,6 +301,11 @@ func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 	}
 	t.Run("all of them", func(t *testing.T) {
 		if said := works(t, capable{Capabilities: loading, Tracefs: true}, ""); strings.Contains(said, "is missing: ") {
+			t.Error(said)
+		}
+	})
+	t.Run("all of them, in a cgroup namespace", func(t *testing.T) {
+		if said := works(t, capable{Capabilities: loading, Tracefs: true, Namespace: true}, ""); !strings.Contains(said, "cgroup_mount="+m.Dir) {
 			t.Error(said)
 		}
 	})

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector"
-	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -154,7 +153,7 @@ func (l leftovers) outside(list []collector.Running) []collector.Running {
 		if !live.Alive(p.Tgid, p.Start) || int(p.Tgid) == os.Getpid() {
 			return true
 		}
-		cg, err := cgroup.Of(int(p.Tgid))
+		cg, err := l.mount.Of(int(p.Tgid))
 		return err != nil || cg == l.path || strings.HasPrefix(cg, l.path+"/")
 	})
 }
@@ -262,7 +261,7 @@ func listed(names []string) string {
 // release moves what still runs to where sheetbend itself runs, so that the cgroup can be removed. Nothing
 // watches any more.
 func (o *runOptions) release(s *session) {
-	own, err := cgroup.Of(os.Getpid())
+	own, err := s.mount.Of(os.Getpid())
 	if err != nil {
 		own = "/"
 	}

@@ -31,6 +31,7 @@ func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessio
 	o := marker.Options{
 		Path: socket, Inject: w.feed.Inject, Clock: live.SystemClock, Log: log, Dialects: dialects,
 		Sandbox:  w.sandboxOf,
+		CgroupOf: m.Of,
 		CgroupID: func(cg string) (uint64, error) { return m.ID(path.Clean(cg)) },
 	}
 	if w.collector != nil {

@@ -102,7 +102,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	if err := refuseSelf(c); err != nil {
+	if err := refuseSelf(c, m); err != nil {
 		return &exitError{exitUsage, err}
 	}
 	var out *outputs
@@ -188,8 +188,8 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 }
 
 // refuseSelf refuses selectors that choose the sensor: each of its spans would cause others.
-func refuseSelf(c *config.Config) error {
-	own, err := cgroup.Of(os.Getpid())
+func refuseSelf(c *config.Config, m cgroup.Mount) error {
+	own, err := m.Of(os.Getpid())
 	if err != nil {
 		return nil // a host where this process is in no v2 cgroup that selectors could name
 	}

@@ -159,7 +159,7 @@ hold: 300ms
 func TestTheSensorRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	m := needRoot(t)
-	own, err := cgroup.Of(os.Getpid())
+	own, err := m.Of(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,7 +167,7 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 			_, ok := collector.ChooseContainer(cc.Sandboxes, told)
 			return ok
 		}
-		if own, err := cgroup.Of(os.Getpid()); err == nil {
+		if own, err := m.Of(os.Getpid()); err == nil {
 			if ref, ok := container.FromCgroup(own); ok {
 				o.Except = ref.Root
 			}
@@ -200,7 +200,7 @@ func (w *watch) inside(pid int) bool {
 	if w.known(pid) {
 		return true
 	}
-	cg, err := cgroup.Of(pid)
+	cg, err := w.mount.Of(pid)
 	if err != nil {
 		return true
 	}

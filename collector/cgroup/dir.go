@@ -66,20 +66,9 @@ func (m Mount) procs(cgroup string, depth int) ([]int, error) {
 	if depth > maxDepth {
 		return nil, nil
 	}
-	text, err := os.ReadFile(m.dir(cgroup) + "/cgroup.procs")
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		return nil, nil
-	}
-	// A threaded cgroup refuses the read: its processes are listed by the domain above it.
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, fmt.Errorf("list the processes of cgroup %s: %w", cgroup, err)
-	}
-	var pids []int
-	for line := range strings.FieldsSeq(string(text)) {
-		// 0 stands for a process of another pid namespace: it cannot be named here.
-		if pid, err := strconv.Atoi(line); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
+	pids, err := m.direct(cgroup)
+	if err != nil {
+		return nil, err
 	}
 	children, err := m.Children(cgroup)
 	if err != nil {
@@ -91,6 +80,25 @@ func (m Mount) procs(cgroup string, depth int) ([]int, error) {
 			return nil, err
 		}
 		pids = append(pids, below...)
+	}
+	return pids, nil
+}
+
+// direct lists the processes in the cgroup itself.
+func (m Mount) direct(cgroup string) (pids []int, err error) {
+	text, err := os.ReadFile(m.dir(cgroup) + "/cgroup.procs")
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	// A threaded cgroup refuses the read: its processes are listed by the domain above it.
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, fmt.Errorf("list the processes of cgroup %s: %w", cgroup, err)
+	}
+	for line := range strings.FieldsSeq(string(text)) {
+		// 0 stands for a process of another pid namespace: it cannot be named here.
+		if pid, err := strconv.Atoi(line); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
 	}
 	return pids, nil
 }
@@ -209,9 +217,9 @@ func retry(ctx context.Context, step func() (done bool, err error)) error {
 	}
 }
 
-// Of returns the cgroup of a process as /proc shows it, relative to the root of this
+// read returns the cgroup of a process as /proc shows it, relative to the root of this
 // process's cgroup namespace.
-func Of(pid int) (string, error) {
+func read(pid int) (string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", fmt.Errorf("look up the cgroup of process %d: %w", pid, err)

@@ -8,10 +8,54 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// asNamespaced makes the test binary say what it finds, of itself and of the processes that are listed.
+const asNamespaced = "SHEETBEND_TEST_AS_NAMESPACED"
+
+func TestMain(m *testing.M) {
+	if list := os.Getenv(asNamespaced); list != "" {
+		mount, err := Find()
+		fmt.Println(mount.Dir, err)
+		for pid := range strings.FieldsSeq(strconv.Itoa(os.Getpid()) + " " + list) {
+			n, _ := strconv.Atoi(pid)
+			fmt.Println(mount.Of(n))
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// A container that is not privileged has a cgroup namespace of its own: it is shown other paths than the host.
+func TestInACgroupNamespaceOfItsOwnPathsAreThoseOfTheHost(t *testing.T) {
+	m, cg := hierarchy(t)
+	for _, c := range []string{"/pod/one", "/pod/two", "/other"} {
+		if err := m.Create(cg + c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sibling, other := sleeper(t, m, cg+"/pod/two"), sleeper(t, m, cg+"/other")
+	dir, err := m.Open(cg + "/pod/one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", asNamespaced, sibling.Process.Pid, other.Process.Pid))
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Unshareflags: unix.CLONE_NEWCGROUP | unix.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	want := fmt.Sprintf("%s <nil>\n%s/pod/one <nil>\n%s/pod/two <nil>\n%s/other <nil>\n", m.Dir, cg, cg, cg)
+	if err != nil || string(out) != want {
+		t.Errorf("%v: %s, want %s", err, out, want)
+	}
+}
 
 // hierarchy is the host's, with a directory of the test's own that is removed at its end.
 func hierarchy(t *testing.T) (Mount, string) {
@@ -111,7 +155,7 @@ func TestProcessesAreListedMovedAndKilled(t *testing.T) {
 	if err := m.Move(deep.Process.Pid, cg+"/c"); err != nil {
 		t.Fatal(err)
 	}
-	if of, err := Of(deep.Process.Pid); err != nil || of != cg+"/c" {
+	if of, err := m.Of(deep.Process.Pid); err != nil || of != cg+"/c" {
 		t.Errorf("the moved process is in %q (%v)", of, err)
 	}
 	if names, err := m.Children(cg); err != nil || !slices.Equal(names, []string{"a", "c"}) {

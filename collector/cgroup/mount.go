@@ -15,7 +15,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrV1Only says that this host mounts cgroup v1 hierarchies and no v2 one.
@@ -29,6 +32,8 @@ var ErrNotMounted = errors.New("cgroup v2 is not mounted: mount it (mount -t cgr
 // Mount is a mounted cgroup v2 hierarchy.
 type Mount struct {
 	Dir string // where it is mounted, absolute
+	// namespace is the root of this process's cgroup namespace, "" if that is the hierarchy's: what /proc/PID/cgroup is relative to.
+	namespace string
 }
 
 // Find looks for the cgroup v2 mount of this process's mount namespace. It prefers one
@@ -40,14 +45,24 @@ func Find() (Mount, error) {
 		return Mount{}, fmt.Errorf("look for the cgroup v2 mount: %w", err)
 	}
 	defer f.Close()
-	return find(f)
+	m, up, err := find(f)
+	if err != nil || up == 0 {
+		return m, err
+	}
+	if err := m.findNamespace(up); err != nil {
+		return Mount{}, fmt.Errorf("look for this process's cgroup below %s: %w", m.Dir, err)
+	}
+	return m, nil
 }
 
 // find reads the format of proc_pid_mountinfo(5):
 //
 //	41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw
-func find(mountinfo io.Reader) (Mount, error) {
-	var whole, part string
+//
+// In a cgroup namespace of its own, as a container that is not privileged has, a process sees the root of what is mounted
+// relative to that: /../.. is two directories above it. up says how many.
+func find(mountinfo io.Reader) (m Mount, up int, err error) {
+	var whole, part, above string
 	v1 := false
 	lines := bufio.NewScanner(mountinfo)
 	lines.Buffer(nil, 1<<20) // overlay mounts list their layers: lines of many KiB are real
@@ -67,24 +82,98 @@ func find(mountinfo io.Reader) (Mount, error) {
 			root, dir := unescape(mount[3]), unescape(mount[4])
 			if root == "/" && whole == "" {
 				whole = dir
+			} else if n := strings.Count(root, "/.."); above == "" && n > 0 && root == strings.Repeat("/..", n) && isRoot(dir) {
+				above, up = dir, n
 			} else if part == "" {
 				part = dir
 			}
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return Mount{}, fmt.Errorf("look for the cgroup v2 mount: %w", err)
+		return Mount{}, 0, fmt.Errorf("look for the cgroup v2 mount: %w", err)
 	}
 	switch {
+	case above != "":
+		// What has "/" as its root is then the part below this process.
+		return Mount{Dir: above}, up, nil
 	case whole != "":
-		return Mount{Dir: whole}, nil
+		return Mount{Dir: whole}, 0, nil
 	case part != "":
-		return Mount{}, fmt.Errorf("only a part of the cgroup v2 hierarchy is mounted, at %s: mount it from its root "+
+		return Mount{}, 0, fmt.Errorf("only a part of the cgroup v2 hierarchy is mounted, at %s: mount it from its root "+
 			"(in a container, mount the host's /sys/fs/cgroup)", part)
 	case v1:
-		return Mount{}, ErrV1Only
+		return Mount{}, 0, ErrV1Only
 	}
-	return Mount{}, ErrNotMounted
+	return Mount{}, 0, ErrNotMounted
+}
+
+// isRoot says whether a mount shows the hierarchy from its root, whose node id is 1.
+func isRoot(dir string) bool {
+	id, err := handle(unix.AT_FDCWD, dir)
+	return err == nil && id == 1
+}
+
+// maxSearched bounds the directories that are looked at for this process's own.
+const maxSearched = 1 << 16
+
+// findNamespace looks for the directory that this process is in, which is as deep as its namespace and its place in that say.
+func (m *Mount) findNamespace(up int) error {
+	own, err := read(os.Getpid())
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(own, "/..") {
+		return fmt.Errorf("it is in %s, outside of its own cgroup namespace", own)
+	}
+	within := len(strings.FieldsFunc(own, func(r rune) bool { return r == '/' }))
+	level := []string{"/"}
+	searched := 0
+	for range up + within {
+		var next []string
+		for _, dir := range level {
+			names, err := m.Children(dir)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				if searched++; searched > maxSearched {
+					return fmt.Errorf("more than %d cgroups", maxSearched)
+				}
+				next = append(next, path.Join(dir, name))
+			}
+		}
+		level = next
+	}
+	for _, dir := range level {
+		pids, err := m.direct(dir)
+		if err == nil && slices.Contains(pids, os.Getpid()) {
+			m.namespace = dir
+			for range within {
+				m.namespace = path.Dir(m.namespace)
+			}
+			return nil
+		}
+	}
+	return errors.New("it is not there: run it in the pid namespace of the host")
+}
+
+// Of returns the cgroup of a process.
+func (m Mount) Of(pid int) (string, error) {
+	cgroup, err := read(pid)
+	return m.absolute(cgroup), err
+}
+
+// absolute is the path from the hierarchy's root of one that /proc/PID/cgroup shows: relative to this process's
+// namespace, and what is outside of it with "/.." for each directory up.
+func (m Mount) absolute(cgroup string) string {
+	if m.namespace == "" || cgroup == "" {
+		return cgroup
+	}
+	from := m.namespace
+	for rest, ok := strings.CutPrefix(cgroup, "/.."); ok && (rest == "" || rest[0] == '/'); rest, ok = strings.CutPrefix(cgroup, "/..") {
+		from, cgroup = path.Dir(from), rest
+	}
+	return path.Join(from, cgroup)
 }
 
 // unescape undoes the kernel's octal escapes of space, tab, newline, backslash and '#'.

@@ -25,13 +25,14 @@ func TestFind(t *testing.T) {
 		{name: "a bind mount of a part comes first", mountinfo: "40 1 0:38 /pod/x /mnt/part rw - cgroup2 cgroup2 rw\n" +
 			"41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", dir: "/sys/fs/cgroup"},
 		{name: "only a part of the hierarchy", mountinfo: "40 1 0:38 /pod/x /mnt/part rw - cgroup2 cgroup2 rw\n", says: "/mnt/part"},
+		{name: "above this process's cgroup namespace, but not from the root", mountinfo: "40 1 0:38 /../.. /no/such/mount rw - cgroup2 cgroup2 rw\n", says: "/no/such/mount"},
 		{name: "the first of two whole mounts", mountinfo: "40 1 0:38 / /a rw - cgroup2 none rw\n41 1 0:38 / /b rw - cgroup2 none rw\n", dir: "/a"},
 		{name: "a mount point with a space", mountinfo: `40 1 0:38 / /mnt/my\040cgroups rw - cgroup2 none rw` + "\n", dir: "/mnt/my cgroups"},
 		{name: "a directory whose name imitates the separator", mountinfo: "40 1 0:38 / /mnt/-\\040cgroup2 rw - tmpfs none rw\n", err: ErrNotMounted},
 		{name: "lines that are cut short", mountinfo: "1 2\n - \n40 1 0:38 / - cgroup2\n", err: ErrNotMounted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m, err := find(strings.NewReader(c.mountinfo))
+			m, _, err := find(strings.NewReader(c.mountinfo))
 			switch {
 			case c.err != nil && !errors.Is(err, c.err):
 				t.Fatalf("error %v, want %v", err, c.err)
@@ -44,6 +45,21 @@ func TestFind(t *testing.T) {
 				t.Errorf("mount %q, want %q", m.Dir, c.dir)
 			}
 		})
+	}
+}
+
+func TestPathsOfANamespaceAreMadeAbsolute(t *testing.T) {
+	m := Mount{Dir: "/sys/fs/cgroup", namespace: "/kubepods/podx/ctr"}
+	for in, want := range map[string]string{
+		"/": "/kubepods/podx/ctr", "/below": "/kubepods/podx/ctr/below", "/..": "/kubepods/podx", "/../../pody/c": "/kubepods/pody/c",
+		"/../../..": "/", "/../../../../../x": "/x", "/..odd": "/kubepods/podx/ctr/..odd", "": "",
+	} {
+		if got := m.absolute(in); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
+		}
+	}
+	if got := (Mount{Dir: "/sys/fs/cgroup"}).absolute("/a"); got != "/a" {
+		t.Errorf("without a namespace /a is %q", got)
 	}
 }
 

@@ -71,6 +71,7 @@ type Hierarchy interface {
 	ID(cgroup string) (uint64, error)
 	Path(id uint64) (string, error)
 	Children(cgroup string) ([]string, error)
+	Of(pid int) (string, error)
 }
 
 // Options configure a Feed. Source, Collector, Hierarchy and Globs are needed.
@@ -420,7 +421,7 @@ func (f *Feed) place(h record.Header) {
 	path, err := f.o.Hierarchy.Path(h.Cgroup)
 	if err != nil {
 		// Without the right to ask so: where it is now, if that is the same.
-		if path, err = cgroup.Of(int(h.Tgid)); err != nil {
+		if path, err = f.o.Hierarchy.Of(int(h.Tgid)); err != nil {
 			return // it has ended
 		}
 		if id, err := f.o.Hierarchy.ID(path); err != nil || id != h.Cgroup {

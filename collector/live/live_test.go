@@ -114,6 +114,8 @@ func (h *host) Path(id uint64) (string, error) {
 	return "", os.ErrNotExist
 }
 
+func (h *host) Of(pid int) (string, error) { return cgroup.Mount{}.Of(pid) }
+
 func (h *host) Children(cg string) ([]string, error) {
 	h.log = append(h.log, "list "+cg)
 	if h.onList != nil {

@@ -57,6 +57,8 @@ type Options struct {
 	Sandbox func(pid int, uid uint32, cgroup string) string
 	// Dialects are the agents whose hooks the sensor knows: OpHook tells them.
 	Dialects []agents.Dialect
+	// CgroupOf gives the path of a process's cgroup from the mount. nil: as /proc shows it to this process.
+	CgroupOf func(pid int) (string, error)
 	// CgroupID gives the id of a cgroup by its path from the mount. nil: no cgroup can be named, and no peer outside
 	// of the sandboxes is believed.
 	CgroupID func(cgroup string) (uint64, error)
@@ -90,6 +92,9 @@ type Server struct {
 func Listen(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.CgroupOf == nil {
+		o.CgroupOf = cgroupOf
 	}
 	l, err := listen(o.Path)
 	if err != nil {
@@ -222,7 +227,7 @@ func (s *Server) identify(conn *net.UnixConn) (peer, error) {
 	}
 	// A peer that ends now and whose pid is used again could be taken for one in another cgroup: that decides
 	// about its quota and what it is shown, no more; and what it is shown goes to a dead process.
-	p.cgroup, err = cgroupOf(proc.pid)
+	p.cgroup, err = s.o.CgroupOf(proc.pid)
 	if err != nil {
 		return p, err
 	}
