@@ -50,10 +50,10 @@ func render(ctx context.Context, values []byte) (map[string]string, error) {
 	return engine.Engine{Strict: true}.RenderWithContext(ctx, c, all)
 }
 
-// kustomized gives what `kubectl kustomize` gives.
-func kustomized(t *testing.T) string {
+// kustomized gives what `kubectl kustomize` gives of a directory.
+func kustomized(t *testing.T, dir string) string {
 	t.Helper()
-	m, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "kustomize")
+	m, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,10 @@ func decodeStrictly(text string) (manifest, error) {
 // every gives all manifests that there are, by name.
 func every(t *testing.T) map[string]string {
 	t.Helper()
-	out := map[string]string{"kustomize": kustomized(t)}
+	out := map[string]string{}
+	for _, dir := range []string{"kustomize", "kustomize-capabilities"} {
+		out[dir] = kustomized(t, dir)
+	}
 	files, err := filepath.Glob("testdata/*.values.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
@@ -190,6 +193,7 @@ func TestThePodSeesTheNodeAndIsLimited(t *testing.T) {
 				t.Fatal("it is not one container")
 			}
 			c := spec.Containers[0]
+			rights(t, c.SecurityContext)
 			if r := c.SecurityContext.ReadOnlyRootFilesystem; r == nil || !*r {
 				t.Error("its root file system can be written")
 			}
@@ -212,6 +216,22 @@ func TestThePodSeesTheNodeAndIsLimited(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func rights(t *testing.T, s *corev1.SecurityContext) {
+	t.Helper()
+	switch {
+	case s.Privileged == nil:
+		t.Error("it does not say whether it is privileged")
+	case *s.Privileged:
+		if s.Capabilities != nil || s.AllowPrivilegeEscalation != nil || s.SeccompProfile != nil {
+			t.Errorf("it is privileged, which makes the rest meaningless: %v", s)
+		}
+	case s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(s.Capabilities.Add) != 3 ||
+		s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation ||
+		s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault:
+		t.Errorf("it has more than capabilities: %v", s)
 	}
 }
 
@@ -291,7 +311,7 @@ func TestAnotherConfigurationMakesOtherPods(t *testing.T) {
 	if len(annotations) != 2 {
 		t.Error("two configurations have the same checksum")
 	}
-	k := decode(t, kustomized(t))
+	k := decode(t, kustomized(t, "kustomize"))
 	for _, v := range k.daemonSet.Spec.Template.Spec.Volumes {
 		if v.ConfigMap != nil && (v.ConfigMap.Name != k.configMap.Name || v.ConfigMap.Name == "sheetbend") {
 			t.Errorf("kustomize: the pods have %s, and there is %s", v.ConfigMap.Name, k.configMap.Name)
@@ -301,7 +321,12 @@ func TestAnotherConfigurationMakesOtherPods(t *testing.T) {
 
 // The chart and the kustomization are two ways to the same pod.
 func TestBothWaysMakeTheSamePod(t *testing.T) {
-	h, k := decode(t, chart(t, "default")).daemonSet.Spec.Template.Spec, decode(t, kustomized(t)).daemonSet.Spec.Template.Spec
+	t.Run("privileged", func(t *testing.T) { samePod(t, "default", "kustomize") })
+	t.Run("with capabilities", func(t *testing.T) { samePod(t, "capabilities", "kustomize-capabilities") })
+}
+
+func samePod(t *testing.T, values, dir string) {
+	h, k := decode(t, chart(t, values)).daemonSet.Spec.Template.Spec, decode(t, kustomized(t, dir)).daemonSet.Spec.Template.Spec
 	for _, s := range []*corev1.PodSpec{&h, &k} {
 		s.Volumes = slices.DeleteFunc(s.Volumes, func(v corev1.Volume) bool { return v.ConfigMap != nil })
 		names := map[string]string{}
@@ -314,6 +339,9 @@ func TestBothWaysMakeTheSamePod(t *testing.T) {
 				s.Containers[0].VolumeMounts[i].Name = n
 			}
 		}
+		// A patch puts its own first.
+		slices.SortFunc(s.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(s.Containers[0].VolumeMounts, func(a, b corev1.VolumeMount) int { return strings.Compare(a.MountPath, b.MountPath) })
 	}
 	a, errA := yaml.Marshal(h)
 	b, errB := yaml.Marshal(k)

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -403,5 +406,57 @@ func TestTheSenderOfAnotherUserIsFoundWithExactlyTheseCapabilities(t *testing.T)
 				t.Errorf("%+v from %v, not %d: %s", said, senders, agent.Process.Pid, told)
 			}
 		})
+	}
+}
+
+// docs/security.md says of each attack which test shows it.
+func TestTheTestsThatTheThreatModelNamesExist(t *testing.T) {
+	text, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := map[string]bool{}
+	for _, name := range regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(string(text), -1) {
+		missing[name[1]] = true
+	}
+	if len(missing) < 30 {
+		t.Errorf("only %d tests are named", len(missing))
+	}
+	err = filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for name := range missing {
+			if strings.Contains(string(source), "\nfunc "+name+"(") {
+				delete(missing, name)
+			}
+		}
+		return err
+	})
+	if err != nil || len(missing) > 0 {
+		t.Errorf("%v: no test is named %v", err, slices.Sorted(maps.Keys(missing)))
+	}
+}
+
+func TestTheManifestsHaveTheCapabilitiesThatLoadingNeeds(t *testing.T) {
+	var want []string
+	for _, name := range loading.Names() {
+		want = append(want, strings.TrimPrefix(name, "CAP_"))
+	}
+	slices.Sort(want)
+	for _, file := range []string{"kustomize-capabilities/capabilities.yaml", "helm/sheetbend/values.yaml"} {
+		text, err := os.ReadFile("../../deploy/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := regexp.MustCompile(`(?m)^ *(?:add|capabilities): \[(.*)\]$`).FindSubmatch(text)
+		if list == nil {
+			t.Fatalf("%s has no list of capabilities", file)
+		}
+		got := strings.Split(string(list[1]), ", ")
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%s has %v, want %v", file, got, want)
+		}
 	}
 }

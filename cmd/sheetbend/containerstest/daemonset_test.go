@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -26,8 +27,11 @@ type daemonSet struct {
 					Args            []string
 					Env             []struct{ Name, Value string }
 					SecurityContext struct {
-						Privileged             bool `yaml:"privileged"`
-						ReadOnlyRootFilesystem bool `yaml:"readOnlyRootFilesystem"`
+						Privileged               bool  `yaml:"privileged"`
+						ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
+						AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+						Capabilities             struct{ Add, Drop []string }
+						SeccompProfile           struct{ Type string } `yaml:"seccompProfile"`
 					} `yaml:"securityContext"`
 					VolumeMounts []struct {
 						Name      string
@@ -78,6 +82,45 @@ func freePort(t *testing.T) string {
 // The sensor as the manifest of deploy/kustomize runs it, in a container on a real node. Only the node's own directories
 // and where the spans go are others.
 func TestTheDaemonSetWatchesItsNode(t *testing.T) {
+	t.Run("privileged", func(t *testing.T) { watchesItsNode(t, "") })
+	t.Run("with capabilities", func(t *testing.T) { watchesItsNode(t, "../../../deploy/kustomize-capabilities/capabilities.yaml") })
+}
+
+// patched puts a patch over the manifest, as kustomize does: what the one container may, and mounts.
+func (ds *daemonSet) patched(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patch daemonSet
+	if err := yaml.Unmarshal(text, &patch); err != nil {
+		t.Fatal(err)
+	}
+	spec, p := &ds.Spec.Template.Spec, patch.Spec.Template.Spec
+	readOnly := spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem
+	spec.Containers[0].SecurityContext = p.Containers[0].SecurityContext
+	spec.Containers[0].SecurityContext.ReadOnlyRootFilesystem = readOnly
+	spec.Containers[0].VolumeMounts = append(spec.Containers[0].VolumeMounts, p.Containers[0].VolumeMounts...)
+	spec.Volumes = append(spec.Volumes, p.Volumes...)
+}
+
+// mountedTracefs stands for the node's, which this machine need not have mounted.
+func mountedTracefs(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tracefs", unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func watchesItsNode(t *testing.T, patch string) {
 	n := newNode(t)
 	archive, image := sensorImage(t)
 	n.load(t, archive)
@@ -89,6 +132,9 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	var ds daemonSet
 	if err := yaml.Unmarshal(text, &ds); err != nil {
 		t.Fatal(err)
+	}
+	if patch != "" {
+		ds.patched(t, patch)
 	}
 	conf, err := os.ReadFile("../../../deploy/kustomize/sheetbend.yaml")
 	if err != nil {
@@ -108,6 +154,9 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 		from[v.Name] = v.HostPath.Path
 	}
 	from["config"], from["containerd"], from["run"], from["state"] = etc, n.dir, t.TempDir(), t.TempDir()
+	if from["tracefs"] != "" {
+		from["tracefs"] = mountedTracefs(t)
+	}
 	mounts := []*runtime.Mount{{ContainerPath: "/out", HostPath: out}}
 	for _, m := range c.VolumeMounts {
 		mounts = append(mounts, &runtime.Mount{ContainerPath: m.MountPath, HostPath: from[m.Name], Readonly: m.ReadOnly})
@@ -126,12 +175,23 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 		p.Linux.SecurityContext.Privileged = c.SecurityContext.Privileged
 		p.Linux.SecurityContext.NamespaceOptions = namespaces
 	})
+	rights := &runtime.LinuxContainerSecurityContext{
+		Privileged: c.SecurityContext.Privileged, ReadonlyRootfs: c.SecurityContext.ReadOnlyRootFilesystem, NamespaceOptions: namespaces,
+		Capabilities: &runtime.Capability{AddCapabilities: c.SecurityContext.Capabilities.Add, DropCapabilities: c.SecurityContext.Capabilities.Drop},
+	}
+	if !rights.Privileged {
+		// As a kubelet has it.
+		rights.NoNewPrivs = c.SecurityContext.AllowPrivilegeEscalation != nil && !*c.SecurityContext.AllowPrivilegeEscalation
+		rights.MaskedPaths = []string{"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"}
+		rights.ReadonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+		if c.SecurityContext.SeccompProfile.Type == "RuntimeDefault" {
+			rights.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_RuntimeDefault}
+		}
+	}
 	sensor, err := own.start(&runtime.ContainerConfig{
 		Metadata: &runtime.ContainerMetadata{Name: "sensor"}, Image: &runtime.ImageSpec{Image: image}, LogPath: "sensor.log",
 		Args: c.Args, Envs: env, Mounts: mounts,
-		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{
-			Privileged: c.SecurityContext.Privileged, ReadonlyRootfs: c.SecurityContext.ReadOnlyRootFilesystem, NamespaceOptions: namespaces,
-		}},
+		Linux: &runtime.LinuxContainerConfig{SecurityContext: rights},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +215,10 @@ func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	sp := s.execs(t, ": in a sandbox", 1)[0]
 	says(t, sp, p.expects("main"))
 	says(t, sp, map[string]string{"k8s.node.name": "node-1", "host.name": "node-1"})
+	if text, err := os.ReadFile(log); err != nil || !bytes.Contains(text, []byte(`"msg":"confined","capabilities":"none","no_new_privs":true,"seccomp":true`)) ||
+		bytes.Contains(text, []byte("is missing: ")) {
+		t.Errorf("%v: %s", err, text)
+	}
 	if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: sensor, Timeout: 30}); err != nil {
 		t.Error(err)
 	}
