@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -198,6 +200,17 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 		}
 	}
 	check("at work")
+	_, rest, _ := strings.Cut(said, `msg="serving metrics" listen=`)
+	address, _, _ := strings.Cut(rest, "\n")
+	scrape, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(scrape.Body)
+	_ = scrape.Body.Close()
+	if err != nil || !strings.Contains(string(text), `sheetbend_confined{capabilities="`+keeps.String()+`"`) {
+		t.Errorf("%v: %s", err, text)
+	}
 	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -278,6 +279,31 @@ func TestALineWithoutEndIsCutOff(t *testing.T) {
 	}
 	if _, err := l.in.ReadByte(); err == nil {
 		t.Error("the connection is still open")
+	}
+}
+
+func TestANumberOfAnotherPidNamespaceIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root: makes a pid namespace")
+	}
+	peer := exec.Command("sleep", "600")
+	peer.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	if err := peer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = peer.Process.Kill()
+		_ = peer.Wait()
+	})
+	from := process{pid: peer.Process.Pid}
+	if _, err := serves(from, os.Getpid(), -1); err == nil || !strings.Contains(err.Error(), "another pid namespace") {
+		t.Errorf("%v", err)
+	}
+	if _, err := serves(from, 0, pidfd(t, os.Getpid())); err != nil {
+		t.Errorf("by a pidfd: %v", err)
 	}
 }
 

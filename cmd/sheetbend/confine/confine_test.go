@@ -16,11 +16,15 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/net/bpf"
+	classic "golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
 )
 
 // asConfined makes the test binary a process that confines itself and then tries things: what is given up cannot be taken back.
@@ -43,7 +47,21 @@ type reply struct {
 	Tried  map[string]string // "" or the error
 }
 
+// asLoader makes it one that loads and attaches all programs with some capabilities in effect.
+const asLoader = "SHEETBEND_TEST_AS_LOADER"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asLoader) != "" {
+		out, err := load()
+		if err == nil {
+			err = json.NewEncoder(os.Stdout).Encode(out)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if text := os.Getenv(asConfined); text != "" {
 		var o order
 		err := json.Unmarshal([]byte(text), &o)
@@ -285,8 +303,8 @@ func TestAConfinedProcessKeepsOnlyWhatItNeedsInEveryThread(t *testing.T) {
 	}
 	allowed := []string{"memory", "signal itself", "read", "write", "truncate", "remove", "make a directory", "rename", "connect", "look at another process"}
 	version, err := LandlockVersion()
+	t.Logf("Landlock: version %d, %v", version, err)
 	if err != nil || version == 1 {
-		t.Logf("without Landlock: version %d, %v", version, err)
 		if r.Report.Landlock != 0 || len(r.Report.Lacks) == 0 {
 			t.Errorf("%+v", r.Report)
 		}
@@ -383,7 +401,7 @@ func TestSetsAreNamed(t *testing.T) {
 
 func TestTheFilterKnowsNumbersOfItsOwnTableOnly(t *testing.T) {
 	const pid = 42
-	vm, err := bpf.NewVM(program(pid))
+	vm, err := classic.NewVM(program(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,5 +440,89 @@ func TestTheFilterKnowsNumbersOfItsOwnTableOnly(t *testing.T) {
 		if got, err := vm.Run(data); err != nil || uint32(got) != c.want {
 			t.Errorf("%s: %#x, %v; want %#x", c.name, got, err, c.want)
 		}
+	}
+}
+
+// loads are what loading needs, by security.md, and one more that is not.
+var loads = []int{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN, unix.CAP_SYS_RESOURCE}
+
+// load says how it goes with all of loads, and without each.
+func load() (map[string]string, error) {
+	runtime.LockOSThread()
+	const dir = "/sys/kernel/tracing"
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.TRACEFS_MAGIC {
+		// In a mount namespace of its own.
+		if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", dir, "tracefs", 0, "")); err != nil {
+			return nil, err
+		}
+	}
+	m, err := cgroup.Find()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	try := func(name string, s Set, form bpf.Form) error {
+		// The default of a kernel. Who raises it once has it.
+		limit := unix.Rlimit{Cur: 64 << 10, Max: 64 << 10}
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+			return err
+		}
+		var sensor *bpf.Sensor
+		err := With(s, func() (err error) {
+			sensor, err = bpf.Load(bpf.Options{CgroupRoot: m.Dir, Form: form})
+			return err
+		})
+		if out[name] = ""; err != nil {
+			out[name] = err.Error()
+			return nil
+		}
+		return sensor.Close()
+	}
+	all := Of(loads...)
+	for _, form := range []bpf.Form{bpf.FormAuto, bpf.FormTracepoint} {
+		if err := try("all, "+string(form), all, form); err != nil {
+			return nil, err
+		}
+		for _, n := range loads {
+			if err := try("without "+Of(n).String()+", "+string(form), all&^Of(n), form); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+func TestLoadingNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
+	needRoot(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), asLoader+"=1")
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	var got map[string]string
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		t.Fatal(err)
+	}
+	// Since 5.11 what maps take is accounted for by cgroup.
+	locks := strings.HasPrefix(unix.ByteSliceToString(uts.Release[:]), "5.10.")
+	for name, err := range got {
+		t.Logf("%s: %.200s", name, err)
+		works := strings.HasPrefix(name, "all, ") || strings.Contains(name, "CAP_SYS_RESOURCE") && !locks
+		if works != (err == "") {
+			t.Errorf("%s: %q", name, err)
+		}
+	}
+	if len(got) != 10 {
+		t.Errorf("%d were tried", len(got))
 	}
 }
