@@ -513,7 +513,40 @@ func load() (map[string]string, error) {
 			}
 		}
 	}
-	return out, nil
+	return out, work(m, out)
+}
+
+// work says what a loaded sensor can do once it is confined: all that it does.
+func work(m cgroup.Mount, out map[string]string) error {
+	sensor, err := bpf.Load(bpf.Options{CgroupRoot: m.Dir, Programs: []bpf.ProgramName{{Name: "no-such-agent"}}})
+	if err != nil {
+		return err
+	}
+	var keep Set
+	if err := With(0, func() error { _, err := sensor.Losses(); return err }); errors.Is(err, unix.EPERM) {
+		keep = Of(unix.CAP_BPF)
+	}
+	out["keeps "+keep.String()] = ""
+	if _, err := Apply(Needs{Capabilities: keep, Files: Files{Read: []string{"/proc", "/sys/devices/system/cpu", m.Dir}}}); err != nil {
+		return err
+	}
+	const cgroup = 1 << 40 // no directory has this id
+	_, lossErr := sensor.Losses()
+	sensor.SetDeadline(time.Now())
+	_, readErr := sensor.Read(nil)
+	if errors.Is(readErr, os.ErrDeadlineExceeded) {
+		readErr = nil
+	}
+	_, followErr := sensor.Follow(1<<30, 1)
+	for what, err := range map[string]error{
+		"read losses": lossErr, "watch": sensor.Watch(cgroup, bpf.WatchTasks), "unwatch": sensor.Unwatch(cgroup), "follow": followErr,
+		"list processes": sensor.Existing(func([]byte) error { return nil }), "read": readErr, "detach": sensor.Close(),
+	} {
+		if out["confined, "+what] = ""; err != nil {
+			out["confined, "+what] = err.Error()
+		}
+	}
+	return nil
 }
 
 func TestLoadingNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
@@ -543,12 +576,12 @@ func TestLoadingNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 		if !strings.HasPrefix(name, "with ") && strings.HasSuffix(name, ", tracepoint") && paranoid() > 2 && strings.Contains(err, "kernel.perf_event_paranoid") {
 			continue // a kernel of Debian; with CAP_SYS_ADMIN, or at 2, it works
 		}
-		works := strings.HasPrefix(name, "all, ") || strings.HasPrefix(name, "with ") || strings.Contains(name, "CAP_SYS_RESOURCE") && !locks
+		works := strings.HasPrefix(name, "all, ") || strings.HasPrefix(name, "with ") || strings.HasPrefix(name, "confined, ") || strings.HasPrefix(name, "keeps ") || strings.Contains(name, "CAP_SYS_RESOURCE") && !locks
 		if works != (err == "") {
 			t.Errorf("%s: %q", name, err)
 		}
 	}
-	if len(got) < 11 {
+	if len(got) < 19 {
 		t.Errorf("%d were tried", len(got))
 	}
 }
