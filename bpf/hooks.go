@@ -164,9 +164,9 @@ func (s *Sensor) attachCommon(cgroupRoot string) error {
 		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
 		}
-		s.detach = append(s.detach, l.Close)
+		s.attached = append(s.attached, attachment{h.program, l, l.Close})
 	}
-	s.hooks = append(s.hooks, Hook{Name: "process_existing", Target: "task", Form: "iterator", Attached: true})
+	s.hooks = append(s.hooks, Hook{Name: existingProgram, Target: "task", Form: "iterator", Attached: true})
 	return nil
 }
 
@@ -260,7 +260,7 @@ func (s *Sensor) attachTracing(spec *ebpf.CollectionSpec, targets map[string]str
 	s.formed = append(s.formed, c)
 	for i, name := range names {
 		s.programs[name] = c.Programs[name]
-		s.detach = append(s.detach, links[i].Close)
+		s.attached = append(s.attached, attachment{name, links[i], links[i].Close})
 	}
 	return nil
 }
@@ -292,14 +292,14 @@ func (s *Sensor) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, o *O
 	s.formed = append(s.formed, c)
 	for _, h := range g.tracepoints {
 		target := "sys_exit_" + h.call
-		detach, err := fs.attach("syscalls", target, c.Programs[h.program])
+		a, err := fs.attach("syscalls", target, h.program, c.Programs[h.program])
 		hook := Hook{Name: h.program, Target: target, Form: string(FormTracepoint), Attached: err == nil, Err: err}
 		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
 		}
 		if err == nil {
 			s.programs[h.program] = c.Programs[h.program]
-			s.detach = append(s.detach, detach)
+			s.attached = append(s.attached, a)
 		} else {
 			hook.Note = "this kernel has no such system call"
 		}

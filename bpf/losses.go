@@ -79,13 +79,11 @@ var programKinds = map[string]uint16{
 	"cgroup_attach":     RecordCgroupAttach,
 }
 
-// Losses returns every count, ordered by cgroup, kind and cause.
-func (s *Sensor) Losses() ([]Loss, error) {
-	var losses []Loss
-
+// counters reads what the programs counted.
+func counters(keyed, unkeyed *ebpf.Map) (losses []Loss, err error) {
 	var key objectLossKey
 	var count uint64
-	entries := s.collection.Maps["losses"].Iterate()
+	entries := keyed.Iterate()
 	for entries.Next(&key, &count) {
 		losses = append(losses, Loss{Cgroup: key.Cgroup, Kind: key.Kind, Cause: key.Cause, Count: count})
 	}
@@ -94,7 +92,7 @@ func (s *Sensor) Losses() ([]Loss, error) {
 	}
 
 	var index uint32
-	entries = s.collection.Maps["losses_unkeyed"].Iterate()
+	entries = unkeyed.Iterate()
 	for entries.Next(&index, &count) {
 		if count > 0 {
 			losses = append(losses, Loss{Kind: uint16(index & 31), Cause: uint16(index >> 5), Count: count})
@@ -103,7 +101,16 @@ func (s *Sensor) Losses() ([]Loss, error) {
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("read the unkeyed loss counters: %w", err)
 	}
+	return losses, nil
+}
 
+// Losses returns every count, ordered by cgroup, kind and cause. What a process before has told is not in it, what is left of
+// a kernel side that was replaced is.
+func (s *Sensor) Losses() ([]Loss, error) {
+	losses, err := counters(s.collection.Maps["losses"], s.collection.Maps["losses_unkeyed"])
+	if err != nil {
+		return nil, err
+	}
 	missed := map[uint16]uint64{}
 	for name, program := range s.programs {
 		kind, ok := programKinds[name]
@@ -121,6 +128,7 @@ func (s *Sensor) Losses() ([]Loss, error) {
 			losses = append(losses, Loss{Kind: kind, Cause: LossMissed, Count: n})
 		}
 	}
+	losses = s.since(losses)
 	sort.Slice(losses, func(i, j int) bool {
 		a, b := losses[i], losses[j]
 		if a.Cgroup != b.Cgroup {
@@ -132,6 +140,29 @@ func (s *Sensor) Losses() ([]Loss, error) {
 		return a.Cause < b.Cause
 	})
 	return losses, nil
+}
+
+// since sums up counts of one key, and leaves out what was told before the start.
+func (s *Sensor) since(losses []Loss) []Loss {
+	s.beforeMu.Lock()
+	defer s.beforeMu.Unlock()
+	if len(s.before) == 0 {
+		return losses
+	}
+	sums := make(map[lossID]uint64, len(losses))
+	for id, n := range s.before {
+		sums[id] = -n
+	}
+	for _, l := range losses {
+		sums[lossID{l.Cgroup, l.Kind, l.Cause}] += l.Count
+	}
+	losses = losses[:0]
+	for id, n := range sums {
+		if int64(n) > 0 {
+			losses = append(losses, Loss{Cgroup: id.cgroup, Kind: id.kind, Cause: id.cause, Count: n})
+		}
+	}
+	return losses
 }
 
 func missedRuns(program *ebpf.Program) (uint64, error) {

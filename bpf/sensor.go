@@ -8,6 +8,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // WatchFlags tell what is done with a cgroup.
@@ -73,6 +75,14 @@ type Options struct {
 	MaxCgroups   int
 	MaxProcesses int
 
+	// Pin is a directory on a bpf file system where hooks, tables and ring are kept for the next process; it is made if it is not
+	// there. "": they end with this one.
+	Pin string
+	// Unpin: what is found there is taken over, and nothing is left there.
+	Unpin bool
+	// Scope stands for what else decides about what is watched: pins of another scope are not gone on with.
+	Scope string
+
 	// entries are the sizes of tables, where a test wants other ones.
 	entries map[string]uint32
 	// kernel are the kernel's types: read once, for that takes some 30 ms. nil: it has none that could be read.
@@ -94,12 +104,36 @@ type ProgramName struct {
 type Sensor struct {
 	collection *ebpf.Collection
 	formed     []*ebpf.Collection
-	detach     []func() error
+	attached   []attachment
 	programs   map[string]*ebpf.Program
+	reopened   []*ebpf.Program // of the pins
 	reader     *ringbuf.Reader
 	record     ringbuf.Record
 	hooks      []Hook
 	finds      bool // programs by name
+
+	unpin   bool // nothing is to be left in the store
+	pins    Pins
+	store   *pinStore         // nil: nothing is pinned
+	account *account          // the same
+	last    uint64            // Last
+	told    map[lossID]uint64 // what is in the account
+	// before is what processes before told of the losses of this kernel side, less what is owed of those that it replaced: it wraps.
+	before   map[lossID]uint64
+	beforeMu sync.Mutex
+
+	previous []*previous // to be read first
+	cut      *cut        // from the one that was read last; nil: there is none, or that is over
+	found    [][]byte    // to be read next
+}
+
+// existingProgram is the one that is attached for each walk only.
+const existingProgram = "process_existing"
+
+type attachment struct {
+	program string
+	link    link.Link // nil: it has none, and cannot be pinned
+	close   func() error
 }
 
 // Load loads the programs and attaches them. On error nothing stays attached. It needs BTF of the kernel, and CAP_BPF, CAP_PERFMON and
@@ -116,13 +150,122 @@ func Load(o Options) (_ *Sensor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sensor{programs: map[string]*ebpf.Program{}}
+	s := &Sensor{programs: map[string]*ebpf.Program{}, before: map[lossID]uint64{}, told: map[lossID]uint64{}, finds: len(o.Programs) > 0}
 	defer func() {
 		if err != nil {
 			err = errors.Join(explain(err), s.Close())
 		}
 	}()
+	var content, records string
+	if o.Pin != "" {
+		records = formatOf(spec)
+		if content, err = o.contentOf(spec); err != nil {
+			return s, err
+		}
+		resumed, err := s.takeUp(spec, &o, content, records)
+		if err != nil {
+			return s, err
+		}
+		if resumed {
+			return s, nil
+		}
+	}
+	if err := s.attachAll(spec, &o); err != nil {
+		return s, err
+	}
+	if err := s.adoptTables(s.previous); err != nil {
+		return s, err
+	}
+	if s.store != nil && !o.Unpin {
+		if err := s.keep(content, records); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
 
+// takeUp looks at what is pinned. It says whether that is all that is needed. That pins cannot be used is no error: Pins tells.
+func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records string) (resumed bool, err error) {
+	if s.store, err = openPins(o.Pin, !o.Unpin); err != nil {
+		if s.store = nil; !o.Unpin || !errors.Is(err, os.ErrNotExist) {
+			s.pins.Err = err
+		}
+		return false, nil
+	}
+	s.unpin = o.Unpin
+	if err = errNoPins; !o.Unpin {
+		err = s.resume(spec, o, content)
+	}
+	if resumed = err == nil; !resumed && !errors.Is(err, errNoPins) {
+		s.pins.Err = fmt.Errorf("pins of the sensor before are not gone on with: %w", err)
+	}
+	ours := content
+	if !resumed {
+		// Whatever lies under our name has to make room.
+		ours = ""
+		fd := int(s.store.f.Fd())
+		if err := unix.Renameat(fd, content[:32], fd, content[:32]+"-old"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, fmt.Errorf("put old pins aside: %w", err)
+		}
+	}
+	if s.previous, err = s.findPrevious(ours, records); err != nil {
+		s.pins.Err = errors.Join(s.pins.Err, err)
+	}
+	s.pins.Replaced = len(s.previous)
+	if err := s.order(); err != nil {
+		return false, err
+	}
+	if !resumed {
+		return false, nil
+	}
+	if err := s.collection.Variables["existing_again"].Set(false); err != nil {
+		return false, err
+	}
+	if s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"]); err != nil {
+		return false, fmt.Errorf("open the ring buffer: %w", err)
+	}
+	if s.before, err = s.account.read(); err != nil {
+		return false, err
+	}
+	s.told = maps.Clone(s.before)
+	s.pins.Dir, s.pins.Resumed, s.pins.Backlog = o.Pin, true, s.reader.AvailableBytes()
+	if s.last, s.pins.Starts, err = s.account.begin(); err != nil {
+		return false, err
+	}
+	now, err := boottime()
+	if s.last > 0 && s.last < now {
+		s.pins.Gap = time.Duration(now - s.last)
+	}
+	return true, err
+}
+
+// keep pins what was attached, beside what it replaces. That it cannot be pinned is no error: Pins tells.
+func (s *Sensor) keep(content, records string) error {
+	var err error
+	if s.account, err = newAccount(); err != nil {
+		return err
+	}
+	if len(s.previous) > 0 {
+		if err := s.account.set(stateFrom, notYet); err != nil {
+			return err
+		}
+	}
+	if err := s.pinAll(content, records); err != nil {
+		s.pins.Err = errors.Join(s.pins.Err, err)
+		err = s.account.Close()
+		s.account = nil
+		return err
+	}
+	s.pins.Dir = s.store.dir
+	_, s.pins.Starts, err = s.account.begin()
+	return err
+}
+
+// Pins tells what of this sensor outlives the process, and what it found.
+func (s *Sensor) Pins() Pins { return s.pins }
+
+// attachAll loads and attaches everything anew.
+func (s *Sensor) attachAll(spec *ebpf.CollectionSpec, o *Options) (err error) {
 	common := spec.Copy()
 	for _, group := range formGroups {
 		for _, name := range group.programs() {
@@ -131,7 +274,7 @@ func Load(o Options) (_ *Sensor, err error) {
 	}
 	s.collection, err = ebpf.NewCollectionWithOptions(common, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}})
 	if err != nil {
-		return s, fmt.Errorf("load the kernel programs: %w", err)
+		return fmt.Errorf("load the kernel programs: %w", err)
 	}
 	for name, program := range s.collection.Programs {
 		s.programs[name] = program
@@ -140,10 +283,9 @@ func Load(o Options) (_ *Sensor, err error) {
 		var key [MaxEnvName + 1]byte
 		copy(key[:], name)
 		if err := s.collection.Maps["env_names"].Put(key, uint8(1)); err != nil {
-			return s, fmt.Errorf("list the environment variable %s: %w", name, err)
+			return fmt.Errorf("list the environment variable %s: %w", name, err)
 		}
 	}
-	s.finds = len(o.Programs) > 0
 	for _, p := range o.Programs {
 		var key [MaxProgramName + 1]byte
 		copy(key[:], p.Name)
@@ -152,21 +294,21 @@ func Load(o Options) (_ *Sensor, err error) {
 			match = 3
 		}
 		if err := s.collection.Maps["agent_names"].Put(key, match); err != nil {
-			return s, fmt.Errorf("look for programs named %s: %w", p.Name, err)
+			return fmt.Errorf("look for programs named %s: %w", p.Name, err)
 		}
 	}
 	// Before any hook is attached, so that what the first one sends is counted if nobody reads.
 	s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"])
 	if err != nil {
-		return s, fmt.Errorf("open the ring buffer: %w", err)
+		return fmt.Errorf("open the ring buffer: %w", err)
+	}
+	if err := s.expectFollowed(s.previous); err != nil {
+		return err
 	}
 	if err := s.attachCommon(o.CgroupRoot); err != nil {
-		return s, err
+		return err
 	}
-	if err := s.attachForms(spec, &o); err != nil {
-		return s, err
-	}
-	return s, nil
+	return s.attachForms(spec, o)
 }
 
 func (o *Options) complete() error {
@@ -330,10 +472,33 @@ func (s *Sensor) Unwatch(cgroup uint64) error {
 // The kernel wakes the reader only when the ring fills: set a deadline of some milliseconds to poll.
 func (s *Sensor) Read(buf []byte) ([]byte, error) {
 	s.record.RawSample = buf[:0]
-	if err := s.reader.ReadInto(&s.record); err != nil {
-		return nil, err
+	if len(s.previous) > 0 {
+		err := s.handOver()
+		if err == nil {
+			return s.record.RawSample, nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
+		}
 	}
-	return s.record.RawSample, nil
+	for {
+		if len(s.found) > 0 {
+			raw := append(s.record.RawSample[:0], s.found[0]...)
+			s.found = s.found[1:]
+			return raw, nil
+		}
+		err := s.reader.ReadInto(&s.record)
+		switch {
+		case s.cut == nil && err == nil, err == nil && s.cut.new(s.record.RawSample):
+			return s.record.RawSample, nil
+		case err == nil:
+			continue
+		}
+		// The ring was empty, and that after the cut.
+		if s.endCut(); len(s.found) == 0 {
+			return nil, err
+		}
+	}
 }
 
 // SetDeadline bounds the Reads to come; the zero time means none.
@@ -407,7 +572,7 @@ func (s *Sensor) Existing(yield func(raw []byte) error) error {
 }
 
 func (s *Sensor) iterate(yield func(raw []byte) error) error {
-	it, err := link.AttachIter(link.IterOptions{Program: s.programs["process_existing"]})
+	it, err := link.AttachIter(link.IterOptions{Program: s.programs[existingProgram]})
 	if err != nil {
 		return fmt.Errorf("attach the task iterator: %w", err)
 	}
@@ -424,19 +589,19 @@ func (s *Sensor) iterate(yield func(raw []byte) error) error {
 func (s *Sensor) Hooks() []Hook { return append([]Hook(nil), s.hooks...) }
 
 // Detach detaches every hook; what is in the ring can still be read. All at once, because the kernel
-// waits some 20 ms for each until nobody runs it any more.
+// waits some 20 ms for each until nobody runs it any more. Hooks that are pinned stay.
 func (s *Sensor) Detach() error {
-	errs := make([]error, len(s.detach))
+	errs := make([]error, len(s.attached))
 	var all sync.WaitGroup
-	for i, detach := range s.detach {
-		all.Go(func() { errs[i] = detach() })
+	for i, a := range s.attached {
+		all.Go(func() { errs[i] = a.close() })
 	}
 	all.Wait()
-	s.detach = nil
+	s.attached = nil
 	return errors.Join(errs...)
 }
 
-// Close detaches and unloads everything.
+// Close detaches and unloads everything but what is pinned.
 func (s *Sensor) Close() error {
 	errs := []error{s.Detach()}
 	if s.reader != nil {
@@ -445,8 +610,14 @@ func (s *Sensor) Close() error {
 	for _, c := range s.formed {
 		c.Close()
 	}
+	for _, p := range s.reopened {
+		errs = append(errs, p.Close())
+	}
 	if s.collection != nil {
 		s.collection.Close()
 	}
-	return errors.Join(errs...)
+	for _, p := range s.previous {
+		p.close()
+	}
+	return errors.Join(append(errs, s.account.Close(), s.store.close())...)
 }

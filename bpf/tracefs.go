@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,11 +86,11 @@ func (t *tracefs) id(group, name string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// attach runs the program at the event, on every CPU, until the returned function is called.
-func (t *tracefs) attach(group, name string, program *ebpf.Program) (func() error, error) {
-	id, err := t.id(group, name)
+// attach runs the program at the event, on every CPU, until it is closed or, with a link (5.15), also as long as that is pinned.
+func (t *tracefs) attach(group, event, name string, program *ebpf.Program) (a attachment, err error) {
+	id, err := t.id(group, event)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
 	attr := unix.PerfEventAttr{
 		Type:   unix.PERF_TYPE_TRACEPOINT,
@@ -104,15 +105,22 @@ func (t *tracefs) attach(group, name string, program *ebpf.Program) (func() erro
 		return nil, fmt.Errorf("open the perf event: where kernel.perf_event_paranoid is above 2, kernels of Debian ask for CAP_SYS_ADMIN (sysctl kernel.perf_event_paranoid=2): %w", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the perf event: %w", err)
+		return a, fmt.Errorf("open the perf event: %w", err)
 	}
-	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, program.FD()); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("set the program of the perf event: %w", err)
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: program, Attach: ebpf.AttachPerfEvent})
+	if err != nil {
+		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, program.FD()); err != nil {
+			unix.Close(fd)
+			return a, fmt.Errorf("set the program of the perf event: %w", err)
+		}
+	}
+	a = attachment{program: name, close: func() error { return unix.Close(fd) }}
+	if err == nil {
+		a.link = l
+		a.close = func() error { return errors.Join(l.Close(), unix.Close(fd)) }
 	}
 	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("enable the perf event: %w", err)
+		return a, errors.Join(fmt.Errorf("enable the perf event: %w", err), a.close())
 	}
-	return func() error { return unix.Close(fd) }, nil
+	return a, nil
 }

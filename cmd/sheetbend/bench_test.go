@@ -60,7 +60,7 @@ func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (residen
 		t.Fatal(err)
 	}
 
-	sensor := exec.Command("/proc/self/exe", "sensor", "--config", conf)
+	sensor := exec.Command("/proc/self/exe", "sensor", "--no-pin", "--config", conf)
 	sensor.Env = append(os.Environ(), asCommand+"=1")
 	log, err := sensor.StderrPipe()
 	if err != nil {

@@ -104,7 +104,7 @@ func examine(c *config.Config) []check {
 		checks = append(checks, checkCgroups(m))
 		checks = append(checks, checkHooks(c, m)...)
 	}
-	return append(checks, checkConfinement(), checkClock(), checkOTLP(c, os.Getenv))
+	return append(checks, checkPins(c), checkConfinement(), checkClock(), checkOTLP(c, os.Getenv))
 }
 
 func checkKernel() check {

@@ -17,6 +17,7 @@ import (
 type settings struct {
 	file, output, endpoint, openHook, logLevel, logFormat string
 	noConfine                                             bool
+	noPin                                                 bool
 }
 
 func (s *settings) config(f *pflag.FlagSet, usage string) {
@@ -59,6 +60,9 @@ func (s *settings) load() (*config.Config, error) {
 	}
 	if s.noConfine {
 		c.Confine = false
+	}
+	if s.noPin {
+		c.Pin = false
 	}
 	if s.endpoint != "" {
 		c.Exporters.Send(s.endpoint)

@@ -76,6 +76,7 @@ refused, every connection.
   sheetbend sessions         the live sessions and tool calls of this host
   sheetbend hook, call       name tool calls, from an agent's hooks or from a harness
   sheetbend spool            batches that a backend refused: look, export, send again, drop
+  sheetbend unpin            take out of the kernel what a sensor that ended has left there
   sheetbend doctor           what this host can do, and what to do about a lack
   sheetbend record, replay   capture the raw stream, and make its spans again elsewhere`,
 		Example: `  sudo -E sheetbend run -- claude
@@ -91,7 +92,7 @@ refused, every connection.
 		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
-		newRecord(), newReplay(), newSpool(), newDoctor(), newVersion())
+		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion())
 	return root
 }
 

@@ -95,6 +95,10 @@ var (
 	mMalformed = counter("records_malformed_total", "Records that could not be decoded.")
 	mRingUsed  = gauge("ring_used_bytes", "Bytes that wait in the ring buffer.")
 	mRingSize  = gauge("ring_size_bytes", "Size of the ring buffer.")
+	mPinned    = gauge("pinned", "1 while what is in the kernel outlives this process.")
+	mBacklog   = gauge("resumed_backlog_bytes", "Bytes of records that waited in the kernel when this process started.")
+	mGap       = gauge("resumed_gap_seconds", "How long nobody had read them then, give or take a second.")
+	mStarts    = counter("pinned_starts_total", "Processes that have read what is pinned in the kernel, this one included.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
 	mRefused   = counter("cgroups_refused_total", "Cgroups not watched because limits.cgroups was reached.")
@@ -145,6 +149,11 @@ func (m *metered) Collect(out chan<- prometheus.Metric) {
 func (m *metered) collectWatch(put func(what measure, v float64, labels ...string)) {
 	w := m.watch
 	w.meter.records(func(t record.Type, n uint64) { put(mRecords, float64(n), t.String()) })
+	pins := w.sensor.Pins()
+	put(mPinned, map[bool]float64{true: 1}[pins.Dir != ""])
+	put(mStarts, float64(pins.Starts))
+	put(mBacklog, float64(pins.Backlog))
+	put(mGap, pins.Gap.Seconds())
 	if losses, err := w.sensor.Losses(); err == nil {
 		type key struct{ kind, cause string }
 		sums := map[key]uint64{}

@@ -224,7 +224,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity
 	// Loading raises the limit on locked memory on kernels before 5.11; the command should not inherit that.
 	var memlock unix.Rlimit
 	limited := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil
-	w, err := startWatch(c, cc, m, sink, capture, log)
+	w, err := startWatch(c, cc, m, sink, capture, pinning{}, log)
 	if err != nil {
 		return 0, errors.Join(err, capture.close(), out.close(ctx))
 	}

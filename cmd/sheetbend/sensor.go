@@ -28,7 +28,8 @@ func newSensor() *cobra.Command {
 Podman call them, and agents wherever they are started, those that are there and those that come later.
 Their spans go to the configured exporters, until SIGTERM or SIGINT: then everything seen so far is
 delivered within five seconds, what is left waits on disk for the next start (docs/reliability.md), and
-the exit code is 0. A second signal ends the delivery at once. There is no reload; SIGHUP is ignored.`,
+the exit code is 0. The hooks stay, and what they see waits in the kernel for the next sensor, unless
+--no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is no reload; SIGHUP is ignored.`,
 		Example: `  sudo sheetbend sensor --config /etc/sheetbend.yaml
 
   # a small configuration
@@ -55,6 +56,7 @@ the exit code is 0. A second signal ends the delivery at once. There is no reloa
 	s.exporters(f)
 	f.Lookup("output").Usage = "append spans to `FILE`, one OTLP JSON request a line (- is standard output)"
 	s.kernel(f)
+	f.BoolVar(&s.noPin, "no-pin", false, "leave nothing in the kernel: what happens until the next start is not seen")
 	s.confine(f)
 	s.log(f)
 	return cmd
@@ -120,7 +122,11 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	} else if capture, err = createCapture(identity{}, captureName, cc); err != nil {
 		return err
 	}
-	w, err := startWatch(c, cc, m, sink, capture, log)
+	var pins pinning
+	if captureName == "" {
+		pins = pinningOf(c, log)
+	}
+	w, err := startWatch(c, cc, m, sink, capture, pins, log)
 	if err != nil {
 		return errors.Join(err, capture.close(), out.close(ctx))
 	}
@@ -140,6 +146,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 		closeLocal(local, log)
 		return &exitError{exitFailed, errors.Join(err, in.end(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
 	}
+	logPins(w.sensor.Pins(), log)
 	if err := confineSelf(c, w, meters, log); err != nil {
 		closeLocal(local, log)
 		return &exitError{exitFailed, errors.Join(err, in.end(), meters.close(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}

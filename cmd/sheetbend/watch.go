@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -119,7 +120,7 @@ type watch struct {
 
 // startWatch loads the kernel side and watches the sandboxes of cc. When it returns, what is
 // started in one of them is seen; run has to follow.
-func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span.Sink, capture *captureFile, log *slog.Logger) (_ *watch, err error) {
+func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span.Sink, capture *captureFile, pins pinning, log *slog.Logger) (_ *watch, err error) {
 	w := &watch{capture: capture, mount: m}
 	o := live.Options{Hierarchy: m, Log: log, Collector: ignore{}}
 	programs := lookedFor(cc)
@@ -173,6 +174,10 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 			}
 		}
 	}
+	scope, err := json.Marshal(cc.Sandboxes)
+	if err != nil {
+		return nil, err
+	}
 	w.sensor, err = bpf.Load(bpf.Options{
 		CgroupRoot:   m.Dir,
 		RingBytes:    powerOfTwo(int(c.Limits.RingBytes)),
@@ -182,6 +187,9 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 		Programs:     programs,
 		MaxCgroups:   c.Limits.Cgroups,
 		MaxProcesses: c.Limits.Processes,
+		Pin:          pins.dir,
+		Unpin:        pins.unpin,
+		Scope:        string(scope),
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w (sheetbend doctor tells more)", err), w.runtimes.close())

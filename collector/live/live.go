@@ -51,7 +51,12 @@ type Source interface {
 	Read(buf []byte) ([]byte, error)
 	SetDeadline(t time.Time)
 	Flush() error
+	// Losses are counted from what was Told before.
 	Losses() ([]bpf.Loss, error)
+	// Told says that losses were passed on, at a time of CLOCK_BOOTTIME, so that nobody does so again.
+	Told(losses []bpf.Loss, at uint64) error
+	// Last is when an earlier process did so last, 0 if none has.
+	Last() uint64
 	Existing(yield func(raw []byte) error) error
 	Watch(cgroup uint64, flags bpf.WatchFlags) error
 	Unwatch(cgroup uint64) error
@@ -169,6 +174,9 @@ func (f *Feed) Start() error {
 		return err
 	}
 	f.tick, f.told, f.latest = boot, boot, boot
+	if last := f.o.Source.Last(); last > 0 && last < boot {
+		f.told = last // what was lost meanwhile was lost since then
+	}
 	f.clock(boot, wall)
 	matched := make([]bool, len(f.o.Globs))
 	if err := f.adopt("/", 0, 0, matched, new(int)); err != nil {
@@ -529,7 +537,7 @@ func (f *Feed) tellLosses(t uint64) error {
 		f.emit(f.out)
 	}
 	f.losses, f.told = seen, t
-	return nil
+	return f.o.Source.Told(now, t)
 }
 
 // emit gives a record to the collector and to the capture.

@@ -38,6 +38,9 @@ type host struct {
 	existing [][]byte
 	flushed  bool
 
+	told         []bpf.Loss
+	toldAt, last uint64
+
 	dirs    map[string]uint64 // path -> id
 	watches map[uint64]bpf.WatchFlags
 	log     []string
@@ -66,6 +69,9 @@ func (h *host) Read([]byte) ([]byte, error) {
 }
 
 func (h *host) Losses() ([]bpf.Loss, error) { return slices.Clone(h.losses), h.lossErr }
+
+func (h *host) Told(losses []bpf.Loss, at uint64) error { h.told, h.toldAt = losses, at; return nil }
+func (h *host) Last() uint64                            { return h.last }
 
 func (h *host) Existing(yield func([]byte) error) error {
 	for _, raw := range h.existing {

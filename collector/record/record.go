@@ -110,6 +110,7 @@ const (
 	CauseMalformed  Cause = 257 // the collector could not decode it
 	CauseTableFull  Cause = 258 // a table of the collector was full: state was dropped or not made
 	CauseUnassigned Cause = 259 // the collector could not tell whose it was
+	CauseNotRead    Cause = 260 // it waited for a sensor of another version, which could not read it
 )
 
 // String is the name used on spans, for example "ring_full".
@@ -127,6 +128,8 @@ func (c Cause) String() string {
 		return "malformed"
 	case CauseTableFull:
 		return "table_full"
+	case CauseNotRead:
+		return "not_read"
 	case CauseUnassigned:
 		return "unassigned"
 	}

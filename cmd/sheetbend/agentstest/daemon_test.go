@@ -30,7 +30,7 @@ func (d *desk) watch(sandboxes string, agent *exec.Cmd) *story {
 	}
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
-	sensor := exec.CommandContext(ctx, os.Getenv(binEnv), "sensor", "--config", config)
+	sensor := exec.CommandContext(ctx, os.Getenv(binEnv), "sensor", "--no-pin", "--config", config)
 	sensor.Env = d.environment()
 	stderr, err := sensor.StderrPipe()
 	if err != nil {

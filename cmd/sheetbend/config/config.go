@@ -39,6 +39,8 @@ type Config struct {
 	Confine         bool             `yaml:"confine"`
 	Limits          Limits           `yaml:"limits"`
 	OpenHook        string           `yaml:"open_hook"`
+	Pin             bool             `yaml:"pin"`
+	PinPath         string           `yaml:"pin_path"`
 	CompatCalls     bool             `yaml:"compat_calls"`
 	Log             Log              `yaml:"log"`
 }
@@ -193,6 +195,7 @@ func Default() *Config {
 		Confine:         true,
 		Limits:          Limits{RingBytes: 8 << 20, Cgroups: 16384, Processes: 65536},
 		OpenHook:        HookAuto,
+		Pin:             true,
 		Log:             Log{Level: "info", Format: FormatText},
 	}
 }
@@ -316,6 +319,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Socket != "" && !strings.HasPrefix(c.Socket, "/") {
 		bad("socket is %q, not an absolute path", c.Socket)
+	}
+	if c.PinPath != "" && !strings.HasPrefix(c.PinPath, "/") {
+		bad("pin_path is %q, not an absolute path", c.PinPath)
 	}
 	if c.Metrics.Listen == "" && (c.Metrics.Pprof || c.Metrics.Expose) {
 		bad("metrics.listen is missing: without it nothing is served")

@@ -15,6 +15,8 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/sheetbend/sheetbend/bpf"
 )
 
 // daemonSet is the part of the manifest that a kubelet makes a container of.
@@ -157,6 +159,16 @@ func watchesItsNode(t *testing.T, patch string) {
 	if from["tracefs"] != "" {
 		from["tracefs"] = mountedTracefs(t)
 	}
+	pins := t.TempDir()
+	if err := unix.Mount("bpf", pins, "bpf", 0, "mode=0700"); err != nil {
+		t.Fatalf("mount a bpf file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount the bpf file system: %v", err)
+		}
+	})
+	from["bpf"] = pins
 	mounts := []*runtime.Mount{{ContainerPath: "/out", HostPath: out}}
 	for _, m := range c.VolumeMounts {
 		mounts = append(mounts, &runtime.Mount{ContainerPath: m.MountPath, HostPath: from[m.Name], Readonly: m.ReadOnly})
@@ -220,6 +232,13 @@ func watchesItsNode(t *testing.T, patch string) {
 		t.Errorf("%v: %s", err, text)
 	}
 	if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: sensor, Timeout: 30}); err != nil {
+		t.Error(err)
+	}
+	// It is pinned, so that the pod's successor can go on.
+	if names, _, err := bpf.PinsAt(filepath.Join(pins, "sheetbend")); err != nil || len(names) != 1 {
+		t.Errorf("pinned: %v, %v", names, err)
+	}
+	if _, err := bpf.Unpin(filepath.Join(pins, "sheetbend")); err != nil {
 		t.Error(err)
 	}
 }

@@ -93,7 +93,7 @@ func watch(t *testing.T, sandboxes, containers string) *sensor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.cmd = exec.Command(bin, "sensor", "--config", conf, "--log-level", "debug")
+	s.cmd = exec.Command(bin, "sensor", "--no-pin", "--config", conf, "--log-level", "debug")
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/bpf/workload"
+	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// bpffs mounts a bpf file system of the test's own.
+func bpffs(t *testing.T) string {
+	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
+		t.Fatalf("mount a bpf file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount the bpf file system: %v", err)
+		}
+	})
+	return dir
+}
+
+// pinned is a kernel side that is loaded again and again over the same pins, and what all of them read.
+type pinned struct {
+	t      *testing.T
+	o      bpf.Options
+	cgroup uint64
+	attr   *syscall.SysProcAttr
+
+	opens, forks uint64 // of the flood
+	lost         map[record.Type]uint64
+	sensor       *bpf.Sensor
+	buf          []byte
+}
+
+func newPinned(t *testing.T, o bpf.Options) *pinned {
+	t.Helper()
+	mount, err := cgroup.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.CgroupRoot, o.Pin = mount.Dir, filepath.Join(bpffs(t), "pins")
+	path, err := os.MkdirTemp(mount.Dir, "sheetbend-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	})
+	dir, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	p := &pinned{t: t, o: o, lost: map[record.Type]uint64{}, attr: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}}
+	if p.cgroup, err = mount.ID("/" + filepath.Base(path)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.close()
+		if _, err := bpf.Unpin(o.Pin); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func (p *pinned) load() bpf.Pins {
+	p.t.Helper()
+	began := time.Now()
+	s, err := bpf.Load(p.o)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Logf("loaded in %v: %+v", time.Since(began), s.Pins())
+	p.sensor = s
+	if err := s.Watch(p.cgroup, bpf.WatchTasks); err != nil {
+		p.t.Fatal(err)
+	}
+	return s.Pins()
+}
+
+// close ends a sensor as a kill does: whatever it has not read stays where it is.
+func (p *pinned) close() {
+	if p.sensor != nil {
+		if err := p.sensor.Close(); err != nil {
+			p.t.Error(err)
+		}
+		p.sensor = nil
+	}
+}
+
+// read takes some records, or all; then it tells of losses as live.Feed does.
+func (p *pinned) read(most int) {
+	p.t.Helper()
+	p.sensor.SetDeadline(time.Now())
+	for range most {
+		raw, err := p.sensor.Read(p.buf)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.buf = raw[:cap(raw)]
+		var e record.Event
+		if err := e.Decode(raw); err != nil {
+			p.t.Fatal(err)
+		}
+		switch {
+		case e.Header.Type == record.TypeOpen && bytes.Contains(e.Open.Path, []byte(workload.FloodName)):
+			p.opens++
+		case e.Header.Type == record.TypeFork:
+			p.forks++
+		}
+	}
+	losses, err := p.sensor.Losses()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.sensor.Told(losses, 1); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, l := range losses {
+		p.lost[record.Type(l.Kind)] += l.Count
+	}
+}
+
+const everything = 1 << 30
+
+// flood loads, reads a little and closes, over and over, while a flood runs; afterwards it reads all. options
+// changes them for the n-th time.
+func (p *pinned) flood(scenario string, count int, options func(n int)) {
+	p.t.Helper()
+	program := workloadtest.Build(p.t)
+	options(0)
+	p.load()
+	p.read(everything)
+	p.opens, p.forks, p.lost = 0, 0, map[record.Type]uint64{}
+	p.close()
+	running := exec.Command(program.Path(), scenario, strconv.Itoa(count))
+	running.SysProcAttr = p.attr
+	if err := running.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	over := make(chan error, 1)
+	go func() { over <- running.Wait() }()
+	n := 1
+	for ended := false; !ended; n++ {
+		select {
+		case err := <-over:
+			if ended = true; err != nil {
+				p.t.Errorf("the flood: %v", err)
+			}
+		default:
+		}
+		options(n)
+		p.load()
+		p.read(100 * n)
+		p.close()
+	}
+	p.load()
+	p.read(everything)
+	p.read(0) // losses of those that were replaced
+	p.t.Logf("%d starts; %d opens and %d forks read, lost %v", n, p.opens, p.forks, p.lost)
+}
+
+func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
+	for _, form := range forms(t) {
+		t.Run(string(form), func(t *testing.T) {
+			p := newPinned(t, bpf.Options{Form: form})
+			const count = 20000
+			p.flood("flood-files", count, func(int) {})
+			if pins := p.sensor.Pins(); !pins.Resumed || pins.Err != nil || pins.Replaced != 0 {
+				t.Errorf("the last sensor did not go on with the pins: %+v", pins)
+			}
+			if p.opens+p.lost[record.TypeOpen] != count {
+				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			if p.lost[record.TypeOpen] != 0 {
+				t.Errorf("the ring had room, %d were lost", p.lost[record.TypeOpen])
+			}
+		})
+	}
+}
+
+func TestWhatAFullRingLosesBetweenSensorsIsToldOnce(t *testing.T) {
+	p := newPinned(t, bpf.Options{RingBytes: 64 << 10})
+	const count = 5000
+	p.flood("flood-forks", count, func(int) {})
+	if p.lost[record.TypeFork] == 0 {
+		t.Error("a ring of 64 KiB held everything")
+	}
+	// And the one that put the flood itself into the cgroup.
+	if got := p.forks + p.lost[record.TypeFork]; got != count+1 {
+		t.Errorf("%d forks read and %d lost, of %d", p.forks, p.lost[record.TypeFork], count+1)
+	}
+	p.close()
+	p.lost = map[record.Type]uint64{}
+	p.load()
+	p.read(everything)
+	if len(p.lost) != 0 {
+		t.Errorf("told again: %v", p.lost)
+	}
+}
+
+func TestAnotherContentTakesOverWithoutAGapAndWithoutRepeats(t *testing.T) {
+	for _, form := range forms(t) {
+		t.Run(string(form), func(t *testing.T) {
+			p := newPinned(t, bpf.Options{Form: form})
+			const count = 40000
+			// Read to the end, or the ring of one would be left to the next but one.
+			p.flood("flood-files", count, func(n int) { p.o.Scope = strconv.Itoa(n) })
+			if pins := p.sensor.Pins(); !pins.Resumed {
+				t.Errorf("the last one has the content of the one before: %+v", pins)
+			}
+			if p.opens+p.lost[record.TypeOpen] != count {
+				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			names, _, err := bpf.PinsAt(p.o.Pin)
+			if err != nil || len(names) != 1 {
+				t.Errorf("pinned at the end: %v, %v", names, err)
+			}
+		})
+	}
+}
+
+func TestDamagedPinsAreReplacedAndWhatTheyHeldIsCounted(t *testing.T) {
+	damage := map[string]func(t *testing.T, dir string){
+		"without a manifest": func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "manifest")) },
+		"without a link":     func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "link_process_exec")) },
+		"another map": func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, "map_cgroups"))
+			if err := os.Rename(filepath.Join(dir, "map_watched"), filepath.Join(dir, "map_cgroups")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for name, do := range damage {
+		t.Run(name, func(t *testing.T) {
+			p := newPinned(t, bpf.Options{})
+			p.load()
+			p.read(everything)
+			p.opens, p.lost = 0, map[record.Type]uint64{}
+			p.close()
+			const count = 50
+			running := workloadtest.Build(t).Start(t, p.attr, "flood-files", strconv.Itoa(count))
+			running.Go()
+			running.Finish(t)
+			names, _, err := bpf.PinsAt(p.o.Pin)
+			if err != nil || len(names) != 1 {
+				t.Fatalf("pinned: %v, %v", names, err)
+			}
+			do(t, filepath.Join(p.o.Pin, names[0]))
+			pins := p.load()
+			if pins.Resumed || pins.Err == nil || pins.Replaced != 1 {
+				t.Errorf("damaged pins gave %+v", pins)
+			}
+			p.read(everything)
+			p.read(0)
+			if got := p.opens + p.lost[record.TypeOpen]; got < count {
+				t.Errorf("%d opens read and %d counted, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			p.close()
+			if pins := p.load(); !pins.Resumed || pins.Err != nil {
+				t.Errorf("the pins that replaced them gave %+v", pins)
+			}
+		})
+	}
+}
+
+func remove(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASecondSensorDoesWithoutPins(t *testing.T) {
+	p := newPinned(t, bpf.Options{})
+	p.load()
+	second, err := bpf.Load(p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if pins := second.Pins(); pins.Dir != "" || !errors.Is(pins.Err, bpf.ErrPinsInUse) {
+		t.Errorf("the second has %+v", pins)
+	}
+	if _, err := bpf.Unpin(p.o.Pin); !errors.Is(err, bpf.ErrPinsInUse) {
+		t.Errorf("unpinned below a sensor that runs: %v", err)
+	}
+}
+
+func TestUnpinningLeavesNothing(t *testing.T) {
+	for name, unpin := range map[string]func(p *pinned){
+		"by command": func(p *pinned) {
+			if n, err := bpf.Unpin(p.o.Pin); n != 1 || err != nil {
+				t.Errorf("unpinned %d: %v", n, err)
+			}
+		},
+		"by a sensor without pins": func(p *pinned) {
+			p.o.Unpin = true
+			if pins := p.load(); pins.Replaced != 1 || pins.Dir != "" || pins.Err != nil {
+				t.Errorf("found %+v", pins)
+			}
+			p.read(everything)
+			p.close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPinned(t, bpf.Options{})
+			p.load()
+			p.close()
+			unpin(p)
+			if _, err := os.Stat(p.o.Pin); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("left: %v", err)
+			}
+		})
+	}
+}
+
+func TestPinsOfADirectoryThatOthersCanWriteToAreNotUsed(t *testing.T) {
+	p := newPinned(t, bpf.Options{})
+	if err := os.Mkdir(p.o.Pin, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(p.o.Pin, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if pins := p.load(); pins.Dir != "" || pins.Err == nil || !strings.Contains(pins.Err.Error(), "mode 777") {
+		t.Errorf("pinned: %+v", pins)
+	}
+	p.close()
+	if err := os.Chmod(p.o.Pin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}

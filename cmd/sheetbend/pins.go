@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+)
+
+// pinning says where the kernel side outlives the process; the zero value is nowhere.
+type pinning struct {
+	dir   string
+	unpin bool // what is there is taken over, and nothing is left
+}
+
+// pinDir is where pins are, or would be; os.ErrNotExist where there is no bpf file system.
+func pinDir(c *config.Config) (string, error) {
+	if c.PinPath != "" {
+		return c.PinPath, nil
+	}
+	mount, err := bpf.FindBPFFS()
+	return filepath.Join(mount, "sheetbend"), err
+}
+
+func pinningOf(c *config.Config, log *slog.Logger) pinning {
+	dir, err := pinDir(c)
+	if err != nil {
+		if c.Pin {
+			log.Warn("a restart of the sensor will have a gap: nothing can be pinned", "err", err)
+		}
+		return pinning{}
+	}
+	return pinning{dir: dir, unpin: !c.Pin}
+}
+
+// logPins says what was found pinned, and what is now.
+func logPins(p bpf.Pins, log *slog.Logger) {
+	if p.Err != nil {
+		log.Warn("pins: "+p.Err.Error(), "pinned", p.Dir != "")
+	}
+	if p.Resumed {
+		log.Info("going on with the hooks of the sensor before", "backlog_bytes", p.Backlog, "gap", p.Gap)
+	}
+	if p.Replaced > 0 {
+		log.Info("taking over from another version or configuration of the sensor", "replaced", p.Replaced)
+	}
+}
+
+func newUnpin() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "unpin",
+		Short: "Take out of the kernel what a sensor that ended has left there",
+		Long: `The sensor leaves its hooks, tables and ring in the kernel when it ends, so that the next one goes on
+without a gap. Until then they cost what they always cost, and the ring fills: what does not fit is
+counted, for the next sensor to tell. This takes them away, after the sensor was stopped for good.`,
+		Example: `  sudo systemctl disable --now sheetbend && sudo sheetbend unpin`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := s.load()
+			if err != nil {
+				return err
+			}
+			dir, err := pinDir(c)
+			if errors.Is(err, os.ErrNotExist) {
+				return sayUnpinned(cmd.OutOrStdout(), 0)
+			}
+			if err != nil {
+				return err
+			}
+			n, err := bpf.Unpin(dir)
+			if errors.Is(err, bpf.ErrPinsInUse) {
+				return fmt.Errorf("a sensor is running: stop it first: %w", err)
+			}
+			if err != nil {
+				return fmt.Errorf("unpin: %w", err)
+			}
+			return sayUnpinned(cmd.OutOrStdout(), n)
+		},
+	}
+	s.config(cmd.Flags(), "configuration `FILE` that names the pins' directory")
+	return cmd
+}
+
+func sayUnpinned(w io.Writer, n int) (err error) {
+	if n == 0 {
+		_, err = fmt.Fprintln(w, "nothing was pinned")
+	} else {
+		_, err = fmt.Fprintln(w, "unpinned")
+	}
+	return err
+}
+
+// checkPins says whether a restart of the sensor has a gap here.
+func checkPins(c *config.Config) check {
+	const name = "pins"
+	dir, err := pinDir(c)
+	if err != nil {
+		return check{name, checkWarn, err.Error(), "without it what happens during a restart of the sensor is not seen; pin: false does without"}
+	}
+	names, held, err := bpf.PinsAt(dir)
+	switch {
+	case err != nil:
+		return check{name, checkWarn, err.Error(), "remove it: the sensor makes it anew"}
+	case held:
+		return check{name, checkOK, "in " + dir + ", held by a sensor that runs", ""}
+	case len(names) > 0:
+		found := fmt.Sprintf("in %s: %s, of a sensor that does not run", dir, strings.Join(names, ", "))
+		return check{name, checkWarn, found, "the next sensor goes on with them; if there is to be none, sheetbend unpin takes them away"}
+	}
+	return check{name, checkOK, "possible in " + dir, ""}
+}
