@@ -27,6 +27,7 @@ type previous struct {
 	dir      *pinDir
 	readable bool // its records have our layout
 	ring     *ringbuf.Reader
+	place    *place
 	losses   *ebpf.Map
 	unkeyed  *ebpf.Map
 	account  *account // nil: not known what was told
@@ -66,6 +67,9 @@ func (s *pinStore) previous(name, records string) (_ *previous, err error) {
 		} else {
 			p.ring, ringErr = ringbuf.NewReader(ring)
 		}
+		if ringErr == nil {
+			p.place, ringErr = newPlace(ring)
+		}
 		err = errors.Join(err, ringErr)
 		_ = ring.Close()
 	}
@@ -93,6 +97,7 @@ func (p *previous) close() {
 			_ = m.Close()
 		}
 	}
+	_ = p.place.close()
 	_ = p.account.Close()
 	p.dir.f.Close()
 }

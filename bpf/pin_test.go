@@ -32,7 +32,7 @@ func bpffs(t *testing.T) string {
 		t.Fatalf("mount a bpf file system: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount the bpf file system: %v", err)
 		}
 	})

@@ -116,6 +116,7 @@ type Sensor struct {
 	pins    Pins
 	store   *pinStore         // nil: nothing is pinned
 	account *account          // the same
+	place   *place            // the same
 	last    uint64            // Last
 	told    map[lossID]uint64 // what is in the account
 	// before is what processes before told of the losses of this kernel side, less what is owed of those that it replaced: it wraps.
@@ -224,6 +225,9 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 	if s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"]); err != nil {
 		return false, fmt.Errorf("open the ring buffer: %w", err)
 	}
+	if s.place, err = newPlace(s.collection.Maps["ring"]); err != nil {
+		return false, err
+	}
 	if s.before, err = s.account.read(); err != nil {
 		return false, err
 	}
@@ -257,6 +261,9 @@ func (s *Sensor) keep(content, records string) error {
 		return err
 	}
 	s.pins.Dir = s.store.dir
+	if s.place, err = newPlace(s.collection.Maps["ring"]); err != nil {
+		return err
+	}
 	_, s.pins.Starts, err = s.account.begin()
 	return err
 }
@@ -619,5 +626,5 @@ func (s *Sensor) Close() error {
 	for _, p := range s.previous {
 		p.close()
 	}
-	return errors.Join(append(errs, s.account.Close(), s.store.close())...)
+	return errors.Join(append(errs, s.place.close(), s.account.Close(), s.store.close())...)
 }

@@ -102,7 +102,7 @@ func (t *tracefs) attach(group, event, name string, program *ebpf.Program) (a at
 	// A program on a tracepoint's perf event runs for every hit of the tracepoint, wherever the event is opened.
 	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if errors.Is(err, unix.EACCES) {
-		return nil, fmt.Errorf("open the perf event: where kernel.perf_event_paranoid is above 2, kernels of Debian ask for CAP_SYS_ADMIN (sysctl kernel.perf_event_paranoid=2): %w", err)
+		return a, fmt.Errorf("open the perf event: where kernel.perf_event_paranoid is above 2, kernels of Debian ask for CAP_SYS_ADMIN (sysctl kernel.perf_event_paranoid=2): %w", err)
 	}
 	if err != nil {
 		return a, fmt.Errorf("open the perf event: %w", err)

@@ -54,6 +54,9 @@ func (c *Collector) act(h *record.Header, p *process, a act) {
 		s.last = max(s.last, h.Time)
 		return
 	}
+	if c.resumes.joined {
+		return
+	}
 	s := &actSpan{key: key, image: p.image, group: p.group, whose: p.whose(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
 	c.hold(&s.held, s, len(a.executable))
 	c.acts[key] = s

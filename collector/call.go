@@ -240,7 +240,7 @@ func (k *call) runOut(c *Collector) {
 
 // sendToolEnd tells the end of a call whose execute_tool went out before.
 func (c *Collector) sendToolEnd(k *call) {
-	d := c.start(span.ToolEnd, k.agent.sandbox, whose{agent: k.agent, call: k}, span.ToolEndSpan(k.session, k.call), k.place(c.now, c.config.MaxSpansPerTrace, c.config.Slice),
+	d := c.start(span.ToolEnd, k.agent.sandbox, whose{agent: k.agent, call: k}, span.ToolEndSpan(k.session, k.call), c.placeIn(&k.traces),
 		k.began, k.ended, k.top)
 	c.describeCall(d, k)
 	c.send()

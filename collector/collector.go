@@ -67,11 +67,15 @@ type Collector struct {
 	acts     map[actKey]*actSpan
 	connects map[uint64]*connectSpan // by socket cookie
 
-	own   []ownLoss
-	stats Stats
-	draft draft
-	path  []byte // scratch
-	text  []byte // scratch
+	own     []ownLoss
+	rolled  []Slice
+	placed  uint32 // spans of the record at hand that were given a trace
+	begun   bool   // the record at hand began a span that is held
+	resumes resuming
+	stats   Stats
+	draft   draft
+	path    []byte // scratch
+	text    []byte // scratch
 }
 
 // Stats counts what the collector did and holds. What it lost is also told by sensor.loss spans.
@@ -156,6 +160,7 @@ func New(config Config, sink span.Sink) (*Collector, error) {
 // record.ErrMalformed: the record was skipped and counted, the stream may go on.
 func (c *Collector) Record(raw []byte) error {
 	c.stats.Records++
+	c.rolled, c.placed, c.begun = c.rolled[:0], 0, false
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.stats.Malformed++
@@ -239,6 +244,12 @@ func (c *Collector) Close() {
 		return
 	}
 	c.closed = true
+	c.Drain()
+}
+
+// Drain sends everything that is still held, as far as it is known, and flushes the sink.
+func (c *Collector) Drain() {
+	c.rolled, c.placed = c.rolled[:0], 0
 	c.tick = max(c.tick, c.now)
 	for e := c.candidates.order.Front(); e != nil; e = c.candidates.order.Front() {
 		c.loseCandidate(e.Value.(*box))

@@ -28,7 +28,7 @@ func (c *Collector) place(sb *sandbox, w whose) span.TraceID {
 	if w.call != nil {
 		t = &w.call.traces
 	}
-	return t.place(c.now, c.config.MaxSpansPerTrace, c.config.Slice)
+	return c.placeIn(t)
 }
 
 // start begins a span of a sandbox in a trace. Times are boottime. The parent is the span's

@@ -150,6 +150,9 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 		s.last = max(s.last, h.Time)
 		return
 	}
+	if c.resumes.joined {
+		return
+	}
 	if read && c.folds(h, p) {
 		return
 	}

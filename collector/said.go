@@ -275,7 +275,7 @@ func (c *Collector) sendTelemetry(k *call, at uint64, s *record.Said, unverified
 	}
 	at = max(at, k.began)
 	id := span.TelemetrySpan(k.session, k.call, k.told)
-	d := c.start(span.Telemetry, k.agent.sandbox, whose{agent: k.agent, call: k}, id, k.place(c.now, c.config.MaxSpansPerTrace, c.config.Slice), at, at, k.top)
+	d := c.start(span.Telemetry, k.agent.sandbox, whose{agent: k.agent, call: k}, id, c.placeIn(&k.traces), at, at, k.top)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.top {
 		d.span.Links = append(d.span.Links, link)
 	}

@@ -8,13 +8,10 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -142,14 +139,8 @@ func tallyOf(dir string, log *slog.Logger) string {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(filepath.Clean(dir)))
 	name := fmt.Sprintf("sheetbend-spool-%016x.tally", h.Sum64())
-	if err := os.MkdirAll(tallyDirs[0], 0o755); err != nil {
-		log.Debug(err.Error())
-	}
-	for _, d := range tallyDirs {
-		var st unix.Statfs_t
-		if unix.Statfs(d, &st) == nil && st.Type == unix.TMPFS_MAGIC {
-			return filepath.Join(d, name)
-		}
+	if d := tmpfs(); d != "" {
+		return filepath.Join(d, name)
 	}
 	log.Warn("a kill of the sensor will not be counted as loss: no tmpfs at " + strings.Join(tallyDirs, " or "))
 	return ""

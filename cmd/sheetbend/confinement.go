@@ -20,9 +20,6 @@ import (
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 )
 
-// bpffs is where pins of the kernel side are, which are removed at the end.
-const bpffs = "/sys/fs/bpf"
-
 // confineSelf takes from the sensor, which has started, what it does not need for what is configured.
 func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) error {
 	if !c.Confine {
@@ -120,9 +117,15 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 			"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", // what resolv.conf may be a link to
 			"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
 		}, append(directories(append(files, getenv("SSL_CERT_FILE"))), filepath.SplitList(getenv("SSL_CERT_DIR"))...)...),
-		Write:   []string{tallyDirs[0], bpffs},
+		Write:   []string{tallyDirs[0]},
 		Remove:  append([]string{}, tallyDirs[1:]...),
 		Sockets: directories(append(sockets, backendSockets(c, getenv)...)),
+	}
+	if dir, err := pinDir(c); err == nil {
+		n.Files.Write = append(n.Files.Write, filepath.Dir(dir)) // what is replaced is removed
+	}
+	if w.journal != "" {
+		n.Files.Write = append(n.Files.Write, filepath.Dir(w.journal))
 	}
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)

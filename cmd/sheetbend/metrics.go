@@ -98,6 +98,8 @@ var (
 	mPinned    = gauge("pinned", "1 while what is in the kernel outlives this process.")
 	mBacklog   = gauge("resumed_backlog_bytes", "Bytes of records that waited in the kernel when this process started.")
 	mGap       = gauge("resumed_gap_seconds", "How long nobody had read them then, give or take a second.")
+	mResumed   = gauge("resumed_records", "Records of the journal that this process began with.")
+	mJournal   = gauge("journal_bytes", "Size of the journal.")
 	mStarts    = counter("pinned_starts_total", "Processes that have read what is pinned in the kernel, this one included.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
@@ -154,6 +156,10 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mStarts, float64(pins.Starts))
 	put(mBacklog, float64(pins.Backlog))
 	put(mGap, pins.Gap.Seconds())
+	put(mResumed, float64(w.resumed))
+	if st, err := os.Stat(w.journal); err == nil {
+		put(mJournal, float64(st.Size()))
+	}
 	if losses, err := w.sensor.Losses(); err == nil {
 		type key struct{ kind, cause string }
 		sums := map[key]uint64{}

@@ -12,15 +12,20 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/collector/journal"
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // pinning says where the kernel side outlives the process; the zero value is nowhere.
 type pinning struct {
 	dir   string
-	unpin bool // what is there is taken over, and nothing is left
+	unpin bool     // what is there is taken over, and nothing is left
+	gate  *gate    // before out
+	out   *outputs // of the spans
 }
 
 // pinDir is where pins are, or would be; os.ErrNotExist where there is no bpf file system.
@@ -41,6 +46,81 @@ func pinningOf(c *config.Config, log *slog.Logger) pinning {
 		return pinning{}
 	}
 	return pinning{dir: dir, unpin: !c.Pin}
+}
+
+// tmpfs gives the first of tallyDirs that is one; "" if none is.
+func tmpfs() string {
+	_ = os.MkdirAll(tallyDirs[0], 0o755) // where that cannot be, there is the next
+	for _, d := range tallyDirs {
+		var st unix.Statfs_t
+		if unix.Statfs(d, &st) == nil && st.Type == unix.TMPFS_MAGIC {
+			return d
+		}
+	}
+	return ""
+}
+
+// openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile. nil: there is none.
+func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger) (*journal.Journal, error) {
+	if pins.Dir == "" || c.Journal == config.NoJournal {
+		return nil, nil
+	}
+	path := c.Journal
+	if path == "" {
+		dir := tmpfs()
+		if dir == "" {
+			log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " + strings.Join(tallyDirs, " or "))
+			return nil, nil
+		}
+		path = filepath.Join(dir, "sheetbend.journal")
+	}
+	format, err := bpf.Format()
+	if err != nil {
+		return nil, err
+	}
+	if !pins.Resumed && pins.Replaced == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("remove the journal of an earlier sensor: %w", err)
+		}
+	}
+	j, err := journal.Open(journal.Config{Path: path, Content: boot + " " + format[:32], Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes)})
+	if err != nil {
+		log.Warn("a kill of the sensor costs what is not sent, and what it knows", "err", err)
+		return nil, nil
+	}
+	return j, nil
+}
+
+// A gate lets no span through that an earlier process has sent.
+type gate struct {
+	to     sinks
+	upTo   uint64 // seq
+	passed uint64
+}
+
+func (g *gate) Span(s *span.Span) {
+	for i := range s.Attrs {
+		if s.Attrs[i].Key == span.KeySeq && uint64(s.Attrs[i].Int) <= g.upTo {
+			return
+		}
+	}
+	g.passed++
+	g.to.Span(s)
+}
+
+func (g *gate) Flush() { g.to.Flush() }
+
+// settled is the number of the last span that a kill does not reach.
+func (g *gate) settled(o *outputs) uint64 {
+	n := g.passed
+	if o.backends != nil && o.backends.spool != nil {
+		n = min(n, o.backends.spool.Settled())
+	}
+	if o.file != nil {
+		s := o.file.Stats()
+		n = min(n, s.Written+s.Dropped+s.Full)
+	}
+	return g.upTo + n
 }
 
 // logPins says what was found pinned, and what is now.

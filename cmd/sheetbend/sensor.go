@@ -109,6 +109,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	}
 	var out *outputs
 	var sink span.Sink
+	var sent *gate
 	var capture *captureFile
 	view := newView()
 	if captureName == "" {
@@ -118,13 +119,15 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 		if out.encoder == nil {
 			return &exitError{exitUsage, errors.New("nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, or OTEL_EXPORTER_OTLP_ENDPOINT")}
 		}
-		sink = append(sinks{lossLog{log}, view}, out.sinks...)
+		sent = &gate{to: append(sinks{lossLog{log}}, out.sinks...)}
+		sink = sinks{view, sent}
 	} else if capture, err = createCapture(identity{}, captureName, cc); err != nil {
 		return err
 	}
 	var pins pinning
 	if captureName == "" {
 		pins = pinningOf(c, log)
+		pins.gate, pins.out = sent, out
 	}
 	w, err := startWatch(c, cc, m, sink, capture, pins, log)
 	if err != nil {
@@ -174,7 +177,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	closing, stopClosing := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)
 	defer stopClosing()
 	stop() // the feed may have ended by itself
-	err = errors.Join(err, <-ended, meters.close(), w.close(), capture.close(), out.close(closing), in.close(closing))
+	err = errors.Join(err, <-ended, meters.close(), w.close(), capture.close(), out.close(closing), in.close(closing), w.feed.EndJournal())
 	s := w.feed.Stats()
 	attrs := []any{"records", s.Records, "lost_in_kernel", s.Lost}
 	if w.collector != nil {

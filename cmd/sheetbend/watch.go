@@ -116,6 +116,8 @@ type watch struct {
 	mount     cgroup.Mount
 	globs     cgroup.Globs // of the sandboxes
 	runtimes  *runtimes    // nil when none is asked
+	journal   string       // path; "" without one
+	resumed   uint64       // records of the journal
 }
 
 // startWatch loads the kernel side and watches the sandboxes of cc. When it returns, what is
@@ -195,10 +197,27 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 		return nil, errors.Join(fmt.Errorf("%w (sheetbend doctor tells more)", err), w.runtimes.close())
 	}
 	o.Source = w.sensor
+	if pins.dir != "" {
+		file, err := openJournal(c, w.sensor.Pins(), cc.BootID, log)
+		if err != nil {
+			return nil, errors.Join(err, w.runtimes.close(), w.sensor.Close())
+		}
+		if file != nil {
+			w.journal = file.Path()
+			o.Journal = &live.Journal{
+				File: file, Collector: w.collector, Hold: cc.Hold, CallsFor: cc.CallRetention,
+				Settled:  func() uint64 { return pins.gate.settled(pins.out) },
+				Resuming: func(seq uint64) { pins.gate.upTo = seq },
+			}
+		}
+	}
 	w.feed = live.New(o)
 	w.runtimes.start()
 	if err := w.feed.Start(); err != nil {
 		return nil, errors.Join(err, w.runtimes.close(), w.sensor.Close())
+	}
+	if w.resumed = w.feed.Stats().Resumed; w.resumed > 0 {
+		log.Info("knows what the sensor before knew", "records", w.resumed)
 	}
 	return w, nil
 }
@@ -256,6 +275,7 @@ func lookedFor(cc collector.Config) (programs []bpf.ProgramName) {
 func (w *watch) run(ctx context.Context) error {
 	err := errors.Join(w.feed.Run(ctx), w.runtimes.close())
 	if w.collector != nil {
+		w.feed.End()
 		w.collector.Close()
 	}
 	return err

@@ -97,9 +97,11 @@ type Options struct {
 	// Knows says whether the collector takes what a process does. nil: the kernel side looks for no agents outside
 	// of the cgroups, so there is nobody to leave alone.
 	Knows func(tgid uint32, start uint64) bool
-	Clock Clock        // SystemClock if nil
-	Proc  string       // "/proc" if empty
-	Log   *slog.Logger // discards if nil
+	// Journal, if set, takes the stream, too, for a later process.
+	Journal *Journal
+	Clock   Clock        // SystemClock if nil
+	Proc    string       // "/proc" if empty
+	Log     *slog.Logger // discards if nil
 }
 
 // Stats count what a Feed did.
@@ -109,6 +111,7 @@ type Stats struct {
 	Lost        uint64 // records that the kernel side could not deliver
 	Sandboxes   int    // cgroups that a glob selected at the start
 	NotInjected uint64 // records that Inject refused
+	Resumed     uint64 // records of the journal
 	CaptureErr  error  // the capture ends here
 }
 
@@ -128,6 +131,7 @@ type Feed struct {
 	told   uint64       // time of the last look at the losses
 	latest uint64       // time of the newest record read
 	looked uint64       // time of the last look at who is there
+	unread uint64       // records that an earlier process had taken from the ring and not kept
 	moved  bool         // somebody came from outside since
 	losses map[lossKey]uint64
 
@@ -169,6 +173,10 @@ func (f *Feed) Unmatched() []string { return f.unmatched }
 // returns, whatever is started in a selected cgroup is watched; Run has to follow soon, as
 // nobody empties the ring before.
 func (f *Feed) Start() error {
+	resumed, err := f.resume()
+	if err != nil {
+		return err
+	}
 	boot, wall, err := f.o.Clock()
 	if err != nil {
 		return err
@@ -186,6 +194,14 @@ func (f *Feed) Start() error {
 		if !m {
 			f.unmatched = append(f.unmatched, f.o.Globs[i].String())
 		}
+	}
+	if f.unread > 0 {
+		f.out = record.AppendLoss(f.out[:0], 0, record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.told, To: boot})
+		f.emit(f.out)
+	}
+	if resumed {
+		f.moved = true // who there is is known; whoever is not is looked for when the ring has been read
+		return nil
 	}
 	return f.existing()
 }
@@ -313,6 +329,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		switch {
 		case err == nil:
 			f.buf = raw[:cap(raw)]
+			f.position()
 			f.take(raw)
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
@@ -502,6 +519,7 @@ func (f *Feed) advance(t uint64) error {
 	f.tick = t
 	f.out = record.AppendTick(f.out[:0], t)
 	f.emit(f.out)
+	f.compact(t)
 	return nil
 }
 
@@ -549,8 +567,10 @@ func (f *Feed) emit(raw []byte) {
 			f.o.Log.Error("the capture ends here", "err", err)
 		}
 	}
+	f.journal(raw)
 	if err := f.o.Collector.Record(raw); err != nil {
 		f.stats.Refused++
 		f.o.Log.Debug("record refused", "err", err)
 	}
+	f.journalDone()
 }

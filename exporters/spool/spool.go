@@ -81,6 +81,7 @@ type Spool struct {
 	stored       []item // on disk; all before pending
 	pendingBytes int
 	pendingSpans int
+	offered      uint64   // spans
 	storedPages  int64    // bytes, in whole pages
 	garbage      []uint64 // stored batches that nobody needs any more
 	moved        bool     // a position changed since the last commit
@@ -270,6 +271,7 @@ func (s *Spool) Offer(b otlp.Batch) {
 	s.pending = append(s.pending, it)
 	s.pendingBytes += size
 	s.pendingSpans += b.Spans
+	s.offered += uint64(b.Spans)
 	for _, d := range s.destinations {
 		d.queue(it.head)
 	}
@@ -294,6 +296,14 @@ func (s *Spool) shiftPending() {
 	s.pending = s.pending[1:]
 	s.pendingBytes -= it.size
 	s.pendingSpans -= it.spans
+}
+
+// Settled counts the spans, of those that were offered to this process, that a kill of it does not reach: they are on disk,
+// or counted as dropped.
+func (s *Spool) Settled() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.offered - uint64(s.pendingSpans)
 }
 
 // dropStored drops the oldest batch on disk.

@@ -41,6 +41,7 @@ type Config struct {
 	OpenHook        string           `yaml:"open_hook"`
 	Pin             bool             `yaml:"pin"`
 	PinPath         string           `yaml:"pin_path"`
+	Journal         string           `yaml:"journal"`
 	CompatCalls     bool             `yaml:"compat_calls"`
 	Log             Log              `yaml:"log"`
 }
@@ -145,6 +146,8 @@ type Limits struct {
 	RingBytes Size `yaml:"ring_bytes"`
 	Cgroups   int  `yaml:"cgroups"`
 	Processes int  `yaml:"processes"`
+	// JournalBytes is how large the journal may become.
+	JournalBytes Size `yaml:"journal_bytes"`
 }
 
 // Log is the sensor's own log on stderr.
@@ -168,6 +171,9 @@ const (
 
 	ModeFanOut   = "fan-out"
 	ModeFailOver = "fail-over"
+
+	// NoJournal is the Journal of those who want none.
+	NoJournal = "none"
 
 	FormatText = "text"
 	FormatJSON = "json"
@@ -193,7 +199,7 @@ func Default() *Config {
 		SpanNames:       NamesContract,
 		MaskCredentials: true,
 		Confine:         true,
-		Limits:          Limits{RingBytes: 8 << 20, Cgroups: 16384, Processes: 65536},
+		Limits:          Limits{RingBytes: 8 << 20, Cgroups: 16384, Processes: 65536, JournalBytes: 64 << 20},
 		OpenHook:        HookAuto,
 		Pin:             true,
 		Log:             Log{Level: "info", Format: FormatText},
@@ -323,6 +329,10 @@ func (c *Config) Validate() error {
 	if c.PinPath != "" && !strings.HasPrefix(c.PinPath, "/") {
 		bad("pin_path is %q, not an absolute path", c.PinPath)
 	}
+	if j := c.Journal; j != "" && j != NoJournal && !strings.HasPrefix(j, "/") {
+		bad("journal is %q, neither an absolute path nor %s", j, NoJournal)
+	}
+	within("limits.journal_bytes", int64(c.Limits.JournalBytes), 16<<20, 4<<30)
 	if c.Metrics.Listen == "" && (c.Metrics.Pprof || c.Metrics.Expose) {
 		bad("metrics.listen is missing: without it nothing is served")
 	}

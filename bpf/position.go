@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// A place is how far a ring has been read, as its consumer page says: the reader moves on with each record that it copies, so a
+// process that is killed before it has kept the copy leaves one that only the next process can still find in the ring.
+type place struct {
+	ring     *ebpf.Map
+	id       uint64
+	consumer []byte // mapped
+}
+
+// placeBits is what of a position is told, below the id of the ring.
+const placeBits = 40
+
+func newPlace(ring *ebpf.Map) (*place, error) {
+	info, err := ring.Info()
+	if err != nil {
+		return nil, fmt.Errorf("look at the ring: %w", err)
+	}
+	id, _ := info.ID()
+	consumer, err := unix.Mmap(ring.FD(), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the ring's position: %w", err)
+	}
+	kept, err := ring.Clone()
+	if err != nil {
+		return nil, errors.Join(err, unix.Munmap(consumer))
+	}
+	return &place{ring: kept, id: uint64(id) << placeBits, consumer: consumer}, nil
+}
+
+func (p *place) close() error {
+	if p == nil {
+		return nil
+	}
+	return errors.Join(unix.Munmap(p.consumer), p.ring.Close())
+}
+
+func (p *place) position() uint64 {
+	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&p.consumer[0])))
+}
+
+// told is the position with the ring's id.
+func (p *place) told() uint64 {
+	if p == nil {
+		return 0
+	}
+	return p.id | p.position()&(1<<placeBits-1)
+}
+
+// unread gives the records from a position up to where the ring was read. The kernel writes over them only when the ring has gone
+// round, so there they are, or it is seen that they are not.
+func (p *place) unread(told uint64, yield func(raw []byte)) (lost int, err error) {
+	const header, busy, discard = 8, 1 << 31, 1 << 30 // struct bpf_ringbuf_hdr
+	size := uint64(p.ring.MaxEntries())
+	to := p.position()
+	from := to - (to-told)&(1<<placeBits-1)
+	if from == to {
+		return 0, nil
+	}
+	page := os.Getpagesize()
+	all, err := unix.Mmap(p.ring.FD(), int64(page), page+2*int(size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return 0, fmt.Errorf("map the ring: %w", err)
+	}
+	defer func() { _ = unix.Munmap(all) }()
+	producer := (*uint64)(unsafe.Pointer(&all[0]))
+	data := all[page:]
+	for from != to {
+		// One record that was read and not kept is all that there can be.
+		if to-from > size || atomic.LoadUint64(producer)-from > size {
+			return lost + 1, nil
+		}
+		at := from & (size - 1)
+		word := binary.LittleEndian.Uint32(data[at:])
+		n := uint64(word &^ (busy | discard))
+		next := from + header + (n+7)&^7
+		if n > MaxRecord || word&busy != 0 || to-from < next-from {
+			return lost + 1, nil
+		}
+		raw := append([]byte(nil), data[at+header:at+header+n]...)
+		if atomic.LoadUint64(producer)-from > size {
+			return lost + 1, nil // written over meanwhile
+		}
+		if word&discard == 0 {
+			yield(raw)
+		}
+		from = next
+	}
+	return lost, nil
+}
+
+// Position is up to where the ring has been read, for Unread.
+func (s *Sensor) Position() uint64 {
+	if len(s.previous) > 0 && s.previous[0].place != nil {
+		return s.previous[0].place.told()
+	}
+	return s.place.told()
+}
+
+// Unread gives what an earlier process had read of a ring behind a position, before that is read which came after. lost counts what
+// cannot be found any more.
+func (s *Sensor) Unread(from uint64, yield func(raw []byte)) (lost int, err error) {
+	for _, p := range s.previous {
+		if p.place != nil && p.place.id == from>>placeBits<<placeBits && p.readable {
+			return p.place.unread(from, yield)
+		}
+	}
+	if s.place != nil && s.place.id == from>>placeBits<<placeBits {
+		return s.place.unread(from, yield)
+	}
+	return 0, nil
+}
+
+// Format names the layout of the records: what was read from a kernel side of another one says nothing to this one.
+func Format() (string, error) {
+	spec, err := loadObject()
+	if err != nil {
+		return "", fmt.Errorf("read the embedded object: %w", err)
+	}
+	return formatOf(spec), nil
+}

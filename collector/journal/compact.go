@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Compact leaves out what is older than a time and says nothing of who is alive. whole is the tick from which on that is not seen in
+// any span, and up to which all spans are settled. callsFor is how long what was said of calls
+// is kept, in ns. With nothing left to leave out the journal is begun anew, and that is counted.
+func (j *Journal) Compact(before, whole, callsFor uint64) error {
+	k := keeper{before: before, said: before - min(before, callsFor)}
+	if err := j.each(func(e *Entry, _ int64) error { k.see(e); return nil }); err != nil {
+		return err
+	}
+	k.decide()
+	next := &Journal{cfg: j.cfg}
+	next.cfg.Path += ".new"
+	var err error
+	if next.f, err = openFile(next.cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+		return err
+	}
+	fail := func(err error) error {
+		return errors.Join(fmt.Errorf("compact the journal: %w", err), next.Remove())
+	}
+	if err := unix.Flock(int(next.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fail(err)
+	}
+	if err := next.reset(); err != nil {
+		return fail(err)
+	}
+	told := false
+	err = j.each(func(e *Entry, _ int64) error {
+		if !k.keeps(e) {
+			return nil
+		}
+		if err := next.Append(e); err != nil || told || e.Kind != Record || k.event.Header.Type != record.TypeTick || k.event.Header.Time < whole {
+			return err
+		}
+		told = true
+		return next.Append(&Entry{Kind: Whole, Seq: e.Seq, Ring: e.Ring})
+	})
+	if err != nil {
+		return fail(err)
+	}
+	stats := j.stats
+	stats.Compacted++
+	if next.base+int64(next.at) > j.cfg.MaxBytes/2 {
+		stats.Overflows++
+		if err := next.reset(); err != nil {
+			return fail(err)
+		}
+	}
+	if err := os.Rename(next.cfg.Path, j.cfg.Path); err != nil {
+		return fail(err)
+	}
+	if err := j.Close(); err != nil {
+		return err
+	}
+	j.f, j.base, j.window, j.at = next.f, next.base, next.window, next.at
+	j.limit = min(j.cfg.MaxBytes, max(firstLimit, 2*(j.base+int64(j.at))))
+	j.stats = stats
+	j.stats.Bytes = j.base + int64(len(j.window))
+	return nil
+}
+
+type processKey struct {
+	tgid  uint32
+	start uint64
+}
+
+type life struct {
+	parent processKey
+	cgroup uint64
+	calls  []string // that were marked when it was forked
+	over   bool     // ended before the time
+	needed bool
+}
+
+// A keeper decides what of a journal is kept: see all of it, decide, then ask keeps for each in the same order.
+type keeper struct {
+	before, said uint64
+	event        record.Event
+	processes    map[processKey]*life
+	gone         map[uint64]bool // cgroups removed before the time
+	used         map[uint64]bool // cgroups of what is kept
+	open         []string        // calls that are marked
+	calls        map[string]bool // that are needed
+	containers   map[string]int  // how often told, before the time
+	clocks       int
+	ticks        int // since the last that was kept
+	first        bool
+	tail         bool // what comes is younger
+	kept         bool // the last record
+}
+
+func (k *keeper) see(e *Entry) {
+	if k.processes == nil {
+		k.processes, k.gone, k.used = map[processKey]*life{}, map[uint64]bool{}, map[uint64]bool{}
+		k.containers, k.calls = map[string]int{}, map[string]bool{}
+	}
+	ev := &k.event
+	if e.Kind != Record || ev.Decode(e.Data) != nil || ev.Header.Time >= k.before {
+		return
+	}
+	h := &ev.Header
+	switch h.Type {
+	case record.TypeFork:
+		k.born(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart}, processKey{h.Tgid, h.Start}, ev.Fork.ChildCgroup)
+	case record.TypeExec:
+		k.born(keyOf(h), processKey{ev.Exec.ParentTgid, ev.Exec.ParentStart}, h.Cgroup)
+	case record.TypeProcess:
+		k.born(keyOf(h), processKey{ev.Process.ParentTgid, ev.Process.ParentStart}, h.Cgroup)
+	case record.TypeExit:
+		if l := k.processes[keyOf(h)]; l != nil {
+			l.over = true
+		}
+	case record.TypeCgroupRmdir:
+		k.gone[ev.Cgroup.ID] = true
+	case record.TypeMark:
+		if i := slices.Index(k.open, callOf(&ev.Mark)); i >= 0 {
+			k.open = slices.Delete(slices.Clone(k.open), i, i+1) // what processes have is another
+		}
+		if ev.Mark.Op == record.MarkBegin {
+			if k.open = append(slices.Clip(k.open), callOf(&ev.Mark)); len(k.open) > maxOpen {
+				k.open = k.open[1:]
+			}
+		}
+	case record.TypeContainer:
+		k.containers[ev.Container.ID]++
+	case record.TypeClock:
+		k.clocks++
+	}
+}
+
+func keyOf(h *record.Header) processKey { return processKey{h.Tgid, h.Start} }
+
+// maxOpen bounds the open calls that a process is kept for.
+const maxOpen = 64
+
+func callOf(m *record.Mark) string { return m.Session + "\x00" + m.Call }
+
+func (k *keeper) born(child, parent processKey, cgroup uint64) {
+	if k.processes[child] == nil {
+		k.processes[child] = &life{parent: parent, cgroup: cgroup, calls: k.open}
+	}
+}
+
+// decide marks who lives, and whom they come from.
+func (k *keeper) decide() {
+	for _, l := range k.processes {
+		if l.over {
+			continue
+		}
+		for l != nil && !l.needed {
+			l.needed, k.used[l.cgroup] = true, true
+			for _, call := range l.calls {
+				k.calls[call] = true
+			}
+			l = k.processes[l.parent]
+		}
+	}
+	for _, call := range k.open {
+		k.calls[call] = true
+	}
+}
+
+func (k *keeper) needs(p processKey) bool {
+	l := k.processes[p]
+	return l != nil && l.needed
+}
+
+// sparse is how many entries are kept between two ticks.
+const sparse = 256
+
+// keeps says whether an entry is kept.
+func (k *keeper) keeps(e *Entry) bool {
+	switch e.Kind {
+	case Settled:
+		return k.tail
+	case Began:
+		return k.tail
+	case Slice:
+		if !k.kept {
+			e.Kind = Sliced
+		}
+		return true
+	case Sliced, End:
+		return true // they are few
+	case Count, Reads:
+		return false // there are newer ones
+	case Record:
+		k.kept = k.keepsRecord(e)
+		return k.kept
+	}
+	return false
+}
+
+func (k *keeper) keepsRecord(e *Entry) bool {
+	ev := &k.event
+	if ev.Decode(e.Data) != nil {
+		return false
+	}
+	if ev.Header.Time >= k.before {
+		k.tail = true
+		return true
+	}
+	keep := k.record(&ev.Header)
+	if ev.Header.Type == record.TypeTick {
+		if keep = k.ticks >= sparse; keep {
+			k.ticks = 0
+		}
+	} else if keep {
+		k.ticks++
+	}
+	return keep
+}
+
+func (k *keeper) record(h *record.Header) bool {
+	ev := &k.event
+	switch h.Type {
+	case record.TypeFork:
+		return k.needs(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart})
+	case record.TypeExec, record.TypeExecArgs, record.TypeExit, record.TypeProcess, record.TypeCmdline, record.TypeCgroupAttach:
+		return k.needs(keyOf(h))
+	case record.TypeCgroup, record.TypeCgroupMkdir, record.TypeCgroupRmdir:
+		return !k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]
+	case record.TypeMark:
+		return h.Time >= k.said || k.calls[callOf(&ev.Mark)]
+	case record.TypeSaid:
+		return h.Time >= k.said || ev.Said.Kind == record.SaidSession
+	case record.TypeContainer:
+		k.containers[ev.Container.ID]--
+		return k.containers[ev.Container.ID] == 0
+	case record.TypeClock:
+		k.clocks--
+		first := !k.first
+		k.first = true
+		return first || k.clocks == 0
+	}
+	return false
+}
+
+// LastSettled is what the last Settled entry of a journal said, and the position of the ring in the last of all. compacted says
+// that there is a Whole entry.
+func (j *Journal) LastSettled() (seq, ring uint64, compacted bool, err error) {
+	err = j.each(func(e *Entry, _ int64) error {
+		if e.Kind == Settled {
+			seq = e.Seq
+		}
+		compacted = compacted || e.Kind == Whole
+		ring = e.Ring
+		return nil
+	})
+	return seq, ring, compacted, err
+}

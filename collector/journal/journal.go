@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package journal keeps the record stream in a file that outlives the process, on a tmpfs: what was read from the kernel and
+// has not become spans on disk yet, and of what is older the records that say which processes, sessions and calls there
+// are. The collector is deterministic, so reading it again makes the same state, and the same spans.
+package journal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector"
+)
+
+// Kind tells entries apart.
+type Kind uint8
+
+// The kinds.
+const (
+	// Record is a record of the stream.
+	Record Kind = 1
+	// Slice says that the entry before it began another slice of a trace.
+	Slice Kind = 2
+	// Settled says that all spans up to its Seq are where a kill does not reach them.
+	Settled Kind = 3
+	// Count says how far a trace has come, and Reads what a process has read: what was left out told that.
+	Count Kind = 5
+	Reads Kind = 6
+	// Began says that the record before it began to hold a span. One that did not was counted in one that was held already.
+	Began Kind = 7
+	// Whole says that from here on all spans come again as they came: what was left out before it does not matter any more.
+	Whole Kind = 8
+	// Sliced is a Slice of which the record that began it is left out.
+	Sliced Kind = 9
+	// End says that everything held was sent: the sensor ended cleanly.
+	End Kind = 4
+)
+
+// Entry is one entry. Data is the caller's until the next one is read.
+type Entry struct {
+	Kind Kind
+	Seq  uint64 // spans made before it
+	Ring uint64 // position in the kernel's ring up to which all is in the journal
+	Data []byte
+}
+
+// Config says where, and how much.
+type Config struct {
+	// Path is the file; Path+".new" is used, too.
+	Path string
+	// Content: a journal of another one is not read. The host's boot and the layout of records belong into it.
+	Content string
+	// Starts counts the processes that read the kernel side. A journal that the one before did not write is not read: what happened
+	// since is not in it. 1: this is the first, of another kernel side than the one that the journal is of.
+	Starts uint64
+	// MaxBytes is how large the file may become: 64 MiB.
+	MaxBytes int64
+	// Window is how much of it is mapped at a time: 256 KiB.
+	Window int
+}
+
+const (
+	magic    = "sheetbend journal 1\n"
+	headSize = 128
+	textSize = headSize - 8 // then Config.Starts
+	// An entry: length u32, checksum u32, position u64, seq u56 and kind u8.
+	entryHead  = 24
+	maxEntry   = 64 << 10
+	skip       = ^uint32(0) // the rest of this window is empty
+	firstLimit = 8 << 20
+)
+
+var table = crc32.MakeTable(crc32.Castagnoli)
+
+// Journal is for one goroutine.
+type Journal struct {
+	cfg    Config
+	f      *os.File
+	base   int64 // of the mapped window
+	window []byte
+	at     int   // in the window
+	limit  int64 // of the file, at which it is compacted
+	stats  Stats
+}
+
+// Stats count what a journal did.
+type Stats struct {
+	Bytes     int64  // of the file now
+	Entries   uint64 // written by this process
+	Resumed   uint64 // entries read at the start
+	Torn      uint64 // bytes at the end that were no whole entry
+	Compacted uint64
+	Overflows uint64 // what is alive alone was too much: begun anew
+}
+
+// Open opens the journal, or begins one. What an earlier process left is read by Replay, which has to be called first.
+func Open(cfg Config) (_ *Journal, err error) {
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = 64 << 20
+	}
+	if cfg.Window <= 0 {
+		cfg.Window = 256 << 10
+	}
+	j := &Journal{cfg: cfg, limit: min(firstLimit, cfg.MaxBytes)}
+	_ = os.Remove(cfg.Path + ".new") // half a compaction
+	if j.f, err = openFile(cfg.Path, os.O_RDWR|os.O_CREATE); err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(j.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the journal %s: %w", cfg.Path, err), j.f.Close())
+	}
+	return j, nil
+}
+
+// openFile opens a regular file that belongs to this user alone.
+func openFile(name string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(name, flags|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the journal: %w", err)
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0 || st.Nlink != 1) {
+		err = fmt.Errorf("owner %d and mode %o, should be a file of %d with 600", st.Uid, st.Mode, os.Geteuid())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the journal %s: %w", name, err), f.Close())
+	}
+	return f, nil
+}
+
+func (c *Config) head() []byte {
+	head := make([]byte, headSize)
+	copy(head[copy(head, magic):textSize], c.Content)
+	binary.LittleEndian.PutUint64(head[textSize:], c.Starts)
+	return head
+}
+
+// Replay gives the entries that an earlier process left, up to the first that is not whole. Afterwards the journal goes on behind
+// them. ok is false if there were none of this content; then it is empty.
+func (j *Journal) Replay(yield func(*Entry)) (ok bool, err error) {
+	st, err := j.f.Stat()
+	if err != nil {
+		return false, err
+	}
+	head := make([]byte, headSize)
+	if _, err := j.f.ReadAt(head, 0); err != nil || !bytes.Equal(head[:textSize], j.cfg.head()[:textSize]) || len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
+		return false, j.reset()
+	}
+	if before := binary.LittleEndian.Uint64(head[textSize:]); j.cfg.Starts > 1 && before+1 != j.cfg.Starts {
+		return false, j.reset()
+	}
+	if _, err := j.f.WriteAt(j.cfg.head(), 0); err != nil {
+		return false, fmt.Errorf("go on with the journal: %w", err)
+	}
+	end := int64(headSize)
+	err = j.each(func(e *Entry, next int64) error {
+		end = next
+		j.stats.Resumed++
+		yield(e)
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	j.stats.Torn = j.tail(end, st.Size())
+	return j.stats.Resumed > 0, j.goOn(end)
+}
+
+// tail counts the bytes behind the end that are not zero: an entry that was being written.
+func (j *Journal) tail(from, size int64) (n uint64) {
+	buf := make([]byte, min(entryHead, max(0, size-from)))
+	if _, err := j.f.ReadAt(buf, from); err != nil {
+		return 0
+	}
+	return uint64(len(buf) - bytes.Count(buf, []byte{0}))
+}
+
+// goOn has the next entry written at a place in the file; what is behind it is given up.
+func (j *Journal) goOn(at int64) error {
+	if err := errors.Join(j.unmap(), j.f.Truncate(at)); err != nil {
+		return err
+	}
+	size := int64(j.cfg.Window)
+	return j.mapWindow(at/size*size, int(at%size))
+}
+
+func (j *Journal) reset() error {
+	if err := errors.Join(j.unmap(), j.f.Truncate(0)); err != nil {
+		return err
+	}
+	if _, err := j.f.WriteAt(j.cfg.head(), 0); err != nil {
+		return fmt.Errorf("begin the journal: %w", err)
+	}
+	return j.goOn(headSize)
+}
+
+func (j *Journal) mapWindow(base int64, at int) error {
+	// Reserved first: a page that the tmpfs has no room for would be a signal, not an error.
+	if err := unix.Fallocate(int(j.f.Fd()), 0, base, int64(j.cfg.Window)); err != nil {
+		return fmt.Errorf("make room in the journal: %w", err)
+	}
+	w, err := unix.Mmap(int(j.f.Fd()), base, j.cfg.Window, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map the journal: %w", err)
+	}
+	j.base, j.window, j.at = base, w, at
+	j.stats.Bytes = base + int64(j.cfg.Window)
+	return nil
+}
+
+func (j *Journal) unmap() error {
+	if j.window == nil {
+		return nil
+	}
+	w := j.window
+	j.window = nil
+	return unix.Munmap(w)
+}
+
+// Append writes an entry. A kill afterwards does not lose it.
+func (j *Journal) Append(e *Entry) error {
+	if j.window == nil {
+		return errors.New("the journal is closed")
+	}
+	n := entryHead + len(e.Data)
+	if n > maxEntry || n > j.cfg.Window-headSize {
+		return fmt.Errorf("an entry of %d bytes", n)
+	}
+	if j.at+n > len(j.window) {
+		if len(j.window)-j.at >= 4 {
+			binary.LittleEndian.PutUint32(j.window[j.at:], skip)
+		}
+		next := j.base + int64(len(j.window))
+		if err := j.unmap(); err != nil {
+			return err
+		}
+		if err := j.mapWindow(next, 0); err != nil {
+			return err
+		}
+	}
+	b := j.window[j.at : j.at+n]
+	encode(b, e)
+	j.at += n
+	j.stats.Entries++
+	return nil
+}
+
+func encode(b []byte, e *Entry) {
+	binary.LittleEndian.PutUint64(b[8:], e.Ring)
+	binary.LittleEndian.PutUint64(b[16:], e.Seq&(1<<56-1)|uint64(e.Kind)<<56)
+	copy(b[entryHead:], e.Data)
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], table))
+	binary.LittleEndian.PutUint32(b, uint32(len(b)))
+}
+
+// Path is where it lies.
+func (j *Journal) Path() string { return j.cfg.Path }
+
+// Full says that the journal should be compacted.
+func (j *Journal) Full() bool { return j.base+int64(j.at) >= j.limit }
+
+// Stats gives the counters as they are now.
+func (j *Journal) Stats() Stats { return j.stats }
+
+// Close leaves the file for the next process.
+func (j *Journal) Close() error {
+	if j == nil {
+		return nil
+	}
+	return errors.Join(j.unmap(), j.f.Close())
+}
+
+// Remove deletes it.
+func (j *Journal) Remove() error { return errors.Join(os.Remove(j.cfg.Path), j.Close()) }
+
+// each reads the file from its beginning. next is where the entry after it begins.
+func (j *Journal) each(yield func(e *Entry, next int64) error) error {
+	r := reader{r: io.NewSectionReader(j.f, headSize, 1<<62), at: headSize, window: int64(j.cfg.Window), buf: make([]byte, 0, 128<<10)}
+	for {
+		e, ok := r.next()
+		if !ok {
+			return nil
+		}
+		if err := yield(e, r.at); err != nil {
+			return err
+		}
+	}
+}
+
+// reader decodes entries. Whatever is no whole entry is the end.
+type reader struct {
+	r      io.Reader
+	at     int64
+	window int64
+	buf    []byte // read, not yet used
+	off    int
+	e      Entry
+}
+
+// peek gives the next n bytes, or what there is.
+func (r *reader) peek(n int) []byte {
+	if len(r.buf)-r.off < n {
+		r.buf = append(r.buf[:0], r.buf[r.off:]...)
+		r.off = 0
+		for len(r.buf) < n {
+			got, err := r.r.Read(r.buf[len(r.buf):cap(r.buf)])
+			r.buf = r.buf[:len(r.buf)+got]
+			if err != nil || got == 0 {
+				break
+			}
+		}
+	}
+	return r.buf[r.off:min(len(r.buf), r.off+n)]
+}
+
+func (r *reader) next() (*Entry, bool) {
+	for {
+		left := int(r.window - r.at%r.window)
+		if left < 4 {
+			if len(r.peek(left)) < left {
+				return nil, false
+			}
+			r.off, r.at = r.off+left, r.at+int64(left)
+			continue
+		}
+		head := r.peek(min(entryHead, left))
+		if len(head) < 4 {
+			return nil, false
+		}
+		n := binary.LittleEndian.Uint32(head)
+		if n == skip {
+			for left > 0 {
+				got := len(r.peek(min(left, cap(r.buf)/2)))
+				if got == 0 {
+					return nil, false
+				}
+				r.off, r.at, left = r.off+got, r.at+int64(got), left-got
+			}
+			continue
+		}
+		if n < entryHead || n > maxEntry || int(n) > left {
+			return nil, false
+		}
+		b := r.peek(int(n))
+		if len(b) < int(n) || crc32.Checksum(b[8:], table) != binary.LittleEndian.Uint32(b[4:]) {
+			return nil, false
+		}
+		word := binary.LittleEndian.Uint64(b[16:])
+		r.e = Entry{Kind: Kind(word >> 56), Seq: word & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:]}
+		r.off, r.at = r.off+int(n), r.at+int64(n)
+		return &r.e, true
+	}
+}
+
+// AppendSlice encodes the Data of a Slice or Count entry.
+func AppendSlice(dst []byte, s collector.Slice) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, s.Number)
+	dst = binary.LittleEndian.AppendUint64(dst, s.Began)
+	dst = binary.LittleEndian.AppendUint32(dst, s.Spans)
+	dst = binary.LittleEndian.AppendUint32(dst, s.Within)
+	foreign := byte(0)
+	if s.Foreign {
+		foreign = 1
+	}
+	dst = append(append(dst, foreign), s.Session...)
+	return append(append(dst, 0), s.Call...)
+}
+
+// DecodeSlice decodes one.
+func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
+	if len(b) < 26 {
+		return s, false
+	}
+	s = collector.Slice{
+		Number: binary.LittleEndian.Uint64(b), Began: binary.LittleEndian.Uint64(b[8:]),
+		Spans: binary.LittleEndian.Uint32(b[16:]), Within: binary.LittleEndian.Uint32(b[20:]), Foreign: b[24] != 0,
+	}
+	s.Session, s.Call, ok = strings.Cut(string(b[25:]), "\x00")
+	return s, ok
+}
+
+const readsSize = 40
+
+// AppendReads encodes the Data of a Reads entry.
+func AppendReads(dst []byte, r collector.Reads) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, r.Start)
+	dst = binary.LittleEndian.AppendUint64(dst, r.Noise)
+	dst = binary.LittleEndian.AppendUint64(dst, r.WindowStart)
+	dst = binary.LittleEndian.AppendUint32(dst, r.Tgid)
+	dst = binary.LittleEndian.AppendUint32(dst, r.Files)
+	return binary.LittleEndian.AppendUint64(dst, uint64(r.Folds))
+}
+
+// DecodeReads decodes one.
+func DecodeReads(b []byte) (r collector.Reads, ok bool) {
+	if len(b) != readsSize {
+		return r, false
+	}
+	return collector.Reads{
+		Start: binary.LittleEndian.Uint64(b), Noise: binary.LittleEndian.Uint64(b[8:]), WindowStart: binary.LittleEndian.Uint64(b[16:]),
+		Tgid: binary.LittleEndian.Uint32(b[24:]), Files: min(binary.LittleEndian.Uint32(b[28:]), 1<<30), Folds: uint32(binary.LittleEndian.Uint64(b[32:])),
+	}, true
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package journal
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/recordtest"
+)
+
+func open(t testing.TB, c Config) *Journal {
+	t.Helper()
+	if c.Content == "" {
+		c.Content = "test"
+	}
+	if c.Window == 0 {
+		c.Window = 64 << 10
+	}
+	j, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = j.Close() })
+	return j
+}
+
+func replay(t testing.TB, j *Journal) (entries []Entry, ok bool) {
+	t.Helper()
+	ok, err := j.Replay(func(e *Entry) {
+		c := *e
+		c.Data = bytes.Clone(e.Data)
+		entries = append(entries, c)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries, ok
+}
+
+func numbered(n int) *Entry {
+	return &Entry{Kind: Record, Seq: uint64(n), Ring: uint64(3 * n), Data: bytes.Repeat([]byte{byte(n)}, n%5000)}
+}
+
+func TestWhatIsWrittenIsReadByTheNextAcrossWindows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	const each, starts = 200, 4
+	for start := range starts {
+		j := open(t, Config{Path: path})
+		entries, ok := replay(t, j)
+		if ok != (start > 0) || len(entries) != start*each {
+			t.Fatalf("start %d: %d entries, %t", start, len(entries), ok)
+		}
+		for n, e := range entries {
+			if want := numbered(n); e.Kind != want.Kind || e.Seq != want.Seq || e.Ring != want.Ring || !bytes.Equal(e.Data, want.Data) {
+				t.Fatalf("entry %d is %+v", n, e)
+			}
+		}
+		for n := range each {
+			if err := j.Append(numbered(start*each + n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// It writes nothing: a kill leaves the same.
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestADamagedEntryIsTheEndAndIsWrittenOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := open(t, Config{Path: path})
+	replay(t, j)
+	for n := range 10 {
+		if err := j.Append(numbered(100 + n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = j.Close()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := headSize
+	for n := range 7 {
+		at += entryHead + len(numbered(100+n).Data)
+	}
+	text[at+entryHead+3] ^= 1
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, Config{Path: path})
+	if entries, _ := replay(t, j); len(entries) != 7 || j.Stats().Torn == 0 {
+		t.Fatalf("%d entries before the damage, torn %d", len(entries), j.Stats().Torn)
+	}
+	if err := j.Append(numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = j.Close()
+	j = open(t, Config{Path: path})
+	if entries, _ := replay(t, j); len(entries) != 8 || j.Stats().Torn != 0 {
+		t.Fatalf("%d entries after going on, torn %d", len(entries), j.Stats().Torn)
+	}
+}
+
+func TestAJournalOfOtherContentOrOwnerIsNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := open(t, Config{Path: path})
+	replay(t, j)
+	if err := j.Append(numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := Open(Config{Path: path, Content: "test"}); err == nil {
+		t.Error("opened twice")
+		_ = second.Close()
+	}
+	_ = j.Close()
+	j = open(t, Config{Path: path, Starts: 2}) // written by the first of all
+	if _, ok := replay(t, j); ok {
+		t.Error("read one that an earlier process than the one before wrote")
+	}
+	_ = j.Close()
+	j = open(t, Config{Path: path, Content: "another boot"})
+	if _, ok := replay(t, j); ok {
+		t.Error("read another boot's")
+	}
+	_ = j.Close()
+	for name, spoil := range map[string]func() error{
+		"writable by others": func() error { return os.Chmod(path, 0o666) },
+		"a link":             func() error { return os.Symlink("/etc/hostname", path) },
+		"a second name":      func() error { return os.Link(path, path+"2") },
+	} {
+		_ = os.Remove(path)
+		if name != "a link" {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if j, err := Open(Config{Path: path, Content: "test"}); err == nil {
+			t.Errorf("%s: opened", name)
+			_ = j.Close()
+		}
+	}
+}
+
+func TestCompactingKeepsWhoLivesAndBeginsAnewWhenThatIsTooMuch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := open(t, Config{Path: path, MaxBytes: 1 << 20})
+	replay(t, j)
+	add := func(raw []byte) {
+		t.Helper()
+		if err := j.Append(&Entry{Kind: Record, Data: raw}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fork := func(at uint64, parent, child uint32) {
+		h := record.Header{Type: record.TypeFork, Time: at, Tgid: parent, Start: uint64(parent)}
+		add(recordtest.Record(h, record.Fork{ChildTgid: child, ChildStart: uint64(child)}))
+	}
+	exit := func(at uint64, who uint32) {
+		add(recordtest.Record(record.Header{Type: record.TypeExit, Time: at, Tgid: who, Start: uint64(who)}, record.Exit{}))
+	}
+	fork(10, 1, 2) // ends, and its child lives
+	fork(11, 2, 3)
+	exit(12, 2)
+	fork(13, 1, 4) // ends
+	exit(14, 4)
+	fork(100, 1, 5) // young
+	exit(101, 5)
+	if err := j.Compact(50, 90, 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = j.Close()
+	j = open(t, Config{Path: path, MaxBytes: 1 << 20})
+	if entries, _ := replay(t, j); len(entries) != 5 {
+		t.Errorf("%d entries are kept, want 5", len(entries))
+	}
+	for n := range uint32(8000) {
+		fork(200, 1, 10+n)
+	}
+	if err := j.Compact(300, 300, 0); err != nil {
+		t.Fatal(err)
+	}
+	if s := j.Stats(); s.Overflows != 1 {
+		t.Errorf("%d overflows", s.Overflows)
+	}
+	_ = j.Close()
+	j = open(t, Config{Path: path, MaxBytes: 1 << 20})
+	if entries, ok := replay(t, j); ok {
+		t.Errorf("%d entries after an overflow", len(entries))
+	}
+}
+
+func TestCountsAreDecodedAsTheyWereEncoded(t *testing.T) {
+	s := collector.Slice{Session: "s", Call: "c d", Number: 3, Began: 9, Spans: 7, Within: 2, Foreign: true}
+	if got, ok := DecodeSlice(AppendSlice(nil, s)); !ok || got != s {
+		t.Errorf("%+v", got)
+	}
+	r := collector.Reads{Tgid: 1, Start: 2, Noise: 3, WindowStart: 4, Files: 5, Folds: 6}
+	if got, ok := DecodeReads(AppendReads(nil, r)); !ok || got != r {
+		t.Errorf("%+v", got)
+	}
+}
+
+func FuzzReplay(f *testing.F) {
+	c := Config{Content: "test"}
+	good := c.head()
+	for n := range 3 {
+		e := numbered(n + 1)
+		b := make([]byte, entryHead+len(e.Data))
+		encode(b, e)
+		good = append(good, b...)
+	}
+	f.Add(good)
+	f.Add(append(c.head(), 0xff, 0xff, 0xff, 0xff))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "j")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j := open(t, Config{Path: path})
+		if _, err := j.Replay(func(e *Entry) {
+			DecodeSlice(e.Data)
+			DecodeReads(e.Data)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Append(numbered(9)); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Compact(1<<40, 1<<40, 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

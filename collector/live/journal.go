@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/journal"
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Journal keeps the stream for the process that comes after a kill.
+type Journal struct {
+	File *journal.Journal
+	// Collector is the one that makes the spans.
+	Collector *collector.Collector
+	// Settled is the number of the last span of which all up to it are where a kill does not reach them.
+	Settled func() uint64
+	// Resuming is called while the journal is read: spans up to this number need not be sent again.
+	Resuming func(seq uint64)
+	// Hold is how long a span may be held, CallsFor how long what is said of a call matters.
+	Hold, CallsFor time.Duration
+
+	position func() uint64
+	entry    journal.Entry
+	settled  uint64
+	marks    []settleMark // ticks and how many spans there were, oldest first
+	data     []byte
+	err      error
+	margin   uint64 // settleMargin, but for tests
+	always   bool   // compact, however small it is
+}
+
+// A settleMark is how many spans there were at a time.
+type settleMark struct{ time, seq uint64 }
+
+// Ring is a source whose position outlives the process.
+type Ring interface {
+	// Position is up to where the ring has been read.
+	Position() uint64
+	// Unread gives what was read from it after a position by a process that was killed before it could keep it. What is not there
+	// any more is counted.
+	Unread(from uint64, yield func(raw []byte)) (lost int, err error)
+}
+
+// settleMargin is added to the hold: spans are made at ticks, and go out in batches.
+const settleMargin = 2 * time.Second
+
+// resume reads the journal. It says whether there was one.
+func (f *Feed) resume() (bool, error) {
+	j := f.o.Journal
+	if j == nil {
+		return false, nil
+	}
+	if j.margin == 0 {
+		j.margin = uint64(settleMargin)
+	}
+	ring, _ := f.o.Source.(Ring)
+	if ring != nil {
+		j.position = ring.Position
+	}
+	settled, at, compacted, err := j.File.LastSettled()
+	if err != nil {
+		return false, fmt.Errorf("read the journal: %w", err)
+	}
+	j.settled = settled
+	whole := !compacted
+	if whole {
+		j.Resuming(settled)
+	} else {
+		j.Resuming(math.MaxUint64)
+	}
+	c := j.Collector
+	c.Resuming(true)
+	defer c.Resuming(false)
+	// A slice that an entry began comes after it, and has to be known before.
+	var last journal.Entry
+	var rolls []collector.Slice
+	begun := false
+	flush := func() {
+		c.Next(rolls, begun, whole)
+		switch last.Kind {
+		case journal.Record:
+			c.SetSeq(last.Seq)
+			f.replay(last.Data)
+		case journal.End:
+			c.SetSeq(last.Seq)
+			c.Drain()
+		}
+		last.Kind, rolls, begun = 0, rolls[:0], false
+	}
+	_, err = j.File.Replay(func(e *journal.Entry) {
+		switch e.Kind {
+		case journal.Slice:
+			if s, ok := journal.DecodeSlice(e.Data); ok {
+				rolls = append(rolls, s)
+			}
+		case journal.Began:
+			begun = true
+		case journal.Record, journal.End:
+			flush()
+			last.Kind, last.Seq, last.Data = e.Kind, e.Seq, append(last.Data[:0], e.Data...)
+		case journal.Whole:
+			flush()
+			whole = true
+			j.Resuming(settled)
+		case journal.Count, journal.Sliced:
+			flush()
+			if s, ok := journal.DecodeSlice(e.Data); ok {
+				c.SetSlice(s)
+			}
+		case journal.Reads:
+			flush()
+			if r, ok := journal.DecodeReads(e.Data); ok {
+				c.SetReads(r)
+			}
+		}
+	})
+	flush()
+	if err != nil {
+		f.giveUp(fmt.Errorf("read the journal: %w", err)) // what was read of it holds
+	}
+	ok := f.stats.Resumed > 0
+	if !ok {
+		settled, j.settled = 0, 0 // of another
+	}
+	j.Resuming(settled)
+	c.Resuming(false)
+	if ok && ring != nil && at != 0 {
+		lost, err := ring.Unread(at, func(raw []byte) {
+			j.entry.Ring = ring.Position()
+			f.take(raw)
+		})
+		if err != nil {
+			return false, err
+		}
+		f.unread = uint64(lost)
+	}
+	f.position()
+	return ok, nil
+}
+
+// replay gives a record of the journal to the collector.
+func (f *Feed) replay(raw []byte) {
+	f.stats.Resumed++
+	if f.event.Decode(raw) == nil {
+		h := f.event.Header
+		f.latest = max(f.latest, h.Time)
+		switch h.Type {
+		case record.TypeTick:
+			f.tick = max(f.tick, h.Time)
+			f.mark(h.Time)
+		case record.TypeClock:
+			f.offset = f.event.Clock.Wall - int64(h.Time)
+		}
+	}
+	if err := f.o.Collector.Record(raw); err != nil {
+		f.stats.Refused++
+	}
+}
+
+// position remembers up to where the ring is read.
+func (f *Feed) position() {
+	if j := f.o.Journal; j != nil && j.position != nil {
+		j.entry.Ring = j.position()
+	}
+}
+
+// journal keeps a record, before anything is made of it.
+func (f *Feed) journal(raw []byte) {
+	if f.o.Journal != nil {
+		f.append(journal.Record, f.o.Journal.Collector.Seq(), raw)
+	}
+}
+
+func (f *Feed) journalDone() {
+	j := f.o.Journal
+	if j == nil {
+		return
+	}
+	if j.Collector.Begun() {
+		f.append(journal.Began, j.Collector.Seq(), nil)
+	}
+	for _, s := range j.Collector.Rolled() {
+		j.data = journal.AppendSlice(j.data[:0], s)
+		f.append(journal.Slice, j.Collector.Seq(), j.data)
+	}
+}
+
+func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
+	j := f.o.Journal
+	if j.err != nil {
+		return
+	}
+	j.entry.Kind, j.entry.Seq, j.entry.Data = kind, seq, data
+	if err := j.File.Append(&j.entry); err != nil {
+		f.giveUp(err)
+	}
+}
+
+// giveUp removes the journal: half of the stream would be worse than none.
+func (f *Feed) giveUp(err error) {
+	j := f.o.Journal
+	j.err = errors.Join(err, j.File.Remove())
+	f.o.Log.Error("no journal any more: a kill of the sensor costs what is not sent, and what it knows", "err", j.err)
+}
+
+func (f *Feed) mark(t uint64) {
+	j := f.o.Journal
+	j.marks = append(j.marks, settleMark{t, j.Collector.Seq()})
+}
+
+// compact says what is settled, and leaves out of the journal what is not needed any more.
+func (f *Feed) compact(t uint64) {
+	j := f.o.Journal
+	if j == nil || j.err != nil {
+		return
+	}
+	f.mark(t)
+	if s := j.Settled(); s > j.settled {
+		j.settled = s
+		f.append(journal.Settled, s, nil)
+	}
+	// The youngest tick of which every span is settled.
+	n := 0
+	for n+1 < len(j.marks) && j.marks[n+1].seq <= j.settled {
+		n++
+	}
+	j.marks = append(j.marks[:0], j.marks[n:]...)
+	if len(j.marks) > maxMarks {
+		j.marks = append(j.marks[:0], j.marks[len(j.marks)/2:]...) // what waits is not settled for minutes: later, then
+		j.marks[0].time = 0
+	}
+	held := uint64(j.Hold) + j.margin
+	if !j.File.Full() && !j.always || j.marks[0].seq > j.settled || j.marks[0].time <= held {
+		return
+	}
+	if err := j.File.Compact(j.marks[0].time-held, j.marks[0].time, uint64(j.CallsFor)); err != nil {
+		f.giveUp(err)
+		return
+	}
+	seq := j.Collector.Seq()
+	j.Collector.Counted(func(s collector.Slice) {
+		j.data = journal.AppendSlice(j.data[:0], s)
+		f.append(journal.Count, seq, j.data)
+	}, func(r collector.Reads) {
+		j.data = journal.AppendReads(j.data[:0], r)
+		f.append(journal.Reads, seq, j.data)
+	})
+}
+
+// maxMarks bounds the ticks that wait for their spans to be settled.
+const maxMarks = 4096
+
+// End has everything that is held sent, and says so in the journal.
+func (f *Feed) End() {
+	if j := f.o.Journal; j != nil {
+		f.append(journal.End, j.Collector.Seq(), nil)
+		j.Collector.Close()
+		f.journalDone()
+	}
+}
+
+// EndJournal leaves the journal to the next process, when everything is sent or on disk.
+func (f *Feed) EndJournal() error {
+	j := f.o.Journal
+	if j == nil {
+		return nil
+	}
+	if j.err != nil {
+		return nil // told
+	}
+	if s := j.Settled(); s > j.settled {
+		f.append(journal.Settled, s, nil)
+	}
+	return j.File.Close()
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/capture"
+	"github.com/sheetbend/sheetbend/collector/journal"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// told are spans as text, by their number.
+type told struct {
+	spans map[int64]string
+	after int64
+	twice []string
+}
+
+func (s *told) Flush() {}
+func (s *told) Span(sp *span.Span) {
+	var seq int64
+	var attrs []span.Attr
+	for _, a := range sp.Attrs {
+		if a.Key == span.KeySeq {
+			seq = a.Int
+		}
+		attrs = append(attrs, a)
+	}
+	if seq <= s.after {
+		return
+	}
+	text := fmt.Sprintf("%d %s %x %x %x %d-%d %v %v %t %s", seq, sp.Name, sp.Trace, sp.ID, sp.Parent, sp.Start, sp.End, attrs, sp.Links, sp.Failed, sp.Status)
+	if s.spans[seq] != "" {
+		s.twice = append(s.twice, text)
+	}
+	s.spans[seq] = text
+}
+
+// recordsOf are the records of a recorded session, and its configuration with a hold that is short beside it.
+func recordsOf(t *testing.T, name string) (raws [][]byte, config collector.Config) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "..", "testdata", "agents", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := capture.NewReader(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		raw, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		raws = append(raws, slices.Clone(raw))
+	}
+	config = in.Header().Config
+	config.Hold = 200 * time.Millisecond
+	config.MaxSpansPerTrace = 250 // so that there are slices
+	config.Fold.Files = 1 << 20   // what is folded begins anew
+	return raws, config
+}
+
+// journaled is a feed with a journal over a collector.
+func journaled(t *testing.T, path string, config collector.Config, sink span.Sink, settled func() uint64, resuming func(uint64)) *Feed {
+	t.Helper()
+	c, err := collector.New(config, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := journal.Open(journal.Config{Path: path, Content: "test", Window: 128 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &Journal{File: file, Collector: c, Settled: settled, Resuming: resuming, Hold: config.Hold, CallsFor: time.Hour, margin: uint64(200 * time.Millisecond), always: true}
+	if settled == nil {
+		j.Settled = c.Seq // as if every span were on disk at once
+	}
+	return New(Options{Source: newHost(), Collector: c, Journal: j, Hierarchy: newHost()})
+}
+
+func (f *Feed) passOn(raws [][]byte) {
+	for _, raw := range raws {
+		f.emit(raw)
+		var e record.Event
+		if e.Decode(raw) == nil && e.Header.Type == record.TypeTick {
+			f.compact(e.Header.Time)
+		}
+	}
+}
+
+func TestAfterAKillTheSameSpansComeAsWithout(t *testing.T) {
+	names, err := filepath.Glob(filepath.Join("..", "..", "testdata", "agents", "*.capture.gz"))
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			raws, config := recordsOf(t, filepath.Base(name))
+			whole := &told{spans: map[int64]string{}}
+			c, err := collector.New(config, whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, raw := range raws {
+				_ = c.Record(raw)
+			}
+			c.Close()
+
+			const kills = 7
+			path := filepath.Join(t.TempDir(), "journal")
+			got := &told{spans: map[int64]string{}}
+			var compacted uint64
+			otherwise := 0
+			for n := range kills + 1 {
+				from, to := len(raws)*n/(kills+1), len(raws)*(n+1)/(kills+1)
+				part := &told{spans: map[int64]string{}}
+				f := journaled(t, path, config, part, nil, func(seq uint64) { part.after = int64(min(seq, 1<<62)) })
+				ok, err := f.resume()
+				if err != nil || ok != (n > 0) {
+					t.Fatalf("start %d: resumed %t: %v", n, ok, err)
+				}
+				f.passOn(raws[from:to])
+				compacted += f.o.Journal.File.Stats().Compacted
+				if n == kills {
+					f.End()
+				}
+				if len(part.twice) > 0 {
+					t.Errorf("numbers given twice: %v", part.twice)
+				}
+				for seq, text := range part.spans {
+					if before := got.spans[seq]; before != "" && before != text {
+						if otherwise++; otherwise <= 2 {
+							t.Error("told otherwise after the kill: " + differ(before, text))
+						}
+					}
+					got.spans[seq] = text
+				}
+				if err := f.o.Journal.File.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(got.spans) != len(whole.spans) {
+				t.Errorf("%d spans, without a kill %d", len(got.spans), len(whole.spans))
+			}
+			different := 0
+			for seq, want := range whole.spans {
+				if got.spans[seq] != want {
+					if different++; different <= 3 {
+						t.Error("a span with kills and without: " + differ(got.spans[seq], want))
+					}
+				}
+			}
+			if different > 0 {
+				t.Errorf("%d of %d spans are others", different, len(whole.spans))
+			}
+			t.Logf("%d records, %d spans, compacted %d times", len(raws), len(whole.spans), compacted)
+			if compacted == 0 && len(raws) > 5000 {
+				t.Error("never compacted")
+			}
+		})
+	}
+}
+
+// differ shows where two spans do.
+func differ(a, b string) string {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	from := max(0, n-120)
+	return fmt.Sprintf("%.60q…\n  %.240q\n  %.240q", a, a[min(from, len(a)):], b[min(from, len(b)):])
+}
+
+func TestWhatAnotherJournalSaidOfSpansHoldsNoneBack(t *testing.T) {
+	raws, config := recordsOf(t, "goose.capture.gz")
+	path := filepath.Join(t.TempDir(), "journal")
+	for _, content := range []string{"one boot", "another"} {
+		sink := &told{spans: map[int64]string{}}
+		f := journaled(t, path, config, sink, nil, func(seq uint64) { sink.after = int64(min(seq, 1<<62)) })
+		_ = f.o.Journal.File.Close()
+		file, err := journal.Open(journal.Config{Path: path, Content: content})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.o.Journal.File = file
+		if ok, err := f.resume(); ok || err != nil {
+			t.Fatalf("%s: resumed %t: %v", content, ok, err)
+		}
+		f.passOn(raws)
+		f.End()
+		if len(sink.spans) == 0 || sink.spans[1] == "" {
+			t.Errorf("%s: %d spans, the first is %q", content, len(sink.spans), sink.spans[1])
+		}
+		if err := f.EndJournal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

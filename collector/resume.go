@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import "github.com/sheetbend/sheetbend/collector/span"
+
+// A collector that is given a journal of the stream (collector/journal) comes to the state of the one that was killed. The
+// journal leaves out records of which all spans are sent, so what is only counted of them is told to it besides.
+
+// Slice says how far a session's trace has come, or that of a call in it.
+type Slice struct {
+	Session, Call string
+	Number        uint64
+	Began         uint64 // boottime
+	Spans         uint32 // in it
+	Within        uint32 // it was begun by so many spans of one record; from 1
+	Foreign       bool   // the agent's own trace, before the first slice
+}
+
+// Reads are what a process has read and its spans have not told yet.
+type Reads struct {
+	Tgid         uint32
+	Start        uint64
+	Noise        uint64
+	WindowStart  uint64
+	Files, Folds uint32
+}
+
+// maxRolled bounds what is kept for Rolled, where nobody asks.
+const maxRolled = 1024
+
+// resuming is what a collector does otherwise while it is given a journal.
+type resuming struct {
+	on    bool
+	rolls []Slice // of the record that comes
+	any   bool    // whichever of its spans it was: some are left out
+	// joined: it was counted in a span that was begun before. If there is none here, that was sent.
+	joined bool
+}
+
+// Rolled gives the slices that the last record began. The result is valid until the next.
+func (c *Collector) Rolled() []Slice { return c.rolled }
+
+// Resuming begins or ends the time in which slices are only begun as Roll says.
+func (c *Collector) Resuming(on bool) { c.resumes = resuming{on: on} }
+
+// Next says what the next record did when it was taken the first time: which slices it began, and whether it began to hold a span.
+// whole says that what was before it is all there.
+func (c *Collector) Next(rolls []Slice, begun, whole bool) {
+	c.resumes.rolls, c.resumes.any, c.resumes.joined = rolls, !whole, !begun && !whole
+}
+
+// Begun says whether the last record began to hold a span.
+func (c *Collector) Begun() bool { return c.begun }
+
+// Seq is the number of the last span.
+func (c *Collector) Seq() uint64 { return c.stats.Spans }
+
+// SetSeq has the next span be n+1.
+func (c *Collector) SetSeq(n uint64) { c.stats.Spans = n }
+
+// Counted gives what SetSlice and SetReads take back.
+func (c *Collector) Counted(slice func(Slice), reads func(Reads)) {
+	for _, o := range c.owners.bySession {
+		slice(o.state())
+	}
+	for key, k := range c.calls {
+		if key.call == k.call { // it may be there by its id, too
+			slice(k.state())
+		}
+	}
+	for _, p := range c.processes {
+		if r := (Reads{p.tgid, p.start, p.image.noise, p.windowStart, uint32(p.filesRead), uint32(p.folded)}); r.Noise > 0 || r.Files > 0 {
+			if !p.owns(p.image) {
+				r.Noise = 0 // its parent's, which has it
+			}
+			reads(r)
+		}
+	}
+}
+
+func (t *traces) state() Slice {
+	return Slice{Session: t.session, Call: t.call, Number: t.slice, Began: t.began, Spans: uint32(t.spans), Foreign: t.foreign}
+}
+
+func (t *traces) set(s Slice) {
+	t.slice, t.began, t.spans = s.Number, s.Began, int(s.Spans)
+	if t.foreign && !s.Foreign || !t.foreign {
+		t.foreign = false
+		t.trace = span.TraceFor(t.session, t.call, t.slice)
+	}
+}
+
+// SetSlice says how far a trace has come.
+func (c *Collector) SetSlice(s Slice) {
+	if k := c.calls[callKey{s.Session, s.Call}]; k != nil && s.Call != "" {
+		k.set(s)
+	} else if o := c.owners.bySession[s.Session]; o != nil && s.Call == "" {
+		o.set(s)
+	}
+}
+
+// SetReads says what a process has read.
+func (c *Collector) SetReads(r Reads) {
+	p := c.processes[r.Tgid]
+	if p == nil || p.start != r.Start {
+		return
+	}
+	p.windowStart, p.filesRead = r.WindowStart, int(r.Files)
+	if p.owns(p.image) {
+		p.image.noise = r.Noise
+	}
+}
+
+// placeIn counts a span of now in, and says which trace it goes to.
+func (c *Collector) placeIn(t *traces) span.TraceID {
+	c.placed++
+	if c.resumes.on {
+		for i, s := range c.resumes.rolls {
+			if s.Session == t.session && s.Call == t.call && (c.resumes.any || s.Within == c.placed) {
+				c.resumes.rolls = c.resumes.rolls[i+1:]
+				s.Spans = 0
+				t.set(s)
+				break
+			}
+		}
+		if t.spans == 0 {
+			t.began = c.now
+		}
+		t.spans++
+		return t.trace
+	}
+	slice, foreign := t.slice, t.foreign
+	trace := t.place(c.now, c.config.MaxSpansPerTrace, c.config.Slice)
+	if (t.slice != slice || t.foreign != foreign) && len(c.rolled) < maxRolled {
+		s := t.state()
+		s.Within = c.placed
+		c.rolled = append(c.rolled, s)
+	}
+	return trace
+}
