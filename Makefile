@@ -45,7 +45,7 @@ test: ## everything: vet, race, root, other kernels, Jaeger, real agents
 
 .PHONY: test-containers
 test-containers: build image ## real containerd and podman under the real sensor; needs root, containerd, runc, podman, busybox-static
-	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_IMAGE=$(IMAGE_TAR) go test -count=1 -v $(if $(SUDO),-exec '$(SUDO)') ./cmd/sheetbend/containerstest
+	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_IMAGE=$(IMAGE_TAR) SHEETBEND_CONTAINERD=$$(.ci/containerd) go test -count=1 -v $(if $(SUDO),-exec '$(SUDO)') ./cmd/sheetbend/containerstest
 
 .PHONY: test-manifests
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew

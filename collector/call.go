@@ -51,6 +51,7 @@ type call struct {
 	processes    int    // that belong to it
 	ran          bool   // there was one
 	marked       bool   // was opened by a marker at least once
+	annotated    bool   // … by a pod's annotation
 	mark         *mark  // while open by a marker
 	over         bool
 	kept         *list.Element // in calls.ended

@@ -16,9 +16,6 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/container"
 )
 
-// SessionAnnotation is the annotation of a pod that names the session of its containers.
-const SessionAnnotation = "sheetbend.github.io/session-id"
-
 // ContainerSelector chooses containers by what their runtime says. All that is given has to hold; of a list one.
 type ContainerSelector struct {
 	Kubernetes bool              `json:"kubernetes"` // containers of pods; otherwise those of none
@@ -60,10 +57,8 @@ func ChooseContainer(selectors []Selector, c *record.Container) (Selector, bool)
 			continue
 		}
 		s.Session = strings.NewReplacer("{namespace}", c.Namespace, "{pod}", c.Pod, "{container}", cmp.Or(c.PodPart, c.Name)).Replace(s.Session)
-		for _, a := range c.Annotations {
-			if a.Key == SessionAnnotation && a.Value != "" {
-				s.Session = a.Value
-			}
+		if session := annotation(c, SessionAnnotation); session != "" {
+			s.Session = session
 		}
 		return s, true
 	}

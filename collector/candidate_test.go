@@ -83,6 +83,81 @@ func TestAnAnnotationNamesTheSession(t *testing.T) {
 	wants(t, w.execOf(30), map[string]any{span.KeySessionID: "run-42"})
 }
 
+// annotated is the container with annotations of its pod.
+func annotated(c record.Container, pairs ...string) record.Container {
+	c.Annotations = nil
+	for i := 0; i < len(pairs); i += 2 {
+		c.Annotations = append(c.Annotations, record.Pair{Key: pairs[i], Value: pairs[i+1]})
+	}
+	return c
+}
+
+func TestAnAnnotationNamesTheCall(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	w.runs(30, webCgroup)
+	w.runtimeSays(annotated(web, SessionAnnotation, "run-42", CallAnnotation, "call-7"))
+	// Another container of the same pod.
+	other := annotated(web, SessionAnnotation, "run-42", CallAnnotation, "call-7")
+	other.ID, other.Name, other.PodPart = otherID, "side", "side"
+	w.podContainer(21, otherID)
+	w.runs(31, 21)
+	w.runtimeSays(other)
+	w.tick(3 * time.Second)
+	for _, pid := range []uint32{30, 31} {
+		wants(t, w.execOf(pid), map[string]any{span.KeySessionID: "run-42", span.KeyCallID: "call-7", span.KeyAttribution: "marker"})
+	}
+	if w.execOf(30).Trace == w.execOf(31).Trace {
+		t.Error("two containers share the trace of a call")
+	}
+	if s := w.c.Stats(); s.RefusedMarks != 0 {
+		t.Errorf("%+v", s)
+	}
+	w.removed(webCgroup, podPath+web.ID)
+	w.removed(21, podPath+otherID)
+	w.tick(time.Hour)
+	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.openMarks != 0 {
+		t.Errorf("kept: %+v", s)
+	}
+}
+
+// A pod of a warm pool is taken: it gets annotations and labels that it had not when it was made.
+func TestASessionFollowsTheAnnotation(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	w.runtimeSays(web)
+	w.begin(30, webCgroup)
+	w.exec(30, "/bin/server", "server")
+	w.runs(31, webCgroup)
+	w.runtimeSays(annotated(web, SessionAnnotation, "claim-1"))
+	w.fork(30, 32)
+	w.exec(32, "/bin/child", "child")
+	w.exit(32, 0)
+	w.runtimeSays(annotated(web, SessionAnnotation, "claim-1", CallAnnotation, "call-1"))
+	w.runs(33, webCgroup)
+	w.runtimeSays(annotated(web, SessionAnnotation, "claim-1", CallAnnotation, "call-2"))
+	w.runs(34, webCgroup)
+	w.runtimeSays(annotated(web, SessionAnnotation, "claim-2"))
+	w.runs(35, webCgroup)
+	elsewhere := annotated(web, SessionAnnotation, "claim-3")
+	elsewhere.Namespace = "test" // what is a sandbox stays one
+	w.runtimeSays(elsewhere)
+	w.runs(36, webCgroup)
+	w.tick(3 * time.Second)
+	for pid, want := range map[uint32][2]any{
+		31: {"prod/shop-0/web", nil}, 32: {"claim-1", nil}, 33: {"claim-1", "call-1"}, 34: {"claim-1", "call-2"}, 35: {"claim-2", nil}, 36: {"claim-2", nil},
+	} {
+		wants(t, w.execOf(pid), map[string]any{span.KeySessionID: want[0], span.KeyCallID: want[1]})
+	}
+	child, server := w.execOf(32), w.execOf(30)
+	if child.Parent != (span.ID{}) && child.Trace != server.Trace {
+		t.Error("a parent in another trace")
+	}
+	if w.c.openMarks != 0 {
+		t.Errorf("%d marks open", w.c.openMarks)
+	}
+}
+
 func TestAContainerThatNobodyTellsOfIsALoss(t *testing.T) {
 	w := newWorld(t, choosing(prod()))
 	w.podContainer(21, otherID)

@@ -111,6 +111,9 @@ func (c *Collector) told(r *record.Container) {
 		return
 	}
 	c.unwait(b)
+	if b.chosen != nil {
+		c.retold(b)
+	}
 }
 
 // unwait sends what waited.

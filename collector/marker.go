@@ -48,6 +48,7 @@ type place struct {
 	outer *call  // the marker itself runs in this one
 	// own: it is the word of a process of the sandbox about itself, not of the agent, its hook or somebody outside.
 	own  bool
+	box  string // id of the container whose pod's annotation names the call, if another's did so before
 	mark mark
 	list *[]*call
 }
@@ -56,6 +57,8 @@ type place struct {
 // mean: each begins with whom it says it of, and a space.
 func (at *place) name(call string) string {
 	switch {
+	case at.box != "":
+		return call + " " + at.box
 	case !at.own:
 		return call
 	case at.outer != nil:

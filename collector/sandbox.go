@@ -104,7 +104,11 @@ func (c *Collector) cgroupMade(h *record.Header, r *record.Cgroup) {
 	if sb != nil && sb.cgroup == r.ID {
 		sb.box = b
 	}
-	c.groups[r.ID] = &group{id: r.ID, path: cgroup, sandbox: sb, box: b}
+	g := &group{id: r.ID, path: cgroup, sandbox: sb, box: b}
+	c.groups[r.ID] = g
+	if sb != nil && sb.cgroup == r.ID && b != nil && b.chosen != nil {
+		c.openAnnotated(g)
+	}
 }
 
 // sandboxAt finds a live sandbox by path. It is needed only when directories are told
@@ -125,15 +129,20 @@ func (c *Collector) newSandbox(id uint64, root string, s Selector) *sandbox {
 		path:   root,
 		agent:  strings.ToValidUTF8(s.Agent, "\uFFFD"),
 	}
-	session := strings.ReplaceAll(s.Session, "{name}", path.Base(root))
+	session := sb.configured(s)
+	c.displaceNested(session)
+	c.addSandbox(sb, session)
+	return sb
+}
+
+// configured gives the session that a selector says.
+func (sb *sandbox) configured(s Selector) string {
+	session := strings.ReplaceAll(s.Session, "{name}", path.Base(sb.path))
 	if sb.fixed = session != ""; !sb.fixed {
 		session = sb.id
 	}
 	// Session and agent are on every span: they have to be text as exporters take it.
-	session = strings.ToValidUTF8(session, "\uFFFD")
-	c.displaceNested(session)
-	c.addSandbox(sb, session)
-	return sb
+	return strings.ToValidUTF8(session, "\uFFFD")
 }
 
 func (c *Collector) addSandbox(sb *sandbox, session string) {

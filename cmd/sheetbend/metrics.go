@@ -110,6 +110,7 @@ var (
 	mAgents    = gauge("agents", "Live agents.")
 	mSessions  = gauge("sessions", "Sessions in which a program runs; the newest 512 are looked at.")
 	mHeld      = gauge("spans_held", "Spans that wait for their end.")
+	mWords     = counter("container_words_total", "What became of the questions and answers about containers: told; unknown to every runtime; refused and not_taken, as too many waited; unfollowed and unreadable, pods whose labels may change unseen.", "outcome")
 	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
 
 	mConfined = gauge("confined", "1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).", "capabilities", "no_new_privs", "seccomp", "landlock")
@@ -178,6 +179,12 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mSpans, float64(s.Spans))
 	put(mEvicted, float64(s.EvictedProcesses))
 	put(mRefused, float64(s.RefusedCgroups))
+	if w.runtimes != nil {
+		r := w.runtimes.resolver.Stats()
+		for outcome, n := range map[string]uint64{"told": r.Told, "unknown": r.Unknown, "refused": r.Refused, "not_taken": r.NotTaken, "unfollowed": r.Unfollowed, "unreadable": r.Unreadable} {
+			put(mWords, float64(n), outcome)
+		}
+	}
 	put(mSandboxes, float64(s.Sandboxes))
 	put(mCgroups, float64(s.Cgroups))
 	put(mProcesses, float64(s.Processes))

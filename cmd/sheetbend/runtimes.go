@@ -11,9 +11,11 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/enrich/container"
 	"github.com/sheetbend/sheetbend/enrich/container/cri"
 	"github.com/sheetbend/sheetbend/enrich/container/docker"
+	"github.com/sheetbend/sheetbend/enrich/container/kubelet"
 )
 
 // Where container runtimes listen.
@@ -37,7 +39,7 @@ type runtimes struct {
 func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, log *slog.Logger) (*runtimes, error) {
 	r := &runtimes{}
 	r.ctx, r.end = context.WithCancel(context.Background())
-	o := container.Options{Inject: inject, Log: log, Labels: map[string]bool{}, Annotations: map[string]bool{collector.SessionAnnotation: true}}
+	o := container.Options{Inject: inject, Log: log, Labels: map[string]bool{}, Annotations: map[string]bool{collector.SessionAnnotation: true, collector.CallAnnotation: true}}
 	for _, s := range selectors {
 		if s.Container != nil {
 			for key := range s.Container.Labels {
@@ -57,6 +59,13 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 		client := docker.New(socket)
 		r.clients = append(r.clients, client)
 		o.Sources = append(o.Sources, client)
+	}
+	if dir := c.Containers.Kubelet; dir != "" {
+		o.Pods = kubelet.New(dir)
+		o.Now = func() (uint64, error) {
+			boot, _, err := live.SystemClock()
+			return boot, err
+		}
 	}
 	r.resolver = container.NewResolver(o)
 	return r, nil

@@ -116,14 +116,14 @@ func podUID(name string) string {
 	if systemd {
 		uid = strings.ReplaceAll(uid, "_", "-")
 	}
-	if isUID(uid) {
+	if IsPodUID(uid) {
 		return uid
 	}
 	return ""
 }
 
-// isUID knows UUIDs and the hashes that stand for them with static pods.
-func isUID(s string) bool {
+// IsPodUID knows UUIDs and the hashes that stand for them with static pods.
+func IsPodUID(s string) bool {
 	switch len(s) {
 	case 32:
 		return isHex(s)

@@ -127,7 +127,7 @@ func FuzzFromCgroup(f *testing.F) {
 			}
 			return
 		}
-		if !isID(r.ID) || r.PodUID != "" && !isUID(r.PodUID) {
+		if !isID(r.ID) || r.PodUID != "" && !IsPodUID(r.PodUID) {
 			t.Fatalf("%+v", r)
 		}
 		if !strings.HasPrefix(path, r.Root) || !strings.Contains(r.Root, r.ID) {

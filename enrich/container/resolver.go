@@ -56,7 +56,10 @@ type Options struct {
 	Inject func(raw []byte) bool
 	// Labels and Annotations are the keys of those that go into records.
 	Labels, Annotations map[string]bool
-	Log                 *slog.Logger // discards if nil
+	// Pods, if set, is asked for labels and annotations of now; Now is the time of records (ns of boottime), and needed with it.
+	Pods Pods
+	Now  func() (uint64, error)
+	Log  *slog.Logger // discards if nil
 }
 
 // Stats count what a Resolver did.
@@ -65,6 +68,9 @@ type Stats struct {
 	Unknown  uint64 // containers that no runtime told of
 	Refused  uint64 // not asked for: too many at once
 	NotTaken uint64 // records that Inject refused
+
+	Unfollowed uint64 // containers whose pods are not followed, or not any more: too many
+	Unreadable uint64 // pods whose labels and annotations of now could not be read
 }
 
 // Resolver finds out what the runtimes know about the containers whose cgroups are seen, and puts it into the
@@ -82,6 +88,9 @@ type Resolver struct {
 	ended  bool            // nothing is started any more
 	group  sync.WaitGroup
 	early  []*question // asked before Run
+
+	podsMu sync.Mutex // before mu, where both are held
+	pods   map[string]*followed
 }
 
 // A question is a container whose cgroup was seen and that no runtime has told of yet.
@@ -101,7 +110,7 @@ func NewResolver(o Options) *Resolver {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Resolver{o: o, slots: make(chan struct{}, parallel), wanted: map[string]*question{}, known: map[string]*list.Element{}}
+	return &Resolver{o: o, slots: make(chan struct{}, parallel), wanted: map[string]*question{}, known: map[string]*list.Element{}, pods: map[string]*followed{}}
 }
 
 // Seen says that the record stream told of a cgroup at a time (ns of boottime). It waits for nothing.
@@ -152,6 +161,9 @@ func (r *Resolver) Run(ctx context.Context) {
 	r.mu.Unlock()
 	for _, s := range r.o.Sources {
 		r.group.Go(func() { r.watch(ctx, s) })
+	}
+	if r.o.Pods != nil {
+		r.group.Go(func() { r.follow(ctx) })
 	}
 	<-ctx.Done()
 	// Whoever starts something holds the lock, and has looked for the end before.
@@ -254,6 +266,7 @@ func (r *Resolver) find(ctx context.Context, id string) (record.Container, error
 func (r *Resolver) told(info record.Container) {
 	info.Labels = only(info.Labels, r.o.Labels)
 	info.Annotations = only(info.Annotations, r.o.Annotations)
+	info = r.current(info)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()

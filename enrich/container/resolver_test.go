@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -72,8 +73,13 @@ type desk struct {
 }
 
 func newDesk(t *testing.T, sources ...Source) *desk {
+	return newDeskOf(t, Options{Sources: sources})
+}
+
+func newDeskOf(t *testing.T, o Options) *desk {
 	d := &desk{t: t}
-	d.Resolver = NewResolver(Options{Sources: sources, Inject: d.inject, Labels: map[string]bool{"app": true}})
+	o.Inject, o.Labels = d.inject, map[string]bool{"app": true}
+	d.Resolver = NewResolver(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { d.Run(ctx); close(done) }()
@@ -239,5 +245,109 @@ func TestImageNames(t *testing.T) {
 		if name, tag := Image(ref); name != want[0] || tag != want[1] {
 			t.Errorf("%s: %q %q", ref, name, tag)
 		}
+	}
+}
+
+// pods are what a kubelet says.
+type pods struct {
+	mu    sync.Mutex
+	of    map[string]PodNow
+	reads int
+}
+
+func (p *pods) Read(uid string) (PodNow, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reads++
+	now, ok := p.of[uid]
+	switch {
+	case !ok:
+		return now, fs.ErrNotExist
+	case now.Version == "bad":
+		return now, errors.New("no pairs")
+	}
+	return now, nil
+}
+
+func (p *pods) Version(uid string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, ok := p.of[uid]
+	if !ok {
+		return "", fs.ErrNotExist
+	}
+	return now.Version, nil
+}
+
+func (p *pods) set(uid string, now PodNow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of[uid] = now
+}
+
+func TestAPodThatChangesIsToldOfAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		info := named(a, "web")
+		info.PodUID = uid
+		plain := named(b, "plain")
+		plain.PodUID = staticPod
+		kubelet := &pods{of: map[string]PodNow{uid: {Version: "1", Labels: map[string]string{"app": "pool", "secret": "z"}}}}
+		d := newDeskOf(t, Options{Sources: []Source{&runtime{knows: map[string]record.Container{a: info, b: plain}}}, Pods: kubelet, Now: func() (uint64, error) { return 99, nil }})
+		defer d.end()
+		says := func(n int, time uint64, app string) {
+			t.Helper()
+			d.wants(n)
+			e := d.told[n-1]
+			if l := e.Container.Labels; e.Header.Time != time || len(l) != 1 || l[0].Value != app {
+				t.Errorf("at %d: %v, want %s at %d", e.Header.Time, l, app, time)
+			}
+		}
+		d.Seen(8, path)
+		says(1, 8, "pool")
+		d.Seen(9, "/docker/"+b) // of a pod that has no such volume
+		says(2, 9, "x")
+		reads := kubelet.reads
+		time.Sleep(time.Minute)
+		d.wants(2)
+		if kubelet.reads != reads {
+			t.Errorf("read %d times, and nothing had changed", kubelet.reads-reads)
+		}
+		kubelet.set(uid, PodNow{Version: "2", Labels: map[string]string{"app": "taken"}})
+		time.Sleep(2 * lookEvery)
+		says(3, 99, "taken")
+		d.Seen(10, path) // its cgroup is told of once more
+		says(4, 10, "taken")
+		kubelet.set(uid, PodNow{Version: "bad"})
+		time.Sleep(time.Minute)
+		d.wants(4)
+		if s := d.Stats(); s.Unreadable != 1 {
+			t.Errorf("%+v", s)
+		}
+		kubelet.set(uid, PodNow{Version: "3", Labels: map[string]string{"app": "again"}})
+		time.Sleep(2 * lookEvery)
+		says(5, 99, "again")
+		kubelet.mu.Lock()
+		delete(kubelet.of, uid)
+		kubelet.mu.Unlock()
+		time.Sleep(2 * lookEvery)
+		if len(d.pods) != 0 {
+			t.Errorf("%d pods followed", len(d.pods))
+		}
+	})
+}
+
+func TestFollowedPodsAreBounded(t *testing.T) {
+	kubelet := &pods{of: map[string]PodNow{}}
+	r := NewResolver(Options{Inject: func([]byte) bool { return true }, Pods: kubelet})
+	for n := range maxPods + 3 {
+		uid := fmt.Sprintf("%032x", n)
+		kubelet.of[uid] = PodNow{Version: "1"}
+		r.told(record.Container{ID: fmt.Sprintf("%064x", n), PodUID: uid})
+	}
+	for n := range maxParts + 2 {
+		r.told(record.Container{ID: fmt.Sprintf("%063xf", n), PodUID: fmt.Sprintf("%032x", 0)})
+	}
+	if s := r.Stats(); s.Unfollowed != 3+3 || len(r.pods) != maxPods || len(r.pods[fmt.Sprintf("%032x", 0)].parts) != maxParts {
+		t.Errorf("%+v, %d pods", s, len(r.pods))
 	}
 }

@@ -96,6 +96,8 @@ func (s Sandbox) Selector() (collector.Selector, error) {
 type Containers struct {
 	CRI    []string `yaml:"cri"`
 	Docker []string `yaml:"docker"`
+	// Kubelet is its directory, in which labels and annotations of pods are that change.
+	Kubelet string `yaml:"kubelet"`
 }
 
 // Exporters are where spans go.
@@ -188,7 +190,7 @@ func Default() *Config {
 		Exporters:       Exporters{OTLP: OTLPs{defaultOTLP()}, OTLPMode: ModeFanOut},
 		Spool:           defaultSpool(),
 		Intake:          Intake{MaxMessage: 8 << 20, Forward: Forward{Enabled: true, QueueBytes: 32 << 20}},
-		Containers:      Containers{CRI: []string{BuiltIn}, Docker: []string{BuiltIn}},
+		Containers:      Containers{CRI: []string{BuiltIn}, Docker: []string{BuiltIn}, Kubelet: "/var/lib/kubelet"},
 		Hold:            Duration(2 * time.Second),
 		CallRetention:   Duration(10 * time.Minute),
 		Noise:           []string{BuiltIn},
@@ -322,6 +324,9 @@ func (c *Config) Validate() error {
 				bad("%s: %q is not an absolute path, nor %q", key, s, BuiltIn)
 			}
 		}
+	}
+	if k := c.Containers.Kubelet; k != "" && !strings.HasPrefix(k, "/") {
+		bad("containers.kubelet is %q, not an absolute path", k)
 	}
 	if c.Socket != "" && !strings.HasPrefix(c.Socket, "/") {
 		bad("socket is %q, not an absolute path", c.Socket)

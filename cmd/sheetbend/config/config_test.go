@@ -91,6 +91,7 @@ func TestValidate(t *testing.T) {
 		"spool.sync":                 func(c *Config) { c.Spool.Sync = "always" },
 		"spool.max_bytes":            func(c *Config) { c.Spool.MaxBytes = 1 },
 		"spool.max_age":              func(c *Config) { c.Spool.MaxAge = 1 },
+		"containers.kubelet":         func(c *Config) { c.Containers.Kubelet = "kubelet" },
 		"limits.ring_bytes":          func(c *Config) { c.Limits.RingBytes = 1 },
 	} {
 		c := Default()

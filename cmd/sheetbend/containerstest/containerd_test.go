@@ -25,6 +25,7 @@ import (
 type node struct {
 	t      *testing.T
 	dir    string
+	bin    string // of containerd's programs; "": this machine's
 	socket string
 	cgroup string // below it, the pods
 	cmd    *exec.Cmd
@@ -53,7 +54,26 @@ state = "%[1]s/state"
       runtime_type = "io.containerd.runc.v2"
 `
 
-func newNode(t *testing.T) *node {
+// newNode starts this machine's containerd.
+func newNode(t *testing.T) *node { return newNodeOf(t, "") }
+
+// onEachContainerd runs a test under this machine's containerd, which on Debian 12 is a 1.6 and has no events, and under the one
+// of SHEETBEND_CONTAINERD, a 1.7 that has them.
+func onEachContainerd(t *testing.T, test func(*testing.T, *node)) {
+	t.Run("of this machine", func(t *testing.T) { test(t, newNode(t)) })
+	t.Run("with events", func(t *testing.T) {
+		bin := os.Getenv("SHEETBEND_CONTAINERD")
+		if bin == "" {
+			if os.Getenv("CI") != "" {
+				t.Fatal("needs the programs of a newer containerd in SHEETBEND_CONTAINERD, and in CI nothing is skipped")
+			}
+			t.Skip("needs the programs of a newer containerd in SHEETBEND_CONTAINERD (make test-containers)")
+		}
+		test(t, newNodeOf(t, bin))
+	})
+}
+
+func newNodeOf(t *testing.T, bin string) *node {
 	t.Helper()
 	programs(t, "containerd", "runc", "ctr")
 	_, cg := tree(t)
@@ -62,7 +82,7 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, dir: dir, socket: dir + "/containerd.sock", cgroup: cg}
+	n := &node{t: t, dir: dir, bin: bin, socket: dir + "/containerd.sock", cgroup: cg}
 	if err := os.WriteFile(dir+"/config.toml", fmt.Appendf(nil, nodeConfig, dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +96,13 @@ func newNode(t *testing.T) *node {
 
 func (n *node) load(t *testing.T, archive string) {
 	t.Helper()
-	if out, err := exec.Command("ctr", "-a", n.socket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive).CombinedOutput(); err != nil {
+	if out, err := exec.Command(n.program("ctr"), "-a", n.socket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", archive).CombinedOutput(); err != nil {
 		t.Fatalf("import %s: %v: %s", archive, err, out)
 	}
 }
+
+// program is the path of one of containerd's programs; it finds its shim beside itself.
+func (n *node) program(name string) string { return filepath.Join(n.bin, name) }
 
 // start starts containerd, and waits until its CRI answers.
 func (n *node) start() {
@@ -89,7 +112,7 @@ func (n *node) start() {
 		n.t.Fatal(err)
 	}
 	defer log.Close()
-	n.cmd = exec.Command("containerd", "--config", n.dir+"/config.toml", "--log-level", "error")
+	n.cmd = exec.Command(n.program("containerd"), "--config", n.dir+"/config.toml", "--log-level", "error")
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
@@ -194,10 +217,25 @@ func (n *node) podWith(t *testing.T, namespace, name string, change func(*runtim
 	return p
 }
 
+// remove stops the pod and removes it with its containers.
+func (p *pod) remove() {
+	p.t.Helper()
+	ctx := p.t.Context()
+	if _, err := p.api.StopPodSandbox(ctx, &runtime.StopPodSandboxRequest{PodSandboxId: p.id}); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := p.api.RemovePodSandbox(ctx, &runtime.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // run starts a container and gives its id.
-func (p *pod) run(name, script string) (string, error) {
+func (p *pod) run(name, script string) (string, error) { return p.attempt(name, 0, script) }
+
+// attempt starts a container that the kubelet started before.
+func (p *pod) attempt(name string, attempt uint32, script string) (string, error) {
 	return p.start(&runtime.ContainerConfig{
-		Metadata: &runtime.ContainerMetadata{Name: name}, Image: &runtime.ImageSpec{Image: boxImage},
+		Metadata: &runtime.ContainerMetadata{Name: name, Attempt: attempt}, Image: &runtime.ImageSpec{Image: boxImage},
 		Command: []string{"/bin/sh", "-c", script}, LogPath: name + ".log",
 		Linux: &runtime.LinuxContainerConfig{SecurityContext: &runtime.LinuxContainerSecurityContext{NamespaceOptions: &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}}},
 	})
@@ -221,6 +259,9 @@ func (p *pod) finish(id string) error {
 	for {
 		s, err := p.api.ContainerStatus(p.t.Context(), &runtime.ContainerStatusRequest{ContainerId: id})
 		if err == nil && s.GetStatus().GetState() == runtime.ContainerState_CONTAINER_EXITED {
+			if code := s.GetStatus().GetExitCode(); code != 0 {
+				return fmt.Errorf("container %s ended with %d: %s", id, code, s.GetStatus().GetMessage())
+			}
 			// containerd refuses while it still cleans up.
 			if _, err = p.api.RemoveContainer(p.t.Context(), &runtime.RemoveContainerRequest{ContainerId: id}); err == nil {
 				return nil
@@ -241,8 +282,9 @@ func (p *pod) expects(container string) map[string]string {
 	}
 }
 
-func TestSpansOfPodsUnderContainerd(t *testing.T) {
-	n := newNode(t)
+func TestSpansOfPodsUnderContainerd(t *testing.T) { onEachContainerd(t, testSpansOfPods) }
+
+func testSpansOfPods(t *testing.T, n *node) {
 	before := n.pod(t, "before", nil, nil)
 	id, err := before.run("old", "sleep 1000; : old")
 	if err != nil {
@@ -280,16 +322,19 @@ func TestSpansOfPodsUnderContainerd(t *testing.T) {
 			}
 		}
 	})
-	t.Run("of containers that live for an instant, many at once", func(t *testing.T) {
+	t.Run("of containers that live for 50 ms and less, many at once", func(t *testing.T) {
 		pods := []*pod{n.pod(t, "short-0", nil, nil), n.pod(t, "short-1", nil, nil), n.pod(t, "short-2", nil, nil)}
-		const containers = 15
+		const containers = 50
 		var group sync.WaitGroup
 		for c := range containers {
 			group.Go(func() {
-				p := pods[c%len(pods)]
-				id, err := p.run(fmt.Sprint("c", c), fmt.Sprintf(": instant %d.", c))
+				script := fmt.Sprintf(": instant %d.", c)
+				if c%2 == 0 {
+					script = "sleep 0.05; " + script
+				}
+				id, err := pods[c%len(pods)].run(fmt.Sprint("c", c), script)
 				if err == nil {
-					err = p.finish(id)
+					err = pods[c%len(pods)].finish(id)
 				}
 				if err != nil {
 					t.Error(err)
@@ -301,6 +346,43 @@ func TestSpansOfPodsUnderContainerd(t *testing.T) {
 			says(t, s.execs(t, fmt.Sprintf(": instant %d.", c), 1)[0], pods[c%len(pods)].expects(fmt.Sprint("c", c)))
 		}
 	})
+	t.Run("of a container that is started again", func(t *testing.T) {
+		p := n.pod(t, "again", nil, nil)
+		var ids []string
+		for try := range 2 {
+			id, err := p.attempt("main", uint32(try), fmt.Sprintf(": try %d.", try))
+			if err == nil {
+				err = p.finish(id)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			sp := s.execs(t, fmt.Sprintf(": try %d.", try), 1)[0]
+			says(t, sp, p.expects("main"))
+			ids = append(ids, sp.resourceOf("container.id"))
+		}
+		if ids[0] == ids[1] {
+			t.Errorf("both have the id %s", ids[0])
+		}
+	})
+	t.Run("of a pod that is removed at once, after another of its name", func(t *testing.T) {
+		for try := range 2 {
+			p := n.pod(t, "removed", nil, nil)
+			if _, err := p.run("main", fmt.Sprintf(": removed %d.; echo up; sleep 1000", try)); err != nil {
+				t.Fatal(err)
+			}
+			// A container is started before its program is.
+			n.await("the program", func() error {
+				text, err := os.ReadFile(filepath.Join(p.config.LogDirectory, "main.log"))
+				if err == nil && !strings.Contains(string(text), "up") {
+					return &notYet{string(text)}
+				}
+				return err
+			})
+			p.remove()
+			says(t, s.execs(t, fmt.Sprintf(": removed %d.", try), 1)[0], p.expects("main"))
+		}
+	})
 	t.Run("after the runtime was restarted", func(t *testing.T) {
 		n.stop()
 		n.start()
@@ -309,6 +391,15 @@ func TestSpansOfPodsUnderContainerd(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, s.execs(t, ": restarted", 1)[0], p.expects("main"))
+	})
+	t.Run("after the sensor was restarted", func(t *testing.T) {
+		s.stop()
+		s = watch(t, n.sandboxes(), n.runtimes())
+		says(t, s.execs(t, ": old", 1)[0], before.expects("old"))
+		if r, err := n.api.ExecSync(t.Context(), &runtime.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/sh", "-c", ": again"}}); err != nil || r.GetExitCode() != 0 {
+			t.Fatal(r, err)
+		}
+		says(t, s.execs(t, ": again", 1)[0], before.expects("old"))
 	})
 	s.stop()
 	for _, sp := range s.read() {

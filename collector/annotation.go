@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Annotations of a pod that say whose its containers are. They are the word of whoever made the pod: stronger than what is seen in it.
+const (
+	SessionAnnotation = "sheetbend.github.io/session-id"
+	CallAnnotation    = "sheetbend.github.io/call-id"
+)
+
+func annotation(c *record.Container, key string) string {
+	for _, a := range c.Annotations {
+		if a.Key == key {
+			return strings.ToValidUTF8(a.Value, "\uFFFD")
+		}
+	}
+	return ""
+}
+
+// openAnnotated opens the call that the pod's annotation names for what a container's processes do by themselves, below no agent: as a marker on its
+// cgroup would.
+func (c *Collector) openAnnotated(g *group) {
+	call := annotation(&g.box.info, CallAnnotation)
+	if call == "" {
+		return
+	}
+	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.id}
+	owner := c.harness(g.sandbox, m)
+	if owner == nil {
+		return
+	}
+	if g.marks == nil {
+		g.marks = &openCalls{}
+	}
+	at := place{owner: owner, mark: mark{group: g}, list: &g.marks.open}
+	if k := c.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
+		at.box = g.box.id
+	}
+	if !c.beginCall(at, m) {
+		c.stats.RefusedMarks++
+		return
+	}
+	c.calls[callKey{owner.owner.session, at.name(call)}].annotated = true
+}
+
+// retold does what another word of a container says: the pod has new labels or annotations. What is a sandbox stays one.
+func (c *Collector) retold(b *box) {
+	s, ok := ChooseContainer(c.config.Sandboxes, &b.info)
+	if !ok {
+		return
+	}
+	*b.chosen = s
+	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+		sb := e.Value.(*sandbox)
+		g := c.groups[sb.cgroup]
+		if sb.box != b || sb.path != b.root || g == nil {
+			continue
+		}
+		c.moveSession(sb, sb.configured(s))
+		call := annotation(&b.info, CallAnnotation)
+		if g.marks != nil {
+			for _, k := range slices.Clone(g.marks.open) {
+				if k.annotated && (k.id != call || k.owner != sb.owner) {
+					c.closeMark(k)
+				}
+			}
+		}
+		c.openAnnotated(g)
+	}
+}
+
+// moveSession gives a sandbox another session for all further spans, and to the agents that were not started in a call. Open calls stay in
+// the one that they began in.
+func (c *Collector) moveSession(sb *sandbox, session string) {
+	if session == sb.owner.session {
+		return
+	}
+	for p := sb.active.oldest; p != nil; p = p.newer {
+		c.flush(p)
+	}
+	c.displaceNested(session)
+	was := sb.owner
+	sb.owner = c.owners.acquire(session)
+	c.owners.release(was)
+	for _, a := range sb.agents {
+		if a.outer.agent == nil {
+			was := a.owner
+			a.owner = c.owners.acquire(session)
+			c.owners.release(was)
+		}
+	}
+}

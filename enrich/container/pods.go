@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package container
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Pods tells of pods as they are now: a runtime is told of a pod's labels and annotations once. An error that is
+// fs.ErrNotExist says that there is nothing of this pod, or not any more.
+type Pods interface {
+	Read(uid string) (PodNow, error)
+	// Version changes when what Read gives does.
+	Version(uid string) (string, error)
+}
+
+// PodNow is what is known of a pod. nil: nothing, and the runtime's word holds.
+type PodNow struct {
+	Version             string
+	Labels, Annotations map[string]string
+}
+
+const (
+	// lookEvery is how often followed pods are looked at: one readlink each.
+	lookEvery = time.Second
+	// maxPods and maxParts bound the pods that are followed, and the containers of each.
+	maxPods  = 1024
+	maxParts = 64
+)
+
+// A followed pod has files that change.
+type followed struct {
+	version string
+	now     PodNow
+	parts   []record.Container // as the runtime said, with the labels and annotations that are asked for
+}
+
+// current adds to a runtime's word what is known of the pod now, and follows the pod from then on.
+func (r *Resolver) current(info record.Container) record.Container {
+	if r.o.Pods == nil || info.PodUID == "" {
+		return info
+	}
+	r.podsMu.Lock()
+	defer r.podsMu.Unlock()
+	pod := r.pods[info.PodUID]
+	if pod == nil {
+		now, err := r.o.Pods.Read(info.PodUID)
+		if err != nil {
+			r.unreadable(info.PodUID, err)
+			return info
+		}
+		if len(r.pods) >= maxPods {
+			r.count(func(s *Stats) { s.Unfollowed++ })
+			return r.overlaid(info, now)
+		}
+		pod = &followed{version: now.Version, now: now}
+		r.pods[info.PodUID] = pod
+	}
+	pod.parts = slices.DeleteFunc(pod.parts, func(c record.Container) bool { return c.ID == info.ID })
+	if len(pod.parts) >= maxParts {
+		pod.parts = pod.parts[1:]
+		r.count(func(s *Stats) { s.Unfollowed++ })
+	}
+	pod.parts = append(pod.parts, info)
+	return r.overlaid(info, pod.now)
+}
+
+func (r *Resolver) overlaid(info record.Container, now PodNow) record.Container {
+	if now.Labels != nil {
+		info.Labels = only(Pairs(now.Labels), r.o.Labels)
+	}
+	if now.Annotations != nil {
+		info.Annotations = only(Pairs(now.Annotations), r.o.Annotations)
+	}
+	return info
+}
+
+// follow looks at the followed pods until ctx ends.
+func (r *Resolver) follow(ctx context.Context) {
+	for {
+		sleep(ctx, lookEvery)
+		if ctx.Err() != nil {
+			return
+		}
+		r.podsMu.Lock()
+		for uid, pod := range r.pods {
+			r.look(uid, pod)
+		}
+		r.podsMu.Unlock()
+	}
+}
+
+// look tells of a pod's containers again if the pod has changed.
+func (r *Resolver) look(uid string, pod *followed) {
+	version, err := r.o.Pods.Version(uid)
+	if err == nil && version == pod.version {
+		return
+	}
+	now, err := r.o.Pods.Read(uid)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			delete(r.pods, uid) // it is over
+		}
+		r.unreadable(uid, err)
+		pod.version = version // not again before it changes again
+		return
+	}
+	pod.version, pod.now = now.Version, now
+	time, err := r.o.Now()
+	if err != nil {
+		r.o.Log.Warn("a pod that has changed is not told of", "pod", uid, "err", err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, part := range pod.parts {
+		info := r.overlaid(part, now)
+		if e := r.known[info.ID]; e != nil {
+			e.Value.(*answer).info = info
+		}
+		r.inject(time, info)
+	}
+}
+
+func (r *Resolver) unreadable(uid string, err error) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		r.count(func(s *Stats) { s.Unreadable++ })
+		r.o.Log.Warn("what the kubelet says of a pod cannot be read: the runtime's word holds", "pod", uid, "err", err)
+	}
+}
+
+func (r *Resolver) count(change func(*Stats)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.stats)
+}
