@@ -34,7 +34,8 @@ type execSpan struct {
 	uid         uint32
 	euid, egid  uint32 // only with credentials
 	credentials bool
-	preexisting bool
+	preexisting bool // found by a look at the existing processes
+	started     bool // … and the record of its start came after that
 	flags       uint16
 	callRoot    bool    // the first program of its call
 	denied      *claims // of its environment, that contradict lineage
@@ -91,7 +92,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 		c.text = appendCommandLine(c.text[:0], args)
 		d.ours(span.KeyCommandLine, string(c.text))
 	}
-	if x.argc > 0 || !x.preexisting {
+	if x.argc > 0 || !x.preexisting || x.started {
 		d.int(span.KeyArgsCount, int64(x.argc))
 	}
 	d.flagIf(x.callRoot, span.KeyCallRoot)
@@ -112,7 +113,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 	}
 	d.flagIf(x.flags&(record.ExecUnlinked|record.ExecMemfd) != 0, span.KeyFileless)
 	d.flagIf(x.flags&record.ExecSecure != 0, span.KeyPrivilegedExec)
-	d.flagIf(x.preexisting, span.KeyPreexisting)
+	d.flagIf(x.preexisting && !x.started, span.KeyPreexisting)
 	d.contradicted(x.denied)
 	d.noise(i)
 	if how == nil {

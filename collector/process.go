@@ -327,9 +327,14 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	}
 	p.sandbox.active.touch(p)
 	c.follow(p, h)
+	// A look at the existing processes has told of the program already, and this record of its start lay in the ring meanwhile.
+	seen := p.owns(p.image) && p.image.id.ExecID == h.ExecID && p.image.span != (span.ID{})
+	if seen {
+		c.sawStart(p, h, r, args)
+	}
 	c.settle(p)
-	if p.owns(p.image) && p.image.id.ExecID == h.ExecID && p.image.span != (span.ID{}) {
-		return // seen already, by a look at the existing processes
+	if seen {
+		return
 	}
 	before := p.image
 	if before.span == (span.ID{}) {
@@ -450,6 +455,24 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 	}
 }
 
+// sawStart adds to a program that a look at the existing processes found what the record of its start says.
+func (c *Collector) sawStart(p *process, h *record.Header, r *record.Exec, args argv) {
+	x := p.image.exec
+	if x == nil || !x.preexisting || x.started {
+		return // its span has gone out
+	}
+	c.held.remove(&x.held)
+	x.started = true
+	x.args, x.argc, x.truncated = args.bytes, r.Argc, args.truncated || h.Flags&record.ExecArgsMissing != 0
+	x.uid, x.euid, x.egid, x.credentials = r.UID, r.EUID, r.EGID, true
+	x.flags, x.filename, x.vpid = h.Flags, string(r.Filename), r.Vpid
+	p.image.start, p.image.uid, p.image.exeUID, p.image.peakBefore = h.Time, r.UID, r.ExeUID, r.PeakRSS
+	c.holdExec(x)
+	if p.role == roleNone && p.agent == nil && p.call == nil {
+		p.role = roleUnread // judged without its arguments
+	}
+}
+
 // cmdline adds argv to a process that existing told of just before, or is going to tell of.
 func (c *Collector) cmdline(h *record.Header, r *record.Cmdline) {
 	said := foundArgs{id: imageOf(h), args: string(r.Args[:min(len(r.Args), c.config.MaxArgsBytes)]), argc: r.Argc}
@@ -464,7 +487,7 @@ func (c *Collector) cmdline(h *record.Header, r *record.Cmdline) {
 
 func (c *Collector) addArgs(p *process, said *foundArgs) {
 	x := p.image.exec
-	if x == nil || !x.preexisting || x.args != "" {
+	if x == nil || !x.preexisting || x.started || x.args != "" {
 		return
 	}
 	x.args, x.argc, x.truncated = said.args, said.argc, said.truncated

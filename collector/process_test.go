@@ -487,6 +487,26 @@ func TestLookAtAKnownProcessChangesNothing(t *testing.T) {
 	wants(t, w.only(span.Exec), map[string]any{span.KeyPreexisting: nil})
 }
 
+// The sensor looks at what is there whenever something was moved into a sandbox, as each container's first process is. What is in
+// the ring meanwhile comes after that.
+func TestAProgramWhoseStartIsReadAfterALookIsWholeAllTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.cgroup[21] = two
+	h := w.header(21)
+	h.ExecID = 1
+	w.raw(rt.Record(h, record.Process{ParentTgid: 20, ParentStart: start(20), Vpid: 3, Exe: rt.Path("/bin/new"), Cwd: rt.Path("/srv")}))
+	w.exec(21, "/bin/new", "new", "--flag")
+	w.raw(record.AppendCmdline(nil, h, 1, rt.Args("late")))
+	w.exit(21, 0)
+	s := w.only(span.Exec)
+	wants(t, s, map[string]any{
+		span.KeyPreexisting: nil, span.KeyCommandLine: "new --flag", span.KeyArgsCount: 2, span.KeyExecutablePath: "/bin/new", span.KeyExitCode: 0,
+	})
+	if get(s, span.KeyUserID) == nil {
+		t.Error("its credentials are not told")
+	}
+}
+
 func TestCloseSendsWhatIsHeld(t *testing.T) {
 	w := newWorld(t)
 	w.begin(10, one)

@@ -368,13 +368,13 @@ func testSpansOfPods(t *testing.T, n *node) {
 	t.Run("of a pod that is removed at once, after another of its name", func(t *testing.T) {
 		for try := range 2 {
 			p := n.pod(t, "removed", nil, nil)
-			if _, err := p.run("main", fmt.Sprintf(": removed %d.; echo up; sleep 1000", try)); err != nil {
+			if _, err := p.run("main", fmt.Sprintf(": removed %d.; echo up %[1]d; sleep 1000", try)); err != nil {
 				t.Fatal(err)
 			}
 			// A container is started before its program is.
 			n.await("the program", func() error {
 				text, err := os.ReadFile(filepath.Join(p.config.LogDirectory, "main.log"))
-				if err == nil && !strings.Contains(string(text), "up") {
+				if err == nil && !strings.Contains(string(text), fmt.Sprint("up ", try)) {
 					return &notYet{string(text)}
 				}
 				return err
