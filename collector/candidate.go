@@ -23,6 +23,8 @@ type ContainerSelector struct {
 	Handlers   []string          `json:"handlers,omitempty"`   // runtime handlers of pods
 	Containers []string          `json:"containers,omitempty"` // names; patterns of path.Match
 	Labels     map[string]string `json:"labels,omitempty"`     // "*": the label is there
+
+	Annotations map[string]string `json:"annotations,omitempty"` // of pods, as Labels
 }
 
 // Chooses says whether the selector matches. A pod's own container, which only waits, is never chosen.
@@ -41,9 +43,14 @@ func (s *ContainerSelector) Chooses(c *record.Container) bool {
 	if len(s.Containers) > 0 && !slices.ContainsFunc(s.Containers, func(glob string) bool { ok, err := path.Match(glob, name); return ok && err == nil }) {
 		return false
 	}
-	for key, want := range s.Labels {
-		i := slices.IndexFunc(c.Labels, func(p record.Pair) bool { return p.Key == key })
-		if i < 0 || want != "*" && c.Labels[i].Value != want {
+	return have(c.Labels, s.Labels) && have(c.Annotations, s.Annotations)
+}
+
+// have says whether all that is wanted is among the pairs.
+func have(pairs []record.Pair, wanted map[string]string) bool {
+	for key, want := range wanted {
+		i := slices.IndexFunc(pairs, func(p record.Pair) bool { return p.Key == key })
+		if i < 0 || want != "*" && pairs[i].Value != want {
 			return false
 		}
 	}
@@ -66,7 +73,7 @@ func ChooseContainer(selectors []Selector, c *record.Container) (Selector, bool)
 }
 
 func (s *ContainerSelector) validate() error {
-	if len(s.Namespaces) > maxSelectors || len(s.Handlers) > maxSelectors || len(s.Containers) > maxSelectors || len(s.Labels) > record.MaxPairs {
+	if len(s.Namespaces) > maxSelectors || len(s.Handlers) > maxSelectors || len(s.Containers) > maxSelectors || len(s.Labels) > record.MaxPairs || len(s.Annotations) > record.MaxPairs-2 { // less those that name session and call
 		return errors.New("a list is too long")
 	}
 	for _, glob := range s.Containers {

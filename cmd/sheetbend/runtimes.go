@@ -45,6 +45,9 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 			for key := range s.Container.Labels {
 				o.Labels[key] = true
 			}
+			for key := range s.Container.Annotations {
+				o.Annotations[key] = true
+			}
 		}
 	}
 	for _, socket := range config.Expand(c.Containers.CRI, criSockets) {

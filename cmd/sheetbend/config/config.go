@@ -61,6 +61,7 @@ type Sandbox struct {
 type Kubernetes struct {
 	Namespaces      []string          `yaml:"namespaces"`
 	Labels          map[string]string `yaml:"labels"`
+	Annotations     map[string]string `yaml:"annotations"`
 	Containers      []string          `yaml:"containers"`
 	RuntimeHandlers []string          `yaml:"runtime_handlers"`
 }
@@ -78,7 +79,7 @@ func (s Sandbox) Selector() (collector.Selector, error) {
 	case len(s.Agents) > 0:
 	case s.Kubernetes != nil:
 		k := s.Kubernetes
-		out.Container = &collector.ContainerSelector{Kubernetes: true, Namespaces: k.Namespaces, Handlers: k.RuntimeHandlers, Containers: k.Containers, Labels: k.Labels}
+		out.Container = &collector.ContainerSelector{Kubernetes: true, Namespaces: k.Namespaces, Handlers: k.RuntimeHandlers, Containers: k.Containers, Labels: k.Labels, Annotations: k.Annotations}
 	case s.Docker != nil:
 		out.Container = &collector.ContainerSelector{Containers: s.Docker.Names, Labels: s.Docker.Labels}
 	default:

@@ -420,8 +420,8 @@ func TestSandboxesAreChosenByWhatTheRuntimeSays(t *testing.T) {
 	if _, err := other.run("main", "sleep 1000; : other"); err != nil {
 		t.Fatal(err)
 	}
-	s := watch(t, `[{kubernetes: {labels: {agents.x-k8s.io/sandbox-name-hash: "*"}}, session: "{namespace}/{pod}", agent: tester}, {kubernetes: {namespaces: [special], containers: [m*]}}]`, n.runtimes())
-	chosen := []*pod{before, n.pod(t, "labelled", hash, nil), n.podIn(t, "special", "annotated", nil, map[string]string{"sheetbend.github.io/session-id": "run-42"})}
+	s := watch(t, `[{kubernetes: {labels: {agents.x-k8s.io/sandbox-name-hash: "*"}}, session: "{namespace}/{pod}", agent: tester}, {kubernetes: {namespaces: [special], containers: [m*], annotations: {watch: "yes"}}}]`, n.runtimes())
+	chosen := []*pod{before, n.pod(t, "labelled", hash, nil), n.podIn(t, "special", "annotated", nil, map[string]string{"sheetbend.github.io/session-id": "run-42", "watch": "yes"})}
 	for i, p := range chosen[1:] {
 		if _, err := p.run("main", fmt.Sprintf(": chosen %d.", i+1)); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@
 package containerstest
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
@@ -68,6 +69,23 @@ func (p probe) asks(address string) error {
 		return fmt.Errorf("%s: %s", p.HTTPGet.Path, r.Status)
 	}
 	return nil
+}
+
+// costs logs what the sensor says of itself: docs/kubernetes.md has figures from here.
+func costs(t *testing.T, address string) {
+	t.Helper()
+	r, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+		for _, name := range []string{"process_resident_memory_bytes ", "process_cpu_seconds_total ", "sheetbend_records_total{", "sheetbend_spans_total "} {
+			if strings.HasPrefix(lines.Text(), name) {
+				t.Log(lines.Text())
+			}
+		}
+	}
 }
 
 // freePort is one of loopback, where nothing listens at the moment.
@@ -226,11 +244,13 @@ func watchesItsNode(t *testing.T, patch string) {
 	}
 	sp := s.execs(t, ": in a sandbox", 1)[0]
 	says(t, sp, p.expects("main"))
-	says(t, sp, map[string]string{"k8s.node.name": "node-1", "host.name": "node-1"})
+	id, _ := os.ReadFile("/etc/machine-id")
+	says(t, sp, map[string]string{"k8s.node.name": "node-1", "host.name": "node-1", "host.id": strings.TrimSpace(string(id))})
 	if text, err := os.ReadFile(log); err != nil || !bytes.Contains(text, []byte(`"msg":"confined","capabilities":"none","no_new_privs":true,"seccomp":true`)) ||
 		bytes.Contains(text, []byte("is missing: ")) {
 		t.Errorf("%v: %s", err, text)
 	}
+	costs(t, address)
 	if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: sensor, Timeout: 30}); err != nil {
 		t.Error(err)
 	}
