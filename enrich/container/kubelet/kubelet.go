@@ -45,7 +45,7 @@ func (r *Reader) Read(uid string) (container.PodNow, error) {
 	if err != nil {
 		return container.PodNow{}, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	// First: what is written meanwhile has another version, and is read again.
 	now := container.PodNow{}
 	if now.Version, err = root.Readlink(data); err != nil {
@@ -72,7 +72,7 @@ func (r *Reader) Version(uid string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	return root.Readlink(data)
 }
 
