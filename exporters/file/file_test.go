@@ -273,8 +273,12 @@ func stuck(t *testing.T) *os.File {
 func TestAReaderThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 	const spans = 3 * waitingBatches
 	for name, open := range map[string]func(log *slog.Logger) *Exporter{
-		"a pipe of its own":                   func(log *slog.Logger) *Exporter { return Attach(stuck(t), log) },
-		"a writer that cannot be interrupted": func(log *slog.Logger) *Exporter { _, w := io.Pipe(); return New("deaf", w, log) },
+		"a pipe of its own": func(log *slog.Logger) *Exporter { return Attach(stuck(t), log) },
+		"a writer that cannot be interrupted": func(log *slog.Logger) *Exporter {
+			r, w := io.Pipe()
+			t.Cleanup(func() { _ = r.Close() })
+			return New("deaf", w, log)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer

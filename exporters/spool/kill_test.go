@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 )
 
@@ -21,7 +22,9 @@ func TestMain(m *testing.M) {
 	if addr := os.Getenv("SPOOL_TEST_ADDR"); addr != "" {
 		spoolUntilKilled(addr)
 	}
-	os.Exit(m.Run())
+	// What bbolt leaves behind in a damaged file is left behind.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sheetbend/sheetbend/exporters/spool.(*store).abandon.func1"),
+		goleak.IgnoreAnyFunction("go.etcd.io/bbolt.verifyKeyOrder"))
 }
 
 const perBatch = 7

@@ -358,7 +358,9 @@ func TestADirectoryThatOthersCanEnterIsRefused(t *testing.T) {
 			if err := c.prepare(dir); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Open(Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}}); err == nil || !strings.Contains(err.Error(), c.says) {
+			to := b.to(t, "b")
+			defer to.Backend.Close()
+			if _, err := Open(Config{Dir: dir, Destinations: []Destination{to}}); err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error is %v, want one with %q", err, c.says)
 			}
 		})
