@@ -6,7 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
 # Which kernels `make test-kernels` boots: empty for all of bpf/kerneltest's table, or "5.10,6.12".
 KERNELS ?=
-FUZZTIME ?= 10s
+# Of each fuzz target: a time, or a number of inputs as in 20000x.
+FUZZTIME ?= 5m
 
 .DEFAULT_GOAL := help
 
@@ -16,7 +17,7 @@ help: ## show the targets
 
 .PHONY: build
 build: ## bin/sheetbend; needs Go only, the BPF object is committed
-	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sheetbend ./cmd/sheetbend
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/sheetbend ./cmd/sheetbend
 
 # Where the image is to be found, and how old its files are: the same commit gives the same image.
 IMAGE ?= ghcr.io/sheetbend/sheetbend:$(VERSION)
@@ -72,14 +73,29 @@ test-evasion: ## ways not to be seen, and attacks on the sensor (docs/evasion.md
 bench: ## benchmarks of the collector, the exporters and the hooks
 	go test -run '^$$' -bench . -benchmem $(if $(SUDO),-exec '$(SUDO)') ./...
 
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each; FUZZ=Answers for those with that in their name
+	.ci/fuzz $(FUZZTIME) $(FUZZ)
+
 .PHONY: fuzz-short
-fuzz-short: ## every fuzz target for FUZZTIME each
-	@set -e; for package in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-			echo "$$package $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
-		done; \
-	done
+fuzz-short: ## every fuzz target for 10,000 inputs, as CI does
+	.ci/fuzz 10000x
+
+.PHONY: sbom
+sbom: ## bin/sbom.json: what is in the binary, with versions, checksums and licences (CycloneDX)
+	@mkdir -p bin
+	CGO_ENABLED=0 .ci/tool cyclonedx-gomod app -json -licenses -std -main cmd/sheetbend -output bin/sbom.found.json .
+	@# The detector takes the licence of the BPF sources, which are under either, for that of the program.
+	@jq '.metadata.component |= (del(.evidence) | .licenses = [{license: {id: "Apache-2.0"}}] | .version = "$(VERSION)")' bin/sbom.found.json >bin/sbom.json
+	@rm bin/sbom.found.json
+
+.PHONY: govulncheck
+govulncheck: ## known vulnerabilities in what is called; asks vuln.go.dev, or the mirror that GOVULNDB names
+	.ci/govulncheck
+
+.PHONY: supply-chain
+supply-chain: ## licences, bill of materials, and the same binary from two builds
+	.ci/supply-chain
 
 .PHONY: lint
 lint: ## golangci-lint, built once into the cache

@@ -224,10 +224,18 @@ func read(pid int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look up the cgroup of process %d: %w", pid, err)
 	}
-	for line := range strings.Lines(string(text)) {
+	p, ok := parseOf(string(text))
+	if !ok {
+		return "", fmt.Errorf("look up the cgroup of process %d: it is in no cgroup v2 directory", pid)
+	}
+	return p, nil
+}
+
+func parseOf(text string) (cgroup string, ok bool) {
+	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return strings.TrimSuffix(p, " (deleted)"), nil
+			return strings.TrimSuffix(p, " (deleted)"), true
 		}
 	}
-	return "", fmt.Errorf("look up the cgroup of process %d: it is in no cgroup v2 directory", pid)
+	return "", false
 }

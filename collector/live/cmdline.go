@@ -78,14 +78,22 @@ func startTicks(file string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	end := bytes.LastIndexByte(text, ')')
-	if end < 0 {
-		return 0, fmt.Errorf("%s: no process name in it", file)
+	ticks, err := parseStart(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
 	}
-	fields := bytes.Fields(text[end+1:])
+	return ticks, nil
+}
+
+func parseStart(stat []byte) (uint64, error) {
+	end := bytes.LastIndexByte(stat, ')')
+	if end < 0 {
+		return 0, errors.New("no process name in it")
+	}
+	fields := bytes.Fields(stat[end+1:])
 	const startTime = 22 - 3
 	if len(fields) <= startTime {
-		return 0, fmt.Errorf("%s: only %d fields", file, len(fields))
+		return 0, fmt.Errorf("only %d fields", len(fields))
 	}
 	return strconv.ParseUint(string(fields[startTime]), 10, 64)
 }

@@ -105,10 +105,18 @@ func startTicks(file string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	ticks, err := parseStart(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", file, err)
+	}
+	return ticks, nil
+}
+
+func parseStart(stat []byte) (uint64, error) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const startTime = 22 - 3
 	if len(fields) <= startTime {
-		return 0, fmt.Errorf("%s: only %d fields", file, len(fields))
+		return 0, fmt.Errorf("only %d fields", len(fields))
 	}
 	return strconv.ParseUint(string(fields[startTime]), 10, 64)
 }
@@ -160,7 +168,11 @@ func pidOf(pidfd int) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at the pidfd: %w", err)
 	}
-	for line := range bytes.Lines(text) {
+	return parsePidfd(text)
+}
+
+func parsePidfd(fdinfo []byte) (int, error) {
+	for line := range bytes.Lines(fdinfo) {
 		value, ok := bytes.CutPrefix(line, []byte("Pid:"))
 		if !ok {
 			continue
@@ -171,7 +183,7 @@ func pidOf(pidfd int) (int, error) {
 			return 0, fmt.Errorf("look at the pidfd: %w", err)
 		case pid == -1:
 			return 0, fmt.Errorf("pidfd: %w", errGone)
-		case pid == 0:
+		case pid <= 0:
 			return 0, errors.New("pidfd: the process is not in the sensor's pid namespace")
 		}
 		return pid, nil

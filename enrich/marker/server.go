@@ -245,12 +245,17 @@ func cgroupOf(pid int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look up the cgroup of peer %d: %w", pid, err)
 	}
+	return parseCgroup(text), nil
+}
+
+// parseCgroup gives "" on a host without cgroup v2 in use.
+func parseCgroup(text []byte) string {
 	for line := range bytes.Lines(text) {
 		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
-			return strings.TrimSuffix(string(bytes.TrimSuffix(path, []byte("\n"))), " (deleted)"), nil
+			return strings.TrimSuffix(string(bytes.TrimSuffix(path, []byte("\n"))), " (deleted)")
 		}
 	}
-	return "", nil // a host without cgroup v2 in use
+	return ""
 }
 
 func (s *Server) refuse(conn *net.UnixConn, p peer, err error) {

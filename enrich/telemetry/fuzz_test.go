@@ -92,3 +92,29 @@ func FuzzAgainstPdata(f *testing.F) {
 		}
 	})
 }
+
+func FuzzFindInTable(f *testing.F) {
+	const table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		"   0: 0100007F:10DD 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0000000000000000 20 4 30 10 -1\n"
+	f.Add([]byte(table))
+	f.Add([]byte("0: 0100007F:10DD 0100007F:D431"))
+	f.Fuzz(func(t *testing.T, table []byte) {
+		if e, err := findInTable(bytes.NewReader(table), "0100007F:10DD", "0100007F:D431"); (err == nil) == (e.inode == 0) {
+			t.Fatalf("%+v, %v", e, err)
+		}
+	})
+}
+
+func FuzzParseStart(f *testing.F) {
+	f.Add([]byte("2230 (a) b (sh)) S 2229 2230 2229 34816 2230 4194304 1 0 0 0 0 0 0 0 20 0 1 0 123456 2596864 1\n"))
+	f.Add([]byte("1 ("))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		start, err := parseStart(text)
+		if err != nil {
+			return
+		}
+		if again, err := parseStart(append([]byte("1 (x) 1 2 )"), text[bytes.LastIndexByte(text, ')')+1:]...)); err != nil || again != start {
+			t.Fatalf("%d, with another name %d (%v)", start, again, err)
+		}
+	})
+}

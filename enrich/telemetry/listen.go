@@ -144,15 +144,19 @@ func peerCredentials(c *net.UnixConn) (cred *unix.Ucred) {
 // startOf is field 22 of /proc/PID/stat in ns, counted after the name, which is in
 // parentheses and may hold anything.
 func startOf(pid int32) (uint64, error) {
-	const tick = 1e9 / 100 // ns; USER_HZ is 100 on every Linux ABI that Go runs on
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/stat")
 	if err != nil {
 		return 0, err
 	}
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	return parseStart(text)
+}
+
+func parseStart(stat []byte) (uint64, error) {
+	const tick = 1e9 / 100 // ns; USER_HZ is 100 on every Linux ABI that Go runs on
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const startTime = 22 - 3
 	if len(fields) <= startTime {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+		return 0, fmt.Errorf("/proc/PID/stat has %d fields", len(fields))
 	}
 	ticks, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
 	return ticks * tick, err

@@ -99,8 +99,15 @@ func lookInTable(src, dst *net.TCPAddr) (end, error) {
 		return end{}, fmt.Errorf("look for a connection: %w", err)
 	}
 	defer f.Close()
-	from, to := tableAddress(src), tableAddress(dst)
-	for lines := bufio.NewScanner(io.LimitReader(f, maxTable)); lines.Scan(); {
+	e, err := findInTable(f, tableAddress(src), tableAddress(dst))
+	if err != nil {
+		return end{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return e, nil
+}
+
+func findInTable(table io.Reader, from, to string) (end, error) {
+	for lines := bufio.NewScanner(io.LimitReader(table, maxTable)); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
 		if len(fields) < 10 || fields[1] != from || fields[2] != to {
 			continue
@@ -112,7 +119,7 @@ func lookInTable(src, dst *net.TCPAddr) (end, error) {
 		}
 		return end{uint32(uid), uint32(inode)}, nil
 	}
-	return end{}, fmt.Errorf("%s has no such connection", name)
+	return end{}, errors.New("no such connection in it")
 }
 
 // tableAddress writes an address as the table does: in words of the machine, in hex.

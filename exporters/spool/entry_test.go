@@ -4,6 +4,10 @@ package spool
 
 import (
 	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -85,6 +89,66 @@ func FuzzDecodeEntry(f *testing.F) {
 		again, err := decodeEntry(got.encode(nil))
 		if err != nil || again.to != got.to || again.reason != got.reason || !bytes.Equal(again.batch.AppendTracesData(nil), got.batch.AppendTracesData(nil)) {
 			t.Fatalf("%v: %+v, then %+v", err, got, again)
+		}
+	})
+}
+
+// A dead letter is a file that anybody who is root may have put there.
+func FuzzLetters(f *testing.F) {
+	e := entry{created: 42, to: "http://b:4317", reason: "no", batch: someBatch(1)}
+	f.Add("a"+letterEnd(e.to), e.encode(nil))
+	f.Add("../b", []byte(magic))
+	f.Fuzz(func(t *testing.T, name string, data []byte) {
+		dir := t.TempDir()
+		file := letterFile(dir, deadName, name)
+		if filepath.Dir(file) != filepath.Join(dir, deadName) {
+			t.Fatalf("%q is the file %q", name, file)
+		}
+		if err := os.Mkdir(filepath.Join(dir, deadName), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if os.WriteFile(file, data, 0o600) != nil {
+			return // no name of a file
+		}
+		_, bad := decodeEntry(data)
+		letters, err := Letters(dir)
+		if (err != nil) != (bad != nil) || (len(letters) == 1) != (bad == nil) {
+			t.Fatalf("%d letters, %v, of a file of which is said %v", len(letters), err, bad)
+		}
+		for _, l := range letters {
+			if err := Drop(dir, l.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// The page outlives the process that wrote it, and may have been written by another version, or halfway.
+func FuzzTally(f *testing.F) {
+	words := func(w ...uint64) (b []byte) {
+		for _, v := range w {
+			b = binary.NativeEndian.AppendUint64(b, v)
+		}
+		return b
+	}
+	f.Add(words(tallyMagic, 2, 1, 5, 1, hashed("b"), 4, 0, 10, 7))
+	f.Add(words(tallyMagic, 1<<63, 1, 5, 1<<62))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		file := filepath.Join(t.TempDir(), "t.tally")
+		if err := os.WriteFile(file, append(page, make([]byte, max(0, tallySize-len(page)))...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tally, left, found, err := openTally(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tally.close()
+		if len(left.destinations) > maxTallied || !found && len(left.destinations) > 0 {
+			t.Fatalf("%+v", left)
+		}
+		tally.save(left)
+		if again := tally.load(); !reflect.DeepEqual(again, left) {
+			t.Fatalf("%+v, then %+v", left, again)
 		}
 	})
 }

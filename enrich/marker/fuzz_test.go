@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package marker
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func FuzzParseStart(f *testing.F) {
+	f.Add([]byte("2230 (a) b (sh)) S 2229 2230 2229 34816 2230 4194304 1 0 0 0 0 0 0 0 20 0 1 0 123456 2596864 1\n"))
+	f.Add([]byte("1 ("))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		ticks, err := parseStart(text)
+		if err != nil {
+			return
+		}
+		if again, err := parseStart(append([]byte("1 (x) 1 2 )"), text[bytes.LastIndexByte(text, ')')+1:]...)); err != nil || again != ticks {
+			t.Fatalf("%d, with another name %d (%v)", ticks, again, err)
+		}
+	})
+}
+
+func FuzzParseCgroup(f *testing.F) {
+	f.Add([]byte("12:devices:/user.slice\n0::/agents/one (deleted)\n"))
+	f.Add([]byte("0::"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if cgroup := parseCgroup(text); strings.Contains(cgroup, "\n") || !bytes.Contains(text, []byte(cgroup)) {
+			t.Fatalf("%q", cgroup)
+		}
+	})
+}
+
+func FuzzParsePidfd(f *testing.F) {
+	f.Add([]byte("pos:\t0\nflags:\t02000002\nmnt_id:\t15\nino:\t1\nPid:\t4321\nNSpid:\t4321\t1\n"))
+	f.Add([]byte("Pid:\t-1\n"))
+	f.Add([]byte("Pid:\t0\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if pid, err := parsePidfd(text); (pid > 0) == (err != nil) {
+			t.Fatalf("pid %d, %v", pid, err)
+		}
+	})
+}
