@@ -84,22 +84,26 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 }
 
 func (s *Sender) options() ([]otlptracegrpc.Option, error) {
+	dial := []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(attempt),
+		// gRPC's own backoff between connections grows to 120 s.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: s.cfg.RetryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: max(s.cfg.RetryWait, maxRetryWait)},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		// Timeout also becomes TCP_USER_TIMEOUT: a peer that vanished without a FIN is noticed by
+		// it. Pings only while a request runs, and seldom: servers close connections that ping more.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}
+	if s.cfg.UserAgent != "" {
+		dial = append(dial, grpc.WithUserAgent(s.cfg.UserAgent))
+	}
 	o := []otlptracegrpc.Option{
 		otlptracegrpc.WithEndpoint(s.cfg.Endpoint.Target),
 		otlptracegrpc.WithTimeout(s.cfg.Timeout),
 		// Who calls Send knows how long a batch may be tried, and where else it can go.
 		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: false}),
-		otlptracegrpc.WithDialOption(
-			grpc.WithChainUnaryInterceptor(attempt),
-			// gRPC's own backoff between connections grows to 120 s.
-			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: s.cfg.RetryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: max(s.cfg.RetryWait, maxRetryWait)},
-				MinConnectTimeout: 5 * time.Second,
-			}),
-			// Timeout also becomes TCP_USER_TIMEOUT: a peer that vanished without a FIN is noticed by
-			// it. Pings only while a request runs, and seldom: servers close connections that ping more.
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		),
+		otlptracegrpc.WithDialOption(dial...), // once: a second one replaces the first
 	}
 	switch {
 	case s.cfg.Endpoint.Insecure:
@@ -117,9 +121,6 @@ func (s *Sender) options() ([]otlptracegrpc.Option, error) {
 	}
 	if s.cfg.Headers != nil {
 		o = append(o, otlptracegrpc.WithHeaders(s.cfg.Headers))
-	}
-	if s.cfg.UserAgent != "" {
-		o = append(o, otlptracegrpc.WithDialOption(grpc.WithUserAgent(s.cfg.UserAgent)))
 	}
 	return o, nil
 }

@@ -335,9 +335,11 @@ func TestAPartialSuccessIsNoFailure(t *testing.T) {
 	b.set(func(context.Context, int) (*coltracepb.ExportTraceServiceResponse, error) {
 		return &coltracepb.ExportTraceServiceResponse{PartialSuccess: &coltracepb.ExportTracePartialSuccess{RejectedSpans: 2, ErrorMessage: "old"}}, nil
 	})
-	s := startSender(t, SenderConfig{Endpoint: plain(b.addr)})
-	defer s.Close()
-	if r, err := s.Send(t.Context(), oneBatch(5)); err != nil || r != (Receipt{Rejected: 2, Message: "old"}) {
-		t.Errorf("%+v, %v", r, err)
+	for _, agent := range []string{"", "sheetbend/1"} { // as the command sets it
+		s := startSender(t, SenderConfig{Endpoint: plain(b.addr), UserAgent: agent})
+		if r, err := s.Send(t.Context(), oneBatch(5)); err != nil || r != (Receipt{Rejected: 2, Message: "old"}) {
+			t.Errorf("user agent %q: %+v, %v", agent, r, err)
+		}
+		_ = s.Close()
 	}
 }
