@@ -8,6 +8,9 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
 KERNELS ?=
 # Of each fuzz target: a time, or a number of inputs as in 20000x.
 FUZZTIME ?= 5m
+# How long each case of `make test-chaos` goes on, and `make soak`.
+CHAOS ?= 2m
+SOAK ?= 30m
 
 .DEFAULT_GOAL := help
 
@@ -51,6 +54,18 @@ test-containers: build image ## real containerd and podman under the real sensor
 .PHONY: test-manifests
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew
 	cd deploy && go test -count=1 . $(if $(UPDATE),-update)
+
+.PHONY: test-chaos
+test-chaos: build ## break disk, backend and sensor under load and account for every span; needs root. CHAOS=2m for each case
+	CGO_ENABLED=0 go build -o bin/sheetbend-workload ./bpf/workload/sheetbend-workload
+	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_WORKLOAD=$(CURDIR)/bin/sheetbend-workload SHEETBEND_CHAOS=$(CHAOS) \
+		go test -count=1 -timeout 0 -v $(if $(SUDO),-exec '$(SUDO)') -skip StaysAsSmall ./cmd/sheetbend/chaostest
+
+.PHONY: soak
+soak: build ## whether the sensor stays as small as it was; needs root. SOAK=72h
+	CGO_ENABLED=0 go build -o bin/sheetbend-workload ./bpf/workload/sheetbend-workload
+	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_WORKLOAD=$(CURDIR)/bin/sheetbend-workload SHEETBEND_SOAK=$(SOAK) \
+		go test -count=1 -timeout 0 -v $(if $(SUDO),-exec '$(SUDO)') -run StaysAsSmall ./cmd/sheetbend/chaostest
 
 .PHONY: test-kernels
 test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of them

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -83,10 +84,11 @@ func logger(l config.Log) *slog.Logger {
 		level = slog.LevelInfo
 	}
 	o := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(os.Stderr, o)
 	if l.Format == config.FormatJSON {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+		h = slog.NewJSONHandler(os.Stderr, o)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	return slog.New(limit(h, time.Now))
 }
 
 // command takes what stands behind "--" (or the first argument that is no flag) as a command.

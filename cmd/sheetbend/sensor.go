@@ -183,6 +183,9 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	if w.collector != nil {
 		attrs = append(attrs, "spans", w.collector.Stats().Spans)
 	}
+	if l, ok := log.Handler().(limited); ok && l.untold() > 0 {
+		attrs = append(attrs, "log_lines_left_out", l.untold())
+	}
 	log.Info("ended", attrs...)
 	for _, line := range w.refused() {
 		log.Warn("had no effect: " + line)

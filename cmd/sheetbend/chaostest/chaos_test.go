@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chaostest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A scene is a sensor with a load and a backend.
+type scene struct {
+	t      *testing.T
+	b      *backend
+	l      *load
+	s      *sensor
+	config string
+	spool  string
+	expect func() map[string]int // what settle waits for; nil: all that was generated
+	untold map[string]bool
+	lost   map[string]int // as the metrics had it when all was settled
+	only   string         // of the sandboxes with this in their cgroup
+}
+
+func newScene(t *testing.T, more string) *scene {
+	t.Helper()
+	binary(t)
+	m, cg := tree(t)
+	dir := t.TempDir()
+	c := &scene{t: t, b: newBackend(), l: newLoad(t, m, cg), spool: filepath.Join(dir, "spool")}
+	c.b.serve(t)() // takes an address, and is away
+	c.config = fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nexporters: {otlp: {endpoint: 'http://%s', timeout: 1s}}\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nsocket: ''\nhold: 200ms\n%s\n",
+		cg, c.b.addr, c.spool, more)
+	return c
+}
+
+func (c *scene) start() { c.s = start(c.t, c.config) }
+
+// settle waits until received + reported lost = generated, and checks it once more after the sensor's end.
+func (c *scene) settle() {
+	c.t.Helper()
+	var last ledger
+	var why error
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	end := time.After(patience)
+	for done := false; !done; {
+		all, err := c.s.scrape()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		expect := c.l.generated
+		if c.expect != nil {
+			expect = c.expect
+		}
+		last = c.b.ledgerOf(c.only, expect())
+		last.anyKind, last.untold = dropped(all), c.untold
+		for kind := range kinds {
+			last.lost[kind] += int(sum(all, "sheetbend_records_lost_total", `kind="`+kind+`"`))
+		}
+		if why = last.balance(); why == nil && sum(all, "sheetbend_export_queued_spans") == 0 && sum(all, "sheetbend_spans_held") == 0 {
+			break
+		}
+		select {
+		case <-ticks.C:
+		case <-end:
+			done = true
+		}
+	}
+	c.lost = last.lost
+	c.s.stop()
+	if why != nil {
+		c.t.Fatal(why)
+	}
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	if len(c.b.differ) > 0 {
+		c.t.Errorf("%d spans came twice and were not the same; the first:\n%s", len(c.b.differ), c.b.differ[0])
+	}
+	c.t.Logf("%s; %d spans in all, %d copies, %d rejected", last, len(c.b.order), c.b.twice, len(c.b.rejected))
+}
+
+// made compares the numbers of the spans that one sensor made with those that arrived: what is missing was reported, exactly.
+func (c *scene) made(all map[string]float64) {
+	c.t.Helper()
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	got := map[int]bool{}
+	for _, s := range c.b.order {
+		got[number(s, "sheetbend.seq")] = true
+	}
+	for _, s := range c.b.rejected {
+		got[number(s, "sheetbend.seq")] = true
+	}
+	if made := int(sum(all, "sheetbend_spans_total")); made == 0 || made != len(got)+dropped(all) {
+		c.t.Errorf("%d spans were made, %d arrived, %d were reported lost", made, len(got), dropped(all))
+	}
+}
+
+func (c *scene) scrape() map[string]float64 {
+	c.t.Helper()
+	all, err := c.s.scrape()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return all
+}
+
+func TestABackendThatIsAwayForTheWholeRunCostsNothing(t *testing.T) {
+	c := newScene(t, "")
+	c.start()
+	c.l.run(t, length(t))
+	c.b.serve(t)
+	c.settle()
+}
+
+func TestABackendThatMisbehavesCostsNothingButWhatItRejects(t *testing.T) {
+	c := newScene(t, "")
+	c.b.serve(t)
+	c.start()
+	for name := range moods {
+		c.b.set(name)
+		before := c.b.asked()
+		c.l.run(t, length(t)/time.Duration(len(moods)))
+		await(t, "a backend that "+name+" is asked", func() bool { return c.b.asked() > before+1 })
+	}
+	c.b.set("takes")
+	await(t, "all is sent", func() bool {
+		all := c.scrape()
+		return sum(all, "sheetbend_export_queued_spans") == 0 && sum(all, "sheetbend_spans_held") == 0
+	})
+	c.made(c.scrape())
+	if told, said := int(sum(c.scrape(), "sheetbend_export_spans_total", `outcome="rejected"`)), len(c.b.rejected); told != said || said == 0 {
+		t.Errorf("%d spans are counted as rejected, the backend rejected %d", told, said)
+	}
+	c.settle()
+}
+
+func TestAFullDiskCostsNothingWhileThereIsMemory(t *testing.T) {
+	c := newScene(t, "")
+	if err := os.Mkdir(c.spool, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// bbolt alone takes some of it.
+	if err := unix.Mount("sheetbend-chaos", c.spool, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(c.spool, unix.MNT_DETACH) })
+	c.start()
+	t.Cleanup(func() { // before the unmount
+		if c.s.cmd.ProcessState == nil {
+			c.s.kill()
+		}
+	})
+	ballast := filepath.Join(c.spool, "ballast")
+	fill := func() {
+		f, err := os.Create(ballast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		block := make([]byte, 64<<10)
+		for err == nil {
+			_, err = f.Write(block)
+		}
+		if !strings.Contains(err.Error(), "no space left") {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		fill()
+		c.l.run(t, length(t)/4)
+		// The load goes on until the disk has refused something.
+		for i := 0; sum(c.scrape(), "sheetbend_spool_failing") == 0; i++ {
+			c.l.round(t, fmt.Sprintf("more%d", i), 30)
+			if i > 200 {
+				t.Fatal("the disk does not become full")
+			}
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the disk is used again", func() bool { return sum(c.scrape(), "sheetbend_spool_failing") == 0 })
+		c.l.run(t, length(t)/4)
+	}
+	c.b.serve(t)
+	await(t, "all is sent", func() bool {
+		all := c.scrape()
+		return sum(all, "sheetbend_export_queued_spans") == 0 && sum(all, "sheetbend_spans_held") == 0
+	})
+	c.made(c.scrape())
+	c.settle()
+}
+
+func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
+	c := newScene(t, "limits: {ring_bytes: 262144}")
+	c.untold = map[string]bool{"open": true} // Go's runtime reads files, too
+	c.b.serve(t)
+	began := time.Now()
+	c.start()
+	for i := 0; i < 5 || sum(c.scrape(), "sheetbend_records_lost_total", `cause="ring_full"`) == 0; i++ {
+		if err := c.s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		c.l.round(t, fmt.Sprintf("o%d", i), 150)
+		if err := c.s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if i > 20 {
+			t.Fatal("the ring does not overrun")
+		}
+	}
+	c.l.run(t, length(t)/2)
+	c.settle()
+	// What a sandbox does again and again is not told again and again.
+	if lines := strings.Count(c.s.said(), "records were lost"); lines > 12+int(time.Since(began)/(6*time.Second)) {
+		t.Errorf("%d lines of the log are about it", lines)
+	}
+	told := c.b.told()
+	for kind := range kinds {
+		if lost := c.lost[kind]; lost == 0 || told[kind] < lost {
+			t.Errorf("%s: %d were lost, the trace tells of %d; want some, and all of them told", kind, lost, told[kind])
+		}
+	}
+}
+
+// restartsWithoutGap says whether what happens while no sensor runs, and what was in the ring when one was killed, is
+// delivered or counted by the next. Until then a kill costs what docs/reliability.md says, and only this is held: nothing is
+// invented, nothing comes twice and differs, and nothing is missing of what happened while a sensor watched undisturbed.
+const restartsWithoutGap = false
+
+func TestASensorThatIsKilledAgainAndAgainInventsNothing(t *testing.T) {
+	c := newScene(t, "")
+	c.b.serve(t)
+	c.start()
+	stop := make(chan struct{})
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				c.l.round(t, fmt.Sprintf("k%d", i), 30)
+			}
+		}
+	}()
+	kills := 0
+	for end := time.Now().Add(2 * length(t)); kills < 2 || time.Now().Before(end); kills++ {
+		before := c.b.asked()
+		await(t, "spans arrive between two kills", func() bool { return c.b.asked() > before })
+		c.s.kill()
+		c.start()
+	}
+	close(stop)
+	<-loaded
+	killed := c.l.generated()
+	undisturbed := func() map[string]int { // of the rounds after the last kill
+		n := map[string]int{}
+		for kind, all := range c.l.generated() {
+			n[kind] = all - killed[kind]
+		}
+		return n
+	}
+	// Spans of the earlier rounds may still come: those after the last kill are told by their sandbox.
+	c.l.session = "quiet"
+	c.l.run(t, length(t)/2)
+	all := c.b.ledger(c.l.generated())
+	for kind, n := range all.received {
+		if n > all.generated[kind] {
+			t.Errorf("%s: %d received of %d", kind, n, all.generated[kind])
+		}
+	}
+	c.only = "/quiet"
+	if restartsWithoutGap {
+		c.only = ""
+		c.settle()
+		return
+	}
+	c.expect = undisturbed
+	c.settle()
+	c.only = ""
+	t.Logf("%d kills: %s", kills, c.b.ledger(c.l.generated()))
+}
