@@ -39,13 +39,3 @@ func FuzzShebang(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseCaps(f *testing.F) {
-	f.Add("Name:\tsheetbend\nCapInh:\t0000000000000000\nCapEff:\t000001ffffffffff\n")
-	f.Add("CapEff:\n")
-	f.Fuzz(func(t *testing.T, status string) {
-		if caps, err := parseCaps(status); err != nil && caps != 0 {
-			t.Fatalf("%v, and %x", err, caps)
-		}
-	})
-}

@@ -12,11 +12,11 @@ func FuzzFind(f *testing.F) {
 	f.Add("22 27 0:21 / /proc rw,relatime - proc proc rw\n41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw\n", "/a/b")
 	f.Add("40 1 0:38 /pod/x /mnt/my\\040cgroups rw - cgroup2 none rw\n - \n40 1 0:38 / - cgroup2\n", "../..")
 	f.Fuzz(func(t *testing.T, mountinfo, cgroup string) {
-		m, err := find(strings.NewReader(mountinfo))
+		m, up, err := find(strings.NewReader(mountinfo))
+		if up < 0 || err != nil && m != (Mount{}) {
+			t.Fatalf("%v, %d up, and %+v", err, up, m)
+		}
 		if err != nil {
-			if m != (Mount{}) {
-				t.Fatalf("%v, and %+v", err, m)
-			}
 			return
 		}
 		if m.Dir == "" {

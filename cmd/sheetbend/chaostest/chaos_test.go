@@ -289,3 +289,37 @@ func TestASensorThatIsKilledAgainAndAgainInventsNothing(t *testing.T) {
 	c.only = ""
 	t.Logf("%d kills: %s", kills, c.b.ledger(c.l.generated()))
 }
+
+func TestASecondSignalEndsTheDeliveryAtOnceAndCostsNothing(t *testing.T) {
+	c := newScene(t, "")
+	c.config = strings.Replace(c.config, "timeout: 1s", "timeout: 10m", 1)
+	c.b.serve(t)
+	c.b.set("stalls")
+	took := map[int]time.Duration{}
+	for _, signals := range []int{1, 2} {
+		before := c.b.asked()
+		c.start()
+		c.l.session = fmt.Sprintf("signals%d-", signals)
+		c.l.run(t, length(t)/4)
+		await(t, "a batch is under way", func() bool { return c.b.asked() > before })
+		begin := time.Now()
+		if signals == 2 {
+			if err := c.s.cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the first signal is taken", func() bool { _, err := c.s.scrape(); return err != nil })
+		}
+		c.s.stop()
+		took[signals] = time.Since(begin)
+		if said := c.s.said(); !strings.Contains(said, "for the next start") {
+			t.Errorf("what waits is not told:\n%s", said)
+		}
+	}
+	// The first waits five seconds for the backend.
+	if took[2] >= took[1] {
+		t.Errorf("ended in %s, by two signals in %s", took[1], took[2])
+	}
+	c.b.set("takes")
+	c.start()
+	c.settle()
+}
