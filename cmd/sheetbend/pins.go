@@ -60,19 +60,26 @@ func tmpfs() string {
 	return ""
 }
 
+// journalPath is where the journal is; "" if there is no place for one.
+func journalPath(c *config.Config) string {
+	if c.Journal != "" {
+		return c.Journal
+	}
+	if dir := tmpfs(); dir != "" {
+		return filepath.Join(dir, "sheetbend.journal")
+	}
+	return ""
+}
+
 // openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile. nil: there is none.
 func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger) (*journal.Journal, error) {
 	if pins.Dir == "" || c.Journal == config.NoJournal {
 		return nil, nil
 	}
-	path := c.Journal
+	path := journalPath(c)
 	if path == "" {
-		dir := tmpfs()
-		if dir == "" {
-			log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " + strings.Join(tallyDirs, " or "))
-			return nil, nil
-		}
-		path = filepath.Join(dir, "sheetbend.journal")
+		log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " + strings.Join(tallyDirs, " or "))
+		return nil, nil
 	}
 	format, err := bpf.Format()
 	if err != nil {
@@ -164,6 +171,11 @@ counted, for the next sensor to tell. This takes them away, after the sensor was
 			}
 			if err != nil {
 				return fmt.Errorf("unpin: %w", err)
+			}
+			if path := journalPath(c); n > 0 && path != "" && path != config.NoJournal {
+				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+					return fmt.Errorf("remove the journal: %w", err)
+				}
 			}
 			return sayUnpinned(cmd.OutOrStdout(), n)
 		},

@@ -59,7 +59,8 @@ func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 	}
 	pins := mountBPFFS(t)
 	spans := filepath.Join(t.TempDir(), "spans.jsonl")
-	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nexporters: {file: {path: %s}}\npin_path: %s\nsocket: ''\nhold: 300ms\n", cg, spans, pins))
+	journal := filepath.Join(t.TempDir(), "journal")
+	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nexporters: {file: {path: %s}}\npin_path: %s\njournal: %s\nsocket: ''\nhold: 300ms\n", cg, spans, pins, journal))
 	for i, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGTERM} {
 		sensor, log := pinnedSensor(t, conf)
 		said := log.hear("msg=watching")
@@ -98,8 +99,10 @@ func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 	if r := sheetbendRun(t, "unpin", "--config", conf); r.code != 0 || r.stdout != "nothing was pinned\n" {
 		t.Error(describeResult(r))
 	}
-	if _, err := os.Stat(pins); !os.IsNotExist(err) {
-		t.Errorf("left: %v", err)
+	for _, name := range []string{pins, journal} {
+		if _, err := os.Stat(name); !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", name, err)
+		}
 	}
 }
 
