@@ -18,6 +18,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+	"github.com/sheetbend/sheetbend/enrich/container/kubelet"
 )
 
 // confineSelf takes from the sensor, which has started, what it does not need for what is configured.
@@ -126,6 +127,10 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 	}
 	if w.journal != "" {
 		n.Files.Write = append(n.Files.Write, filepath.Dir(w.journal))
+	}
+	// Only what can be opened: one rule that cannot be made leaves none.
+	if pods := kubelet.Pods(c.Containers.Kubelet); c.Containers.Kubelet != "" && unix.Access(pods, unix.R_OK) == nil {
+		n.Files.Read = append(n.Files.Read, pods)
 	}
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"sync"
 
@@ -64,7 +65,14 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 		o.Sources = append(o.Sources, client)
 	}
 	if dir := c.Containers.Kubelet; dir != "" {
-		o.Pods = kubelet.New(dir)
+		pods, err := kubelet.New(dir)
+		switch {
+		case err == nil:
+			o.Pods = pods
+			r.clients = append(r.clients, pods)
+		case !errors.Is(err, fs.ErrNotExist):
+			log.Warn("labels and annotations of pods are not followed", "err", err)
+		}
 		o.Now = func() (uint64, error) {
 			boot, _, err := live.SystemClock()
 			return boot, err

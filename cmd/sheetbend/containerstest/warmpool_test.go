@@ -17,6 +17,9 @@ import (
 func TestAPodOfAWarmPoolGetsItsSessionWhenItIsTaken(t *testing.T) {
 	n := newNode(t)
 	kubelet := t.TempDir()
+	if err := os.Mkdir(filepath.Join(kubelet, "pods"), 0o750); err != nil {
+		t.Fatal(err)
+	}
 	s := watch(t, `[{kubernetes: {labels: {agents.x-k8s.io/sandbox-name-hash: "*"}}, session: "{namespace}/{pod}"}]`,
 		fmt.Sprintf("{cri: [%s], docker: [], kubelet: %s}", n.socket, kubelet))
 	hash := map[string]string{"agents.x-k8s.io/sandbox-name-hash": "b1d2"}

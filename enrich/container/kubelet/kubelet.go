@@ -34,10 +34,24 @@ const (
 )
 
 // Reader is a container.Pods.
-type Reader struct{ dir string }
+type Reader struct{ pods *os.Root }
 
-// New reads below the kubelet's directory, most often /var/lib/kubelet.
-func New(dir string) *Reader { return &Reader{dir} }
+// New reads below the kubelet's directory, most often /var/lib/kubelet. It opens the pods' directory at once: later the sensor has not the
+// right to pass through another process's root any more, and what is mounted below is seen all the same. An error that is
+// fs.ErrNotExist says that there is no kubelet.
+func New(dir string) (*Reader, error) {
+	pods, err := os.OpenRoot(Pods(dir))
+	if err != nil {
+		return nil, fmt.Errorf("open the kubelet's directory: %w", err)
+	}
+	return &Reader{pods}, nil
+}
+
+// Pods is the directory in the kubelet's that is read.
+func Pods(dir string) string { return filepath.Join(dir, "pods") }
+
+// Close ends it.
+func (r *Reader) Close() error { return r.pods.Close() }
 
 // Read implements container.Pods.
 func (r *Reader) Read(uid string) (container.PodNow, error) {
@@ -81,7 +95,7 @@ func (r *Reader) volume(uid string) (*os.Root, error) {
 	if !container.IsPodUID(uid) {
 		return nil, fmt.Errorf("%.64q is no pod's id", uid)
 	}
-	return os.OpenRoot(filepath.Join(r.dir, "pods", uid, "volumes", "kubernetes.io~downward-api", Volume))
+	return r.pods.OpenRoot(filepath.Join(uid, "volumes", "kubernetes.io~downward-api", Volume))
 }
 
 func read(root *os.Root, name string) (string, error) {

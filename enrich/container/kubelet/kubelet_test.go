@@ -56,9 +56,28 @@ func (v *volume) write(files map[string]string) {
 	}
 }
 
+func open(t *testing.T, dir string) *Reader {
+	t.Helper()
+	if err := os.MkdirAll(Pods(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+func TestWithoutAKubeletThereIsNothing(t *testing.T) {
+	if _, err := New(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 func TestWhatTheKubeletWritesIsRead(t *testing.T) {
 	dir := t.TempDir()
-	r := New(dir)
+	r := open(t, dir)
 	if _, err := r.Read(uid); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a pod that is not there: %v", err)
 	}
@@ -80,7 +99,7 @@ func TestWhatTheKubeletWritesIsRead(t *testing.T) {
 
 func TestNothingElseIsRead(t *testing.T) {
 	dir := t.TempDir()
-	r := New(dir)
+	r := open(t, dir)
 	outside := filepath.Join(dir, "outside")
 	if err := os.WriteFile(outside, []byte(`app="x"`), 0o600); err != nil {
 		t.Fatal(err)
@@ -108,10 +127,11 @@ func TestNothingElseIsRead(t *testing.T) {
 		"other quotes":     func(p string) error { return os.WriteFile(p, []byte("app=`x`"), 0o600) },
 		"one that ends in": func(p string) error { return os.WriteFile(p, []byte("a=\"b\"\nc=\"d"), 0o600) },
 	} {
-		v := newVolume(t, t.TempDir())
+		dir := t.TempDir()
+		v := newVolume(t, dir)
 		v.write(map[string]string{annotations: ""})
 		v.do(make(filepath.Join(v.dir, labels)))
-		if now, err := New(filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(v.dir)))))).Read(uid); err == nil || errors.Is(err, fs.ErrNotExist) {
+		if now, err := open(t, dir).Read(uid); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %+v, %v", name, now, err)
 		}
 	}
