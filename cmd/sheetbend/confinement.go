@@ -128,9 +128,8 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 	if w.journal != "" {
 		n.Files.Write = append(n.Files.Write, filepath.Dir(w.journal))
 	}
-	// Only what can be opened: one rule that cannot be made leaves none.
-	if pods := kubelet.Pods(c.Containers.Kubelet); c.Containers.Kubelet != "" && unix.Access(pods, unix.R_OK) == nil {
-		n.Files.Read = append(n.Files.Read, pods)
+	if c.Containers.Kubelet != "" {
+		n.Files.Read = append(n.Files.Read, kubelet.Pods(c.Containers.Kubelet))
 	}
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)

@@ -258,7 +258,7 @@ func give(t *testing.T, o order) reply {
 		_ = other.Wait()
 	})
 	o.Other, o.Proc = other.Process.Pid, fmt.Sprintf("/proc/%d/cwd", other.Process.Pid)
-	o.Needs.Files = Files{Read: []string{"/proc", "/no/such/file"}, Write: []string{o.Allowed}, Ports: []uint16{uint16(o.Ports[0])}}
+	o.Needs.Files = Files{Read: []string{"/proc", "/no/such/file", "/etc/passwd/below"}, Write: []string{o.Allowed}, Ports: []uint16{uint16(o.Ports[0])}}
 
 	text, err := json.Marshal(o)
 	if err != nil {

@@ -4,15 +4,14 @@ package confine
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
-// Files are the files and ports that the sensor opens after it has started; what is open by then stays open. Names that do
-// not exist are left out.
+// Files are the files and ports that the sensor opens after it has started; what is open by then stays open. Names that
+// cannot be opened now are left out: one rule that cannot be made would leave none.
 type Files struct {
 	Read   []string // files, or directories with all below
 	Write  []string // directories in which files are made, written, renamed and removed
@@ -40,11 +39,11 @@ func (f Files) restrict() (version int, err error) {
 		Scoped:          ll.ScopeAbstractUnixSocket,
 	}
 	rules := []landlock.Rule{
-		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, slices.Clone(f.Read)...).IgnoreIfMissing(),
-		landlock.PathAccess(ll.AccessFSRemoveFile, slices.Clone(f.Remove)...).IgnoreIfMissing(),
+		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, openable(f.Read)...),
+		landlock.PathAccess(ll.AccessFSRemoveFile, openable(f.Remove)...),
 		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir|ll.AccessFSWriteFile|ll.AccessFSTruncate|
-			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, slices.Clone(f.Write)...).WithRefer().IgnoreIfMissing(),
-		landlock.PathAccess(ll.AccessFSResolveUnix, slices.Clone(f.Sockets)...).IgnoreIfMissing(),
+			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, openable(f.Write)...).WithRefer(),
+		landlock.PathAccess(ll.AccessFSResolveUnix, openable(f.Sockets)...),
 	}
 	if f.Ports != nil {
 		c.HandledAccessNet = ll.AccessNetConnectTCP | ll.AccessNetBindTCP
@@ -56,6 +55,16 @@ func (f Files) restrict() (version int, err error) {
 		return 0, err
 	}
 	return min(version, landlockVersion), nil
+}
+
+func openable(names []string) (found []string) {
+	for _, name := range names {
+		if fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0); err == nil {
+			_ = unix.Close(fd)
+			found = append(found, name)
+		}
+	}
+	return found
 }
 
 // LandlockVersion is the version of the kernel's Landlock interface.
