@@ -31,12 +31,14 @@ const (
 
 	notYet = math.MaxUint64
 
-	// Every key of `losses`, of `losses_unkeyed` and of what the kernel missed has room.
-	maxTold = 4096 + 256 + 64
+	// Every key of `losses`, of `losses_unkeyed`, of what the kernel missed and of `process_losses` has room.
+	maxTold = 4096 + 512 + 64 + 1024
+
+	lossKeyBytes = 24 // struct loss_key
 )
 
 func newAccount() (*account, error) {
-	told, err := ebpf.NewMap(&ebpf.MapSpec{Name: "sheetbend_told", Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: maxTold, Flags: 1})
+	told, err := ebpf.NewMap(&ebpf.MapSpec{Name: "sheetbend_told", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8, MaxEntries: maxTold, Flags: 1})
 	if err != nil {
 		return nil, fmt.Errorf("make the account of told losses: %w", err)
 	}
@@ -54,7 +56,7 @@ func loadAccount(d *pinDir, m *manifest) (*account, error) {
 		return nil, err
 	}
 	state, err := d.loadMap(m, stateName)
-	if err == nil && (told.Type() != ebpf.Hash || told.KeySize() != 16 || told.ValueSize() != 8 || told.MaxEntries() > maxTold ||
+	if err == nil && (told.Type() != ebpf.Hash || told.KeySize() != lossKeyBytes || told.ValueSize() != 8 || told.MaxEntries() > maxTold ||
 		state.Type() != ebpf.Array || state.ValueSize() != 8 || state.MaxEntries() != stateSize) {
 		_ = state.Close()
 		err = errors.New("the pinned account is another")
@@ -111,7 +113,7 @@ func (a *account) read() (map[lossID]uint64, error) {
 	var count uint64
 	entries := a.told.Iterate()
 	for entries.Next(&key, &count) {
-		told[lossID{key.Cgroup, key.Kind, key.Cause}] = count
+		told[lossID{key.Cgroup, key.Start, key.Tgid, key.Kind, key.Cause}] = count
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("read which losses were told: %w", err)
@@ -120,9 +122,23 @@ func (a *account) read() (map[lossID]uint64, error) {
 }
 
 type lossID struct {
-	cgroup      uint64
-	kind, cause uint16
+	cgroup, start uint64
+	tgid          uint32
+	kind, cause   uint16
 }
+
+func (l *Loss) id() lossID { return lossID{l.Cgroup, l.Start, l.Tgid, l.Kind, l.Cause} }
+
+func (id lossID) loss(n uint64) Loss {
+	return Loss{Cgroup: id.cgroup, Start: id.start, Tgid: id.tgid, Kind: id.kind, Cause: id.cause, Count: n}
+}
+
+func (id lossID) key() objectLossKey {
+	return objectLossKey{Cgroup: id.cgroup, Start: id.start, Tgid: id.tgid, Kind: id.kind, Cause: id.cause}
+}
+
+// ofSandbox leaves the process out.
+func (id lossID) ofSandbox() lossID { return lossID{cgroup: id.cgroup, kind: id.kind, cause: id.cause} }
 
 // Told says that these counts, of Losses, were passed on, at a time of CLOCK_BOOTTIME: a process that goes on with this kernel
 // side counts from there.
@@ -131,7 +147,7 @@ func (s *Sensor) Told(losses []Loss, at uint64) error {
 		return nil
 	}
 	for _, l := range losses {
-		id := lossID{l.Cgroup, l.Kind, l.Cause}
+		id := l.id()
 		total := s.beforeOf(id) + l.Count
 		if s.told[id] == total {
 			continue
@@ -148,7 +164,7 @@ func (s *Sensor) Told(losses []Loss, at uint64) error {
 }
 
 func (a *account) put(id lossID, total uint64) error {
-	if err := a.told.Put(objectLossKey{Cgroup: id.cgroup, Kind: id.kind, Cause: id.cause}, total); err != nil {
+	if err := a.told.Put(id.key(), total); err != nil {
 		return fmt.Errorf("remember which losses were told: %w", err)
 	}
 	return nil

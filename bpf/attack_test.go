@@ -191,7 +191,7 @@ func roads() []road {
 	all := []road{
 		{"with a reader", bpf.Options{}, true},
 		{"with nobody reading", bpf.Options{RingBytes: 64 << 10}, false},
-		{"with nobody reading, and hardly any room to count", bpf.Options{RingBytes: 64 << 10}.WithEntries(map[string]uint32{"losses": 1}), false},
+		{"with nobody reading, and hardly any room to count", bpf.Options{RingBytes: 64 << 10}.WithEntries(map[string]uint32{"losses": 1, "process_losses": 1}), false},
 	}
 	if os.Getenv("SHEETBEND_GUEST") != "" {
 		return all[2:]

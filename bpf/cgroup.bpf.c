@@ -55,7 +55,7 @@ static __always_inline __u64 parent_of(struct cgroup *cgroup)
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 {
-	__u64 id, parent;
+	__u64 id, parent, sandbox;
 	__u32 flags;
 
 	if (!is_v2(cgroup))
@@ -67,9 +67,13 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *cgroup, const char *path)
 	/* Below a directory that is only a candidate's parent this is provisional: user space
 	 * knows the pattern, takes the entry back if it does not match, and drops the records.
 	 */
-	if (!(flags & WATCH_TASKS))
-		flags |= WATCH_TASKS | WATCH_PROVISIONAL;
 	id = BPF_CORE_READ(cgroup, kn, id);
+	if (!(flags & WATCH_TASKS)) {
+		flags |= WATCH_TASKS | WATCH_PROVISIONAL;
+	} else {
+		sandbox = sandbox_of(parent);
+		bpf_map_update_elem(&sandboxes, &id, &sandbox, BPF_ANY);
+	}
 	if (bpf_map_update_elem(&cgroups, &id, &flags, BPF_ANY))
 		lose(id, RECORD_CGROUP_MKDIR, LOSS_MAP_FULL);
 	return report_cgroup(cgroup, path, RECORD_CGROUP_MKDIR, 0, parent);
@@ -80,7 +84,11 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *cgroup, const char *path)
 {
 	__u64 id = BPF_CORE_READ(cgroup, kn, id);
 
-	if (!is_v2(cgroup) || bpf_map_delete_elem(&cgroups, &id))
+	if (!is_v2(cgroup))
+		return 0;
+	bpf_map_delete_elem(&sandboxes, &id);
+	bpf_map_delete_elem(&shares, &id);
+	if (bpf_map_delete_elem(&cgroups, &id))
 		return 0;
 	return report_cgroup(cgroup, path, RECORD_CGROUP_RMDIR, 1, parent_of(cgroup));
 }

@@ -77,11 +77,9 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 
 	fill_header(&p.h, RECORD_CONNECT, task, cgroup);
 	p.protocol = ctx->protocol;
-	r = reserve(struct record_connect, RECORD_CONNECT, cgroup);
+	r = reserve(struct record_connect, &p.h);
 	if (!r)
 		return 1;
-	r->h = p.h;
-	r->h.size = sizeof(*r);
 	r->cookie = to.cookie;
 	__builtin_memcpy(r->addr, to.addr, sizeof(r->addr));
 	r->family = family;
@@ -134,13 +132,11 @@ static __always_inline void end_connect(__u64 cookie, int error, __u16 source)
 	p = *found;
 	if (bpf_map_delete_elem(&pending, &cookie))
 		return;
-	r = reserve(struct record_connect_end, RECORD_CONNECT_END, p.h.cgroup);
+	p.h.type = RECORD_CONNECT_END;
+	p.h.time = bpf_ktime_get_boot_ns();
+	r = reserve(struct record_connect_end, &p.h);
 	if (!r)
 		return;
-	r->h = p.h;
-	r->h.type = RECORD_CONNECT_END;
-	r->h.size = sizeof(*r);
-	r->h.time = bpf_ktime_get_boot_ns();
 	r->cookie = cookie;
 	r->error = error;
 	r->source = source;

@@ -30,7 +30,8 @@ type previous struct {
 	place    *place
 	losses   *ebpf.Map
 	unkeyed  *ebpf.Map
-	account  *account // nil: not known what was told
+	process  *ebpf.Map // losses by process
+	account  *account  // nil: not known what was told
 	tables   map[string]*ebpf.Map
 	unread   map[uint16]uint64 // by kind: could not be read
 	from     uint64            // of its account, as both
@@ -73,8 +74,9 @@ func (s *pinStore) previous(name, records string) (_ *previous, err error) {
 		err = errors.Join(err, ringErr)
 		_ = ring.Close()
 	}
-	p.losses = open("losses", ebpf.Hash, 16, 8)
+	p.losses = open("losses", ebpf.Hash, lossKeyBytes, 8)
 	p.unkeyed = open("losses_unkeyed", ebpf.Array, 4, 8)
+	p.process = open("process_losses", ebpf.Hash, lossKeyBytes, 8)
 	for _, name := range []string{"watched", "followed"} {
 		if t := open(name, ebpf.Hash, 4, 8); t != nil {
 			p.tables[name] = t
@@ -92,7 +94,7 @@ func (p *previous) close() {
 	for _, m := range p.tables {
 		_ = m.Close()
 	}
-	for _, m := range []*ebpf.Map{p.losses, p.unkeyed} {
+	for _, m := range []*ebpf.Map{p.losses, p.unkeyed, p.process} {
 		if m != nil {
 			_ = m.Close()
 		}
@@ -265,13 +267,14 @@ func (s *Sensor) endCut() {
 // settle takes what was not told yet of the losses of a kernel side that is replaced into our account, and removes it.
 func (s *Sensor) settle(p *previous) error {
 	lost := map[lossID]uint64{}
-	if p.losses != nil && p.unkeyed != nil {
-		all, err := counters(p.losses, p.unkeyed)
+	// By sandbox: a counter of a process would have to be taken away once that has ended.
+	if p.losses != nil && p.unkeyed != nil && p.process != nil {
+		all, err := counters(p.unkeyed, p.losses, p.process)
 		if err != nil {
 			return err
 		}
 		for _, l := range all {
-			lost[lossID{l.Cgroup, l.Kind, l.Cause}] += l.Count
+			lost[l.id().ofSandbox()] += l.Count
 		}
 	}
 	if p.account != nil {
@@ -280,11 +283,11 @@ func (s *Sensor) settle(p *previous) error {
 			return err
 		}
 		for id, n := range told {
-			lost[id] -= n // wraps
+			lost[id.ofSandbox()] -= n // wraps
 		}
 	}
 	for kind, n := range p.unread {
-		lost[lossID{0, kind, LossNotRead}] += n
+		lost[lossID{kind: kind, cause: LossNotRead}] += n
 	}
 	maps.DeleteFunc(lost, func(_ lossID, n uint64) bool { return n == 0 })
 	if err := s.owe(lost); err != nil {

@@ -3,8 +3,10 @@
 package bpf
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
-	"sort"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -12,6 +14,8 @@ import (
 // Loss is a count of records that the kernel side could not deliver, since the start.
 type Loss struct {
 	Cgroup uint64 // 0 where it is not known
+	Start  uint64 // of the process, and its Tgid; 0 where it is not told apart
+	Tgid   uint32
 	Kind   uint16 // enum record_type
 	Cause  uint16 // enum loss_cause
 	Count  uint64
@@ -23,6 +27,14 @@ const (
 	LossMapFull  uint16 = 2
 	LossScratch  uint16 = 3
 	LossMissed   uint16 = 4
+
+	LossShedRepeat   uint16 = 5
+	LossShedNoise    uint16 = 6
+	LossShedRead     uint16 = 7
+	LossBudgetRepeat uint16 = 8
+	LossBudgetNoise  uint16 = 9
+	LossBudgetRead   uint16 = 10
+	LossBudgetFact   uint16 = 11
 )
 
 // The values of enum record_type (records.h).
@@ -80,19 +92,21 @@ var programKinds = map[string]uint16{
 }
 
 // counters reads what the programs counted.
-func counters(keyed, unkeyed *ebpf.Map) (losses []Loss, err error) {
+func counters(unkeyed *ebpf.Map, keyed ...*ebpf.Map) (losses []Loss, err error) {
 	var key objectLossKey
 	var count uint64
-	entries := keyed.Iterate()
-	for entries.Next(&key, &count) {
-		losses = append(losses, Loss{Cgroup: key.Cgroup, Kind: key.Kind, Cause: key.Cause, Count: count})
-	}
-	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("read the loss counters: %w", err)
+	for _, table := range keyed {
+		entries := table.Iterate()
+		for entries.Next(&key, &count) {
+			losses = append(losses, Loss{Cgroup: key.Cgroup, Start: key.Start, Tgid: key.Tgid, Kind: key.Kind, Cause: key.Cause, Count: count})
+		}
+		if err := entries.Err(); err != nil {
+			return nil, fmt.Errorf("read the loss counters: %w", err)
+		}
 	}
 
 	var index uint32
-	entries = unkeyed.Iterate()
+	entries := unkeyed.Iterate()
 	for entries.Next(&index, &count) {
 		if count > 0 {
 			losses = append(losses, Loss{Kind: uint16(index & 31), Cause: uint16(index >> 5), Count: count})
@@ -104,10 +118,10 @@ func counters(keyed, unkeyed *ebpf.Map) (losses []Loss, err error) {
 	return losses, nil
 }
 
-// Losses returns every count, ordered by cgroup, kind and cause. What a process before has told is not in it, what is left of
+// Losses returns every count, ordered by cgroup, process, kind and cause. What a process before has told is not in it, what is left of
 // a kernel side that was replaced is.
 func (s *Sensor) Losses() ([]Loss, error) {
-	losses, err := counters(s.collection.Maps["losses"], s.collection.Maps["losses_unkeyed"])
+	losses, err := counters(s.collection.Maps["losses_unkeyed"], s.collection.Maps["losses"], s.collection.Maps["process_losses"])
 	if err != nil {
 		return nil, err
 	}
@@ -129,15 +143,9 @@ func (s *Sensor) Losses() ([]Loss, error) {
 		}
 	}
 	losses = s.since(losses)
-	sort.Slice(losses, func(i, j int) bool {
-		a, b := losses[i], losses[j]
-		if a.Cgroup != b.Cgroup {
-			return a.Cgroup < b.Cgroup
-		}
-		if a.Kind != b.Kind {
-			return a.Kind < b.Kind
-		}
-		return a.Cause < b.Cause
+	slices.SortFunc(losses, func(a, b Loss) int {
+		return cmp.Or(cmp.Compare(a.Cgroup, b.Cgroup), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Tgid, b.Tgid),
+			cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Cause, b.Cause))
 	})
 	return losses, nil
 }
@@ -154,15 +162,40 @@ func (s *Sensor) since(losses []Loss) []Loss {
 		sums[id] = -n
 	}
 	for _, l := range losses {
-		sums[lossID{l.Cgroup, l.Kind, l.Cause}] += l.Count
+		sums[l.id()] += l.Count
 	}
 	losses = losses[:0]
 	for id, n := range sums {
 		if int64(n) > 0 {
-			losses = append(losses, Loss{Cgroup: id.cgroup, Kind: id.kind, Cause: id.cause, Count: n})
+			losses = append(losses, id.loss(n))
 		}
 	}
 	return losses
+}
+
+// Forget drops the counter of a process that had ended before Losses read it, once that was Told: the room is needed for
+// others. A counter of no process stays.
+func (s *Sensor) Forget(l Loss) error {
+	id := l.id()
+	if id.tgid == 0 {
+		return nil
+	}
+	// Killed in between, it is told once more: better than that another one's is not.
+	var tables []*ebpf.Map
+	if s.account != nil {
+		tables = append(tables, s.account.told)
+	}
+	tables = append(tables, s.collection.Maps["process_losses"])
+	for _, table := range tables {
+		if err := table.Delete(id.key()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("drop a loss counter: %w", err)
+		}
+	}
+	delete(s.told, id)
+	s.beforeMu.Lock()
+	defer s.beforeMu.Unlock()
+	delete(s.before, id)
+	return nil
 }
 
 func missedRuns(program *ebpf.Program) (uint64, error) {

@@ -42,12 +42,13 @@ enum { NSFS_MAGIC = 0x6e736673 }; /* include/uapi/linux/magic.h */
 
 static __always_inline void report_namespace(__u64 cgroup, __u16 op, __u32 types, int error)
 {
-	struct record_namespace *r = reserve(struct record_namespace, RECORD_NAMESPACE, cgroup);
+	struct record_namespace *r;
+	struct header h;
 
+	fill_header_current(&h, RECORD_NAMESPACE, cgroup);
+	r = reserve(struct record_namespace, &h);
 	if (!r)
 		return;
-	fill_header_current(&r->h, RECORD_NAMESPACE, cgroup);
-	r->h.size = sizeof(*r);
 	r->op = op;
 	r->types = types;
 	r->error = error;

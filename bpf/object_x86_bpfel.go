@@ -29,9 +29,22 @@ type objectHeader struct {
 type objectLossKey struct {
 	_      structs.HostLayout
 	Cgroup uint64
+	Start  uint64
+	Tgid   uint32
 	Kind   uint16
 	Cause  uint16
-	Pad    uint32
+}
+
+type objectNoiseKey struct {
+	_     structs.HostLayout
+	Bits  uint32
+	Words [16]uint32
+}
+
+type objectNoisePath struct {
+	_    structs.HostLayout
+	Kind uint8
+	Len  uint8
 }
 
 type objectRecordAccess struct {
@@ -222,11 +235,16 @@ const (
 	objectMapFollowed             = "followed"
 	objectMapLosses               = "losses"
 	objectMapLossesUnkeyed        = "losses_unkeyed"
+	objectMapNoise                = "noise"
 	objectMapOpenRootScratch      = "open_root_scratch"
 	objectMapOpenScratch          = "open_scratch"
 	objectMapPending              = "pending"
+	objectMapProcessLosses        = "process_losses"
 	objectMapProcessScratch       = "process_scratch"
+	objectMapReads                = "reads"
 	objectMapRing                 = "ring"
+	objectMapSandboxes            = "sandboxes"
+	objectMapShares               = "shares"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
@@ -265,6 +283,7 @@ const (
 	objectProgUnshare             = "unshare"
 	objectProgUnshareCall         = "unshare_call"
 	objectProgUringSubmit         = "uring_submit"
+	objectVarBudgetBytes          = "budget_bytes"
 	objectVarExistingAgain        = "existing_again"
 	objectVarFindAgents           = "find_agents"
 	objectVarFollowedCount        = "followed_count"
@@ -272,6 +291,8 @@ const (
 	objectVarHaveTaskBtf          = "have_task_btf"
 	objectVarHaveTaskPtRegs       = "have_task_pt_regs"
 	objectVarKeepHeader           = "keep_header"
+	objectVarKeepNoiseKey         = "keep_noise_key"
+	objectVarKeepNoisePath        = "keep_noise_path"
 	objectVarKeepRecordAccess     = "keep_record_access"
 	objectVarKeepRecordAttach     = "keep_record_attach"
 	objectVarKeepRecordCgroup     = "keep_record_cgroup"
@@ -286,7 +307,10 @@ const (
 	objectVarKeepRecordProcess    = "keep_record_process"
 	objectVarKeepRecordSocket     = "keep_record_socket"
 	objectVarKeepRecordUnix       = "keep_record_unix"
+	objectVarNoiseOwnProc         = "noise_own_proc"
+	objectVarRingBytes            = "ring_bytes"
 	objectVarRootIsOneArgument    = "root_is_one_argument"
+	objectVarShareOfOthers        = "share_of_others"
 	objectVarStackBytes           = "stack_bytes"
 	objectVarUringRequest         = "uring_request"
 	objectVarWakeBytes            = "wake_bytes"
@@ -385,11 +409,16 @@ type objectMapSpecs struct {
 	Followed        *ebpf.MapSpec `ebpf:"followed"`
 	Losses          *ebpf.MapSpec `ebpf:"losses"`
 	LossesUnkeyed   *ebpf.MapSpec `ebpf:"losses_unkeyed"`
+	Noise           *ebpf.MapSpec `ebpf:"noise"`
 	OpenRootScratch *ebpf.MapSpec `ebpf:"open_root_scratch"`
 	OpenScratch     *ebpf.MapSpec `ebpf:"open_scratch"`
 	Pending         *ebpf.MapSpec `ebpf:"pending"`
+	ProcessLosses   *ebpf.MapSpec `ebpf:"process_losses"`
 	ProcessScratch  *ebpf.MapSpec `ebpf:"process_scratch"`
+	Reads           *ebpf.MapSpec `ebpf:"reads"`
 	Ring            *ebpf.MapSpec `ebpf:"ring"`
+	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
+	Shares          *ebpf.MapSpec `ebpf:"shares"`
 	UnixScratch     *ebpf.MapSpec `ebpf:"unix_scratch"`
 	UringScratch    *ebpf.MapSpec `ebpf:"uring_scratch"`
 	Watched         *ebpf.MapSpec `ebpf:"watched"`
@@ -399,6 +428,7 @@ type objectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
+	BudgetBytes          *ebpf.VariableSpec `ebpf:"budget_bytes"`
 	ExistingAgain        *ebpf.VariableSpec `ebpf:"existing_again"`
 	FindAgents           *ebpf.VariableSpec `ebpf:"find_agents"`
 	FollowedCount        *ebpf.VariableSpec `ebpf:"followed_count"`
@@ -406,6 +436,8 @@ type objectVariableSpecs struct {
 	HaveTaskBtf          *ebpf.VariableSpec `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
 	KeepHeader           *ebpf.VariableSpec `ebpf:"keep_header"`
+	KeepNoiseKey         *ebpf.VariableSpec `ebpf:"keep_noise_key"`
+	KeepNoisePath        *ebpf.VariableSpec `ebpf:"keep_noise_path"`
 	KeepRecordAccess     *ebpf.VariableSpec `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.VariableSpec `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.VariableSpec `ebpf:"keep_record_cgroup"`
@@ -420,7 +452,10 @@ type objectVariableSpecs struct {
 	KeepRecordProcess    *ebpf.VariableSpec `ebpf:"keep_record_process"`
 	KeepRecordSocket     *ebpf.VariableSpec `ebpf:"keep_record_socket"`
 	KeepRecordUnix       *ebpf.VariableSpec `ebpf:"keep_record_unix"`
+	NoiseOwnProc         *ebpf.VariableSpec `ebpf:"noise_own_proc"`
+	RingBytes            *ebpf.VariableSpec `ebpf:"ring_bytes"`
 	RootIsOneArgument    *ebpf.VariableSpec `ebpf:"root_is_one_argument"`
+	ShareOfOthers        *ebpf.VariableSpec `ebpf:"share_of_others"`
 	StackBytes           *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	UringRequest         *ebpf.VariableSpec `ebpf:"uring_request"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
@@ -456,11 +491,16 @@ type objectMaps struct {
 	Followed        *ebpf.Map `ebpf:"followed"`
 	Losses          *ebpf.Map `ebpf:"losses"`
 	LossesUnkeyed   *ebpf.Map `ebpf:"losses_unkeyed"`
+	Noise           *ebpf.Map `ebpf:"noise"`
 	OpenRootScratch *ebpf.Map `ebpf:"open_root_scratch"`
 	OpenScratch     *ebpf.Map `ebpf:"open_scratch"`
 	Pending         *ebpf.Map `ebpf:"pending"`
+	ProcessLosses   *ebpf.Map `ebpf:"process_losses"`
 	ProcessScratch  *ebpf.Map `ebpf:"process_scratch"`
+	Reads           *ebpf.Map `ebpf:"reads"`
 	Ring            *ebpf.Map `ebpf:"ring"`
+	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
+	Shares          *ebpf.Map `ebpf:"shares"`
 	UnixScratch     *ebpf.Map `ebpf:"unix_scratch"`
 	UringScratch    *ebpf.Map `ebpf:"uring_scratch"`
 	Watched         *ebpf.Map `ebpf:"watched"`
@@ -478,11 +518,16 @@ func (m *objectMaps) Close() error {
 		m.Followed,
 		m.Losses,
 		m.LossesUnkeyed,
+		m.Noise,
 		m.OpenRootScratch,
 		m.OpenScratch,
 		m.Pending,
+		m.ProcessLosses,
 		m.ProcessScratch,
+		m.Reads,
 		m.Ring,
+		m.Sandboxes,
+		m.Shares,
 		m.UnixScratch,
 		m.UringScratch,
 		m.Watched,
@@ -493,6 +538,7 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
+	BudgetBytes          *ebpf.Variable `ebpf:"budget_bytes"`
 	ExistingAgain        *ebpf.Variable `ebpf:"existing_again"`
 	FindAgents           *ebpf.Variable `ebpf:"find_agents"`
 	FollowedCount        *ebpf.Variable `ebpf:"followed_count"`
@@ -500,6 +546,8 @@ type objectVariables struct {
 	HaveTaskBtf          *ebpf.Variable `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.Variable `ebpf:"have_task_pt_regs"`
 	KeepHeader           *ebpf.Variable `ebpf:"keep_header"`
+	KeepNoiseKey         *ebpf.Variable `ebpf:"keep_noise_key"`
+	KeepNoisePath        *ebpf.Variable `ebpf:"keep_noise_path"`
 	KeepRecordAccess     *ebpf.Variable `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.Variable `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.Variable `ebpf:"keep_record_cgroup"`
@@ -514,7 +562,10 @@ type objectVariables struct {
 	KeepRecordProcess    *ebpf.Variable `ebpf:"keep_record_process"`
 	KeepRecordSocket     *ebpf.Variable `ebpf:"keep_record_socket"`
 	KeepRecordUnix       *ebpf.Variable `ebpf:"keep_record_unix"`
+	NoiseOwnProc         *ebpf.Variable `ebpf:"noise_own_proc"`
+	RingBytes            *ebpf.Variable `ebpf:"ring_bytes"`
 	RootIsOneArgument    *ebpf.Variable `ebpf:"root_is_one_argument"`
+	ShareOfOthers        *ebpf.Variable `ebpf:"share_of_others"`
 	StackBytes           *ebpf.Variable `ebpf:"stack_bytes"`
 	UringRequest         *ebpf.Variable `ebpf:"uring_request"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`

@@ -78,6 +78,93 @@ static __always_inline __u32 open_path_flags(__u32 path_flags)
 	return flags;
 }
 
+/* Fingerprints of (program, file) of reads that were sent. A newer one takes the place of an older one, which then counts
+ * as not read yet.
+ */
+enum { READS = 16384 };
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, READS);
+	__type(key, __u32);
+	__type(value, __u64);
+} reads SEC(".maps");
+
+static __always_inline __u64 mix(__u64 x, __u64 with)
+{
+	x = (x ^ with) * 0x9e3779b97f4a7c15ULL;
+	return x ^ x >> 32;
+}
+
+static __always_inline __u64 read_fingerprint(const struct record_open *r)
+{
+	__u64 x = mix(r->h.start, r->inode);
+
+	x = mix(x, (__u64)r->h.tgid << 32 | r->dev);
+	return mix(x, r->h.exec_id);
+}
+
+/* Files that every program reads, of the list of noise as far as it fits: struct noise_key -> struct noise_path. Set by the
+ * loader, which leaves out what does not. The collector has the list; here it says only who goes first.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, 1); /* BPF_F_NO_PREALLOC, which this type demands */
+	__type(key, struct noise_key);
+	__type(value, struct noise_path);
+} noise SEC(".maps");
+
+/* Whether a process's own directory of /proc is noise; set by the loader. */
+const volatile bool noise_own_proc = false;
+
+/* Whether the path in open_scratch, of this length, is noise. A global function: the verifier looks at it once. */
+__noinline int path_is_noise(__u32 path_len)
+{
+	enum { LEAF = 64 };
+	struct open_scratch *s;
+	__u64 end = sizeof(struct record_open) + (__u64)path_len;
+	__u32 zero = 0, tail[NOISE_BYTES / 4] = {};
+	struct noise_key key = { .bits = 8 * NOISE_BYTES };
+	struct noise_path *known;
+	char leaf[LEAF];
+
+	s = bpf_map_lookup_elem(&open_scratch, &zero);
+	if (!s || end > OPEN_LIMIT)
+		return 0;
+	bpf_probe_read_kernel(tail, sizeof(tail), s->bytes + end - sizeof(tail)); /* at worst some of the record */
+#pragma unroll
+	for (int i = 0; i < NOISE_BYTES / 4; i++)
+		key.words[i] = __builtin_bswap32(tail[NOISE_BYTES / 4 - 1 - i]);
+	known = bpf_map_lookup_elem(&noise, &key);
+	if (!known)
+		return 0;
+	if (known->kind == NOISE_FILE)
+		return path_len == known->len;
+	if (known->kind == NOISE_BELOW)
+		return 1;
+	bpf_probe_read_kernel(leaf, sizeof(leaf), s->bytes + sizeof(struct record_open));
+#pragma unroll
+	for (int i = 0; i < LEAF - 3 && leaf[i]; i++)
+		if (leaf[i] == '.' && leaf[i + 1] == 's' && leaf[i + 2] == 'o' && (!leaf[i + 3] || leaf[i + 3] == '.'))
+			return 1;
+	return 0;
+}
+
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
+} CORE;
+
+/* A file in the own directory of /proc, but for those that the list of sensitive ones has. */
+static __always_inline bool is_own_proc(struct task_struct *task, struct inode *inode, const __u8 *leaf)
+{
+	struct proc_inode *proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
+
+	if (!noise_own_proc || BPF_CORE_READ(proc, pid) != BPF_CORE_READ(task, group_leader, thread_pid))
+		return false;
+	return !(leaf[0] == 'e' && leaf[1] == 'n' && leaf[2] == 'v') && !(leaf[0] == 'm' && leaf[1] == 'e' && leaf[2] == 'm');
+}
+
 /* name is kernel memory in the trampoline form, user memory in the other; NULL where the call has none. root: for
  * do_file_open_root, a constant.
  */
@@ -89,8 +176,10 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 	struct record_open *r;
 	struct vfsmount *mnt = NULL;
 	struct dentry *dentry = NULL;
-	__u32 zero = 0, flags = 0;
-	__u64 off, cgroup = bpf_get_current_cgroup_id();
+	struct inode *inode = NULL;
+	__u32 zero = 0, flags = 0, class = CLASS_FACT, index = 0;
+	__u64 off, cgroup = bpf_get_current_cgroup_id(), level, print = 0, *seen = NULL;
+	__u16 cause;
 	long len = 0;
 
 	if (root)
@@ -109,9 +198,9 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 
 	off = sizeof(*r);
 	if (file) {
-		struct inode *inode = BPF_CORE_READ(file, f_inode);
 		struct super_block *sb;
 
+		inode = BPF_CORE_READ(file, f_inode);
 		r->inode = BPF_CORE_READ(inode, i_ino);
 		r->mode = BPF_CORE_READ(inode, i_mode);
 		r->uid = BPF_CORE_READ(inode, i_uid.val);
@@ -121,6 +210,8 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 			flags |= OPEN_ON_PROC;
 		if (BPF_CORE_READ(file, f_mode) & FMODE_CREATED)
 			flags |= OPEN_CREATED;
+		else if (open_flags & O_PATH || !(open_flags & (O_ACCMODE | O_TRUNC)))
+			class = CLASS_READ;
 		mnt = BPF_CORE_READ(file, f_path.mnt);
 		dentry = BPF_CORE_READ(file, f_path.dentry);
 	} else {
@@ -175,7 +266,24 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 	r->h.flags = flags;
 	if (off > sizeof(s->bytes))
 		off = sizeof(s->bytes);
-	send(r, off);
+
+	level = ring_level();
+	if (class == CLASS_READ) {
+		print = read_fingerprint(r);
+		index = print % READS;
+		seen = bpf_map_lookup_elem(&reads, &index);
+		if (seen && *seen == print)
+			class = CLASS_REPEAT;
+		else if (level >= wake_bytes && !root && (!r->uid || flags & OPEN_ON_PROC) &&
+			 !(s->walk.flags & (PATH_TRUNCATED | PATH_OUTSIDE | PATH_PSEUDO | PATH_UNLINKED)) &&
+			 ((flags & OPEN_ON_PROC && is_own_proc(task, inode, s->bytes + sizeof(*r))) || path_is_noise(r->path_len)))
+			class = CLASS_NOISE;
+	}
+	cause = no_room(level, cgroup, class, off);
+	if (cause)
+		lose_record(&r->h, cause);
+	else if (send_admitted(r, off, level) && seen)
+		*seen = print;
 	return 0;
 }
 

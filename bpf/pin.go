@@ -295,7 +295,7 @@ func (o *Options) contentOf(spec *ebpf.CollectionSpec) (string, error) {
 	add("kernel %s %s", kernel.Release[:], kernel.Version[:])
 	add("cgroups %d %d", root.Dev, root.Ino)
 	add("form %s %t %t", o.Form, o.CompatCalls, o.noop)
-	add("names %q %q", o.EnvNames, o.Programs)
+	add("names %q %q %q", o.EnvNames, o.Programs, o.Noise)
 	add("scope %q", o.Scope)
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -7,6 +7,7 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 {
 	__u64 cgroup, child_cgroup;
 	struct record_fork *r;
+	struct header h;
 	__u64 start;
 	__u32 tgid, flags;
 	bool watched_cgroup, watched_parent;
@@ -37,11 +38,12 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 
 	if (watched_parent)
 		report_clone(parent, child, cgroup);
-	r = reserve(struct record_fork, RECORD_FORK, child_cgroup);
+	/* What is lost is the child's. */
+	fill_header(&h, RECORD_FORK, parent, child_cgroup);
+	r = reserve(struct record_fork, &h);
 	if (!r)
 		return 0;
-	fill_header(&r->h, RECORD_FORK, parent, cgroup);
-	r->h.size = sizeof(*r);
+	r->h.cgroup = cgroup;
 	r->child_start = start;
 	r->child_cgroup = child_cgroup;
 	r->child_tgid = tgid;
@@ -59,7 +61,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	struct signal_struct *signal = BPF_CORE_READ(task, signal);
 	struct task_struct *leader;
 	struct record_exit *r;
-	__u64 cgroup;
+	struct header h;
 	__u32 tgid;
 	bool watched_now;
 
@@ -76,13 +78,11 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	if (!watched_now)
 		return 0;
 
-	cgroup = bpf_get_current_cgroup_id();
-	r = reserve(struct record_exit, RECORD_EXIT, cgroup);
+	fill_header(&h, RECORD_EXIT, task, bpf_get_current_cgroup_id());
+	r = reserve(struct record_exit, &h);
 	if (!r)
 		return 0;
 	leader = BPF_CORE_READ(task, group_leader);
-	fill_header(&r->h, RECORD_EXIT, task, cgroup);
-	r->h.size = sizeof(*r);
 	/* signal->… holds the threads that were already released; the last one and a leader
 	 * that left before it are not among them.
 	 */

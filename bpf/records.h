@@ -39,6 +39,15 @@ enum loss_cause {
 	LOSS_MAP_FULL = 2,       /* a map that the hook needs had no room */
 	LOSS_SCRATCH = 3,        /* no scratch buffer (cannot happen, counted all the same) */
 	LOSS_MISSED = 4,         /* the kernel skipped the program (recursion), from bpf_prog_info */
+	/* Left out while there was room, to keep it for more important ones (budget.h). */
+	LOSS_SHED_REPEAT = 5,
+	LOSS_SHED_NOISE = 6,
+	LOSS_SHED_READ = 7,
+	/* The same because the sandbox has its share of the ring. */
+	LOSS_BUDGET_REPEAT = 8,
+	LOSS_BUDGET_NOISE = 9,
+	LOSS_BUDGET_READ = 10,
+	LOSS_BUDGET_FACT = 11,
 };
 
 struct header {
@@ -310,12 +319,32 @@ struct record_access {
 	__u32 pad;
 };
 
-/* Key of the loss map: exact counts of what was not delivered. */
+/* Key of the loss maps: exact counts of what was not delivered. */
 struct loss_key {
 	__u64 cgroup;
+	__u64 start;  /* of the process; 0 where it is not told apart */
+	__u32 tgid;   /* the same */
 	__u16 kind;   /* enum record_type */
 	__u16 cause;  /* enum loss_cause */
-	__u32 pad;
+};
+
+enum noise_kind {
+	NOISE_FILE = 1,      /* this file */
+	NOISE_BELOW = 2,     /* everything below this directory */
+	NOISE_LIBRARIES = 3, /* shared objects below it */
+};
+
+/* Key of the noise map, a trie: the end of a path's components with its bytes in reverse order, so that the path
+ * begins it. Value: struct noise_path.
+ */
+enum { NOISE_BYTES = 64 };
+struct noise_key {
+	__u32 bits;
+	__u32 words[NOISE_BYTES / 4];
+};
+struct noise_path {
+	__u8 kind; /* enum noise_kind */
+	__u8 len;  /* of the components; of a directory with the NUL before them */
 };
 
 #endif

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,12 @@ type Options struct {
 	CgroupRoot string
 	// RingBytes is the size of the ring buffer, a power of two; 8 MiB by default.
 	RingBytes int
+	// BudgetBytes of the ring are what one sandbox may have in it before it loses what others may still send; half of
+	// the ring by default, as much as it holds at most. See budget.h.
+	BudgetBytes int
+	// Noise are patterns of paths that every program reads, as docs/spans.md has them. Such reads are left out before others when
+	// the ring fills. Patterns that the kernel side cannot take mean nothing to it.
+	Noise []string
 	// Form of the hooks that come in two; FormAuto by default.
 	Form Form
 	// CompatCalls makes the tracepoint form also see opens, and connects of unix and vsock sockets, by 32-bit system
@@ -304,6 +311,11 @@ func (s *Sensor) attachAll(spec *ebpf.CollectionSpec, o *Options) (err error) {
 			return fmt.Errorf("look for programs named %s: %w", p.Name, err)
 		}
 	}
+	for key, path := range noisePaths(o.Noise) {
+		if err := s.collection.Maps["noise"].Put(key, path); err != nil {
+			return fmt.Errorf("list the paths that every program reads: %w", err)
+		}
+	}
 	// Before any hook is attached, so that what the first one sends is counted if nobody reads.
 	s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"])
 	if err != nil {
@@ -328,6 +340,12 @@ func (o *Options) complete() error {
 	}
 	if o.RingBytes < minRing || o.RingBytes > maxRing || o.RingBytes&(o.RingBytes-1) != 0 {
 		return fmt.Errorf("ring size %d: must be a power of two from %d to %d bytes", o.RingBytes, minRing, maxRing)
+	}
+	if o.BudgetBytes == 0 {
+		o.BudgetBytes = o.RingBytes / 2
+	}
+	if o.BudgetBytes < minRing/8 || o.BudgetBytes > o.RingBytes {
+		return fmt.Errorf("budget of a sandbox %d: must be from %d bytes to the size of the ring", o.BudgetBytes, minRing/8)
 	}
 	switch o.Form {
 	case "":
@@ -374,6 +392,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
 	spec.Maps["cgroups"].MaxEntries = uint32(o.MaxCgroups)
+	spec.Maps["sandboxes"].MaxEntries = uint32(o.MaxCgroups)
 	spec.Maps["watched"].MaxEntries = uint32(o.MaxProcesses)
 	spec.Maps["followed"].MaxEntries = uint32(o.MaxProcesses)
 	for name, n := range o.entries {
@@ -390,6 +409,9 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 		"root_is_one_argument": o.rootIsOneArgument(),
 		// At a full core's rate the reader is awake long before the ring is full.
 		"wake_bytes":        uint64(o.RingBytes) / 16,
+		"ring_bytes":        uint64(o.RingBytes),
+		"budget_bytes":      uint64(o.BudgetBytes),
+		"noise_own_proc":    slices.Contains(o.Noise, "/proc/self/**"),
 		"have_bpf_loop":     loop,
 		"have_task_btf":     current,
 		"have_task_pt_regs": registers,
@@ -462,11 +484,22 @@ func (s *Sensor) Watches(cgroup uint64) bool {
 	return s.collection.Maps["cgroups"].Lookup(cgroup, &flags) == nil && WatchFlags(flags)&WatchTasks != 0
 }
 
+// Within says in which sandbox, by the id of its topmost cgroup, a watched cgroup lies: they share one budget. Until that is said
+// a cgroup has one of its own; directories made below it later share it.
+func (s *Sensor) Within(cgroup, sandbox uint64) error {
+	if err := s.collection.Maps["sandboxes"].Put(cgroup, sandbox); err != nil {
+		return fmt.Errorf("say in which sandbox cgroup %d lies: %w", cgroup, err)
+	}
+	return nil
+}
+
 // Unwatch forgets a cgroup; one that is not watched is no error.
 func (s *Sensor) Unwatch(cgroup uint64) error {
-	err := s.collection.Maps["cgroups"].Delete(cgroup)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("unwatch cgroup %d: %w", cgroup, err)
+	for _, table := range []string{"cgroups", "sandboxes"} {
+		err := s.collection.Maps[table].Delete(cgroup)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("unwatch cgroup %d: %w", cgroup, err)
+		}
 	}
 	return nil
 }

@@ -40,3 +40,5 @@ const struct record_process *keep_record_process __attribute__((unused));
 const struct record_socket *keep_record_socket __attribute__((unused));
 const struct record_namespace *keep_record_namespace __attribute__((unused));
 const struct record_access *keep_record_access __attribute__((unused));
+const struct noise_key *keep_noise_key __attribute__((unused));
+const struct noise_path *keep_noise_path __attribute__((unused));

@@ -35,16 +35,15 @@ static __always_inline bool socket_is_ordinary(int family, int type, int protoco
 
 static __always_inline int report_socket(int family, int type, int protocol, int error)
 {
-	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct record_socket *r;
+	struct header h;
 
 	if (socket_is_ordinary(family, type, protocol))
 		return 0;
-	r = reserve(struct record_socket, RECORD_SOCKET, cgroup);
+	fill_header_current(&h, RECORD_SOCKET, bpf_get_current_cgroup_id());
+	r = reserve(struct record_socket, &h);
 	if (!r)
 		return 0;
-	fill_header_current(&r->h, RECORD_SOCKET, cgroup);
-	r->h.size = sizeof(*r);
 	r->error = error;
 	r->family = family;
 	r->type = type;
@@ -78,15 +77,14 @@ int socket_call(struct syscall_exit *ctx)
 /* A connect that has returned. address: as for report_unix(). */
 static __always_inline int report_vsock(struct sock *sk, int error, const void *address, __u32 address_len, bool user)
 {
-	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct sockaddr_vm to = {};
 	struct record_socket *r;
+	struct header h;
 
-	r = reserve(struct record_socket, RECORD_SOCKET, cgroup);
+	fill_header_current(&h, RECORD_SOCKET, bpf_get_current_cgroup_id());
+	r = reserve(struct record_socket, &h);
 	if (!r)
 		return 0;
-	fill_header_current(&r->h, RECORD_SOCKET, cgroup);
-	r->h.size = sizeof(*r);
 	if (address_len >= sizeof(to)) {
 		if (user)
 			bpf_probe_read_user(&to, sizeof(to), address);

@@ -288,7 +288,7 @@ func TestLosses(t *testing.T) {
 	w := newWorld(t)
 	from := w.now
 	w.now += second
-	w.raw(record.AppendLoss(nil, oneInside, record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 12, From: from, To: w.now}))
+	w.raw(record.AppendLoss(nil, record.Header{Cgroup: oneInside}, record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 12, From: from, To: w.now}))
 	s := w.only(span.Loss)
 	wants(t, s, map[string]any{
 		span.KeyLost: 12, span.KeyLostCause: "ring_full", span.KeyLostKind: "open", span.KeySessionID: "s1", span.KeyCgroup: "/agents/one/inside",
@@ -297,7 +297,7 @@ func TestLosses(t *testing.T) {
 	if !s.Failed || s.End-s.Start != second || s.Parent != (span.ID{}) {
 		t.Errorf("span %s", show([]span.Span{s}))
 	}
-	w.raw(record.AppendLoss(nil, 0, record.Loss{Kind: record.TypeExec, Cause: record.CauseMissed, Count: 1, From: from, To: w.now}))
+	w.raw(record.AppendLoss(nil, record.Header{}, record.Loss{Kind: record.TypeExec, Cause: record.CauseMissed, Count: 1, From: from, To: w.now}))
 	if list := w.of(span.Loss); len(list) != 3 || list[1].Session != "s1" || list[2].Session == "s1" || list[1].ID == list[2].ID {
 		t.Errorf("spans %s", show(list))
 	}
@@ -311,11 +311,11 @@ func TestTheLossesOfASandboxThatIsGoneAreToldInItsSession(t *testing.T) {
 	w.raw(rt.Record(record.Header{Time: w.now, Type: record.TypeCgroupRmdir}, record.Cgroup{ID: two, Path: []byte("/agents/two")}))
 	w.tick(900 * time.Millisecond)
 	gone := record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 12, From: bootStart, To: w.now}
-	w.raw(record.AppendLoss(nil, two, gone))
+	w.raw(record.AppendLoss(nil, record.Header{Cgroup: two}, gone))
 	if s := w.only(span.Loss); s.Session != span.SandboxID(boot, two) {
 		t.Errorf("told to %s", s.Session)
 	}
-	w.raw(record.AppendLoss(nil, 0, gone)) // of anybody: the one that is gone, too
+	w.raw(record.AppendLoss(nil, record.Header{}, gone)) // of anybody: the one that is gone, too
 	if n := len(w.of(span.Loss)); n != 3 {
 		t.Errorf("%d told, want one more in each session", n)
 	}

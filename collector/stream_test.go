@@ -82,7 +82,7 @@ func busy(t testing.TB, change ...func(*Config)) *world {
 	h := w.header(1)
 	h.Type = record.TypeCgroupRmdir
 	w.raw(rt.Record(h, record.Cgroup{ID: one}))
-	w.raw(record.AppendLoss(nil, two, record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 2, From: w.now, To: w.now}))
+	w.raw(record.AppendLoss(nil, record.Header{Cgroup: two}, record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 2, From: w.now, To: w.now}))
 	w.c.Close()
 	return w
 }

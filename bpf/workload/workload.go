@@ -76,7 +76,7 @@ func Names() []string { return slices.Sorted(maps.Keys(scenarios())) }
 
 func scenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
-	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), cgroupScenarios(), stormScenarios(), evadeScenarios()} {
+	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
 		maps.Copy(all, some)
 	}
 	return all

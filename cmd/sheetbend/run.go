@@ -197,6 +197,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity
 	}
 	c.Containers = config.Containers{}
 	c.Sandboxes = []config.Sandbox{{Cgroup: s.path, Session: o.session, Agent: agent}}
+	c.Limits.SandboxRingBytes = 1 << 30 // all: there is no other
 	c.Intake.Listen, c.Intake.Unix, c.Intake.Expose = "", "", false
 	if o.agentTelemetry {
 		c.Intake.Listen = "127.0.0.1:0"

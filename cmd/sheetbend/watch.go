@@ -180,9 +180,12 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 	if err != nil {
 		return nil, err
 	}
+	ring := powerOfTwo(int(c.Limits.RingBytes))
 	w.sensor, err = bpf.Load(bpf.Options{
 		CgroupRoot:   m.Dir,
-		RingBytes:    powerOfTwo(int(c.Limits.RingBytes)),
+		RingBytes:    ring,
+		BudgetBytes:  min(int(c.Limits.SandboxRingBytes), ring),
+		Noise:        cc.Noise,
 		Form:         bpf.Form(c.OpenHook),
 		CompatCalls:  c.CompatCalls,
 		EnvNames:     agents.EnvNames(cc.Agents),

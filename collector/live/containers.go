@@ -3,6 +3,7 @@
 package live
 
 import (
+	"path"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -19,6 +20,18 @@ func (f *Feed) selects(cg string) bool {
 	}
 	_, ok := container.FromCgroup(cg)
 	return ok
+}
+
+// sandbox is the topmost cgroup of the sandbox that a selected one lies in.
+func (f *Feed) sandbox(cg string) string {
+	if !f.o.Globs.Selects(cg) {
+		ref, _ := container.FromCgroup(cg)
+		return ref.Root
+	}
+	for above := path.Dir(cg); f.o.Globs.Selects(above); above = path.Dir(above) {
+		cg = above
+	}
+	return cg
 }
 
 // leads says whether something below the cgroup may be watched. Containers may be anywhere.

@@ -57,8 +57,12 @@ type Source interface {
 	Told(losses []bpf.Loss, at uint64) error
 	// Last is when an earlier process did so last, 0 if none has.
 	Last() uint64
+	// Forget drops the counter of a process that had ended before Losses read it, after what it read was Told.
+	Forget(l bpf.Loss) error
 	Existing(yield func(raw []byte) error) error
 	Watch(cgroup uint64, flags bpf.WatchFlags) error
+	// Within says in which sandbox, by its topmost cgroup, a watched cgroup lies.
+	Within(cgroup, sandbox uint64) error
 	Unwatch(cgroup uint64) error
 	Unfollow(tgid uint32) error
 	// Follow takes an Unfollow back, and says whether there was one.
@@ -134,6 +138,7 @@ type Feed struct {
 	unread uint64       // records that an earlier process had taken from the ring and not kept
 	moved  bool         // somebody came from outside since
 	losses map[lossKey]uint64
+	ended  map[victim]bool // of those with losses: had ended when these were read last
 
 	judged    judgements
 	unmatched []string
@@ -142,7 +147,13 @@ type Feed struct {
 
 type lossKey struct {
 	cgroup      uint64
+	process     victim
 	kind, cause uint16
+}
+
+type victim struct {
+	tgid  uint32
+	start uint64
 }
 
 // New makes a Feed; nothing is read or watched before Start.
@@ -156,7 +167,7 @@ func New(o Options) *Feed {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Feed{o: o, losses: map[lossKey]uint64{}, undecided: map[string][]uint64{}}
+	return &Feed{o: o, losses: map[lossKey]uint64{}, ended: map[victim]bool{}, undecided: map[string][]uint64{}}
 }
 
 // Stats may be called when Start or Run have returned.
@@ -196,7 +207,7 @@ func (f *Feed) Start() error {
 		}
 	}
 	if f.unread > 0 {
-		f.out = record.AppendLoss(f.out[:0], 0, record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.told, To: boot})
+		f.out = record.AppendLoss(f.out[:0], record.Header{}, record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.told, To: boot})
 		f.emit(f.out)
 	}
 	if resumed {
@@ -233,6 +244,9 @@ func (f *Feed) adopt(cg string, parent uint64, depth int, matched []bool, watche
 	}
 	if err := f.o.Source.Watch(id, flags); err != nil {
 		return fmt.Errorf("watch cgroup %s: %w", cg, err)
+	}
+	if selected {
+		f.within(id, cg)
 	}
 	// Removed before it was watched: no RMDIR will come that takes the entry away.
 	if now, err := f.o.Hierarchy.ID(cg); err != nil || now != id {
@@ -409,6 +423,7 @@ func (f *Feed) take(raw []byte) {
 func (f *Feed) decide(at, id uint64, cg string) {
 	switch {
 	case f.selects(cg):
+		f.within(id, cg) // the kernel side may have taken the directory above for one
 		if !f.mayBeNone(id, cg) {
 			f.settle(id, cg)
 		}
@@ -419,6 +434,20 @@ func (f *Feed) decide(at, id uint64, cg string) {
 		}
 	default:
 		f.unwatch(id, cg)
+	}
+}
+
+// within has the kernel side know the sandbox in which a cgroup lies.
+func (f *Feed) within(id uint64, cg string) {
+	sandbox, root := id, f.sandbox(cg)
+	if root != cg {
+		var err error
+		if sandbox, err = f.o.Hierarchy.ID(root); err != nil {
+			return // it is gone, with all that is in it
+		}
+	}
+	if err := f.o.Source.Within(id, sandbox); err != nil {
+		f.o.Log.Warn("cannot say in which sandbox a cgroup lies: it has a budget of its own", "cgroup", cg, "err", err)
 	}
 }
 
@@ -537,12 +566,25 @@ func (f *Feed) tellLosses(t uint64) error {
 	}
 	// A hash map lists in no order, a capture should not depend on it.
 	slices.SortFunc(now, func(a, b bpf.Loss) int {
-		return cmp.Or(cmp.Compare(a.Cgroup, b.Cgroup), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Cause, b.Cause))
+		return cmp.Or(cmp.Compare(a.Cgroup, b.Cgroup), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Tgid, b.Tgid),
+			cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Cause, b.Cause))
 	})
 	seen := make(map[lossKey]uint64, len(now)) // replaces the old: keys of removed cgroups go
+	ended := map[victim]bool{}
+	var over []bpf.Loss
 	for _, l := range now {
-		k := lossKey{l.Cgroup, l.Kind, l.Cause}
-		if seen[k] = l.Count; l.Count <= f.losses[k] {
+		p := victim{l.Tgid, l.Start}
+		k := lossKey{l.Cgroup, p, l.Kind, l.Cause}
+		seen[k] = l.Count
+		switch _, asked := ended[p]; {
+		case l.Tgid == 0:
+		case f.ended[p]:
+			// The process had ended before its counters were read: they do not grow any more.
+			over = append(over, l)
+		case !asked:
+			ended[p] = !aliveIn(f.o.Proc, l.Tgid, l.Start)
+		}
+		if l.Count <= f.losses[k] {
 			continue
 		}
 		delta := l.Count - f.losses[k]
@@ -550,12 +592,20 @@ func (f *Feed) tellLosses(t uint64) error {
 		if kind := record.Type(l.Kind); f.o.Knows != nil && (kind == record.TypeFork || kind == record.TypeExec) {
 			f.moved = true // who is below an agent, wherever it is, only its parent tells
 		}
-		f.out = record.AppendLoss(f.out[:0], l.Cgroup,
+		f.out = record.AppendLoss(f.out[:0], record.Header{Cgroup: l.Cgroup, Tgid: l.Tgid, Start: l.Start},
 			record.Loss{Kind: record.Type(l.Kind), Cause: record.Cause(l.Cause), Count: delta, From: f.told, To: t})
 		f.emit(f.out)
 	}
-	f.losses, f.told = seen, t
-	return f.o.Source.Told(now, t)
+	f.losses, f.ended, f.told = seen, ended, t
+	if err := f.o.Source.Told(now, t); err != nil {
+		return err
+	}
+	for _, l := range over {
+		if err := f.o.Source.Forget(l); err != nil {
+			f.o.Log.Warn("a loss counter stays: there is less room for others", "err", err)
+		}
+	}
+	return nil
 }
 
 // emit gives a record to the collector and to the capture.

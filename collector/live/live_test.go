@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -43,12 +44,13 @@ type host struct {
 
 	dirs    map[string]uint64 // path -> id
 	watches map[uint64]bpf.WatchFlags
+	within  map[uint64]uint64 // cgroup -> sandbox
 	log     []string
 	onList  func(cg string)
 }
 
 func newHost() *host {
-	return &host{boot: 1000 * ms, wall: int64(5_000_000 * ms), dirs: map[string]uint64{"/": 1}, watches: map[uint64]bpf.WatchFlags{}}
+	return &host{boot: 1000 * ms, wall: int64(5_000_000 * ms), dirs: map[string]uint64{"/": 1}, watches: map[uint64]bpf.WatchFlags{}, within: map[uint64]uint64{}}
 }
 
 func (h *host) clock() (uint64, int64, error) { return h.boot, h.wall, nil }
@@ -91,6 +93,16 @@ func (h *host) Watch(id uint64, flags bpf.WatchFlags) error {
 func (h *host) Unwatch(id uint64) error {
 	h.log = append(h.log, fmt.Sprintf("unwatch %d", id))
 	delete(h.watches, id)
+	return nil
+}
+
+func (h *host) Within(id, sandbox uint64) error {
+	h.within[id] = sandbox
+	return nil
+}
+
+func (h *host) Forget(l bpf.Loss) error {
+	h.losses = slices.DeleteFunc(h.losses, func(has bpf.Loss) bool { return has == l })
 	return nil
 }
 
@@ -170,7 +182,11 @@ func (s *stream) Record(raw []byte) error {
 	case record.TypeTick:
 		s.words = append(s.words, fmt.Sprintf("tick at %d", at(h.Time)))
 	case record.TypeLoss:
-		s.words = append(s.words, fmt.Sprintf("%d %s lost in %d from %d to %d", e.Loss.Count, e.Loss.Kind, h.Cgroup, at(e.Loss.From), at(e.Loss.To)))
+		what := e.Loss.Kind.String()
+		if h.Tgid != 0 {
+			what += fmt.Sprintf(" of %d", h.Tgid)
+		}
+		s.words = append(s.words, fmt.Sprintf("%d %s lost in %d from %d to %d", e.Loss.Count, what, h.Cgroup, at(e.Loss.From), at(e.Loss.To)))
 	case record.TypeCgroup:
 		s.words = append(s.words, fmt.Sprintf("cgroup %d below %d is %s", e.Cgroup.ID, e.Cgroup.Parent, e.Cgroup.Path))
 	case record.TypeCmdline:
@@ -303,6 +319,59 @@ func TestLossesAreToldAsDifferencesOnceASecondAndAtTheEnd(t *testing.T) {
 	})
 	if f.Stats().Lost != 19 {
 		t.Errorf("%d lost in the statistics, want 19", f.Stats().Lost)
+	}
+}
+
+// TestTheCountersOfAnEndedProcessAreToldToTheEndAndThenForgotten: what was counted between the last look and the end is not lost
+// with the counter.
+func TestTheCountersOfAnEndedProcessAreToldToTheEndAndThenForgotten(t *testing.T) {
+	h, s := newHost(), &stream{}
+	lose := func(ls ...bpf.Loss) func() { return func() { h.pass(1000 * ms); h.losses = ls } }
+	of := func(tgid uint32, n uint64) bpf.Loss {
+		return bpf.Loss{Cgroup: 7, Start: 500 * ms, Tgid: tgid, Kind: 5, Cause: 1, Count: n}
+	}
+	f := h.feed(t, s, "/agents/*")
+	dir := filepath.Join(f.o.Proc, "10") // 11 has ended
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "stat"), []byte("10 (a) S "+strings.Repeat("0 ", 18)+"50 0 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.does(lose(of(10, 1), of(11, 2)))
+	h.quiet(0)
+	h.does(lose(of(10, 1), of(11, 5)))
+	h.quiet(0)
+	h.does(func() { h.pass(1000 * ms) })
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "stream", s.words, []string{
+		"clock at 0",
+		"1 open of 10 lost in 7 from 0 to 1000", "2 open of 11 lost in 7 from 0 to 1000", "tick at 1000",
+		"3 open of 11 lost in 7 from 1000 to 2000", "tick at 2000",
+	})
+	if want := []bpf.Loss{of(10, 1)}; !slices.Equal(h.losses, want) {
+		t.Errorf("counters %v, want %v", h.losses, want)
+	}
+}
+
+func TestCgroupsOfASandboxShareItsBudget(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs = map[string]uint64{"/": 1, "/agents": 3, "/agents/a": 4, "/agents/a/deep": 5, "/agents/a/deep/er": 6, "/agents/b": 7}
+	f := h.feed(t, s, "/agents/*", "/agents/a/deep")
+	h.dirs["/agents/b/new"] = 8
+	h.dirs["/agents/c"] = 9
+	for _, made := range []string{"/agents/b/new", "/agents/c"} {
+		raw := record.AppendCgroup(nil, 2000*ms, h.dirs[made], 0, made)
+		binary.LittleEndian.PutUint16(raw, uint16(record.TypeCgroupMkdir))
+		h.steps = append(h.steps, func() ([]byte, error) { return raw, nil })
+	}
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if want := (map[uint64]uint64{4: 4, 5: 4, 6: 4, 7: 7, 8: 7, 9: 9}); !maps.Equal(h.within, want) {
+		t.Errorf("cgroups and their sandboxes %v, want %v", h.within, want)
 	}
 }
 

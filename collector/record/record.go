@@ -106,6 +106,14 @@ const (
 	CauseMapFull  Cause = 2
 	CauseScratch  Cause = 3
 	CauseMissed   Cause = 4
+	// Left out in favour of more important records, as the ring filled; and because the sandbox had its share of the ring.
+	CauseShedRepeat   Cause = 5
+	CauseShedNoise    Cause = 6
+	CauseShedRead     Cause = 7
+	CauseBudgetRepeat Cause = 8
+	CauseBudgetNoise  Cause = 9
+	CauseBudgetRead   Cause = 10
+	CauseBudgetFact   Cause = 11
 
 	CauseMalformed  Cause = 257 // the collector could not decode it
 	CauseTableFull  Cause = 258 // a table of the collector was full: state was dropped or not made
@@ -124,6 +132,20 @@ func (c Cause) String() string {
 		return "scratch"
 	case CauseMissed:
 		return "missed"
+	case CauseShedRepeat:
+		return "shed_repeat"
+	case CauseShedNoise:
+		return "shed_noise"
+	case CauseShedRead:
+		return "shed_read"
+	case CauseBudgetRepeat:
+		return "budget_repeat"
+	case CauseBudgetNoise:
+		return "budget_noise"
+	case CauseBudgetRead:
+		return "budget_read"
+	case CauseBudgetFact:
+		return "budget_fact"
 	case CauseMalformed:
 		return "malformed"
 	case CauseTableFull:
@@ -405,7 +427,8 @@ type Clock struct {
 }
 
 // Loss says that Count records of a kind were not delivered between From and To
-// (ns of boottime). Header.Cgroup is the cgroup of the acting task, 0 if not known.
+// (ns of boottime). Header.Cgroup is the cgroup of the acting task, 0 if not known; Header.Tgid and Start are its
+// process where it is told apart, else 0.
 type Loss struct {
 	Kind     Type
 	Cause    Cause

@@ -149,7 +149,7 @@ func TestUserSpaceRecordsAreReadBack(t *testing.T) {
 		t.Errorf("%+v", e.Header)
 	}
 	loss := record.Loss{Kind: record.TypeOpen, Cause: record.CauseMissed, Count: 7, From: 8, To: 9}
-	decode(record.AppendLoss(nil, 6, loss))
+	decode(record.AppendLoss(nil, record.Header{Cgroup: 6}, loss))
 	if e.Header.Type != record.TypeLoss || e.Header.Cgroup != 6 || e.Header.Time != 9 || e.Loss != loss {
 		t.Errorf("%+v %+v", e.Header, e.Loss)
 	}
@@ -220,7 +220,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(record.AppendClock(nil, 1, 2))
 	f.Add(record.AppendTick(nil, 1))
-	f.Add(record.AppendLoss(nil, 1, record.Loss{}))
+	f.Add(record.AppendLoss(nil, record.Header{Cgroup: 1}, record.Loss{}))
 	f.Add(record.AppendCgroup(nil, 1, 2, 3, "/a"))
 	f.Add(record.AppendCmdline(nil, record.Header{}, 1, []byte("a")))
 	f.Add(record.AppendMark(nil, 1, 2, 3, mark))

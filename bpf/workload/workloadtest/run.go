@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -106,6 +107,31 @@ func Start(t testing.TB, cmd *exec.Cmd) *Running {
 
 // Pid is that of the scenario's first process.
 func (r *Running) Pid() int { return r.cmd.Process.Pid }
+
+// Do has the scenario workload.Driven do something count times, and returns when it is done.
+func (r *Running) Do(t testing.TB, verb string, count int) {
+	t.Helper()
+	r.ask(t, fmt.Sprintf("%s %d\n", verb, count))
+}
+
+// Read has it read a file.
+func (r *Running) Read(t testing.TB, file string) {
+	t.Helper()
+	r.ask(t, file+"\n")
+}
+
+func (r *Running) ask(t testing.TB, line string) {
+	t.Helper()
+	_, err := io.WriteString(r.stdin, line)
+	if err == nil {
+		var fact []byte
+		fact, err = r.out.ReadBytes('\n')
+		r.first = append(r.first, fact...)
+	}
+	if err != nil {
+		t.Fatalf("workload, asked for %q: %v: %v: %s", line, err, r.cmd.Wait(), r.errs.String())
+	}
+}
 
 // Go ends the scenario's stdin, for which some wait before they go on.
 func (r *Running) Go() { _ = r.stdin.Close() }

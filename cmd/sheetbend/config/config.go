@@ -147,8 +147,10 @@ type Trace struct {
 // Limits bound memory.
 type Limits struct {
 	RingBytes Size `yaml:"ring_bytes"`
-	Cgroups   int  `yaml:"cgroups"`
-	Processes int  `yaml:"processes"`
+	// SandboxRingBytes is what one sandbox may have of the ring while others need it; 0: half, where there are others.
+	SandboxRingBytes Size `yaml:"sandbox_ring_bytes"`
+	Cgroups          int  `yaml:"cgroups"`
+	Processes        int  `yaml:"processes"`
 	// JournalBytes is how large the journal may become.
 	JournalBytes Size `yaml:"journal_bytes"`
 }
@@ -313,6 +315,9 @@ func (c *Config) Validate() error {
 	oneOf("trace.join", c.Trace.Join, JoinAuto, JoinAlways, JoinNever)
 	oneOf("span_names", c.SpanNames, NamesContract, NamesReadable)
 	within("limits.ring_bytes", int64(c.Limits.RingBytes), 256<<10, 1<<30)
+	if c.Limits.SandboxRingBytes != 0 {
+		within("limits.sandbox_ring_bytes", int64(c.Limits.SandboxRingBytes), 32<<10, 1<<30)
+	}
 	within("limits.cgroups", int64(c.Limits.Cgroups), 16, 1<<20)
 	within("limits.processes", int64(c.Limits.Processes), 256, 1<<22)
 	oneOf("open_hook", c.OpenHook, HookAuto, HookTrampoline, HookTracepoint)

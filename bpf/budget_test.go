@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf_test
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/bpf/workload"
+	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
+	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// In these tests nobody reads the ring but when they say so: what is in it, and so what is left out, does not depend on who is
+// faster.
+
+// overload is a sensor and the processes that fill its ring.
+type overload struct {
+	t       *testing.T
+	sensor  *bpf.Sensor
+	mount   cgroup.Mount
+	base    string // cgroup
+	files   string // that they read
+	program workloadtest.Program
+}
+
+// manyFiles are how many distinct ones there are of a sort.
+const manyFiles = 1000
+
+func newOverload(t *testing.T, o bpf.Options) *overload {
+	t.Helper()
+	workloadtest.Root(t)
+	program := workloadtest.Build(t)
+	files, err := os.MkdirTemp("", "sb-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(files) })
+	if files, err = filepath.EvalSymlinks(files); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(files, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(files, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("again")
+	for n := range manyFiles {
+		write("read/" + strconv.Itoa(n))
+		write("noise/" + strconv.Itoa(n))
+	}
+	if o.Noise == nil {
+		o.Noise = []string{files + "/noise/**"}
+	}
+	s, dir := load(t, o)
+	m, err := cgroup.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &overload{t: t, sensor: s, mount: m, base: strings.TrimPrefix(dir.Name(), m.Dir), files: files, program: program}
+}
+
+// A crowd is one sandbox with one process, and what came of it.
+type crowd struct {
+	*workloadtest.Running
+	o      *overload
+	cgroup uint64
+	done   map[string]int
+	seen   map[string]int
+}
+
+// sandbox starts a process in a new sandbox. Watched below a directory that is watched, it would be a part of that one.
+func (o *overload) sandbox(name string) *crowd {
+	o.t.Helper()
+	cg := o.base + "/" + name
+	if err := o.mount.Create(cg); err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { _ = os.Remove(filepath.Join(o.mount.Dir, cg)) })
+	id, err := o.mount.ID(cg)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := o.sensor.Watch(id, bpf.WatchTasks); err != nil {
+		o.t.Fatal(err)
+	}
+	if err := o.sensor.Within(id, id); err != nil {
+		o.t.Fatal(err)
+	}
+	dir, err := o.mount.Open(cg)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer dir.Close()
+	attr := &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	c := &crowd{o: o, cgroup: id, done: map[string]int{}, seen: map[string]int{}}
+	c.Running = o.program.Start(o.t, attr, workload.Driven, o.files)
+	return c
+}
+
+func (c *crowd) do(verb string, count int) {
+	c.o.t.Helper()
+	c.Do(c.o.t, verb, count)
+	c.done[verb] += count
+}
+
+// fill makes files until the ring is as full as it says, in sixteenths.
+func (c *crowd) fill(sixteenths int) {
+	c.o.t.Helper()
+	for {
+		used, size := c.o.sensor.RingFill()
+		left := size/16*sixteenths - used
+		if left <= 0 {
+			return
+		}
+		const most = 512 // bytes that one takes
+		c.do("create", max(1, left/most))
+	}
+}
+
+// read takes what is in the ring.
+func (o *overload) read(crowds ...*crowd) {
+	o.t.Helper()
+	o.sensor.SetDeadline(time.Now())
+	var e record.Event
+	for {
+		raw, err := o.sensor.Read(nil)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		if err := e.Decode(raw); err != nil {
+			o.t.Fatal(err)
+		}
+		for _, c := range crowds {
+			if verb := o.verb(&e); verb != "" && e.Header.Cgroup == c.cgroup {
+				c.seen[verb]++
+			}
+		}
+	}
+}
+
+// verb says of what a record tells; "" if it is none of the process's own will.
+func (o *overload) verb(e *record.Event) string {
+	switch e.Header.Type {
+	case record.TypeFork:
+		return "fork"
+	case record.TypeExit:
+		return "exit"
+	case record.TypeExec:
+		return "exec"
+	case record.TypeConnect:
+		return "connect"
+	case record.TypeConnectEnd:
+		return "connect_end"
+	case record.TypeOpen:
+	default:
+		return ""
+	}
+	path := string(e.Open.Path.AppendPath(nil))
+	name, ours := strings.CutPrefix(path, o.files+"/")
+	switch {
+	case e.Open.Error != 0 && strings.HasPrefix(string(e.Open.Name), o.files):
+		return "refuse"
+	case strings.HasPrefix(filepath.Base(path), "created-"):
+		return "create"
+	case !ours:
+		return ""
+	case e.Open.Flags&syscall.O_ACCMODE != syscall.O_RDONLY:
+		return "write"
+	}
+	verb, _, _ := strings.Cut(name, "/")
+	return verb
+}
+
+// lost are the counters of a sandbox.
+type lost struct {
+	kind, cause uint16
+}
+
+func (c *crowd) lost() map[lost]int {
+	c.o.t.Helper()
+	losses, err := c.o.sensor.Losses()
+	if err != nil {
+		c.o.t.Fatal(err)
+	}
+	all := map[lost]int{}
+	for _, l := range losses {
+		switch {
+		case l.Cause == bpf.LossMissed:
+			c.o.t.Skipf("the kernel skipped programs: %+v", l)
+		case l.Cgroup != c.cgroup:
+		case l.Kind == bpf.RecordOpen && (l.Tgid == 0 || l.Start == 0):
+			c.o.t.Errorf("whose opens were lost is not counted: %+v", l)
+		case l.Kind != bpf.RecordOpen || int(l.Tgid) == c.Pid():
+			all[lost{l.Kind, l.Cause}] += int(l.Count)
+		}
+	}
+	return all
+}
+
+// demand wants the counters to have grown by just that since before.
+func (c *crowd) demand(what string, before map[lost]int, want map[lost]int) {
+	c.o.t.Helper()
+	grown := map[lost]int{}
+	for l, n := range c.lost() {
+		if n -= before[l]; n != 0 {
+			grown[l] = n
+		}
+	}
+	if !maps.Equal(grown, want) {
+		used, size := c.o.sensor.RingFill()
+		c.o.t.Errorf("%s, the ring %d/16 full: lost by kind and cause %v, want %v", what, used*16/size, grown, want)
+	}
+}
+
+// facts does everything that is never left out while reads can be.
+func (c *crowd) facts(n int) {
+	for _, verb := range []string{"write", "create", "refuse", "connect", "fork", "exec"} {
+		c.do(verb, n)
+	}
+}
+
+// account wants all that was done to be seen or counted.
+func (c *crowd) account(name string) {
+	c.o.t.Helper()
+	opens, seen := 0, 0
+	for _, verb := range []string{"again", "noise", "read", "write", "create", "refuse"} {
+		opens += c.done[verb]
+		seen += c.seen[verb]
+	}
+	counted := map[uint16]int{}
+	for l, n := range c.lost() {
+		counted[l.kind] += n
+	}
+	children := c.done["fork"] + c.done["exec"]
+	for _, k := range []struct {
+		kind       uint16
+		seen, done int
+		twice      int // may be told once more
+	}{
+		{bpf.RecordOpen, seen, opens, 0},
+		{bpf.RecordConnect, c.seen["connect"], c.done["connect"], 0},
+		{bpf.RecordConnectEnd, c.seen["connect_end"], c.seen["connect"], 0}, // of one that was lost no outcome is awaited
+		{bpf.RecordFork, c.seen["fork"], children, 0},
+		{bpf.RecordExit, c.seen["exit"], children, c.done["exec"]}, // by two threads that end at the same time
+		{bpf.RecordExec, c.seen["exec"], c.done["exec"] + 1, 0},    // and its own
+	} {
+		if got := k.seen + counted[k.kind]; got < k.done || got > k.done+k.twice {
+			c.o.t.Errorf("%s: %d records of kind %d are seen and %d counted, but it happened %d times: did %v, saw %v, lost %v", name, k.seen, k.kind, counted[k.kind], k.done, c.done, c.seen, c.lost())
+		}
+	}
+}
+
+func TestWhatIsLeftOutFirst(t *testing.T) {
+	for _, form := range allForms(t) {
+		t.Run(string(form), func(t *testing.T) {
+			const ring = 128 << 10
+			o := newOverload(t, bpf.Options{Form: form, RingBytes: ring, BudgetBytes: ring})
+			c := o.sandbox("a")
+			c.do("again", 1)
+			o.read(c)
+			const n = 3
+			repeat, noise, read := lost{bpf.RecordOpen, bpf.LossShedRepeat}, lost{bpf.RecordOpen, bpf.LossShedNoise}, lost{bpf.RecordOpen, bpf.LossShedRead}
+			for _, step := range []struct {
+				sixteenths int
+				want       map[lost]int
+			}{
+				{1, nil},
+				{8, map[lost]int{repeat: n}},
+				{10, map[lost]int{repeat: n, noise: n}},
+				{12, map[lost]int{repeat: n, noise: n, read: n}},
+			} {
+				c.fill(step.sixteenths)
+				before := c.lost()
+				for _, verb := range []string{"again", "noise", "read"} {
+					c.do(verb, n)
+				}
+				c.facts(n)
+				c.demand("nobody reads", before, step.want)
+			}
+			// To the brim: now facts are lost, too.
+			full := lost{bpf.RecordOpen, bpf.LossRingFull}
+			for c.lost()[full] == 0 {
+				c.do("refuse", 1) // the smallest of the records
+			}
+			before := c.lost()
+			for _, verb := range []string{"again", "noise", "read", "write", "create", "refuse"} {
+				c.do(verb, n)
+			}
+			c.demand("nobody reads", before, map[lost]int{repeat: n, noise: n, read: n, full: 3 * n})
+			o.read(c)
+			// Once there is room again nothing is lost.
+			before = c.lost()
+			for _, verb := range []string{"again", "noise", "read"} {
+				c.do(verb, n)
+			}
+			c.facts(n)
+			c.demand("all is read", before, nil)
+			o.read(c)
+			c.account("the sandbox")
+			c.Finish(t)
+		})
+	}
+}
+
+func TestOneSandboxDoesNotBlindAnother(t *testing.T) {
+	const ring = 128 << 10 // so that what the quiet one does fits an eighth
+	o := newOverload(t, bpf.Options{RingBytes: ring})
+	noisy, quiet := o.sandbox("noisy"), o.sandbox("quiet")
+	both := []*crowd{noisy, quiet}
+	noisy.do("again", 1)
+	quiet.do("again", 1)
+	o.read(both...)
+
+	// Reads: the noisy one's are left out while half of the ring is free, in the same order.
+	noisy.do("read", manyFiles)
+	repeats := lost{bpf.RecordOpen, bpf.LossBudgetRepeat}
+	reads := lost{bpf.RecordOpen, bpf.LossBudgetRead}
+	if got := noisy.lost(); got[reads] == 0 || len(got) != 1 {
+		t.Errorf("%d reads, of which a budget of half of %d bytes held all: lost %v", manyFiles, ring, got)
+	}
+	if used, size := o.sensor.RingFill(); used > size/2 {
+		t.Errorf("the reads of one sandbox take %d of the ring's %d bytes", used, size)
+	}
+	before, quietBefore := noisy.lost(), quiet.lost()
+	noisy.do("again", 2)
+	noisy.do("noise", 3)
+	noisy.demand("the budget is spent by reads", before, map[lost]int{repeats: 2, {bpf.RecordOpen, bpf.LossBudgetNoise}: 3})
+	const n = 2
+	for _, verb := range []string{"again", "noise", "read"} {
+		quiet.do(verb, n)
+	}
+	quiet.facts(n)
+	quiet.demand("another one reads a lot", quietBefore, nil)
+
+	// Facts: the noisy one's are left out for its budget, when others need the last eighth.
+	spent := lost{bpf.RecordOpen, bpf.LossBudgetFact}
+	for noisy.lost()[spent] == 0 {
+		if noisy.lost()[lost{bpf.RecordOpen, bpf.LossRingFull}] > 0 {
+			t.Fatal("one sandbox took all of the ring")
+		}
+		noisy.do("create", 10)
+	}
+	before, quietBefore = noisy.lost(), quiet.lost()
+	noisy.facts(n)
+	noisy.demand("the ring is nearly full", before, map[lost]int{
+		spent: 3 * n, {bpf.RecordConnect, bpf.LossBudgetFact}: n,
+		{bpf.RecordFork, bpf.LossBudgetFact}: 2 * n, {bpf.RecordExec, bpf.LossBudgetFact}: n, {bpf.RecordExit, bpf.LossBudgetFact}: 2 * n,
+	})
+	quiet.facts(n)
+	quiet.demand("another one fills the ring", quietBefore, nil)
+	o.read(both...)
+	for _, c := range both {
+		c.account(map[bool]string{true: "the noisy one", false: "the quiet one"}[c == noisy])
+		c.Finish(t)
+	}
+}
+
+func TestABudgetIsWholeAgainWhenItsRecordsWereRead(t *testing.T) {
+	const ring = 128 << 10
+	o := newOverload(t, bpf.Options{RingBytes: ring})
+	c := o.sandbox("a")
+	for range 3 {
+		// Half of what the budget has for reads.
+		c.do("read", manyFiles/4)
+		c.demand("all before is read", nil, nil)
+		o.read(c)
+	}
+	c.account("the sandbox")
+	c.Finish(t)
+}
+
+// TestTheKernelKnowsNoise reads files while the ring has room for other reads, but not for noise: what is lost is noise.
+func TestTheKernelKnowsNoise(t *testing.T) {
+	const ring = 128 << 10
+	files, err := os.MkdirTemp("", "sb-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(files)
+	if files, err = filepath.EvalSymlinks(files); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("l", 100)
+	noisy := map[string]bool{
+		"file": true, "file2": false, "xfile": false, "fil": false, "sub/file": false,
+		"dir/x": true, "dir/deep/er/x": true, "dirx/x": false, "d": false, "dir/" + long: true,
+		"lib/x.so": true, "lib/x.so.6": true, "lib/sub/libx-1.2.so": true, "lib/x.sox": false, "lib/x.s": false, "lib/so": false,
+		"lib/" + long: false, "lib/locale/C": true, "half/x.so": false, "other/x": false,
+	}
+	for name := range noisy {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(files, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(files, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := newOverload(t, bpf.Options{RingBytes: ring, BudgetBytes: ring, Noise: []string{
+		files + "/file", files + "/dir/**", files + "/lib/**.so", files + "/lib/**.so.*", files + "/lib/locale/**", files + "/half/**.so",
+		files + "/other/*", "/proc/self/**", "/proc/filesystems",
+	}})
+	c := o.sandbox("a")
+	expect := map[string]bool{"/proc/self/status": true, "/proc/self/environ": false, "/proc/filesystems": true, "/proc/version": false, "/proc/1/status": false}
+	for name, is := range noisy {
+		expect[filepath.Join(files, name)] = is
+	}
+	// Of another owner it may be anybody's file.
+	foreign := filepath.Join(files, "dir/x2")
+	if err := errors.Join(os.WriteFile(foreign, nil, 0o600), os.Chown(foreign, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	expect[foreign] = false
+	c.fill(10)
+	noise := lost{bpf.RecordOpen, bpf.LossShedNoise}
+	for name, is := range expect {
+		before := c.lost()
+		c.Read(t, name)
+		var want map[lost]int
+		if is {
+			want = map[lost]int{noise: 1}
+		}
+		c.demand(name, before, want)
+	}
+	c.Finish(t)
+}
