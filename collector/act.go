@@ -102,7 +102,7 @@ func (c *Collector) sendAct(s *actSpan) {
 		to++
 	}
 	d := c.start(a.kind, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
-	d.process(p, i, s.group)
+	d.process(p.tgid, i, s.group)
 	switch a.kind {
 	case span.Socket:
 		c.tellSocket(d, a)

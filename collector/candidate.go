@@ -181,7 +181,7 @@ func (c *Collector) keep(b *box, raw []byte) bool {
 		oldest := c.candidates.order.Front().Value.(*box)
 		c.loseCandidate(oldest)
 		if oldest == b {
-			c.lose(record.TypeContainer, record.CauseUnassigned)
+			c.lose(record.TypeContainer, record.CauseUnassigned, nil)
 			return true
 		}
 	}
@@ -223,7 +223,7 @@ func (c *Collector) decide(b *box) {
 func (c *Collector) loseCandidate(b *box) {
 	c.stats.UnresolvedContainers++
 	for range c.settleCandidate(b) {
-		c.lose(record.TypeContainer, record.CauseUnassigned)
+		c.lose(record.TypeContainer, record.CauseUnassigned, nil)
 	}
 	delete(c.boxes.known, b.id)
 }

@@ -68,6 +68,8 @@ type Collector struct {
 	connects map[uint64]*connectSpan // by socket cookie
 
 	own     []ownLoss
+	losses  lossCounts
+	over    endedProcesses
 	rolled  []Slice
 	placed  uint32 // spans of the record at hand that were given a trace
 	begun   bool   // the record at hand began a span that is held
@@ -90,6 +92,7 @@ type Stats struct {
 	Unassigned       uint64 // escapes of processes whose sandbox was not known
 	EarlySpans       uint64 // sent before their hold ended, because MaxPending waited
 	KernelLost       uint64 // records lost before they reached the collector, as told by Loss records
+	Lost             uint64 // these, and what the collector lost itself
 
 	Calls           uint64 // seen
 	AmbiguousCalls  uint64 // first processes of which it is not known to which of several open calls they belong
@@ -164,7 +167,7 @@ func (c *Collector) Record(raw []byte) error {
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.stats.Malformed++
-		c.lose(e.Header.Type, record.CauseMalformed)
+		c.lose(e.Header.Type, record.CauseMalformed, nil)
 		return err
 	}
 	c.now = max(c.now, e.Header.Time)
@@ -230,6 +233,7 @@ func (c *Collector) apply() {
 		c.expireCalls()
 		c.expireFacts()
 		c.gone.expire(c.tick)
+		c.over.expire(c.tick)
 		c.tellOwnLosses()
 		c.sink.Flush()
 	case record.TypeLoss:
@@ -267,6 +271,7 @@ func (c *Collector) Drain() {
 // Stats gives the counters as they are now.
 func (c *Collector) Stats() Stats {
 	s := c.stats
+	s.Lost = c.losses.total
 	s.Processes = len(c.processes)
 	s.Held = c.held.count
 	s.Cgroups = len(c.groups)

@@ -70,7 +70,7 @@ func (c *Collector) sendConnect(s *connectSpan, at uint64, how outcome) {
 	p, i := s.process, s.image
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, s.tid, s.at)
 	d := c.start(span.Connect, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.at, at, span.Link{Trace: i.trace, Span: i.span})
-	d.process(p, i, s.group)
+	d.process(p.tgid, i, s.group)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
 		c.rename("connect", netip.AddrPortFrom(address, s.what.Port).String())
@@ -151,7 +151,7 @@ func (c *Collector) unixConnect(h *record.Header, r *record.Unix) {
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
 	w := p.whose()
 	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
-	d.process(p, i, p.group)
+	d.process(p.tgid, i, p.group)
 	address := string(c.path)
 	c.rename("connect", address)
 	d.text(span.KeyPeerAddress, address)

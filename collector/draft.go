@@ -116,9 +116,9 @@ func (d *draft) attribution(sb *sandbox, w whose) {
 }
 
 // process adds what every span of a process carries.
-func (d *draft) process(p *process, i *image, g *group) {
+func (d *draft) process(tgid uint32, i *image, g *group) {
 	d.box = g.box
-	d.int(span.KeyPID, int64(p.tgid))
+	d.int(span.KeyPID, int64(tgid))
 	if i.executable != "" {
 		d.text(span.KeyExecutablePath, i.executable)
 		d.text(span.KeyExecutableName, i.name)

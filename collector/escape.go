@@ -25,7 +25,7 @@ func (c *Collector) attach(h *record.Header, r *record.Attach) {
 			if r.Watched {
 				// It left a sandbox; which one only its lost fork could tell.
 				c.stats.Unassigned++
-				c.lose(record.TypeCgroupAttach, record.CauseUnassigned)
+				c.lose(record.TypeCgroupAttach, record.CauseUnassigned, nil)
 			}
 			return
 		}
@@ -59,7 +59,7 @@ func (c *Collector) sendEscape(p *process, at uint64, tid uint32, e escape) {
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: e.execID}, tid, at)
 	w := p.whose()
 	d := c.start(span.Escape, p.sandbox, w, id, c.place(p.sandbox, w), at, at, span.Link{Trace: i.trace, Span: i.span})
-	d.process(p, i, p.group)
+	d.process(p.tgid, i, p.group)
 	c.rename("escape to", e.to)
 	d.text(span.KeyCgroupFrom, e.from)
 	if e.to != "" {

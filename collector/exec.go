@@ -70,7 +70,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 	}
 	i.exec = nil
 	d := c.start(span.Exec, p.sandbox, i.whose, i.span, i.trace, i.start, at, span.Link{Trace: x.parentTrace, Span: x.parent})
-	d.process(p, i, x.group)
+	d.process(p.tgid, i, x.group)
 	c.rename("exec", i.name)
 
 	d.list = appendArgs(d.list[:0], x.args)
@@ -129,7 +129,7 @@ func (c *Collector) sendExit(p *process, at uint64, how ending) {
 	i := p.image
 	d := c.start(span.Exit, p.sandbox, i.whose, span.ExitSpan(c.config.BootID, i.id), c.place(p.sandbox, i.whose), i.start, at,
 		span.Link{Trace: i.trace, Span: i.span})
-	d.process(p, i, p.group)
+	d.process(p.tgid, i, p.group)
 	c.rename("exit", i.name)
 	d.noise(i)
 	c.ended(d, i, &how)

@@ -11,30 +11,35 @@ import (
 
 // ownLoss counts what the collector itself lost since the last tick.
 type ownLoss struct {
-	kind  record.Type
-	cause record.Cause
-	count uint64
-	from  uint64 // boottime of the first
+	kind    record.Type
+	cause   record.Cause
+	sandbox *sandbox // nil: not known
+	count   uint64
+	from    uint64 // boottime of the first
 }
 
-// maxOwnLosses bounds the kinds told apart: malformed records may claim any type.
+// maxOwnLosses bounds the kinds and sandboxes told apart: malformed records may claim any type.
 const maxOwnLosses = 32
 
-// lose counts a loss of the collector's own; the next tick tells it.
-func (c *Collector) lose(kind record.Type, cause record.Cause) {
+// lose counts a loss of the collector's own; the next tick tells it. sb: whose it was; nil: not known.
+func (c *Collector) lose(kind record.Type, cause record.Cause, sb *sandbox) {
+	c.losses.count(kind, cause, sb, 1)
+	if len(c.own) >= maxOwnLosses {
+		sb = nil
+	}
 	for n := range c.own {
-		if l := &c.own[n]; l.cause == cause && (l.kind == kind || len(c.own) >= maxOwnLosses) {
+		if l := &c.own[n]; l.cause == cause && l.sandbox == sb && (l.kind == kind || len(c.own) >= maxOwnLosses) {
 			l.count++
 			return
 		}
 	}
-	c.own = append(c.own, ownLoss{kind: kind, cause: cause, count: 1, from: c.now})
+	c.own = append(c.own, ownLoss{kind: kind, cause: cause, sandbox: sb, count: 1, from: c.now})
 }
 
 func (c *Collector) tellOwnLosses() {
 	for n := range c.own {
 		l := &c.own[n]
-		c.tellLoss(0, nil, &record.Loss{Kind: l.kind, Cause: l.cause, Count: l.count, From: l.from, To: c.tick})
+		c.tellLoss(0, l.sandbox, &record.Loss{Kind: l.kind, Cause: l.cause, Count: l.count, From: l.from, To: c.tick})
 	}
 	c.own = c.own[:0]
 }
@@ -45,13 +50,167 @@ func (c *Collector) loss(h *record.Header, r *record.Loss) {
 	if r.Count == 0 {
 		return
 	}
+	if v := c.victim(h.Tgid, h.Start); v != nil {
+		c.losses.count(r.Kind, r.Cause, v.sandbox, r.Count)
+		c.sendLoss(h.Cgroup, v.sandbox, v.whose, v, r)
+		return
+	}
 	var sb *sandbox
 	if g := c.groups[h.Cgroup]; g != nil {
 		sb = g.sandbox
 	} else {
 		sb = c.gone.sandbox(h.Cgroup)
 	}
+	c.losses.count(r.Kind, r.Cause, sb, r.Count)
 	c.tellLoss(h.Cgroup, sb, r)
+}
+
+// A victim is a process whose records were lost, as it is or was at its end.
+type victim struct {
+	tgid    uint32
+	start   uint64
+	at      uint64 // boottime of its end
+	sandbox *sandbox
+	whose   whose
+	image   *image
+	group   *group
+}
+
+func victimOf(p *process) victim {
+	return victim{tgid: p.tgid, start: p.start, sandbox: p.sandbox, whose: p.whose(), image: p.image, group: p.group}
+}
+
+// victim finds the process that a loss is told of; nil if it is not known.
+func (c *Collector) victim(tgid uint32, start uint64) *victim {
+	if tgid == 0 {
+		return nil
+	}
+	if p := c.processes[tgid]; p != nil && p.start == start {
+		v := victimOf(p)
+		return &v
+	}
+	return c.over.find(tgid, start)
+}
+
+// endedProcesses remembers those that ended lately, for their losses are told up to a second later. The newest take the places of the
+// oldest: where there are too many, their losses are told to their sessions.
+type endedProcesses struct {
+	list []victim // oldest first
+}
+
+const maxEnded = 4096
+
+func (e *endedProcesses) add(v victim) {
+	if len(e.list) >= maxEnded {
+		e.drop()
+	}
+	e.list = append(e.list, v)
+}
+
+func (e *endedProcesses) drop() {
+	e.list[0] = victim{}
+	e.list = e.list[1:]
+}
+
+func (e *endedProcesses) expire(now uint64) {
+	for len(e.list) > 0 && e.list[0].at+goneForNs < now {
+		e.drop()
+	}
+}
+
+func (e *endedProcesses) find(tgid uint32, start uint64) *victim {
+	for n := range e.list {
+		if v := &e.list[n]; v.tgid == tgid && v.start == start {
+			return v
+		}
+	}
+	return nil
+}
+
+// lossCounts are all losses that were told, for metrics.
+type lossCounts struct {
+	byKind    map[lossKind]uint64
+	bySandbox []sandboxLosses
+	others    uint64 // of sandboxes beyond the bound
+	unknown   uint64 // whose is not known
+	total     uint64
+}
+
+type lossKind struct {
+	kind  record.Type
+	cause record.Cause
+}
+
+type sandboxLosses struct {
+	sandbox *sandbox
+	count   uint64
+}
+
+// Bounds of what is told apart, for each is a series of its own.
+const (
+	maxLossKinds     = 256
+	maxLossSandboxes = 64
+)
+
+func (l *lossCounts) count(kind record.Type, cause record.Cause, sb *sandbox, n uint64) {
+	l.total += n
+	if l.byKind == nil {
+		l.byKind = map[lossKind]uint64{}
+	}
+	k := lossKind{kind, cause}
+	if _, known := l.byKind[k]; !known && len(l.byKind) >= maxLossKinds {
+		k.kind = 0
+	}
+	l.byKind[k] += n
+	if sb == nil {
+		l.unknown += n
+		return
+	}
+	gone := -1
+	for i := range l.bySandbox {
+		s := &l.bySandbox[i]
+		if s.sandbox == sb {
+			s.count += n
+			return
+		}
+		if gone < 0 && s.sandbox.element == nil {
+			gone = i
+		}
+	}
+	switch {
+	case len(l.bySandbox) < maxLossSandboxes:
+		l.bySandbox = append(l.bySandbox, sandboxLosses{sb, n})
+	case gone >= 0:
+		l.others += l.bySandbox[gone].count
+		l.bySandbox[gone] = sandboxLosses{sb, n}
+	default:
+		l.others += n
+	}
+}
+
+// LossCount is how many records were lost, of a kind for a cause, or in a sandbox.
+type LossCount struct {
+	Kind, Cause string
+	Sandbox     string // "other": of those beyond the bound; "unknown": whose is not known
+	Count       uint64
+}
+
+// LossCounts gives what sensor.loss spans told of and will at the next tick: by kind and cause, and by sandbox. It changes with Stats.Lost.
+func (c *Collector) LossCounts() (byKind, bySandbox []LossCount) {
+	l := &c.losses
+	for k, n := range l.byKind {
+		byKind = append(byKind, LossCount{Kind: k.kind.String(), Cause: k.cause.String(), Count: n})
+	}
+	for _, s := range l.bySandbox {
+		bySandbox = append(bySandbox, LossCount{Sandbox: s.sandbox.id, Count: s.count})
+	}
+	if l.others > 0 {
+		bySandbox = append(bySandbox, LossCount{Sandbox: "other", Count: l.others})
+	}
+	if l.unknown > 0 {
+		bySandbox = append(bySandbox, LossCount{Sandbox: "unknown", Count: l.unknown})
+	}
+	return byKind, bySandbox
 }
 
 // goneGroups remembers whose a removed cgroup was: its losses are told up to a second after its end.
@@ -114,22 +273,31 @@ func (c *Collector) tellLoss(cgroup uint64, sb *sandbox, r *record.Loss) {
 func (c *Collector) tellSandbox(told map[*owner]bool, cgroup uint64, sb *sandbox, r *record.Loss) {
 	if !told[sb.owner] {
 		told[sb.owner] = true
-		c.sendLoss(cgroup, sb, whose{}, r)
+		c.sendLoss(cgroup, sb, whose{}, nil, r)
 	}
 	for _, a := range sb.agents {
 		if !told[a.owner] {
 			told[a.owner] = true
-			c.sendLoss(cgroup, sb, whose{agent: a}, r)
+			c.sendLoss(cgroup, sb, whose{agent: a}, nil, r)
 		}
 	}
 }
 
-func (c *Collector) sendLoss(cgroup uint64, sb *sandbox, w whose, r *record.Loss) {
+// sendLoss tells a loss below the process that it was of, or to a session when v is nil.
+func (c *Collector) sendLoss(cgroup uint64, sb *sandbox, w whose, v *victim, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
-	id := span.LossSpan(c.config.BootID, sb.ownerOf(w).session, cgroup, kind, cause, r.From, r.To)
-	d := c.start(span.Loss, sb, w, id, c.place(sb, w), r.From, r.To, span.Link{})
+	var process span.Image
+	var parent span.Link
+	if v != nil {
+		process = span.Image{Tgid: v.tgid, Start: v.start}
+		parent = span.Link{Trace: v.image.trace, Span: v.image.span}
+	}
+	id := span.LossSpan(c.config.BootID, sb.ownerOf(w).session, cgroup, process, kind, cause, r.From, r.To)
+	d := c.start(span.Loss, sb, w, id, c.place(sb, w), r.From, r.To, parent)
 	c.rename("lost", kind)
-	if g := c.groups[cgroup]; g != nil {
+	if v != nil {
+		d.process(v.tgid, v.image, v.group)
+	} else if g := c.groups[cgroup]; g != nil {
 		d.box = g.box
 		d.text(span.KeyCgroup, g.path)
 	}

@@ -277,7 +277,7 @@ func (c *Collector) sendOpen(s *openSpan) {
 		to++
 	}
 	d := c.start(span.Open, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
-	d.process(p, i, s.group)
+	d.process(p.tgid, i, s.group)
 	if c.config.ReadableNames {
 		c.rename("open", path.Base(s.key.path))
 	}

@@ -165,8 +165,9 @@ func (c *Collector) actor(h *record.Header) *process {
 func (c *Collector) admit(tgid uint32, start uint64, sb *sandbox, g *group, i *image) *process {
 	if len(c.processes) >= c.config.MaxProcesses {
 		c.stats.EvictedProcesses++
-		c.lose(record.TypeProcess, record.CauseTableFull)
-		c.end(c.idlest(sb), c.now, ending{unknown: true})
+		idlest := c.idlest(sb)
+		c.lose(record.TypeProcess, record.CauseTableFull, idlest.sandbox)
+		c.end(idlest, c.now, ending{unknown: true})
 	}
 	p := &process{tgid: tgid, start: start, sandbox: sb, group: g, image: i}
 	c.processes[tgid] = p
@@ -216,6 +217,9 @@ func (c *Collector) end(p *process, at uint64, how ending) {
 		c.endImage(p, at, how)
 	}
 	c.unmark(p.marks)
+	v := victimOf(p)
+	v.at = at
+	c.over.add(v)
 	c.belong(p, whose{})
 	c.arguments.drop(p.tgid)
 	delete(c.processes, p.tgid)

@@ -97,7 +97,7 @@ func (c *Collector) cgroupMade(h *record.Header, r *record.Cgroup) {
 	}
 	if len(c.groups) >= c.config.MaxCgroups {
 		c.stats.RefusedCgroups++
-		c.lose(record.TypeCgroup, record.CauseTableFull)
+		c.lose(record.TypeCgroup, record.CauseTableFull, sb)
 		return
 	}
 	b := c.enter(cgroup)

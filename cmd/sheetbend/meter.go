@@ -23,6 +23,7 @@ type meter struct {
 	ticked  atomic.Int64      // wall clock of the last tick, ns; 0: none yet
 	mu      sync.Mutex
 	counted collector.Stats
+	lost    [2][]collector.LossCount // by kind and cause, by sandbox
 }
 
 // userTypes is the first record type of user space.
@@ -51,6 +52,9 @@ func (m *meter) Record(raw []byte) error {
 func (m *meter) tick() {
 	s := m.to.Stats()
 	m.mu.Lock()
+	if s.Lost != m.counted.Lost {
+		m.lost[0], m.lost[1] = m.to.LossCounts()
+	}
 	m.counted = s
 	m.mu.Unlock()
 	m.ticked.Store(time.Now().UnixNano())
@@ -60,6 +64,13 @@ func (m *meter) stats() collector.Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.counted
+}
+
+// losses are not to be changed.
+func (m *meter) losses() (byKind, bySandbox []collector.LossCount) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lost[0], m.lost[1]
 }
 
 // records yields how many there were of each type that there was.

@@ -91,7 +91,12 @@ func gauge(name, help string, labels ...string) measure {
 
 var (
 	mRecords   = counter("records_total", "Records taken by the collector, by kind.", "kind")
-	mLost      = counter("records_lost_total", "Records that could not be delivered, by kind and cause.", "kind", "cause")
+	mLost      = counter("records_lost_total", "Records that could not be delivered or were dropped by the collector, by kind and cause; as told by sensor.loss spans.", "kind", "cause")
+	mLostIn    = counter("sandbox_records_lost_total", "The same by sandbox: the first 64 that lose any, the others as one.", "sandbox")
+	mNotInject = counter("records_not_injected_total", "Records of markers, containers and agents' telemetry that were not taken because too many waited.")
+	mHookRuns  = counter("hook_runs_total", "Runs of the kernel's programs, while kernel.bpf_stats_enabled is set.", "program")
+	mHookTime  = counter("hook_seconds_total", "Time that these runs took.", "program")
+	mKernel    = gauge("kernel_memory_bytes", "Memory of the kernel side's tables, the ring buffer included.")
 	mMalformed = counter("records_malformed_total", "Records that could not be decoded.")
 	mRingUsed  = gauge("ring_used_bytes", "Bytes that wait in the ring buffer.")
 	mRingSize  = gauge("ring_size_bytes", "Size of the ring buffer.")
@@ -161,16 +166,23 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	if st, err := os.Stat(w.journal); err == nil {
 		put(mJournal, float64(st.Size()))
 	}
-	if losses, err := w.sensor.Losses(); err == nil {
-		type key struct{ kind, cause string }
-		sums := map[key]uint64{}
-		for _, l := range losses {
-			sums[key{record.Type(l.Kind).String(), record.Cause(l.Cause).String()}] += l.Count
-		}
-		for k, n := range sums {
-			put(mLost, float64(n), k.kind, k.cause)
+	byKind, bySandbox := w.meter.losses()
+	for _, l := range byKind {
+		put(mLost, float64(l.Count), l.Kind, l.Cause)
+	}
+	for _, l := range bySandbox {
+		put(mLostIn, float64(l.Count), l.Sandbox)
+	}
+	if runs, err := w.sensor.ProgramRuns(); err == nil {
+		for _, r := range runs {
+			put(mHookRuns, float64(r.Runs), r.Program)
+			put(mHookTime, r.Time.Seconds(), r.Program)
 		}
 	}
+	if n, err := w.sensor.Memory(); err == nil {
+		put(mKernel, float64(n))
+	}
+	put(mNotInject, float64(w.feed.NotInjected()))
 	used, size := w.sensor.RingFill()
 	put(mRingUsed, float64(used))
 	put(mRingSize, float64(size))

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/host"
 )
 
 func TestTheSensorServesWhatItCounts(t *testing.T) {
@@ -18,11 +21,20 @@ func TestTheSensorServesWhatItCounts(t *testing.T) {
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
+	id, err := m.ID(cg + "/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bootID, err := host.BootID()
+	if err != nil {
+		t.Fatal(err)
+	}
 	works, away := serve(t), nobody(t)
 	log, stop := startSensor(t, configFile(t, fmt.Sprintf(`
 sandboxes: [{cgroup: %s/a, session: s}]
 socket: ""
 hold: 200ms
+limits: {cgroups: 16}
 metrics: {listen: "127.0.0.1:0", pprof: true}
 spool: {path: %s}
 exporters:
@@ -52,7 +64,18 @@ exporters:
 		t.Fatal(err)
 	}
 	defer func() { _ = live.Process.Kill(); _ = live.Wait() }()
+	// More than it has room for.
+	for n := range 30 {
+		if err := m.Create(fmt.Sprintf("%s/a/%d", cg, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	want := []*regexp.Regexp{
+		regexp.MustCompile(`(?m)^sheetbend_records_lost_total\{cause="table_full",kind="cgroup"\} [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_records_lost_total\{cause="map_full",kind="cgroup_mkdir"\} [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_sandbox_records_lost_total\{sandbox="` + span.SandboxID(bootID, id) + `"\} [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_records_not_injected_total 0$`),
+		regexp.MustCompile(`(?m)^sheetbend_kernel_memory_bytes [1-9]\.?\d*e\+0[78]`),
 		regexp.MustCompile(`(?m)^sheetbend_records_total\{kind="exec"\} [1-9]`),
 		regexp.MustCompile(`(?m)^sheetbend_records_total\{kind="open"\} [1-9]`),
 		regexp.MustCompile(`(?m)^sheetbend_ring_size_bytes [1-9]`),

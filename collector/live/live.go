@@ -173,9 +173,12 @@ func New(o Options) *Feed {
 // Stats may be called when Start or Run have returned.
 func (f *Feed) Stats() Stats {
 	s := f.stats
-	s.NotInjected = f.inbox.refusals()
+	s.NotInjected = f.NotInjected()
 	return s
 }
+
+// NotInjected is Stats.NotInjected; it may be called at any time.
+func (f *Feed) NotInjected() uint64 { return f.inbox.refusals() }
 
 // Unmatched lists the globs that selected nothing at the start.
 func (f *Feed) Unmatched() []string { return f.unmatched }
@@ -582,7 +585,7 @@ func (f *Feed) tellLosses(t uint64) error {
 			// The process had ended before its counters were read: they do not grow any more.
 			over = append(over, l)
 		case !asked:
-			ended[p] = !aliveIn(f.o.Proc, l.Tgid, l.Start)
+			ended[p] = hasEnded(f.o.Proc, l.Tgid, l.Start)
 		}
 		if l.Count <= f.losses[k] {
 			continue

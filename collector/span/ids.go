@@ -173,8 +173,9 @@ func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
 }
 
 // LossSpan is a sensor.loss span.
-// Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of boottime).
-func LossSpan(boot, session string, cgroup uint64, kind, cause string, from, to uint64) ID {
+// Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of boottime); where it is told of a process
+// also its pid and start.
+func LossSpan(boot, session string, cgroup uint64, process Image, kind, cause string, from, to uint64) ID {
 	var room [256]byte
 	b := append(room[:0], "sheetbend loss"...)
 	b = text(b, boot)
@@ -182,8 +183,11 @@ func LossSpan(boot, session string, cgroup uint64, kind, cause string, from, to 
 	b = number(b, cgroup)
 	b = text(b, kind)
 	b = text(b, cause)
-	b = number(b, from)
-	return head(number(b, to))
+	b = number(number(b, from), to)
+	if process.Tgid != 0 {
+		b = number(number(b, uint64(process.Tgid)), process.Start)
+	}
+	return head(b)
 }
 
 func point(what, boot string, i Image, tid uint32, at uint64) ID {

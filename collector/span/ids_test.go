@@ -42,7 +42,8 @@ func TestIdsCanBeRecomputed(t *testing.T) {
 		{"socket", text16(SocketSpan("boot", i, 43, 9)), recipe(8, "sheetbend socket", "boot", "42", "1234567890123", "3", "43", "9")},
 		{"namespace", text16(NamespaceSpan("boot", i, 43, 9)), recipe(8, "sheetbend namespace", "boot", "42", "1234567890123", "3", "43", "9")},
 		{"access", text16(AccessSpan("boot", i, 43, 9)), recipe(8, "sheetbend access", "boot", "42", "1234567890123", "3", "43", "9")},
-		{"loss", text16(LossSpan("boot", "s", 7, "open", "ring_full", 8, 9)), recipe(8, "sheetbend loss", "boot", "s", "7", "open", "ring_full", "8", "9")},
+		{"loss", text16(LossSpan("boot", "s", 7, Image{}, "open", "ring_full", 8, 9)), recipe(8, "sheetbend loss", "boot", "s", "7", "open", "ring_full", "8", "9")},
+		{"loss of a process", text16(LossSpan("boot", "s", 7, Image{Tgid: 10, Start: 11}, "open", "ring_full", 8, 9)), recipe(8, "sheetbend loss", "boot", "s", "7", "open", "ring_full", "8", "9", "10", "11")},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, c.got, c.want)

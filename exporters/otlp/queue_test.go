@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 func batchOf(seq uint64, spans, bytes int) Batch {
@@ -47,6 +49,47 @@ func TestQueueBounds(t *testing.T) {
 				t.Errorf("took %d from a closed and empty queue", b.Seq)
 			}
 		})
+	}
+}
+
+// TestWhatIsDroppedIsAHoleInTheNumbers: whoever has the spans knows how many are missing, but for the last ones.
+func TestWhatIsDroppedIsAHoleInTheNumbers(t *testing.T) {
+	const made, tooLarge = 4000, 3999
+	q := newQueue(1<<20, 1000)
+	e := NewEncoder("1.0.0", Limits{Bytes: 64 << 10}, func(b Batch) { q.offer(b) })
+	resources := []*span.Resource{{Attrs: []span.Attr{str("service.name", "a")}}, {Attrs: []span.Attr{str("service.name", "b")}}}
+	for n := 1; n <= made; n++ {
+		s := typicalSpan(n, resources[n%2])
+		if n == tooLarge {
+			for range 5000 {
+				s.Links = append(s.Links, span.Link{Trace: s.Trace, Span: s.ID})
+			}
+		}
+		e.Span(s)
+	}
+	e.Flush()
+	q.close()
+	arrived := map[int64]bool{}
+	first := int64(made)
+	for b, ok := q.take(nil); ok; b, ok = q.take(nil) {
+		for _, rs := range decodeBatch(t, b).ResourceSpans {
+			for _, s := range rs.ScopeSpans[0].Spans {
+				for _, a := range s.Attributes {
+					if a.Key == span.KeySeq {
+						seq := a.Value.GetIntValue()
+						arrived[seq] = true
+						first = min(first, seq)
+					}
+				}
+			}
+		}
+	}
+	_, _, dropped := q.size()
+	if dropped == 0 || e.TooLarge() != 1 || !arrived[made] || arrived[tooLarge] {
+		t.Fatalf("%d dropped by the queue, %d too large, %d arrived: the test means nothing", dropped, e.TooLarge(), len(arrived))
+	}
+	if holes := uint64(made - len(arrived)); holes != dropped+e.TooLarge() || first != int64(dropped)+1 {
+		t.Errorf("%d numbers are missing, the first is %d; %d spans were dropped", holes, first, dropped+e.TooLarge())
 	}
 }
 
