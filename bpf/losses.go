@@ -157,17 +157,19 @@ func (s *Sensor) since(losses []Loss) []Loss {
 	if len(s.before) == 0 {
 		return losses
 	}
-	sums := make(map[lossID]uint64, len(losses))
+	sums, counter := make(map[lossID]uint64, len(losses)), map[lossID]bool{}
 	for id, n := range s.before {
 		sums[id] = -n
 	}
 	for _, l := range losses {
 		sums[l.id()] += l.Count
+		counter[l.id()] = l.Tgid != 0
 	}
 	losses = losses[:0]
 	for id, n := range sums {
-		if int64(n) > 0 {
-			losses = append(losses, id.loss(n))
+		// A counter of a process is named even if all of it was told: Forget takes it away.
+		if news := max(0, int64(n)); news > 0 || counter[id] {
+			losses = append(losses, id.loss(uint64(news)))
 		}
 	}
 	return losses

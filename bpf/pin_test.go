@@ -225,6 +225,53 @@ func TestWhatAFullRingLosesBetweenSensorsIsToldOnce(t *testing.T) {
 	}
 }
 
+// TestTheLossesOfAProcessAreToldOnce: they are counted by process, whose counter goes when it has ended and its losses were told.
+func TestTheLossesOfAProcessAreToldOnce(t *testing.T) {
+	for name, options := range map[string]func(p *pinned, n int){
+		"by the next sensor":        func(*pinned, int) {},
+		"by one of another content": func(p *pinned, n int) { p.o.Scope = strconv.Itoa(n) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPinned(t, bpf.Options{Form: bpf.FormTracepoint, RingBytes: 64 << 10})
+			const count = 5000
+			p.flood("flood-files", count, func(n int) { options(p, n) })
+			// While two kernel sides see the same, and nobody reads, both lose it.
+			if got := p.opens + p.lost[record.TypeOpen]; p.lost[record.TypeOpen] == 0 || got < count {
+				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			losses, err := p.sensor.Losses()
+			if err != nil {
+				t.Fatal(err)
+			}
+			byProcess := 0
+			for _, l := range losses {
+				if l.Tgid != 0 {
+					byProcess++
+				}
+				if l.Count > 0 && name == "by the next sensor" {
+					t.Errorf("not told by then: %+v", l)
+				}
+				if err := p.sensor.Forget(l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if byProcess == 0 && name == "by the next sensor" { // what is taken over is by sandbox
+				t.Errorf("nothing is counted by process: %v", losses)
+			}
+			p.close()
+			p.lost = map[record.Type]uint64{}
+			p.load()
+			p.read(everything)
+			if len(p.lost) != 0 {
+				t.Errorf("told again: %v", p.lost)
+			}
+			if n, err := p.sensor.Entries("process_losses"); err != nil || n != 0 {
+				t.Errorf("%d counters of a process that is over, %v", n, err)
+			}
+		})
+	}
+}
+
 func TestAnotherContentTakesOverWithoutAGapAndWithoutRepeats(t *testing.T) {
 	for _, form := range forms(t) {
 		t.Run(string(form), func(t *testing.T) {
