@@ -46,19 +46,13 @@ func (l ledger) String() string {
 	return fmt.Sprintf("generated %v, received %v, reported lost %v and %d of any kind", l.generated, l.received, l.lost, l.anyKind)
 }
 
-func (b *backend) ledger(generated map[string]int) ledger { return b.ledgerOf("", generated) }
-
-// ledgerOf counts what the backend has of the generator's, from cgroups whose path contains in. What a backend rejected it has
-// reported itself.
-func (b *backend) ledgerOf(in string, generated map[string]int) ledger {
+// ledger counts what the backend has of the generator's. What a backend rejected it has reported itself.
+func (b *backend) ledger(generated map[string]int) ledger {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := ledger{generated: generated, received: map[string]int{}, lost: map[string]int{}}
 	count := func(spans []*tracepb.Span, to map[string]int) {
 		for _, s := range spans {
-			if !strings.Contains(attr(s, "process.linux.cgroup"), in) {
-				continue
-			}
 			for kind, name := range kinds {
 				if s.Name == name && ofGenerator(s) {
 					to[kind]++

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 )
@@ -76,6 +78,21 @@ func tree(t *testing.T) (cgroup.Mount, string) {
 		}
 	})
 	return m, cg
+}
+
+// bpffs mounts a bpf file system of the test's own, with which goes what is pinned in it, and gives a directory there.
+func bpffs(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
+		t.Fatalf("mount a bpf file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount the bpf file system: %v", err)
+		}
+	})
+	return filepath.Join(dir, "pins")
 }
 
 // A sensor is a running `sheetbend sensor`.
