@@ -287,8 +287,8 @@ func TestWithoutRootRunSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	needRoot(t) // to become somebody else
 	for says, args := range map[string][]string{
-		"run needs root (CAP_SYS_ADMIN): try sudo -E sheetbend run -- true":                     {"run", "--", "true"},
-		"record needs root (CAP_SYS_ADMIN): try sudo -E sheetbend record --output FILE -- true": {"record", "-o", "/nonexistent", "--", "true"},
+		"run needs root (or CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF): try sudo -E sheetbend run -- true":                     {"run", "--", "true"},
+		"record needs root (or CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF): try sudo -E sheetbend record --output FILE -- true": {"record", "-o", "/nonexistent", "--", "true"},
 	} {
 		cmd := sheetbend(t, args...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
