@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -190,8 +189,8 @@ func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
 	for _, form := range forms(t) {
 		t.Run(string(form), func(t *testing.T) {
 			p := newPinned(t, bpf.Options{Form: form})
-			const count = 20000
-			p.flood("flood-files", count, func(int) {})
+			count := uint64(floodSize(t, 20000))
+			p.flood("flood-files", int(count), func(int) {})
 			if pins := p.sensor.Pins(); !pins.Resumed || pins.Err != nil || pins.Replaced != 0 {
 				t.Errorf("the last sensor did not go on with the pins: %+v", pins)
 			}
@@ -205,80 +204,13 @@ func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
 	}
 }
 
-func TestWhatAFullRingLosesBetweenSensorsIsToldOnce(t *testing.T) {
-	p := newPinned(t, bpf.Options{RingBytes: 64 << 10})
-	const count = 5000
-	p.flood("flood-forks", count, func(int) {})
-	if p.lost[record.TypeFork] == 0 {
-		t.Error("a ring of 64 KiB held everything")
-	}
-	// And the one that put the flood itself into the cgroup.
-	if got := p.forks + p.lost[record.TypeFork]; got != count+1 {
-		t.Errorf("%d forks read and %d lost, of %d", p.forks, p.lost[record.TypeFork], count+1)
-	}
-	p.close()
-	p.lost = map[record.Type]uint64{}
-	p.load()
-	p.read(everything)
-	if len(p.lost) != 0 {
-		t.Errorf("told again: %v", p.lost)
-	}
-}
-
-// TestTheLossesOfAProcessAreToldOnce: they are counted by process, whose counter goes when it has ended and its losses were told.
-func TestTheLossesOfAProcessAreToldOnce(t *testing.T) {
-	for name, options := range map[string]func(p *pinned, n int){
-		"by the next sensor":        func(*pinned, int) {},
-		"by one of another content": func(p *pinned, n int) { p.o.Scope = strconv.Itoa(n) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPinned(t, bpf.Options{Form: bpf.FormTracepoint, RingBytes: 64 << 10})
-			const count = 5000
-			p.flood("flood-files", count, func(n int) { options(p, n) })
-			// While two kernel sides see the same, and nobody reads, both lose it.
-			if got := p.opens + p.lost[record.TypeOpen]; p.lost[record.TypeOpen] == 0 || got < count {
-				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
-			}
-			losses, err := p.sensor.Losses()
-			if err != nil {
-				t.Fatal(err)
-			}
-			byProcess := 0
-			for _, l := range losses {
-				if l.Tgid != 0 {
-					byProcess++
-				}
-				if l.Count > 0 && name == "by the next sensor" {
-					t.Errorf("not told by then: %+v", l)
-				}
-				if err := p.sensor.Forget(l); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if byProcess == 0 && name == "by the next sensor" { // what is taken over is by sandbox
-				t.Errorf("nothing is counted by process: %v", losses)
-			}
-			p.close()
-			p.lost = map[record.Type]uint64{}
-			p.load()
-			p.read(everything)
-			if len(p.lost) != 0 {
-				t.Errorf("told again: %v", p.lost)
-			}
-			if n, err := p.sensor.Entries("process_losses"); err != nil || n != 0 {
-				t.Errorf("%d counters of a process that is over, %v", n, err)
-			}
-		})
-	}
-}
-
 func TestAnotherContentTakesOverWithoutAGapAndWithoutRepeats(t *testing.T) {
 	for _, form := range forms(t) {
 		t.Run(string(form), func(t *testing.T) {
 			p := newPinned(t, bpf.Options{Form: form})
-			const count = 40000
+			count := uint64(floodSize(t, 40000))
 			// Read to the end, or the ring of one would be left to the next but one.
-			p.flood("flood-files", count, func(n int) { p.o.Scope = strconv.Itoa(n) })
+			p.flood("flood-files", int(count), func(n int) { p.o.Scope = strconv.Itoa(n) })
 			if pins := p.sensor.Pins(); !pins.Resumed {
 				t.Errorf("the last one has the content of the one before: %+v", pins)
 			}
@@ -290,117 +222,5 @@ func TestAnotherContentTakesOverWithoutAGapAndWithoutRepeats(t *testing.T) {
 				t.Errorf("pinned at the end: %v, %v", names, err)
 			}
 		})
-	}
-}
-
-func TestDamagedPinsAreReplacedAndWhatTheyHeldIsCounted(t *testing.T) {
-	damage := map[string]func(t *testing.T, dir string){
-		"without a manifest": func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "manifest")) },
-		"without a link":     func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "link_process_exec")) },
-		"another map": func(t *testing.T, dir string) {
-			remove(t, filepath.Join(dir, "map_cgroups"))
-			if err := os.Rename(filepath.Join(dir, "map_watched"), filepath.Join(dir, "map_cgroups")); err != nil {
-				t.Fatal(err)
-			}
-		},
-	}
-	for name, do := range damage {
-		t.Run(name, func(t *testing.T) {
-			p := newPinned(t, bpf.Options{})
-			p.load()
-			p.read(everything)
-			p.opens, p.lost = 0, map[record.Type]uint64{}
-			p.close()
-			const count = 50
-			running := workloadtest.Build(t).Start(t, p.attr, "flood-files", strconv.Itoa(count))
-			running.Go()
-			running.Finish(t)
-			names, _, err := bpf.PinsAt(p.o.Pin)
-			if err != nil || len(names) != 1 {
-				t.Fatalf("pinned: %v, %v", names, err)
-			}
-			do(t, filepath.Join(p.o.Pin, names[0]))
-			pins := p.load()
-			if pins.Resumed || pins.Err == nil || pins.Replaced != 1 {
-				t.Errorf("damaged pins gave %+v", pins)
-			}
-			p.read(everything)
-			p.read(0)
-			if got := p.opens + p.lost[record.TypeOpen]; got < count {
-				t.Errorf("%d opens read and %d counted, of %d", p.opens, p.lost[record.TypeOpen], count)
-			}
-			p.close()
-			if pins := p.load(); !pins.Resumed || pins.Err != nil {
-				t.Errorf("the pins that replaced them gave %+v", pins)
-			}
-		})
-	}
-}
-
-func remove(t *testing.T, name string) {
-	t.Helper()
-	if err := os.Remove(name); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestASecondSensorDoesWithoutPins(t *testing.T) {
-	p := newPinned(t, bpf.Options{})
-	p.load()
-	second, err := bpf.Load(p.o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	if pins := second.Pins(); pins.Dir != "" || !errors.Is(pins.Err, bpf.ErrPinsInUse) {
-		t.Errorf("the second has %+v", pins)
-	}
-	if _, err := bpf.Unpin(p.o.Pin); !errors.Is(err, bpf.ErrPinsInUse) {
-		t.Errorf("unpinned below a sensor that runs: %v", err)
-	}
-}
-
-func TestUnpinningLeavesNothing(t *testing.T) {
-	for name, unpin := range map[string]func(p *pinned){
-		"by command": func(p *pinned) {
-			if n, err := bpf.Unpin(p.o.Pin); n != 1 || err != nil {
-				t.Errorf("unpinned %d: %v", n, err)
-			}
-		},
-		"by a sensor without pins": func(p *pinned) {
-			p.o.Unpin = true
-			if pins := p.load(); pins.Replaced != 1 || pins.Dir != "" || pins.Err != nil {
-				t.Errorf("found %+v", pins)
-			}
-			p.read(everything)
-			p.close()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPinned(t, bpf.Options{})
-			p.load()
-			p.close()
-			unpin(p)
-			if _, err := os.Stat(p.o.Pin); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("left: %v", err)
-			}
-		})
-	}
-}
-
-func TestPinsOfADirectoryThatOthersCanWriteToAreNotUsed(t *testing.T) {
-	p := newPinned(t, bpf.Options{})
-	if err := os.Mkdir(p.o.Pin, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(p.o.Pin, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if pins := p.load(); pins.Dir != "" || pins.Err == nil || !strings.Contains(pins.Err.Error(), "mode 777") {
-		t.Errorf("pinned: %+v", pins)
-	}
-	p.close()
-	if err := os.Chmod(p.o.Pin, 0o700); err != nil {
-		t.Fatal(err)
 	}
 }

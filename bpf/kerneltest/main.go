@@ -21,8 +21,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -132,11 +134,12 @@ func (o *options) test(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, k := range o.kernels {
-		c, err := o.testOn(ctx, k, suite, work)
-		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted: %w", ctx.Err())
-		}
+	results := o.testOnAll(ctx, suite, work)
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted: %w", ctx.Err())
+	}
+	for i, k := range o.kernels {
+		c, err := results[i].column, results[i].err
 		if err != nil {
 			fmt.Fprintf(o.out, "FAIL\tkernel %s\t%v\n", k.name(), err)
 			errs = append(errs, fmt.Errorf("tests failed on kernel %s", k.name()))
@@ -151,6 +154,43 @@ func (o *options) test(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+type outcome struct {
+	column *column
+	err    error
+}
+
+// testOnAll has as many guests at a time as there are CPUs: each is emulated by one thread.
+func (o *options) testOnAll(ctx context.Context, s suite, work string) []outcome {
+	o.out = &lines{to: o.out}
+	results := make([]outcome, len(o.kernels))
+	free := make(chan struct{}, runtime.NumCPU())
+	var all sync.WaitGroup
+	for i, k := range o.kernels {
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			if ctx.Err() != nil {
+				return
+			}
+			results[i].column, results[i].err = o.testOn(ctx, k, s, work)
+		})
+	}
+	all.Wait()
+	return results
+}
+
+// lines lets one write after the other.
+type lines struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(b)
 }
 
 // testOn boots the kernel and runs the suite on it.

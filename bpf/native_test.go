@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !guest
+
+package bpf_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Tests of overload and of pins that show what does not depend on the kernel: an emulated guest, where to load the sensor takes
+// seconds, runs the others.
+
+func TestOneSandboxDoesNotBlindAnother(t *testing.T) {
+	const ring = 128 << 10 // so that what the quiet one does fits an eighth
+	o := newOverload(t, bpf.Options{RingBytes: ring})
+	noisy, quiet := o.sandbox("noisy"), o.sandbox("quiet")
+	both := []*crowd{noisy, quiet}
+	noisy.do("again", 1)
+	quiet.do("again", 1)
+	o.read(both...)
+
+	// Reads: the noisy one's are left out while half of the ring is free, in the same order.
+	noisy.do("read", manyFiles)
+	repeats := lost{bpf.RecordOpen, bpf.LossBudgetRepeat}
+	reads := lost{bpf.RecordOpen, bpf.LossBudgetRead}
+	if got := noisy.lost(); got[reads] == 0 || len(got) != 1 {
+		t.Errorf("%d reads, of which a budget of half of %d bytes held all: lost %v", manyFiles, ring, got)
+	}
+	if used, size := o.sensor.RingFill(); used > size/2 {
+		t.Errorf("the reads of one sandbox take %d of the ring's %d bytes", used, size)
+	}
+	before, quietBefore := noisy.lost(), quiet.lost()
+	noisy.do("again", 2)
+	noisy.do("noise", 3)
+	noisy.demand("the budget is spent by reads", before, map[lost]int{repeats: 2, {bpf.RecordOpen, bpf.LossBudgetNoise}: 3})
+	const n = 2
+	for _, verb := range []string{"again", "noise", "read"} {
+		quiet.do(verb, n)
+	}
+	quiet.facts(n)
+	quiet.demand("another one reads a lot", quietBefore, nil)
+
+	// Facts: the noisy one's are left out for its budget, when others need the last eighth.
+	spent := lost{bpf.RecordOpen, bpf.LossBudgetFact}
+	for noisy.lost()[spent] == 0 {
+		if noisy.lost()[lost{bpf.RecordOpen, bpf.LossRingFull}] > 0 {
+			t.Fatal("one sandbox took all of the ring")
+		}
+		noisy.do("create", 10)
+	}
+	before, quietBefore = noisy.lost(), quiet.lost()
+	for _, verb := range []string{"write", "create", "refuse", "connect", "fork"} {
+		noisy.do(verb, n)
+	}
+	noisy.demand("the ring is nearly full", before, map[lost]int{
+		spent: 3 * n, {bpf.RecordConnect, bpf.LossBudgetFact}: n, {bpf.RecordFork, bpf.LossBudgetFact}: n, {bpf.RecordExit, bpf.LossBudgetFact}: n,
+	})
+	// Apart: of a program with threads two may tell of the end.
+	noisy.do("exec", n)
+	if got := noisy.lost()[lost{bpf.RecordExec, bpf.LossBudgetFact}]; got != n {
+		t.Errorf("%d execs are counted as lost, want %d", got, n)
+	}
+	quiet.facts(n)
+	quiet.demand("another one fills the ring", quietBefore, nil)
+	o.read(both...)
+	for _, c := range both {
+		c.account(map[bool]string{true: "the noisy one", false: "the quiet one"}[c == noisy])
+		c.Finish(t)
+	}
+}
+
+func TestABudgetIsWholeAgainWhenItsRecordsWereRead(t *testing.T) {
+	const ring = 128 << 10
+	o := newOverload(t, bpf.Options{RingBytes: ring})
+	c := o.sandbox("a")
+	for range 3 {
+		// Half of what the budget has for reads.
+		c.do("read", manyFiles/4)
+		c.demand("all before is read", nil, nil)
+		o.read(c)
+	}
+	c.account("the sandbox")
+	c.Finish(t)
+}
+
+func TestWhatAFullRingLosesBetweenSensorsIsToldOnce(t *testing.T) {
+	p := newPinned(t, bpf.Options{RingBytes: 64 << 10})
+	const count = 5000
+	p.flood("flood-forks", count, func(int) {})
+	if p.lost[record.TypeFork] == 0 {
+		t.Error("a ring of 64 KiB held everything")
+	}
+	// And the one that put the flood itself into the cgroup.
+	if got := p.forks + p.lost[record.TypeFork]; got != count+1 {
+		t.Errorf("%d forks read and %d lost, of %d", p.forks, p.lost[record.TypeFork], count+1)
+	}
+	p.close()
+	p.lost = map[record.Type]uint64{}
+	p.load()
+	p.read(everything)
+	if len(p.lost) != 0 {
+		t.Errorf("told again: %v", p.lost)
+	}
+}
+
+// TestTheLossesOfAProcessAreToldOnce: they are counted by process, whose counter goes when it has ended and its losses were told.
+func TestTheLossesOfAProcessAreToldOnce(t *testing.T) {
+	for name, options := range map[string]func(p *pinned, n int){
+		"by the next sensor":        func(*pinned, int) {},
+		"by one of another content": func(p *pinned, n int) { p.o.Scope = strconv.Itoa(n) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPinned(t, bpf.Options{Form: bpf.FormTracepoint, RingBytes: 64 << 10})
+			const count = 5000
+			p.flood("flood-files", count, func(n int) { options(p, n) })
+			// While two kernel sides see the same, and nobody reads, both lose it.
+			if got := p.opens + p.lost[record.TypeOpen]; p.lost[record.TypeOpen] == 0 || got < count {
+				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			losses, err := p.sensor.Losses()
+			if err != nil {
+				t.Fatal(err)
+			}
+			byProcess := 0
+			for _, l := range losses {
+				if l.Tgid != 0 {
+					byProcess++
+				}
+				if l.Count > 0 && name == "by the next sensor" {
+					t.Errorf("not told by then: %+v", l)
+				}
+				if err := p.sensor.Forget(l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if byProcess == 0 && name == "by the next sensor" { // what is taken over is by sandbox
+				t.Errorf("nothing is counted by process: %v", losses)
+			}
+			p.close()
+			p.lost = map[record.Type]uint64{}
+			p.load()
+			p.read(everything)
+			if len(p.lost) != 0 {
+				t.Errorf("told again: %v", p.lost)
+			}
+			if n, err := p.sensor.Entries("process_losses"); err != nil || n != 0 {
+				t.Errorf("%d counters of a process that is over, %v", n, err)
+			}
+		})
+	}
+}
+
+func TestDamagedPinsAreReplacedAndWhatTheyHeldIsCounted(t *testing.T) {
+	damage := map[string]func(t *testing.T, dir string){
+		"without a manifest": func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "manifest")) },
+		"without a link":     func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "link_process_exec")) },
+		"another map": func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, "map_cgroups"))
+			if err := os.Rename(filepath.Join(dir, "map_watched"), filepath.Join(dir, "map_cgroups")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for name, do := range damage {
+		t.Run(name, func(t *testing.T) {
+			p := newPinned(t, bpf.Options{})
+			p.load()
+			p.read(everything)
+			p.opens, p.lost = 0, map[record.Type]uint64{}
+			p.close()
+			const count = 50
+			running := workloadtest.Build(t).Start(t, p.attr, "flood-files", strconv.Itoa(count))
+			running.Go()
+			running.Finish(t)
+			names, _, err := bpf.PinsAt(p.o.Pin)
+			if err != nil || len(names) != 1 {
+				t.Fatalf("pinned: %v, %v", names, err)
+			}
+			do(t, filepath.Join(p.o.Pin, names[0]))
+			pins := p.load()
+			if pins.Resumed || pins.Err == nil || pins.Replaced != 1 {
+				t.Errorf("damaged pins gave %+v", pins)
+			}
+			p.read(everything)
+			p.read(0)
+			if got := p.opens + p.lost[record.TypeOpen]; got < count {
+				t.Errorf("%d opens read and %d counted, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			p.close()
+			if pins := p.load(); !pins.Resumed || pins.Err != nil {
+				t.Errorf("the pins that replaced them gave %+v", pins)
+			}
+		})
+	}
+}
+
+func remove(t *testing.T, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASecondSensorDoesWithoutPins(t *testing.T) {
+	p := newPinned(t, bpf.Options{})
+	p.load()
+	second, err := bpf.Load(p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if pins := second.Pins(); pins.Dir != "" || !errors.Is(pins.Err, bpf.ErrPinsInUse) {
+		t.Errorf("the second has %+v", pins)
+	}
+	if _, err := bpf.Unpin(p.o.Pin); !errors.Is(err, bpf.ErrPinsInUse) {
+		t.Errorf("unpinned below a sensor that runs: %v", err)
+	}
+}
+
+func TestUnpinningLeavesNothing(t *testing.T) {
+	for name, unpin := range map[string]func(p *pinned){
+		"by command": func(p *pinned) {
+			if n, err := bpf.Unpin(p.o.Pin); n != 1 || err != nil {
+				t.Errorf("unpinned %d: %v", n, err)
+			}
+		},
+		"by a sensor without pins": func(p *pinned) {
+			p.o.Unpin = true
+			if pins := p.load(); pins.Replaced != 1 || pins.Dir != "" || pins.Err != nil {
+				t.Errorf("found %+v", pins)
+			}
+			p.read(everything)
+			p.close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPinned(t, bpf.Options{})
+			p.load()
+			p.close()
+			unpin(p)
+			if _, err := os.Stat(p.o.Pin); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("left: %v", err)
+			}
+		})
+	}
+}
+
+func TestPinsOfADirectoryThatOthersCanWriteToAreNotUsed(t *testing.T) {
+	p := newPinned(t, bpf.Options{})
+	if err := os.Mkdir(p.o.Pin, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(p.o.Pin, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if pins := p.load(); pins.Dir != "" || pins.Err == nil || !strings.Contains(pins.Err.Error(), "mode 777") {
+		t.Errorf("pinned: %+v", pins)
+	}
+	p.close()
+	if err := os.Chmod(p.o.Pin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
