@@ -1121,41 +1121,6 @@ func TestWhatDoesNotFitTheRingIsCounted(t *testing.T) {
 	r.checkStorm(result)
 }
 
-// TestTheLossesOfAProcessStandBelowIt lets nobody read a small ring while a process makes files.
-func TestTheLossesOfAProcessStandBelowIt(t *testing.T) {
-	program := workloadtest.Build(t)
-	r := newRig(t, bpf.Options{RingBytes: 64 << 10})
-	r.start()
-	const files = 1000
-	result := program.Run(t, r.sandbox("files"), "flood-files", fmt.Sprint(files))
-	r.stop()
-	var process *seen
-	opens, lost := 0, 0
-	for _, s := range r.spans.spans {
-		switch {
-		case s.Kind == span.Exec && s.pid() == result.Pid:
-			process = s
-		case s.Kind == span.Open && strings.Contains(s.text(span.KeyFilePath), "flooded"):
-			opens += max(1, s.number(span.KeyCount))
-		}
-	}
-	if process == nil {
-		t.Fatal("the process is not told of")
-	}
-	for _, s := range r.spans.spans {
-		if s.Kind != span.Loss || s.text(span.KeyLostKind) != "open" {
-			continue
-		}
-		if s.pid() != result.Pid || s.Parent != process.ID || s.Trace != process.Trace {
-			t.Errorf("not below process %d: %v", result.Pid, s)
-		}
-		lost += s.number(span.KeyLost)
-	}
-	if lost == 0 || opens+lost < files {
-		t.Errorf("%d files made, %d told of, %d lost", files, opens, lost)
-	}
-}
-
 // checkStorm demands of every fact that it is in a span or that at least as many records of
 // its kind were lost as facts are missing.
 func (r *rig) checkStorm(result workloadtest.Result) {

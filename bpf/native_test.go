@@ -6,6 +6,7 @@ package bpf_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // Tests of overload and of pins that show what does not depend on the kernel: an emulated guest, where to load the sensor takes
@@ -269,5 +271,116 @@ func TestPinsOfADirectoryThatOthersCanWriteToAreNotUsed(t *testing.T) {
 	p.close()
 	if err := os.Chmod(p.o.Pin, 0o700); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTheKernelKnowsNoise reads files while the ring has room for other reads, but not for noise: what is lost is noise.
+func TestTheKernelKnowsNoise(t *testing.T) {
+	const ring = 128 << 10
+	files, err := os.MkdirTemp("", "sb-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(files)
+	if files, err = filepath.EvalSymlinks(files); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("l", 100)
+	noisy := map[string]bool{
+		"file": true, "file2": false, "xfile": false, "fil": false, "sub/file": false,
+		"dir/x": true, "dir/deep/er/x": true, "dirx/x": false, "d": false, "dir/" + long: true,
+		"lib/x.so": true, "lib/x.so.6": true, "lib/sub/libx-1.2.so": true, "lib/x.sox": false, "lib/x.s": false, "lib/so": false,
+		"lib/" + long: false, "lib/locale/C": true, "half/x.so": false, "other/x": false,
+	}
+	for name := range noisy {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(files, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(files, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := newOverload(t, bpf.Options{RingBytes: ring, BudgetBytes: ring, Noise: []string{
+		files + "/file", files + "/dir/**", files + "/lib/**.so", files + "/lib/**.so.*", files + "/lib/locale/**", files + "/half/**.so",
+		files + "/other/*", "/proc/self/**", "/proc/filesystems",
+	}})
+	c := o.sandbox("a")
+	expect := map[string]bool{"/proc/self/status": true, "/proc/self/environ": false, "/proc/filesystems": true, "/proc/version": false, "/proc/1/status": false}
+	for name, is := range noisy {
+		expect[filepath.Join(files, name)] = is
+	}
+	// Of another owner it may be anybody's file.
+	foreign := filepath.Join(files, "dir/x2")
+	if err := errors.Join(os.WriteFile(foreign, nil, 0o600), os.Chown(foreign, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	expect[foreign] = false
+	c.fill(10)
+	noise := lost{bpf.RecordOpen, bpf.LossShedNoise}
+	for name, is := range expect {
+		before := c.lost()
+		c.Read(t, name)
+		var want map[lost]int
+		if is {
+			want = map[lost]int{noise: 1}
+		}
+		c.demand(name, before, want)
+	}
+	c.Finish(t)
+}
+
+func TestAnotherContentTakesOverWithoutAGapAndWithoutRepeats(t *testing.T) {
+	for _, form := range forms(t) {
+		t.Run(string(form), func(t *testing.T) {
+			p := newPinned(t, bpf.Options{Form: form})
+			count := uint64(floodSize(t, 40000))
+			// Read to the end, or the ring of one would be left to the next but one.
+			p.flood("flood-files", int(count), func(n int) { p.o.Scope = strconv.Itoa(n) })
+			if pins := p.sensor.Pins(); !pins.Resumed {
+				t.Errorf("the last one has the content of the one before: %+v", pins)
+			}
+			if p.opens+p.lost[record.TypeOpen] != count {
+				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
+			}
+			names, _, err := bpf.PinsAt(p.o.Pin)
+			if err != nil || len(names) != 1 {
+				t.Errorf("pinned at the end: %v, %v", names, err)
+			}
+		})
+	}
+}
+
+// TestTheLossesOfAProcessStandBelowIt lets nobody read a small ring while a process makes files.
+func TestTheLossesOfAProcessStandBelowIt(t *testing.T) {
+	program := workloadtest.Build(t)
+	r := newRig(t, bpf.Options{RingBytes: 64 << 10})
+	r.start()
+	const files = 1000
+	result := program.Run(t, r.sandbox("files"), "flood-files", fmt.Sprint(files))
+	r.stop()
+	var process *seen
+	opens, lost := 0, 0
+	for _, s := range r.spans.spans {
+		switch {
+		case s.Kind == span.Exec && s.pid() == result.Pid:
+			process = s
+		case s.Kind == span.Open && strings.Contains(s.text(span.KeyFilePath), "flooded"):
+			opens += max(1, s.number(span.KeyCount))
+		}
+	}
+	if process == nil {
+		t.Fatal("the process is not told of")
+	}
+	for _, s := range r.spans.spans {
+		if s.Kind != span.Loss || s.text(span.KeyLostKind) != "open" {
+			continue
+		}
+		if s.pid() != result.Pid || s.Parent != process.ID || s.Trace != process.Trace {
+			t.Errorf("not below process %d: %v", result.Pid, s)
+		}
+		lost += s.number(span.KeyLost)
+	}
+	if lost == 0 || opens+lost < files {
+		t.Errorf("%d files made, %d told of, %d lost", files, opens, lost)
 	}
 }

@@ -203,24 +203,3 @@ func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
 		})
 	}
 }
-
-func TestAnotherContentTakesOverWithoutAGapAndWithoutRepeats(t *testing.T) {
-	for _, form := range forms(t) {
-		t.Run(string(form), func(t *testing.T) {
-			p := newPinned(t, bpf.Options{Form: form})
-			count := uint64(floodSize(t, 40000))
-			// Read to the end, or the ring of one would be left to the next but one.
-			p.flood("flood-files", int(count), func(n int) { p.o.Scope = strconv.Itoa(n) })
-			if pins := p.sensor.Pins(); !pins.Resumed {
-				t.Errorf("the last one has the content of the one before: %+v", pins)
-			}
-			if p.opens+p.lost[record.TypeOpen] != count {
-				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
-			}
-			names, _, err := bpf.PinsAt(p.o.Pin)
-			if err != nil || len(names) != 1 {
-				t.Errorf("pinned at the end: %v, %v", names, err)
-			}
-		})
-	}
-}

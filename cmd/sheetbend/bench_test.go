@@ -55,12 +55,13 @@ func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (residen
 	}
 	defer dir.Close()
 	conf := filepath.Join(t.TempDir(), "sheetbend.yaml")
-	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: %s\n", cg, filepath.Join(t.TempDir(), "spans.jsonl"), filepath.Join(t.TempDir(), "s"))
+	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: %s\npin_path: %s\njournal: %s\n",
+		cg, filepath.Join(t.TempDir(), "spans.jsonl"), filepath.Join(t.TempDir(), "s"), mountBPFFS(t), filepath.Join(t.TempDir(), "journal"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	sensor := exec.Command("/proc/self/exe", "sensor", "--no-pin", "--config", conf)
+	sensor := exec.Command("/proc/self/exe", "sensor", "--config", conf)
 	sensor.Env = append(os.Environ(), asCommand+"=1")
 	log, err := sensor.StderrPipe()
 	if err != nil {
@@ -94,6 +95,7 @@ func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (residen
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("anonymous %.1f MiB, of files %.1f", mebibytes(t, status, "RssAnon"), mebibytes(t, status, "RssFile"))
 	return mebibytes(t, status, "VmRSS"), mebibytes(t, status, "VmHWM")
 }
 

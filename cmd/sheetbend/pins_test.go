@@ -22,7 +22,7 @@ import (
 )
 
 // mountBPFFS mounts a bpf file system of the test's own, and gives a directory for pins in it.
-func mountBPFFS(t *testing.T) string {
+func mountBPFFS(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
