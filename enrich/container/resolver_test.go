@@ -330,6 +330,7 @@ func TestAPodThatChangesIsToldOfAgain(t *testing.T) {
 		delete(kubelet.of, uid)
 		kubelet.mu.Unlock()
 		time.Sleep(2 * lookEvery)
+		synctest.Wait()
 		if len(d.pods) != 0 {
 			t.Errorf("%d pods followed", len(d.pods))
 		}
