@@ -24,8 +24,6 @@ func dropCode() error {
 		return fmt.Errorf("read the program's mappings: %w", err)
 	}
 	for _, m := range codeMappings(smaps, exe) {
-		// Or one use brings 2 MiB back, where the page cache has it in one piece. Kernels without huge pages refuse it.
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_NOHUGEPAGE)
 		// Not unix.Madvise: the memory is not Go's.
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("unmap the program's pages: %w", errno)
