@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -191,6 +192,9 @@ func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
 			p := newPinned(t, bpf.Options{Form: form})
 			count := uint64(floodSize(t, 20000))
 			p.flood("flood-files", int(count), func(int) {})
+			if err := p.sensor.Pins().Err; err != nil && form == bpf.FormTracepoint && strings.Contains(err.Error(), "needs Linux 5.15") {
+				return // nothing is pinned there, and the sensor says so
+			}
 			if pins := p.sensor.Pins(); !pins.Resumed || pins.Err != nil || pins.Replaced != 0 {
 				t.Errorf("the last sensor did not go on with the pins: %+v", pins)
 			}
