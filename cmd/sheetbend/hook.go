@@ -25,8 +25,13 @@ const (
 	hookAbsent = 25 * time.Millisecond
 	// hookReads bounds how long the agent takes to write the input: the agent's own time.
 	hookReads = time.Second
-	// hookWithin bounds what a sensor adds to that: one that is loaded, or hangs, does not hold up the agent.
-	hookWithin = 30 * time.Millisecond
+	// hookWait bounds what a sensor adds to that, unless envHookWait says otherwise: one that hangs does not hold up the
+	// agent. A mark that comes too late is none, so that a loaded machine, where all else is slow too, gets some time.
+	hookWait = 100 * time.Millisecond
+	// envHookWait is a duration, as time.ParseDuration takes it.
+	envHookWait = "SHEETBEND_HOOK_WAIT"
+	// maxHookWait is below what an agent waits for a hook: those that install writes are given 5 s.
+	maxHookWait = 4 * time.Second
 )
 
 func newHook() *cobra.Command {
@@ -35,7 +40,8 @@ func newHook() *cobra.Command {
 		Short: "Mark tool calls from an agent's hooks, and install these hooks",
 		Long: `Read the JSON that an agent gives its hooks on standard input, and tell the sensor which tool call begins
 or ends. Run by the agent, not by hand. It prints nothing, and its exit code is always 0: what the agent does never
-depends on it. Without a sensor it ends at once.
+depends on it. Without a sensor it ends at once; with one it waits 100 ms at most, or as long as SHEETBEND_HOOK_WAIT says
+in the agent's environment (a duration such as 500ms, up to 4s).
 
 install writes the hook into the agent's configuration, uninstall takes it out again.`,
 		Example: `  sheetbend hook install claude-code
@@ -64,9 +70,9 @@ func runHook(agent string, stdin io.Reader) {
 	defer func() { _ = recover() }()
 	c := client.Default()
 	// How to read the input, the sensor says: its configuration is not the agent's to read.
-	asked := time.Now()
-	d, err := dialectFrom(c, agent)
-	left := hookWithin - time.Since(asked)
+	wait, asked := hookWaits(os.Getenv(envHookWait)), time.Now()
+	d, err := dialectFrom(c, agent, wait)
+	left := wait - time.Since(asked)
 	if err != nil {
 		drain(stdin)
 		return
@@ -92,9 +98,18 @@ func runHook(agent string, stdin io.Reader) {
 	}
 }
 
+// hookWaits reads a value of envHookWait. What is no duration is ignored: nobody would be told.
+func hookWaits(text string) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return hookWait
+	}
+	return min(d, maxHookWait)
+}
+
 // dialectFrom asks the sensor how the agent speaks to its hooks; nil if it knows no such agent.
-func dialectFrom(c *client.Client, agent string) (*agents.Dialect, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), hookWithin)
+func dialectFrom(c *client.Client, agent string, wait time.Duration) (*agents.Dialect, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	text, err := c.Hook(ctx, agent)
 	if _, refused := errors.AsType[*client.Error](err); refused {

@@ -70,12 +70,22 @@ func TestAHookNeverSaysAnythingAndNeverFails(t *testing.T) {
 // takeMarks serves a socket and gives what came.
 func takeMarks(t *testing.T) (func() []record.Event, string) {
 	t.Helper()
+	t.Setenv(envHookWait, "4s")
+	return takeMarksAfter(t, 0)
+}
+
+// takeMarksAfter answers each request so late.
+func takeMarksAfter(t *testing.T, late time.Duration) (func() []record.Event, string) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	came := make(chan record.Event, 100)
 	s, err := marker.Listen(marker.Options{
 		Path:     socket,
 		Dialects: agents.Builtin(),
-		Clock:    func() (uint64, int64, error) { return 1, 1, nil },
+		Clock: func() (uint64, int64, error) {
+			<-time.After(late)
+			return 1, 1, nil
+		},
 		Inject: func(raw []byte) bool {
 			var e record.Event
 			err := e.Decode(raw)
@@ -113,6 +123,26 @@ func TestAHookMarksTheCallBeforeItReturns(t *testing.T) {
 	}
 }
 
+func TestAHookWaitsForASlowSensorAsLongAsItIsTold(t *testing.T) {
+	marks, socket := takeMarksAfter(t, 2*hookWait)
+	for _, c := range []struct {
+		wait string
+		want int
+	}{{"", 0}, {"nonsense", 0}, {"-1s", 0}, {"4s", 1}, {"1h", 1}} {
+		t.Setenv(envHookWait, c.wait)
+		hookRun(t, socket, strings.NewReader(preToolUse), "claude-code")
+		if got := marks(); len(got) != c.want {
+			t.Errorf("%q: %d marks, want %d", c.wait, len(got), c.want)
+		}
+	}
+}
+
+func TestAHookNeverWaitsLongerThanTheAgentDoes(t *testing.T) {
+	if got := hookWaits("1h"); got != maxHookWait {
+		t.Errorf("waits %s", got)
+	}
+}
+
 // An agent that keeps the pipe open is not waited for.
 func TestAHookWithoutASensorDoesNotWaitForItsInput(t *testing.T) {
 	r, w, err := os.Pipe()
@@ -141,7 +171,7 @@ func TestAHookIsNotHeldUpByASensorThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if took := hookAboveVersion(t, socket); took > 2*50*time.Millisecond {
+	if took := hookAboveVersion(t, socket); took > 2*hookWait {
 		t.Errorf("%s more than the start of a program", took)
 	}
 }

@@ -131,7 +131,7 @@ func agentWithHooks(t *testing.T, socket, dir, event, script string) *exec.Cmd {
 	}
 	cmd := exec.Command(shellNamed(t, "codex"), "-c", strings.ReplaceAll(script, "HOOK", asCommand+"=1 "+binary+" hook codex"))
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), client.EnvSocket+"="+socket)
+	cmd.Env = append(os.Environ(), client.EnvSocket+"="+socket, envHookWait+"=4s")
 	return cmd
 }
 
