@@ -44,31 +44,56 @@ func (f *Feed) mayBeNone(id uint64, cg string) bool {
 	}
 	ref, ok := container.FromCgroup(cg)
 	if ok && len(f.undecided) < maxWatched {
-		f.undecided[ref.ID] = append(f.undecided[ref.ID], id)
+		u := f.undecided[ref.ID]
+		f.undecided[ref.ID] = undecided{ref.Root, append(u.cgroups, id)}
 	}
 	return ok
 }
 
-// heed ends the watch of a container that is no sandbox.
+// undecided are the cgroups of a container that are watched only because of it.
+type undecided struct {
+	root    string
+	cgroups []uint64
+}
+
+// heed ends the watch of a container that is no sandbox, and takes it up again when a later word makes it one.
 func (f *Feed) heed(raw []byte) {
 	// Not into the event of the kernel's record at hand.
-	if len(f.undecided) == 0 || f.word.Decode(raw) != nil || f.word.Header.Type != record.TypeContainer {
+	if !f.o.Containers || f.word.Decode(raw) != nil || f.word.Header.Type != record.TypeContainer {
 		return
 	}
 	c := &f.word.Container
-	cgroups := f.undecided[c.ID]
+	u, waits := f.undecided[c.ID]
 	delete(f.undecided, c.ID)
-	if f.o.Chosen != nil && f.o.Chosen(c) {
-		for _, id := range cgroups {
+	chosen := f.o.Chosen != nil && f.o.Chosen(c)
+	switch {
+	case chosen && waits:
+		for _, id := range u.cgroups {
 			f.settle(id, "of container "+c.ID)
 		}
-		return
+	case chosen:
+		if root := f.declined.take(c.ID); root != "" {
+			f.o.Log.Debug("a container has become a sandbox", "container", c.ID)
+			f.reconsider(root)
+		}
+	case waits:
+		for _, id := range u.cgroups {
+			f.unwatch(id, "of container "+c.ID)
+		}
+		f.declined.add(c.ID, u.root)
+		f.o.Log.Debug("no selector chooses a container", "container", c.ID, "pod", c.Pod, "namespace", c.Namespace)
+		// An agent in it is one outside of all sandboxes now.
+		f.moved = f.moved || f.o.Knows != nil
 	}
-	for _, id := range cgroups {
-		f.unwatch(id, "of container "+c.ID)
+}
+
+// reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the start. Its
+// runtime's word, which Seen asks for again, has the collector decide anew.
+func (f *Feed) reconsider(root string) {
+	if err := f.adopt(root, 0, 0, make([]bool, len(f.o.Globs)), new(int)); err != nil {
+		f.o.Log.Warn("cannot watch a container that has become a sandbox", "cgroup", root, "err", err)
 	}
-	// An agent in it is one outside of all sandboxes now.
-	f.moved = f.moved || f.o.Knows != nil
+	f.moved = true
 }
 
 // gone forgets a container whose cgroup was removed.
@@ -76,4 +101,30 @@ func (f *Feed) gone(cg string) {
 	if ref, ok := container.FromCgroup(cg); ok && ref.Root == cg {
 		delete(f.undecided, ref.ID)
 	}
+}
+
+// maxDeclined bounds each half of declined. Of containers that are gone nothing is told, so that it holds old ones, too.
+const maxDeclined = 4096
+
+// declined are the topmost cgroups of containers that are no sandboxes, by the container's id.
+type declined struct {
+	now, before map[string]string
+}
+
+func (d *declined) add(id, root string) {
+	if d.now == nil || len(d.now) >= maxDeclined {
+		d.now, d.before = map[string]string{}, d.now
+	}
+	d.now[id] = root
+}
+
+// take gives a container's cgroup, and forgets it; "" if it was not declined.
+func (d *declined) take(id string) string {
+	root, ok := d.now[id]
+	if !ok {
+		root = d.before[id]
+	}
+	delete(d.now, id)
+	delete(d.before, id)
+	return root
 }

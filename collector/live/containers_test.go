@@ -3,6 +3,7 @@
 package live
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -67,5 +68,62 @@ func TestContainersAreWatchedUntilTheyAreKnownToBeNoSandbox(t *testing.T) {
 	same(t, "seen", seen, []string{"/docker/" + wanted, "/docker/" + unwanted, "/docker/" + unwanted + "/init", "/docker/" + wanted + "/init"})
 	if len(f.undecided) != 0 {
 		t.Errorf("kept: %v", f.undecided)
+	}
+}
+
+// A pod's labels may choose it when it runs already.
+func TestAContainerThatBecomesASandboxIsWatchedAgain(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs["/docker"], h.dirs["/docker/"+wanted], h.dirs["/docker/"+wanted+"/init"] = 2, 3, 4
+	f := h.feed(t, s)
+	f.o.Containers = true
+	f.o.Chosen = func(c *record.Container) bool { return len(c.Labels) > 0 }
+	asked := 0
+	f.o.Seen = func(uint64, string) { asked++ }
+	word := func(at uint64, labels ...record.Pair) {
+		h.does(func() { f.Inject(record.AppendContainer(nil, at, record.Container{ID: wanted, Labels: labels})) })
+		h.quiet(2 * ms)
+		h.quiet(0)
+	}
+	watched := func(want bpf.WatchFlags) {
+		h.does(func() {
+			for _, id := range []uint64{3, 4} {
+				if h.watches[id] != want {
+					t.Errorf("%d is watched with %v, want %v", id, h.watches[id], want)
+				}
+			}
+		})
+	}
+	label := record.Pair{Key: "agent", Value: "yes"}
+	word(1001 * ms)
+	watched(0)
+	word(1002 * ms)
+	watched(0)
+	word(1003*ms, label)
+	watched(bpf.WatchChildren | bpf.WatchTasks | bpf.WatchProvisional)
+	word(1004*ms, label) // the answer to Seen
+	watched(bpf.WatchChildren | bpf.WatchTasks)
+	word(1005*ms, label)
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if asked != 4 { // each directory at the start, and again
+		t.Errorf("asked %d times", asked)
+	}
+	if f.declined.take(wanted) != "" || len(f.undecided) != 0 {
+		t.Error("kept")
+	}
+}
+
+func TestDeclinedContainersAreBounded(t *testing.T) {
+	var d declined
+	for i := range 3 * maxDeclined {
+		d.add(fmt.Sprint(i), "/x")
+	}
+	if n := len(d.now) + len(d.before); n > 2*maxDeclined {
+		t.Errorf("%d are kept", n)
+	}
+	if d.take(fmt.Sprint(3*maxDeclined-1)) == "" || d.take("0") != "" {
+		t.Error("not the newest are kept")
 	}
 }

@@ -142,7 +142,8 @@ type Feed struct {
 
 	judged    judgements
 	unmatched []string
-	undecided map[string][]uint64 // cgroups that are watched only because of their container, by its id
+	undecided map[string]undecided // by the container's id
+	declined  declined
 }
 
 type lossKey struct {
@@ -167,7 +168,7 @@ func New(o Options) *Feed {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Feed{o: o, losses: map[lossKey]uint64{}, ended: map[victim]bool{}, undecided: map[string][]uint64{}}
+	return &Feed{o: o, losses: map[lossKey]uint64{}, ended: map[victim]bool{}, undecided: map[string]undecided{}}
 }
 
 // Stats may be called when Start or Run have returned.

@@ -218,28 +218,42 @@ func watchesItsNode(t *testing.T, patch string) {
 			rights.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_RuntimeDefault}
 		}
 	}
-	sensor, err := own.start(&runtime.ContainerConfig{
-		Metadata: &runtime.ContainerMetadata{Name: "sensor"}, Image: &runtime.ImageSpec{Image: image}, LogPath: "sensor.log",
-		Args: c.Args, Envs: env, Mounts: mounts,
-		Linux: &runtime.LinuxContainerConfig{SecurityContext: rights},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &sensorFile{t: t, spans: filepath.Join(out, "spans.jsonl")}
-	log := filepath.Join(own.config.LogDirectory, "sensor.log")
-	n.await("the sensor in its pod", func() error {
-		text, err := os.ReadFile(log)
-		if err == nil && !bytes.Contains(text, []byte(`"msg":"watching"`)) {
-			return &notYet{string(text)}
+	var log string
+	start := func(attempt uint32) string {
+		t.Helper()
+		name := fmt.Sprintf("sensor-%d.log", attempt)
+		log = filepath.Join(own.config.LogDirectory, name)
+		id, err := own.start(&runtime.ContainerConfig{
+			Metadata: &runtime.ContainerMetadata{Name: "sensor", Attempt: attempt}, Image: &runtime.ImageSpec{Image: image}, LogPath: name,
+			Args: c.Args, Envs: env, Mounts: mounts,
+			Linux: &runtime.LinuxContainerConfig{SecurityContext: rights},
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
+		n.await("the sensor in its pod", func() error {
+			text, err := os.ReadFile(log)
+			if err == nil && !bytes.Contains(text, []byte(`"msg":"watching"`)) {
+				return &notYet{string(text)}
+			}
+			return err
+		})
+		return id
+	}
+	stop := func(id string) {
+		t.Helper()
+		if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: id, Timeout: 30}); err != nil {
+			t.Error(err)
+		}
+	}
+	sensor := start(0)
+	s := &sensorFile{t: t, spans: filepath.Join(out, "spans.jsonl")}
 	for _, p := range []probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 		n.await("the answer to a probe", func() error { return p.asks(address) })
 	}
 	p := n.pod(t, "agent", map[string]string{"agents.x-k8s.io/sandbox-name-hash": "b1d2"}, nil)
-	if _, err := p.run("main", ": in a sandbox"); err != nil {
+	main, err := p.run("main", "/bin/sh -c ': in a sandbox'; exec sleep 1000")
+	if err != nil {
 		t.Fatal(err)
 	}
 	sp := s.execs(t, ": in a sandbox", 1)[0]
@@ -251,12 +265,20 @@ func watchesItsNode(t *testing.T, patch string) {
 		t.Errorf("%v: %s", err, text)
 	}
 	costs(t, address)
-	if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: sensor, Timeout: 30}); err != nil {
-		t.Error(err)
-	}
+	stop(sensor)
 	// It is pinned, so that the pod's successor can go on. To find a program by its id asks for CAP_SYS_ADMIN.
 	if names, _, err := bpf.PinsAt(filepath.Join(pins, "sheetbend")); err != nil || c.SecurityContext.Privileged && len(names) != 1 {
 		t.Errorf("pinned: %v, %v", names, err)
+	}
+	if c.SecurityContext.Privileged {
+		n.exec(t, main, "while none runs")
+		if _, err := p.run("made-meanwhile", "/bin/sh -c ': made while none runs'"); err != nil {
+			t.Fatal(err)
+		}
+		sensor = start(1)
+		says(t, s.execs(t, ": while none runs", 1)[0], p.expects("main"))
+		says(t, s.execs(t, ": made while none runs", 1)[0], p.expects("made-meanwhile"))
+		stop(sensor)
 	}
 	if _, err := bpf.Unpin(filepath.Join(pins, "sheetbend")); err != nil {
 		t.Error(err)
