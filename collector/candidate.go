@@ -108,11 +108,23 @@ type candidates struct {
 	bytes    int       // of their records
 }
 
+// largest is rarely asked for: each time a good part of the bound comes free.
+func (k *candidates) largest() *box {
+	most := k.order.Front().Value.(*box)
+	for e := k.order.Front().Next(); e != nil; e = e.Next() {
+		if b := e.Value.(*box); b.candidate.bytes > most.candidate.bytes {
+			most = b
+		}
+	}
+	return most
+}
+
 // A candidate keeps the records of a container until it is decided.
 type candidate struct {
 	since   uint64 // boottime
 	element *list.Element
-	cgroups []uint64
+	cgroups []uint64 // the container's topmost first
+	used    bool     // a process has done something in it
 	raw     [][]byte
 	bytes   int
 }
@@ -129,7 +141,11 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 		if b == nil {
 			b = c.candidateAt(string(e.Cgroup.Path))
 		}
-		if b == nil || c.groups[e.Cgroup.Parent] != nil || len(c.candidates.byCgroup) >= c.config.MaxCgroups {
+		if b == nil || c.groups[e.Cgroup.Parent] != nil {
+			return false
+		}
+		if len(c.candidates.byCgroup) >= c.config.MaxCgroups {
+			c.lose(record.TypeCgroup, record.CauseTableFull, nil)
 			return false
 		}
 		c.candidates.byCgroup[e.Cgroup.ID] = b
@@ -137,6 +153,12 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 		return c.keep(b, raw)
 	case record.TypeCgroupRmdir:
 		b := c.candidates.byCgroup[e.Cgroup.ID]
+		if b != nil && !b.candidate.used && e.Cgroup.ID == b.candidate.cgroups[0] {
+			// Nothing has happened in it: there is nothing to tell, whatever it was.
+			c.settleCandidate(b)
+			delete(c.boxes.known, b.id)
+			return true
+		}
 		return b != nil && c.keep(b, raw)
 	case record.TypeConnectEnd:
 		// It may come from outside of the process.
@@ -157,16 +179,24 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 	if b == nil && h.Type == record.TypeFork {
 		b = c.candidates.byCgroup[e.Fork.ChildCgroup]
 	}
-	return b != nil && c.keep(b, raw)
+	if b == nil {
+		return false
+	}
+	b.candidate.used = true
+	return c.keep(b, raw)
 }
 
 // candidateAt gives the container that has this topmost directory, if it may be a sandbox.
 func (c *Collector) candidateAt(cgroup string) *box {
 	ref, ok := container.FromCgroup(cgroup)
-	if !ok || ref.Root != cgroup || c.boxes.known[ref.ID] != nil || len(c.boxes.known) >= c.config.MaxCgroups {
+	if !ok || ref.Root != cgroup || c.boxes.known[ref.ID] != nil {
 		return nil
 	}
 	if _, _, ok := Select(c.config.Sandboxes, cgroup); ok {
+		return nil
+	}
+	if len(c.boxes.known) >= c.config.MaxCgroups {
+		c.lose(record.TypeCgroup, record.CauseTableFull, nil)
 		return nil
 	}
 	b := &box{id: ref.ID, root: ref.Root, candidate: &candidate{since: c.tick}}
@@ -175,12 +205,13 @@ func (c *Collector) candidateAt(cgroup string) *box {
 	return b
 }
 
-// keep keeps a record. Beyond the bound on all of them the oldest container's are lost, and counted.
+// keep keeps a record. Beyond the bound on all of them the records of the container that has most are lost, and counted: a noisy one
+// costs no other its own.
 func (c *Collector) keep(b *box, raw []byte) bool {
 	for c.candidates.bytes+len(raw) > maxHeldBytes {
-		oldest := c.candidates.order.Front().Value.(*box)
-		c.loseCandidate(oldest)
-		if oldest == b {
+		most := c.candidates.largest()
+		c.loseCandidate(most)
+		if most == b {
 			c.lose(record.TypeContainer, record.CauseUnassigned, nil)
 			return true
 		}
@@ -218,6 +249,12 @@ func (c *Collector) decide(b *box) {
 		}
 	}
 	c.forgetBox(b)
+}
+
+// Chose says whether a container is a sandbox because of what its runtime said. To be called from where Record is.
+func (c *Collector) Chose(id string) bool {
+	b := c.boxes.known[id]
+	return b != nil && b.chosen != nil
 }
 
 func (c *Collector) loseCandidate(b *box) {

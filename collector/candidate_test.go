@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,12 @@ func TestAContainerIsChosenFromItsFirstExecOn(t *testing.T) {
 	w.tick(3 * time.Second)
 	if w.execOf(32).Parent != w.execOf(31).ID {
 		t.Error("the processes of before and after are not one tree")
+	}
+	other := web
+	other.Namespace = "test"
+	w.runtimeSays(other)
+	if !w.c.Chose(web.ID) || w.c.Chose(otherID) {
+		t.Error("it does not know its sandboxes")
 	}
 }
 
@@ -228,5 +235,44 @@ func TestCandidatesAreBounded(t *testing.T) {
 	w.tick(2 * undecidedFor)
 	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.candidates.bytes != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestANoisyContainerCostsNoOtherItsRecords(t *testing.T) {
+	w := newWorld(t, choosing(prod()))
+	w.podContainer(webCgroup, web.ID)
+	w.podContainer(21, otherID)
+	w.runs(30, webCgroup)
+	w.begin(31, 21)
+	long := strings.Repeat("x", 60<<10)
+	for range 700 {
+		w.exec(31, "/bin/true", "true", long)
+	}
+	w.runtimeSays(web)
+	w.tick(3 * time.Second)
+	wants(t, w.execOf(30), map[string]any{span.KeySessionID: "prod/shop-0/web"})
+	if w.c.losses.byKind[lossKind{record.TypeContainer, record.CauseUnassigned}] == 0 {
+		t.Error("what was dropped is not told")
+	}
+}
+
+// Somebody who makes directories with names of containers takes no room from real ones, and is told where there is none.
+func TestDirectoriesThatLookLikeContainersTakeNoRoom(t *testing.T) {
+	w := newWorld(t, choosing(prod()), func(c *Config) { c.MaxCgroups = 16 })
+	named := func(n int) string { return fmt.Sprintf("%064x", n) }
+	for n := range 100 {
+		w.podContainer(uint64(1000+n), named(n))
+		w.removed(uint64(1000+n), podPath+named(n))
+	}
+	w.tick(3 * time.Second)
+	if n := w.c.losses.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 0 || len(w.c.boxes.known) != 0 {
+		t.Errorf("%d lost, %d known", n, len(w.c.boxes.known))
+	}
+	for n := range 20 {
+		w.podContainer(uint64(2000+n), named(1000+n))
+	}
+	w.tick(6 * time.Second)
+	if n := w.c.losses.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 4 {
+		t.Errorf("%d told as lost, want 4", n)
 	}
 }

@@ -167,6 +167,10 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 		}
 		o.Seen = w.runtimes.resolver.Seen
 		o.Chosen = func(told *record.Container) bool {
+			// One that is a sandbox stays one, whatever its labels are now: the collector may know it from before a restart.
+			if w.collector != nil && w.collector.Chose(told.ID) {
+				return true
+			}
 			_, ok := collector.ChooseContainer(cc.Sandboxes, told)
 			return ok
 		}

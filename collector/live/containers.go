@@ -59,7 +59,7 @@ type undecided struct {
 // heed ends the watch of a container that is no sandbox, and takes it up again when a later word makes it one.
 func (f *Feed) heed(raw []byte) {
 	// Not into the event of the kernel's record at hand.
-	if !f.o.Containers || f.word.Decode(raw) != nil || f.word.Header.Type != record.TypeContainer {
+	if !f.o.Containers || record.TypeOf(raw) != record.TypeContainer || f.word.Decode(raw) != nil {
 		return
 	}
 	c := &f.word.Container
@@ -90,7 +90,7 @@ func (f *Feed) heed(raw []byte) {
 // reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the start. Its
 // runtime's word, which Seen asks for again, has the collector decide anew.
 func (f *Feed) reconsider(root string) {
-	if err := f.adopt(root, 0, 0, make([]bool, len(f.o.Globs)), new(int)); err != nil {
+	if err := f.adopt(root, make([]bool, len(f.o.Globs))); err != nil {
 		f.o.Log.Warn("cannot watch a container that has become a sandbox", "cgroup", root, "err", err)
 	}
 	f.moved = true

@@ -202,7 +202,7 @@ func (f *Feed) Start() error {
 	}
 	f.clock(boot, wall)
 	matched := make([]bool, len(f.o.Globs))
-	if err := f.adopt("/", 0, 0, matched, new(int)); err != nil {
+	if err := f.adopt("/", matched); err != nil {
 		return err
 	}
 	for i, m := range matched {
@@ -221,16 +221,49 @@ func (f *Feed) Start() error {
 	return f.existing()
 }
 
-// adopt watches an existing cgroup and those below it. A directory is watched before its
+// adopt watches an existing cgroup and those below it. Only the topmost has to be watched for this to succeed: what
+// is below it was made by others, who could keep a sensor from starting otherwise. What cannot be watched there is told as lost.
+func (f *Feed) adopt(cg string, matched []bool) error {
+	w := walk{matched: matched}
+	if err := f.enter(&w, cg, 0, 0); err != nil {
+		return err
+	}
+	if w.passed > 0 {
+		f.o.Log.Warn("some cgroups are not watched: remove them, make the selectors narrower or limits.cgroups higher, and start the sensor again",
+			"cgroups", w.passed, "first_err", w.err)
+		f.out = record.AppendLoss(f.out[:0], record.Header{}, record.Loss{Kind: record.TypeCgroup, Cause: record.CauseUnwatched, Count: w.passed, From: f.tick, To: f.tick})
+		f.emit(f.out)
+	}
+	return nil
+}
+
+// A walk goes through existing cgroups.
+type walk struct {
+	matched []bool // globs that selected something
+	watched int
+	passed  uint64 // that could not be watched
+	err     error  // of the first of them
+}
+
+func (w *walk) pass(err error) {
+	if w.passed++; w.err == nil {
+		w.err = err
+	}
+}
+
+// enter takes one cgroup and those below it. A directory is watched before its
 // children are listed: one that is made in between is inherited by the kernel side, listed,
 // or both, and being told twice does no harm.
-func (f *Feed) adopt(cg string, parent uint64, depth int, matched []bool, watched *int) error {
+func (f *Feed) enter(w *walk, cg string, parent uint64, depth int) error {
 	selected, leads := f.selects(cg), f.leads(cg)
-	if !selected && !leads || depth > maxDepth {
+	if !selected && !leads {
 		return nil
 	}
-	if *watched++; *watched > maxWatched {
-		return fmt.Errorf("the selectors concern more than %d cgroups: make them narrower", maxWatched)
+	if depth > maxDepth {
+		return fmt.Errorf("cgroup %.100s…: more than %d levels deep", cg, maxDepth)
+	}
+	if w.watched++; w.watched > maxWatched {
+		return fmt.Errorf("the selectors concern more than %d cgroups", maxWatched)
 	}
 	id, err := f.o.Hierarchy.ID(cg)
 	if errors.Is(err, os.ErrNotExist) {
@@ -259,7 +292,7 @@ func (f *Feed) adopt(cg string, parent uint64, depth int, matched []bool, watche
 	}
 	if selected {
 		for i, g := range f.o.Globs {
-			matched[i] = matched[i] || g.Selects(cg)
+			w.matched[i] = w.matched[i] || g.Selects(cg)
 		}
 		if f.o.Globs.Selects(cg) && !f.o.Globs.Selects(path.Dir(cg)) {
 			f.stats.Sandboxes++
@@ -270,11 +303,11 @@ func (f *Feed) adopt(cg string, parent uint64, depth int, matched []bool, watche
 	}
 	children, err := f.o.Hierarchy.Children(cg)
 	if err != nil {
-		return err
+		w.pass(err)
 	}
 	for _, c := range children {
-		if err := f.adopt(path.Join(cg, c), id, depth+1, matched, watched); err != nil {
-			return err
+		if err := f.enter(w, path.Join(cg, c), id, depth+1); err != nil {
+			w.pass(err)
 		}
 	}
 	return nil

@@ -19,6 +19,8 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -444,6 +446,64 @@ type vanishing struct{ *host }
 func (v *vanishing) Watch(id uint64, flags bpf.WatchFlags) error {
 	delete(v.dirs, "/a")
 	return v.host.Watch(id, flags)
+}
+
+// Whoever may make cgroups could keep the sensor from starting otherwise.
+func TestCgroupsThatCannotBeWatchedAreToldAndKeepNobodyOut(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs = map[string]uint64{"/": 1, "/a": 2, "/a/full": 3, "/a/last": 4, "/a/named": 5, "/a/named/below": 6}
+	deep := "/a"
+	for n := range uint64(maxDepth + 10) {
+		deep += "/d"
+		h.dirs[deep] = 100 + n
+	}
+	f := h.feed(t, s, "/a")
+	f.o.Source = &full{h, 3}
+	f.o.Hierarchy = &tooLong{h, "/a/named"}
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := h.watches[4]; !ok {
+		t.Error("one that can be watched is not")
+	}
+	if !slices.Contains(s.words, "3 cgroup lost in 0 from 0 to 0") {
+		t.Errorf("%s", s.words[max(0, len(s.words)-5):])
+	}
+}
+
+func TestASensorThatCannotWatchAtAllDoesNotStart(t *testing.T) {
+	h := newHost()
+	f := h.feed(t, &stream{}, "/a")
+	f.o.Source = &full{h, 1}
+	if err := f.Start(); !errors.Is(err, unix.E2BIG) {
+		t.Errorf("%v", err)
+	}
+}
+
+// full has no room for a cgroup.
+type full struct {
+	*host
+	id uint64
+}
+
+func (f *full) Watch(id uint64, flags bpf.WatchFlags) error {
+	if id == f.id {
+		return unix.E2BIG
+	}
+	return f.host.Watch(id, flags)
+}
+
+// tooLong has a cgroup whose path the kernel does not take.
+type tooLong struct {
+	*host
+	cgroup string
+}
+
+func (l *tooLong) ID(cg string) (uint64, error) {
+	if cg == l.cgroup {
+		return 0, unix.ENAMETOOLONG
+	}
+	return l.host.ID(cg)
 }
 
 func process(pid uint32, start uint64) []byte {

@@ -9,6 +9,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strconv"
 )
 
@@ -97,6 +98,14 @@ func (t Type) String() string {
 	return "type_" + strconv.Itoa(int(t))
 }
 
+// TypeOf is the type of an encoded record, 0 if it is too short to have one.
+func TypeOf(raw []byte) Type {
+	if len(raw) < 2 {
+		return 0
+	}
+	return Type(binary.LittleEndian.Uint16(raw))
+}
+
 // Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.
 type Cause uint16
 
@@ -119,6 +128,7 @@ const (
 	CauseTableFull  Cause = 258 // a table of the collector was full: state was dropped or not made
 	CauseUnassigned Cause = 259 // the collector could not tell whose it was
 	CauseNotRead    Cause = 260 // it waited for a sensor of another version, which could not read it
+	CauseUnwatched  Cause = 261 // a cgroup that was there at the start could not be watched, nor what happens in it
 )
 
 // String is the name used on spans, for example "ring_full".
@@ -152,6 +162,8 @@ func (c Cause) String() string {
 		return "table_full"
 	case CauseNotRead:
 		return "not_read"
+	case CauseUnwatched:
+		return "unwatched"
 	case CauseUnassigned:
 		return "unassigned"
 	}
