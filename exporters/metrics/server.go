@@ -5,6 +5,7 @@
 package metrics
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -69,11 +70,13 @@ func Listen(o Options) (*Server, error) {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	open := &conns{log: slog.New(handler(o.Log)), open: map[net.Conn]*list.Element{}}
 	s := &Server{
 		http: &http.Server{
 			Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 			WriteTimeout:   2 * time.Minute, // a profile takes its time
 			MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(handler(o.Log), slog.LevelDebug),
+			ConnState: open.state,
 		},
 		addr: l.Addr(), served: make(chan struct{}),
 	}

@@ -3,11 +3,16 @@
 package metrics
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -61,6 +66,102 @@ func TestWhatIsServed(t *testing.T) {
 	expect(start(true), "/debug/pprof/", 200, "goroutine")
 	sick = errors.New("the ring is not read")
 	expect(plain, "/healthz", 503, "the ring is not read")
+}
+
+// Idle, silent, in the middle of a head, and in the middle of a request.
+func TestWhoHoldsAllConnectionsKeepsNoProbeOut(t *testing.T) {
+	busy, end := make(chan struct{}, 2*maxConns), make(chan struct{})
+	s, err := Listen(Options{
+		Listen: "0.0.0.0:0", Expose: true,
+		Healthy: func() error { return nil },
+		Ready: func() error {
+			busy <- struct{}{}
+			<-end
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		close(end)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, port, err := net.SplitHostPort(s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(from string) *bufio.ReadWriter {
+		t.Helper()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: time.Minute}
+		c, err := d.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		return bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c))
+	}
+	send := func(c *bufio.ReadWriter, text string) error {
+		_, err := c.WriteString(text)
+		return errors.Join(err, c.Flush())
+	}
+	ask := func(c *bufio.ReadWriter) error {
+		if err := send(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return err
+		}
+		r, err := http.ReadResponse(c.Reader, nil)
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(r.Body)
+		if err == nil && (r.StatusCode != 200 || string(text) != "ok\n") {
+			err = fmt.Errorf("%d %q", r.StatusCode, text)
+		}
+		return errors.Join(err, r.Body.Close())
+	}
+	patient := dial("127.0.0.2") // who has one only keeps it
+	if err := ask(patient); err != nil {
+		t.Fatal(err)
+	}
+	for what, hold := range map[string]func(c *bufio.ReadWriter) error{
+		"silent":      func(*bufio.ReadWriter) error { return nil },
+		"idle":        ask,
+		"half a head": func(c *bufio.ReadWriter) error { return send(c, "GET /healthz HTTP/1.1\r\nHost:") },
+		"a request": func(c *bufio.ReadWriter) error {
+			err := send(c, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+			if err == nil {
+				<-busy
+			}
+			return err
+		},
+	} {
+		var first *bufio.ReadWriter
+		for n := range maxConns {
+			c := dial("127.0.0.1")
+			if err := hold(c); err != nil {
+				t.Fatalf("%s, connection %d: %v", what, n, err)
+			}
+			if n == 0 {
+				first = c
+			}
+		}
+		for range 3 {
+			if err := ask(dial("127.0.0.1")); err != nil {
+				t.Errorf("%s: a probe gets %v", what, err)
+			}
+		}
+		if _, err := first.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the oldest of %d connections is open: %v", what, maxConns+4, err)
+		}
+	}
+	if err := ask(patient); err != nil {
+		t.Errorf("who had one connection lost it: %v", err)
+	}
 }
 
 func TestOnlyLoopbackUnlessItIsMeant(t *testing.T) {
