@@ -31,7 +31,7 @@ func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) 
 	if err != nil {
 		return fmt.Errorf("confine the sensor: %w", err)
 	}
-	needs, wants, err := needsOf(c, w, hidesProcesses(string(mounts)), os.Getenv)
+	needs, wants, bare, err := needsOf(c, w, hidesProcesses(string(mounts)), os.Getenv)
 	if err != nil {
 		return fmt.Errorf("confine the sensor: %w", err)
 	}
@@ -48,6 +48,11 @@ func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) 
 	if err != nil {
 		return fmt.Errorf("confine the sensor (confine: false leaves that): %w", err)
 	}
+	if r.Landlock > 0 {
+		for _, name := range bare {
+			log.Warn("directly below /, this file is opened as it is now, and not if another is put in its place: move it to a directory of its own", "file", name)
+		}
+	}
 	meters.confined(r)
 	attrs := []any{"capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Seccomp, "landlock", r.Landlock}
 	if len(r.Lacks) > 0 {
@@ -63,8 +68,9 @@ type want struct {
 	without    string
 }
 
-// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them.
-func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string) (n confine.Needs, wants []want, err error) {
+// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them. bare are files that
+// are not followed when they are replaced.
+func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string) (n confine.Needs, wants []want, bare []string, err error) {
 	keep := func(capability int, without string) {
 		n.Capabilities |= confine.Of(capability)
 		wants = append(wants, want{capability, without})
@@ -79,7 +85,7 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 	case errors.Is(err, unix.EPERM):
 		keep(unix.CAP_BPF, "this kernel asks for it at each look into a map")
 	case err != nil:
-		return n, nil, err
+		return n, nil, nil, err
 	}
 	// Landlock lets nobody look into a process outside, whatever its capabilities are.
 	switch {
@@ -111,16 +117,21 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 			keep(unix.CAP_DAC_OVERRIDE, s+" belongs to another user, and is not asked")
 		}
 	}
+	replaced := func(files ...string) []string {
+		dirs, alone := directories(files)
+		bare = append(bare, alone...)
+		return append(dirs, alone...)
+	}
 	n.Files = confine.Files{
 		Read: append([]string{
 			"/proc", "/sys/devices/system/cpu", w.mount.Dir,
 			"/etc", "/usr/share/zoneinfo", // names, certificates, the time zone
 			"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", // what resolv.conf may be a link to
 			"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
-		}, append(directories(append(files, getenv("SSL_CERT_FILE"))), filepath.SplitList(getenv("SSL_CERT_DIR"))...)...),
+		}, append(replaced(append(files, getenv("SSL_CERT_FILE"))...), filepath.SplitList(getenv("SSL_CERT_DIR"))...)...),
 		Write:   []string{tallyDirs[0]},
 		Remove:  append([]string{}, tallyDirs[1:]...),
-		Sockets: directories(append(sockets, backendSockets(c, getenv)...)),
+		Sockets: replaced(append(sockets, backendSockets(c, getenv)...)...),
 	}
 	if dir, err := pinDir(c); err == nil {
 		n.Files.Write = append(n.Files.Write, filepath.Dir(dir)) // what is replaced is removed
@@ -134,9 +145,11 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)
 	}
-	n.Files.Remove = append(n.Files.Remove, directories([]string{c.Socket, c.Intake.Unix})...)
+	// Of one directly below / the file is left: the right to remove it would be one to remove any.
+	own, _ := directories([]string{c.Socket, c.Intake.Unix})
+	n.Files.Remove = append(n.Files.Remove, own...)
 	n.Files.Ports, err = portsOf(c, getenv)
-	return n, wants, err
+	return n, wants, bare, err
 }
 
 // reread are the files that are read again while the sensor runs.
@@ -155,18 +168,29 @@ func reread(c *config.Config, getenv func(string) string) (files []string) {
 	return files
 }
 
-// directories are those that the files are in, and those that links lead to: what is replaced is another file.
-func directories(files []string) (dirs []string) {
+// directories are those that the files are in, and those that links lead to: what is replaced is another file. alone are files
+// directly below /, where the directory would be all that there is.
+func directories(files []string) (dirs, alone []string) {
+	add := func(name string) {
+		if dir := filepath.Dir(name); dir != "/" {
+			dirs = append(dirs, dir)
+		} else {
+			alone = append(alone, name)
+		}
+	}
 	for _, name := range files {
 		if name == "" {
 			continue
 		}
-		dirs = append(dirs, filepath.Dir(name))
-		if real, err := filepath.EvalSymlinks(name); err == nil && real != filepath.Clean(name) {
-			dirs = append(dirs, filepath.Dir(real))
+		if abs, err := filepath.Abs(name); err == nil {
+			name = abs
+		}
+		add(name)
+		if real, err := filepath.EvalSymlinks(name); err == nil && real != name {
+			add(real)
 		}
 	}
-	return dirs
+	return dirs, alone
 }
 
 // foreign says whether a file, or where it will be, belongs to another user.

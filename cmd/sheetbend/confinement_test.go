@@ -230,6 +230,33 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	}
 }
 
+func TestAFileBelowTheRootOpensNoMoreThanItself(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link") // to nothing
+	if err := os.Symlink("/headers.test", link); err != nil {
+		t.Fatal(err)
+	}
+	real := filepath.Join(dir, "real")
+	if err := os.WriteFile(real, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	led := filepath.Join(dir, "d", "led")
+	if err := os.Mkdir(filepath.Dir(led), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(real, led); err != nil {
+		t.Fatal(err)
+	}
+	dirs, alone := directories([]string{"/headers", "/../key", "", "/etc/ca.pem", link, led})
+	if want := []string{"/etc", dir, filepath.Dir(led), dir}; !slices.Equal(dirs, want) {
+		t.Errorf("directories %q, want %q", dirs, want)
+	}
+	if want := []string{"/headers", "/key"}; !slices.Equal(alone, want) {
+		t.Errorf("files %q, want %q", alone, want)
+	}
+}
+
 func TestConfinementCanBeLeftOut(t *testing.T) {
 	t.Parallel()
 	_, cg := hierarchy(t)

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	classic "golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -46,6 +47,11 @@ type reply struct {
 	Status []string          // of each thread, what is of interest
 	Tried  map[string]string // "" or the error
 }
+
+const (
+	shmExec         = 0o100000  // SHM_EXEC
+	readImpliesExec = 0x0400000 // READ_IMPLIES_EXEC of personality(2)
+)
 
 // asLoader makes it one that loads and attaches all programs with some capabilities in effect.
 const asLoader = "SHEETBEND_TEST_AS_LOADER"
@@ -101,6 +107,10 @@ func (o order) follow() (r reply, err error) {
 	wait.Go(func() { _, _ = unix.Read(pipe[0], make([]byte, 1)) })
 	for range 4 {
 		thread()
+	}
+	segment, err := unix.SysvShmGet(unix.IPC_PRIVATE, os.Getpagesize(), unix.IPC_CREAT|0o700)
+	if err != nil {
+		return r, err
 	}
 	if r.Report, err = Apply(o.Needs); err != nil {
 		return r, err
@@ -174,11 +184,35 @@ func (o order) follow() (r reply, err error) {
 	try("a vsock socket", err)
 	try("signal another", unix.Kill(o.Other, unix.SIGWINCH))
 	try("signal itself", unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGWINCH))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	try("a pair of sockets", err)
+	_, err = unix.Socketpair(unix.AF_TIPC, unix.SOCK_STREAM, 0)
+	try("a pair of other sockets", err)
+	_, err = unix.FcntlInt(uintptr(pair[0]), unix.F_GETFL, 0)
+	try("ask for flags", err)
+	_, err = unix.FcntlInt(uintptr(pair[0]), unix.F_SETOWN, o.Other)
+	try("give a file to another", err)
+	owner := struct{ kind, id int32 }{1, int32(o.Other)} // F_OWNER_PID
+	try("give a file to another by F_SETOWN_EX", call(unix.SYS_FCNTL, uintptr(pair[0]), unix.F_SETOWN_EX, uintptr(unsafe.Pointer(&owner))))
+	_, err = unix.FcntlInt(uintptr(pair[0]), unix.F_SETSIG, int(unix.SIGKILL))
+	try("choose a file's signal", err)
+	try("give a socket to another", unix.IoctlSetPointerInt(pair[0], fioSetOwn, o.Other))
+	try("give a socket to another by SIOCSPGRP", unix.IoctlSetPointerInt(pair[0], unix.SIOCSPGRP, o.Other))
+	key := byte('x')
+	try("type", call(unix.SYS_IOCTL, uintptr(pair[0]), unix.TIOCSTI, uintptr(unsafe.Pointer(&key))))
+	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	try("a socket", err)
+	try("listen", unix.Listen(listener, 1))
 	_, err = unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
 	try("memory with code", err)
 	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	try("memory", err)
 	try("memory becomes code", unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC))
+	try("attach a segment with code", call(unix.SYS_SHMAT, uintptr(segment), 0, shmExec))
+	if _, err := unix.SysvShmCtl(segment, unix.IPC_RMID, nil); err != nil {
+		return r, err
+	}
+	try("let all that is read be code", call(unix.SYS_PERSONALITY, readImpliesExec))
 	try("set the clock", unix.ClockSettime(unix.CLOCK_REALTIME, &unix.Timespec{Sec: 1}))
 
 	for what, dir := range map[string]string{"": o.Allowed, " elsewhere": o.Refused} {
@@ -190,6 +224,9 @@ func (o order) follow() (r reply, err error) {
 		try("remove"+what, os.Remove(filepath.Join(dir, "other")))
 		try("make a directory"+what, os.Mkdir(filepath.Join(dir, "made"), 0o700))
 	}
+	_, err = os.ReadFile(filepath.Join(o.Refused, "alone"))
+	try("read a file alone", err)
+	try("write a file alone", os.WriteFile(filepath.Join(o.Refused, "alone"), nil, 0o600))
 	for i, what := range []string{"connect", "connect to another port"} {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(o.Ports[i]))
 		try(what, err)
@@ -227,7 +264,7 @@ func give(t *testing.T, o order) reply {
 	t.Helper()
 	for _, dir := range []*string{&o.Allowed, &o.Refused} {
 		*dir = t.TempDir()
-		for _, name := range []string{"file", "other"} {
+		for _, name := range []string{"file", "other", "alone"} {
 			if err := os.WriteFile(filepath.Join(*dir, name), []byte("x"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -258,7 +295,7 @@ func give(t *testing.T, o order) reply {
 		_ = other.Wait()
 	})
 	o.Other, o.Proc = other.Process.Pid, fmt.Sprintf("/proc/%d/cwd", other.Process.Pid)
-	o.Needs.Files = Files{Read: []string{"/proc", "/no/such/file", "/etc/passwd/below"}, Write: []string{o.Allowed}, Ports: []uint16{uint16(o.Ports[0])}}
+	o.Needs.Files = Files{Read: []string{"/proc", "/no/such/file", "/etc/passwd/below", filepath.Join(o.Refused, "alone")}, Write: []string{o.Allowed}, Ports: []uint16{uint16(o.Ports[0])}}
 
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -300,8 +337,11 @@ func TestAConfinedProcessKeepsOnlyWhatItNeedsInEveryThread(t *testing.T) {
 		"exec": "EPERM", "a process by clone": "EPERM", "clone3": "ENOSYS", "ptrace": "EPERM", "process_vm_readv": "EPERM", "mount": "EPERM", "unshare": "EPERM",
 		"load a program": "EPERM", "make a map": "EPERM", "perf_event_open": "EPERM", "io_uring_setup": "EPERM", "a packet socket": "EPERM", "a vsock socket": "EPERM",
 		"signal another": "EPERM", "memory with code": "EPERM", "memory becomes code": "EPERM", "set the clock": "EPERM",
+		"attach a segment with code": "EPERM", "let all that is read be code": "EPERM", "a pair of other sockets": "EPERM", "listen": "EPERM",
+		"give a file to another": "EPERM", "give a file to another by F_SETOWN_EX": "EPERM", "choose a file's signal": "EPERM",
+		"give a socket to another": "EPERM", "give a socket to another by SIOCSPGRP": "EPERM", "type": "EPERM",
 	}
-	allowed := []string{"memory", "signal itself", "read", "write", "truncate", "remove", "make a directory", "rename", "connect", "look at another process"}
+	allowed := []string{"memory", "signal itself", "a pair of sockets", "ask for flags", "a socket", "read", "write", "truncate", "remove", "make a directory", "rename", "read a file alone", "connect", "look at another process"}
 	version, err := LandlockVersion()
 	t.Logf("Landlock: version %d, %v", version, err)
 	if err != nil || version == 1 {
@@ -315,6 +355,7 @@ func TestAConfinedProcessKeepsOnlyWhatItNeedsInEveryThread(t *testing.T) {
 		for _, what := range []string{"read", "write", "remove", "make a directory", "rename"} {
 			refused[what+" elsewhere"] = "EACCES"
 		}
+		refused["write a file alone"] = "EACCES"
 		if version >= 3 {
 			refused["truncate elsewhere"] = "EACCES"
 		}
@@ -405,12 +446,13 @@ func TestTheFilterKnowsNumbersOfItsOwnTableOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
+	type row struct {
 		name         string
 		arch, number uint32
 		args         [6]uint32
 		want         uint32
-	}{
+	}
+	rows := []row{
 		{"a read", auditArch, unix.SYS_READ, [6]uint32{}, allow},
 		{"a read of the 32-bit table", unix.AUDIT_ARCH_I386, 3, [6]uint32{}, refuse},
 		{"the same of arm", unix.AUDIT_ARCH_ARM, 3, [6]uint32{}, refuse},
@@ -426,9 +468,27 @@ func TestTheFilterKnowsNumbersOfItsOwnTableOnly(t *testing.T) {
 		{"open a map by its id", auditArch, unix.SYS_BPF, [6]uint32{unix.BPF_MAP_GET_FD_BY_ID}, refuse},
 		{"an inet socket", auditArch, unix.SYS_SOCKET, [6]uint32{unix.AF_INET6}, allow},
 		{"AF_ALG", auditArch, unix.SYS_SOCKET, [6]uint32{unix.AF_ALG}, refuse},
+		{"a pair of unix sockets", auditArch, unix.SYS_SOCKETPAIR, [6]uint32{unix.AF_UNIX}, allow},
+		{"a pair of TIPC", auditArch, unix.SYS_SOCKETPAIR, [6]uint32{unix.AF_TIPC}, refuse},
+		{"listen", auditArch, unix.SYS_LISTEN, [6]uint32{3, 1}, refuse},
+		{"a copy of a descriptor", auditArch, unix.SYS_FCNTL, [6]uint32{3, unix.F_DUPFD_CLOEXEC}, allow},
+		{"the descriptor that is F_SETOWN", auditArch, unix.SYS_FCNTL, [6]uint32{unix.F_SETOWN, unix.F_GETFL}, allow},
+		{"F_SETOWN", auditArch, unix.SYS_FCNTL, [6]uint32{3, unix.F_SETOWN, 1}, refuse},
+		{"F_SETOWN_EX", auditArch, unix.SYS_FCNTL, [6]uint32{3, unix.F_SETOWN_EX}, refuse},
+		{"F_SETSIG", auditArch, unix.SYS_FCNTL, [6]uint32{3, unix.F_SETSIG, 9}, refuse},
+		{"the size of a terminal", auditArch, unix.SYS_IOCTL, [6]uint32{3, unix.TIOCGWINSZ}, allow},
+		{"FIOSETOWN", auditArch, unix.SYS_IOCTL, [6]uint32{3, 0x8901}, refuse},
+		{"SIOCSPGRP", auditArch, unix.SYS_IOCTL, [6]uint32{3, 0x8902}, refuse},
+		{"TIOCSTI", auditArch, unix.SYS_IOCTL, [6]uint32{3, unix.TIOCSTI}, refuse},
+		{"shmat", auditArch, unix.SYS_SHMAT, [6]uint32{1, 0, shmExec}, refuse},
+		{"personality", auditArch, unix.SYS_PERSONALITY, [6]uint32{readImpliesExec}, refuse},
 		{"memory", auditArch, unix.SYS_MMAP, [6]uint32{0, 1 << 20, unix.PROT_READ | unix.PROT_WRITE}, allow},
 		{"code", auditArch, unix.SYS_MPROTECT, [6]uint32{0, 1 << 20, unix.PROT_READ | unix.PROT_EXEC}, refuse},
-	} {
+	}
+	if auditArch == unix.AUDIT_ARCH_X86_64 {
+		rows = append(rows, row{"uselib", auditArch, 134, [6]uint32{}, refuse})
+	}
+	for _, c := range rows {
 		// The interpreter reads big-endian words. Of an argument the low half comes first, as on the machines that the filter is for.
 		data := binary.BigEndian.AppendUint32(nil, c.number)
 		data = binary.BigEndian.AppendUint32(data, c.arch)

@@ -16,7 +16,7 @@ type Files struct {
 	Read   []string // files, or directories with all below
 	Write  []string // directories in which files are made, written, renamed and removed
 	Remove []string // directories in which files are removed
-	// Sockets are directories with unix sockets that others serve (restricted since Linux 7.1).
+	// Sockets are unix sockets that others serve, or directories with them (restricted since Linux 7.1).
 	Sockets []string
 	// Ports are those of TCP that it connects to. nil: any.
 	Ports []uint16
@@ -38,12 +38,17 @@ func (f Files) restrict() (version int, err error) {
 		HandledAccessFS: landlock.V9.HandledAccessFS,
 		Scoped:          ll.ScopeAbstractUnixSocket,
 	}
+	read, alone := openable(f.Read)
+	write, _ := openable(f.Write)
+	remove, _ := openable(f.Remove)
+	sockets, socket := openable(f.Sockets)
 	rules := []landlock.Rule{
-		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, openable(f.Read)...),
-		landlock.PathAccess(ll.AccessFSRemoveFile, openable(f.Remove)...),
+		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, read...),
+		landlock.PathAccess(ll.AccessFSReadFile, alone...), // a right of directories would be refused, and with it all rules
+		landlock.PathAccess(ll.AccessFSRemoveFile, remove...),
 		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir|ll.AccessFSWriteFile|ll.AccessFSTruncate|
-			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, openable(f.Write)...).WithRefer(),
-		landlock.PathAccess(ll.AccessFSResolveUnix, openable(f.Sockets)...),
+			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, write...).WithRefer(),
+		landlock.PathAccess(ll.AccessFSResolveUnix, append(sockets, socket...)...),
 	}
 	if f.Ports != nil {
 		c.HandledAccessNet = ll.AccessNetConnectTCP | ll.AccessNetBindTCP
@@ -57,14 +62,25 @@ func (f Files) restrict() (version int, err error) {
 	return min(version, landlockVersion), nil
 }
 
-func openable(names []string) (found []string) {
+// openable tells directories and files apart.
+func openable(names []string) (dirs, files []string) {
 	for _, name := range names {
-		if fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0); err == nil {
-			_ = unix.Close(fd)
-			found = append(found, name)
+		fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		_ = unix.Close(fd)
+		switch {
+		case err != nil:
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			dirs = append(dirs, name)
+		default:
+			files = append(files, name)
 		}
 	}
-	return found
+	return dirs, files
 }
 
 // LandlockVersion is the version of the kernel's Landlock interface.

@@ -22,6 +22,10 @@ var never = append([]uint32{
 	// other processes
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PROCESS_MADVISE, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
 	unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_TKILL,
+	// memory with code: SHM_EXEC, READ_IMPLIES_EXEC. mmap(2) and mprotect(2) are below.
+	unix.SYS_SHMAT, unix.SYS_PERSONALITY,
+	// What listens does so by then. Landlock refuses bind(2), and without it listen(2) takes any port.
+	unix.SYS_LISTEN,
 	// mounts and namespaces
 	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
 	unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR, unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_MKNODAT,
@@ -43,9 +47,11 @@ var bpfCommands = []uint32{
 }
 
 const (
-	// Of struct seccomp_data: the number, the architecture, and the low half of the first and the third argument.
-	offNumber, offArch = 0, 4
-	offFirst, offThird = 16, 32
+	// Of struct seccomp_data: the number, the architecture, and the low half of the first three arguments.
+	offNumber, offArch            = 0, 4
+	offFirst, offSecond, offThird = 16, 24, 32
+
+	fioSetOwn = 0x8901 // FIOSETOWN of asm-generic/sockios.h, which both architectures have
 
 	refuse = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 	allow  = unix.SECCOMP_RET_ALLOW
@@ -78,10 +84,22 @@ func program(pid int) []bpf.Instruction {
 		}
 		when(number, append(then, bpf.RetConstant{Val: refuse})...)
 	}
+	// but lets no call through whose argument is one of these.
+	but := func(number, argument uint32, values ...uint32) {
+		then := []bpf.Instruction{bpf.LoadAbsolute{Off: argument, Size: 4}}
+		for _, v := range values {
+			then = append(then, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1}, bpf.RetConstant{Val: refuse})
+		}
+		when(number, append(then, bpf.RetConstant{Val: allow})...)
+	}
 	only(unix.SYS_BPF, offFirst, bpfCommands...)
 	only(unix.SYS_SOCKET, offFirst, unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK)
+	only(unix.SYS_SOCKETPAIR, offFirst, unix.AF_UNIX)
 	only(unix.SYS_KILL, offFirst, uint32(pid))
 	only(unix.SYS_TGKILL, offFirst, uint32(pid))
+	// The kernel signals whom a file is given to; TIOCSTI types for who reads from the terminal next.
+	but(unix.SYS_FCNTL, offSecond, unix.F_SETOWN, unix.F_SETOWN_EX, unix.F_SETSIG)
+	but(unix.SYS_IOCTL, offSecond, fioSetOwn, unix.SIOCSPGRP, unix.TIOCSTI)
 	// Threads, no processes. What clone3 is asked for lies in memory, where a filter cannot look: who gets ENOSYS takes clone.
 	when(unix.SYS_CLONE3, bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
 	bits := func(number, argument, mask uint32, set, clear uint32) {
