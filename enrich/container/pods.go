@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -37,7 +38,7 @@ const (
 // A followed pod has files that change.
 type followed struct {
 	version string
-	now     PodNow
+	now     PodNow             // with what is asked for
 	parts   []record.Container // as the runtime said, with the labels and annotations that are asked for
 }
 
@@ -50,14 +51,14 @@ func (r *Resolver) current(info record.Container) record.Container {
 	defer r.podsMu.Unlock()
 	pod := r.pods[info.PodUID]
 	if pod == nil {
-		now, err := r.o.Pods.Read(info.PodUID)
+		now, err := r.read(info.PodUID)
 		if err != nil {
 			r.unreadable(info.PodUID, err)
 			return info
 		}
 		if len(r.pods) >= maxPods {
 			r.count(func(s *Stats) { s.Unfollowed++ })
-			return r.overlaid(info, now)
+			return overlaid(info, now)
 		}
 		pod = &followed{version: now.Version, now: now}
 		r.pods[info.PodUID] = pod
@@ -68,15 +69,36 @@ func (r *Resolver) current(info record.Container) record.Container {
 		r.count(func(s *Stats) { s.Unfollowed++ })
 	}
 	pod.parts = append(pod.parts, info)
-	return r.overlaid(info, pod.now)
+	return overlaid(info, pod.now)
 }
 
-func (r *Resolver) overlaid(info record.Container, now PodNow) record.Container {
+// read keeps of a pod what is asked for. All of it may be a quarter of a MiB, and more by the kubelet's quoting.
+func (r *Resolver) read(uid string) (PodNow, error) {
+	now, err := r.o.Pods.Read(uid)
+	now.Labels, now.Annotations = asked(now.Labels, r.o.Labels), asked(now.Annotations, r.o.Annotations)
+	return now, err
+}
+
+// asked leaves what only does. nil stays nil: nothing is known, which is another thing than none.
+func asked(pairs map[string]string, keys map[string]bool) map[string]string {
+	if pairs == nil {
+		return nil
+	}
+	kept := map[string]string{}
+	for key := range keys {
+		if value, ok := pairs[key]; ok && len(value) <= record.MaxText {
+			kept[key] = strings.Clone(value)
+		}
+	}
+	return kept
+}
+
+func overlaid(info record.Container, now PodNow) record.Container {
 	if now.Labels != nil {
-		info.Labels = only(Pairs(now.Labels), r.o.Labels)
+		info.Labels = Pairs(now.Labels)
 	}
 	if now.Annotations != nil {
-		info.Annotations = only(Pairs(now.Annotations), r.o.Annotations)
+		info.Annotations = Pairs(now.Annotations)
 	}
 	return info
 }
@@ -102,7 +124,7 @@ func (r *Resolver) look(uid string, pod *followed) {
 	if err == nil && version == pod.version {
 		return
 	}
-	now, err := r.o.Pods.Read(uid)
+	now, err := r.read(uid)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			delete(r.pods, uid) // it is over
@@ -120,7 +142,7 @@ func (r *Resolver) look(uid string, pod *followed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, part := range pod.parts {
-		info := r.overlaid(part, now)
+		info := overlaid(part, now)
 		if e := r.known[info.ID]; e != nil {
 			e.Value.(*answer).info = info
 		}

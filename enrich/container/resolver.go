@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -293,11 +294,12 @@ func (r *Resolver) inject(time uint64, info record.Container) {
 	}
 }
 
+// only leaves what is asked for and fits into a record, as copies: a value may be a part of all that was read.
 func only(pairs []record.Pair, keys map[string]bool) []record.Pair {
 	var out []record.Pair
 	for _, p := range pairs {
-		if keys[p.Key] {
-			out = append(out, p)
+		if keys[p.Key] && len(p.Value) <= record.MaxText {
+			out = append(out, record.Pair{Key: strings.Clone(p.Key), Value: strings.Clone(p.Value)})
 		}
 	}
 	return out

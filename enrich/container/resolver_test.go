@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 )
@@ -350,5 +353,44 @@ func TestFollowedPodsAreBounded(t *testing.T) {
 	}
 	if s := r.Stats(); s.Unfollowed != 3+3 || len(r.pods) != maxPods || len(r.pods[fmt.Sprintf("%032x", 0)].parts) != maxParts {
 		t.Errorf("%+v, %d pods", s, len(r.pods))
+	}
+}
+
+func TestOfAPodOnlyWhatIsAskedForIsKept(t *testing.T) {
+	file := "s1" + strings.Repeat("x", 256<<10) // values are parts of what was read
+	all := func(version string) PodNow {
+		return PodNow{
+			Version: version, Labels: map[string]string{"app": file[:2], "other": "y", "long": file[:record.MaxText+1]},
+			Annotations: map[string]string{"session": file[:2], "configuration": file[2:]},
+		}
+	}
+	kubelet := &pods{of: map[string]PodNow{uid: all("1")}}
+	var last record.Event
+	r := NewResolver(Options{
+		Inject: func(raw []byte) bool { return last.Decode(raw) == nil }, Labels: map[string]bool{"app": true, "long": true}, Annotations: map[string]bool{"session": true},
+		Pods: kubelet, Now: func() (uint64, error) { return 9, nil },
+	})
+	kept := func() {
+		t.Helper()
+		now := r.pods[uid].now
+		if !maps.Equal(now.Labels, map[string]string{"app": "s1"}) || !maps.Equal(now.Annotations, map[string]string{"session": "s1"}) {
+			t.Errorf("%d labels and %d annotations are kept: %.99q", len(now.Labels), len(now.Annotations), fmt.Sprint(now))
+		}
+		for _, s := range []string{now.Labels["app"], now.Annotations["session"]} {
+			if unsafe.StringData(s) == unsafe.StringData(file) {
+				t.Error("all that was read is kept with a value")
+			}
+		}
+	}
+	r.told(record.Container{ID: a, PodUID: uid, Annotations: []record.Pair{{Key: "session", Value: file[:2]}, {Key: "configuration", Value: file}}})
+	kept()
+	if of := r.pods[uid].parts[0].Annotations; len(of) != 1 || unsafe.StringData(of[0].Value) == unsafe.StringData(file) {
+		t.Errorf("the runtime's word is kept whole: %d", len(of))
+	}
+	kubelet.of[uid] = all("2")
+	r.look(uid, r.pods[uid])
+	kept()
+	if c := last.Container; len(c.Labels) != 1 || len(c.Annotations) != 1 || c.Annotations[0].Value != "s1" {
+		t.Errorf("told: %v %v", c.Labels, c.Annotations)
 	}
 }
