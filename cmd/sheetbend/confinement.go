@@ -18,7 +18,6 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
-	"github.com/sheetbend/sheetbend/enrich/container/kubelet"
 )
 
 // confineSelf takes from the sensor, which has started, what it does not need for what is configured.
@@ -139,8 +138,8 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 	if w.journal != "" {
 		n.Files.Write = append(n.Files.Write, filepath.Dir(w.journal))
 	}
-	if c.Containers.Kubelet != "" {
-		n.Files.Read = append(n.Files.Read, kubelet.Pods(c.Containers.Kubelet))
+	if w.runtimes != nil && w.runtimes.pods != "" {
+		n.Files.Read = append(n.Files.Read, w.runtimes.pods)
 	}
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)

@@ -29,6 +29,7 @@ var (
 type runtimes struct {
 	resolver *container.Resolver
 	clients  []io.Closer
+	pods     string // the directory in which pods' labels and annotations are followed, "" if they are not
 
 	ctx   context.Context
 	end   context.CancelFunc
@@ -68,7 +69,7 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 		pods, err := kubelet.New(dir)
 		switch {
 		case err == nil:
-			o.Pods = pods
+			o.Pods, r.pods = pods, kubelet.Pods(dir)
 			r.clients = append(r.clients, pods)
 		case !errors.Is(err, fs.ErrNotExist):
 			log.Warn("labels and annotations of pods are not followed", "err", err)
