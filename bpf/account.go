@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // An account is what the kernel side remembers for the next process that reads it: how much of its losses was told, and
@@ -79,12 +80,21 @@ func (a *account) Close() error {
 	return errors.Join(a.told.Close(), a.state.Close())
 }
 
-// begin counts a start.
-func (a *account) begin() (last, starts uint64, err error) {
+// start tells when losses were told last, and which process this is that reads; begin says that it does.
+func (a *account) start() (last, starts uint64, err error) {
 	if err := errors.Join(a.state.Lookup(uint32(stateStarts), &starts), a.state.Lookup(uint32(stateLast), &last)); err != nil {
 		return 0, 0, fmt.Errorf("read the pinned account: %w", err)
 	}
-	return last, starts + 1, a.state.Put(uint32(stateStarts), starts+1)
+	return last, starts + 1, nil
+}
+
+// begin is called before anything is read: a process that is killed earlier took nothing from the next.
+func (s *Sensor) begin() error {
+	if s.began || s.account == nil {
+		return nil
+	}
+	s.began = true
+	return s.account.set(stateStarts, s.pins.Starts)
 }
 
 func (a *account) get(what uint32) (value uint64, err error) {
@@ -152,7 +162,9 @@ func (s *Sensor) Told(losses []Loss, at uint64) error {
 		if s.told[id] == total {
 			continue
 		}
-		if err := s.account.put(id, total); err != nil {
+		if err := s.account.put(id, total); errors.Is(err, unix.E2BIG) {
+			continue // the next process tells of it again: too much is better than no sensor
+		} else if err != nil {
 			return err
 		}
 		s.told[id] = total
@@ -183,7 +195,9 @@ func (s *Sensor) owe(lost map[lossID]uint64) error {
 	for id, n := range lost {
 		s.before[id] -= n
 		if s.account != nil {
-			if err := s.account.put(id, s.told[id]-n); err != nil {
+			if err := s.account.put(id, s.told[id]-n); errors.Is(err, unix.E2BIG) {
+				continue // this process tells of it; if it is killed before, nobody does
+			} else if err != nil {
 				return err
 			}
 			s.told[id] -= n

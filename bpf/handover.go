@@ -175,7 +175,7 @@ func boottime() (uint64, error) {
 }
 
 // begin says until when each is read. It is called when ours sees all that they see.
-func (s *Sensor) begin() error {
+func (s *Sensor) makeCut() error {
 	from, err := s.account.get(stateFrom)
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *Sensor) begin() error {
 // handOver gives the next record of the kernel sides that are replaced; os.ErrDeadlineExceeded when there is none any more.
 func (s *Sensor) handOver() error {
 	if s.previous[0].until == nil {
-		if err := s.begin(); err != nil {
+		if err := s.makeCut(); err != nil {
 			return err
 		}
 	}

@@ -131,12 +131,34 @@ func openPins(dir string, create bool) (_ *pinStore, err error) {
 	if fs.Type != unix.BPF_FS_MAGIC {
 		return nil, fmt.Errorf("%s is on no bpf file system", dir)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w in %s", ErrPinsInUse, dir)
-	} else if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	// Whoever only looks, as doctor does, has it for a moment.
+	for end := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return s, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		case time.Now().After(end):
+			return nil, fmt.Errorf("%w in %s", ErrPinsInUse, dir)
+		}
 	}
-	return s, nil
+}
+
+// putAside gives pins another name, if there are any of this one.
+func (s *pinStore) putAside(name string) error {
+	fd := int(s.f.Fd())
+	var err error
+	for n := range 16 { // a sensor that is killed while it takes over leaves one each time
+		to := fmt.Sprintf("%s-old%d", name, n)
+		if err = unix.Renameat2(fd, name, fd, to, unix.RENAME_NOREPLACE); err == nil || errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			break
+		}
+	}
+	return fmt.Errorf("put old pins aside (sheetbend unpin removes them): %w", err)
 }
 
 // openDir opens a directory that belongs to this user, and that nobody else may write to.

@@ -21,7 +21,6 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 )
 
 // WatchFlags tell what is done with a cgroup.
@@ -123,6 +122,7 @@ type Sensor struct {
 	pins    Pins
 	store   *pinStore         // nil: nothing is pinned
 	account *account          // the same
+	began   bool              // it says that this process reads
 	place   *place            // the same
 	last    uint64            // Last
 	told    map[lossID]uint64 // what is in the account
@@ -211,9 +211,8 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 	if !resumed {
 		// Whatever lies under our name has to make room.
 		ours = ""
-		fd := int(s.store.f.Fd())
-		if err := unix.Renameat(fd, content[:32], fd, content[:32]+"-old"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return false, fmt.Errorf("put old pins aside: %w", err)
+		if err := s.store.putAside(content[:32]); err != nil {
+			return false, err
 		}
 	}
 	if s.previous, err = s.findPrevious(ours, records); err != nil {
@@ -240,7 +239,7 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 	}
 	s.told = maps.Clone(s.before)
 	s.pins.Dir, s.pins.Resumed, s.pins.Backlog = o.Pin, true, s.reader.AvailableBytes()
-	if s.last, s.pins.Starts, err = s.account.begin(); err != nil {
+	if s.last, s.pins.Starts, err = s.account.start(); err != nil {
 		return false, err
 	}
 	now, err := boottime()
@@ -257,7 +256,16 @@ func (s *Sensor) keep(content, records string) error {
 		return err
 	}
 	if len(s.previous) > 0 {
-		if err := s.account.set(stateFrom, notYet); err != nil {
+		// Those who read it go on from those who read what it replaces.
+		var starts uint64
+		for _, p := range s.previous {
+			n, err := p.account.get(stateStarts)
+			if err != nil {
+				return err
+			}
+			starts = max(starts, n)
+		}
+		if err := errors.Join(s.account.set(stateFrom, notYet), s.account.set(stateStarts, starts)); err != nil {
 			return err
 		}
 	}
@@ -271,7 +279,7 @@ func (s *Sensor) keep(content, records string) error {
 	if s.place, err = newPlace(s.collection.Maps["ring"]); err != nil {
 		return err
 	}
-	_, s.pins.Starts, err = s.account.begin()
+	_, s.pins.Starts, err = s.account.start()
 	return err
 }
 
@@ -512,6 +520,9 @@ func (s *Sensor) Unwatch(cgroup uint64) error {
 // The kernel wakes the reader only when the ring fills: set a deadline of some milliseconds to poll.
 func (s *Sensor) Read(buf []byte) ([]byte, error) {
 	s.record.RawSample = buf[:0]
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
 	if len(s.previous) > 0 {
 		err := s.handOver()
 		if err == nil {

@@ -251,6 +251,14 @@ func (c *Collector) decide(b *box) {
 	c.forgetBox(b)
 }
 
+// Undecided is since when (boottime) records are kept of a container of which it is not known whether it is a sandbox.
+func (c *Collector) Undecided() (since uint64, ok bool) {
+	if e := c.candidates.order.Front(); e != nil {
+		return e.Value.(*box).candidate.since, true
+	}
+	return 0, false
+}
+
 // Chose says whether a container is a sandbox because of what its runtime said. To be called from where Record is.
 func (c *Collector) Chose(id string) bool {
 	b := c.boxes.known[id]

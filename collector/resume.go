@@ -41,12 +41,25 @@ type resuming struct {
 // Rolled gives the slices that the last record began. The result is valid until the next.
 func (c *Collector) Rolled() []Slice { return c.rolled }
 
-// Resuming begins or ends the time in which slices are only begun as Roll says.
-func (c *Collector) Resuming(on bool) { c.resumes = resuming{on: on} }
+// Resuming begins or ends the time in which slices are only begun as Next says.
+func (c *Collector) Resuming(on bool) {
+	c.rollLeft()
+	c.resumes = resuming{on: on}
+}
+
+// rollLeft begins the slices that a record began with spans that are not made of it any more.
+func (c *Collector) rollLeft() {
+	for _, s := range c.resumes.rolls {
+		s.Spans = 0
+		c.SetSlice(s)
+	}
+	c.resumes.rolls = nil
+}
 
 // Next says what the next record did when it was taken the first time: which slices it began, and whether it began to hold a span.
 // whole says that what was before it is all there.
 func (c *Collector) Next(rolls []Slice, begun, whole bool) {
+	c.rollLeft()
 	c.resumes.rolls, c.resumes.any, c.resumes.joined = rolls, !whole, !begun && !whole
 }
 
@@ -70,13 +83,28 @@ func (c *Collector) Counted(slice func(Slice), reads func(Reads)) {
 		}
 	}
 	for _, p := range c.processes {
-		if r := (Reads{p.tgid, p.start, p.image.noise, p.windowStart, uint32(p.filesRead), uint32(p.folded)}); r.Noise > 0 || r.Files > 0 {
-			if !p.owns(p.image) {
-				r.Noise = 0 // its parent's, which has it
-			}
+		if r, ok := p.reads(); ok {
 			reads(r)
 		}
 	}
+}
+
+// ReadsOf gives what a process has read, if that is anything.
+func (c *Collector) ReadsOf(tgid uint32, start uint64) (Reads, bool) {
+	p := c.processes[tgid]
+	if p == nil || p.start != start {
+		return Reads{}, false
+	}
+	return p.reads()
+}
+
+func (p *process) reads() (r Reads, ok bool) {
+	r = Reads{p.tgid, p.start, p.image.noise, p.windowStart, uint32(p.filesRead), uint32(p.folded)}
+	ok = r.Noise > 0 || r.Files > 0
+	if !p.owns(p.image) {
+		r.Noise = 0 // its parent's, which has it
+	}
+	return r, ok
 }
 
 func (t *traces) state() Slice {
@@ -93,10 +121,13 @@ func (t *traces) set(s Slice) {
 
 // SetSlice says how far a trace has come.
 func (c *Collector) SetSlice(s Slice) {
-	if k := c.calls[callKey{s.Session, s.Call}]; k != nil && s.Call != "" {
-		k.set(s)
-	} else if o := c.owners.bySession[s.Session]; o != nil && s.Call == "" {
+	if s.Call == "" {
+		// Whoever had the session may be over and left out; it is remembered as long as others are.
+		o := c.owners.acquire(s.Session)
 		o.set(s)
+		c.owners.release(o)
+	} else if k := c.calls[callKey{s.Session, s.Call}]; k != nil {
+		k.set(s)
 	}
 }
 

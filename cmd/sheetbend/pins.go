@@ -85,11 +85,6 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	if !pins.Resumed && pins.Replaced == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("remove the journal of an earlier sensor: %w", err)
-		}
-	}
 	j, err := journal.Open(journal.Config{Path: path, Content: boot + " " + format[:32], Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes)})
 	if err != nil {
 		log.Warn("a kill of the sensor costs what is not sent, and what it knows", "err", err)
@@ -103,13 +98,30 @@ type gate struct {
 	to     sinks
 	upTo   uint64 // seq
 	passed uint64
+	// Numbers go on one by one, but where a journal of another version makes other spans: then they are counted anew. After the first base of
+	// those that passed comes first+1, and last was the last.
+	base, first, last uint64
+	told              uint64 // of settled
+}
+
+// resume has spans up to a number stay behind, and says that they are settled.
+func (g *gate) resume(upTo uint64) {
+	g.upTo, g.base, g.first, g.last, g.told = upTo, g.passed, upTo, upTo, upTo
 }
 
 func (g *gate) Span(s *span.Span) {
 	for i := range s.Attrs {
-		if s.Attrs[i].Key == span.KeySeq && uint64(s.Attrs[i].Int) <= g.upTo {
+		if s.Attrs[i].Key != span.KeySeq {
+			continue
+		}
+		seq := uint64(s.Attrs[i].Int)
+		if seq <= g.upTo {
 			return
 		}
+		if seq != g.last+1 {
+			g.base, g.first = g.passed, seq-1
+		}
+		g.last = seq
 	}
 	g.passed++
 	g.to.Span(s)
@@ -127,7 +139,10 @@ func (g *gate) settled(o *outputs) uint64 {
 		s := o.file.Stats()
 		n = min(n, s.Written+s.Dropped+s.Full)
 	}
-	return g.upTo + n
+	if n >= g.base {
+		g.told = g.first + (n - g.base)
+	}
+	return g.told
 }
 
 // logPins says what was found pinned, and what is now.

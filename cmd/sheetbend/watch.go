@@ -214,7 +214,7 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 			o.Journal = &live.Journal{
 				File: file, Collector: w.collector, Hold: cc.Hold, CallsFor: cc.CallRetention,
 				Settled:  func() uint64 { return pins.gate.settled(pins.out) },
-				Resuming: func(seq uint64) { pins.gate.upTo = seq },
+				Resuming: pins.gate.resume,
 			}
 		}
 	}

@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -13,63 +14,104 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// Compact leaves out what is older than a time and says nothing of who is alive. whole is the tick from which on that is not seen in
-// any span, and up to which all spans are settled. callsFor is how long what was said of calls
-// is kept, in ns. With nothing left to leave out the journal is begun anew, and that is counted.
-func (j *Journal) Compact(before, whole, callsFor uint64) error {
-	k := keeper{before: before, said: before - min(before, callsFor)}
-	if err := j.each(func(e *Entry, _ int64) error { k.see(e); return nil }); err != nil {
+// A Cut says what Compact leaves out.
+type Cut struct {
+	// Before is the time before which only what says who is alive is kept.
+	Before uint64
+	// Whole is the tick from which on what is left out is not seen in any span, and up to which all spans are settled.
+	Whole uint64
+	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this process is
+	// killed before they are. That is counted.
+	Now uint64
+	// CallsFor is how long what was said of calls is kept, in ns.
+	CallsFor uint64
+	// More, if set, gives entries that stand behind all others.
+	More func(add func(*Entry))
+}
+
+// Compact leaves out what is not needed. With nothing left to leave out the journal is begun anew, and that is counted.
+func (j *Journal) Compact(c Cut) error {
+	next, err := j.without(c)
+	stats := j.stats
+	if err == nil && next.size() > j.cfg.MaxBytes/2 && c.Before < c.Now {
+		stats.Overflows++
+		if err = next.Remove(); err == nil {
+			c.Before, c.Whole = c.Now, c.Now
+			next, err = j.without(c)
+		}
+	}
+	if err != nil {
 		return err
 	}
-	k.decide()
-	next := &Journal{cfg: j.cfg}
-	next.cfg.Path += ".new"
-	var err error
-	if next.f, err = openFile(next.cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
-		return err
+	if next.size() > j.cfg.MaxBytes/2 {
+		stats.Overflows++
+		if err := next.reset(); err != nil {
+			return errors.Join(err, next.Remove())
+		}
 	}
-	fail := func(err error) error {
+	if err := os.Rename(next.cfg.Path, j.cfg.Path); err != nil {
 		return errors.Join(fmt.Errorf("compact the journal: %w", err), next.Remove())
 	}
+	if err := j.Close(); err != nil {
+		return err
+	}
+	stats.Compacted++
+	j.f, j.base, j.window, j.at = next.f, next.base, next.window, next.at
+	j.limit = min(j.cfg.MaxBytes, max(firstLimit, 2*j.size()))
+	j.stats = stats
+	j.stats.Bytes = j.base + int64(len(j.window))
+	return nil
+}
+
+func (j *Journal) size() int64 { return j.base + int64(j.at) }
+
+// without makes another journal, beside this one.
+func (j *Journal) without(c Cut) (_ *Journal, err error) {
+	k := keeper{before: c.Before, said: c.Before - min(c.Before, c.CallsFor)}
+	if err := j.each(func(e *Entry, _ int64) error { k.see(e); return nil }); err != nil {
+		return nil, err
+	}
+	k.decide()
+	next := &Journal{cfg: j.cfg, settled: j.settled}
+	next.cfg.Path += ".new"
+	_ = os.Remove(next.cfg.Path) // in a directory that is open to all it may be anybody's
+	if next.f, err = openFile(next.cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("compact the journal: %w", err), next.Remove())
+		}
+	}()
 	if err := unix.Flock(int(next.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if err := next.reset(); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	told := false
+	var last Entry
 	err = j.each(func(e *Entry, _ int64) error {
+		last.Seq, last.Ring = e.Seq, e.Ring
 		if !k.keeps(e) {
 			return nil
 		}
-		if err := next.Append(e); err != nil || told || e.Kind != Record || k.event.Header.Type != record.TypeTick || k.event.Header.Time < whole {
+		if err := next.Append(e); err != nil || told || e.Kind != Record || k.event.Header.Type != record.TypeTick || k.event.Header.Time < c.Whole {
 			return err
 		}
 		told = true
 		return next.Append(&Entry{Kind: Whole, Seq: e.Seq, Ring: e.Ring})
 	})
-	if err != nil {
-		return fail(err)
+	if err == nil && !told {
+		err = next.Append(&Entry{Kind: Whole, Seq: last.Seq, Ring: last.Ring})
 	}
-	stats := j.stats
-	stats.Compacted++
-	if next.base+int64(next.at) > j.cfg.MaxBytes/2 {
-		stats.Overflows++
-		if err := next.reset(); err != nil {
-			return fail(err)
-		}
+	if c.More != nil && err == nil {
+		c.More(func(e *Entry) {
+			e.Seq, e.Ring = last.Seq, last.Ring
+			err = errors.Join(err, next.Append(e))
+		})
 	}
-	if err := os.Rename(next.cfg.Path, j.cfg.Path); err != nil {
-		return fail(err)
-	}
-	if err := j.Close(); err != nil {
-		return err
-	}
-	j.f, j.base, j.window, j.at = next.f, next.base, next.window, next.at
-	j.limit = min(j.cfg.MaxBytes, max(firstLimit, 2*(j.base+int64(j.at))))
-	j.stats = stats
-	j.stats.Bytes = j.base + int64(len(j.window))
-	return nil
+	return next, err
 }
 
 type processKey struct {
@@ -184,8 +226,6 @@ const sparse = 256
 // keeps says whether an entry is kept.
 func (k *keeper) keeps(e *Entry) bool {
 	switch e.Kind {
-	case Settled:
-		return k.tail
 	case Began:
 		return k.tail
 	case Slice:
@@ -195,8 +235,10 @@ func (k *keeper) keeps(e *Entry) bool {
 		return true
 	case Sliced, End:
 		return true // they are few
-	case Count, Reads:
+	case Count:
 		return false // there are newer ones
+	case Reads:
+		return k.tail // of those that end in it; there are newer ones of the others
 	case Record:
 		k.kept = k.keepsRecord(e)
 		return k.kept
@@ -249,16 +291,17 @@ func (k *keeper) record(h *record.Header) bool {
 	return false
 }
 
-// LastSettled is what the last Settled entry of a journal said, and the position of the ring in the last of all. compacted says
-// that there is a Whole entry.
-func (j *Journal) LastSettled() (seq, ring uint64, compacted bool, err error) {
+// Last is up to which span all are settled, and the position of the ring in the last entry. compacted says that there is a Whole entry.
+// To be called after Open, before Replay.
+func (j *Journal) Last() (settled, ring uint64, compacted bool, err error) {
+	head := make([]byte, headSize)
+	if _, err := j.f.ReadAt(head, 0); err == nil {
+		settled = binary.LittleEndian.Uint64(head[atSettled:])
+	}
 	err = j.each(func(e *Entry, _ int64) error {
-		if e.Kind == Settled {
-			seq = e.Seq
-		}
 		compacted = compacted || e.Kind == Whole
 		ring = e.Ring
 		return nil
 	})
-	return seq, ring, compacted, err
+	return settled, ring, compacted, err
 }

@@ -29,9 +29,8 @@ const (
 	Record Kind = 1
 	// Slice says that the entry before it began another slice of a trace.
 	Slice Kind = 2
-	// Settled says that all spans up to its Seq are where a kill does not reach them.
-	Settled Kind = 3
-	// Count says how far a trace has come, and Reads what a process has read: what was left out told that.
+	// Count says how far a trace has come, and Reads what a process has read: what was left out told that. A Reads stands before the
+	// record of its process's end or next program, too, where it is told.
 	Count Kind = 5
 	Reads Kind = 6
 	// Began says that the record before it began to hold a span. One that did not was counted in one that was held already.
@@ -58,8 +57,8 @@ type Config struct {
 	Path string
 	// Content: a journal of another one is not read. The host's boot and the layout of records belong into it.
 	Content string
-	// Starts counts the processes that read the kernel side. A journal that the one before did not write is not read: what happened
-	// since is not in it. 1: this is the first, of another kernel side than the one that the journal is of.
+	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before did not write is not
+	// read: what happened since is not in it. 1: this is the first.
 	Starts uint64
 	// MaxBytes is how large the file may become: 64 MiB.
 	MaxBytes int64
@@ -70,10 +69,12 @@ type Config struct {
 const (
 	magic    = "sheetbend journal 1\n"
 	headSize = 128
-	textSize = headSize - 8 // then Config.Starts
+	// Then Config.Starts, and the number of the last span of which all up to it are where a kill does not reach them.
+	textSize, atStarts, atSettled = headSize - 16, headSize - 16, headSize - 8
 	// An entry: length u32, checksum u32, position u64, seq u56 and kind u8.
-	entryHead  = 24
-	maxEntry   = 64 << 10
+	entryHead = 24
+	// maxEntry is more than any record has: 64 KiB of arguments or paths, and what is around them.
+	maxEntry   = 128 << 10
 	skip       = ^uint32(0) // the rest of this window is empty
 	firstLimit = 8 << 20
 )
@@ -82,14 +83,18 @@ var table = crc32.MakeTable(crc32.Castagnoli)
 
 // Journal is for one goroutine.
 type Journal struct {
-	cfg    Config
-	f      *os.File
-	base   int64 // of the mapped window
-	window []byte
-	at     int   // in the window
-	limit  int64 // of the file, at which it is compacted
-	stats  Stats
+	cfg     Config
+	f       *os.File
+	base    int64 // of the mapped window
+	window  []byte
+	at      int   // in the window
+	limit   int64 // of the file, at which it is compacted
+	settled uint64
+	stats   Stats
 }
+
+// ErrTooLarge says that an entry cannot be written, for its size.
+var ErrTooLarge = errors.New("larger than an entry may be")
 
 // Stats count what a journal did.
 type Stats struct {
@@ -98,7 +103,7 @@ type Stats struct {
 	Resumed   uint64 // entries read at the start
 	Torn      uint64 // bytes at the end that were no whole entry
 	Compacted uint64
-	Overflows uint64 // what is alive alone was too much: begun anew
+	Overflows uint64 // times that more had to be left out than what is not needed
 }
 
 // Open opens the journal, or begins one. What an earlier process left is read by Replay, which has to be called first.
@@ -136,10 +141,11 @@ func openFile(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-func (c *Config) head() []byte {
+func (c *Config) head(settled uint64) []byte {
 	head := make([]byte, headSize)
 	copy(head[copy(head, magic):textSize], c.Content)
-	binary.LittleEndian.PutUint64(head[textSize:], c.Starts)
+	binary.LittleEndian.PutUint64(head[atStarts:], c.Starts)
+	binary.LittleEndian.PutUint64(head[atSettled:], settled)
 	return head
 }
 
@@ -151,13 +157,15 @@ func (j *Journal) Replay(yield func(*Entry)) (ok bool, err error) {
 		return false, err
 	}
 	head := make([]byte, headSize)
-	if _, err := j.f.ReadAt(head, 0); err != nil || !bytes.Equal(head[:textSize], j.cfg.head()[:textSize]) || len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
+	if _, err := j.f.ReadAt(head, 0); err != nil || !bytes.Equal(head[:textSize], j.cfg.head(0)[:textSize]) || len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
 		return false, j.reset()
 	}
-	if before := binary.LittleEndian.Uint64(head[textSize:]); j.cfg.Starts > 1 && before+1 != j.cfg.Starts {
+	// The same number: that process was killed before it read anything.
+	if before := binary.LittleEndian.Uint64(head[atStarts:]); j.cfg.Starts == 1 || j.cfg.Starts > 1 && before+1 != j.cfg.Starts && before != j.cfg.Starts {
 		return false, j.reset()
 	}
-	if _, err := j.f.WriteAt(j.cfg.head(), 0); err != nil {
+	j.settled = binary.LittleEndian.Uint64(head[atSettled:])
+	if _, err := j.f.WriteAt(j.cfg.head(j.settled), 0); err != nil {
 		return false, fmt.Errorf("go on with the journal: %w", err)
 	}
 	end := int64(headSize)
@@ -196,7 +204,7 @@ func (j *Journal) reset() error {
 	if err := errors.Join(j.unmap(), j.f.Truncate(0)); err != nil {
 		return err
 	}
-	if _, err := j.f.WriteAt(j.cfg.head(), 0); err != nil {
+	if _, err := j.f.WriteAt(j.cfg.head(j.settled), 0); err != nil {
 		return fmt.Errorf("begin the journal: %w", err)
 	}
 	return j.goOn(headSize)
@@ -232,7 +240,7 @@ func (j *Journal) Append(e *Entry) error {
 	}
 	n := entryHead + len(e.Data)
 	if n > maxEntry || n > j.cfg.Window-headSize {
-		return fmt.Errorf("an entry of %d bytes", n)
+		return fmt.Errorf("an entry of %d bytes: %w", n, ErrTooLarge)
 	}
 	if j.at+n > len(j.window) {
 		if len(j.window)-j.at >= 4 {
@@ -261,11 +269,27 @@ func encode(b []byte, e *Entry) {
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 }
 
+// Settle says that all spans up to a number are where a kill does not reach them. A kill afterwards does not lose it. Replay
+// may be under way.
+func (j *Journal) Settle(seq uint64) error {
+	if seq == j.settled {
+		return nil
+	}
+	if _, err := j.f.WriteAt(binary.LittleEndian.AppendUint64(nil, seq), atSettled); err != nil {
+		return fmt.Errorf("write what is settled: %w", err)
+	}
+	j.settled = seq
+	return nil
+}
+
 // Path is where it lies.
 func (j *Journal) Path() string { return j.cfg.Path }
 
 // Full says that the journal should be compacted.
 func (j *Journal) Full() bool { return j.base+int64(j.at) >= j.limit }
+
+// Over says that it has to be: it is as large as it may become.
+func (j *Journal) Over() bool { return j.base+int64(j.at) >= j.cfg.MaxBytes }
 
 // Stats gives the counters as they are now.
 func (j *Journal) Stats() Stats { return j.stats }
@@ -283,7 +307,7 @@ func (j *Journal) Remove() error { return errors.Join(os.Remove(j.cfg.Path), j.C
 
 // each reads the file from its beginning. next is where the entry after it begins.
 func (j *Journal) each(yield func(e *Entry, next int64) error) error {
-	r := reader{r: io.NewSectionReader(j.f, headSize, 1<<62), at: headSize, window: int64(j.cfg.Window), buf: make([]byte, 0, 128<<10)}
+	r := reader{r: io.NewSectionReader(j.f, headSize, 1<<62), at: headSize, window: int64(j.cfg.Window), buf: make([]byte, 0, 2*maxEntry)}
 	for {
 		e, ok := r.next()
 		if !ok {

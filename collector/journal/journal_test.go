@@ -4,8 +4,10 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/sheetbend/sheetbend/collector"
@@ -175,18 +177,18 @@ func TestCompactingKeepsWhoLivesAndBeginsAnewWhenThatIsTooMuch(t *testing.T) {
 	exit(14, 4)
 	fork(100, 1, 5) // young
 	exit(101, 5)
-	if err := j.Compact(50, 90, 0); err != nil {
+	if err := j.Compact(Cut{Before: 50, Whole: 90, Now: 90}); err != nil {
 		t.Fatal(err)
 	}
 	_ = j.Close()
 	j = open(t, Config{Path: path, MaxBytes: 1 << 20})
-	if entries, _ := replay(t, j); len(entries) != 5 {
-		t.Errorf("%d entries are kept, want 5", len(entries))
+	if entries, _ := replay(t, j); len(entries) != 6 { // with that which says from where on all is there
+		t.Errorf("%d entries are kept, want 6", len(entries))
 	}
 	for n := range uint32(8000) {
 		fork(200, 1, 10+n)
 	}
-	if err := j.Compact(300, 300, 0); err != nil {
+	if err := j.Compact(Cut{Before: 300, Whole: 300, Now: 300}); err != nil {
 		t.Fatal(err)
 	}
 	if s := j.Stats(); s.Overflows != 1 {
@@ -196,6 +198,81 @@ func TestCompactingKeepsWhoLivesAndBeginsAnewWhenThatIsTooMuch(t *testing.T) {
 	j = open(t, Config{Path: path, MaxBytes: 1 << 20})
 	if entries, ok := replay(t, j); ok {
 		t.Errorf("%d entries after an overflow", len(entries))
+	}
+}
+
+func TestWhatIsNotSettledMakesRoomForWhoLives(t *testing.T) {
+	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j"), MaxBytes: 1 << 20})
+	replay(t, j)
+	add := func(h record.Header, body any) {
+		t.Helper()
+		if err := j.Append(&Entry{Kind: Record, Data: recordtest.Record(h, body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fork := func(at uint64, child uint32) {
+		add(record.Header{Type: record.TypeFork, Time: at, Tgid: 1, Start: 1}, record.Fork{ChildTgid: child, ChildStart: uint64(child)})
+	}
+	fork(1, 2) // lives
+	for n := range uint32(6000) {
+		fork(10, 10+n)
+		add(record.Header{Type: record.TypeExit, Time: 11, Tgid: 10 + n, Start: uint64(10 + n)}, record.Exit{})
+	}
+	if err := j.Settle(7); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Compact(Cut{Now: 100}); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []Kind
+	if err := j.each(func(e *Entry, _ int64) error { kinds = append(kinds, e.Kind); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(kinds, []Kind{Record, Whole}) || j.Stats().Overflows != 1 {
+		t.Errorf("%d entries %v, %d overflows", len(kinds), kinds[:min(5, len(kinds))], j.Stats().Overflows)
+	}
+	if settled, _, compacted, err := j.Last(); settled != 7 || !compacted || err != nil {
+		t.Errorf("settled %d, compacted %t: %v", settled, compacted, err)
+	}
+}
+
+func TestWhichProcessWroteAJournalThatIsRead(t *testing.T) {
+	for _, c := range []struct {
+		wrote, reads uint64
+		ok           bool
+	}{
+		{1, 2, true}, {2, 2, true}, // killed before it read the ring
+		{1, 3, false}, {2, 1, false}, {1, 1, false},
+	} {
+		path := filepath.Join(t.TempDir(), "j")
+		j := open(t, Config{Path: path, Starts: c.wrote})
+		replay(t, j)
+		if err := errors.Join(j.Append(numbered(1)), j.Settle(41), j.Close()); err != nil {
+			t.Fatal(err)
+		}
+		j = open(t, Config{Path: path, Starts: c.reads})
+		if _, ok := replay(t, j); ok != c.ok {
+			t.Errorf("of %d by %d: %t", c.wrote, c.reads, ok)
+		}
+		if settled, _, _, err := j.Last(); err != nil || (settled == 41) != c.ok {
+			t.Errorf("of %d by %d: %d are settled, %v", c.wrote, c.reads, settled, err)
+		}
+	}
+}
+
+func TestTheLongestArgumentsAreKept(t *testing.T) {
+	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j"), Window: 256 << 10})
+	replay(t, j)
+	args := record.AppendCmdline(nil, record.Header{Type: record.TypeCmdline}, 1, bytes.Repeat([]byte{'x'}, record.MaxCmdline))
+	if err := j.Append(&Entry{Kind: Record, Data: args}); err != nil {
+		t.Error(err)
+	}
+	if err := j.Append(&Entry{Kind: Record, Data: make([]byte, maxEntry)}); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	n := 0
+	if err := j.each(func(e *Entry, _ int64) error { n += len(e.Data); return nil }); err != nil || n != len(args) {
+		t.Errorf("%d bytes are read, %v", n, err)
 	}
 }
 
@@ -212,7 +289,7 @@ func TestCountsAreDecodedAsTheyWereEncoded(t *testing.T) {
 
 func FuzzReplay(f *testing.F) {
 	c := Config{Content: "test"}
-	good := c.head()
+	good := c.head(0)
 	for n := range 3 {
 		e := numbered(n + 1)
 		b := make([]byte, entryHead+len(e.Data))
@@ -220,7 +297,7 @@ func FuzzReplay(f *testing.F) {
 		good = append(good, b...)
 	}
 	f.Add(good)
-	f.Add(append(c.head(), 0xff, 0xff, 0xff, 0xff))
+	f.Add(append(c.head(0), 0xff, 0xff, 0xff, 0xff))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		path := filepath.Join(t.TempDir(), "j")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -236,7 +313,7 @@ func FuzzReplay(f *testing.F) {
 		if err := j.Append(numbered(9)); err != nil {
 			t.Fatal(err)
 		}
-		if err := j.Compact(1<<40, 1<<40, 1); err != nil {
+		if err := j.Compact(Cut{Before: 1 << 40, Whole: 1 << 40, Now: 1 << 40, CallsFor: 1}); err != nil {
 			t.Fatal(err)
 		}
 	})

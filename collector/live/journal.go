@@ -28,8 +28,10 @@ type Journal struct {
 	position func() uint64
 	entry    journal.Entry
 	settled  uint64
+	since    int          // records, since that was looked at
 	marks    []settleMark // ticks and how many spans there were, oldest first
 	data     []byte
+	large    uint64 // records that no entry can hold
 	err      error
 	margin   uint64 // settleMargin, but for tests
 	always   bool   // compact, however small it is
@@ -47,6 +49,10 @@ type Ring interface {
 	Unread(from uint64, yield func(raw []byte)) (lost int, err error)
 }
 
+// settleEvery is after how many records one looks at what is settled, at the latest: what is settled and not known to be comes
+// again after a kill.
+const settleEvery = 256
+
 // settleMargin is added to the hold: spans are made at ticks, and go out in batches.
 const settleMargin = 2 * time.Second
 
@@ -63,7 +69,7 @@ func (f *Feed) resume() (bool, error) {
 	if ring != nil {
 		j.position = ring.Position
 	}
-	settled, at, compacted, err := j.File.LastSettled()
+	settled, at, compacted, err := j.File.Last()
 	if err != nil {
 		return false, fmt.Errorf("read the journal: %w", err)
 	}
@@ -87,6 +93,9 @@ func (f *Feed) resume() (bool, error) {
 		case journal.Record:
 			c.SetSeq(last.Seq)
 			f.replay(last.Data)
+			if j.since++; whole && j.since >= settleEvery {
+				f.settleSpans()
+			}
 		case journal.End:
 			c.SetSeq(last.Seq)
 			c.Drain()
@@ -128,11 +137,12 @@ func (f *Feed) resume() (bool, error) {
 	if !ok {
 		settled, j.settled = 0, 0 // of another
 	}
-	j.Resuming(settled)
+	if !whole || !ok {
+		j.Resuming(settled)
+	}
 	c.Resuming(false)
 	if ok && ring != nil && at != 0 {
 		lost, err := ring.Unread(at, func(raw []byte) {
-			j.entry.Ring = ring.Position()
 			f.take(raw)
 		})
 		if err != nil {
@@ -141,6 +151,7 @@ func (f *Feed) resume() (bool, error) {
 		f.unread = uint64(lost)
 	}
 	f.position()
+	f.settleSpans()
 	return ok, nil
 }
 
@@ -153,7 +164,7 @@ func (f *Feed) replay(raw []byte) {
 		switch h.Type {
 		case record.TypeTick:
 			f.tick = max(f.tick, h.Time)
-			f.mark(h.Time)
+			defer f.mark(h.Time) // with the spans that it ends
 		case record.TypeClock:
 			f.offset = f.event.Clock.Wall - int64(h.Time)
 		}
@@ -172,9 +183,17 @@ func (f *Feed) position() {
 
 // journal keeps a record, before anything is made of it.
 func (f *Feed) journal(raw []byte) {
-	if f.o.Journal != nil {
-		f.append(journal.Record, f.o.Journal.Collector.Seq(), raw)
+	j := f.o.Journal
+	if j == nil {
+		return
 	}
+	if t := record.TypeOf(raw); t == record.TypeExit || t == record.TypeExec { // the event at hand
+		if r, ok := j.Collector.ReadsOf(f.event.Header.Tgid, f.event.Header.Start); ok {
+			j.data = journal.AppendReads(j.data[:0], r)
+			f.append(journal.Reads, j.Collector.Seq(), j.data)
+		}
+	}
+	f.append(journal.Record, j.Collector.Seq(), raw)
 }
 
 func (f *Feed) journalDone() {
@@ -197,7 +216,15 @@ func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
 		return
 	}
 	j.entry.Kind, j.entry.Seq, j.entry.Data = kind, seq, data
-	if err := j.File.Append(&j.entry); err != nil {
+	err := j.File.Append(&j.entry)
+	if errors.Is(err, journal.ErrTooLarge) {
+		// After a kill that one is missing, which is less than all.
+		if j.large++; j.large == 1 {
+			f.o.Log.Error("a record is not in the journal", "err", err)
+		}
+		return
+	}
+	if err != nil {
 		f.giveUp(err)
 	}
 }
@@ -214,6 +241,27 @@ func (f *Feed) mark(t uint64) {
 	j.marks = append(j.marks, settleMark{t, j.Collector.Seq()})
 }
 
+// settleNow is for a backlog, which has no ticks.
+func (f *Feed) settleNow() {
+	if j := f.o.Journal; j != nil {
+		if j.since++; j.since >= settleEvery {
+			f.settleSpans()
+		}
+	}
+}
+
+// settleSpans notes which spans a kill does not reach.
+func (f *Feed) settleSpans() {
+	j := f.o.Journal
+	if j == nil || j.err != nil {
+		return
+	}
+	j.since, j.settled = 0, j.Settled()
+	if err := j.File.Settle(j.settled); err != nil {
+		f.giveUp(err)
+	}
+}
+
 // compact says what is settled, and leaves out of the journal what is not needed any more.
 func (f *Feed) compact(t uint64) {
 	j := f.o.Journal
@@ -221,10 +269,7 @@ func (f *Feed) compact(t uint64) {
 		return
 	}
 	f.mark(t)
-	if s := j.Settled(); s > j.settled {
-		j.settled = s
-		f.append(journal.Settled, s, nil)
-	}
+	f.settleSpans()
 	// The youngest tick of which every span is settled.
 	n := 0
 	for n+1 < len(j.marks) && j.marks[n+1].seq <= j.settled {
@@ -235,21 +280,35 @@ func (f *Feed) compact(t uint64) {
 		j.marks = append(j.marks[:0], j.marks[len(j.marks)/2:]...) // what waits is not settled for minutes: later, then
 		j.marks[0].time = 0
 	}
+	if !j.File.Full() && !j.always {
+		return
+	}
 	held := uint64(j.Hold) + j.margin
-	if !j.File.Full() && !j.always || j.marks[0].seq > j.settled || j.marks[0].time <= held {
-		return
+	cut := journal.Cut{Before: j.marks[0].time - min(j.marks[0].time, held), Whole: j.marks[0].time, Now: t, CallsFor: uint64(j.CallsFor), More: f.counted}
+	if since, ok := j.Collector.Undecided(); ok {
+		cut.Before = min(cut.Before, since-min(since, held))
 	}
-	if err := j.File.Compact(j.marks[0].time-held, j.marks[0].time, uint64(j.CallsFor)); err != nil {
+	if j.marks[0].seq > j.settled || cut.Before == 0 {
+		if !j.File.Over() {
+			return // there is room to wait
+		}
+		cut.Before, cut.Whole = 0, 0 // nothing can be left out but by Now
+	}
+	if err := j.File.Compact(cut); err != nil {
 		f.giveUp(err)
-		return
 	}
-	seq := j.Collector.Seq()
+}
+
+// counted gives the entries of what is only counted of records that are left out.
+func (f *Feed) counted(add func(*journal.Entry)) {
+	j := f.o.Journal
+	entry := func(kind journal.Kind) { add(&journal.Entry{Kind: kind, Data: j.data}) }
 	j.Collector.Counted(func(s collector.Slice) {
 		j.data = journal.AppendSlice(j.data[:0], s)
-		f.append(journal.Count, seq, j.data)
+		entry(journal.Count)
 	}, func(r collector.Reads) {
 		j.data = journal.AppendReads(j.data[:0], r)
-		f.append(journal.Reads, seq, j.data)
+		entry(journal.Reads)
 	})
 }
 
@@ -274,8 +333,6 @@ func (f *Feed) EndJournal() error {
 	if j.err != nil {
 		return nil // told
 	}
-	if s := j.Settled(); s > j.settled {
-		f.append(journal.Settled, s, nil)
-	}
+	f.settleSpans()
 	return j.File.Close()
 }

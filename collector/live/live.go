@@ -380,8 +380,8 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		switch {
 		case err == nil:
 			f.buf = raw[:cap(raw)]
-			f.position()
 			f.take(raw)
+			f.settleNow()
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
 			if f.latest >= f.tick+uint64(tickEvery) {
@@ -427,6 +427,8 @@ func (f *Feed) take(raw []byte) {
 			f.place(h)
 		}
 	}
+	// Not before: the entries so far are of records of user space that stand before this one.
+	f.position()
 	f.emit(raw)
 	if err != nil {
 		return // the collector counts it

@@ -48,6 +48,7 @@ const maxDestinations = maxTallied
 type item struct {
 	head
 	batch otlp.Batch // in memory; empty for what is stored
+	after uint64     // in memory: spans that were offered before it
 }
 
 // Spool takes batches and delivers them. Its methods are safe for concurrent use.
@@ -267,7 +268,7 @@ func (s *Spool) Offer(b otlp.Batch) {
 		s.dropPending(cause)
 	}
 	s.seq++
-	it := item{head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}, b}
+	it := item{head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}, b, s.offered}
 	s.pending = append(s.pending, it)
 	s.pendingBytes += size
 	s.pendingSpans += b.Spans
@@ -299,11 +300,14 @@ func (s *Spool) shiftPending() {
 }
 
 // Settled counts the spans, of those that were offered to this process, that a kill of it does not reach: they are on disk,
-// or counted as dropped.
+// or counted as dropped. They are the first so many, even if younger ones were dropped or written before older ones.
 func (s *Spool) Settled() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.offered - uint64(s.pendingSpans)
+	if len(s.pending) > 0 {
+		return s.pending[0].after
+	}
+	return s.offered
 }
 
 // dropStored drops the oldest batch on disk.
