@@ -55,6 +55,10 @@ test-containers: build image ## real containerd and podman under the real sensor
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew
 	cd deploy && go test -count=1 . $(if $(UPDATE),-update)
 
+.PHONY: test-gateway
+test-gateway: ## the values of deploy/collector under the collectors of OpenTelemetry themselves: what says something gets through
+	cd deploy/collector && go test -count=1 .
+
 .PHONY: test-chaos
 test-chaos: build ## break disk, backend and sensor under load and account for every span; needs root. CHAOS=2m for each case
 	CGO_ENABLED=0 go build -o bin/sheetbend-workload ./bpf/workload/sheetbend-workload
@@ -116,6 +120,7 @@ supply-chain: ## licences, bill of materials, and the same binary from two build
 lint: ## golangci-lint, built once into the cache
 	.ci/golangci-lint run ./...
 	cd deploy && ../.ci/golangci-lint run ./...
+	cd deploy/collector && ../../.ci/golangci-lint run ./...
 
 .PHONY: jaeger
 jaeger: ## build Jaeger into the cache and print where it is

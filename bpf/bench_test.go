@@ -177,6 +177,7 @@ func benchmarkHooks(b *testing.B, form Form) {
 	}
 
 	samples := map[string][]float64{}
+	var lost uint64
 	// compat: outside, with CompatCalls.
 	states := []string{"nothing", "noop", "outside", "inside", "compat"}
 	round := func() {
@@ -199,12 +200,20 @@ func benchmarkHooks(b *testing.B, form Form) {
 				samples[op.name+" "+state] = append(samples[op.name+" "+state], measure(op.spec, state == "inside"))
 			}
 			stop()
+			all, err := s.Losses()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, l := range all {
+				lost += l.Count
+			}
 			s.Close()
 		}
 	}
 	for b.Loop() {
 		round()
 	}
+	b.ReportMetric(float64(lost)/float64(b.N), "lost/round") // what is left out as the ring fills costs less
 	for _, op := range operations {
 		median := func(state string) float64 {
 			v := samples[op.name+" "+state]

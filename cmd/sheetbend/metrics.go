@@ -105,6 +105,7 @@ var (
 	mGap       = gauge("resumed_gap_seconds", "How long nobody had read them then, give or take a second.")
 	mResumed   = gauge("resumed_records", "Records of the journal that this process began with.")
 	mJournal   = gauge("journal_bytes", "Size of the journal.")
+	mOverflow  = counter("journal_overflows_total", "Times that something was left out of the journal that the next process could need: it was full, or a record too long.")
 	mStarts    = counter("pinned_starts_total", "Processes that have read what is pinned in the kernel, this one included.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
@@ -183,6 +184,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 		put(mKernel, float64(n))
 	}
 	put(mNotInject, float64(w.feed.NotInjected()))
+	put(mOverflow, float64(w.feed.JournalOverflows()))
 	used, size := w.sensor.RingFill()
 	put(mRingUsed, float64(used))
 	put(mRingSize, float64(size))

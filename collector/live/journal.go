@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheetbend/sheetbend/collector"
@@ -31,7 +32,7 @@ type Journal struct {
 	since    int          // records, since that was looked at
 	marks    []settleMark // ticks and how many spans there were, oldest first
 	data     []byte
-	large    uint64 // records that no entry can hold
+	overflow atomic.Uint64
 	err      error
 	margin   uint64 // settleMargin, but for tests
 	always   bool   // compact, however small it is
@@ -219,9 +220,8 @@ func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
 	err := j.File.Append(&j.entry)
 	if errors.Is(err, journal.ErrTooLarge) {
 		// After a kill that one is missing, which is less than all.
-		if j.large++; j.large == 1 {
-			f.o.Log.Error("a record is not in the journal", "err", err)
-		}
+		j.overflow.Add(1)
+		f.o.Log.Error("a record is not in the journal", "err", err)
 		return
 	}
 	if err != nil {
@@ -294,9 +294,23 @@ func (f *Feed) compact(t uint64) {
 		}
 		cut.Before, cut.Whole = 0, 0 // nothing can be left out but by Now
 	}
+	before := j.File.Stats().Overflows
 	if err := j.File.Compact(cut); err != nil {
 		f.giveUp(err)
+		return
 	}
+	if n := j.File.Stats().Overflows - before; n > 0 {
+		j.overflow.Add(n)
+		f.o.Log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)", "bytes", j.File.Stats().Bytes)
+	}
+}
+
+// JournalOverflows is how often something was left out of the journal that a later process could need. It may be called at any time.
+func (f *Feed) JournalOverflows() uint64 {
+	if f.o.Journal == nil {
+		return 0
+	}
+	return f.o.Journal.overflow.Load()
 }
 
 // counted gives the entries of what is only counted of records that are left out.

@@ -230,6 +230,33 @@ func TestASensorThatWasIdleKnowsWhatItHasSent(t *testing.T) {
 	}
 }
 
+func TestTheJournalIsBoundedWhenNothingGetsToDisk(t *testing.T) {
+	raws, config := recordsOf(t, "qwen-code-traced.capture.gz")
+	path := filepath.Join(t.TempDir(), "journal")
+	const most = 256 << 10
+	f := journaled(t, path, config, &told{spans: map[int64]string{}}, func() uint64 { return 0 }, func(uint64) {})
+	_ = f.o.Journal.File.Close()
+	file, err := journal.Open(journal.Config{Path: path, Content: "small", MaxBytes: most, Window: 128 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.o.Journal.File, f.o.Journal.always = file, false
+	if _, err := f.resume(); err != nil {
+		t.Fatal(err)
+	}
+	var largest int64
+	for n := range raws {
+		f.passOn(raws[n : n+1])
+		largest = max(largest, file.Stats().Bytes)
+	}
+	if f.o.Journal.err != nil || f.JournalOverflows() == 0 || largest > 2*most {
+		t.Errorf("%v; %d bytes, %d overflows", f.o.Journal.err, largest, f.JournalOverflows())
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A backlog that is larger than what the sensor gets through before it is killed comes in pieces, not each time from the start.
 func TestWhatIsSettledIsNotedInTheMiddleOfABacklog(t *testing.T) {
 	raws, config := recordsOf(t, "codex.capture.gz")
