@@ -193,6 +193,20 @@ func floodConnects(w *work, count int) (func() error, error) {
 		if err := unix.Connect(fd, v4.at(port)); err != nil && (i == 0 || !errors.Is(err, unix.EINPROGRESS)) {
 			return undo, err
 		}
+		if i == 0 {
+			// Until the listener has it, there is room for one more.
+			waiting := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+			for {
+				n, err := unix.Poll(waiting, 10_000)
+				if errors.Is(err, unix.EINTR) {
+					continue
+				}
+				if err != nil || n == 0 {
+					return undo, errors.Join(errors.New("the listener's queue stays empty"), err)
+				}
+				break
+			}
+		}
 	}
 	return undo, nil
 }

@@ -93,7 +93,7 @@ func (f *Feed) reconsider(root string) {
 	if err := f.adopt(root, make([]bool, len(f.o.Globs))); err != nil {
 		f.o.Log.Warn("cannot watch a container that has become a sandbox", "cgroup", root, "err", err)
 	}
-	f.moved = true
+	f.moved, f.taken, f.looked = true, true, 0 // at the next tick, or the end
 }
 
 // gone forgets a container whose cgroup was removed.

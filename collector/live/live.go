@@ -137,6 +137,7 @@ type Feed struct {
 	looked uint64       // time of the last look at who is there
 	unread uint64       // records that an earlier process had taken from the ring and not kept
 	moved  bool         // somebody came from outside since
+	taken  bool         // a container became a sandbox since, with all that runs in it
 	losses map[lossKey]uint64
 	ended  map[victim]bool // of those with losses: had ended when these were read last
 
@@ -363,6 +364,9 @@ func (f *Feed) Run(ctx context.Context) error {
 	err := f.read(ctx, flushed)
 	f.inbox.close()
 	f.injected(math.MaxUint64)
+	if f.taken && err == nil {
+		err = f.existing()
+	}
 	if tellErr := f.tellLosses(max(f.latest, f.tick)); err == nil {
 		err = tellErr
 	}
@@ -579,7 +583,7 @@ func (f *Feed) advance(t uint64) error {
 		}
 	}
 	if f.moved && t >= f.looked+uint64(lookEvery) {
-		f.moved, f.looked = false, t
+		f.moved, f.taken, f.looked = false, false, t
 		if err := f.existing(); err != nil {
 			return err
 		}
