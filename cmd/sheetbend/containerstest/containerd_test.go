@@ -153,9 +153,7 @@ func (n *node) end() {
 			n.t.Logf("log of containerd:\n%s", log)
 		}
 	}
-	if err := os.RemoveAll(n.dir); err != nil {
-		n.t.Error(err)
-	}
+	removeAll(n.t, n.dir)
 }
 
 func (n *node) await(what string, try func() error) {

@@ -81,9 +81,7 @@ func (e *engine) end() {
 	if out, err := e.podman("rm", "--force", "--all", "--time", "0").CombinedOutput(); err != nil {
 		e.t.Errorf("remove the containers: %v: %s", err, out)
 	}
-	if err := os.RemoveAll(e.dir); err != nil {
-		e.t.Error(err)
-	}
+	removeAll(e.t, e.dir)
 }
 
 func (e *engine) run(name string, more ...string) error {

@@ -65,6 +65,21 @@ func tree(t *testing.T) (cgroup.Mount, string) {
 	return m, cg
 }
 
+// removeAll removes a runtime's directory: what cleans up after the last container may still be at work in it.
+func removeAll(t *testing.T, dir string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Error(err)
+			return
+		}
+	}
+}
+
 // A sensor is a running `sheetbend sensor`.
 type sensor struct {
 	sensorFile
