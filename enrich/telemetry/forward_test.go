@@ -182,8 +182,11 @@ func TestWhileTheBackendIsAwayTheOldestIsDropped(t *testing.T) {
 		f.offer(&message{signal: Logs, body: make([]byte, 1000), plain: make([]byte, 1000)})
 	}
 	s := f.Stats()
-	if s.QueueFull+s.Waiting != offered || s.QueueFull == 0 || f.bytes > 64<<10 {
-		t.Errorf("%+v, %d bytes", s, f.bytes)
+	f.mu.Lock()
+	held := f.bytes
+	f.mu.Unlock()
+	if s.QueueFull+s.Waiting != offered || s.QueueFull == 0 || held > 64<<10 {
+		t.Errorf("%+v, %d bytes", s, held)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
