@@ -48,6 +48,7 @@ type pinned struct {
 
 	opens, forks uint64 // of the flood
 	lost         map[record.Type]uint64
+	missed       uint64 // opens for which the kernel skipped the program: whether there is room is of no matter to that
 	sensor       *bpf.Sensor
 	buf          []byte
 }
@@ -144,6 +145,9 @@ func (p *pinned) read(most int) {
 	}
 	for _, l := range losses {
 		p.lost[record.Type(l.Kind)] += l.Count
+		if record.Cause(l.Cause) == record.CauseMissed && record.Type(l.Kind) == record.TypeOpen {
+			p.missed += l.Count
+		}
 	}
 }
 
@@ -157,7 +161,7 @@ func (p *pinned) flood(scenario string, count int, options func(n int)) {
 	options(0)
 	p.load()
 	p.read(everything)
-	p.opens, p.forks, p.lost = 0, 0, map[record.Type]uint64{}
+	p.opens, p.forks, p.missed, p.lost = 0, 0, 0, map[record.Type]uint64{}
 	p.close()
 	running := exec.Command(program.Path(), scenario, strconv.Itoa(count))
 	running.SysProcAttr = p.attr
@@ -201,8 +205,8 @@ func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
 			if p.opens+p.lost[record.TypeOpen] != count {
 				t.Errorf("%d opens read and %d lost, of %d", p.opens, p.lost[record.TypeOpen], count)
 			}
-			if p.lost[record.TypeOpen] != 0 {
-				t.Errorf("the ring had room, %d were lost", p.lost[record.TypeOpen])
+			if p.lost[record.TypeOpen] > p.missed {
+				t.Errorf("the ring had room, %d were lost, of which the kernel missed %d", p.lost[record.TypeOpen], p.missed)
 			}
 		})
 	}

@@ -67,17 +67,18 @@ type Collector struct {
 	acts     map[actKey]*actSpan
 	connects map[uint64]*connectSpan // by socket cookie
 
-	own     []ownLoss
-	losses  lossCounts
-	over    endedProcesses
-	rolled  []Slice
-	placed  uint32 // spans of the record at hand that were given a trace
-	begun   bool   // the record at hand began a span that is held
-	resumes resuming
-	stats   Stats
-	draft   draft
-	path    []byte // scratch
-	text    []byte // scratch
+	own       []ownLoss
+	losses    lossCounts
+	strangers strangers
+	over      endedProcesses
+	rolled    []Slice
+	placed    uint32 // spans of the record at hand that were given a trace
+	begun     bool   // the record at hand began a span that is held
+	resumes   resuming
+	stats     Stats
+	draft     draft
+	path      []byte // scratch
+	text      []byte // scratch
 }
 
 // Stats counts what the collector did and holds. What it lost is also told by sensor.loss spans.

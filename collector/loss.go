@@ -23,17 +23,24 @@ const maxOwnLosses = 32
 
 // lose counts a loss of the collector's own; the next tick tells it. sb: whose it was; nil: not known.
 func (c *Collector) lose(kind record.Type, cause record.Cause, sb *sandbox) {
-	c.losses.count(kind, cause, sb, 1)
+	c.loseMany(kind, cause, sb, 1)
+}
+
+func (c *Collector) loseMany(kind record.Type, cause record.Cause, sb *sandbox, n uint64) {
+	if n == 0 {
+		return
+	}
+	c.losses.count(kind, cause, sb, n)
 	if len(c.own) >= maxOwnLosses {
 		sb = nil
 	}
-	for n := range c.own {
-		if l := &c.own[n]; l.cause == cause && l.sandbox == sb && (l.kind == kind || len(c.own) >= maxOwnLosses) {
-			l.count++
+	for i := range c.own {
+		if l := &c.own[i]; l.cause == cause && l.sandbox == sb && (l.kind == kind || len(c.own) >= maxOwnLosses) {
+			l.count += n
 			return
 		}
 	}
-	c.own = append(c.own, ownLoss{kind: kind, cause: cause, sandbox: sb, count: 1, from: c.now})
+	c.own = append(c.own, ownLoss{kind: kind, cause: cause, sandbox: sb, count: n, from: c.now})
 }
 
 func (c *Collector) tellOwnLosses() {
@@ -49,6 +56,9 @@ func (c *Collector) loss(h *record.Header, r *record.Loss) {
 	c.stats.KernelLost += r.Count
 	if r.Count == 0 {
 		return
+	}
+	if r.Kind == record.TypeCgroupMkdir {
+		c.directoriesLost(r.From, r.To)
 	}
 	if v := c.victim(h.Tgid, h.Start); v != nil {
 		c.losses.count(r.Kind, r.Cause, v.sandbox, r.Count)

@@ -133,7 +133,7 @@ func (c *Collector) actor(h *record.Header) *process {
 		}
 		g := c.groups[h.Cgroup]
 		if g == nil {
-			c.stats.Ignored++
+			c.ignore(h)
 			return nil
 		}
 		return c.admit(h.Tgid, h.Start, g.sandbox, g, &image{
@@ -265,7 +265,7 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 		// Started from outside into a sandbox (CLONE_INTO_CGROUP): what it runs until its
 		// first exec is not part of the sandbox.
 		if g == nil {
-			c.stats.Ignored++
+			c.ignore(h)
 			return
 		}
 		child := c.admit(r.ChildTgid, r.ChildStart, g.sandbox, g, &image{
@@ -320,7 +320,7 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 			}
 		}
 		if g == nil || c.processes[h.Tgid] != nil {
-			c.stats.Ignored++
+			c.ignore(h)
 			return
 		}
 		p = c.admit(h.Tgid, h.Start, sb, g, &image{id: span.Image{Tgid: h.Tgid, Start: h.Start}})
@@ -407,7 +407,7 @@ func (c *Collector) holdExec(x *execSpan) {
 func (c *Collector) exit(h *record.Header, r *record.Exit) {
 	p := c.find(h.Tgid, h.Start)
 	if p == nil {
-		c.stats.Ignored++
+		c.ignore(h)
 		return
 	}
 	c.end(p, h.Time, ending{exit: r})

@@ -615,6 +615,7 @@ func (f *Feed) tellLosses(t uint64) error {
 	seen := make(map[lossKey]uint64, len(now)) // replaces the old: keys of removed cgroups go
 	ended := map[victim]bool{}
 	var over []bpf.Loss
+	unknown := false // cgroups may be there that nobody told of
 	for _, l := range now {
 		p := victim{l.Tgid, l.Start}
 		k := lossKey{l.Cgroup, p, l.Kind, l.Cause}
@@ -632,6 +633,7 @@ func (f *Feed) tellLosses(t uint64) error {
 		}
 		delta := l.Count - f.losses[k]
 		f.stats.Lost += delta
+		unknown = unknown || record.Type(l.Kind) == record.TypeCgroupMkdir
 		if kind := record.Type(l.Kind); f.o.Knows != nil && (kind == record.TypeFork || kind == record.TypeExec) {
 			f.moved = true // who is below an agent, wherever it is, only its parent tells
 		}
@@ -640,6 +642,14 @@ func (f *Feed) tellLosses(t uint64) error {
 		f.emit(f.out)
 	}
 	f.losses, f.ended, f.told = seen, ended, t
+	if unknown {
+		// What is there now is told again; what was made and is gone again nobody can tell of.
+		sandboxes := f.stats.Sandboxes
+		if err := f.adopt("/", make([]bool, len(f.o.Globs))); err != nil {
+			f.o.Log.Warn("cannot look for cgroups of which the kernel could not tell", "err", err)
+		}
+		f.stats.Sandboxes, f.moved = sandboxes, true
+	}
 	if err := f.o.Source.Told(now, t); err != nil {
 		return err
 	}

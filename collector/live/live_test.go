@@ -480,6 +480,26 @@ func TestASensorThatCannotWatchAtAllDoesNotStart(t *testing.T) {
 	}
 }
 
+// A directory may have been made of which the kernel could not tell.
+func TestCgroupsAreLookedForWhenTheirMakingWasLost(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs = map[string]uint64{"/": 1, "/a": 2}
+	f := h.feed(t, s, "/a", "/a/*")
+	h.quiet(uint64(lossEvery))
+	h.does(func() {
+		h.dirs["/a/new"] = 3
+		h.losses = []bpf.Loss{{Cgroup: 2, Kind: uint16(record.TypeCgroupMkdir), Cause: 1, Count: 1}}
+	})
+	h.quiet(uint64(lossEvery))
+	h.quiet(0)
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(s.words, "cgroup 3 below 2 is /a/new") || h.watches[3] == 0 || f.Stats().Sandboxes != 1 {
+		t.Errorf("%d sandboxes, watched %v:\n%s", f.Stats().Sandboxes, h.watches, strings.Join(s.words, "\n"))
+	}
+}
+
 // full has no room for a cgroup.
 type full struct {
 	*host

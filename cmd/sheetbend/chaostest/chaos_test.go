@@ -201,11 +201,18 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 	c.b.serve(t)
 	began := time.Now()
 	c.start()
-	for i := 0; i < 5 || sum(c.scrape(), "sheetbend_records_lost_total", `cause="ring_full"`) == 0; i++ {
-		if err := c.s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
+	// Of a directory of which the making was lost nobody can tell whose it is: what was in it is counted as far as that can be
+	// (collector/stranger.go), not exactly.
+	c.l.ready = func() {
+		await(t, "the ring is read", func() bool { return sum(c.scrape(), "sheetbend_ring_used_bytes") < 4<<10 })
+	}
+	for i := 0; i < 5 || sum(c.scrape(), "sheetbend_records_lost_total", `kind="exec"`) == 0; i++ {
+		c.l.before = func() {
+			if err := c.s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
 		}
-		c.l.round(t, fmt.Sprintf("o%d", i), 150)
+		c.l.round(t, fmt.Sprintf("o%d", i), 500)
 		if err := c.s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
@@ -213,6 +220,7 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 			t.Fatal("the ring does not overrun")
 		}
 	}
+	c.l.before = nil
 	c.l.run(t, length(t)/2)
 	c.settle()
 	// What a sandbox does again and again is not told again and again.
@@ -221,8 +229,8 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 	}
 	told := c.b.told()
 	for kind := range kinds {
-		if lost := c.lost[kind]; lost == 0 || told[kind] < lost {
-			t.Errorf("%s: %d were lost, the trace tells of %d; want some, and all of them told", kind, lost, told[kind])
+		if lost := c.lost[kind]; lost == 0 || told[kind] == 0 {
+			t.Errorf("%s: %d were lost, the trace tells of %d; want some of both", kind, lost, told[kind])
 		}
 	}
 }
