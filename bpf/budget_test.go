@@ -202,7 +202,7 @@ func (c *crowd) lost() map[lost]int {
 	for _, l := range losses {
 		switch {
 		case l.Cause == bpf.LossMissed:
-			c.o.t.Skipf("the kernel skipped programs: %+v", l)
+			c.o.t.Logf("the kernel skipped programs: %+v", l) // whose is not known: if ours, what is seen falls short below
 		case l.Cgroup != c.cgroup:
 		case l.Kind == bpf.RecordOpen && (l.Tgid == 0 || l.Start == 0):
 			c.o.t.Errorf("whose opens were lost is not counted: %+v", l)
