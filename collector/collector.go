@@ -71,9 +71,9 @@ type Collector struct {
 	losses    lossCounts
 	strangers strangers
 	over      endedProcesses
-	rolled    []Slice
-	placed    uint32 // spans of the record at hand that were given a trace
-	begun     bool   // the record at hand began a span that is held
+	journal   Journal // or nil
+	placed    uint32  // spans of the record at hand that were given a trace
+	begun     bool    // the record at hand began a span that is held
 	resumes   resuming
 	stats     Stats
 	draft     draft
@@ -164,7 +164,7 @@ func New(config Config, sink span.Sink) (*Collector, error) {
 // record.ErrMalformed: the record was skipped and counted, the stream may go on.
 func (c *Collector) Record(raw []byte) error {
 	c.stats.Records++
-	c.rolled, c.placed, c.begun = c.rolled[:0], 0, false
+	c.placed, c.begun = 0, false
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.stats.Malformed++
@@ -254,7 +254,7 @@ func (c *Collector) Close() {
 
 // Drain sends everything that is still held, as far as it is known, and flushes the sink.
 func (c *Collector) Drain() {
-	c.rolled, c.placed = c.rolled[:0], 0
+	c.placed = 0
 	c.tick = max(c.tick, c.now)
 	for e := c.candidates.order.Front(); e != nil; e = c.candidates.order.Front() {
 		c.loseCandidate(e.Value.(*box))

@@ -64,7 +64,7 @@ func (c *Collector) hold(h *held, w waiting, bytes int) {
 		c.stats.EarlySpans++
 		c.runOut(q.oldest)
 	}
-	c.begun = true
+	c.begin()
 	h.span, h.bytes = w, bytes
 	h.deadline = c.tick + uint64(c.config.Hold)
 	c.held.push(h)

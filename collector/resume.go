@@ -26,8 +26,16 @@ type Reads struct {
 	Files, Folds uint32
 }
 
-// maxRolled bounds what is kept for Rolled, where nobody asks.
-const maxRolled = 1024
+// A Journal is told what a record begins, at once: before a span that tells it goes to the sink, where a kill does not reach it.
+type Journal interface {
+	// Slice is called when a slice begins.
+	Slice(Slice)
+	// Began is called when a record begins to hold a span, once for each record.
+	Began()
+}
+
+// SetJournal has j told of everything that is not resumed. To be called before Record.
+func (c *Collector) SetJournal(j Journal) { c.journal = j }
 
 // resuming is what a collector does otherwise while it is given a journal.
 type resuming struct {
@@ -36,10 +44,9 @@ type resuming struct {
 	any   bool    // whichever of its spans it was: some are left out
 	// joined: it was counted in a span that was begun before. If there is none here, that was sent.
 	joined bool
+	begun  bool
+	end    bool // it may have begun more than was kept
 }
-
-// Rolled gives the slices that the last record began. The result is valid until the next.
-func (c *Collector) Rolled() []Slice { return c.rolled }
 
 // Resuming begins or ends the time in which slices are only begun as Next says.
 func (c *Collector) Resuming(on bool) {
@@ -57,14 +64,24 @@ func (c *Collector) rollLeft() {
 }
 
 // Next says what the next record did when it was taken the first time: which slices it began, and whether it began to hold a span.
-// whole says that what was before it is all there.
-func (c *Collector) Next(rolls []Slice, begun, whole bool) {
+// whole says that what was before it is all there, end that it is the last, in the middle of which a kill may have come: what it begins
+// besides is told.
+func (c *Collector) Next(rolls []Slice, begun, whole, end bool) {
 	c.rollLeft()
 	c.resumes.rolls, c.resumes.any, c.resumes.joined = rolls, !whole, !begun && !whole
+	c.resumes.begun, c.resumes.end = begun, whole && end
 }
 
-// Begun says whether the last record began to hold a span.
-func (c *Collector) Begun() bool { return c.begun }
+// begin notes that the record at hand begins to hold a span.
+func (c *Collector) begin() {
+	if c.begun {
+		return
+	}
+	c.begun = true
+	if c.journal != nil && (!c.resumes.on || c.resumes.end && !c.resumes.begun) {
+		c.journal.Began()
+	}
+}
 
 // Seq is the number of the last span.
 func (c *Collector) Seq() uint64 { return c.stats.Spans }
@@ -146,7 +163,7 @@ func (c *Collector) SetReads(r Reads) {
 // placeIn counts a span of now in, and says which trace it goes to.
 func (c *Collector) placeIn(t *traces) span.TraceID {
 	c.placed++
-	if c.resumes.on {
+	if c.resumes.on && !(c.resumes.end && len(c.resumes.rolls) == 0) {
 		for i, s := range c.resumes.rolls {
 			if s.Session == t.session && s.Call == t.call && (c.resumes.any || s.Within == c.placed) {
 				c.resumes.rolls = c.resumes.rolls[i+1:]
@@ -163,10 +180,10 @@ func (c *Collector) placeIn(t *traces) span.TraceID {
 	}
 	slice, foreign := t.slice, t.foreign
 	trace := t.place(c.now, c.config.MaxSpansPerTrace, c.config.Slice)
-	if (t.slice != slice || t.foreign != foreign) && len(c.rolled) < maxRolled {
+	if (t.slice != slice || t.foreign != foreign) && c.journal != nil {
 		s := t.state()
 		s.Within = c.placed
-		c.rolled = append(c.rolled, s)
+		c.journal.Slice(s)
 	}
 	return trace
 }

@@ -74,7 +74,7 @@ func (f *Feed) resume() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read the journal: %w", err)
 	}
-	j.settled = settled
+	j.settled, j.entry.Ring = settled, at // until another record is read
 	whole := !compacted
 	if whole {
 		j.Resuming(settled)
@@ -82,14 +82,15 @@ func (f *Feed) resume() (bool, error) {
 		j.Resuming(math.MaxUint64)
 	}
 	c := j.Collector
+	c.SetJournal(beginnings{f})
 	c.Resuming(true)
 	defer c.Resuming(false)
 	// A slice that an entry began comes after it, and has to be known before.
 	var last journal.Entry
 	var rolls []collector.Slice
 	begun := false
-	flush := func() {
-		c.Next(rolls, begun, whole)
+	flush := func(end bool) {
+		c.Next(rolls, begun, whole, end)
 		switch last.Kind {
 		case journal.Record:
 			c.SetSeq(last.Seq)
@@ -112,25 +113,26 @@ func (f *Feed) resume() (bool, error) {
 		case journal.Began:
 			begun = true
 		case journal.Record, journal.End:
-			flush()
+			flush(false)
 			last.Kind, last.Seq, last.Data = e.Kind, e.Seq, append(last.Data[:0], e.Data...)
 		case journal.Whole:
-			flush()
+			flush(false)
 			whole = true
 			j.Resuming(settled)
 		case journal.Count, journal.Sliced:
-			flush()
+			flush(false)
 			if s, ok := journal.DecodeSlice(e.Data); ok {
 				c.SetSlice(s)
 			}
 		case journal.Reads:
-			flush()
+			flush(false)
 			if r, ok := journal.DecodeReads(e.Data); ok {
 				c.SetReads(r)
 			}
 		}
 	})
-	flush()
+	// The process before may have been killed in the middle of it.
+	flush(true)
 	if err != nil {
 		f.giveUp(fmt.Errorf("read the journal: %w", err)) // what was read of it holds
 	}
@@ -197,19 +199,16 @@ func (f *Feed) journal(raw []byte) {
 	f.append(journal.Record, j.Collector.Seq(), raw)
 }
 
-func (f *Feed) journalDone() {
-	j := f.o.Journal
-	if j == nil {
-		return
-	}
-	if j.Collector.Begun() {
-		f.append(journal.Began, j.Collector.Seq(), nil)
-	}
-	for _, s := range j.Collector.Rolled() {
-		j.data = journal.AppendSlice(j.data[:0], s)
-		f.append(journal.Slice, j.Collector.Seq(), j.data)
-	}
+// beginnings are what the collector tells of the record that was kept last.
+type beginnings struct{ f *Feed }
+
+func (b beginnings) Slice(s collector.Slice) {
+	j := b.f.o.Journal
+	j.data = journal.AppendSlice(j.data[:0], s)
+	b.f.append(journal.Slice, j.Collector.Seq(), j.data)
 }
+
+func (b beginnings) Began() { b.f.append(journal.Began, b.f.o.Journal.Collector.Seq(), nil) }
 
 func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
 	j := f.o.Journal
@@ -334,7 +333,6 @@ func (f *Feed) End() {
 	if j := f.o.Journal; j != nil {
 		f.append(journal.End, j.Collector.Seq(), nil)
 		j.Collector.Close()
-		f.journalDone()
 	}
 }
 

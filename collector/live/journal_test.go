@@ -28,7 +28,11 @@ type told struct {
 	spans map[int64]string
 	after int64
 	twice []string
+	kill  int64 // panic with killed behind so many; 0: never
 }
+
+// killed ends a sensor in the middle of a record.
+var killed = errors.New("killed")
 
 func (s *told) Flush() {}
 func (s *told) Span(sp *span.Span) {
@@ -48,6 +52,9 @@ func (s *told) Span(sp *span.Span) {
 		s.twice = append(s.twice, text)
 	}
 	s.spans[seq] = text
+	if seq == s.kill {
+		panic(killed)
+	}
 }
 
 // recordsOf are the records of a recorded session, and its configuration with a hold that is short beside it.
@@ -111,6 +118,18 @@ func (f *Feed) passOn(raws [][]byte) {
 	}
 }
 
+// untilKilled runs what the sink may end.
+func untilKilled(run func()) {
+	defer func() {
+		switch r := recover(); r {
+		case nil, killed:
+		default:
+			panic(r)
+		}
+	}()
+	run()
+}
+
 func TestAfterAKillTheSameSpansComeAsWithout(t *testing.T) {
 	names, err := filepath.Glob(filepath.Join("..", "..", "testdata", "agents", "*.capture.gz"))
 	if err != nil || len(names) == 0 {
@@ -129,31 +148,43 @@ func TestAfterAKillTheSameSpansComeAsWithout(t *testing.T) {
 			}
 			c.Close()
 
-			const kills = 7
+			const kills = 23
 			for _, lag := range []int64{0, 60} {
-				survives(t, raws, config, whole, kills, lag)
+				for _, within := range []bool{false, true} {
+					t.Run(fmt.Sprintf("lag=%d,within=%t", lag, within), func(t *testing.T) {
+						survives(t, raws, config, whole, kills, lag, within)
+					})
+				}
 			}
 		})
 	}
 }
 
-// survives kills a sensor again and again, of whose spans the last few are not on disk yet.
-func survives(t *testing.T, raws [][]byte, config collector.Config, whole *told, kills int, lag int64) {
+// survives kills a sensor again and again, of whose spans the last few are not on disk yet, between records or within one.
+func survives(t *testing.T, raws [][]byte, config collector.Config, whole *told, kills int, lag int64, within bool) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal")
 	got := &told{spans: map[int64]string{}}
 	var compacted uint64
-	otherwise := 0
+	otherwise, from := 0, 0
 	for n := range kills + 1 {
-		from, to := len(raws)*n/(kills+1), len(raws)*(n+1)/(kills+1)
+		to := len(raws) * (n + 1) / (kills + 1)
 		part := &told{spans: map[int64]string{}}
+		if within && n < kills {
+			to, part.kill = len(raws), int64(len(whole.spans)*(n+1)/(kills+1))
+		}
 		settled := func() uint64 { return uint64(part.after + max(0, int64(len(part.spans))-lag)) }
 		f := journaled(t, path, config, part, settled, func(seq uint64) { part.after = int64(min(seq, 1<<62)) })
-		ok, err := f.resume()
-		if err != nil || ok != (n > 0) {
-			t.Fatalf("start %d: resumed %t: %v", n, ok, err)
-		}
-		f.passOn(raws[from:to])
+		untilKilled(func() {
+			ok, err := f.resume()
+			if err != nil || ok != (n > 0) {
+				t.Fatalf("start %d: resumed %t: %v", n, ok, err)
+			}
+			for from < to {
+				from++
+				f.passOn(raws[from-1 : from])
+			}
+		})
 		compacted += f.o.Journal.File.Stats().Compacted
 		on := int64(settled())
 		if n == kills {

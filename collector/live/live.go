@@ -675,5 +675,4 @@ func (f *Feed) emit(raw []byte) {
 		f.stats.Refused++
 		f.o.Log.Debug("record refused", "err", err)
 	}
-	f.journalDone()
 }
