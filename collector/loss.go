@@ -46,7 +46,7 @@ func (c *Collector) loseMany(kind record.Type, cause record.Cause, sb *sandbox, 
 func (c *Collector) tellOwnLosses() {
 	for n := range c.own {
 		l := &c.own[n]
-		c.tellLoss(0, l.sandbox, &record.Loss{Kind: l.kind, Cause: l.cause, Count: l.count, From: l.from, To: c.tick})
+		c.tellLoss(&record.Header{}, l.sandbox, &record.Loss{Kind: l.kind, Cause: l.cause, Count: l.count, From: l.from, To: c.tick})
 	}
 	c.own = c.own[:0]
 }
@@ -62,7 +62,7 @@ func (c *Collector) loss(h *record.Header, r *record.Loss) {
 	}
 	if v := c.victim(h.Tgid, h.Start); v != nil {
 		c.losses.count(r.Kind, r.Cause, v.sandbox, r.Count)
-		c.sendLoss(h.Cgroup, v.sandbox, v.whose, v, r)
+		c.sendLoss(h, v.sandbox, v.whose, v, r)
 		return
 	}
 	var sb *sandbox
@@ -72,7 +72,7 @@ func (c *Collector) loss(h *record.Header, r *record.Loss) {
 		sb = c.gone.sandbox(h.Cgroup)
 	}
 	c.losses.count(r.Kind, r.Cause, sb, r.Count)
-	c.tellLoss(h.Cgroup, sb, r)
+	c.tellLoss(h, sb, r)
 }
 
 // A victim is a process whose records were lost, as it is or was at its end.
@@ -264,52 +264,56 @@ func (g *goneGroups) expire(now uint64) {
 func (g *goneGroups) sandbox(id uint64) *sandbox { return g.byID[id] }
 
 // tellLoss tells a loss to the session of a sandbox, or to every session when it may be any's.
-func (c *Collector) tellLoss(cgroup uint64, sb *sandbox, r *record.Loss) {
+func (c *Collector) tellLoss(h *record.Header, sb *sandbox, r *record.Loss) {
 	told := make(map[*owner]bool)
 	if sb != nil {
-		c.tellSandbox(told, cgroup, sb, r)
+		c.tellSandbox(told, h, sb, r)
 		return
 	}
 	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
-		c.tellSandbox(told, cgroup, e.Value.(*sandbox), r)
+		c.tellSandbox(told, h, e.Value.(*sandbox), r)
 	}
 	// It may be of one that is over by now.
 	for e := c.gone.order.Front(); e != nil; e = e.Next() {
-		c.tellSandbox(told, cgroup, c.gone.byID[e.Value.(goneGroup).id], r)
+		c.tellSandbox(told, h, c.gone.byID[e.Value.(goneGroup).id], r)
 	}
 }
 
 // tellSandbox tells a loss to each session in a sandbox once.
-func (c *Collector) tellSandbox(told map[*owner]bool, cgroup uint64, sb *sandbox, r *record.Loss) {
+func (c *Collector) tellSandbox(told map[*owner]bool, h *record.Header, sb *sandbox, r *record.Loss) {
 	if !told[sb.owner] {
 		told[sb.owner] = true
-		c.sendLoss(cgroup, sb, whose{}, nil, r)
+		c.sendLoss(h, sb, whose{}, nil, r)
 	}
 	for _, a := range sb.agents {
 		if !told[a.owner] {
 			told[a.owner] = true
-			c.sendLoss(cgroup, sb, whose{agent: a}, nil, r)
+			c.sendLoss(h, sb, whose{agent: a}, nil, r)
 		}
 	}
 }
 
-// sendLoss tells a loss below the process that it was of, or to a session when v is nil.
-func (c *Collector) sendLoss(cgroup uint64, sb *sandbox, w whose, v *victim, r *record.Loss) {
+// sendLoss tells a loss below the process that it was of, or to a session when v is nil: where none is known by the pid of h, for its
+// fork was lost, too.
+func (c *Collector) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
-	var process span.Image
 	var parent span.Link
 	if v != nil {
-		process = span.Image{Tgid: v.tgid, Start: v.start}
 		parent = span.Link{Trace: v.image.trace, Span: v.image.span}
 	}
-	id := span.LossSpan(c.config.BootID, sb.ownerOf(w).session, cgroup, process, kind, cause, r.From, r.To)
+	id := span.LossSpan(c.config.BootID, sb.ownerOf(w).session, h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
 	d := c.start(span.Loss, sb, w, id, c.place(sb, w), r.From, r.To, parent)
 	c.rename("lost", kind)
 	if v != nil {
 		d.process(v.tgid, v.image, v.group)
-	} else if g := c.groups[cgroup]; g != nil {
-		d.box = g.box
-		d.text(span.KeyCgroup, g.path)
+	} else {
+		if h.Tgid != 0 {
+			d.int(span.KeyPID, int64(h.Tgid))
+		}
+		if g := c.groups[h.Cgroup]; g != nil {
+			d.box = g.box
+			d.text(span.KeyCgroup, g.path)
+		}
 	}
 	d.int(span.KeyLost, int64(r.Count))
 	d.ours(span.KeyLostCause, cause)

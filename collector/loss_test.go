@@ -92,10 +92,23 @@ func TestALossOfAnUnknownProcessIsItsSessions(t *testing.T) {
 	if s := w.only(span.Loss); s.Session != span.SandboxID(boot, two) || s.Parent != (span.ID{}) {
 		t.Errorf("span %s", show([]span.Span{s}))
 	}
+	// Of another one in the same time, it is another span.
+	loss := record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 1, To: w.now}
+	for tgid := uint32(30); tgid < 33; tgid++ {
+		w.raw(record.AppendLoss(nil, record.Header{Cgroup: two, Tgid: tgid, Start: start(tgid)}, loss))
+	}
+	ids := map[span.ID]bool{}
+	for n, s := range w.of(span.Loss)[1:] {
+		ids[s.ID] = true
+		wants(t, s, map[string]any{span.KeyPID: 30 + n})
+	}
+	if len(ids) != 3 {
+		t.Errorf("losses of three processes are %d spans", len(ids))
+	}
 	// Nobody is taken for a process of the same pid.
 	w.begin(20, one)
 	w.raw(record.AppendLoss(nil, record.Header{Cgroup: two, Tgid: 20, Start: start(19)}, record.Loss{Kind: record.TypeOpen, Cause: 1, Count: 1, To: w.now}))
-	if s := w.of(span.Loss)[1]; s.Session != span.SandboxID(boot, two) {
+	if s := w.of(span.Loss)[4]; s.Session != span.SandboxID(boot, two) {
 		t.Errorf("span %s", show([]span.Span{s}))
 	}
 }

@@ -173,7 +173,7 @@ func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
 }
 
 // LossSpan is a sensor.loss span.
-// Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of boottime); where it is told of a process
+// Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of boottime); where it was counted by process
 // also its pid and start.
 func LossSpan(boot, session string, cgroup uint64, process Image, kind, cause string, from, to uint64) ID {
 	var room [256]byte

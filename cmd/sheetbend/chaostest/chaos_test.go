@@ -229,8 +229,9 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 	}
 	told := c.b.told()
 	for kind := range kinds {
-		if lost := c.lost[kind]; lost == 0 || told[kind] == 0 {
-			t.Errorf("%s: %d were lost, the trace tells of %d; want some of both", kind, lost, told[kind])
+		// More, where whose they were is not known: those are told in every session.
+		if lost := c.lost[kind]; lost == 0 || told[kind] < lost {
+			t.Errorf("%s: %d were lost, the trace tells of %d; want some, and all of them told", kind, lost, told[kind])
 		}
 	}
 }
