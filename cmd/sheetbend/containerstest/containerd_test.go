@@ -25,7 +25,8 @@ import (
 type node struct {
 	t      *testing.T
 	dir    string
-	bin    string // of containerd's programs; "": this machine's
+	bin    string   // of containerd's programs; "": this machine's
+	init   *manager // that makes the cgroups; nil: runc makes them
 	socket string
 	cgroup string // below it, the pods
 	cmd    *exec.Cmd
@@ -52,10 +53,13 @@ state = "%[1]s/state"
     default_runtime_name = "runc"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = %[2]t
+        BinaryName = "%[3]s"
 `
 
 // newNode starts this machine's containerd.
-func newNode(t *testing.T) *node { return newNodeOf(t, "") }
+func newNode(t *testing.T) *node { return newNodeOf(t, "", false) }
 
 // onEachContainerd runs a test under this machine's containerd, which on Debian 12 is a 1.6 and has no events, and under the one
 // of SHEETBEND_CONTAINERD, a 1.7 that has them.
@@ -69,21 +73,26 @@ func onEachContainerd(t *testing.T, test func(*testing.T, *node)) {
 			}
 			t.Skip("needs the programs of a newer containerd in SHEETBEND_CONTAINERD (make test-containers)")
 		}
-		test(t, newNodeOf(t, bin))
+		test(t, newNodeOf(t, bin, false))
 	})
+	t.Run("under systemd", func(t *testing.T) { test(t, newNodeOf(t, "", true)) })
 }
 
-func newNodeOf(t *testing.T, bin string) *node {
+func newNodeOf(t *testing.T, bin string, systemd bool) *node {
 	t.Helper()
 	programs(t, "containerd", "runc", "ctr")
-	_, cg := tree(t)
+	m, cg := tree(t)
 	// Not t.TempDir(): the path of a shim's socket is made of it, and bounded.
 	dir, err := os.MkdirTemp("/run", "sheetbend-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := &node{t: t, dir: dir, bin: bin, socket: dir + "/containerd.sock", cgroup: cg}
-	if err := os.WriteFile(dir+"/config.toml", fmt.Appendf(nil, nodeConfig, dir), 0o600); err != nil {
+	runc := "runc"
+	if systemd {
+		n.init, runc = newManager(t, m, cg), unlimited(t, dir)
+	}
+	if err := os.WriteFile(dir+"/config.toml", fmt.Appendf(nil, nodeConfig, dir, systemd, runc), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	n.start()
@@ -112,7 +121,11 @@ func (n *node) start() {
 		n.t.Fatal(err)
 	}
 	defer log.Close()
-	n.cmd = exec.Command(n.program("containerd"), "--config", n.dir+"/config.toml", "--log-level", "error")
+	command := []string{n.program("containerd"), "--config", n.dir + "/config.toml", "--log-level", "error"}
+	n.cmd = exec.Command(command[0], command[1:]...)
+	if n.init != nil {
+		n.cmd = n.init.in(append([]string{"systemd-run", "--quiet", "--scope", "--"}, command...)...)
+	}
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
@@ -133,7 +146,11 @@ func (n *node) start() {
 
 func (n *node) stop() {
 	n.t.Helper()
-	_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	if n.init == nil {
+		_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	} else if pid, err := childOf(n.cmd.Process.Pid); err == nil { // nsenter waits for it
+		_ = exec.Command("kill", pid).Run()
+	}
 	_ = n.cmd.Wait()
 }
 
@@ -158,18 +175,21 @@ func (n *node) end() {
 
 func (n *node) await(what string, try func() error) {
 	n.t.Helper()
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = try(); err == nil {
-			return
+	poll(n.t, what, func() error {
+		err := try()
+		if err == nil {
+			return nil
 		}
-	}
-	log, _ := os.ReadFile(n.dir + "/log")
-	n.t.Fatalf("%s: %v\n%s", what, err, log)
+		log, _ := os.ReadFile(n.dir + "/log")
+		return fmt.Errorf("%w\n%s", err, log)
+	})
 }
 
 // sandboxes chooses each container of each pod.
 func (n *node) sandboxes() string {
+	if n.init != nil {
+		return fmt.Sprintf("[{cgroup: %s/kubepods.slice/kubepods-besteffort.slice/*/*}]", n.cgroup)
+	}
 	return fmt.Sprintf("[{cgroup: %s/kubepods/besteffort/*/*}]", n.cgroup)
 }
 
@@ -205,6 +225,9 @@ func (n *node) podWith(t *testing.T, namespace, name string, change func(*runtim
 			CgroupParent:    n.cgroup + "/kubepods/besteffort/pod" + p.uid,
 			SecurityContext: &runtime.LinuxSandboxSecurityContext{NamespaceOptions: &runtime.NamespaceOption{Network: runtime.NamespaceMode_NODE}},
 		},
+	}
+	if n.init != nil {
+		p.config.Linux.CgroupParent = "kubepods-besteffort-pod" + strings.ReplaceAll(p.uid, "-", "_") + ".slice"
 	}
 	change(p.config)
 	r, err := n.api.RunPodSandbox(t.Context(), &runtime.RunPodSandboxRequest{Config: p.config})

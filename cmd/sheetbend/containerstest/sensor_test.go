@@ -65,6 +65,18 @@ func tree(t *testing.T) (cgroup.Mount, string) {
 	return m, cg
 }
 
+// poll tries until there is no error.
+func poll(t *testing.T, what string, try func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = try(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: %v", what, err)
+}
+
 // removeAll removes a runtime's directory: what cleans up after the last container may still be at work in it.
 func removeAll(t *testing.T, dir string) {
 	t.Helper()
