@@ -28,11 +28,11 @@ type told struct {
 	spans map[int64]string
 	after int64
 	twice []string
-	kill  int64 // panic with killed behind so many; 0: never
+	kill  int64 // panic with errKilled behind so many; 0: never
 }
 
-// killed ends a sensor in the middle of a record.
-var killed = errors.New("killed")
+// errKilled ends a sensor in the middle of a record.
+var errKilled = errors.New("killed")
 
 func (s *told) Flush() {}
 func (s *told) Span(sp *span.Span) {
@@ -53,7 +53,7 @@ func (s *told) Span(sp *span.Span) {
 	}
 	s.spans[seq] = text
 	if seq == s.kill {
-		panic(killed)
+		panic(errKilled)
 	}
 }
 
@@ -122,7 +122,7 @@ func (f *Feed) passOn(raws [][]byte) {
 func untilKilled(run func()) {
 	defer func() {
 		switch r := recover(); r {
-		case nil, killed:
+		case nil, errKilled:
 		default:
 			panic(r)
 		}
