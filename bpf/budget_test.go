@@ -146,8 +146,12 @@ func (o *overload) read(crowds ...*crowd) {
 		if err := e.Decode(raw); err != nil {
 			o.t.Fatal(err)
 		}
+		of := e.Header.Cgroup
+		if e.Header.Type == record.TypeCgroupMkdir || e.Header.Type == record.TypeCgroupRmdir {
+			of = e.Cgroup.Parent // who makes one is outside
+		}
 		for _, c := range crowds {
-			if verb := o.verb(&e); verb != "" && e.Header.Cgroup == c.cgroup {
+			if verb := o.verb(&e); verb != "" && of == c.cgroup {
 				c.seen[verb]++
 			}
 		}
@@ -167,6 +171,10 @@ func (o *overload) verb(e *record.Event) string {
 		return "connect"
 	case record.TypeConnectEnd:
 		return "connect_end"
+	case record.TypeCgroupMkdir:
+		return "mkdir"
+	case record.TypeCgroupRmdir:
+		return "rmdir"
 	case record.TypeOpen:
 	default:
 		return ""

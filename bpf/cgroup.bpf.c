@@ -43,7 +43,7 @@ static __always_inline int report_cgroup(struct cgroup *cgroup, const char *path
 	len = bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, path);
 	len = len > 0 ? (len - 1) & (PATH_BYTES - 1) : 0;
 	r->path_len = len;
-	send(r, sizeof(*r) + len);
+	send_as(CLASS_DIRECTORY, r, sizeof(*r) + len);
 	return 0;
 }
 

@@ -99,6 +99,42 @@ func oneSandboxAndAnother(t *testing.T) bool {
 	return true
 }
 
+// TestADirectoryIsToldWhenNothingElseHasRoom: of one that is not told nobody knows whose its records are.
+func TestADirectoryIsToldWhenNothingElseHasRoom(t *testing.T) {
+	const ring = 128 << 10
+	o := newOverload(t, bpf.Options{RingBytes: ring, BudgetBytes: ring})
+	c := o.sandbox("a")
+	full := lost{bpf.RecordOpen, bpf.LossRingFull}
+	for c.lost()[full] == 0 {
+		c.fill(15)
+		c.do("refuse", 1) // the smallest of the records
+	}
+	const n = 10
+	for i := range n {
+		cg := o.base + "/a/" + strconv.Itoa(i)
+		if err := o.mount.Create(cg); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(o.mount.Dir, cg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	losses, err := o.sensor.Losses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range losses {
+		if l.Kind == bpf.RecordCgroupMkdir || l.Kind == bpf.RecordCgroupRmdir {
+			t.Errorf("lost: %+v", l)
+		}
+	}
+	o.read(c)
+	if c.seen["mkdir"] != n || c.seen["rmdir"] != n {
+		t.Errorf("%d made and %d removed, want %d", c.seen["mkdir"], c.seen["rmdir"], n)
+	}
+	c.Finish(t)
+}
+
 func TestABudgetIsWholeAgainWhenItsRecordsWereRead(t *testing.T) {
 	const ring = 128 << 10
 	o := newOverload(t, bpf.Options{RingBytes: ring})

@@ -128,17 +128,22 @@ static __always_inline bool send_admitted(void *record, __u64 size, __u64 level)
 	return false;
 }
 
-/* The same for what is left out only when there is no room at all. */
-static __always_inline bool send(void *record, __u64 size)
+/* The same of a class, if there is room. */
+static __always_inline bool send_as(__u32 class, void *record, __u64 size)
 {
 	struct header *h = record;
 	__u64 level = ring_level();
-	__u16 cause = no_room(level, h->cgroup, CLASS_FACT, size);
+	__u16 cause = no_room(level, h->cgroup, class, size);
 
 	if (!cause)
 		return send_admitted(record, size, level);
 	lose_record(h, cause);
 	return false;
+}
+
+static __always_inline bool send(void *record, __u64 size)
+{
+	return send_as(CLASS_FACT, record, size);
 }
 
 /* For hooks that may be preempted by another run of themselves on the same CPU, where a

@@ -201,16 +201,9 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 	c.b.serve(t)
 	began := time.Now()
 	c.start()
-	// Of a directory of which the making was lost nobody can tell whose it is: what was in it is counted as far as that can be
-	// (collector/stranger.go), not exactly.
-	c.l.ready = func() {
-		await(t, "the ring is read", func() bool { return sum(c.scrape(), "sheetbend_ring_used_bytes") < 4<<10 })
-	}
 	for i := 0; i < 5 || sum(c.scrape(), "sheetbend_records_lost_total", `kind="exec"`) == 0; i++ {
-		c.l.before = func() {
-			if err := c.s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+		if err := c.s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
 		}
 		c.l.round(t, fmt.Sprintf("o%d", i), 500)
 		if err := c.s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
@@ -220,7 +213,6 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 			t.Fatal("the ring does not overrun")
 		}
 	}
-	c.l.before = nil
 	c.l.run(t, length(t)/2)
 	c.settle()
 	// What a sandbox does again and again is not told again and again.

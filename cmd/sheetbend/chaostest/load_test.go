@@ -23,7 +23,6 @@ type load struct {
 	mount   cgroup.Mount
 	cgroup  string
 	session string // begins the names of sandboxes
-	ready   func() // called before a sandbox is made
 	before  func() // called when a sandbox is there and nothing runs in it
 
 	mu    sync.Mutex
@@ -43,9 +42,6 @@ func newLoad(t *testing.T, m cgroup.Mount, cg string) *load {
 func (l *load) round(t *testing.T, name string, processes int) {
 	t.Helper()
 	cg := filepath.Join(l.cgroup, name)
-	if l.ready != nil {
-		l.ready()
-	}
 	if err := l.mount.Create(cg); err != nil {
 		t.Fatal(err)
 	}
