@@ -35,7 +35,7 @@ enum record_type {
 
 /* Why a record could not be delivered. */
 enum loss_cause {
-	LOSS_RING_FULL = 1,      /* the ring buffer had no room */
+	LOSS_RING_FULL = 1,      /* the ring had no room, but for directories */
 	LOSS_MAP_FULL = 2,       /* a map that the hook needs had no room */
 	LOSS_SCRATCH = 3,        /* no scratch buffer (cannot happen, counted all the same) */
 	LOSS_MISSED = 4,         /* the kernel skipped the program (recursion), from bpf_prog_info */

@@ -19,11 +19,11 @@ type Slice struct {
 
 // Reads are what a process has read and its spans have not told yet.
 type Reads struct {
-	Tgid         uint32
-	Start        uint64
-	Noise        uint64
-	WindowStart  uint64
-	Files, Folds uint32
+	Tgid        uint32
+	Start       uint64
+	Noise       uint64
+	WindowStart uint64
+	Files       uint32
 }
 
 // A Journal is told what a record begins, at once: before a span that tells it goes to the sink, where a kill does not reach it.
@@ -116,7 +116,7 @@ func (c *Collector) ReadsOf(tgid uint32, start uint64) (Reads, bool) {
 }
 
 func (p *process) reads() (r Reads, ok bool) {
-	r = Reads{p.tgid, p.start, p.image.noise, p.windowStart, uint32(p.filesRead), uint32(p.folded)}
+	r = Reads{p.tgid, p.start, p.image.noise, p.windowStart, uint32(p.filesRead)}
 	ok = r.Noise > 0 || r.Files > 0
 	if !p.owns(p.image) {
 		r.Noise = 0 // its parent's, which has it

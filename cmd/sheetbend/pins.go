@@ -17,6 +17,7 @@ import (
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/journal"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -85,7 +86,7 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	j, err := journal.Open(journal.Config{Path: path, Content: boot + " " + format[:32], Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes)})
+	j, err := journal.Open(journal.Config{Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout), Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes)})
 	if err != nil {
 		log.Warn("a kill of the sensor costs what is not sent, and what it knows", "err", err)
 		return nil, nil

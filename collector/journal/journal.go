@@ -55,7 +55,7 @@ type Entry struct {
 type Config struct {
 	// Path is the file; Path+".new" is used, too.
 	Path string
-	// Content: a journal of another one is not read. The host's boot and the layout of records belong into it.
+	// Content: a journal of another one is not read. The host's boot and the layouts of records belong into it.
 	Content string
 	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before did not write is not
 	// read: what happened since is not in it. 1: this is the first.
@@ -67,7 +67,7 @@ type Config struct {
 }
 
 const (
-	magic    = "sheetbend journal 1\n"
+	magic    = "sheetbend journal 2\n"
 	headSize = 128
 	// Then Config.Starts, and the number of the last span of which all up to it are where a kill does not reach them.
 	textSize, atStarts, atSettled = headSize - 16, headSize - 16, headSize - 8
@@ -411,7 +411,7 @@ func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
 	return s, ok
 }
 
-const readsSize = 40
+const readsSize = 32
 
 // AppendReads encodes the Data of a Reads entry.
 func AppendReads(dst []byte, r collector.Reads) []byte {
@@ -420,7 +420,7 @@ func AppendReads(dst []byte, r collector.Reads) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, r.WindowStart)
 	dst = binary.LittleEndian.AppendUint32(dst, r.Tgid)
 	dst = binary.LittleEndian.AppendUint32(dst, r.Files)
-	return binary.LittleEndian.AppendUint64(dst, uint64(r.Folds))
+	return dst
 }
 
 // DecodeReads decodes one.
@@ -430,6 +430,6 @@ func DecodeReads(b []byte) (r collector.Reads, ok bool) {
 	}
 	return collector.Reads{
 		Start: binary.LittleEndian.Uint64(b), Noise: binary.LittleEndian.Uint64(b[8:]), WindowStart: binary.LittleEndian.Uint64(b[16:]),
-		Tgid: binary.LittleEndian.Uint32(b[24:]), Files: min(binary.LittleEndian.Uint32(b[28:]), 1<<30), Folds: uint32(binary.LittleEndian.Uint64(b[32:])),
+		Tgid: binary.LittleEndian.Uint32(b[24:]), Files: min(binary.LittleEndian.Uint32(b[28:]), 1<<30),
 	}, true
 }

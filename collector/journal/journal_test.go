@@ -281,7 +281,7 @@ func TestCountsAreDecodedAsTheyWereEncoded(t *testing.T) {
 	if got, ok := DecodeSlice(AppendSlice(nil, s)); !ok || got != s {
 		t.Errorf("%+v", got)
 	}
-	r := collector.Reads{Tgid: 1, Start: 2, Noise: 3, WindowStart: 4, Files: 5, Folds: 6}
+	r := collector.Reads{Tgid: 1, Start: 2, Noise: 3, WindowStart: 4, Files: 5}
 	if got, ok := DecodeReads(AppendReads(nil, r)); !ok || got != r {
 		t.Errorf("%+v", got)
 	}

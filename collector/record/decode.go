@@ -12,7 +12,7 @@ import (
 // ErrMalformed is wrapped by every error of Decode.
 var ErrMalformed = errors.New("malformed record")
 
-// Sizes of the structs of bpf/records.h, payload excluded.
+// Sizes of the structs of bpf/records.h and of records of user space, payload excluded.
 const (
 	headerSize     = 48
 	forkSize       = 96

@@ -4,7 +4,7 @@ package record
 
 import "encoding/binary"
 
-// MaxText bounds each string of a Mark and a Said; the Append functions cut longer ones.
+// MaxText bounds each string of a Mark, a Said and a Container; the Append functions cut longer ones.
 const MaxText = 1024
 
 // MarkOp says what a Mark does.

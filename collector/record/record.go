@@ -45,6 +45,10 @@ const (
 	TypeContainer Type = 263 // what a container runtime says of a container
 )
 
+// Layout counts the layouts that the records of user space have had: whoever changes one raises it. The next sensor does not read the
+// journal of another. Captures have a version of their own (collector/capture), which such a change raises, too.
+const Layout = 1
+
 // String is the name used for a kind of lost record, for example "exec".
 func (t Type) String() string {
 	switch t {
@@ -128,7 +132,7 @@ const (
 	CauseTableFull  Cause = 258 // a table of the collector was full: state was dropped or not made
 	CauseUnassigned Cause = 259 // the collector could not tell whose it was
 	CauseNotRead    Cause = 260 // it waited for a sensor of another version, which could not read it
-	CauseUnwatched  Cause = 261 // a cgroup that was there at the start could not be watched, nor what happens in it
+	CauseUnwatched  Cause = 261 // a cgroup that was there before it was known or chosen could not be watched, nor what happens in it
 )
 
 // String is the name used on spans, for example "ring_full".
