@@ -48,7 +48,7 @@ test: ## everything: vet, race, root, other kernels, Jaeger, real agents
 	.ci/test
 
 .PHONY: test-containers
-test-containers: build image ## real containerd and podman under the real sensor; needs root, containerd, runc, podman, busybox-static
+test-containers: build image ## real containerd and podman under the real sensor; needs root, containerd, runc, podman, conmon, systemd, jq, busybox-static
 	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_IMAGE=$(IMAGE_TAR) SHEETBEND_CONTAINERD=$$(.ci/containerd) go test -count=1 -v $(if $(SUDO),-exec '$(SUDO)') ./cmd/sheetbend/containerstest
 
 .PHONY: test-manifests

@@ -14,7 +14,7 @@ enum class {
 	CLASS_NOISE,     /* a read of what every program reads */
 	CLASS_READ,      /* another successful read */
 	CLASS_FACT,      /* all else */
-	CLASS_DIRECTORY, /* that a cgroup was made or removed: without it nobody knows whose the others are */
+	CLASS_DIRECTORY, /* that a cgroup was made or removed from outside: without it nobody knows whose the others are */
 };
 
 /* Bytes; set by the loader. budget_bytes: of the ring, for one sandbox. */
@@ -90,7 +90,7 @@ __noinline int refuse(__u64 level, __u64 cgroup, __u32 class, __u32 size)
 	if (class == CLASS_FACT && level + size > ring_bytes / 32 * 31)
 		return LOSS_RING_FULL;
 	if (class == CLASS_DIRECTORY)
-		class = CLASS_FACT; /* in its budget it is one */
+		class = CLASS_FACT; /* in its maker's budget it is one */
 	sandbox = sandbox_of(cgroup);
 	s = bpf_map_lookup_elem(&shares, &sandbox);
 	if (!s) {

@@ -43,7 +43,8 @@ static __always_inline int report_cgroup(struct cgroup *cgroup, const char *path
 	len = bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, path);
 	len = len > 0 ? (len - 1) & (PATH_BYTES - 1) : 0;
 	r->path_len = len;
-	send_as(CLASS_DIRECTORY, r, sizeof(*r) + len);
+	/* What a sandbox makes itself is no more than a fact: it must not fill what is left to directories. */
+	send_as(cgroup_flags(r->h.cgroup) & WATCH_TASKS ? CLASS_FACT : CLASS_DIRECTORY, r, sizeof(*r) + len);
 	return 0;
 }
 

@@ -34,7 +34,7 @@ func TestOneSandboxDoesNotBlindAnother(t *testing.T) {
 // oneSandboxAndAnother says no if it has to be done again: in about one of fifty runs a read takes the place of another one's
 // fingerprint, which then counts as not read yet (bpf/open.bpf.c).
 func oneSandboxAndAnother(t *testing.T) bool {
-	const ring = 128 << 10 // so that what the quiet one does fits an eighth
+	const ring = 128 << 10 // so that what the quiet one does fits the last eighth but for 1/32
 	o := newOverload(t, bpf.Options{RingBytes: ring})
 	noisy, quiet := o.sandbox("noisy"), o.sandbox("quiet")
 	both := []*crowd{noisy, quiet}
@@ -101,7 +101,7 @@ func oneSandboxAndAnother(t *testing.T) bool {
 
 // TestADirectoryIsToldWhenNothingElseHasRoom: of one that is not told nobody knows whose its records are.
 func TestADirectoryIsToldWhenNothingElseHasRoom(t *testing.T) {
-	const ring = 128 << 10
+	const ring = 512 << 10 // the last 1/32 has room for long paths, too
 	o := newOverload(t, bpf.Options{RingBytes: ring, BudgetBytes: ring})
 	c := o.sandbox("a")
 	full := lost{bpf.RecordOpen, bpf.LossRingFull}

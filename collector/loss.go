@@ -307,10 +307,12 @@ func (c *Collector) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, 
 	if v != nil {
 		d.process(v.tgid, v.image, v.group)
 	} else {
-		if h.Tgid != 0 {
+		g := c.groups[h.Cgroup]
+		// Of a cgroup that is not known each session is told: then it is not said to be one of its processes.
+		if h.Tgid != 0 && (g != nil && g.sandbox == sb || c.gone.sandbox(h.Cgroup) == sb) {
 			d.int(span.KeyPID, int64(h.Tgid))
 		}
-		if g := c.groups[h.Cgroup]; g != nil {
+		if g != nil {
 			d.box = g.box
 			d.text(span.KeyCgroup, g.path)
 		}

@@ -166,7 +166,11 @@ func (c *Collector) placeIn(t *traces) span.TraceID {
 	if c.resumes.on && !(c.resumes.end && len(c.resumes.rolls) == 0) {
 		for i, s := range c.resumes.rolls {
 			if s.Session == t.session && s.Call == t.call && (c.resumes.any || s.Within == c.placed) {
-				c.resumes.rolls = c.resumes.rolls[i+1:]
+				// Those before it were begun by spans that are not made any more.
+				left := c.resumes.rolls[i+1:]
+				c.resumes.rolls = c.resumes.rolls[:i]
+				c.rollLeft()
+				c.resumes.rolls = left
 				s.Spans = 0
 				t.set(s)
 				break

@@ -91,10 +91,18 @@ func (j *Journal) without(c Cut) (_ *Journal, err error) {
 	}
 	told := false
 	var last Entry
+	var begun sliced
 	err = j.each(func(e *Entry, _ int64) error {
 		last.Seq, last.Ring = e.Seq, e.Ring
 		if !k.keeps(e) {
 			return nil
+		}
+		if e.Kind == Sliced {
+			begun.add(e)
+			return nil
+		}
+		if err := begun.flush(next); err != nil {
+			return err
 		}
 		if err := next.Append(e); err != nil || told || e.Kind != Record || k.event.Header.Type != record.TypeTick || k.event.Header.Time < c.Whole {
 			return err
@@ -105,6 +113,10 @@ func (j *Journal) without(c Cut) (_ *Journal, err error) {
 	if err == nil && !told {
 		err = next.Append(&Entry{Kind: Whole, Seq: last.Seq, Ring: last.Ring})
 	}
+	// Behind the last record there is what counts, which More gives.
+	if c.More == nil && err == nil {
+		err = begun.flush(next)
+	}
 	if c.More != nil && err == nil {
 		c.More(func(e *Entry) {
 			e.Seq, e.Ring = last.Seq, last.Ring
@@ -112,6 +124,25 @@ func (j *Journal) without(c Cut) (_ *Journal, err error) {
 		})
 	}
 	return next, err
+}
+
+// sliced are Sliced entries between two records that are kept: of each trace the newest says it all.
+type sliced struct{ entries []Entry }
+
+func (s *sliced) add(e *Entry) {
+	e.Data = slices.Clone(e.Data)
+	same := func(o Entry) bool { return traceOf(o.Data) == traceOf(e.Data) }
+	s.entries = append(slices.DeleteFunc(s.entries, same), *e)
+}
+
+func (s *sliced) flush(to *Journal) error {
+	for i := range s.entries {
+		if err := to.Append(&s.entries[i]); err != nil {
+			return err
+		}
+	}
+	s.entries = s.entries[:0]
+	return nil
 }
 
 type processKey struct {

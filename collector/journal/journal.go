@@ -27,7 +27,7 @@ type Kind uint8
 const (
 	// Record is a record of the stream.
 	Record Kind = 1
-	// Slice says that the entry before it began another slice of a trace.
+	// Slice says that the record before it began another slice of a trace.
 	Slice Kind = 2
 	// Count says how far a trace has come, and Reads what a process has read: what was left out told that. A Reads stands before the
 	// record of its process's end or next program, too, where it is told.
@@ -410,6 +410,9 @@ func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
 	s.Session, s.Call, ok = strings.Cut(string(b[25:]), "\x00")
 	return s, ok
 }
+
+// traceOf is what tells the trace in the Data of a Slice from others.
+func traceOf(b []byte) string { return string(b[min(len(b), 25):]) }
 
 const readsSize = 32
 

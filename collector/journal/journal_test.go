@@ -5,6 +5,7 @@ package journal
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -233,6 +234,52 @@ func TestWhatIsNotSettledMakesRoomForWhoLives(t *testing.T) {
 	}
 	if settled, _, compacted, err := j.Last(); settled != 7 || !compacted || err != nil {
 		t.Errorf("settled %d, compacted %t: %v", settled, compacted, err)
+	}
+}
+
+// TestSlicesOfWhatIsLeftOutDoNotPileUp: else a sandbox that makes spans fills the journal with them.
+func TestSlicesOfWhatIsLeftOutDoNotPileUp(t *testing.T) {
+	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j"), MaxBytes: 1 << 20})
+	replay(t, j)
+	add := func(e *Entry) {
+		t.Helper()
+		if err := j.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	living := func(child uint32) {
+		h := record.Header{Type: record.TypeFork, Time: 10, Tgid: 1, Start: 1}
+		add(&Entry{Kind: Record, Data: recordtest.Record(h, record.Fork{ChildTgid: child, ChildStart: uint64(child)})})
+	}
+	opens := func(from, to uint64) {
+		for n := from; n < to; n++ {
+			add(&Entry{Kind: Record, Data: recordtest.Record(record.Header{Type: record.TypeOpen, Time: 10, Tgid: 2, Start: 2}, record.Open{})})
+			add(&Entry{Kind: Slice, Data: AppendSlice(nil, collector.Slice{Session: "s", Number: n})})
+			add(&Entry{Kind: Slice, Data: AppendSlice(nil, collector.Slice{Session: "s", Call: "c", Number: 100 + n})})
+		}
+	}
+	living(2)
+	opens(0, 10)
+	living(3)
+	opens(10, 20)
+	var got []string
+	for range 2 {
+		if err := j.Compact(Cut{Before: 50, Whole: 90, Now: 90, More: func(func(*Entry)) {}}); err != nil {
+			t.Fatal(err)
+		}
+		got = nil
+		err := j.each(func(e *Entry, _ int64) error {
+			s, _ := DecodeSlice(e.Data)
+			got = append(got, fmt.Sprint(e.Kind, " ", s.Call, s.Number))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Before the second of the living, where the traces were; behind it, what counts says that.
+	if len(got) != 5 || got[1] != fmt.Sprint(Sliced, " 9") || got[2] != fmt.Sprint(Sliced, " c109") {
+		t.Errorf("entries %q", got)
 	}
 }
 

@@ -28,6 +28,7 @@ type Journal struct {
 
 	position func() uint64
 	entry    journal.Entry
+	kept     uint64 // position of the ring up to which all is in the journal
 	settled  uint64
 	since    int          // records, since that was looked at
 	marks    []settleMark // ticks and how many spans there were, oldest first
@@ -74,7 +75,7 @@ func (f *Feed) resume() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read the journal: %w", err)
 	}
-	j.settled, j.entry.Ring = settled, at // until another record is read
+	j.settled, j.entry.Ring, j.kept = settled, at, at // until another record is read
 	whole := !compacted
 	if whole {
 		j.Resuming(settled)
@@ -102,7 +103,7 @@ func (f *Feed) resume() (bool, error) {
 			c.SetSeq(last.Seq)
 			c.Drain()
 		}
-		last.Kind, rolls, begun = 0, rolls[:0], false
+		last.Kind, rolls, begun = 0, nil, false // the collector keeps rolls
 	}
 	_, err = j.File.Replay(func(e *journal.Entry) {
 		switch e.Kind {
@@ -132,7 +133,7 @@ func (f *Feed) resume() (bool, error) {
 		}
 	})
 	// The process before may have been killed in the middle of it.
-	flush(true)
+	flush(err == nil)
 	if err != nil {
 		f.giveUp(fmt.Errorf("read the journal: %w", err)) // what was read of it holds
 	}
@@ -216,7 +217,14 @@ func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
 		return
 	}
 	j.entry.Kind, j.entry.Seq, j.entry.Data = kind, seq, data
+	read := j.entry.Ring
+	if kind == journal.Reads {
+		j.entry.Ring = j.kept // the record at hand comes after it: a kill may fall between
+	}
 	err := j.File.Append(&j.entry)
+	if j.entry.Ring = read; kind == journal.Record {
+		j.kept = read
+	}
 	if errors.Is(err, journal.ErrTooLarge) {
 		// After a kill that one is missing, which is less than all.
 		j.overflow.Add(1)

@@ -81,12 +81,16 @@ func onEachContainerd(t *testing.T, test func(*testing.T, *node)) {
 func newNodeOf(t *testing.T, bin string, systemd bool) *node {
 	t.Helper()
 	programs(t, "containerd", "runc", "ctr")
+	if systemd {
+		programs(t, "unshare", "nsenter", "systemd-run", "/lib/systemd/systemd", "jq")
+	}
 	m, cg := tree(t)
 	// Not t.TempDir(): the path of a shim's socket is made of it, and bounded.
 	dir, err := os.MkdirTemp("/run", "sheetbend-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { removeAll(t, dir) })
 	n := &node{t: t, dir: dir, bin: bin, socket: dir + "/containerd.sock", cgroup: cg}
 	runc := "runc"
 	if systemd {
@@ -170,7 +174,6 @@ func (n *node) end() {
 			n.t.Logf("log of containerd:\n%s", log)
 		}
 	}
-	removeAll(n.t, n.dir)
 }
 
 func (n *node) await(what string, try func() error) {

@@ -19,7 +19,8 @@ type manager struct {
 	pid string
 }
 
-// The directory is a root of cgroups from unshare on. Of /run the host's is used, but for what is systemd's. It starts nothing.
+// The directory is a root of cgroups from unshare on. Of /run the host's is used, but for what is systemd's, and for the bus, by which
+// runc would ask the host's systemd. It starts nothing.
 const beManager = `
 echo 0 >"$1/cgroup.procs"
 exec unshare --pid --mount --cgroup --uts --ipc --fork --kill-child --mount-proc sh -ec '
@@ -27,6 +28,7 @@ exec unshare --pid --mount --cgroup --uts --ipc --fork --kill-child --mount-proc
 	mount --bind /run /run
 	mkdir -p /run/systemd
 	mount -t tmpfs tmpfs /run/systemd
+	[ ! -d /run/dbus ] || mount -t tmpfs tmpfs /run/dbus
 	mkdir -p /run/systemd/system
 	printf "[Unit]\nDefaultDependencies=no\n" >/run/systemd/system/nothing.target
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -35,7 +37,6 @@ exec unshare --pid --mount --cgroup --uts --ipc --fork --kill-child --mount-proc
 
 func newManager(t *testing.T, m cgroup.Mount, cg string) *manager {
 	t.Helper()
-	programs(t, "unshare", "nsenter", "systemd-run", "/lib/systemd/systemd")
 	s := &manager{cmd: exec.Command("sh", "-ec", beManager, "sh", m.Dir+cg)}
 	var log strings.Builder
 	s.cmd.Stdout, s.cmd.Stderr = &log, &log
@@ -45,6 +46,7 @@ func newManager(t *testing.T, m cgroup.Mount, cg string) *manager {
 	t.Cleanup(func() {
 		_ = s.cmd.Process.Kill() // --kill-child
 		_ = s.cmd.Wait()
+		_ = os.Remove("/run/systemd") // where no systemd has it
 		if t.Failed() {
 			t.Logf("log of systemd:\n%s", &log)
 		}
@@ -68,7 +70,8 @@ func newManager(t *testing.T, m cgroup.Mount, cg string) *manager {
 
 // in is a command in its namespaces.
 func (s *manager) in(command ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--target", s.pid, "--pid", "--mount", "--cgroup", "--uts", "--ipc", "--"}, command...)...)
+	enter := []string{"--target", s.pid, "--pid", "--mount", "--cgroup", "--uts", "--ipc", "--", "env", "-u", "DBUS_SYSTEM_BUS_ADDRESS"}
+	return exec.Command("nsenter", append(enter, command...)...)
 }
 
 // childOf is the pid of the only child.
@@ -87,7 +90,6 @@ func childOf(pid int) (string, error) {
 // unlimited is a runc that sets no limits: where a controller is one of cgroup v1's, cgroup v2 has no file for its limit.
 func unlimited(t *testing.T, dir string) string {
 	t.Helper()
-	programs(t, "runc", "jq")
 	name := dir + "/runc"
 	const script = `#!/bin/sh -e
 for word; do
