@@ -181,25 +181,41 @@ func readBounded(name string) ([]byte, error) {
 
 // Letters lists the dead letters of a spool, which may be in use, the oldest first. Files that are none are named in the error, after the rest.
 func Letters(dir string) (letters []Letter, err error) {
+	// One that moves while it is read is looked for again, a few times: the sensor tries them one after the other.
+	for range 8 {
+		var moved bool
+		if letters, moved, err = lettersNow(dir); !moved {
+			break
+		}
+	}
+	return letters, err
+}
+
+func lettersNow(dir string) (letters []Letter, moved bool, err error) {
+	found := map[string]bool{}
 	for _, sub := range []string{deadName, retryName} {
 		files, listErr := regular(filepath.Join(dir, sub), 2*maxLetters)
 		if listErr != nil {
-			return letters, fmt.Errorf("list the dead letters: %w", listErr)
+			return letters, false, fmt.Errorf("list the dead letters: %w", listErr)
 		}
 		for _, f := range files {
 			if !strings.HasSuffix(f.Name(), letterSuffix) {
 				continue
 			}
 			l, readErr := readLetter(filepath.Join(dir, sub, f.Name()))
+			if errors.Is(readErr, fs.ErrNotExist) || found[f.Name()] {
+				moved = true // to the other directory, or it is gone
+				continue
+			}
 			if readErr != nil {
 				err = errors.Join(err, readErr)
 				continue
 			}
 			l.Retry = sub == retryName
-			letters = append(letters, l)
+			letters, found[f.Name()] = append(letters, l), true
 		}
 	}
-	return letters, err
+	return letters, moved, err
 }
 
 // Retry lets the sensor that has the spool, or the next that does, try a dead letter again.

@@ -71,6 +71,41 @@ func TestWhatIsRefusedForGoodBecomesADeadLetterAndTheRestGoesOn(t *testing.T) {
 	}
 }
 
+func TestALetterThatMovesWhileItIsListedIsListed(t *testing.T) {
+	b := serve(t, "127.0.0.1:0", refuse(codes.InvalidArgument))
+	dir := spoolDir(t)
+	s := open(t, Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}})
+	offer(s, 0, 10, 10)
+	until(t, "it is set aside", func() bool { return len(letters(t, dir)) == 1 })
+	if err := end(t, s, time.Minute); err != nil {
+		t.Error(err)
+	}
+	id := letters(t, dir)[0].ID
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for from, to := deadName, retryName; ; from, to = to, from {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := moveLetter(dir, id, from, to); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	defer func() {
+		close(stop)
+		<-stopped
+	}()
+	for range 1000 {
+		if l := letters(t, dir); len(l) > 1 {
+			t.Fatalf("the one letter is listed as %d", len(l))
+		}
+	}
+}
+
 func TestADeadLetterWaitsForABackendThatIsAway(t *testing.T) {
 	b := serve(t, "127.0.0.1:0", refuse(codes.InvalidArgument))
 	dir := spoolDir(t)
