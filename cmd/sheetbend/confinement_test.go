@@ -142,7 +142,8 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	b, dir := serve(t), t.TempDir()
 	socket, spoolDir := filepath.Join(dir, "api.sock"), spoolFor(t)
 	cmd := sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf(
-		"sandboxes: [{cgroup: %s/*, session: s}]\nsocket: %s\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nexporters: {otlp: {endpoint: 'http://%s'}}\n", cg, socket, spoolDir, b.addr)))
+		"sandboxes: [{cgroup: %s/*, session: s}]\nsocket: %s\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nexporters: {otlp: {endpoint: 'http://%s'}}\npin_path: %s\n",
+		cg, socket, spoolDir, b.addr, filepath.Join(mountBPFFS(t), "pins")))) // else it may look at the host's pins while another test's sensor does, and say so
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

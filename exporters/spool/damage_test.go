@@ -120,6 +120,8 @@ func TestDamageWhileTheSpoolIsInUseCostsOnlyWhatIsInIt(t *testing.T) {
 		return st.DamagedFiles == 1 && st.MemoryBytes == 0 && !st.Failing
 	})
 	b.set(take)
+	// Before the end: a backend that has just refused is not asked once more then.
+	until(t, "the new spans arrive", func() bool { return s.Stats().Destinations[0].Queued == 0 })
 	if err := end(t, s, time.Minute); err != nil {
 		t.Error(err)
 	}
