@@ -76,8 +76,8 @@ test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of 
 	go run ./bpf/kerneltest $(if $(KERNELS),-kernels $(KERNELS))
 
 .PHONY: test-kernels-arm64
-test-kernels-arm64: ## the same on emulated arm64 machines
-	go run ./bpf/kerneltest -arch arm64 $(if $(KERNELS),-kernels $(KERNELS))
+test-kernels-arm64: ## the same on emulated arm64 machines; RUN=Workload for the tests of bpf with that in their name
+	go run ./bpf/kerneltest -arch arm64 $(if $(KERNELS),-kernels $(KERNELS)) $(if $(RUN),-run '$(RUN)' ./bpf)
 
 .PHONY: kernels-table
 kernels-table: ## run both and write docs/kernels.md
