@@ -80,16 +80,7 @@ func poll(t *testing.T, what string, try func() error) {
 // removeAll removes a runtime's directory: what cleans up after the last container may still be at work in it.
 func removeAll(t *testing.T, dir string) {
 	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := os.RemoveAll(dir)
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Error(err)
-			return
-		}
-	}
+	poll(t, "remove "+dir, func() error { return os.RemoveAll(dir) })
 }
 
 // A sensor is a running `sheetbend sensor`.
