@@ -11,9 +11,20 @@ import (
 // Every identifier is the head of a SHA-256 over text fields joined by single NUL
 // bytes, numbers in decimal, so that anyone with a shell can recompute it:
 //
-//	printf 'sheetbend trace\0%s\0%s\0%d' "$session" "$call" "$slice" | sha256sum | cut -c1-32
+//	printf 'sheetbend session\0%s' "$session" | sha256sum | cut -c1-16
 //
-// A head of all zero bytes, which OTLP forbids, has its last byte set to one.
+// A head of all zero bytes, which OTLP forbids, has its last byte set to one. A trace id begins with TracePrefix
+// and goes on with the head:
+//
+//	printf 62656e64; printf 'sheetbend trace\0%s\0%s\0%d' "$session" "$call" "$slice" | sha256sum | cut -c1-24
+
+// TracePrefix begins every trace id that the sensor makes, and no other one but by chance (1 in 4 billion): so
+// whoever passes on other people's spans can refuse those that would stand in the sensor's traces, whether the
+// sensor has made the trace, will make it or runs on another host. The bytes are ASCII for "bend".
+const TracePrefix = "bend"
+
+// Own says whether a trace id is one of the sensor's, and not that of an agent's trace that it joined.
+func (t TraceID) Own() bool { return string(t[:len(TracePrefix)]) == TracePrefix }
 
 // TraceFor is the trace of one slice of a session, or of one tool call in it.
 // Fields: "sheetbend trace", session, call (empty outside calls), slice (from 0).
@@ -25,10 +36,7 @@ func TraceFor(session, call string, slice uint64) TraceID {
 	b = number(b, slice)
 	sum := sha256.Sum256(b)
 	var id TraceID
-	copy(id[:], sum[:])
-	if id == (TraceID{}) {
-		id[15] = 1
-	}
+	copy(id[copy(id[:], TracePrefix):], sum[:])
 	return id
 }
 

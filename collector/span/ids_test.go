@@ -29,8 +29,8 @@ func TestIdsCanBeRecomputed(t *testing.T) {
 		name      string
 		got, want string
 	}{
-		{"trace", hex.EncodeToString(trace[:]), recipe(16, "sheetbend trace", "my session", "", "2")},
-		{"trace of a call", hex.EncodeToString(call[:]), recipe(16, "sheetbend trace", "s", "call_1", "0")},
+		{"trace", hex.EncodeToString(trace[:]), "62656e64" + recipe(12, "sheetbend trace", "my session", "", "2")},
+		{"trace of a call", hex.EncodeToString(call[:]), "62656e64" + recipe(12, "sheetbend trace", "s", "call_1", "0")},
 		{"session", text16(SessionSpan("s")), recipe(8, "sheetbend session", "s")},
 		{"sandbox", SandboxID("boot", 77), "sb-" + recipe(8, "sheetbend sandbox", "boot", "77")},
 		{"exec", text16(ExecSpan("boot", i)), recipe(8, "sheetbend exec", "boot", "42", "1234567890123", "3")},
@@ -55,11 +55,11 @@ func text16(id ID) string { return hex.EncodeToString(id[:]) }
 
 // The ids of contract 1, computed elsewhere:
 //
-//	printf 'sheetbend trace\0demo\0\0000' | sha256sum | cut -c1-32
+//	printf 62656e64; printf 'sheetbend trace\0demo\0\0000' | sha256sum | cut -c1-24
 //	printf 'sheetbend session\0demo' | sha256sum | cut -c1-16
 func TestIdsDoNotChange(t *testing.T) {
 	trace := TraceFor("demo", "", 0)
-	if got := hex.EncodeToString(trace[:]); got != "23c6e210bff9a6c7d9442cd73f299de6" {
+	if got := hex.EncodeToString(trace[:]); got != "62656e6423c6e210bff9a6c7d9442cd7" {
 		t.Errorf("trace %s", got)
 	}
 	if got := text16(SessionSpan("demo")); got != "666480cfc9671b65" {
