@@ -105,12 +105,12 @@ func (c *Collector) newCall(a *agent, id, name string, by attribution) *call {
 
 // join puts the call's spans under the agent's own span, if none has gone elsewhere yet. Where
 // that is not sampled, or goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and
-// none with those that are ours: anyone can compute their ids.
+// none in a trace of the sensor's own, whose ids anyone can compute.
 func (c *Collector) join(k *call, l span.Link, sampled bool) {
 	if l == k.top {
 		return
 	}
-	if k.agent.outer.agent != nil || c.ours(l.Trace) {
+	if k.agent.outer.agent != nil || l.Trace.Own() {
 		sampled = false
 	}
 	if k.spans > 0 || k.joined || !sampled || c.config.OwnTraces {
@@ -121,21 +121,6 @@ func (c *Collector) join(k *call, l span.Link, sampled bool) {
 	}
 	k.joined, k.foreign = true, true
 	k.top, k.trace = l, l.Trace
-}
-
-// ours says whether a trace is one that spans of a known session or call go to.
-func (c *Collector) ours(trace span.TraceID) bool {
-	for _, o := range c.owners.bySession {
-		if o.trace == trace || o.link.Trace == trace {
-			return true
-		}
-	}
-	for _, k := range c.calls {
-		if k.first == trace || k.trace == trace && !k.foreign {
-			return true
-		}
-	}
-	return false
 }
 
 // enter counts a process in. A call may be entered again after its end, when the agent tries it again.

@@ -101,6 +101,7 @@ type Stats struct {
 	RefusedSessions uint64 // session ids claimed that are in use elsewhere
 	RefusedMarks    uint64 // begin or end of a call, by whom may not, or of nothing known
 	RefusedFacts    uint64 // telemetry about no call, or from inside of one
+	RefusedSenders  uint64 // of telemetry, from inside of a call
 	DroppedFacts    uint64 // telemetry about calls that never came, or beyond the bounds
 
 	UnresolvedContainers uint64 // of which no runtime told within the hold

@@ -44,14 +44,25 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 	if s.Outside && sender == nil {
 		by = speaker{outside: true, uid: s.UID}
 	}
+	if s.Kind == record.SaidRequest && sender == nil && !s.Outside {
+		c.stats.RefusedSenders++ // of a sandbox, and not known: its fork was lost
+		return
+	}
 	if sender != nil {
 		c.notHook(sender)
 		w := sender.whose()
 		if w.call != nil || w.ambiguous || sender.role == roleUnclear {
-			c.stats.RefusedFacts++ // a tool that speaks for the agent
+			if s.Kind == record.SaidRequest {
+				c.stats.RefusedSenders++
+			} else {
+				c.stats.RefusedFacts++ // a tool that speaks for the agent
+			}
 			return
 		}
 		by.agent = w.agent
+	}
+	if s.Kind == record.SaidRequest {
+		return
 	}
 	if s.Kind == record.SaidSession {
 		if sender != nil && sender.role == roleAgent {

@@ -44,11 +44,16 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, getenv fu
 			i.to = to
 		}
 	}
+	var may func(context.Context, telemetry.Sender) (bool, error)
+	if w.collector != nil { // otherwise nobody knows what a call is: the records go to a file only
+		may = mayForward(w.feed, w.inside)
+	}
 	in, err := telemetry.Listen(telemetry.Options{
 		Listen: c.Intake.Listen, Unix: c.Intake.Unix, Expose: c.Intake.Expose,
 		MaxMessage: int(c.Intake.MaxMessage),
 		Dialects:   dialects,
 		Said:       tell(w.feed, w.inside, log),
+		May:        may,
 		Forward:    i.forward,
 		Log:        log,
 	})
@@ -69,6 +74,32 @@ func tell(feed *live.Feed, inside func(pid int) bool, log *slog.Logger) func(rec
 		}
 		s.Outside, s.UID = from.PID != 0 && !inside(int(from.PID)), from.UID
 		feed.Inject(record.AppendSaid(nil, boot, from.PID, from.Start, s))
+	}
+}
+
+// verdictWithin is how long a request waits for the collector, whose stream is about 0.1 s behind unless it is flooded.
+const verdictWithin = 2 * time.Second
+
+// mayForward asks the collector, when it has read what was done before, whether the sender is outside of all calls.
+func mayForward(feed *live.Feed, inside func(pid int) bool) func(context.Context, telemetry.Sender) (bool, error) {
+	return func(ctx context.Context, from telemetry.Sender) (bool, error) {
+		boot, _, err := live.SystemClock()
+		if err != nil {
+			return false, err
+		}
+		s := record.Said{Kind: record.SaidRequest, Outside: !inside(int(from.PID)), UID: from.UID}
+		verdict := make(chan bool, 1)
+		if !feed.InjectAnd(record.AppendSaid(nil, boot, from.PID, from.Start, s), func(taken bool) { verdict <- taken }) {
+			return false, errors.New("the stream of records is full or has ended")
+		}
+		select {
+		case may := <-verdict:
+			return may, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(verdictWithin):
+			return false, errors.New("the stream of records is behind")
+		}
 	}
 }
 
@@ -161,6 +192,8 @@ func (i *intake) dropped() (lines []string) {
 	}
 	s := i.in.Stats()
 	add(s.TooLarge+s.Malformed+s.Busy, "request", "of agent telemetry refused (too large, malformed or too many)")
+	add(s.Inside, "request", "of agent telemetry refused: sent from inside of a tool call")
+	add(s.Forged, "request", "of agent telemetry refused: with the scope, attributes or trace ids of Sheetbend's own spans")
 	add(s.ConnsRefused+s.ConnsDisplaced, "connection", "of agent telemetry closed: too many")
 	add(s.FactsLost, "fact", "of agent telemetry not read: too many at once")
 	if i.forward != nil {

@@ -46,7 +46,7 @@ func facts(t *testing.T, name string) (said []record.Said, senders []uint32) {
 		if err := e.Decode(raw); err != nil {
 			t.Fatal(err)
 		}
-		if e.Header.Type == record.TypeSaid {
+		if e.Header.Type == record.TypeSaid && e.Said.Kind != record.SaidRequest {
 			said, senders = append(said, e.Said), append(senders, e.Header.Tgid)
 		}
 	}
@@ -110,6 +110,45 @@ func TestAgentTelemetryOfARunIsReadCapturedAndForwarded(t *testing.T) {
 				t.Errorf("forwarded: %t, want %t", got, want)
 			}
 		})
+	}
+}
+
+func TestAToolCallCannotSpeakForItsAgentThroughTheIntake(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	// As an attacker in a call would: once as it is, once with an end that its child has, too, once hanging up at once.
+	const call = `CLAUDECODE=1 CLAUDE_CODE_SESSION_ID=s-1 TRACEPARENT=00-0102030405060708090a0b0c0d0e0f10-0102030405060708-01 setsid -w bash -c "$1"`
+	for _, c := range []struct{ name, send, answer string }{
+		{"plainly", strings.Replace(reporting, "head -n 1 <&3", `read -r answer <&3; echo "$answer"`, 1), " 403 "},
+		{"with an end of two processes", reporting, " 403 "},
+		{"hanging up", strings.Replace(reporting, "head -n 1 <&3", "exec 3>&-", 1), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := serve(t)
+			spans := filepath.Join(t.TempDir(), "spans")
+			r := finish(t, sheetbend(t, "run", "--agent", "claude-code", "--agent-telemetry", "--otlp-endpoint", "http://"+b.addr, "--output", spans,
+				"--", shellNamed(t, "claude"), "-c", call+"; true", "claude", c.send))
+			if r.code != 0 || !strings.Contains(r.stdout, c.answer) || c.answer != "" && !strings.Contains(r.stderr, "sent from inside of a tool call") {
+				t.Error(describeResult(r))
+			}
+			if b.has("claude_code.tool.execution") {
+				t.Error("it was forwarded")
+			}
+		})
+	}
+}
+
+func TestWhatLooksLikeTheSensorsSpansIsNotForwarded(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	b := serve(t)
+	forgery := strings.Replace(reporting, `"attributes":[{"key":"session.id"`, `"attributes":[{"key":"sheetbend.contract","value":{"stringValue":"1"}},{"key":"session.id"`, 1)
+	r := finish(t, sheetbend(t, "run", "--agent", "claude-code", "--agent-telemetry", "--otlp-endpoint", "http://"+b.addr, "--", "bash", "-c", forgery))
+	if r.code != 0 || !strings.Contains(r.stdout, " 403 ") || !strings.Contains(r.stderr, "1 request of agent telemetry refused: with the scope") {
+		t.Error(describeResult(r))
+	}
+	if b.has("claude_code.tool.execution") {
+		t.Error("it was forwarded")
 	}
 }
 

@@ -365,20 +365,24 @@ func (w *watch) refused() (lines []string) {
 	return lines
 }
 
-// judge says of marks whether the collector took them.
+// judge says of marks and of senders of telemetry whether the collector took them.
 type judge struct{ *collector.Collector }
 
-var errRefused = errors.New("the mark has no effect")
+var errRefused = errors.New("the collector refuses it")
 
 func (j judge) Record(raw []byte) error {
-	if len(raw) < 2 || record.Type(binary.LittleEndian.Uint16(raw)) != record.TypeMark {
+	refused := func() uint64 { s := j.Stats(); return s.RefusedMarks + s.RefusedSenders }
+	switch {
+	case len(raw) < 2:
+		return j.Collector.Record(raw)
+	case record.Type(binary.LittleEndian.Uint16(raw)) != record.TypeMark && record.Type(binary.LittleEndian.Uint16(raw)) != record.TypeSaid:
 		return j.Collector.Record(raw)
 	}
-	before := j.Stats().RefusedMarks
+	before := refused()
 	if err := j.Collector.Record(raw); err != nil {
 		return err
 	}
-	if j.Stats().RefusedMarks != before {
+	if refused() != before {
 		return errRefused
 	}
 	return nil

@@ -15,6 +15,7 @@ const (
 	SaidSandbox  SaidKind = 4 // what the agent's own sandbox did
 	SaidNetwork  SaidKind = 5 // the agent's own network policy decided
 	SaidSession  SaidKind = 6 // the agent runs this session
+	SaidRequest  SaidKind = 7 // nothing yet: the sender has sent a request. May it?
 )
 
 // Success says how a call ended, by the agent's word.

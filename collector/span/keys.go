@@ -4,6 +4,12 @@ package span
 
 import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+// What tells the sensor's spans from others: nothing that it passes on for agents has these.
+const (
+	ScopeName  = "github.com/sheetbend/sheetbend" // instrumentation scope
+	AttrPrefix = "sheetbend."                     // of the attributes that only the sensor sets
+)
+
 // The attribute keys of the span contract. docs/spans.md says for each one its type,
 // unit and when it is there; a test holds that page and this list together.
 const (

@@ -52,13 +52,17 @@ func (i *Intake) read(m *message, c *conn) error {
 	if err := walk(m.signal, m.plain, &f); err != nil {
 		return err
 	}
+	from := Sender{}
+	if len(f.found) > 0 {
+		from = c.from(i)
+	}
 	for j := range f.found {
 		if !i.peers.tell(c.seat.peer) {
 			f.lost += len(f.found) - j
 			break
 		}
 		i.facts.Add(1)
-		i.o.Said(f.found[j].said, c.from(i))
+		i.o.Said(f.found[j].said, from)
 	}
 	i.factsLost.Add(uint64(f.lost))
 	return nil

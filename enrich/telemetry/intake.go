@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package telemetry takes in the OTLP that agents send of themselves (gRPC and HTTP, protobuf and
-// JSON; traces, logs, metrics), reads facts about tool calls out of it, and forwards it unchanged.
+// JSON; traces, logs, metrics), reads facts about tool calls out of it, and forwards it unchanged, or not at
+// all: what could pass for the sensor's own spans, and what tool calls send, is refused.
 //
 // Whoever reaches the intake can say anything. What it reads are hints, marked as somebody's word; the
 // limits here see to it that saying too much costs the sender, not the host.
@@ -50,6 +51,10 @@ type Options struct {
 	Dialects   []agents.Dialect
 	// Said takes the facts. It is called from many goroutines, before the request is answered, and must not block.
 	Said    func(record.Said, Sender)
+	// May says whether a process of this host may send: not what a tool call runs, which would speak for its agent.
+	// It is asked once for each connection and process, and may take some 100 ms. An error is an answer that did not
+	// come in time; the sender is to try again. nil: everybody may.
+	May     func(context.Context, Sender) (bool, error)
 	Forward *Forwarder   // nil: nothing is forwarded
 	Log     *slog.Logger // discards if nil
 
@@ -67,6 +72,8 @@ type Stats struct {
 	TooLarge  uint64 // larger than MaxMessage, compressed or not
 	Malformed uint64
 	Busy      uint64 // beyond the rate or memory that a peer or all may have
+	Forged    uint64 // with the scope, attributes or trace ids of the sensor's own spans
+	Inside    uint64 // from a process inside of a tool call, or one of this host that hides
 	Foreign   uint64 // not OTLP: another path, method, content type or compression, or from a web page
 
 	ConnsRefused   uint64 // connections beyond the limits
@@ -90,6 +97,7 @@ type Intake struct {
 
 	requests, bytes, facts, factsLost             atomic.Uint64
 	tooLarge, malformed, busy, foreign, noConnect atomic.Uint64
+	forged, inside                                atomic.Uint64
 }
 
 // Listen opens the sockets and serves until Close. The error says what to do.
@@ -173,6 +181,7 @@ func (i *Intake) Stats() Stats {
 	return Stats{
 		Requests: i.requests.Load(), Bytes: i.bytes.Load(), Facts: i.facts.Load(), FactsLost: i.factsLost.Load(),
 		TooLarge: i.tooLarge.Load(), Malformed: i.malformed.Load(), Busy: i.busy.Load(), Foreign: i.foreign.Load(),
+		Forged: i.forged.Load(), Inside: i.inside.Load(),
 		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: i.peers.displacements(),
 	}
 }

@@ -219,10 +219,10 @@ func eachMember(b []byte, f func(key string, v []byte) error) error {
 		return errMalformed
 	}
 	for b = trim(b[1:]); b[0] != '}'; {
-		n := span(b)
+		n := valueSpan(b)
 		key := b[1 : n-1]
 		b = trim(trim(b[n:])[1:]) // the colon
-		n = span(b)
+		n = valueSpan(b)
 		// A key with an escape in it is none of OTLP's.
 		if err := f(string(key), b[:n]); err != nil {
 			return err
@@ -244,7 +244,7 @@ func eachElement(b []byte, f func(v []byte) error) error {
 		return errMalformed
 	}
 	for b = trim(b[1:]); b[0] != ']'; {
-		n := span(b)
+		n := valueSpan(b)
 		if err := f(b[:n]); err != nil {
 			return err
 		}
@@ -264,8 +264,8 @@ func trim(b []byte) []byte {
 	return b
 }
 
-// span is the length of the value that b begins with.
-func span(b []byte) int {
+// valueSpan is the length of the value that b begins with.
+func valueSpan(b []byte) int {
 	switch b[0] {
 	case '"':
 		return stringSpan(b)

@@ -4,6 +4,7 @@ package telemetry
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -63,14 +64,14 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		key, sender, other := identify(c)
-		seat := l.intake.peers.connect(key, func() { _ = c.Close() })
+		who := identify(c)
+		seat := l.intake.peers.connect(who.key, func() { _ = c.Close() })
 		if seat == nil {
 			l.intake.noConnect.Add(1)
 			_ = c.Close()
 			continue
 		}
-		return &conn{Conn: c, peers: l.intake.peers, seat: seat, sender: sender, other: other}, nil
+		return &conn{Conn: c, peers: l.intake.peers, seat: seat, who: who}, nil
 	}
 }
 
@@ -80,9 +81,9 @@ type conn struct {
 	peers *peers
 	seat  *seat
 
-	search sync.Once
-	sender Sender
-	other  end // zero: the sender is known, or cannot be
+	mu       sync.Mutex
+	who      origin
+	admitted bool
 }
 
 func (c *conn) Close() error {
@@ -90,42 +91,92 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// from is who sends. For TCP it is looked up once, when there is a first fact: the process waits for the answer then.
+// from is who sends: the one process that is known to have the connection.
 func (c *conn) from(i *Intake) Sender {
-	c.search.Do(func() {
-		if c.other.inode != 0 {
-			c.sender = i.search.holder(c.other, i.o.now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.who.look(i); err != nil || len(c.who.holders) != 1 {
+		return Sender{}
+	}
+	return c.who.holders[0]
+}
+
+// admit returns nil if all processes that have the connection may send, or if it comes from elsewhere than this host.
+// Their answer is asked for once; the sender waits for ours meanwhile, so its end is open.
+func (c *conn) admit(ctx context.Context, i *Intake) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i.o.May == nil || c.admitted {
+		return nil
+	}
+	if err := c.who.look(i); err != nil {
+		return err
+	}
+	if c.who.local && len(c.who.holders) == 0 {
+		return errHidden
+	}
+	for _, s := range c.who.holders {
+		may, err := i.o.May(ctx, s)
+		if err != nil {
+			return errBusy
 		}
-	})
-	return c.sender
+		if !may {
+			return errInside
+		}
+	}
+	c.admitted = true
+	return nil
 }
 
 type peerKey struct{}
 
-// identify names what limits are counted for: a user of this host, or an address.
-func identify(c net.Conn) (key string, s Sender, other end) {
+// An origin is what a connection says about where it comes from.
+type origin struct {
+	key     string // what limits are counted for: a user of this host, or an address
+	local   bool   // from a process that this host must know
+	other   end    // of a TCP connection within this host, until its holders are known
+	holders []Sender
+}
+
+// look finds the processes that have the other end open, when they are first needed. errBusy: there were too many searches.
+func (o *origin) look(i *Intake) error {
+	if o.other == (end{}) {
+		return nil
+	}
+	found, ok := i.search.holders(o.other, i.o.now())
+	if !ok {
+		return errBusy
+	}
+	o.holders, o.other = found, end{}
+	return nil
+}
+
+func identify(c net.Conn) origin {
 	user := func(uid uint32) string { return "uid " + strconv.FormatUint(uint64(uid), 10) }
 	switch c := c.(type) {
 	case *net.UnixConn:
 		cred := peerCredentials(c)
 		if cred == nil {
-			return "unknown user", s, other
+			return origin{key: "unknown user"}
 		}
-		if cred.Pid > 0 { // 0: in a pid namespace that is not below ours
-			if start, err := startOf(cred.Pid); err == nil {
-				s = Sender{PID: uint32(cred.Pid), Start: start, UID: cred.Uid}
-			}
+		o := origin{key: user(cred.Uid), local: cred.Pid > 0} // 0: in a pid namespace that is not below ours
+		if start, err := startOf(cred.Pid); err == nil {
+			o.holders = []Sender{{PID: uint32(cred.Pid), Start: start, UID: cred.Uid}}
 		}
-		return user(cred.Uid), s, other
+		return o
 	case *net.TCPConn:
-		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			return a.IP.String(), s, other
+		o := origin{key: "loopback", local: true} // 127.0.0.2 is nobody else
+		remote, ok := c.RemoteAddr().(*net.TCPAddr)
+		here, ok2 := c.LocalAddr().(*net.TCPAddr)
+		if ok && ok2 && !remote.IP.IsLoopback() && !remote.IP.Equal(here.IP) {
+			return origin{key: remote.IP.String()}
 		}
 		if e, err := otherEnd(c); err == nil {
-			return user(e.uid), s, e
+			o.key, o.other = user(e.uid), e
 		}
+		return o
 	}
-	return "loopback", s, other // 127.0.0.2 is nobody else
+	return origin{key: "unknown"}
 }
 
 func peerCredentials(c *net.UnixConn) (cred *unix.Ucred) {

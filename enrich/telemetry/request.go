@@ -41,12 +41,17 @@ var (
 	errBusy      = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "too much telemetry at once", countBusy}
 	errRate      = &refusal{http.StatusTooManyRequests, codes.Unavailable, "too much telemetry", countBusy}
 	errSlow      = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, "the request did not arrive in time", countMalformed}
+	errForged    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans", countForged}
+	errInside    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the sender runs inside of a tool call: only its agent's own telemetry is taken", countInside}
+	errHidden    = &refusal{http.StatusForbidden, codes.PermissionDenied, "who sends cannot be told: keep the connection open until the answer", countInside}
 	errEnding    = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "the intake is ending", countBusy}
 )
 
 func countForeign(i *Intake) *atomic.Uint64   { return &i.foreign }
 func countTooLarge(i *Intake) *atomic.Uint64  { return &i.tooLarge }
 func countMalformed(i *Intake) *atomic.Uint64 { return &i.malformed }
+func countForged(i *Intake) *atomic.Uint64    { return &i.forged }
+func countInside(i *Intake) *atomic.Uint64    { return &i.inside }
 func countBusy(i *Intake) *atomic.Uint64      { return &i.busy }
 
 // ServeHTTP takes one OTLP request. gRPC is spoken here and not by a grpc.Server, so that one port and
@@ -66,7 +71,9 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		no = errMalformed
 	}
-	no.count(i).Add(1)
+	if no.count(i).Add(1) == 1 && (no == errForged || no == errInside || no == errHidden) {
+		i.o.Log.Warn("agent telemetry refused; more of it is only counted", "err", no)
+	}
 	i.o.Log.Debug("agent telemetry refused", "path", r.URL.Path, "content_type", contentType, "err", err)
 	refuse(w, &m, no)
 }
@@ -104,6 +111,12 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	}
 	if !i.peers.spend(c.seat.peer, len(m.plain)+wire+requestCost) {
 		return errRate
+	}
+	if err := m.forged(); err != nil {
+		return err
+	}
+	if err := c.admit(r.Context(), i); err != nil {
+		return err
 	}
 	if err := i.read(m, c); err != nil {
 		return err

@@ -196,24 +196,23 @@ type searches struct {
 	budget bucket
 }
 
-// holder finds the one process that has the end open; zero if there is none or another one, too, or if there were too many searches.
-func (s *searches) holder(e end, now time.Time) Sender {
+// holders finds the processes that have the end open: none if it is closed by now. false: there were too many searches.
+func (s *searches) holders(e end, now time.Time) (found []Sender, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.budget.take(now, 1) {
-		return Sender{}
+		return nil, false
 	}
 	proc, err := os.Open("/proc")
 	if err != nil {
-		return Sender{}
+		return nil, false
 	}
 	names, err := proc.Readdirnames(1 << 20)
 	_ = proc.Close()
 	if err != nil {
-		return Sender{}
+		return nil, false
 	}
 	link := "socket:[" + strconv.FormatUint(uint64(e.inode), 10) + "]"
-	var found Sender
 	left := maxSearched
 	for _, name := range names {
 		pid, err := strconv.ParseUint(name, 10, 32)
@@ -231,19 +230,16 @@ func (s *searches) holder(e end, now time.Time) Sender {
 		start, err := startOf(int32(pid))
 		if err != nil || !holds(name, link, &left) {
 			if left <= 0 {
-				return Sender{}
+				return nil, false
 			}
 			continue
 		}
 		if again, err := startOf(int32(pid)); err != nil || again != start {
 			continue // another process, by now
 		}
-		if found.Known() {
-			return Sender{}
-		}
-		found = Sender{PID: uint32(pid), Start: start, UID: e.uid}
+		found = append(found, Sender{PID: uint32(pid), Start: start, UID: e.uid})
 	}
-	return found
+	return found, true
 }
 
 func holds(pid, link string, left *int) bool {

@@ -37,6 +37,14 @@ func newSearches() *searches {
 	return &searches{budget: bucket{rate: 1, burst: 10, level: 10, at: time.Unix(0, 0)}}
 }
 
+// one is the only process of a search; zero if there is none or another one, too.
+func one(found []Sender, ok bool) Sender {
+	if !ok || len(found) != 1 {
+		return Sender{}
+	}
+	return found[0]
+}
+
 func inodeOf(t *testing.T, c *net.TCPConn) uint32 {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -63,7 +71,7 @@ func TestTheOtherEndOfAConnectionIsThatOfTheProcessThatHasIt(t *testing.T) {
 				t.Errorf("the table says %+v, %v", fromTable, err)
 			}
 			own, err := startOf(int32(os.Getpid()))
-			if got := newSearches().holder(e, time.Unix(0, 0)); err != nil || got != (Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}) || !got.Known() {
+			if got := one(newSearches().holders(e, time.Unix(0, 0))); err != nil || got != (Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}) || !got.Known() {
 				t.Errorf("%+v, %v", got, err)
 			}
 		})
@@ -90,17 +98,17 @@ func TestAnEndThatIsClosedOrThatTwoProcessesHaveIsOfNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := newSearches().holder(e, time.Unix(0, 0)); got.Known() {
+	if got := one(newSearches().holders(e, time.Unix(0, 0))); got.Known() {
 		t.Errorf("of %+v, although two have it", got)
 	}
 	_ = in.Close()
 	_ = cmd.Wait()
-	if got := newSearches().holder(e, time.Unix(0, 0)); got.PID != uint32(os.Getpid()) {
+	if got := one(newSearches().holders(e, time.Unix(0, 0))); got.PID != uint32(os.Getpid()) {
 		t.Errorf("of %+v, want this process", got)
 	}
 	_ = file.Close()
 	_ = other.Close()
-	if got := newSearches().holder(e, time.Unix(0, 0)); got.Known() {
+	if got := one(newSearches().holders(e, time.Unix(0, 0))); got.Known() {
 		t.Errorf("of %+v, although it is closed", got)
 	}
 	if e, err := otherEnd(served); err == nil {
@@ -116,22 +124,22 @@ func TestSearchesHaveARate(t *testing.T) {
 	}
 	s := newSearches()
 	for range 10 {
-		if !s.holder(e, time.Unix(0, 0)).Known() {
+		if !one(s.holders(e, time.Unix(0, 0))).Known() {
 			t.Fatal("not found")
 		}
 	}
-	if s.holder(e, time.Unix(0, 0)).Known() {
+	if one(s.holders(e, time.Unix(0, 0))).Known() {
 		t.Error("more searches than may be")
 	}
-	if !s.holder(e, time.Unix(1, 0)).Known() {
+	if !one(s.holders(e, time.Unix(1, 0))).Known() {
 		t.Error("the rate does not come back")
 	}
 }
 
 func TestLoopbackIsCountedForEachUser(t *testing.T) {
 	served, _ := pair(t, "127.0.0.1:0")
-	if key, _, other := identify(served); key != fmt.Sprintf("uid %d", os.Geteuid()) || other.inode == 0 {
-		t.Errorf("%q, %+v", key, other)
+	if o := identify(served); o.key != fmt.Sprintf("uid %d", os.Geteuid()) || o.other.inode == 0 || !o.local {
+		t.Errorf("%+v", o)
 	}
 }
 
@@ -166,6 +174,6 @@ func BenchmarkSearchForASender(b *testing.B) {
 	}
 	search := &searches{budget: bucket{rate: 1, burst: 1e18, level: 1e18, at: time.Unix(0, 0)}}
 	for b.Loop() {
-		search.holder(e, time.Unix(0, 0))
+		search.holders(e, time.Unix(0, 0))
 	}
 }

@@ -67,8 +67,6 @@ const (
 	spanFlags       = 0x101
 	spanRemoteFlags = 0x301
 	linkFlags       = 0x001
-
-	scopeName = "github.com/sheetbend/sheetbend"
 )
 
 // appendSpan appends s as a field of a ScopeSpans message: tag, length, Span.
@@ -165,7 +163,7 @@ func appendResource(b []byte, r *span.Resource) []byte {
 
 // appendScope appends an InstrumentationScope message.
 func appendScope(b []byte, version string) []byte {
-	b = appendString(b, tagScopeName, scopeName)
+	b = appendString(b, tagScopeName, span.ScopeName)
 	if version != "" {
 		b = appendString(b, tagScopeVersion, valid(version))
 	}

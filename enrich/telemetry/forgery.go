@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package telemetry
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// What a backend tells the sensor's spans by: no message that has any of it is passed on. A message is refused as a
+// whole, as nobody writes these names but by mistake or to deceive.
+
+// forged returns errForged if the request carries the sensor's scope, an attribute of its name space or one of its
+// trace ids, and errMalformed if that cannot be said.
+func (m *message) forged() error {
+	if m.json {
+		return forgedJSON(m.plain)
+	}
+	// Every name and id stands as it is in protobuf: most requests have none, and are not walked.
+	if !bytes.Contains(m.plain, []byte("sheetbend")) && !bytes.Contains(m.plain, []byte(span.TracePrefix)) {
+		return nil
+	}
+	return forgedProtobuf(m.plain, requestParts[m.signal], 0)
+}
+
+func ownKey(key []byte) bool { return bytes.HasPrefix(key, []byte(span.AttrPrefix)) }
+
+func ownScope(name []byte) bool { return bytes.HasPrefix(name, []byte(span.ScopeName)) }
+
+func ownTrace(id []byte) bool { return bytes.HasPrefix(id, []byte(span.TracePrefix)) }
+
+// A part is one kind of protobuf message or text: which of its fields matter, or what a text must not be.
+type part struct {
+	own    func([]byte) bool
+	fields map[protowire.Number]*part
+}
+
+// requestParts are the parts of each signal's request. Field numbers of opentelemetry-proto 1.11; 1000 is what
+// scopes were until 0.19, which old backends still read.
+var requestParts = func() map[Signal]*part {
+	key, name, trace := &part{own: ownKey}, &part{own: ownScope}, &part{own: ownTrace}
+	value := &part{}
+	attr := &part{fields: map[protowire.Number]*part{1: key, 2: value}}
+	of := func(fields map[protowire.Number]*part) *part { return &part{fields: fields} }
+	value.fields = map[protowire.Number]*part{
+		5: of(map[protowire.Number]*part{1: value}), // array
+		6: of(map[protowire.Number]*part{1: attr}),  // list of keys and values
+	}
+	event := of(map[protowire.Number]*part{3: attr})
+	link := of(map[protowire.Number]*part{1: trace, 4: attr})
+	exemplar := of(map[protowire.Number]*part{5: trace, 7: attr})
+	points := func(attrs, exemplars protowire.Number) *part {
+		point := map[protowire.Number]*part{attrs: attr}
+		if exemplars != 0 {
+			point[exemplars] = exemplar
+		}
+		return of(map[protowire.Number]*part{1: of(point)})
+	}
+	numbers := points(7, 5)
+	items := map[Signal]*part{
+		Traces: of(map[protowire.Number]*part{1: trace, 9: attr, 11: event, 13: link}),
+		Logs:   of(map[protowire.Number]*part{5: value, 6: attr, 9: trace}),
+		Metrics: of(map[protowire.Number]*part{
+			5: numbers, 7: numbers, // gauge, sum
+			9:  points(9, 8),  // histogram
+			10: points(1, 11), // exponential histogram
+			11: points(7, 0),  // summary
+			12: attr,          // metadata
+		}),
+	}
+	parts := map[Signal]*part{}
+	for signal, item := range items {
+		scope := of(map[protowire.Number]*part{1: name, 3: attr})
+		scopes := of(map[protowire.Number]*part{1: scope, 2: item})
+		resource := of(map[protowire.Number]*part{1: attr})
+		parts[signal] = of(map[protowire.Number]*part{1: of(map[protowire.Number]*part{1: resource, 2: scopes, 1000: scopes})})
+	}
+	return parts
+}()
+
+func forgedProtobuf(b []byte, p *part, depth int) error {
+	if p.own != nil {
+		if p.own(b) {
+			return errForged
+		}
+		return nil
+	}
+	if depth > maxDepth {
+		return errMalformed
+	}
+	return eachField(b, func(f field) error {
+		inner := p.fields[f.num]
+		switch {
+		case inner == nil:
+			return nil
+		case f.typ != wireBytes:
+			return errMalformed
+		}
+		return forgedProtobuf(f.bytes, inner, depth+1)
+	})
+}
+
+// suspiciousJSON: without one of these, neither a name nor an id of the sensor can be in a request. Any letter can be
+// written as an escape.
+var suspiciousJSON = []string{"sheetbend", "62656e64", "62656E64", `\u`, `\/`}
+
+// forgedJSON looks at every object, whatever it is: with "key" it may be an attribute, with "name" a scope, with a
+// trace id a span, a link or a log record. Receivers differ in which spellings of a member's name they take.
+func forgedJSON(b []byte) error {
+	if !slices.ContainsFunc(suspiciousJSON, func(text string) bool { return bytes.Contains(b, []byte(text)) }) {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	type level struct {
+		object bool
+		member string // of the object: the value that comes next; "" before a name
+		scope  bool
+	}
+	var levels []level
+	scope := false // the value that comes next is a scope
+	for {
+		t, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil || len(levels) > maxDepth {
+			return errMalformed
+		}
+		var top *level
+		if len(levels) > 0 {
+			top = &levels[len(levels)-1]
+		}
+		member := ""
+		if top != nil && top.object {
+			if text, ok := t.(string); ok && top.member == "" {
+				top.member = strings.ToLower(strings.ReplaceAll(text, "_", "")) + "\x00"
+				scope = top.member == "scope\x00" || top.member == "instrumentationlibrary\x00"
+				continue
+			}
+			member, top.member = strings.TrimSuffix(top.member, "\x00"), ""
+		}
+		switch t := t.(type) {
+		case json.Delim:
+			if t == '{' || t == '[' {
+				levels = append(levels, level{object: t == '{', scope: scope && t == '{'})
+			} else {
+				levels = levels[:len(levels)-1]
+			}
+		case string:
+			switch member {
+			case "key":
+				if ownKey([]byte(t)) {
+					return errForged
+				}
+			case "name":
+				if top.scope && ownScope([]byte(t)) {
+					return errForged
+				}
+			case "traceid":
+				id, err := hex.DecodeString(t)
+				if err != nil {
+					return errMalformed // base64 to some receivers, text to others
+				}
+				if ownTrace(id) {
+					return errForged
+				}
+			}
+		}
+		scope = false
+	}
+}
