@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -163,14 +162,18 @@ func printSessions(w io.Writer, list []client.Session) {
 	}
 	const clock = "15:04:05"
 	for _, s := range list {
-		agent := s.Agent
-		if agent == "" {
-			agent = "no agent known"
+		agent := "no agent known"
+		if s.Agent != "" {
+			agent = terminal.Quote(s.Agent)
 		}
-		fmt.Fprintf(w, "%s  %s  %s  %s  %s to %s\n", printable(s.ID), printable(agent), running(s.Processes), count(s.Spans, "span"),
+		fmt.Fprintf(w, "%s  %s  %s  %s  %s to %s\n", terminal.Quote(s.ID), agent, running(s.Processes), count(s.Spans, "span"),
 			s.Start.Local().Format(clock), s.Last.Local().Format(clock))
 		for _, c := range s.Calls {
-			fmt.Fprintf(w, "  %s  %s  %s  %s  %s to %s\n", printable(cmp.Or(c.ID, "span "+c.Context)), printable(orDash(c.Tool)), running(c.Processes), printable(orDash(c.Attribution)),
+			call := "span " + terminal.Quote(c.Context)
+			if c.ID != "" {
+				call = terminal.Quote(c.ID)
+			}
+			fmt.Fprintf(w, "  %s  %s  %s  %s  %s to %s\n", call, orDash(c.Tool), running(c.Processes), orDash(c.Attribution),
 				c.Start.Local().Format(clock), c.Last.Local().Format(clock))
 		}
 	}
@@ -190,7 +193,7 @@ func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return s
+	return terminal.Quote(s)
 }
 
 // drawSession draws as sheetbend run does.

@@ -68,6 +68,28 @@ func TestALiveSessionIsListedAndDrawnAndItsSocketGoesWithIt(t *testing.T) {
 	}
 }
 
+func TestAnIdMakesNoColumnsInTheListOfSessions(t *testing.T) {
+	now := time.Unix(0, 0)
+	var out strings.Builder
+	printSessions(&out, []client.Session{{
+		ID: "s  codex  nothing runs\n", Agent: "a  b", Start: now, Last: now,
+		Calls: []client.Call{
+			{ID: "c  Bash", Tool: "t  u\x1b[2J", Attribution: "", Start: now, Last: now},
+			{Context: "1-2  x", Start: now, Last: now},
+		},
+	}, {ID: "0199-plain", Start: now, Last: now}})
+	for _, want := range []string{
+		"$'s  codex  nothing runs\\n'  'a  b'  nothing runs  0 spans  ",
+		"\n  'c  Bash'  $'t  u\\x1b[2J'  nothing runs  -  ",
+		"\n  span '1-2  x'  -  nothing runs  -  ",
+		"\n0199-plain  no agent known  nothing runs  0 spans  ",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, out.String())
+		}
+	}
+}
+
 func TestAProcessInASandboxIsShownNothing(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

@@ -88,7 +88,7 @@ func (f *Follow) Span(s *span.Span) {
 		r.head, r.text = pad(verb, verbCells), r.head+r.text
 		r.headStyle, r.textStyle = d.p.bold, d.p.plain
 	case span.Tool:
-		r = row{head: pad("call", verbCells), text: escape(clip(a.text(span.KeyCallID)+" "+a.text(span.KeyToolName), maxPath)), headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+		r = row{head: pad("call", verbCells), text: callWords(a), headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
 	default:
 		it := newItem(s, a)
 		if it.isNowhere() {

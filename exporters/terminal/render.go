@@ -260,7 +260,7 @@ func (d *drawing) header(se *session) {
 	if se.agent != "" {
 		title = append(title, d.p.bold(d.fit(escape(se.agent))))
 	}
-	title = append(title, d.fit("session "+escape(clip(se.id, maxPath))), duration(se.end-se.start))
+	title = append(title, d.fit("session "+Quote(clip(se.id, maxPath))), duration(se.end-se.start))
 	d.facts(title)
 
 	var facts []string

@@ -517,7 +517,7 @@ func TestQuote(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := quote(tt.in); got != tt.want {
+			if got := Quote(tt.in); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})

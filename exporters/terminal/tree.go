@@ -259,17 +259,22 @@ func (t *Tree) call(se *session, n *node, a attrs) {
 		se.calls++
 	}
 	n.name = "call"
-	var words []string
-	for _, key := range []string{span.KeyCallID, span.KeyToolName} {
-		if text := a.text(key); text != "" {
-			words = append(words, escape(clip(text, maxWord)))
-		}
-	}
-	n.args = strings.Join(words, " ")
+	n.args = callWords(a)
 	if by := a.text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
 		n.note = by
 	}
 	n.approve(a)
+}
+
+// callWords are a call's id and tool, as far as they are known.
+func callWords(a attrs) string {
+	var words []string
+	for _, key := range []string{span.KeyCallID, span.KeyToolName} {
+		if text := a.text(key); text != "" {
+			words = append(words, Quote(clip(text, maxWord)))
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // approve takes what the agent said of its permission.

@@ -102,7 +102,7 @@ func command(a attrs) (name, args string) {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(quote(clip(arg, maxCommand)))
+		b.WriteString(Quote(clip(arg, maxCommand)))
 	}
 	return escape(name), b.String()
 }
@@ -110,8 +110,8 @@ func command(a attrs) (name, args string) {
 // isVersion tells python3 that is python3.13 from a name of its own.
 func isVersion(s string) bool { return strings.Trim(s, "0123456789.-") == "" }
 
-// quote writes an argument as a shell would read it.
-func quote(s string) string {
+// Quote writes a text as a shell would read one argument: what is printed beside it begins behind it.
+func Quote(s string) string {
 	if s == "" {
 		return "''"
 	}
