@@ -23,6 +23,7 @@ import (
 type metered struct {
 	watch  *watch
 	out    *outputs
+	intake *intake // nil: no agents' telemetry is taken in
 	view   *sessions.View
 	ending atomic.Bool
 	holds  atomic.Pointer[confine.Report] // nil: not confined
@@ -30,11 +31,11 @@ type metered struct {
 }
 
 // serveMetrics serves what c asks for; nil, which close takes, if that is nothing.
-func serveMetrics(c config.Metrics, w *watch, out *outputs, view *sessions.View, log *slog.Logger) (*metered, error) {
+func serveMetrics(c config.Metrics, w *watch, out *outputs, in *intake, view *sessions.View, log *slog.Logger) (*metered, error) {
 	if c.Listen == "" || w.meter == nil {
 		return nil, nil
 	}
-	m := &metered{watch: w, out: out, view: view}
+	m := &metered{watch: w, out: out, intake: in, view: view}
 	var err error
 	m.server, err = metrics.Listen(metrics.Options{
 		Listen: c.Listen, Expose: c.Expose, Pprof: c.Pprof, Collectors: []prometheus.Collector{m}, Healthy: w.meter.alive, Ready: m.ready, Log: log,
@@ -117,6 +118,8 @@ var (
 	mSessions  = gauge("sessions", "Sessions in which a program runs; the newest 512 are looked at.")
 	mHeld      = gauge("spans_held", "Spans that wait for their end.")
 	mWords     = counter("container_words_total", "What became of the questions and answers about containers: told; unknown to every runtime; refused and not_taken, as too many waited; unfollowed and unreadable, pods whose labels may change unseen.", "outcome")
+	mRequests  = counter("intake_requests_total", "Requests of agents' telemetry: taken, or why they were refused (docs/telemetry.md).", "outcome")
+	mFactsLost = counter("intake_facts_lost_total", "Facts in agents' telemetry that were not read: too many at once.")
 	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
 
 	mConfined = gauge("confined", "1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).", "capabilities", "no_new_privs", "seccomp", "landlock")
@@ -153,6 +156,15 @@ func (m *metered) Collect(out chan<- prometheus.Metric) {
 	}
 	m.collectWatch(put)
 	m.collectOutputs(put)
+	if m.intake != nil {
+		s := m.intake.in.Stats()
+		for outcome, n := range map[string]uint64{
+			"taken": s.Requests, "too_large": s.TooLarge, "malformed": s.Malformed, "busy": s.Busy, "foreign": s.Foreign, "forged": s.Forged, "inside": s.Inside,
+		} {
+			put(mRequests, float64(n), outcome)
+		}
+		put(mFactsLost, float64(s.FactsLost))
+	}
 }
 
 func (m *metered) collectWatch(put func(what measure, v float64, labels ...string)) {

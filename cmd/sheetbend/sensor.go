@@ -144,7 +144,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 		view = nil // no spans come that it could show
 	}
 	local := serveLocal(c.Socket, w, cc.Agents, view, m, log)
-	meters, err := serveMetrics(c.Metrics, w, out, view, log)
+	meters, err := serveMetrics(c.Metrics, w, out, in, view, log)
 	if err != nil {
 		closeLocal(local, log)
 		return &exitError{exitFailed, errors.Join(err, in.end(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
