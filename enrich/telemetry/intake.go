@@ -50,7 +50,7 @@ type Options struct {
 	MaxMessage int // bytes of one request, compressed or not; DefaultMaxMessage if 0
 	Dialects   []agents.Dialect
 	// Said takes the facts. It is called from many goroutines, before the request is answered, and must not block.
-	Said    func(record.Said, Sender)
+	Said func(record.Said, Sender)
 	// May says whether a process of this host may send: not what a tool call runs, which would speak for its agent.
 	// It is asked once for each connection and process, and may take some 100 ms. An error is an answer that did not
 	// come in time; the sender is to try again. nil: everybody may.
