@@ -5,14 +5,17 @@ package live
 import (
 	"os"
 	"testing"
+
+	"github.com/sheetbend/sheetbend/collector/proc"
 )
 
 func TestAPidIsAliveOnlyWithItsStart(t *testing.T) {
-	ticks, err := startTicks("/proc/self/stat")
+	own := uint32(os.Getpid())
+	start, err := proc.Start("/proc", own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, start := uint32(os.Getpid()), ticks*(1e9/userHz)+1
+	start++
 	if !Alive(own, start) {
 		t.Error("this process is not alive")
 	}

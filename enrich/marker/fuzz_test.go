@@ -8,20 +8,6 @@ import (
 	"testing"
 )
 
-func FuzzParseStart(f *testing.F) {
-	f.Add([]byte("2230 (a) b (sh)) S 2229 2230 2229 34816 2230 4194304 1 0 0 0 0 0 0 0 20 0 1 0 123456 2596864 1\n"))
-	f.Add([]byte("1 ("))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		ticks, err := parseStart(text)
-		if err != nil {
-			return
-		}
-		if again, err := parseStart(append([]byte("1 (x) 1 2 )"), text[bytes.LastIndexByte(text, ')')+1:]...)); err != nil || again != ticks {
-			t.Fatalf("%d, with another name %d (%v)", ticks, again, err)
-		}
-	})
-}
-
 func FuzzParseCgroup(f *testing.F) {
 	f.Add([]byte("12:devices:/user.slice\n0::/agents/one (deleted)\n"))
 	f.Add([]byte("0::"))

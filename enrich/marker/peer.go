@@ -11,17 +11,16 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/proc"
 )
 
 // A process as the kernel knows it.
 type process struct {
 	pid   int
-	start uint64 // ns of CLOCK_BOOTTIME, rounded down to tickNs
+	start uint64 // ns of CLOCK_BOOTTIME, rounded down to proc.Tick
 	uid   uint32 // effective
 }
-
-// tickNs is the resolution of start times in /proc/PID/stat: every Linux ABI that Go runs on has USER_HZ 100.
-const tickNs = 1e9 / 100
 
 var errGone = errors.New("the process has ended")
 
@@ -71,14 +70,14 @@ func peerOf(conn *net.UnixConn) (process, error) {
 // startOf reads the start time of the process that pidfd stands for. While that has not ended, nobody else can
 // have its pid, so what was read before is its own.
 func startOf(pid, pidfd int) (uint64, error) {
-	start, err := startTicks("/proc/" + strconv.Itoa(pid) + "/stat")
+	start, err := proc.Start("/proc", uint32(pid))
 	if err != nil {
 		return 0, fmt.Errorf("read the start time of process %d: %w", pid, err)
 	}
 	if err := alive(pidfd); err != nil {
 		return 0, fmt.Errorf("read the start time of process %d: %w", pid, err)
 	}
-	return start * tickNs, nil
+	return start, nil
 }
 
 // alive returns errGone once the process has ended, zombies included.
@@ -96,29 +95,6 @@ func alive(pidfd int) error {
 		}
 		return nil
 	}
-}
-
-// startTicks is field 22 of /proc/PID/stat, counted after the name, which is in parentheses and may
-// hold spaces and parentheses itself.
-func startTicks(file string) (uint64, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	ticks, err := parseStart(text)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", file, err)
-	}
-	return ticks, nil
-}
-
-func parseStart(stat []byte) (uint64, error) {
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const startTime = 22 - 3
-	if len(fields) <= startTime {
-		return 0, fmt.Errorf("only %d fields", len(fields))
-	}
-	return strconv.ParseUint(string(fields[startTime]), 10, 64)
 }
 
 // serves finds the process that a request names, by pidfd or by number, and checks that the peer may name it: its

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/proc"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
@@ -158,11 +159,11 @@ func child(t *testing.T) *exec.Cmd {
 
 func ticks(t *testing.T, pid int) uint64 {
 	t.Helper()
-	n, err := startTicks("/proc/" + strconv.Itoa(pid) + "/stat")
+	start, err := proc.Start("/proc", uint32(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n * tickNs
+	return start
 }
 
 func TestAMarkCarriesWhatWasSaidAndWhoTheKernelSaysSaidIt(t *testing.T) {
