@@ -331,7 +331,8 @@ func TestForgeries(t *testing.T) {
 
 		// By names.
 		{name: "name: another sandbox's agent claims the session in use", outside: true, do: func(w *world) uint32 {
-			w.begin(70, oneInside)
+			w.raw(record.AppendCgroup(nil, w.now, 15, 1, "/agents/three"))
+			w.begin(70, 15)
 			w.start(70, "/usr/bin/codex", false)
 			return w.child(70, 71, "CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=call_GOOD")
 		}},
@@ -366,7 +367,7 @@ func TestForgeries(t *testing.T) {
 			w.c.Close()
 			s := w.opened(secret)
 			call, by, trace := get(s, span.KeyCallID), get(s, span.KeyAttribution), s.Trace
-			if trace == ownTrace || call == "call_GOOD" && by != "claimed" && get(s, span.KeyParentCall) == nil {
+			if trace == ownTrace || call == "call_GOOD" && get(s, span.KeySessionID) == "sess" && get(s, span.KeyParentCall) == nil {
 				t.Errorf("it is told of the other call: %s", show([]span.Span{s}))
 			}
 			if trace == span.TraceFor("s1", "call_OTHER", 0) || get(s, span.KeySessionID) == "s1" && actor < other {
@@ -386,7 +387,7 @@ func TestForgeries(t *testing.T) {
 			wants(t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyCallID: nil})
 			for _, id := range []string{"call_GOOD", "call_EVIL"} {
 				for _, k := range w.of(span.Tool) {
-					if get(k, span.KeyCallID) != id || get(k, span.KeyParentCall) != nil {
+					if get(k, span.KeyCallID) != id || get(k, span.KeyParentCall) != nil || get(k, span.KeySandboxID) != span.SandboxID(boot, two) {
 						continue
 					}
 					wants(t, k, map[string]any{span.KeyApproval: "unknown", span.KeyToolResult: nil, span.KeySessionID: "sess"})
