@@ -11,8 +11,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// An agent is one running agent: the process whose program speaks a dialect, with those below it, outside of
-// calls, that speak the same (launcher and worker). A harness that names calls by markers
+// An agent is one running agent: the process whose program speaks a dialect, and its workers: what it starts
+// directly of the same file. What helpers of the agent start is another agent, whatever it is called. A harness that names calls by markers
 // for processes below no agent is one without a dialect.
 type agent struct {
 	name    string
@@ -23,12 +23,15 @@ type agent struct {
 	uid     uint32
 	box     *box       // where it was started; nil: in no container
 	first   span.Image // its first process
-	outer   whose      // where it was started; an agent in it is this one's parent
+	program agentProgram
+	outer   whose // where it was started; an agent in it is this one's parent
+	root    whose // the outermost of these; an agent in it is no other one's child
 
-	open  []*call // by markers for whatever it starts next
-	names bool    // it has named a call
-	base  *claims // of its first child, when its own environment is not known
-	users int     // processes that belong to it, and nested agents
+	open    []*call // by markers for whatever it starts next
+	names   bool    // it has named a call
+	started bool    // it has started a program that is not its worker
+	base    *claims // of its first child, when its own environment is not known
+	users   int     // processes that belong to it, and nested agents
 }
 
 // whose says to whom the doings of a process belong at a moment. Without an agent: to the sandbox.
@@ -70,6 +73,28 @@ func (sb *sandbox) ownerOf(w whose) *owner {
 		return w.agent.owner
 	}
 	return sb.owner
+}
+
+// within says in what w was started: a call that a process of another call began, or an agent below another one.
+func (w whose) within() whose {
+	switch {
+	case w.call != nil && w.call.outer != nil:
+		return whose{agent: w.agent, call: w.call.outer}
+	case w.agent != nil:
+		return w.agent.outer
+	}
+	return whose{}
+}
+
+// outermost follows within to its end; w itself where it was started in nothing.
+func (w whose) outermost() whose {
+	switch {
+	case w.agent != nil && w.agent.outer.agent != nil:
+		return w.agent.root
+	case w.call != nil && w.call.root != nil:
+		return whose{agent: w.agent, call: w.call.root}
+	}
+	return whose{agent: w.agent, call: w.call}
 }
 
 // belong makes a process w's, for its descendants too.
@@ -130,6 +155,7 @@ func (c *Collector) settle(p *process) {
 		}
 	}
 	i := p.image
+	ofAgent := p.role == roleUnclear && parent.role == roleAgent
 	program := agents.Program{Executable: i.executable, Owner: i.exeUID}
 	if i.exec != nil {
 		program.Args = i.exec.args
@@ -139,27 +165,51 @@ func (c *Collector) settle(p *process) {
 		if i.exec != nil && !i.envRead {
 			uid = i.exec.uid
 		}
-		c.becomeAgent(p, d, &image{id: i.id, uid: uid})
+		if x := programOf(i.file, program); ofAgent && p.agent.mayWork(d, x) {
+			p.role = roleAgent
+		} else {
+			c.becomeAgent(p, d, &image{id: i.id, uid: uid}, x)
+		}
 	}
 	if p.owns(i) {
 		i.whose = p.whose()
 	}
 }
 
-// becomeAgent handles a process whose program speaks a dialect.
-func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image) {
-	p.role = roleAgent
-	if a := p.agent; a != nil && a.dialect == d && p.call == nil && !p.ambiguous {
-		return // launcher and worker
+// An agentProgram tells an agent's own program from another one of its name: by the file, and by the script where
+// that is an interpreter's.
+type agentProgram struct {
+	file   FileID
+	script string
+}
+
+func programOf(file FileID, p agents.Program) agentProgram { return agentProgram{file, p.Script()} }
+
+// mayWork says whether a program of the agent's dialect, which the agent itself or a direct fork of it starts, is the
+// agent's worker: its own program. A script that has done nothing yet may be the launcher of the program proper,
+// which takes its place: node that starts the agent's native program.
+func (a *agent) mayWork(d *agents.Dialect, x agentProgram) bool {
+	if a.dialect != d {
+		return false
 	}
+	if a.program.script != "" && x.script == "" && !a.started && a.session == "" && !a.names && len(a.open) == 0 {
+		a.program = x
+	}
+	return a.program == x
+}
+
+// becomeAgent makes an agent of a process whose program speaks a dialect. Where it was started below another one, it
+// has a parent.
+func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image, program agentProgram) {
+	p.role = roleAgent
 	outer := whose{agent: p.agent, call: p.call}
 	a := c.newAgent(p.sandbox, d.Name, outer, i.id)
-	a.dialect, a.uid, a.box = d, i.uid, p.group.box
+	a.dialect, a.uid, a.box, a.program = d, i.uid, p.group.box, program
 	c.belong(p, whose{agent: a})
 }
 
 func (c *Collector) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
-	a := &agent{name: name, sandbox: sb, first: first, outer: outer, box: sb.box}
+	a := &agent{name: name, sandbox: sb, first: first, outer: outer, root: outer.outermost(), box: sb.box}
 	if outer.agent == nil {
 		a.owner = c.owners.acquire(sb.owner.session)
 	} else {

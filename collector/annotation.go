@@ -39,7 +39,7 @@ func (c *Collector) openAnnotated(g *group) {
 	if g.marks == nil {
 		g.marks = &openCalls{}
 	}
-	at := place{owner: owner, mark: mark{group: g}, list: &g.marks.open}
+	at := place{owner: owner, who: markedByAnnotation, mark: mark{group: g}, list: &g.marks.open}
 	if k := c.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
 		at.box = g.box.id
 	}

@@ -40,6 +40,8 @@ type call struct {
 	tool        string
 	attribution attribution
 	outer       *call // it was begun by a process in this one
+	root        *call // the outermost of these
+	markedBy    markedBy
 
 	first   span.TraceID // the first of its own traces
 	top     span.Link    // what its first spans stand under: its execute_tool, or the agent's own span

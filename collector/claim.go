@@ -146,6 +146,8 @@ type programStart struct {
 // that contradict lineage and therefore rebind nothing.
 func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 	d := c.dialects.Find(x.Program)
+	program := programOf(x.file, x.Program)
+	p.runsHook = c.isHook(x) || namedHook(x)
 	if p.role == roleHook {
 		if c.isHook(x) {
 			c.hooked(p)
@@ -156,7 +158,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 	if p.role == roleFork {
 		a := p.agent
 		in := c.introduced(a, x.before, x.env)
-		if d != nil && d == a.dialect && in.call == "" {
+		if d != nil && in.call == "" && a.mayWork(d, program) {
 			c.learn(a, in.session)
 			p.role = roleAgent
 			return claims{}
@@ -165,19 +167,22 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 			return claims{} // the agent's own program, on the way to the call's first: it prepares the process
 		}
 		p.role = roleNone
+		a.started = true
 		if !c.learn(a, in.session) {
 			denied.session = in.session
 		}
 		c.root(p, x, in)
-		if d == a.dialect {
+		if d != nil && a.mayWork(d, program) {
 			return denied // the agent runs its own program as a tool
 		}
 	} else if p.role != roleAgent && p.role != roleUnclear && x.before.envRead {
 		denied = c.contradicted(p, x)
 	}
-	if d != nil {
-		c.becomeAgent(p, d, &image{id: x.id, uid: x.uid})
-	} else if p.role == roleAgent {
+	switch {
+	case d != nil && p.role == roleAgent && p.agent.mayWork(d, program):
+	case d != nil:
+		c.becomeAgent(p, d, &image{id: x.id, uid: x.uid}, program)
+	case p.role == roleAgent:
 		p.role = roleNone
 	}
 	return denied

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"cmp"
 	"strings"
 	"unicode/utf8"
 
@@ -95,22 +96,24 @@ func (d *draft) attribution(sb *sandbox, w whose) {
 		if k.tool != "" {
 			d.text(span.KeyToolName, k.tool)
 		}
+		if k.markedBy != "" {
+			d.ours(span.KeyMarkedBy, string(k.markedBy))
+		}
 	case w.ambiguous:
 		by = ambiguous
 	case w.agent == nil && !sb.fixed:
 		by = byCgroup
 	}
 	d.ours(span.KeyAttribution, string(by))
-	outer := whose{}
-	if k != nil && k.outer != nil {
-		outer = whose{agent: k.agent, call: k.outer}
-	} else if w.agent != nil {
-		outer = w.agent.outer
-	}
-	if outer.agent != nil {
+	if outer := w.within(); outer.agent != nil {
 		d.ours(span.KeyParentSession, sb.ownerOf(outer).session)
 		if outer.call != nil && outer.call.id != "" {
 			d.text(span.KeyParentCall, outer.call.id)
+		}
+		root := w.outermost()
+		d.ours(span.KeyRootSession, sb.ownerOf(root).session)
+		if root.call != nil {
+			d.text(span.KeyRootCall, cmp.Or(root.call.id, root.call.call))
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 // own. Another agent runs in another sandbox. The attacker has what a call, the helper, the other sandbox or another
 // user outside of all can do, and wants what he does to be told of call_GOOD or of another session.
 const (
-	codex  = uint32(10) // the agent
+	codex   = uint32(10) // the agent
 	good    = uint32(11)
 	evil    = uint32(20)
 	helper  = uint32(30)
@@ -387,7 +387,7 @@ func TestForgeries(t *testing.T) {
 			wants(t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyCallID: nil})
 			for _, id := range []string{"call_GOOD", "call_EVIL"} {
 				for _, k := range w.of(span.Tool) {
-					if get(k, span.KeyCallID) != id || get(k, span.KeyParentCall) != nil || get(k, span.KeySandboxID) != span.SandboxID(boot, two) {
+					if get(k, span.KeyCallID) != id || get(k, span.KeyParentSession) != nil || get(k, span.KeySandboxID) != span.SandboxID(boot, two) {
 						continue
 					}
 					wants(t, k, map[string]any{span.KeyApproval: "unknown", span.KeyToolResult: nil, span.KeySessionID: "sess"})

@@ -31,6 +31,13 @@ func (c *Collector) isHook(x *programStart) bool {
 	return x.file == c.config.Self && x.file != (FileID{}) && len(argv) == 4 && argv[3] == "" && argv[1] == "hook" // each ended by a NUL
 }
 
+// namedHook is true of another copy of the sensor's program that is run so, as in a container: by its name, and a file
+// that only root of where it lies can have put there.
+func namedHook(x *programStart) bool {
+	argv := strings.SplitN(x.Args, "\x00", 4)
+	return path.Base(x.Executable) == "sheetbend" && x.Owner == 0 && !x.ForeignMounts && len(argv) == 4 && argv[3] == "" && argv[1] == "hook"
+}
+
 // shells may be told to run a hook.
 var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "busybox"}
 

@@ -32,6 +32,17 @@ type mark struct {
 	agent   *agent
 }
 
+// markedBy says who began a call, on all spans of it. Empty: nobody did, it was seen to begin.
+type markedBy string
+
+const (
+	markedByAgent      markedBy = "agent"      // the agent's own program
+	markedByHook       markedBy = "hook"       // sheetbend hook, which the agent started
+	markedByOutside    markedBy = "outside"    // a process outside of all sandboxes
+	markedBySelf       markedBy = "self"       // a process of the sandbox, of itself and its children
+	markedByAnnotation markedBy = "annotation" // of the pod
+)
+
 // authority is who began a call: only the same may end it.
 type authority struct {
 	agent *agent // the agent or a helper of it
@@ -48,6 +59,7 @@ type place struct {
 	outer *call  // the marker itself runs in this one
 	// own: it is the word of a process of the sandbox about itself, not of the agent, its hook or somebody outside.
 	own  bool
+	who  markedBy
 	box  string // id of the container whose pod's annotation names the call, if another's did so before
 	mark mark
 	list *[]*call
@@ -113,21 +125,21 @@ func (c *Collector) placeOf(h *record.Header, m *record.Mark) (at place, ok bool
 	}
 	c.notHook(peer) // it speaks before it has run the hook
 	w := peer.whose()
-	helper := w.agent != nil && w.call == nil && !w.ambiguous && peer.role != roleUnclear && w.agent.dialect != nil
-	at.owner, at.outer = w.agent, w.call
+	speaks := c.speaksFor(peer)
+	at.owner, at.outer, at.who = w.agent, w.call, speaks
 	switch {
 	case m.Cgroup != 0:
 		return at, false
-	case helper:
+	case speaks != markedBySelf:
 		at.by = authority{agent: w.agent}
 		if peer.likeCommand {
 			// Perhaps a call has run the hook, with an input of its own: that renames nothing, and marks nothing in a call.
 			if target != nil && target.call != nil {
 				return at, false
 			}
-			if w.agent.session != "" {
-				m.Session = w.agent.session
-			}
+		}
+		if w.agent.session != "" {
+			m.Session = w.agent.session // known: no mark renames it
 		}
 		if target == nil || target.agent == w.agent && (target.role == roleAgent || target.role == roleFork) {
 			return onAgent(at), c.learn(w.agent, m.Session)
@@ -153,11 +165,43 @@ func (c *Collector) placeOf(h *record.Header, m *record.Mark) (at place, ok bool
 	}
 }
 
+// speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started, directly
+// or by a shell. Whatever else runs below an agent, outside of calls, may be what a call has planted there (a hook of git,
+// a program in PATH, an MCP server), and speaks of itself alone.
+func (c *Collector) speaksFor(p *process) markedBy {
+	a := p.agent
+	if a == nil || a.dialect == nil || p.call != nil || p.ambiguous || p.marks != nil && len(p.marks.open) > 0 {
+		return markedBySelf
+	}
+	if p.role == roleAgent || p.role == roleFork {
+		return markedByAgent
+	}
+	if !p.runsHook || p.role == roleUnclear {
+		return markedBySelf
+	}
+	from := c.parentOf(p)
+	if from != nil && from.agent == a && slices.Contains(shells, from.image.name) {
+		from = c.parentOf(from)
+	}
+	if from == nil || from.agent != a || from.role != roleAgent && from.role != roleFork {
+		return markedBySelf
+	}
+	return markedByHook
+}
+
+// parentOf gives the process that forked p, nil if it is gone or not known.
+func (c *Collector) parentOf(p *process) *process {
+	if parent := c.processes[p.parentTgid]; parent != nil && parent.start == p.parentStart {
+		return parent
+	}
+	return nil
+}
+
 func (c *Collector) placeFromOutside(m *record.Mark, target *process) (at place, ok bool) {
 	if m.PeerCgroup == 0 || c.groups[m.PeerCgroup] != nil {
 		return at, false // perhaps inside: its fork was lost
 	}
-	at.by = authority{uid: m.UID}
+	at.by, at.who = authority{uid: m.UID}, markedByOutside
 	switch {
 	case target != nil:
 		if m.UID != 0 && (m.UID != target.image.uid || !target.image.envRead) {
@@ -246,7 +290,9 @@ func (c *Collector) beginCall(at place, m *record.Mark) bool {
 			by = claimed
 		}
 		k = c.newCall(a, m.Call, at.name(m.Call), by)
-		k.outer = at.outer
+		if k.outer = at.outer; k.outer != nil {
+			k.root = whose{agent: a, call: k.outer}.outermost().call
+		}
 	case k.agent != a:
 		return false
 	case k.mark != nil:
@@ -263,6 +309,7 @@ func (c *Collector) beginCall(at place, m *record.Mark) bool {
 		c.join(k, link, sampled)
 	}
 	at.mark.by = at.by
+	k.markedBy = at.who
 	k.mark, k.marked = &at.mark, true
 	k.over = false
 	c.flushMarked(k.mark)

@@ -29,6 +29,7 @@ type process struct {
 	call        *call
 	marks       *openCalls
 	hook        *maybeHook // with roleHook
+	runsHook    bool       // its program is sheetbend hook
 	likeCommand bool       // it is a hook, but the agent starts the commands of calls alike
 	parentTgid  uint32     // who forked it; 0: not known
 	parentStart uint64
@@ -64,6 +65,7 @@ type image struct {
 	envRead bool
 	uid     uint32 // real; only with envRead
 	exeUID  uint32
+	file    FileID // of the executable
 
 	peakBefore uint32 // pages; of what the process ran before it
 }
@@ -374,7 +376,7 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	}
 	x.callRoot = p.call != nil && p.call != before.whose.call
 	c.newImage(p, x, h, program.Executable, before.executable)
-	p.image.env, p.image.envRead, p.image.uid, p.image.exeUID = env, true, r.UID, r.ExeUID
+	p.image.env, p.image.envRead, p.image.uid, p.image.exeUID, p.image.file = env, true, r.UID, r.ExeUID, FileID{r.Dev, r.Inode}
 	p.image.peakBefore = r.PeakRSS
 	p.vpid = r.Vpid
 	x.vpid = r.Vpid
@@ -448,7 +450,7 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 		flags:       h.Flags,
 	}
 	c.newImage(p, x, h, c.names.intern(c.path), "")
-	x.image.start, x.image.exeUID = h.Start, r.ExeUID
+	x.image.start, x.image.exeUID, x.image.file = h.Start, r.ExeUID, FileID{r.Dev, r.Inode}
 	c.findParent(x)
 	x.image.span = span.SeenSpan(c.config.BootID, x.image.id, h.Time)
 	c.path = appendDirectory(c.path[:0], r.Cwd, h.Flags)

@@ -8,6 +8,12 @@ import (
 	"strconv"
 )
 
+// What tells the sensor's spans from others: nothing that it passes on for agents has these.
+const (
+	ScopeName  = "github.com/sheetbend/sheetbend" // instrumentation scope
+	AttrPrefix = "sheetbend."                     // of the attributes that only the sensor sets
+)
+
 // Every identifier is the head of a SHA-256 over text fields joined by single NUL
 // bytes, numbers in decimal, so that anyone with a shell can recompute it:
 //

@@ -4,12 +4,6 @@ package span
 
 import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-// What tells the sensor's spans from others: nothing that it passes on for agents has these.
-const (
-	ScopeName  = "github.com/sheetbend/sheetbend" // instrumentation scope
-	AttrPrefix = "sheetbend."                     // of the attributes that only the sensor sets
-)
-
 // The attribute keys of the span contract. docs/spans.md says for each one its type,
 // unit and when it is there; a test holds that page and this list together.
 const (
@@ -29,11 +23,14 @@ const (
 	// On every span of a nested agent, or of a call within a call.
 	KeyParentSession = "sheetbend.parent.session"
 	KeyParentCall    = "sheetbend.parent.call"
+	KeyRootSession   = "sheetbend.root.session"
+	KeyRootCall      = "sheetbend.root.call"
 
 	// On every span of a call.
 	KeyCallID      = "gen_ai.tool.call.id"
 	KeyToolName    = "sheetbend.tool.name"
 	KeyCallContext = "sheetbend.call.context"
+	KeyMarkedBy    = "sheetbend.marked_by"
 	KeyCallRoot    = "sheetbend.call.root"
 
 	// On any span, when it is so.

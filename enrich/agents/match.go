@@ -37,10 +37,7 @@ func NewTable(ds []Dialect) *Table {
 // Find gives the first dialect that the program speaks, or nil.
 func (t *Table) Find(p Program) *Dialect {
 	base := ProgramName(p.Executable)
-	script := ""
-	if interprets(base) {
-		script = scriptOf(base, p.Args)
-	}
+	script := p.Script()
 	if script == "" && !t.names[base] {
 		return nil
 	}
@@ -51,6 +48,14 @@ func (t *Table) Find(p Program) *Dialect {
 		}
 	}
 	return nil
+}
+
+// Script gives the script that a program runs if it is an interpreter that agents' scripts run in; "" otherwise.
+func (p Program) Script() string {
+	if base := ProgramName(p.Executable); interprets(base) {
+		return scriptOf(base, p.Args)
+	}
+	return ""
 }
 
 // ProgramName gives the name of an executable's program: its base name, or, where that is a version, the name
