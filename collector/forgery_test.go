@@ -302,6 +302,11 @@ func TestForgeries(t *testing.T) {
 			w.sayAs(helper, s)
 			return evil
 		}},
+		{name: "telemetry: a helper that a call has planted", do: func(w *world) uint32 {
+			w.sayAs(helper, fact(record.SaidDecision, "call_EVIL"))
+			w.sayAs(helper, agentSpan("call_EVIL", 1))
+			return evil
+		}},
 		{name: "telemetry: of nobody knows whom", do: func(w *world) uint32 {
 			w.sayAs(0, fact(record.SaidDecision, "call_EVIL"))
 			w.sayAs(0, agentSpan("call_EVIL", 1))

@@ -59,7 +59,9 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 			}
 			return
 		}
-		by.agent = w.agent
+		if w.agent != nil && (w.agent.dialect == nil || c.speaksFor(sender) != markedBySelf) {
+			by.agent = w.agent
+		}
 	}
 	if s.Kind == record.SaidRequest {
 		return
