@@ -8,7 +8,8 @@
  * /proc/PID that show memory. It has the target, and the decision.
  *
  * Tracepoint: the exit tracepoints of the system calls. The target is looked up by the number
- * that was passed; of one that is over by then nothing is told.
+ * that was passed. One that is over by then, or whose descriptor is another's by then, is not known:
+ * an access that succeeded is told without it.
  */
 
 struct hlist_node___any { void *next; } CORE;
@@ -25,8 +26,7 @@ struct pid_namespace { struct idr idr; } CORE;
 
 enum { PTRACE_MODE_ATTACH = 2, PTRACE_MODE_FSCREDS = 8 }; /* include/linux/ptrace.h */
 enum { PTRACE_ATTACH = 16, PTRACE_SEIZE = 0x4206 };
-enum { PID_FS_MAGIC = 0x50494446 };
-enum { EPERM = 1 };
+enum { PID_FS_MAGIC = 0x50494446, ANON_INODE_FS_MAGIC = 0x09041934 };
 #if defined(__TARGET_ARCH_x86)
 enum { NR_PTRACE = 101, NR_PROCESS_VM_READV = 310, NR_PROCESS_VM_WRITEV = 311, NR_PIDFD_GETFD = 438 };
 #else
@@ -49,16 +49,20 @@ struct {
 
 DEFINE_WALK(access, ACCESS_LIMIT)
 
+/* target: NULL when it is not known. */
 static __always_inline int report_access(struct task_struct *target, __u16 op, int error)
 {
 	__u64 off = sizeof(struct record_access), cgroup = bpf_get_current_cgroup_id();
-	__u32 zero = 0, flags = 0, tgid = BPF_CORE_READ(target, tgid);
+	__u32 zero = 0, flags = 0, tgid = 0;
 	struct access_scratch *s;
 	struct record_access *r;
 	struct file *exe;
 
-	if (!tgid || tgid == bpf_get_current_pid_tgid() >> 32)
-		return 0;
+	if (target) {
+		tgid = BPF_CORE_READ(target, tgid);
+		if (!tgid || tgid == bpf_get_current_pid_tgid() >> 32)
+			return 0;
+	}
 	s = bpf_map_lookup_elem(&access_scratch, &zero);
 	if (!s) {
 		lose(cgroup, RECORD_ACCESS, LOSS_SCRATCH);
@@ -69,6 +73,11 @@ static __always_inline int report_access(struct task_struct *target, __u16 op, i
 	fill_header_current(&r->h, RECORD_ACCESS, cgroup);
 	r->op = op;
 	r->error = error;
+	if (!target) {
+		r->h.flags = ACCESS_TARGET_UNKNOWN;
+		send(r, off);
+		return 0;
+	}
 	r->target_tgid = tgid;
 	r->target_start = BPF_CORE_READ(target, group_leader, start_boottime);
 	r->target_cgroup = task_cgroup(target);
@@ -104,31 +113,6 @@ static __always_inline __u16 ptrace_op(__u64 request)
 		return ACCESS_SEIZE;
 	}
 	return ACCESS_OTHER;
-}
-
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs___number { unsigned long orig_ax; } CORE;
-#else
-struct pt_regs___number { int syscallno; } CORE;
-#endif
-
-/* Number of the system call that the current task is in. */
-static __always_inline long call_number(void)
-{
-#if defined(__TARGET_ARCH_x86)
-	struct pt_regs___number *regs;
-
-	if (have_task_pt_regs)
-		return ((struct pt_regs___number *)bpf_task_pt_regs(bpf_get_current_task_btf()))->orig_ax;
-	regs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + stack_bytes -
-	       bpf_core_type_size(struct pt_regs); /* as in call_args() */
-	return BPF_CORE_READ(regs, orig_ax);
-#else
-	/* Trampolines came to arm64 after bpf_task_pt_regs() did. */
-	if (have_task_pt_regs)
-		return ((struct pt_regs___number *)bpf_task_pt_regs(bpf_get_current_task_btf()))->syscallno;
-	return -1;
-#endif
 }
 
 SEC("fexit/__ptrace_may_access")
@@ -196,11 +180,12 @@ static __always_inline struct task_struct *task_by_vpid(__u32 nr)
 	return pid_task((void *)entry);
 }
 
-static __always_inline int report_access_call(long ret, __u32 nr, __u16 op)
+/* happened: whether what the call returned is proof that it reached somebody. */
+static __always_inline int report_access_call(long ret, bool happened, __u32 nr, __u16 op)
 {
 	struct task_struct *target = task_by_vpid(nr);
 
-	if (!target)
+	if (!target && !happened && ret != -EPERM)
 		return 0;
 	return report_access(target, op, ret < 0 ? -ret : 0);
 }
@@ -218,15 +203,16 @@ int access_ptrace(struct syscall_exit *ctx)
 	op = ptrace_op(args.first);
 	if (op == ACCESS_OTHER)
 		return 0;
-	return report_access_call(ctx->ret, args.second, op);
+	return report_access_call(ctx->ret, !ctx->ret, args.second, op);
 }
 
+/* Nothing to transfer is no access, and no process is looked for: 0. */
 SEC("tracepoint/syscalls/sys_exit_process_vm_readv")
 int access_readv(struct syscall_exit *ctx)
 {
 	if (!current_watched())
 		return 0;
-	return report_access_call(ctx->ret, call_args().first, ACCESS_READ);
+	return report_access_call(ctx->ret, ctx->ret > 0, call_args().first, ACCESS_READ);
 }
 
 SEC("tracepoint/syscalls/sys_exit_process_vm_writev")
@@ -234,32 +220,52 @@ int access_writev(struct syscall_exit *ctx)
 {
 	if (!current_watched())
 		return 0;
-	return report_access_call(ctx->ret, call_args().first, ACCESS_WRITE);
+	return report_access_call(ctx->ret, ctx->ret > 0, call_args().first, ACCESS_WRITE);
+}
+
+/* The process that a descriptor of one stands for; NULL when it stands for none. */
+static __always_inline struct task_struct *pidfd_task(struct file *file)
+{
+	struct inode *inode;
+	unsigned long magic;
+	char name[8];
+
+	if (!file)
+		return NULL;
+	inode = BPF_CORE_READ(file, f_inode);
+	magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	if (magic == PID_FS_MAGIC) /* since 6.9 */
+		return pid_task(BPF_CORE_READ((struct inode___private *)inode, i_private));
+	if (magic != ANON_INODE_FS_MAGIC)
+		return NULL;
+	/* Nobody but the kernel names what lies there. */
+	if (bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(file, f_path.dentry, d_name.name)) != sizeof(name) ||
+	    __builtin_memcmp(name, "[pidfd]", sizeof(name)))
+		return NULL;
+	return pid_task(BPF_CORE_READ(file, private_data));
 }
 
 SEC("tracepoint/syscalls/sys_exit_pidfd_getfd")
 int access_getfd(struct syscall_exit *ctx)
 {
 	struct task_struct *target;
-	struct inode *inode;
-	struct file *file;
-	struct pid *pid;
+	struct call_args args;
+	struct file *taken;
 
 	if (!current_watched())
 		return 0;
 	/* Another error may come of a descriptor that is no process's. */
 	if (ctx->ret < 0 && ctx->ret != -EPERM)
 		return 0;
-	file = current_file(call_args().first);
-	if (!file)
-		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	if (BPF_CORE_READ(inode, i_sb, s_magic) == PID_FS_MAGIC) /* since 6.9 */
-		pid = BPF_CORE_READ((struct inode___private *)inode, i_private);
-	else
-		pid = BPF_CORE_READ(file, private_data);
-	target = pid_task(pid);
-	if (!target)
-		return 0;
+	args = call_args();
+	target = pidfd_task(current_file(args.first));
+	/* Another thread can have put another process's behind the number since: what was taken is the target's still, or
+	 * nothing says whose it was.
+	 */
+	if (target && ctx->ret >= 0) {
+		taken = current_file(ctx->ret);
+		if (!taken || taken != task_file(target, args.second))
+			target = NULL;
+	}
 	return report_access(target, ACCESS_GETFD, ctx->ret < 0 ? -ctx->ret : 0);
 }

@@ -28,7 +28,8 @@ int BPF_PROG(compat_call, struct pt_regs *regs, long ret)
 	/* Pointers and descriptors come in 32 bits. */
 	__u32 first, second, third, status, args[3] = {};
 	__u64 flags = 0, name = 0;
-	struct file *file;
+	struct sock *sk;
+	__u16 family;
 	int dfd = AT_FDCWD;
 
 	if (have_task_btf)
@@ -76,8 +77,12 @@ int BPF_PROG(compat_call, struct pt_regs *regs, long ret)
 	}
 	return report_open_call(ret, dfd, (void *)name, flags);
 connect:
-	file = current_file(first);
-	return file ? report_connect_call(file, ret, (void *)(__u64)second, third, true) : 0;
+	/* A call of this kind leaves no cookie in `attempts`: the outcome is that of what is behind the number now. */
+	sk = file_sock(current_file(first));
+	family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
+	if (family == AF_INET || family == AF_INET6)
+		end_connect_call(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), ret);
+	return report_connect_number(first, ret, (void *)(__u64)second, third, false);
 }
 
 #endif

@@ -5,7 +5,8 @@
  * hierarchy: behind every way to connect (system call, io_uring, TCP Fast Open, a datagram
  * with an address), with the kernel's copy of the address. The outcome of TCP comes from
  * inet_sock_set_state, other outcomes from the return of the call (trampoline on
- * __sys_connect_file, or the exit tracepoint).
+ * __sys_connect_file, or the exit tracepoint). The tracepoint has a descriptor's number only, and behind
+ * that another thread can have put something else since.
  */
 
 /* Attempt whose outcome is awaited. */
@@ -26,11 +27,21 @@ struct {
 	__type(value, struct pending);
 } pending SEC(".maps");
 
+/* tid -> cookie of the socket that its connect call is about, for the return of the call. What is forgotten has no outcome
+ * but that of TCP.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u64);
+} attempts SEC(".maps");
+
 struct destination {
 	__u64 cookie;
 	__u8 addr[16];
 	__u32 port;
-	__u32 pad;
+	__u32 flags; /* enum connect_flags */
 };
 
 /* Destinations that an unconnected socket has sent to. LRU: what is forgotten is reported once more, not lost. */
@@ -47,6 +58,20 @@ static __always_inline bool task_watched(struct task_struct *task, __u64 cgroup)
 	if (cgroup_flags(cgroup) & WATCH_TASKS)
 		return true;
 	return followed_count && is_followed(BPF_CORE_READ(task, tgid));
+}
+
+/* Whether the packets of a socket go to another address first. */
+static __always_inline bool has_source_route(struct bpf_sock_addr *ctx)
+{
+	__u64 known = ctx->sk; /* to the verifier a struct bpf_sock, whose other fields nobody may compute */
+	struct inet_sock *sk = NULL;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), &known);
+	if (BPF_CORE_READ(sk, inet_opt) && BPF_CORE_READ(sk, inet_opt, opt.srr))
+		return true;
+	if (!bpf_core_field_exists(sk->pinet6))
+		return false;
+	return BPF_CORE_READ(sk, pinet6, opt, srcrt);
 }
 
 /* family: a constant, for the kernel lets a program of one family touch its own address field only. */
@@ -72,14 +97,19 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 	} else {
 		words[0] = ctx->user_ip4;
 	}
+	if (has_source_route(ctx))
+		to.flags = CONNECT_SOURCE_ROUTE;
 	if (op == CONNECT_SENDMSG && bpf_map_lookup_elem(&destinations, &to))
 		return 1;
 
 	fill_header(&p.h, RECORD_CONNECT, task, cgroup);
+	if (op == CONNECT_CONNECT && call_number() == NR_CONNECT)
+		bpf_map_update_elem(&attempts, &p.h.tid, &to.cookie, BPF_ANY);
 	p.protocol = ctx->protocol;
 	r = reserve(struct record_connect, &p.h);
 	if (!r)
 		return 1;
+	r->h.flags = to.flags;
 	r->cookie = to.cookie;
 	__builtin_memcpy(r->addr, to.addr, sizeof(r->addr));
 	r->family = family;
@@ -174,10 +204,12 @@ int connect_release(struct bpf_sock *ctx)
 	return 1;
 }
 
+enum { SUN_PATH = sizeof(((struct sockaddr_un *)0)->sun_path), NAME_WORDS = (SUN_PATH + 7) / 8 };
 enum { UNIX_LIMIT = sizeof(struct record_unix) + PATH_BYTES + PATH_SLACK };
 struct unix_scratch {
 	__u8 bytes[(UNIX_LIMIT + 256 + PATH_SLACK + 7) & ~7];
 	struct walk walk;
+	__u64 word[NAME_WORDS], bound[NAME_WORDS]; /* as in sun_path, the rest zero */
 };
 
 /* As exec_scratch. */
@@ -190,10 +222,38 @@ struct {
 
 DEFINE_WALK(unix, UNIX_LIMIT)
 
-/* address: what the caller passed, user or kernel memory; address_len as passed. */
-static __always_inline int report_unix(struct sock *sk, int error, const void *address, __u32 address_len, bool user)
+/* Takes the name out of a struct sockaddr_un of so many bytes; returns its length. */
+static __always_inline __u64 read_name(__u64 *to, const void *address, __u32 address_len, bool user)
 {
-	enum { SUN_PATH = sizeof(((struct sockaddr_un *)0)->sun_path) };
+	__u64 len = address_len > 2 ? address_len - 2 : 0; /* sun_family */
+
+	if (len > SUN_PATH)
+		len = SUN_PATH;
+	__builtin_memset(to, 0, NAME_WORDS * sizeof(*to));
+	if (user)
+		bpf_probe_read_user(to, len, address + 2);
+	else
+		bpf_probe_read_kernel(to, len, address + 2);
+	return len;
+}
+
+/* Whether both names of s are the same. Of a path the bytes behind its end may be missing. */
+static __always_inline bool same_name(const struct unix_scratch *s, __u64 word_len, __u64 bound_len)
+{
+	__u64 differ = !(__u8)s->word[0] && word_len != bound_len;
+
+#pragma unroll
+	for (int i = 0; i < NAME_WORDS; i++)
+		differ |= s->word[i] ^ s->bound[i];
+	return !differ;
+}
+
+/* A connect that has returned. address: what the caller passed, user or kernel memory; address_len as passed. sk: NULL when it is
+ * not known.
+ */
+static __always_inline int report_unix(struct sock *sk, int error, const void *address, __u32 address_len, bool user,
+				       __u32 flags)
+{
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 cgroup = bpf_get_current_cgroup_id();
 	struct unix_address *bound = NULL;
@@ -201,8 +261,9 @@ static __always_inline int report_unix(struct sock *sk, int error, const void *a
 	struct record_unix *r;
 	struct vfsmount *mnt = NULL;
 	struct dentry *dentry = NULL;
-	__u64 off, len;
-	__u32 zero = 0, flags = 0;
+	__u64 off, len, name_len;
+	bool from_user;
+	__u32 zero = 0;
 	__u8 *to;
 
 	s = bpf_map_lookup_elem(&unix_scratch, &zero);
@@ -214,10 +275,10 @@ static __always_inline int report_unix(struct sock *sk, int error, const void *a
 	__builtin_memset(r, 0, sizeof(*r));
 	fill_header_current(&r->h, RECORD_UNIX, cgroup);
 	r->error = error;
-	r->sock_type = BPF_CORE_READ(sk, sk_type);
+	r->sock_type = sk ? BPF_CORE_READ(sk, sk_type) : 0;
 
 	off = sizeof(*r);
-	if (!error) {
+	if (!error && sk) {
 		struct unix_sock *peer = (void *)BPF_CORE_READ((struct unix_sock *)sk, peer);
 
 		if (peer) {
@@ -240,29 +301,28 @@ static __always_inline int report_unix(struct sock *sk, int error, const void *a
 	if (off > UNIX_LIMIT + PATH_SLACK)
 		off = UNIX_LIMIT + PATH_SLACK;
 	to = s->bytes + off;
-	/* The name that the peer is bound to, where there is one; else the caller's word. */
+	name_len = read_name(s->word, address, address_len, user);
+	from_user = user;
 	if (bound) {
-		len = BPF_CORE_READ(bound, len);
-		address = (void *)bound + bpf_core_field_offset(struct unix_address, name);
-		user = false;
-	} else {
-		len = address_len;
-		if (user)
-			flags |= UNIX_NAME_FROM_USER;
+		len = read_name(s->bound, (void *)bound + bpf_core_field_offset(struct unix_address, name), BPF_CORE_READ(bound, len),
+				false);
+		/* The name that the peer is bound to. What the call was given instead, where that is another and the peer is
+		 * of whatever is behind the descriptor when the call has returned.
+		 */
+		if (!user || same_name(s, name_len, len)) {
+			bpf_probe_read_kernel(to, len, s->bound);
+			name_len = len;
+			from_user = false;
+		}
 	}
-	len -= 2; /* sun_family */
-	if ((int)len > 0) {
-		if (len > SUN_PATH)
-			len = SUN_PATH;
-		if (user)
-			bpf_probe_read_user(to, len, address + 2);
-		else
-			bpf_probe_read_kernel(to, len, address + 2);
-		if (!to[0])
-			flags |= UNIX_ABSTRACT;
-		r->name_len = len;
-		off += len;
-	}
+	if (!bound || from_user)
+		bpf_probe_read_kernel(to, name_len, s->word);
+	if (from_user)
+		flags |= UNIX_NAME_FROM_USER;
+	if (name_len && !to[0])
+		flags |= UNIX_ABSTRACT;
+	r->name_len = name_len;
+	off += name_len;
 	r->h.flags = flags;
 	if (off > sizeof(s->bytes))
 		off = sizeof(s->bytes);
@@ -270,52 +330,101 @@ static __always_inline int report_unix(struct sock *sk, int error, const void *a
 	return 0;
 }
 
-static __always_inline int report_connect_call(struct file *file, long ret, const void *address, __u32 address_len,
-					       bool user)
+/* The socket behind a file; NULL: it is none. */
+static __always_inline struct sock *file_sock(struct file *file)
 {
 	struct socket *socket;
-	struct sock *sk;
-	__u16 family;
 
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
 	socket = BPF_CORE_READ(file, private_data);
-	sk = BPF_CORE_READ(socket, sk);
-	if (!sk)
-		return 0;
-	family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	if (family == AF_UNIX)
-		return report_unix(sk, -ret, address, address_len, user);
-	if (family == AF_VSOCK)
-		return report_vsock(sk, -ret, address, address_len, user);
-	if (family != AF_INET && family != AF_INET6)
-		return 0;
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* The outcome of an IP connect, as its call returns it. */
+static __always_inline int end_connect_call(__u64 cookie, long ret)
+{
 	/* Not outcomes: the connection goes on, or was another's. */
-	if (ret == -EINPROGRESS || ret == -EALREADY || ret == -EISCONN || ret == -ERESTARTSYS)
-		return 0;
-	end_connect(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), -ret, CONNECT_END_CALL);
+	if (ret != -EINPROGRESS && ret != -EALREADY && ret != -EISCONN && ret != -ERESTARTSYS)
+		end_connect(cookie, -ret, CONNECT_END_CALL);
 	return 0;
 }
 
 SEC("fexit/__sys_connect_file")
 int BPF_PROG(connect_file, struct file *file, void *address, int address_len, int file_flags, int ret)
 {
+	struct sock *sk;
+	__u16 family;
+
 	if (!current_watched())
 		return 0;
-	return report_connect_call(file, ret, address, address_len, false);
+	sk = file_sock(file);
+	if (!sk)
+		return 0;
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (family == AF_UNIX)
+		return report_unix(sk, -ret, address, address_len, false, 0);
+	if (family == AF_VSOCK)
+		return report_vsock(sk, -ret, address, address_len, false);
+	if (family == AF_INET || family == AF_INET6)
+		return end_connect_call(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), ret);
+	return 0;
+}
+
+/* The same by the number of a descriptor, behind which there can be something else by now. is_ip: that the call was about an IP
+ * socket is known.
+ */
+static __always_inline int report_connect_number(__u32 fd, long ret, const void *address, __u32 address_len, bool is_ip)
+{
+	struct sock *sk = file_sock(current_file(fd));
+	__u16 family = sk ? BPF_CORE_READ(sk, __sk_common.skc_family) : 0;
+	__u32 flags = 0;
+
+	if (ret == -EBADF || ret == -ENOTSOCK)
+		return 0; /* it was no socket, whatever there is now */
+	if (family != AF_UNIX && family != AF_VSOCK) {
+		if (is_ip)
+			return 0;
+		/* What these refuse they may refuse of any socket; after the last the call begins anew. */
+		if (ret == -EFAULT || ret == -EINVAL || ret == -EAFNOSUPPORT || ret == -ERESTARTSYS)
+			return 0;
+		/* Only a socket of the address's own family takes it: it was one, and is no longer behind the number. */
+		family = 0;
+		if (address_len >= sizeof(family))
+			bpf_probe_read_user(&family, sizeof(family), address);
+		if (family != AF_UNIX && family != AF_VSOCK) {
+			if (sk || (ret && ret != -EINPROGRESS))
+				return 0;
+			/* Something was connected, and neither the descriptor nor the address tells what. */
+			flags = UNIX_NOT_SURE;
+			address_len = 0;
+			family = AF_UNIX;
+		}
+		sk = NULL;
+	}
+	if (family == AF_VSOCK)
+		return report_vsock(sk, -ret, address, address_len, true);
+	return report_unix(sk, -ret, address, address_len, true, flags);
 }
 
 SEC("tracepoint/syscalls/sys_exit_connect")
 int connect_call(struct syscall_exit *ctx)
 {
+	__u64 *attempt, cookie;
 	struct call_args args;
-	struct file *file;
+	bool is_ip = false;
+	__u32 tid;
 
 	if (!current_watched())
 		return 0;
 	args = call_args();
-	file = current_file(args.first);
-	if (!file)
-		return 0;
-	return report_connect_call(file, ctx->ret, (void *)args.second, args.third, true);
+	tid = bpf_get_current_pid_tgid();
+	attempt = bpf_map_lookup_elem(&attempts, &tid);
+	if (attempt) {
+		cookie = *attempt;
+		bpf_map_delete_elem(&attempts, &tid);
+		end_connect_call(cookie, ctx->ret);
+		is_ip = true;
+	}
+	return report_connect_number(args.first, ctx->ret, (void *)args.second, args.third, is_ip);
 }

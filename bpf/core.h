@@ -61,6 +61,12 @@ struct bpf_sock {
  * open's flags O_DIRECTORY, O_NOFOLLOW, O_DIRECT and O_LARGEFILE are not.)
  */
 enum {
+	EPERM = 1,
+	EBADF = 9,
+	EFAULT = 14,
+	EINVAL = 22,
+	ENOTSOCK = 88,
+	EAFNOSUPPORT = 97,
 	ECANCELED = 125,
 	EINPROGRESS = 115,
 	EALREADY = 114,
@@ -264,6 +270,16 @@ struct sock {
 	__u16 sk_type;
 } CORE;
 struct socket { struct sock *sk; } CORE;
+
+struct ip_options { unsigned char srr; } CORE;
+struct ip_options_rcu { struct ip_options opt; } CORE;
+struct ipv6_rt_hdr;
+struct ipv6_txoptions { struct ipv6_rt_hdr *srcrt; } CORE;
+struct ipv6_pinfo { struct ipv6_txoptions *opt; } CORE;
+struct inet_sock {
+	struct ipv6_pinfo *pinet6; /* not without CONFIG_IPV6 */
+	struct ip_options_rcu *inet_opt;
+} CORE;
 
 struct sockaddr_un {
 	unsigned short sun_family;

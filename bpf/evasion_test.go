@@ -186,6 +186,28 @@ func init() {
 			}
 		}
 	})
+	for _, name := range []string{"evade-unix-exchanged", "evade-unix-both", "evade-vsock-exchanged"} {
+		demand(name, func(t *testing.T, r *rig, a *account) {
+			for _, s := range a.of(span.Connect) {
+				exchanged := slices.ContainsFunc(a.facts, func(f workload.Fact) bool {
+					return f.Exchanged != "" && f.Pid == s.pid() && difference(f, s) == ""
+				})
+				if exchanged && s.flag(span.KeyPeerFromUser) == r.trampoline() {
+					t.Errorf("whose word the address is: %v", s)
+				}
+			}
+		})
+	}
+	demand("evade-connect-exchanged", func(t *testing.T, _ *rig, a *account) {
+		for _, s := range a.of(span.Connect) {
+			if s.flag(span.KeyPartial) {
+				t.Errorf("its outcome is not known: %v", s)
+			}
+		}
+	})
+	demand("evade-getfd-exchanged", func(t *testing.T, _ *rig, a *account) { a.atMost(span.Access, 2*workload.ExchangedCalls) })
+	demand("evade-memory-gone", func(t *testing.T, _ *rig, a *account) { a.atMost(span.Access, 1) })
+	demand("evade-setns-exchanged", func(t *testing.T, _ *rig, a *account) { a.atMost(span.Namespace, 2*workload.ExchangedCalls) })
 	demand("evade-unix-runtime", func(t *testing.T, _ *rig, a *account) {
 		for _, s := range a.of(span.Connect) {
 			if !s.flag(span.KeySensitive) {
@@ -200,6 +222,43 @@ func init() {
 			}
 		})
 	}
+}
+
+// atMost wants calls of a kind told, in all, and of no fact more than it has: what is told of none is not known. Refusals do
+// not count.
+func (a *account) atMost(kind span.Kind, calls int) {
+	a.t.Helper()
+	unknown := 0
+	known := map[int]int{}
+	for _, s := range a.of(kind) {
+		if s.text(span.KeyErrorType) != "" || s.text(span.KeyNamespaceOp) == "clone" {
+			continue
+		}
+		n := slices.IndexFunc(a.facts, func(f workload.Fact) bool {
+			f.Count = s.number(span.KeyCount)
+			return f.Exchanged != "" && f.Pid == s.pid() && difference(f, s) == ""
+		})
+		types, target := s.attrs[span.KeyNamespaceTypes], s.attrs[span.KeyAccessPID]
+		switch {
+		case n >= 0:
+			known[n] += s.number(span.KeyCount)
+		case types == nil && target == nil:
+			unknown += s.number(span.KeyCount)
+		default:
+			a.t.Errorf("not what was done: %v", s)
+		}
+	}
+	sum := unknown
+	for n, count := range known {
+		sum += count
+		if f := a.facts[n]; count > f.Count {
+			a.t.Errorf("told %d times: %+v", count, f)
+		}
+	}
+	if sum != calls {
+		a.t.Errorf("%d calls are told, of %d", sum, calls)
+	}
+	a.t.Logf("of %d calls %d are told without what they were done to", calls, unknown)
 }
 
 // TestTheLoaderAsAProgram runs a program by the dynamic loader: the exec is the loader's, and the program is in what it

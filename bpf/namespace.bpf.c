@@ -26,6 +26,16 @@ struct ns_common { const struct proc_ns_operations *ops; } CORE;
 struct ns_common___6_18 { __u32 ns_type; } CORE;
 struct inode___private { void *i_private; } CORE;
 
+/* What each type has of its ns_common is where that lies in it. */
+struct uts_namespace___common { struct ns_common ns; } CORE;
+struct ipc_namespace___common { struct ns_common ns; } CORE;
+struct mnt_namespace___common { struct ns_common ns; } CORE;
+struct pid_namespace___common { struct ns_common ns; } CORE;
+struct net___common { struct ns_common ns; } CORE;
+struct time_namespace___common { struct ns_common ns; } CORE;
+struct cgroup_namespace___common { struct ns_common ns; } CORE;
+struct user_namespace___common { struct ns_common ns; } CORE;
+
 enum { /* include/uapi/linux/sched.h */
 	CLONE_NEWTIME = 0x80,
 	CLONE_NEWNS = 0x20000,
@@ -110,18 +120,55 @@ int unshare_call(struct syscall_exit *ctx)
 	return report_unshare(call_args().first, -ctx->ret);
 }
 
-/* The type of the namespace that a descriptor stands for; 0 when it stands for none. */
-static __always_inline __u32 namespace_type(struct file *file)
+/* A kernel without a type of namespaces has not its struct either. */
+#define IS_NAMESPACE(type_name, common, whole)                                          \
+	(bpf_core_field_exists(((struct type_name *)0)->ns) &&                          \
+	 (common) - bpf_core_field_offset(struct type_name, ns) == (whole))
+
+/* Whether the current task is in a namespace of this type; of pid and time: whether its children will be. ns: its ns_common. */
+static __always_inline bool current_is_in(__u32 type, void *ns)
+{
+	struct task_struct___namespaces *task = (void *)bpf_get_current_task();
+	struct nsproxy *all = BPF_CORE_READ(task, nsproxy);
+
+	switch (type) {
+	case CLONE_NEWUTS:
+		return IS_NAMESPACE(uts_namespace___common, ns, BPF_CORE_READ(all, uts_ns));
+	case CLONE_NEWIPC:
+		return IS_NAMESPACE(ipc_namespace___common, ns, BPF_CORE_READ(all, ipc_ns));
+	case CLONE_NEWNS:
+		return IS_NAMESPACE(mnt_namespace___common, ns, BPF_CORE_READ(all, mnt_ns));
+	case CLONE_NEWPID:
+		return IS_NAMESPACE(pid_namespace___common, ns, BPF_CORE_READ(all, pid_ns_for_children));
+	case CLONE_NEWNET:
+		return IS_NAMESPACE(net___common, ns, BPF_CORE_READ(all, net_ns));
+	case CLONE_NEWTIME:
+		return IS_NAMESPACE(time_namespace___common, ns, BPF_CORE_READ(all, time_ns_for_children));
+	case CLONE_NEWCGROUP:
+		return IS_NAMESPACE(cgroup_namespace___common, ns, BPF_CORE_READ(all, cgroup_ns));
+	case CLONE_NEWUSER:
+		return IS_NAMESPACE(user_namespace___common, ns, BPF_CORE_READ(task, cred, user_ns));
+	}
+	return false;
+}
+
+/* The type of the namespace that a descriptor stands for; 0 when it stands for none. joined: one that the task is not in
+ * now is no answer either, for another thread can have put it behind the number while the call ran.
+ */
+static __always_inline __u32 namespace_type(struct file *file, bool joined)
 {
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	__u32 type;
 	void *ns;
 
 	if (!file || BPF_CORE_READ(inode, i_sb, s_magic) != NSFS_MAGIC)
 		return 0;
 	ns = BPF_CORE_READ((struct inode___private *)inode, i_private);
 	if (bpf_core_field_exists(((struct ns_common___6_18 *)0)->ns_type))
-		return BPF_CORE_READ((struct ns_common___6_18 *)ns, ns_type);
-	return BPF_CORE_READ((struct ns_common *)ns, ops, type);
+		type = BPF_CORE_READ((struct ns_common___6_18 *)ns, ns_type);
+	else
+		type = BPF_CORE_READ((struct ns_common *)ns, ops, type);
+	return joined && !current_is_in(type, ns) ? 0 : type;
 }
 
 static __always_inline int report_setns(long ret)
@@ -131,7 +178,7 @@ static __always_inline int report_setns(long ret)
 
 	/* 0 lets the descriptor decide; the descriptor of a process needs types. */
 	if (!types)
-		types = namespace_type(current_file(args.first));
+		types = namespace_type(current_file(args.first), !ret);
 	report_namespace(bpf_get_current_cgroup_id(), NAMESPACE_SETNS, types, -ret);
 	return 0;
 }

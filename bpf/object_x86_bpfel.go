@@ -227,6 +227,7 @@ type objectRecordUnix struct {
 const (
 	objectMapAccessScratch        = "access_scratch"
 	objectMapAgentNames           = "agent_names"
+	objectMapAttempts             = "attempts"
 	objectMapCgroupScratch        = "cgroup_scratch"
 	objectMapCgroups              = "cgroups"
 	objectMapDestinations         = "destinations"
@@ -401,6 +402,7 @@ type objectProgramSpecs struct {
 type objectMapSpecs struct {
 	AccessScratch   *ebpf.MapSpec `ebpf:"access_scratch"`
 	AgentNames      *ebpf.MapSpec `ebpf:"agent_names"`
+	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
 	CgroupScratch   *ebpf.MapSpec `ebpf:"cgroup_scratch"`
 	Cgroups         *ebpf.MapSpec `ebpf:"cgroups"`
 	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
@@ -483,6 +485,7 @@ func (o *objectObjects) Close() error {
 type objectMaps struct {
 	AccessScratch   *ebpf.Map `ebpf:"access_scratch"`
 	AgentNames      *ebpf.Map `ebpf:"agent_names"`
+	Attempts        *ebpf.Map `ebpf:"attempts"`
 	CgroupScratch   *ebpf.Map `ebpf:"cgroup_scratch"`
 	Cgroups         *ebpf.Map `ebpf:"cgroups"`
 	Destinations    *ebpf.Map `ebpf:"destinations"`
@@ -510,6 +513,7 @@ func (m *objectMaps) Close() error {
 	return _ObjectClose(
 		m.AccessScratch,
 		m.AgentNames,
+		m.Attempts,
 		m.CgroupScratch,
 		m.Cgroups,
 		m.Destinations,

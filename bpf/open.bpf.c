@@ -42,7 +42,18 @@ struct {
 
 DEFINE_WALK(open_root, OPEN_LIMIT)
 
-/* The file behind a descriptor of the current task. */
+/* The file behind a descriptor of a task. */
+static __always_inline struct file *task_file(struct task_struct *task, __u32 fd)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file *file = NULL;
+
+	if (fdt && fd < BPF_CORE_READ(fdt, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd);
+	return file;
+}
+
+/* The same of the current task. */
 static __always_inline struct file *current_file(__u32 fd)
 {
 	struct file *file = NULL, **files;
@@ -376,6 +387,28 @@ static __always_inline struct call_args call_args(void)
 		args.third = BPF_CORE_READ(regs, THIRD_ARGUMENT);
 	}
 	return args;
+}
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs___number { unsigned long orig_ax; } CORE;
+#define CALL_NUMBER orig_ax
+enum { NR_CONNECT = 42 };
+#else
+struct pt_regs___number { int syscallno; } CORE;
+#define CALL_NUMBER syscallno
+enum { NR_CONNECT = 203 };
+#endif
+
+/* Number of the system call that the current task is in. */
+static __always_inline long call_number(void)
+{
+	struct pt_regs___number *regs;
+
+	if (have_task_pt_regs)
+		return ((struct pt_regs___number *)bpf_task_pt_regs(bpf_get_current_task_btf()))->CALL_NUMBER;
+	regs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + stack_bytes -
+	       bpf_core_type_size(struct pt_regs); /* as in call_args() */
+	return BPF_CORE_READ(regs, CALL_NUMBER);
 }
 
 static __always_inline int report_open_call(long ret, int dfd, const char *name, __u32 flags)

@@ -172,6 +172,11 @@ struct record_open {
 
 enum connect_op { CONNECT_CONNECT = 1, CONNECT_SENDMSG = 2 };
 
+/* connect flags (header.flags) */
+enum connect_flags {
+	CONNECT_SOURCE_ROUTE = 1, /* the socket has a source route: its packets go to another address first */
+};
+
 struct record_connect {
 	struct header h;
 	__u64 cookie;    /* of the socket */
@@ -201,10 +206,13 @@ enum unix_flags {
 	UNIX_OUTSIDE = 8,
 	UNIX_UNLINKED = 16,
 	UNIX_SUBMITTED = 32,      /* as OPEN_SUBMITTED */
+	UNIX_NOT_SURE = 64,       /* the descriptor was exchanged: of the socket only that it is none of IP is known */
 };
 
 /* Payload: components of the peer's socket file (when connected to one), then the address as in
- * sun_path: a path up to its NUL if it has one, or a leading NUL and an abstract name.
+ * sun_path: a path up to its NUL if it has one, or a leading NUL and an abstract name. With
+ * UNIX_NAME_FROM_USER it is what the call was given, and the peer that of the socket behind the descriptor
+ * when the call had returned; else the peer's own name.
  */
 struct record_unix {
 	struct header h;
@@ -305,6 +313,7 @@ enum access_flags {
 	ACCESS_EXE_OUTSIDE = 4,
 	ACCESS_EXE_PSEUDO = 8,
 	ACCESS_EXE_UNLINKED = 16,
+	ACCESS_TARGET_UNKNOWN = 32, /* the target's fields are 0: its descriptor was exchanged, or it was over, when the call returned */
 };
 
 /* Payload, only with ACCESS_OUTSIDE: components of the target's executable, from the target's root. */

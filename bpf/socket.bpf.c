@@ -74,7 +74,7 @@ int socket_call(struct syscall_exit *ctx)
 	return report_socket(args.first, (int)args.second & SOCK_TYPE_MASK, args.third, ctx->ret < 0 ? -ctx->ret : 0);
 }
 
-/* A connect that has returned. address: as for report_unix(). */
+/* A connect that has returned. address: as for report_unix(). sk: NULL when it is not known. */
 static __always_inline int report_vsock(struct sock *sk, int error, const void *address, __u32 address_len, bool user)
 {
 	struct sockaddr_vm to = {};
@@ -95,7 +95,7 @@ static __always_inline int report_vsock(struct sock *sk, int error, const void *
 		r->h.flags = SOCKET_ADDRESS_FROM_USER;
 	r->error = error;
 	r->family = AF_VSOCK;
-	r->type = BPF_CORE_READ(sk, sk_type);
+	r->type = sk ? BPF_CORE_READ(sk, sk_type) : 0;
 	r->op = SOCKET_CONNECT;
 	r->cid = to.svm_cid;
 	r->port = to.svm_port;

@@ -22,6 +22,7 @@ func (c *Collector) access(h *record.Header, r *record.Access) {
 	}
 	// The kernel knows who is watched; only here it is known in which sandbox.
 	switch {
+	case h.Flags&record.AccessTargetUnknown != 0:
 	case target != nil:
 		a.executable = target.image.executable
 		a.outside = target.sandbox != p.sandbox
@@ -49,7 +50,9 @@ func (c *Collector) tellAccess(d *draft, a *act) {
 		c.rename(verb, path.Base(a.executable))
 	}
 	d.ours(span.KeyAccessOp, verb)
-	d.int(span.KeyAccessPID, int64(a.target))
+	if a.target != 0 {
+		d.int(span.KeyAccessPID, int64(a.target))
+	}
 	if a.executable != "" {
 		d.text(span.KeyAccessExe, a.executable)
 	}

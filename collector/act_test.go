@@ -147,6 +147,8 @@ func TestAccessToAnotherProcess(t *testing.T) {
 			map[string]any{span.KeyAccessOp: "other", span.KeyAccessOutside: true}, false},
 		{"with the pid of an older one", reach(record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 20, TargetStart: start(20) + 1}),
 			map[string]any{span.KeyAccessPID: 20, span.KeyAccessExe: nil, span.KeyAccessOutside: true}, false},
+		{"of a target that is not known", reach(record.AccessTargetUnknown, record.Access{Op: record.AccessGetfd}),
+			map[string]any{span.KeyAccessOp: "pidfd_getfd", span.KeyAccessPID: nil, span.KeyAccessExe: nil, span.KeyAccessOutside: nil}, false},
 		{"that is not there in time", reach(0, record.Access{Op: record.AccessRead, TargetTgid: 20, TargetStart: start(20), Error: int32(unix.ESRCH)}),
 			map[string]any{span.KeyErrorType: "ESRCH"}, false},
 	} {

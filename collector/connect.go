@@ -22,6 +22,7 @@ type connectSpan struct {
 	whose   whose
 	tid     uint32
 	at      uint64 // boottime
+	flags   uint16 // of record.Connect
 	what    record.Connect
 }
 
@@ -42,7 +43,7 @@ func (c *Collector) connect(h *record.Header, r *record.Connect) {
 		return
 	}
 	c.notHook(p)
-	s := &connectSpan{process: p, image: p.image, group: p.group, whose: p.whose(), tid: h.Tid, at: h.Time, what: *r}
+	s := &connectSpan{process: p, image: p.image, group: p.group, whose: p.whose(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	if r.Op == record.ConnectSendmsg {
 		c.sendConnect(s, h.Time, outcome{})
 		return
@@ -84,6 +85,7 @@ func (c *Collector) sendConnect(s *connectSpan, at uint64, how outcome) {
 	} else {
 		d.ours(span.KeyNetworkOp, "connect")
 	}
+	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
 	d.flagIf(how.partial, span.KeyPartial)
 	if how.errno != 0 {
 		d.errno(how.errno, failsConnect)
@@ -153,16 +155,27 @@ func (c *Collector) unixConnect(h *record.Header, r *record.Unix) {
 	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, p.group)
 	address := string(c.path)
+	if abstract {
+		name = append([]byte{'@'}, name...)
+	}
 	c.rename("connect", address)
-	d.text(span.KeyPeerAddress, address)
-	d.ours(span.KeyTransport, "unix")
+	if address != "" {
+		d.text(span.KeyPeerAddress, address)
+	}
+	if h.Flags&record.UnixNotSure == 0 {
+		d.ours(span.KeyTransport, "unix")
+	}
 	d.ours(span.KeyNetworkOp, "connect")
-	if !abstract && len(name) > 0 && string(name) != address {
+	// In the tracepoint form the peer is of the socket that was behind the descriptor when the call had returned: where the
+	// call asked for another name, both are told, and either may be the sensitive one.
+	requested := len(name) > 0 && string(name) != address
+	if requested {
 		d.text(span.KeyPeerRequested, string(name))
 	}
-	d.flagIf(len(r.Path) == 0 && h.Flags&record.UnixNameFromUser != 0, span.KeyPeerFromUser)
+	fromUser := h.Flags&record.UnixNameFromUser != 0
+	d.flagIf(fromUser && (len(r.Path) == 0 || requested), span.KeyPeerFromUser)
 	d.flagIf(h.Flags&record.UnixSubmitted != 0, span.KeyPeerSubmitted)
-	d.flagIf(c.sensitive.match(c.path), span.KeySensitive)
+	d.flagIf(c.sensitive.match(c.path) || fromUser && c.sensitive.match(name), span.KeySensitive)
 	if r.Error != 0 {
 		d.errno(r.Error, failsUnix)
 	}

@@ -140,6 +140,18 @@ func TestSocketConnectedAgainWithoutAnOutcome(t *testing.T) {
 	wants(t, list[1], map[string]any{span.KeyPeerPort: 2, span.KeyPartial: nil})
 }
 
+func TestASourceRouteIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/x", "x")
+	h := w.header(10)
+	h.Flags = record.ConnectSourceRoute
+	datagram := to("10.0.0.1:1", unix.IPPROTO_UDP)
+	datagram.Op = record.ConnectSendmsg
+	w.raw(rt.Record(h, datagram))
+	wants(t, w.only(span.Connect), map[string]any{span.KeyPeerAddress: "10.0.0.1", span.KeySourceRoute: true})
+}
+
 func TestUnixConnects(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -157,6 +169,14 @@ func TestUnixConnects(t *testing.T) {
 		{"abstract without the leading NUL", record.UnixAbstract, record.Unix{Name: []byte("dbus-x")}, map[string]any{span.KeyPeerAddress: "@dbus-x"}, false},
 		{"refused", 0, record.Unix{Name: []byte("/run/x.sock"), Error: int32(unix.ECONNREFUSED)},
 			map[string]any{span.KeyPeerAddress: "/run/x.sock", span.KeyErrorType: "ECONNREFUSED", span.KeyPeerRequested: nil}, true},
+		{"another peer than was asked for", record.UnixNameFromUser, record.Unix{Path: rt.Path("/tmp/harmless"), Name: []byte("/run/docker.sock\x00")},
+			map[string]any{span.KeyPeerAddress: "/tmp/harmless", span.KeyPeerRequested: "/run/docker.sock", span.KeyPeerFromUser: true, span.KeySensitive: true}, false},
+		{"a peer with a path, and an abstract name asked for", record.UnixNameFromUser | record.UnixAbstract, record.Unix{Path: rt.Path("/tmp/harmless"), Name: []byte("\x00secret")},
+			map[string]any{span.KeyPeerAddress: "/tmp/harmless", span.KeyPeerRequested: "@secret", span.KeyPeerFromUser: true, span.KeySensitive: nil}, false},
+		{"the peer that was asked for", record.UnixNameFromUser, record.Unix{Path: rt.Path("/run/docker.sock"), Name: []byte("/run/docker.sock\x00garbage")},
+			map[string]any{span.KeyPeerAddress: "/run/docker.sock", span.KeyPeerRequested: nil, span.KeyPeerFromUser: nil, span.KeySensitive: true}, false},
+		{"something that nobody can tell", record.UnixNameFromUser | record.UnixNotSure, record.Unix{},
+			map[string]any{span.KeyPeerAddress: nil, span.KeyTransport: nil, span.KeyNetworkOp: "connect", span.KeyPeerFromUser: true}, false},
 		{"not there", 0, record.Unix{Name: []byte("/run/x.sock"), Error: int32(unix.ENOENT)}, map[string]any{span.KeyErrorType: "ENOENT"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -53,6 +53,9 @@ func busy(t testing.TB, change ...func(*Config)) *world {
 		w.connectEnd(n, unix.ECONNREFUSED)
 		w.connect(n, to("10.0.0.1:444", unix.IPPROTO_TCP))
 		h := w.header(n)
+		h.Flags = record.ConnectSourceRoute
+		w.raw(rt.Record(h, to("10.0.0.1:445", unix.IPPROTO_UDP)))
+		h = w.header(n)
 		w.raw(rt.Record(h, record.Unix{Path: rt.Path("/run/docker.sock"), Name: []byte("/link")}))
 		w.openWith(n, record.OpenSubmitted, record.Open{Name: []byte("/by/ring")})
 		h.Flags = record.UnixNameFromUser | record.UnixSubmitted
@@ -222,7 +225,10 @@ var contractKeys = []string{
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
 	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted",
 	"sheetbend.folded", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
-	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation", "sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.parent.call", "sheetbend.parent.session", "sheetbend.partial",
+	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",
+	"sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.source_route",
+	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.parent.call", "sheetbend.parent.session",
+	"sheetbend.partial",
 	"sheetbend.process.cpu.system_ns", "sheetbend.process.cpu.user_ns", "sheetbend.process.cpu_ns",
 	"sheetbend.process.exit.core_dumped", "sheetbend.process.exit.signal", "sheetbend.process.exit.unknown", "sheetbend.process.fileless",
 	"sheetbend.process.group.id", "sheetbend.process.memory.peak_bytes", "sheetbend.process.parent.executable", "sheetbend.process.preexisting",

@@ -24,6 +24,7 @@ func evadeConnectScenarios() map[string]func(*work) error {
 		"evade-send-udp-mapped":          sendUDPMapped,
 		"evade-unix-runtime":             unixRuntime,
 		"evade-unix-int80":               unixInt80,
+		"evade-connect-source-route":     connectSourceRoute,
 	}
 }
 
@@ -303,4 +304,68 @@ func unixInt80(w *work) error {
 		return fmt.Errorf("connect by int 0x80: %w", unix.Errno(-result))
 	}
 	return w.tell(Fact{Kind: "connect", Transport: "unix", Address: p})
+}
+
+// sourceRoute has packets of a socket go to its peer by way of another address: here both are loopback's.
+func (f family) sourceRoute(fd int) error {
+	if f.domain == unix.AF_INET {
+		loose := []byte{131, 7, 4, 127, 0, 0, 3, 0} // IPOPT_LSRR of one address, padded
+		return unix.SetsockoptString(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, string(loose))
+	}
+	header := []byte{0, 4, 4, 1, 1, 0, 0, 0} // segment routing, of two addresses
+	for range 2 {
+		header = append(header, f.loopback.AsSlice()...)
+	}
+	return unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_RTHDR, string(header))
+}
+
+// connectSourceRoute: the address that the socket was given is not the one that its packets carry.
+func connectSourceRoute(w *work) error {
+	for _, f := range []family{v4, v6} {
+		peer, port, err := f.bound(unix.SOCK_DGRAM)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(peer)
+		fact := Fact{Kind: "connect", Transport: "udp", Address: f.loopback.String(), Port: port}
+		fd, err := unix.Socket(f.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		// Without a route, then with one: that this destination is known already is no reason to be silent.
+		for _, fact.SourceRoute = range []bool{false, true} {
+			if fact.SourceRoute {
+				if err := f.sourceRoute(fd); err != nil {
+					return fmt.Errorf("set a source route: %w", err)
+				}
+			}
+			if err := unix.Sendto(fd, []byte("x"), 0, f.at(port)); err != nil {
+				return err
+			}
+			if err := w.tell(fact); err != nil {
+				return err
+			}
+		}
+		if err := w.connected(fd, f.at(port), fact); err != nil {
+			return err
+		}
+		// Nobody answers by that way: what counts is the attempt.
+		tcp, err := unix.Socket(f.domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		err = f.sourceRoute(tcp)
+		if err == nil {
+			err = unix.Connect(tcp, f.at(port))
+		}
+		if e := unix.Close(tcp); e != nil || !errors.Is(err, unix.EINPROGRESS) {
+			return errors.Join(fmt.Errorf("got %w, the scenario expects a connect in progress", err), e)
+		}
+		fact.Transport, fact.Errno = "tcp", "ECANCELED"
+		if err := w.tell(fact); err != nil {
+			return err
+		}
+	}
+	return nil
 }

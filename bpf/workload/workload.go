@@ -28,13 +28,14 @@ type Fact struct {
 	Ppid int    `json:"ppid,omitempty"`
 
 	// exec: what the new program sees of itself. access: Exe of the target.
-	Exe       string `json:"exe,omitempty"`
-	Cwd       string `json:"cwd,omitempty"`
-	Argc      int    `json:"argc,omitempty"`
-	Arg0      string `json:"arg0,omitempty"`
-	UID       int    `json:"uid,omitempty"`
-	Forker    int    `json:"forker,omitempty"`    // who forked it, where that is not the parent
-	Requested string `json:"requested,omitempty"` // exec, open: the name in the call where it differs from the path
+	Exe    string `json:"exe,omitempty"`
+	Cwd    string `json:"cwd,omitempty"`
+	Argc   int    `json:"argc,omitempty"`
+	Arg0   string `json:"arg0,omitempty"`
+	UID    int    `json:"uid,omitempty"`
+	Forker int    `json:"forker,omitempty"` // who forked it, where that is not the parent
+	// Requested: of exec and open the name in the call, where it differs from the path; of connect where the span has to say it.
+	Requested string `json:"requested,omitempty"`
 
 	// open
 	Path   string `json:"path,omitempty"`
@@ -52,6 +53,12 @@ type Fact struct {
 	Transport string `json:"transport,omitempty"` // tcp, udp, unix
 	Address   string `json:"address,omitempty"`   // for unix the path, or "@" and the abstract name
 	Port      int    `json:"port,omitempty"`
+	// SourceRoute: the packets go to the address by way of another one.
+	SourceRoute bool `json:"source_route,omitempty"`
+	// Exchanged: what was behind the descriptor when the call returned, where that is not what the call was for. In the
+	// tracepoint form the address is the process's word then, or, if "both" were exchanged, not told. "at most" of namespace
+	// and access: of Count calls, whoever is told of one tells what the fact says, or says that it is not known.
+	Exchanged string `json:"exchanged,omitempty"`
 
 	// socket
 	Family   string `json:"family,omitempty"`

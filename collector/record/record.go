@@ -214,6 +214,12 @@ const (
 	UnixOutside      = 8
 	UnixUnlinked     = 16
 	UnixSubmitted    = 32
+	UnixNotSure      = 64
+)
+
+// Flags of TypeConnect.
+const (
+	ConnectSourceRoute = 1
 )
 
 // Values of Connect.Op.
@@ -256,6 +262,8 @@ const (
 	AccessExeOutside   = 4
 	AccessExePseudo    = 8
 	AccessExeUnlinked  = 16
+	// AccessTargetUnknown: all of the target's fields are 0.
+	AccessTargetUnknown = 32
 )
 
 // Header begins every record. Times are ns of CLOCK_BOOTTIME, pids those of the

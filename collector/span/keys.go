@@ -116,6 +116,7 @@ const (
 	KeyPeerRequested = "sheetbend.network.peer.requested"
 	KeyPeerFromUser  = "sheetbend.network.peer.from_user"
 	KeyPeerSubmitted = "sheetbend.network.submitted"
+	KeySourceRoute   = "sheetbend.network.source_route"
 
 	// net.socket.
 	KeySocketFamily   = "sheetbend.socket.family"

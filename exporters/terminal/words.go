@@ -152,6 +152,9 @@ func peer(a attrs) string {
 	if host := a.text("server.address"); host != "" && host != a.text(span.KeyPeerAddress) {
 		address += " " + clip(host, maxPath)
 	}
+	if transport == "" && address == "" {
+		return "?"
+	}
 	return strings.TrimSpace(transport + " " + address)
 }
 
@@ -193,7 +196,10 @@ func accessVerb(operation string) string {
 
 // reached is the process that was reached into.
 func reached(a attrs) string {
-	pid, _ := a.int(span.KeyAccessPID)
+	pid, ok := a.int(span.KeyAccessPID)
+	if !ok {
+		return "?"
+	}
 	text := "(" + strconv.FormatInt(pid, 10) + ")"
 	if exe := a.text(span.KeyAccessExe); exe != "" {
 		text = escape(clip(base(exe), maxPath)) + " " + text
