@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -112,23 +112,8 @@ func (f *agentFile) as(do func() error) error {
 	if os.Geteuid() != 0 || f.uid == 0 {
 		return do()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: nobody else runs with these rights
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-			done <- fmt.Errorf("act as user %d: %w", f.uid, errno)
-			return
-		}
-		// The order counts: without the user's rights on files there is none to change the group.
-		_, _ = unix.SetfsgidRetGid(int(f.gid))
-		_, _ = unix.SetfsuidRetUid(int(f.uid))
-		if now, _ := unix.SetfsuidRetUid(-1); now != int(f.uid) { // -1 is no user: it only asks
-			done <- fmt.Errorf("act as user %d: the kernel does not let this process", f.uid)
-			return
-		}
-		done <- do()
-	}()
-	return <-done
+	owner := identity{name: strconv.Itoa(int(f.uid)), credential: &syscall.Credential{Uid: f.uid, Gid: f.gid}}
+	return owner.withRights(do)
 }
 
 // read gives nil if there is no file.

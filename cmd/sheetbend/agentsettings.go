@@ -104,7 +104,11 @@ func (i identity) readOwn(name string) (text []byte, err error) {
 	if i.credential != nil {
 		f.uid, f.gid = i.credential.Uid, i.credential.Gid
 	}
-	err = f.as(func() error {
+	as := f.as
+	if i.other() {
+		as = i.withRights // with all groups
+	}
+	err = as(func() error {
 		file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would hold up the open
 		if err != nil {
 			return err

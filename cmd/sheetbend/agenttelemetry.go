@@ -161,8 +161,13 @@ func without(env []string, name string) []string {
 // switchOn changes the command so that it reports to the intake, and says what it did or why it did not.
 func switchOn(table *agents.Table, named string, l launch, who identity, i *intake) (launch, string) {
 	name := filepath.Base(l.args[0])
-	d, at := dialectOf(table, named, l)
-	if d == nil {
+	var d *agents.Dialect
+	var at int
+	err := who.rights(func() error {
+		d, at = dialectOf(table, named, l)
+		return nil
+	})
+	if err != nil || d == nil {
 		return l, fmt.Sprintf("--agent-telemetry: %s is no agent that is known; --agent NAME says which one it runs (docs/agents.md)", name)
 	}
 	if len(d.Enable.Env) == 0 && (len(d.Enable.Args) == 0 || at == 0) {

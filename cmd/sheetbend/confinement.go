@@ -161,7 +161,7 @@ func reread(c *config.Config, getenv func(string) string) (files []string) {
 		}
 	}
 	for _, o := range c.Exporters.OTLP {
-		t := tlsFiles(o).OrEnvironment(getenv)
+		t := tlsFiles(o, nil).OrEnvironment(getenv)
 		add(o.HeadersFile, t.CA, t.Cert, t.Key)
 	}
 	return files

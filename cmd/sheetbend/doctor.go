@@ -53,11 +53,15 @@ that the sensor needs is missing.`,
   sudo sheetbend doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := s.load()
+			who, err := caller()
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			c, err := s.load(who)
 			if err != nil {
 				return err
 			}
-			checks := examine(c)
+			checks := examine(c, who)
 			if err := report(cmd.OutOrStdout(), checks, asJSON); err != nil {
 				return fmt.Errorf("print the report: %w", err)
 			}
@@ -90,7 +94,7 @@ func report(w io.Writer, checks []check, asJSON bool) error {
 	return tab.Flush()
 }
 
-func examine(c *config.Config) []check {
+func examine(c *config.Config, who identity) []check {
 	rights := checkCapabilities()
 	checks := []check{checkKernel(), checkBTF(), checkLockdown("/sys/kernel/security/lockdown"), rights}
 	m, err := cgroup.Find()
@@ -104,7 +108,7 @@ func examine(c *config.Config) []check {
 		checks = append(checks, checkCgroups(m))
 		checks = append(checks, checkHooks(c, m)...)
 	}
-	return append(checks, checkPins(c), checkConfinement(), checkClock(), checkOTLP(c, os.Getenv))
+	return append(checks, checkPins(c), checkConfinement(), checkClock(), checkOTLP(c, who, os.Getenv))
 }
 
 func checkKernel() check {
@@ -251,14 +255,19 @@ func checkClock() check {
 	return c
 }
 
-func checkOTLP(c *config.Config, getenv func(string) string) check {
+func checkOTLP(c *config.Config, who identity, getenv func(string) string) check {
 	endpoints, err := findEndpoints(c, getenv)
 	switch {
 	case err != nil:
 		return check{"OTLP", checkFail, "endpoint not usable", err.Error()}
 	case len(endpoints) > 0:
 		var names []string
-		for _, e := range endpoints {
+		for i, e := range endpoints {
+			if !e.Insecure {
+				if _, err := tlsFiles(c.Exporters.OTLP[i], who.rights).Config(getenv); err != nil {
+					return check{"OTLP", checkFail, "certificates not usable", err.Error()}
+				}
+			}
 			names = append(names, e.String())
 		}
 		return check{"OTLP", checkOK, "spans go to " + strings.Join(names, ", "), ""}

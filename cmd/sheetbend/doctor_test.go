@@ -97,15 +97,15 @@ func TestTheDoctorNamesTheEndpoint(t *testing.T) {
 	c := config.Default()
 	env := map[string]string{}
 	getenv := func(key string) string { return env[key] }
-	if got := checkOTLP(c, getenv); got.Status != checkOK || !strings.Contains(got.Found, "no endpoint") {
+	if got := checkOTLP(c, identity{}, getenv); got.Status != checkOK || !strings.Contains(got.Found, "no endpoint") {
 		t.Errorf("%+v", got)
 	}
 	env["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4317"
-	if got := checkOTLP(c, getenv); !strings.Contains(got.Found, "http://127.0.0.1:4317") {
+	if got := checkOTLP(c, identity{}, getenv); !strings.Contains(got.Found, "http://127.0.0.1:4317") {
 		t.Errorf("%+v", got)
 	}
 	c.Exporters.OTLP[0].Endpoint = "ftp://x"
-	if got := checkOTLP(c, getenv); got.Status != checkFail || got.Advice == "" {
+	if got := checkOTLP(c, identity{}, getenv); got.Status != checkFail || got.Advice == "" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 )
@@ -43,13 +44,17 @@ func (s *settings) log(f *pflag.FlagSet) {
 	f.StringVar(&s.logFormat, "log-format", "", "text or json (default text)")
 }
 
-// load reads the file, if there is one, lays the flags that were given over it, and validates the whole.
-func (s *settings) load() (*config.Config, error) {
+// load reads the file, if there is one, with the rights of who, lays the flags that were given over it, and validates the whole.
+// An error tells nothing of a file that whoever called sudo cannot read.
+func (s *settings) load(who identity) (*config.Config, error) {
 	c := config.Default()
 	if s.file != "" {
-		var err error
-		if c, err = config.Read(s.file); err != nil {
-			return nil, &exitError{exitUsage, err}
+		err := who.rights(func() (err error) {
+			c, err = config.Read(s.file)
+			return err
+		})
+		if err != nil {
+			return nil, &exitError{exitUsage, s.readable(err)}
 		}
 	}
 	for value, key := range map[*string]*string{
@@ -70,11 +75,30 @@ func (s *settings) load() (*config.Config, error) {
 	}
 	if err := c.Validate(); err != nil {
 		if s.file != "" {
-			err = fmt.Errorf("%s: %w", s.file, err)
+			err = s.readable(fmt.Errorf("%s: %w", s.file, err))
 		}
 		return nil, &exitError{exitUsage, err}
 	}
 	return c, nil
+}
+
+// readable is err, or another in its place if the caller cannot open the file that err is about.
+func (s *settings) readable(err error) error {
+	who, callerErr := caller()
+	if callerErr != nil {
+		return callerErr
+	}
+	openErr := who.rights(func() error {
+		f, err := os.OpenFile(s.file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		if err == nil {
+			_ = f.Close()
+		}
+		return err
+	})
+	if openErr != nil {
+		return fmt.Errorf("read the configuration: %w", openErr)
+	}
+	return err
 }
 
 // logger writes to stderr.

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -29,10 +30,10 @@ type intake struct {
 }
 
 // openIntake listens as c.Intake says. Facts go into the stream of w.
-func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, getenv func(string) string, log *slog.Logger) (*intake, error) {
+func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identity, getenv func(string) string, log *slog.Logger) (*intake, error) {
 	i := &intake{}
 	if c.Intake.Forward.Enabled {
-		b, to, err := forwardTo(c, getenv)
+		b, to, err := forwardTo(c, by, getenv)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +105,7 @@ func mayForward(feed *live.Feed, inside func(pid int) bool) func(context.Context
 }
 
 // forwardTo is where agents' telemetry goes on to; "" is nowhere.
-func forwardTo(c *config.Config, getenv func(string) string) (b telemetry.Backend, to string, err error) {
+func forwardTo(c *config.Config, by identity, getenv func(string) string) (b telemetry.Backend, to string, err error) {
 	b = telemetry.Backend{
 		HTTP:       c.Intake.Forward.HTTP,
 		Timeout:    time.Duration(c.Exporters.OTLP[0].Timeout),
@@ -118,6 +119,9 @@ func forwardTo(c *config.Config, getenv func(string) string) (b telemetry.Backen
 	}
 	if found {
 		b.GRPC, to = endpoint.Target, endpoint.String()
+		if by.other() && strings.HasPrefix(b.GRPC, "unix:") { // it would be opened as root
+			return b, "", fmt.Errorf("agents' telemetry is not forwarded to a socket (%s) for user %s: name an address", to, by.name)
+		}
 	}
 	if b.HTTP != "" {
 		to = b.HTTP
@@ -126,7 +130,7 @@ func forwardTo(c *config.Config, getenv func(string) string) (b telemetry.Backen
 		b.Headers = headers(otlpVariable(getenv, "HEADERS"))
 	}
 	if found && !endpoint.Insecure || strings.HasPrefix(b.HTTP, "https:") {
-		b.TLS, err = tlsFiles(c.Exporters.OTLP[0]).Config(getenv)
+		b.TLS, err = tlsFiles(c.Exporters.OTLP[0], by.rights).Config(getenv)
 	}
 	if found && endpoint.Insecure && b.TLS != nil {
 		return b, "", errors.New("intake.forward.http is https and the OTLP endpoint of the spans is not: use TLS for both or for none")

@@ -106,56 +106,72 @@ func (i identity) prepare(f *os.File, mode outputMode) error {
 	return nil
 }
 
+// rights calls do with the user's rights to files, or as it is for sheetbend's own user.
+func (i identity) rights(do func() error) error {
+	if !i.other() {
+		return do()
+	}
+	return i.withRights(do)
+}
+
 // withRights calls do with the user's rights to files: with its user id, group and groups in place of root's, on a
 // thread of its own that ends with it.
 func (i identity) withRights(do func() error) error {
+	return onOwnThread(func() error {
+		if err := i.assume(); err != nil {
+			return err
+		}
+		return do()
+	})
+}
+
+// onOwnThread calls do on a thread of its own, which ends with it: what do changes of the thread is nobody else's.
+func onOwnThread(do func() error) error {
 	done := make(chan error, 1)
-	go i.onOwnThread(done, do)
+	go lastOfThread(done, do)
 	return <-done
 }
 
-func (i identity) onOwnThread(done chan<- error, do func() error) {
+func lastOfThread(done chan<- error, do func() error) {
 	// Never unlocked: the runtime ends the thread, and starts no other from it.
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
 		// The main thread cannot end. While it is locked here, another goroutine is on another thread.
 		inner := make(chan error, 1)
-		go i.onOwnThread(inner, do)
+		go lastOfThread(inner, do)
 		err := <-inner
 		runtime.UnlockOSThread()
 		done <- err
 		return
 	}
-	err := i.assume()
-	if err == nil {
-		err = do()
-	}
-	done <- err
+	done <- do()
 }
 
-// assume changes the calling thread only. A change of the file system user id away from 0 also takes the capabilities
-// that override permissions, see capabilities(7).
+// assume changes the calling thread only. The effective user id counts, too, and not only that for files: files of /proc/sys
+// go by it, and what of /proc is another process's goes by capabilities. The real and the saved ids stay, so that the user
+// may send this thread no signals.
 func (i identity) assume() error {
 	groups := make([]int, len(i.credential.Groups))
 	for n, g := range i.credential.Groups {
 		groups[n] = int(g)
 	}
-	// Of x/sys, these three are calls for one thread; those of package syscall change all.
+	// Of x/sys, this one is a call for one thread; those of package syscall, and setresuid of both, change all.
 	if err := unix.Setgroups(groups); err != nil {
 		return fmt.Errorf("take the groups of user %s: %w", i.name, err)
 	}
-	uid, gid := int(i.credential.Uid), int(i.credential.Gid)
-	if err := unix.Setfsgid(gid); err != nil {
-		return fmt.Errorf("take the group of user %s: %w", i.name, err)
+	uid, gid := uintptr(i.credential.Uid), uintptr(i.credential.Gid)
+	const unchanged = ^uintptr(0)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, unchanged, gid, unchanged); errno != 0 {
+		return fmt.Errorf("take the group of user %s: %w", i.name, errno)
 	}
-	if err := unix.Setfsuid(uid); err != nil {
-		return fmt.Errorf("take the rights of user %s: %w", i.name, err)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, unchanged, uid, unchanged); errno != 0 {
+		return fmt.Errorf("take the rights of user %s: %w", i.name, errno)
 	}
-	// They report no failure; -1 changes nothing and returns what holds.
-	nowGID, gidErr := unix.SetfsgidRetGid(-1)
-	nowUID, uidErr := unix.SetfsuidRetUid(-1)
-	if err := errors.Join(gidErr, uidErr); err != nil || nowGID != gid || nowUID != uid {
-		return errors.Join(fmt.Errorf("the kernel did not give the file rights of user %s", i.name), err)
+	// The kernel has taken the effective capabilities, unless securebits say otherwise.
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		return fmt.Errorf("give up root's capabilities for user %s: %w", i.name, err)
 	}
 	return nil
 }

@@ -170,7 +170,7 @@ counted, for the next sensor to tell. This takes them away, after the sensor was
 		Example: `  sudo systemctl disable --now sheetbend && sudo sheetbend unpin`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := s.load()
+			c, err := s.load(identity{})
 			if err != nil {
 				return err
 			}

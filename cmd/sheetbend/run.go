@@ -46,7 +46,7 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	command(f)
 	f.StringVar(&o.session, "session", "", "`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: the agent's own id, or one for each run)")
 	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, told as service.name (default: the command's)")
-	f.StringVar(&o.user, "user", "", "run the command as user `NAME` (default: who called sudo)")
+	f.StringVar(&o.user, "user", "", "run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard ones (default: who called sudo)")
 	f.StringVar(&o.leftovers, "leftovers", leftoversReport, "what to do about processes that outlive the command, those that left its cgroup included: report, wait or kill")
 	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
 	o.settings.kernel(f)
@@ -66,7 +66,8 @@ The exit code is the command's, 128+N if signal N ended it, 127 if it was not fo
 cannot be executed, and 125 if sheetbend itself failed before it was started.
 
 Through sudo, the command runs as the user who called it, and is looked up in and gets that user's
-PATH, which sudo replaces. Where that cannot be known: sudo -E env "PATH=$PATH" sheetbend run …
+PATH, which sudo replaces. What the configuration, the flags and the environment name is opened with that
+user's rights, too. A command that runs as another user cannot type into the terminal. Where that cannot be known: sudo -E env "PATH=$PATH" sheetbend run …
 
 How to read the tree: NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
 a process that goes on in its parent's program. Where the outcome is exec, the process went on as
@@ -116,7 +117,11 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	c, err := o.load()
+	by, err := caller()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	c, err := o.load(by)
 	if err != nil {
 		return err
 	}
@@ -131,7 +136,7 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	code, err := o.watched(ctx, c, who, program, args)
+	code, err := o.watched(ctx, c, by, who, program, args)
 	if _, has := errors.AsType[*exitError](err); err != nil && !has {
 		err = &exitError{exitSheetbend, err}
 	}
@@ -159,7 +164,7 @@ func complain(format string, args ...any) {
 
 // watched runs the command in a session and returns its exit code. An error means that the
 // command was not started; nothing is left behind then.
-func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity, program string, args []string) (code int, err error) {
+func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who identity, program string, args []string) (code int, err error) {
 	name, example := "run", "run -- "+args[0]
 	if o.captureOnly {
 		name, example = "record", "record --output FILE -- "+args[0]
@@ -202,7 +207,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity
 	if o.agentTelemetry {
 		c.Intake.Listen = "127.0.0.1:0"
 	}
-	cc, err := collectorConfig(c, os.Getenv, true, log)
+	cc, err := collectorConfig(c, os.Getenv, !who.login, log)
 	if err != nil {
 		return 0, err
 	}
@@ -210,7 +215,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity
 	var sink span.Sink
 	view, roll := newView(), newRoll()
 	if !o.captureOnly {
-		out, err = openOutputs(c, build(), who, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
+		out, err = openOutputs(c, build(), who, by.rights, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
 		if err != nil {
 			return 0, err
 		}
@@ -236,7 +241,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, who identity
 	start := launch{program, args, who.environment(os.Environ())}
 	var in *intake
 	if o.agentTelemetry {
-		if in, err = openIntake(c, cc.Agents, w, os.Getenv, log); err != nil {
+		if in, err = openIntake(c, cc.Agents, w, by, os.Getenv, log); err != nil {
 			return 0, errors.Join(err, w.close(), capture.close(), out.close(ctx))
 		}
 		var line string
@@ -344,7 +349,7 @@ func (o *runOptions) command(s *session, who identity, l launch, term *tty, sign
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: int(s.dir.Fd())},
 	}
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd, who); err != nil {
 		return 0, nil, startError(l.args[0], err)
 	}
 	status, owed, err := wait(cmd, term, signals)

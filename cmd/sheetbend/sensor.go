@@ -67,7 +67,7 @@ func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
 	if s.file == "" {
 		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched", cmd.Name())}
 	}
-	c, err := s.load()
+	c, err := s.load(identity{})
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	var capture *captureFile
 	view := newView()
 	if captureName == "" {
-		if out, err = openOutputs(c, build(), identity{}, appendTo, show{}, os.Getenv, log); err != nil {
+		if out, err = openOutputs(c, build(), identity{}, identity{}.rights, appendTo, show{}, os.Getenv, log); err != nil {
 			return err
 		}
 		if out.encoder == nil {
@@ -135,7 +135,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	}
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
-		if in, err = openIntake(c, cc.Agents, w, os.Getenv, log); err != nil {
+		if in, err = openIntake(c, cc.Agents, w, identity{}, os.Getenv, log); err != nil {
 			return errors.Join(err, w.close(), capture.close(), out.close(ctx))
 		}
 		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)

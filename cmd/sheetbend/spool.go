@@ -56,7 +56,7 @@ func (f *spoolFlags) dir() (string, error) {
 	if f.path != "" {
 		return f.path, nil
 	}
-	c, err := f.load()
+	c, err := f.load(identity{})
 	if err != nil {
 		return "", err
 	}

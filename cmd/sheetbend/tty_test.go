@@ -39,10 +39,15 @@ func pty(t *testing.T) (master, slave *os.File) {
 // onTerminal runs sheetbend as a terminal's session leader and foreground group.
 func onTerminal(t *testing.T, args ...string) (cmd *exec.Cmd, keys *os.File, screen *listener) {
 	t.Helper()
+	return onTerminalWith(t, nil, args...)
+}
+
+func onTerminalWith(t *testing.T, env []string, args ...string) (cmd *exec.Cmd, keys *os.File, screen *listener) {
+	t.Helper()
 	needRoot(t)
 	master, slave := pty(t)
 	cmd = sheetbend(t, args...)
-	cmd.Env = append(cmd.Env, "TERM=xterm")
+	cmd.Env = append(append(cmd.Env, "TERM=xterm"), env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := cmd.Start(); err != nil {

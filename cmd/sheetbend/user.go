@@ -24,7 +24,14 @@ type identity struct {
 	name, home string
 	shell      string
 	path       string // PATH; "": as it is
+	login      bool   // named by --user: nothing of the environment is handed down but TERM
 }
+
+// loginPath is PATH after a login as login(1) of util-linux and Debian have it for users.
+const loginPath = "/usr/local/bin:/usr/bin:/bin"
+
+// caller is who started sheetbend: the user who called sudo, else the user that runs it.
+func caller() (identity, error) { return identify("", os.Geteuid(), os.Getenv) }
 
 // identify decides who the command runs as: name if it is given, else who called sudo, else
 // who runs sheetbend. Root can become anyone, others only themselves.
@@ -42,7 +49,12 @@ func identify(name string, euid int, getenv func(string) string) (identity, erro
 		if euid != 0 {
 			return identity{}, fmt.Errorf("--user %s: only root can run the command as somebody else", name)
 		}
-		return become(u)
+		who, err := become(u)
+		who.login, who.path = true, loginPath
+		if who.shell == "" {
+			who.shell = "/bin/sh"
+		}
+		return who, err
 	}
 	uid := getenv("SUDO_UID")
 	if euid != 0 || uid == "" || uid == "0" {
@@ -132,8 +144,8 @@ func id32(text string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// environment is that of the command: env as it is, or what sudo left of it made the
-// user's again.
+// environment is that of the command: env as it is, what sudo left of it made the user's again, or that of a login:
+// what root's shell exports (tokens, LD_PRELOAD) is nobody else's.
 func (i identity) environment(env []string) []string {
 	if i.credential == nil {
 		return env
@@ -141,6 +153,9 @@ func (i identity) environment(env []string) []string {
 	own := map[string]string{"HOME": i.home, "USER": i.name, "LOGNAME": i.name, "SHELL": i.shell, "PATH": i.path}
 	out := slices.DeleteFunc(slices.Clone(env), func(pair string) bool {
 		key, _, _ := strings.Cut(pair, "=")
+		if i.login {
+			return key != "TERM"
+		}
 		return own[key] != "" || strings.HasPrefix(key, "SUDO_")
 	})
 	for _, key := range []string{"HOME", "USER", "LOGNAME", "SHELL", "PATH"} {

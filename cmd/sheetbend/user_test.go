@@ -57,11 +57,12 @@ func TestWhoTheCommandRunsAs(t *testing.T) {
 
 func TestTheEnvironmentBecomesTheUsers(t *testing.T) {
 	env := []string{"PATH=/bin", "HOME=/root", "SUDO_UID=1", "SUDO_COMMAND=x", "USER=root", "SHELL=/bin/zsh", "A=B=C"}
-	who, err := identify("65534", 0, os.Getenv)
+	sudo := map[string]string{"SUDO_UID": "65534", "SUDO_GID": "65534"}
+	who, err := identify("", 0, func(key string) string { return sudo[key] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	who.name, who.home, who.shell = "nobody", "/nonexistent", ""
+	who.name, who.home, who.shell, who.path = "nobody", "/nonexistent", "", ""
 	want := []string{"PATH=/bin", "SHELL=/bin/zsh", "A=B=C", "HOME=/nonexistent", "USER=nobody", "LOGNAME=nobody"}
 	if got := who.environment(env); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)

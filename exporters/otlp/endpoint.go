@@ -3,13 +3,10 @@
 package otlp
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -126,7 +123,8 @@ func parseEndpoint(text string, insecure bool) (Endpoint, error) {
 	return Endpoint{Target: net.JoinHostPort(u.Hostname(), port), Insecure: insecure}, nil
 }
 
-// checkEnvironment finds the mistakes that otlptracegrpc reports to a global logger only, and then ignores.
+// checkEnvironment finds the mistakes that otlptracegrpc reports to a global logger only, and then ignores. The files are read
+// by who sends, with the rights that are given for it.
 func checkEnvironment(e Endpoint, getenv func(string) string) error {
 	if _, err := timeoutFromEnvironment(getenv); err != nil {
 		return err
@@ -134,23 +132,9 @@ func checkEnvironment(e Endpoint, getenv func(string) string) error {
 	if e.Insecure {
 		return nil
 	}
-	if path := lookup(getenv, "CERTIFICATE"); path != "" {
-		pem, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("read the certificates of OTEL_EXPORTER_OTLP_CERTIFICATE: %w", err)
-		}
-		if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			return fmt.Errorf("OTEL_EXPORTER_OTLP_CERTIFICATE: %s holds no PEM certificate", path)
-		}
-	}
 	cert, key := lookup(getenv, "CLIENT_CERTIFICATE"), lookup(getenv, "CLIENT_KEY")
 	if (cert == "") != (key == "") {
 		return errors.New("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY only work together: set both or none")
-	}
-	if cert != "" {
-		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-			return fmt.Errorf("load the client certificate of OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: %w", err)
-		}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ const (
 // headersFile holds the headers of a file, for tokens that something else renews.
 type headersFile struct {
 	name string
+	as   func(func() error) error // gives the rights to read it; nil: this process's
 
 	mu       sync.Mutex
 	headers  metadata.MD
@@ -27,8 +28,8 @@ type headersFile struct {
 	size     int64
 }
 
-func openHeaders(name string) (*headersFile, error) {
-	h := &headersFile{name: name}
+func openHeaders(name string, as func(func() error) error) (*headersFile, error) {
+	h := &headersFile{name: name, as: as}
 	return h, h.refresh()
 }
 
@@ -36,7 +37,11 @@ func openHeaders(name string) (*headersFile, error) {
 func (h *headersFile) refresh() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	info, err := os.Stat(h.name)
+	var info os.FileInfo
+	err := withRights(h.as, func() (err error) {
+		info, err = os.Stat(h.name)
+		return err
+	})
 	if err != nil {
 		if h.modified.IsZero() && h.headers != nil {
 			return nil // told before
@@ -48,7 +53,7 @@ func (h *headersFile) refresh() error {
 		return nil
 	}
 	h.modified, h.size = info.ModTime(), info.Size()
-	text, err := readBounded(h.name, maxHeadersFile)
+	text, err := readBounded(h.name, maxHeadersFile, h.as)
 	if err != nil {
 		return fmt.Errorf("read the OTLP headers: %w", err)
 	}

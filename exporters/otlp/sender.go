@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
@@ -30,7 +32,7 @@ type SenderConfig struct {
 	Headers  map[string]string // if not nil, instead of OTEL_EXPORTER_OTLP_HEADERS
 	// HeadersFile names a file of further headers, one "name: value" a line. It is read again when it changes.
 	HeadersFile string
-	TLS         TLS
+	TLS         TLS // its As counts for all files, and for the socket of a unix: endpoint
 	// Timeout bounds one attempt: 10 s, or OTEL_EXPORTER_OTLP_TRACES_TIMEOUT or OTEL_EXPORTER_OTLP_TIMEOUT.
 	Timeout   time.Duration
 	RetryWait time.Duration // between attempts to connect, 250 ms at first; grows up to 5 s
@@ -68,7 +70,7 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 	}
 	var err error
 	if cfg.HeadersFile != "" {
-		if s.headers, err = openHeaders(cfg.HeadersFile); err != nil {
+		if s.headers, err = openHeaders(cfg.HeadersFile, cfg.TLS.As); err != nil {
 			return nil, err
 		}
 	}
@@ -76,7 +78,14 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.grpc = otlptracegrpc.NewClient(o...)
+	// It reads what the variables name, too, though other certificates are given.
+	err = withRights(cfg.TLS.As, func() error {
+		s.grpc = otlptracegrpc.NewClient(o...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	if err := s.grpc.Start(context.Background()); err != nil {
 		return nil, fmt.Errorf("OTLP endpoint %s cannot be used: %w", cfg.Endpoint, err)
 	}
@@ -94,6 +103,15 @@ func (s *Sender) options() ([]otlptracegrpc.Option, error) {
 		// Timeout also becomes TCP_USER_TIMEOUT: a peer that vanished without a FIN is noticed by
 		// it. Pings only while a request runs, and seldom: servers close connections that ping more.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}
+	if as := s.cfg.TLS.As; as != nil && strings.HasPrefix(s.cfg.Endpoint.Target, "unix:") {
+		dial = append(dial, grpc.WithContextDialer(func(ctx context.Context, addr string) (conn net.Conn, err error) {
+			err = as(func() (err error) {
+				conn, err = new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))
+				return err
+			})
+			return conn, err
+		}))
 	}
 	if s.cfg.UserAgent != "" {
 		dial = append(dial, grpc.WithUserAgent(s.cfg.UserAgent))

@@ -23,6 +23,9 @@ type TLS struct {
 	CA         string // certificates that the backend's is checked against
 	Cert, Key  string // the client's own, for mutual TLS
 	ServerName string // instead of the endpoint's host
+
+	// As calls a function with the rights to read the files, each time that they are read; nil: those of this process.
+	As func(func() error) error
 }
 
 // OrEnvironment fills in what the variables say.
@@ -51,7 +54,7 @@ func (t TLS) load() (c *tls.Config, seen []byte, err error) {
 	read := func(name string) []byte {
 		var text []byte
 		if err == nil {
-			if text, err = readBounded(name, maxPEM); err == nil {
+			if text, err = readBounded(name, maxPEM, t.As); err == nil {
 				seen = append(append(seen, text...), 0)
 			}
 		}
@@ -141,13 +144,25 @@ func (r *rotating) OverrideServerName(string) error {
 	return errors.New("the server name comes from the configuration")
 }
 
-func readBounded(name string, limit int64) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
+// withRights calls do through as, if there is one.
+func withRights(as func(func() error) error, do func() error) error {
+	if as == nil {
+		return do()
 	}
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, fmt.Errorf("%s is no regular file of at most %d bytes", name, limit)
-	}
-	return os.ReadFile(name)
+	return as(do)
+}
+
+func readBounded(name string, limit int64, as func(func() error) error) (text []byte, err error) {
+	err = withRights(as, func() (err error) {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() || info.Size() > limit {
+			return fmt.Errorf("%s is no regular file of at most %d bytes", name, limit)
+		}
+		text, err = os.ReadFile(name)
+		return err
+	})
+	return text, err
 }

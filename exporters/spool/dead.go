@@ -5,6 +5,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,6 +40,10 @@ const (
 
 // bury makes a dead letter of e, and room for it.
 func (s *Spool) bury(e entry) error {
+	return s.cfg.As(func() error { return s.buryNow(e) })
+}
+
+func (s *Spool) buryNow(e entry) error {
 	s.deadMu.Lock()
 	defer s.deadMu.Unlock()
 	dir := filepath.Join(s.cfg.Dir, deadName)
@@ -99,7 +104,11 @@ func writeWhole(name string, data []byte) (err error) {
 // retryDead finds dead letters that are to be tried again. One whose destination is gone goes to the first.
 func (s *Spool) retryDead() {
 	dir := filepath.Join(s.cfg.Dir, retryName)
-	files, err := regular(dir, maxLetters)
+	var files []fs.FileInfo
+	err := s.cfg.As(func() (err error) {
+		files, err = regular(dir, maxLetters)
+		return err
+	})
 	if err != nil || len(files) == 0 {
 		return
 	}
@@ -124,7 +133,11 @@ func (s *Spool) retryDead() {
 
 // retry tries a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
 func (d *destination) retry(name string) {
-	l, err := readLetter(name)
+	var l Letter
+	err := d.s.cfg.As(func() (err error) {
+		l, err = readLetter(name)
+		return err
+	})
 	if err != nil {
 		return // dropped meanwhile
 	}
@@ -132,13 +145,14 @@ func (d *destination) retry(name string) {
 	switch {
 	case ended:
 	case refusal == nil:
-		_ = os.Remove(name)
+		_ = d.s.cfg.As(func() error { return os.Remove(name) })
 		d.s.mu.Lock()
 		d.stats.Recovered += uint64(l.Spans)
 		d.s.mu.Unlock()
 		d.s.log.Info("a dead letter was delivered", "endpoint", d.name, "letter", l.ID, "spans", l.Spans)
 	case refusal.Blame == otlp.Content || refusal.Blame == otlp.Load:
-		if err := moveLetter(d.s.cfg.Dir, l.ID, retryName, deadName); err == nil {
+		move := func() error { return moveLetter(d.s.cfg.Dir, l.ID, retryName, deadName) }
+		if d.s.cfg.As(move) == nil {
 			d.s.log.Warn("the OTLP backend refuses a dead letter again", "endpoint", d.name, "letter", l.ID, "reason", refusal.Error())
 		}
 	default: // the others would do no better now, and hold up the batches
@@ -176,7 +190,7 @@ func readBounded(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxEntry {
 		return nil, errors.New("no dead letter")
 	}
-	return os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	return io.ReadAll(io.LimitReader(f, maxEntry))
 }
 
 // Letters lists the dead letters of a spool, which may be in use, the oldest first. Files that are none are named in the error, after the rest.

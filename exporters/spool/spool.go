@@ -38,6 +38,9 @@ type Config struct {
 	Tally     string        // a file on a tmpfs, for what a kill of the process or damage between two runs costs; "": that is not told
 	Log       *slog.Logger  // nil: silent
 
+	// As calls a function with the rights to files under Dir; nil: those of this process. Dir belongs to whose rights these are.
+	As func(func() error) error
+
 	Destinations []Destination // at least one
 }
 
@@ -104,10 +107,12 @@ func Open(cfg Config) (*Spool, error) {
 		seq: uint64(time.Now().UnixNano()),
 	}
 	s.delivering, s.stopDelivering = context.WithCancel(context.Background())
-	unusable := prepareDir(cfg.Dir)
-	if unusable == nil {
-		s.lock, unusable = lockDir(cfg.Dir)
-	}
+	unusable := cfg.As(func() (err error) {
+		if err = prepareDir(cfg.Dir); err == nil {
+			s.lock, err = lockDir(cfg.Dir)
+		}
+		return err
+	})
 	if unusable != nil && !passing(unusable) {
 		return nil, unusable
 	}
@@ -133,6 +138,9 @@ func Open(cfg Config) (*Spool, error) {
 }
 
 func (c Config) withDefaults() Config {
+	if c.As == nil {
+		c.As = func(do func() error) error { return do() }
+	}
 	if c.MaxBytes <= 0 {
 		c.MaxBytes = 1 << 30
 	}
@@ -229,6 +237,14 @@ func (s *Spool) resume(unusable error) error {
 
 // openStore sets a damaged file aside and begins a new one.
 func (s *Spool) openStore() (st *store, in contents, damaged bool, err error) {
+	err = s.cfg.As(func() (err error) {
+		st, in, damaged, err = s.openOrReplace()
+		return err
+	})
+	return st, in, damaged, err
+}
+
+func (s *Spool) openOrReplace() (st *store, in contents, damaged bool, err error) {
 	st, in, err = openStore(s.path, s.cfg.MaxBytes, s.cfg.Sync)
 	if err == nil || !isDamage(err) {
 		return st, in, false, err

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// start starts the command. One that runs as another user gets no files but the standard ones, and a filter under which
+// neither it nor what it starts can type into a terminal: the terminal is that of who runs sheetbend.
+func start(cmd *exec.Cmd, who identity) error {
+	if who.other() || who.login {
+		if err := closeOnExec(); err != nil {
+			return err
+		}
+	}
+	if !who.other() {
+		return cmd.Start()
+	}
+	return onOwnThread(func() error {
+		if err := refuseTyping(); err != nil {
+			return fmt.Errorf("keep the command from typing into the terminal: %w", err)
+		}
+		return cmd.Start() // forks this thread, with its filter
+	})
+}
+
+// closeOnExec marks all files but the standard ones. Those of this program are marked; whoever started it may have left others
+// open. close_range(2) can mark files only since Linux 5.11.
+func closeOnExec() error {
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("close the files that the command is not to have: %w", err)
+	}
+	for _, f := range files {
+		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// An abi is one of the tables of system calls that a process can use.
+type abi struct {
+	arch   uint32   // AUDIT_ARCH_…
+	ioctls []uint32 // the numbers of ioctl(2)
+}
+
+var abis = map[string][]abi{
+	// x32 has the architecture of x86-64, and a number of its own.
+	"amd64": {{unix.AUDIT_ARCH_X86_64, []uint32{16, 0x40000000 + 16, 0x40000000 + 514}}, {unix.AUDIT_ARCH_I386, []uint32{54}}},
+	"arm64": {{unix.AUDIT_ARCH_AARCH64, []uint32{29}}, {unix.AUDIT_ARCH_ARM, []uint32{54}}},
+}
+
+// noTyping is a filter that refuses the two ways to put input into a terminal: TIOCSTI, and the selection of a console that
+// TIOCLINUX pastes. The kernel takes the low half of the second argument for the command, so the filter looks at no more.
+func noTyping(tables []abi) []bpf.Instruction {
+	const offNumber, offArch, offSecond = 0, 4, 24 // of struct seccomp_data; both architectures are little endian
+	refuse := bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
+	allow := bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+	var p []bpf.Instruction
+	for _, t := range tables {
+		body := []bpf.Instruction{bpf.LoadAbsolute{Off: offNumber, Size: 4}}
+		for i, n := range t.ioctls {
+			body = append(body, bpf.JumpIf{Cond: bpf.JumpEqual, Val: n, SkipTrue: uint8(len(t.ioctls) - i)})
+		}
+		body = append(body, allow,
+			bpf.LoadAbsolute{Off: offSecond, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCSTI, SkipTrue: 2},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCLINUX, SkipTrue: 1},
+			allow, refuse)
+		p = append(p, bpf.LoadAbsolute{Off: offArch, Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: t.arch, SkipTrue: uint8(len(body))})
+		p = append(p, body...)
+	}
+	return append(p, refuse) // a table that is not known
+}
+
+// refuseTyping sets the filter for the calling thread. Only root becomes somebody else, and root needs no no_new_privs for
+// it: sudo and the like go on to work in the command, under the filter.
+func refuseTyping() error {
+	raw, err := bpf.Assemble(noTyping(abis[runtime.GOARCH]))
+	if err != nil {
+		return fmt.Errorf("assemble the filter: %w", err)
+	}
+	code := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(code)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
