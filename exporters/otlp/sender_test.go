@@ -343,3 +343,17 @@ func TestAPartialSuccessIsNoFailure(t *testing.T) {
 		_ = s.Close()
 	}
 }
+
+func TestCertificatesOfTheEnvironmentAreReadByWhoSends(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none.pem")
+	if err := os.WriteFile(none, []byte("s3cret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, says := range map[string]string{"/nonexistent.pem": "no such file", none: "no PEM certificate"} {
+		t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", file)
+		_, err := NewSender(SenderConfig{Endpoint: Endpoint{Target: "127.0.0.1:1"}})
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
