@@ -62,6 +62,7 @@ struct bpf_sock {
  */
 enum {
 	EPERM = 1,
+	ENOENT = 2,
 	EBADF = 9,
 	EFAULT = 14,
 	EINVAL = 22,
@@ -80,7 +81,7 @@ enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
 enum { IPPROTO_TCP = 6 };
 enum { SIGNAL_GROUP_EXIT = 4 }; /* include/linux/sched/signal.h, the same since 2.6 */
-enum { FMODE_EXEC = 0x20 };     /* __FMODE_EXEC in open_flag: an exec's own open */
+enum { FMODE_EXEC = 0x20 };     /* __FMODE_EXEC in open_flag and f_flags: an exec's own open; no caller can set it */
 enum { FMODE_CREATED = 0x100000 };
 enum { PROC_SUPER_MAGIC = 0x9fa0 }; /* include/uapi/linux/magic.h */
 enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_CLOSE = 7 };
@@ -128,10 +129,25 @@ struct dentry {
 
 struct vfsmount { struct dentry *mnt_root; } CORE;
 
+/* A mount namespace belongs to the user namespace in which it was made; the host's has level 0. */
+struct user_namespace { int level; } CORE;
+struct ns_common___number { unsigned int inum; } CORE;
+struct mnt_namespace {
+	struct ns_common___number ns;
+	struct user_namespace *user_ns;
+} CORE;
+
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
+} CORE;
+struct nsproxy___mounts { struct mnt_namespace *mnt_ns; } CORE;
+struct cred___user { struct user_namespace *user_ns; } CORE;
+struct task_struct___mounts {
+	struct nsproxy___mounts *nsproxy;
+	const struct cred___user *cred;
 } CORE;
 
 struct path {

@@ -16,6 +16,8 @@ import (
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/bpf/workload"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -102,6 +104,24 @@ func (r *rig) trampoline() bool {
 
 func init() {
 	demand := func(name string, check func(*testing.T, *rig, *account)) { particular[name] = check }
+
+	for _, name := range workload.Names() {
+		if strings.HasPrefix(name, workload.NoisePrefix) {
+			demand(name, isNoNoise)
+		}
+	}
+	demand("evade-exec-root", func(t *testing.T, r *rig, a *account) {
+		var e record.Event
+		for _, raw := range r.raw.records {
+			if err := e.Decode(raw); err != nil || e.Header.Type != record.TypeExec || !slices.ContainsFunc(a.spans, func(s *seen) bool { return s.pid() == int(e.Header.Tgid) }) {
+				continue
+			}
+			exe := string(e.Exec.Exe.AppendPath(nil))
+			if below := e.Header.Flags&record.ExecForeignRoot != 0; below != (exe == "/program") {
+				t.Errorf("%s is below another root: %v", exe, below)
+			}
+		}
+	})
 
 	// Where only the submission is seen, the span says so; where the open is, it says nothing of the kind.
 	submitted := func(kind span.Kind, key string) func(*testing.T, *rig, *account) {
@@ -325,4 +345,38 @@ func TestAThreadThatLeavesStaysWatched(t *testing.T) {
 	})
 	a := &account{t: t, facts: result.Facts, spans: r.sessions["threaded"]}
 	a.compare()
+}
+
+// isNoNoise replays what was seen with the default list of noise: what the child read is told, what its parent read is not.
+func isNoNoise(t *testing.T, r *rig, a *account) {
+	config := r.config
+	config.Noise = nil
+	var again recorder
+	c, err := collector.New(config, &again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range r.raw.records {
+		if err := c.Record(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close()
+	child := 0
+	for _, f := range a.facts {
+		if f.Kind == "end" {
+			child = f.Pid
+		}
+	}
+	for _, f := range a.facts {
+		if f.Kind != "open" {
+			continue
+		}
+		told := slices.ContainsFunc(again.spans, func(s *seen) bool {
+			return s.Kind == span.Open && s.pid() == f.Pid && s.attrs[span.KeyFilePath] == f.Path
+		})
+		if told != (f.Pid == child) {
+			t.Errorf("%s, read by process %d, is told: %v; the child is %d", f.Path, f.Pid, told, child)
+		}
+	}
 }

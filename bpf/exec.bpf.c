@@ -211,19 +211,6 @@ static __always_inline void send_args(struct exec_scratch *s, struct task_struct
 				break;
 }
 
-/* Whether somebody without rights on the host decides what lies where: a mount namespace belongs to the user namespace
- * in which it was made, and the host's has level 0.
- */
-struct user_namespace { int level; } CORE;
-struct mnt_namespace { struct user_namespace *user_ns; } CORE;
-struct nsproxy___mounts { struct mnt_namespace *mnt_ns; } CORE;
-struct task_struct___mounts { struct nsproxy___mounts *nsproxy; } CORE;
-
-static __always_inline bool foreign_mounts(struct task_struct *task)
-{
-	return BPF_CORE_READ((struct task_struct___mounts *)task, nsproxy, mnt_ns, user_ns, level) > 0;
-}
-
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
@@ -301,6 +288,8 @@ int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux
 		s->flags |= EXEC_SESSION_LEADER;
 	if (foreign_mounts(task))
 		s->flags |= EXEC_FOREIGN_MOUNTS;
+	if (!own_root((__u64)BPF_CORE_READ(task, group_leader)))
+		s->flags |= EXEC_FOREIGN_ROOT;
 	/* exec_mmap() has put the old image's peak here, which posix_spawn and vfork children share with their parent. */
 	r->peak_rss = BPF_CORE_READ(task, signal, maxrss);
 

@@ -3,6 +3,8 @@
 package bpf
 
 import (
+	"os"
+	"strconv"
 	"strings"
 )
 
@@ -14,6 +16,20 @@ const (
 	noiseBytes     = 64
 	maxNoise       = 1024
 )
+
+// hostMounts is the number of the host's mount namespace, in which alone reads can be noise: that of process 1, or, where that
+// may not be looked at, that of the sensor itself. 0: neither can, and nothing is noise.
+func hostMounts() uint32 {
+	for _, process := range []string{"1", "self"} {
+		if name, err := os.Readlink("/proc/" + process + "/ns/mnt"); err == nil {
+			number, _ := strings.CutPrefix(name, "mnt:[")
+			if n, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 32); err == nil {
+				return uint32(n)
+			}
+		}
+	}
+	return 0
+}
 
 // noisePaths are the patterns that the kernel side can tell by one look-up: a file, all below a directory, and the shared
 // objects below one (NAME.so and NAME.so.* as a pair). The others it takes for ordinary paths, which are left out later.

@@ -291,6 +291,7 @@ const (
 	objectVarHaveBpfLoop          = "have_bpf_loop"
 	objectVarHaveTaskBtf          = "have_task_btf"
 	objectVarHaveTaskPtRegs       = "have_task_pt_regs"
+	objectVarHostMounts           = "host_mounts"
 	objectVarKeepHeader           = "keep_header"
 	objectVarKeepNoiseKey         = "keep_noise_key"
 	objectVarKeepNoisePath        = "keep_noise_path"
@@ -437,6 +438,7 @@ type objectVariableSpecs struct {
 	HaveBpfLoop          *ebpf.VariableSpec `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.VariableSpec `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
+	HostMounts           *ebpf.VariableSpec `ebpf:"host_mounts"`
 	KeepHeader           *ebpf.VariableSpec `ebpf:"keep_header"`
 	KeepNoiseKey         *ebpf.VariableSpec `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.VariableSpec `ebpf:"keep_noise_path"`
@@ -549,6 +551,7 @@ type objectVariables struct {
 	HaveBpfLoop          *ebpf.Variable `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.Variable `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.Variable `ebpf:"have_task_pt_regs"`
+	HostMounts           *ebpf.Variable `ebpf:"host_mounts"`
 	KeepHeader           *ebpf.Variable `ebpf:"keep_header"`
 	KeepNoiseKey         *ebpf.Variable `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.Variable `ebpf:"keep_noise_path"`

@@ -176,6 +176,21 @@ static __always_inline bool is_own_proc(struct task_struct *task, struct inode *
 	return !(leaf[0] == 'e' && leaf[1] == 'n' && leaf[2] == 'v') && !(leaf[0] == 'm' && leaf[1] == 'e' && leaf[2] == 'm');
 }
 
+/* The number of the host's mount namespace; set by the loader. */
+const volatile __u32 host_mounts = 0;
+
+/* Whether the current task sees another file system tree than the host's. */
+static __always_inline bool foreign_tree(struct task_struct *task)
+{
+	__u32 mounts;
+
+	if (have_task_btf)
+		mounts = ((struct task_struct___mounts *)bpf_get_current_task_btf())->nsproxy->mnt_ns->ns.inum;
+	else
+		mounts = BPF_CORE_READ((struct task_struct___mounts *)task, nsproxy, mnt_ns, ns.inum);
+	return mounts != host_mounts || !own_root((__u64)task);
+}
+
 /* name is kernel memory in the trampoline form, user memory in the other; NULL where the call has none. root: for
  * do_file_open_root, a constant.
  */
@@ -274,6 +289,9 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 			off += len;
 		}
 	}
+	/* Nobody but a read can be noise. */
+	if ((class == CLASS_READ || error == ENOENT) && foreign_tree(task))
+		flags |= OPEN_FOREIGN;
 	r->h.flags = flags;
 	if (off > sizeof(s->bytes))
 		off = sizeof(s->bytes);
@@ -285,7 +303,7 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 		seen = bpf_map_lookup_elem(&reads, &index);
 		if (seen && *seen == print)
 			class = CLASS_REPEAT;
-		else if (level >= wake_bytes && !root && (!r->uid || flags & OPEN_ON_PROC) &&
+		else if (level >= wake_bytes && !root && !(flags & OPEN_FOREIGN) && (!r->uid || flags & OPEN_ON_PROC) &&
 			 !(s->walk.flags & (PATH_TRUNCATED | PATH_OUTSIDE | PATH_PSEUDO | PATH_UNLINKED)) &&
 			 ((flags & OPEN_ON_PROC && is_own_proc(task, inode, s->bytes + sizeof(*r))) || path_is_noise(r->path_len)))
 			class = CLASS_NOISE;

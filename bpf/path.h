@@ -167,6 +167,62 @@ static __always_inline void walk_begin(struct walk *w, struct vfsmount *vfsmnt, 
 		w->flags |= PATH_UNLINKED;
 }
 
+/* Whether somebody without rights on the host decides what lies where. */
+static __always_inline bool foreign_mounts(struct task_struct *task)
+{
+	return BPF_CORE_READ((struct task_struct___mounts *)task, nsproxy, mnt_ns, user_ns, level) > 0;
+}
+
+/* What own_root() needs of a mount; side by side in every kernel so far. */
+struct mount_view {
+	struct mount *parent;
+	struct dentry *mountpoint;
+	struct dentry *root;
+};
+
+static __always_inline bool mount_is_compact(void)
+{
+	__u64 at = bpf_core_field_offset(struct mount, mnt_parent);
+
+	return bpf_core_field_offset(struct mount, mnt_mountpoint) == at + 8 &&
+	       bpf_core_field_offset(struct mount, mnt) + bpf_core_field_offset(struct vfsmount, mnt_root) == at + 16;
+}
+
+/* Whether a task's root directory is that of its mount namespace: the top of it, or what is mounted over that, as
+ * switch_root and pivot_root leave it; not what chroot made of another directory, or of another namespace's. A global
+ * function: the verifier looks at it once. It takes the address as a number, which
+ * it has to be for the verifier, too: not the argument of a hook, but what was read.
+ */
+enum { ROOTS = 8 };
+__noinline int own_root(__u64 task_address)
+{
+	struct task_struct *task = (void *)task_address;
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct dentry *dentry = BPF_CORE_READ(fs, root.dentry);
+	struct mount *mount = (void *)BPF_CORE_READ(fs, root.mnt) - bpf_core_field_offset(struct mount, mnt);
+
+	if (BPF_CORE_READ(mount, mnt_ns) != BPF_CORE_READ((struct task_struct___mounts *)task, nsproxy, mnt_ns))
+		return 0;
+	for (int i = 0; i < ROOTS; i++) {
+		struct mount_view v = {};
+
+		if (mount_is_compact()) {
+			bpf_probe_read_kernel(&v, sizeof(v), (void *)mount + bpf_core_field_offset(struct mount, mnt_parent));
+		} else {
+			v.parent = BPF_CORE_READ(mount, mnt_parent);
+			v.mountpoint = BPF_CORE_READ(mount, mnt_mountpoint);
+			v.root = BPF_CORE_READ(mount, mnt.mnt_root);
+		}
+		if (dentry != v.root || !v.parent)
+			return 0;
+		if (v.parent == mount)
+			return 1;
+		dentry = v.mountpoint;
+		mount = v.parent;
+	}
+	return 0;
+}
+
 /* What a callback of bpf_loop() returns. The compiler knows that a step gives 0 or 1; the verifier does not. */
 static __always_inline long stop_if(long done)
 {

@@ -191,6 +191,10 @@ int process_existing(struct bpf_iter__task *ctx)
 	r->uid = BPF_CORE_READ(task, cred, uid.val);
 	r->vpid = vpid(task);
 	bpf_core_read(&r->comm, sizeof(r->comm), &task->comm);
+	if (foreign_mounts(task))
+		s->flags |= EXEC_FOREIGN_MOUNTS;
+	if (!own_root((__u64)BPF_CORE_READ(task, group_leader)))
+		s->flags |= EXEC_FOREIGN_ROOT;
 
 	off = sizeof(*r);
 	exe = BPF_CORE_READ(task, mm, exe_file);
@@ -200,6 +204,12 @@ int process_existing(struct bpf_iter__task *ctx)
 		r->inode = BPF_CORE_READ(inode, i_ino);
 		r->dev = BPF_CORE_READ(inode, i_sb, s_dev);
 		r->exe_uid = BPF_CORE_READ(inode, i_uid.val);
+		/* Who has the capability in a user namespace of his own can name any file that he can open. (One who shares the memory
+		 * can do that for a process that is in none.)
+		 */
+		if (!(BPF_CORE_READ(exe, f_flags) & FMODE_EXEC) ||
+		    BPF_CORE_READ((struct task_struct___mounts *)task, cred, user_ns, level) > 0)
+			s->flags |= EXEC_EXE_SET;
 		off = walk_process(s, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry), task, off);
 		if (s->walk.flags & PATH_TRUNCATED)
 			s->flags |= EXEC_EXE_TRUNCATED;

@@ -88,6 +88,8 @@ enum exec_flags {
 	EXEC_CWD_OUTSIDE = 512,
 	EXEC_SESSION_LEADER = 1024, /* the process called setsid() before: pid = sid */
 	EXEC_FOREIGN_MOUNTS = 4096, /* its mount namespace was made in a user namespace: paths are what an unprivileged user says */
+	EXEC_FOREIGN_ROOT = 8192, /* its root directory is not that of its mount namespace: paths begin where somebody said */
+	EXEC_EXE_SET = 16384,     /* RECORD_PROCESS: the executable may be one that the process itself has named (PR_SET_MM) */
 	EXEC_FOUND = 2048,        /* the program has the name of an agent or of an interpreter of some; told only where agents are looked for */
 };
 
@@ -152,6 +154,10 @@ enum open_record_flags {
 	OPEN_NAME_MISSING = 256, /* the requested name could not be read */
 	OPEN_ON_PROC = 512,      /* the file lies on a proc file system, by its superblock */
 	OPEN_SUBMITTED = 1024,   /* handed to io_uring; the outcome is not known, and error is 0 */
+	/* Of reads, also of those of a file that is not there: the mount namespace is not the host's, or the root is not that of
+	 * the namespace. What lies at a path is what somebody else has put there.
+	 */
+	OPEN_FOREIGN = 2048,
 };
 
 /* Payload: components, requested name (without NUL). Success: the components of the file

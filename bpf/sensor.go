@@ -419,6 +419,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 		"wake_bytes":        uint64(o.RingBytes) / 16,
 		"ring_bytes":        uint64(o.RingBytes),
 		"budget_bytes":      uint64(o.BudgetBytes),
+		"host_mounts":       hostMounts(),
 		"noise_own_proc":    slices.Contains(o.Noise, "/proc/self/**"),
 		"have_bpf_loop":     loop,
 		"have_task_btf":     current,

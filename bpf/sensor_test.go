@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
@@ -224,6 +225,48 @@ func TestExistingProcessesAreReported(t *testing.T) {
 	})
 	if err != nil || found != 1 {
 		t.Errorf("%d processes reported, error %v; want 1", found, err)
+	}
+}
+
+// TestWhatAnOlderProcessMayHaveMadeUpIsSaid looks at processes whose paths or executable are not what they seem.
+func TestWhatAnOlderProcessMayHaveMadeUpIsSaid(t *testing.T) {
+	program := workloadtest.Build(t)
+	s, dir := load(t, bpf.Options{Form: bpf.FormTracepoint})
+	const made = record.ExecForeignMounts | record.ExecForeignRoot | record.ExecExeSet
+	want := map[uint32]uint16{}
+	for _, p := range []struct {
+		attr  syscall.SysProcAttr
+		run   []string
+		flags uint16
+	}{
+		{syscall.SysProcAttr{}, []string{"wait"}, 0},
+		{syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}, []string{"wait"}, 0},
+		{syscall.SysProcAttr{}, []string{"role-wait-root", t.TempDir()}, record.ExecForeignRoot},
+		{syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: []syscall.SysProcIDMap{{Size: 1}}}, []string{"wait"}, record.ExecExeSet},
+		{
+			syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: []syscall.SysProcIDMap{{Size: 1}}}, []string{"wait"},
+			record.ExecExeSet | record.ExecForeignMounts,
+		},
+	} {
+		p.attr.UseCgroupFD, p.attr.CgroupFD = true, int(dir.Fd())
+		running := program.Start(t, &p.attr, p.run...)
+		want[uint32(running.Pid())] = p.flags
+		defer running.Finish(t)
+	}
+	err := s.Existing(func(raw []byte) error {
+		var e record.Event
+		if err := e.Decode(raw); err != nil {
+			return err
+		}
+		flags, ok := want[e.Header.Tgid]
+		if got := e.Header.Flags & made; !ok || got != flags {
+			t.Errorf("process %d has the flags %#x, want %#x (%v)", e.Header.Tgid, got, flags, ok)
+		}
+		delete(want, e.Header.Tgid)
+		return nil
+	})
+	if err != nil || len(want) != 0 {
+		t.Errorf("not told: %v; %v", want, err)
 	}
 }
 

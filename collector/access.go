@@ -24,7 +24,7 @@ func (c *Collector) access(h *record.Header, r *record.Access) {
 	switch {
 	case h.Flags&record.AccessTargetUnknown != 0:
 	case target != nil:
-		a.executable = target.image.executable
+		a.executable, a.program = target.image.shown, target.image.name
 		a.outside = target.sandbox != p.sandbox
 	case h.Flags&record.AccessOutside != 0:
 		a.outside = true
@@ -36,6 +36,7 @@ func (c *Collector) access(h *record.Header, r *record.Access) {
 				unlinked:  h.Flags&record.AccessExeUnlinked != 0,
 			})
 			a.executable = c.names.intern(c.path)
+			a.program = path.Base(plain(a.executable, h.Flags&record.AccessExeUnlinked != 0))
 		}
 	default:
 		g := c.groups[r.TargetCgroup]
@@ -47,7 +48,7 @@ func (c *Collector) access(h *record.Header, r *record.Access) {
 func (c *Collector) tellAccess(d *draft, a *act) {
 	verb := accessOp(a.op)
 	if a.executable != "" {
-		c.rename(verb, path.Base(a.executable))
+		c.rename(verb, a.program)
 	}
 	d.ours(span.KeyAccessOp, verb)
 	if a.target != 0 {

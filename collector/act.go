@@ -25,7 +25,8 @@ type act struct {
 
 	target     uint32 // process.access
 	start      uint64 // of the target
-	executable string
+	executable string // as /proc shows it
+	program    string // its name
 	outside    bool
 }
 

@@ -156,7 +156,7 @@ func (c *Collector) settle(p *process) {
 	}
 	i := p.image
 	ofAgent := p.role == roleUnclear && parent.role == roleAgent
-	program := agents.Program{Executable: i.executable, Owner: i.exeUID}
+	program := agents.Program{Executable: i.executable, Owner: i.exeUID, Unproven: i.unproven}
 	if i.exec != nil {
 		program.Args = i.exec.args
 	}

@@ -122,8 +122,8 @@ func (d *draft) attribution(sb *sandbox, w whose) {
 func (d *draft) process(tgid uint32, i *image, g *group) {
 	d.box = g.box
 	d.int(span.KeyPID, int64(tgid))
-	if i.executable != "" {
-		d.text(span.KeyExecutablePath, i.executable)
+	if i.shown != "" {
+		d.text(span.KeyExecutablePath, i.shown)
 		d.text(span.KeyExecutableName, i.name)
 	}
 	if i.parent != "" {

@@ -57,7 +57,7 @@ func (c *Collector) findParent(x *execSpan) {
 		return
 	}
 	x.parent, x.parentTrace = parent.image.span, parent.image.trace
-	x.image.parent = parent.image.executable
+	x.image.parent = parent.image.shown
 }
 
 // sendExec sends the span; how is nil when the end is not known yet.
@@ -107,7 +107,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 		d.int(span.KeyGroupID, int64(x.egid))
 	}
 	d.int(span.KeyRealUserID, int64(x.uid))
-	if x.filename != "" && x.filename != i.executable {
+	if x.filename != "" && x.filename != i.shown {
 		d.text(span.KeyRequestedExecutable, x.filename)
 		d.flagScript(x)
 	}

@@ -80,7 +80,9 @@ func (c *Collector) foundExisting(h *record.Header, r *record.Process) *group {
 		return c.foundGroup(parent.sandbox, h.Cgroup)
 	}
 	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
-	p := agents.Program{Executable: string(c.path), Owner: r.ExeUID}
+	p := agents.Program{
+		Executable: string(plain(c.path, h.Flags&record.ExecUnlinked != 0)), Owner: r.ExeUID, Unproven: unproven(h.Flags),
+	}
 	if c.foundArgs.id == imageOf(h) {
 		p.Args = c.foundArgs.args
 	}

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -145,5 +146,114 @@ func TestWhoIsBelowAnAgentIsKnownByItsParentWhenItsForkWasLost(t *testing.T) {
 	}
 	if n := len(w.of(span.Escape)); n != 0 {
 		t.Errorf("%d escapes told", n)
+	}
+}
+
+func TestAnAgentWhoseFileWasReplacedIsTheAgent(t *testing.T) {
+	dialects := func(c *Config) { c.Agents = withPinned() }
+	const gone = record.ExecUnlinked
+	for _, c := range []struct {
+		name  string
+		flags uint16
+		exe   string
+		args  []string
+		agent any
+	}{
+		{"a native one", gone, "/opt/codex", []string{"codex"}, "codex"},
+		{"a script, by its interpreter", gone, "/usr/bin/node", []string{"node", "/usr/bin/claude"}, "claude-code"},
+		{"a pinned one, by its path", gone, "/usr/bin/pinned", []string{"pinned"}, "pinned"},
+		{"not one that is pinned to another path", gone, "/tmp/pinned", []string{"pinned"}, nil},
+		{"not a file whose own name ends as the kernel marks those without one", 0, "/opt/codex (deleted)", []string{"codex"}, nil},
+		{"nor one that has lost such a name", gone, "/opt/codex (deleted)", []string{"codex"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, how := range []string{"that the sensor finds", "that it finds in a sandbox", "that is started"} {
+				w := newWorld(t, anyAgent(AllAgents), dialects)
+				cgroup := outside
+				if how == "that it finds in a sandbox" {
+					cgroup = two
+				}
+				w.cgroup[7] = cgroup
+				if how == "that is started" {
+					w.execWith(7, c.flags|record.ExecFound, record.Exec{Exe: rt.Path(c.exe), Args: rt.Args(c.args...), Argc: uint32(len(c.args))})
+				} else {
+					w.execIDs[7]++
+					w.preexisting(7, c.flags, record.Process{Exe: rt.Path(c.exe)}, c.args...)
+				}
+				// What it starts is its doing.
+				w.fork(7, 8)
+				w.exec(8, "/bin/true", "true")
+				w.exit(8, 0)
+				w.c.Close()
+				if c.agent == nil && cgroup == outside {
+					if len(w.spans) != 0 {
+						t.Errorf("one %s is an agent: %s", how, show(w.spans))
+					}
+					continue
+				}
+				wants(t, w.execOf(8), map[string]any{span.KeyAgentName: c.agent})
+			}
+		})
+	}
+}
+
+// preexisting is what the look at a process older than the sensor tells.
+func (w *world) preexisting(pid uint32, flags uint16, r record.Process, args ...string) {
+	w.t.Helper()
+	h := w.header(pid)
+	h.Flags = flags | record.ExecFound
+	w.raw(record.AppendCmdline(nil, h, uint32(len(args)), rt.Args(args...)))
+	r.ParentTgid, r.ParentStart, r.Vpid = 1, start(1), pid
+	w.raw(rt.Record(h, r))
+}
+
+func TestAPinHoldsOnlyWhereRootDecides(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		flags uint16
+		holds bool
+	}{
+		{"on the host", 0, true},
+		{"whose file was replaced", record.ExecUnlinked, true},
+		{"in a mount namespace of a user namespace", record.ExecForeignMounts, false},
+		{"below another root", record.ExecForeignRoot, false},
+		{"which names its executable itself", record.ExecExeSet, false},
+		{"by a way into another mount namespace", record.ExecExeOutside, false},
+		{"too deep to be told", record.ExecExeTruncated, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, owner := range []bool{true, false} {
+				for _, how := range []string{"found", "found in a sandbox", "started", "found and then started"} {
+					w := newWorld(t, anyAgent(AllAgents), func(c *Config) {
+						c.Agents = withPinned()
+						if d := &c.Agents[len(c.Agents)-1]; owner {
+							d.Path = nil // by its owner alone
+						}
+					})
+					w.cgroup[7] = outside
+					if how != "started" && how != "found" {
+						w.cgroup[7] = two
+					}
+					if how == "started" {
+						w.execWith(7, c.flags|record.ExecFound, record.Exec{Exe: rt.Path("/usr/bin/pinned"), Args: rt.Args("pinned"), Argc: 1})
+					} else {
+						w.execIDs[7]++
+						w.preexisting(7, c.flags, record.Process{Exe: rt.Path("/usr/bin/pinned")}, "pinned")
+					}
+					if how == "found and then started" {
+						w.execIDs[7]--
+						w.execWith(7, record.ExecFound, record.Exec{Exe: rt.Path("/usr/bin/pinned"), Args: rt.Args("pinned"), Argc: 1})
+					}
+					w.fork(7, 8)
+					w.exec(8, "/bin/true", "true")
+					w.exit(8, 0)
+					w.c.Close()
+					is := slices.ContainsFunc(w.spans, func(s span.Span) bool { return get(s, span.KeyAgentName) == "pinned" })
+					if is != c.holds {
+						t.Errorf("%s, pinned by owner alone %v: is the agent: %v", how, owner, is)
+					}
+				}
+			}
+		})
 	}
 }

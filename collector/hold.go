@@ -70,6 +70,17 @@ func (c *Collector) hold(h *held, w waiting, bytes int) {
 	c.held.push(h)
 }
 
+// grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early, perhaps
+// that span itself.
+func (c *Collector) grow(h *held, bytes int) {
+	h.bytes += bytes
+	c.held.bytes += bytes
+	for c.held.oldest != nil && c.held.bytes > maxHeldBytes {
+		c.stats.EarlySpans++
+		c.runOut(c.held.oldest)
+	}
+}
+
 func (c *Collector) runOut(h *held) {
 	c.held.remove(h)
 	h.span.runOut(c)

@@ -35,7 +35,7 @@ func (c *Collector) isHook(x *programStart) bool {
 // that only root of where it lies can have put there.
 func namedHook(x *programStart) bool {
 	argv := strings.SplitN(x.Args, "\x00", 4)
-	return path.Base(x.Executable) == "sheetbend" && x.Owner == 0 && !x.ForeignMounts && len(argv) == 4 && argv[3] == "" && argv[1] == "hook"
+	return path.Base(x.Executable) == "sheetbend" && x.Owner == 0 && !x.Unproven && len(argv) == 4 && argv[3] == "" && argv[1] == "hook"
 }
 
 // shells may be told to run a hook.
@@ -45,7 +45,7 @@ var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish",
 // only its exec tells; but it is no function, builtin or script that the shell would read itself.
 func startsHook(x *programStart) bool {
 	argv := strings.SplitN(x.Args, "\x00", 5)
-	if !slices.Contains(shells, path.Base(x.Executable)) || x.ForeignMounts || x.Owner != 0 ||
+	if !slices.Contains(shells, path.Base(x.Executable)) || x.Unproven || x.Owner != 0 ||
 		len(argv) != 4 || argv[3] != "" || argv[1] != "-c" && argv[1] != "-lc" {
 		return false
 	}

@@ -3,8 +3,8 @@
 package collector
 
 import (
-	"bytes"
 	"path"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -74,7 +74,8 @@ type openSpan struct {
 	count       uint64
 	requested   string // of the first; "" when it is the path
 	sensitive   bool
-	resolved    bool // the path is the kernel's, not made of the request
+	resolved    bool     // the path is the kernel's, not made of the request
+	names       []string // folded: of the first files
 
 	next, prev *openSpan // of the same process
 }
@@ -126,15 +127,16 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 		requested = nil
 	}
 	to := accessOf(h, r)
-	sensitive := c.sensitive.match(bytes.TrimSuffix(c.path, []byte(deletedSuffix)))
+	name := plain(c.path, resolved && h.Flags&record.OpenUnlinked != 0)
+	sensitive := c.sensitive.match(name)
 	if p.hook != nil && (sensitive || p.hook.ran) {
 		c.notHook(p) // no shell does so on the way to a hook, or after it
 	}
 	read := resolved && to == accessRead && !sensitive
-	// A name can be anything's: whoever has a mount namespace of his own can put his file where the list has a
-	// library. Of the files that everybody reads root is the owner, or the kernel itself.
+	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library, and
+	// whoever has another root a directory of his own. On the host root decides; so root is the owner, or the kernel itself.
 	everybodys := read && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
-	if (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && c.isNoise(p) {
+	if (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && h.Flags&record.OpenForeign == 0 && c.isNoise(p, name) {
 		p.image.noise++
 		return
 	}
@@ -166,36 +168,40 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 	p.opens.push(s)
 }
 
-// isNoise says whether the read of c.path is one to be counted only; that needs a span to tell the count.
-func (c *Collector) isNoise(p *process) bool {
+// isNoise says whether a read is one to be counted only; that needs a span to tell the count.
+func (c *Collector) isNoise(p *process, path []byte) bool {
 	if p.image.span == (span.ID{}) || p.image.ended {
 		return false
 	}
-	return c.noise.match(c.ownProc(p))
+	return c.noise.match(c.ownProc(p, path))
 }
 
-// ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open.
-func (c *Collector) ownProc(p *process) []byte {
+// ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the pid
+// of a pid namespace of its own: where there is noise /proc is the host's, and 1 there another process.
+func (c *Collector) ownProc(p *process, path []byte) []byte {
 	const proc = "/proc/"
-	if len(c.path) <= len(proc) || string(c.path[:len(proc)]) != proc {
-		return c.path
+	if len(path) <= len(proc) || string(path[:len(proc)]) != proc {
+		return path
 	}
 	end := len(proc)
 	var pid uint64
-	for end < len(c.path) && '0' <= c.path[end] && c.path[end] <= '9' && pid < 1<<32 {
-		pid = pid*10 + uint64(c.path[end]-'0')
+	for end < len(path) && '0' <= path[end] && path[end] <= '9' && pid < 1<<32 {
+		pid = pid*10 + uint64(path[end]-'0')
 		end++
 	}
-	if end == len(proc) || end < len(c.path) && c.path[end] != '/' || pid != uint64(p.tgid) && (pid != uint64(p.vpid) || p.vpid == 0) {
-		return c.path
+	if end == len(proc) || end < len(path) && path[end] != '/' || pid != uint64(p.tgid) {
+		return path
 	}
 	c.text = append(c.text[:0], "/proc/self"...)
-	c.text = append(c.text, c.path[end:]...)
+	c.text = append(c.text, path[end:]...)
 	return c.text
 }
 
-// folds counts a successful read of a file not read before into a span for its directory, when
-// the process has read too many others lately.
+// maxFoldedNames is how many names of files a folded span keeps, of at most 255 bytes each.
+const maxFoldedNames = 8
+
+// folds counts a successful read of a file not read before into a span for its directory, when the process has read too
+// many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
 func (c *Collector) folds(h *record.Header, p *process) bool {
 	fold := &c.config.Fold
 	if h.Time > p.windowStart && h.Time-p.windowStart >= uint64(fold.Window) {
@@ -210,28 +216,33 @@ func (c *Collector) folds(h *record.Header, p *process) bool {
 	if len(dir) == 0 {
 		return false // a pseudo file
 	}
-	for {
-		if s := c.opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
-			s.count++
-			s.last = max(s.last, h.Time)
-			return true
-		}
-		if p.folded < fold.Directories || len(dir) == 1 {
-			break
-		}
-		up := directory(dir[:len(dir)-1])
-		if len(up) == 0 {
-			break // "…/" or "(unreachable)/": no further up
-		}
-		dir = up
+	name := c.path[len(dir):]
+	if s := c.opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
+		s.count++
+		s.last = max(s.last, h.Time)
+		c.keepName(s, name)
+		return true
+	}
+	for len(p.folded) >= fold.Directories {
+		c.runOut(&p.folded[0].held)
 	}
 	key := openKey{process: p, path: string(dir), folded: true}
 	s := c.newOpen(h, p, key)
 	c.hold(&s.held, s, len(key.path))
 	c.opens[key] = s
 	p.opens.push(s)
-	p.folded++
+	p.folded = append(p.folded, s)
+	c.keepName(s, name)
 	return true
+}
+
+// keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
+func (c *Collector) keepName(s *openSpan, name []byte) {
+	if len(name) == 0 || len(s.names) >= maxFoldedNames || slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
+		return
+	}
+	s.names = append(s.names, string(name))
+	c.grow(&s.held, len(name))
 }
 
 func (c *Collector) newOpen(h *record.Header, p *process, key openKey) *openSpan {
@@ -260,8 +271,11 @@ func (s *openSpan) runOut(c *Collector) {
 	c.sendOpen(s)
 	delete(c.opens, s.key)
 	s.key.process.opens.remove(s)
-	if s.key.folded && s.key.process.folded > 0 {
-		s.key.process.folded--
+	if s.key.folded {
+		p := s.key.process
+		if i := slices.Index(p.folded, s); i >= 0 {
+			p.folded = slices.Delete(p.folded, i, i+1)
+		}
 	}
 	if len(c.freeOpen) < maxFreeOpens {
 		*s = openSpan{}
@@ -288,6 +302,13 @@ func (c *Collector) sendOpen(s *openSpan) {
 	d.int(span.KeyCount, int64(s.count))
 	if s.key.folded {
 		d.flag(span.KeyFolded)
+		d.list = d.list[:0]
+		for _, name := range s.names {
+			d.list = append(d.list, d.valid(name))
+		}
+		if len(d.list) > 0 {
+			d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyFoldedNames, Kind: span.StringsAttr, List: d.list})
+		}
 		c.send()
 		return
 	}

@@ -4,6 +4,8 @@ package collector
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +64,10 @@ func TestOpens(t *testing.T) {
 			map[string]any{span.KeyFilePath: "/tmp/x (deleted)", span.KeyFileDeleted: true}, false},
 		{"a deleted credential is one all the same", record.OpenUnlinked, record.Open{Path: rt.Path("/root/.ssh/id")},
 			map[string]any{span.KeySensitive: true}, false},
+		{"one whose own name ends as the kernel marks those without one is another", 0, record.Open{Path: rt.Path("/etc/shadow (deleted)")},
+			map[string]any{span.KeyFilePath: "/etc/shadow (deleted)", span.KeySensitive: nil, span.KeyFileDeleted: nil}, false},
+		{"a deleted file is a credential by its own name", record.OpenUnlinked, record.Open{Path: rt.Path("/etc/shadow")},
+			map[string]any{span.KeyFilePath: "/etc/shadow (deleted)", span.KeySensitive: true}, false},
 		{"a memfd by way of /proc", record.OpenPseudo | record.OpenUnlinked, record.Open{Path: rt.Path("memfd:x"), Name: []byte("/proc/self/fd/3")},
 			map[string]any{span.KeyFilePath: "/memfd:x (deleted)"}, false},
 		{"a path without its beginning", record.OpenTruncated, record.Open{Path: rt.Path("/y/z")},
@@ -197,21 +203,29 @@ func TestNoiseIsCountedOnItsProcess(t *testing.T) {
 		}
 	})
 	for _, c := range []struct {
-		name string
-		open record.Open
+		name  string
+		flags uint16
+		open  record.Open
 	}{
-		{"a write is never noise", record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY}},
-		{"a refusal is never noise", record.Open{Name: []byte("/etc/ld.so.cache"), Error: int32(unix.EACCES)}},
-		{"a sensitive path is never noise", record.Open{Path: rt.Path("/proc/10/environ")}},
-		{"another's file under a library's name is never noise", record.Open{Path: rt.Path("/usr/share/zoneinfo/id_rsa"), UID: 1000}},
-		{"another process's directory of /proc is never noise", record.Open{Path: rt.Path("/proc/100/maps")}},
-		{"a climb out of a noise directory is never noise", record.Open{Name: []byte("/usr/lib/locale/../../../etc/x"), Error: int32(unix.ENOENT)}},
+		{"a write is never noise", 0, record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY}},
+		{"a refusal is never noise", 0, record.Open{Name: []byte("/etc/ld.so.cache"), Error: int32(unix.EACCES)}},
+		{"a sensitive path is never noise", 0, record.Open{Path: rt.Path("/proc/10/environ")}},
+		{"another's file under a library's name is never noise", 0, record.Open{Path: rt.Path("/usr/share/zoneinfo/id_rsa"), UID: 1000}},
+		{"another process's directory of /proc is never noise", 0, record.Open{Path: rt.Path("/proc/100/maps")}},
+		{"a climb out of a noise directory is never noise", 0, record.Open{Name: []byte("/usr/lib/locale/../../../etc/x"), Error: int32(unix.ENOENT)}},
+		{"what lies at a library's path in another mount namespace or below another root is never noise", record.OpenForeign, record.Open{Path: rt.Path("/usr/lib/x86_64-linux-gnu/libc.so.6")}},
+		{"a library that is not there, there", record.OpenForeign, record.Open{Name: []byte("/usr/lib/libx.so"), Error: int32(unix.ENOENT)}},
+		{"the own directory of /proc, there", record.OpenForeign | record.OpenOnProc, record.Open{Path: rt.Path("/proc/10/maps")}},
+		{"process 1 is not the one that has this pid in a namespace of its own", record.OpenOnProc, record.Open{Path: rt.Path("/proc/1/cmdline")}},
+		{"a file whose own name ends as the kernel marks those without one", 0, record.Open{Path: rt.Path("/etc/ld.so.cache (deleted)")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.begin(10, one)
-			w.exec(10, "/bin/x", "x")
-			w.openWith(10, 0, c.open)
+			w.execIDs[10]++
+			h := w.header(10)
+			w.raw(rt.Record(h, record.Exec{Exe: rt.Path("/bin/x"), Filename: []byte("/bin/x"), Args: rt.Args("x"), Argc: 1, Vpid: 1}))
+			w.openWith(10, c.flags, c.open)
 			w.exit(10, 0)
 			w.only(span.Open)
 			wants(t, w.only(span.Exec), map[string]any{span.KeyNoiseOpens: nil})
@@ -239,27 +253,72 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		wants(t, list[3], map[string]any{span.KeyFilePath: "/src/a/", span.KeyCount: 7, span.KeyFolded: true, span.KeyFileAccess: "read", span.KeyFileInode: nil})
 		wants(t, list[4], map[string]any{span.KeyFilePath: "/src/b/", span.KeyCount: 1})
 	})
-	t.Run("and beyond the budget of directories into those above", func(t *testing.T) {
+	t.Run("that have the names of the first, each once", func(t *testing.T) {
 		w := newWorld(t, fold)
 		w.begin(10, one)
 		w.exec(10, "/bin/grep", "grep")
 		for n := range 3 {
 			w.open(10, fmt.Sprintf("/listed/%d", n))
 		}
-		w.open(10, "/src/a")
-		w.open(10, "/src/b/c")
-		w.open(10, "/src/d/e/f")
-		w.open(10, "/src/b/x/y/z")
-		w.open(10, "/usr/q")
-		w.open(10, "/usr/r")
+		for n := range maxFoldedNames + 3 {
+			w.open(10, fmt.Sprintf("/src/f%d", n))
+			w.open(10, fmt.Sprintf("/src/f%d", n))
+		}
+		w.open(10, "/odd/\xff")
 		w.exit(10, 0)
 		list := w.of(span.Open)[3:]
-		if len(list) != 3 {
+		wants(t, list[0], map[string]any{
+			span.KeyFilePath: "/src/", span.KeyCount: 2 * (maxFoldedNames + 3), span.KeyFoldedNames: []string{"f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"},
+		})
+		wants(t, list[1], map[string]any{span.KeyFoldedNames: []string{"\uFFFD"}, span.KeyUTF8Repaired: true})
+	})
+	t.Run("and beyond the budget of directories the oldest goes out: none folds into one above", func(t *testing.T) {
+		w := newWorld(t, fold)
+		w.begin(10, one)
+		w.exec(10, "/bin/grep", "grep")
+		for n := range 3 {
+			w.open(10, fmt.Sprintf("/listed/%d", n))
+		}
+		for n := range 10 {
+			w.open(10, fmt.Sprintf("/src/d%d/f", n))
+		}
+		w.open(10, "/src/customers.db")
+		w.open(10, "/etc/passwd")
+		if n := len(w.c.processes[10].folded); n != 2 {
+			t.Errorf("%d directories held", n)
+		}
+		w.exit(10, 0)
+		list := slices.DeleteFunc(w.of(span.Open), func(s span.Span) bool { return strings.HasPrefix(get(s, span.KeyFilePath).(string), "/listed/") })
+		if len(list) != 12 {
 			t.Fatalf("spans %s", show(list))
 		}
-		wants(t, list[0], map[string]any{span.KeyFilePath: "/src/", span.KeyCount: 2})
-		wants(t, list[1], map[string]any{span.KeyFilePath: "/src/b/", span.KeyCount: 2})
-		wants(t, list[2], map[string]any{span.KeyFilePath: "/", span.KeyCount: 2})
+		told := map[string]any{}
+		for _, s := range list {
+			wants(t, s, map[string]any{span.KeyFolded: true, span.KeyCount: 1})
+			told[get(s, span.KeyFilePath).(string)] = get(s, span.KeyFoldedNames)
+		}
+		for dir, name := range map[string]string{"/src/d0/": "f", "/src/d9/": "f", "/src/": "customers.db", "/etc/": "passwd"} {
+			if names, _ := told[dir].([]string); !slices.Equal(names, []string{name}) {
+				t.Errorf("%s has the names %v", dir, told[dir])
+			}
+		}
+	})
+	t.Run("whose names count as what is held", func(t *testing.T) {
+		w := newWorld(t, fold)
+		w.begin(10, one)
+		w.exec(10, "/bin/grep", "grep")
+		for n := range 5 {
+			w.open(10, fmt.Sprintf("/src/%d", n))
+		}
+		held := w.c.held.bytes
+		w.open(10, "/src/"+strings.Repeat("n", 200))
+		if n := w.c.held.bytes - held; n != 200 {
+			t.Errorf("a name of 200 bytes counts as %d", n)
+		}
+		w.exit(10, 0)
+		if w.c.held.bytes != 0 {
+			t.Errorf("%d bytes held by nobody", w.c.held.bytes)
+		}
 	})
 	for _, c := range []struct {
 		name  string

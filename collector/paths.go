@@ -64,6 +64,21 @@ func appendResolved(dst []byte, path record.Components, m marks) []byte {
 	return dst
 }
 
+// plain takes from a path what appendResolved wrote behind the last name of a file that has none any more. Paths and
+// names are compared without it; a file whose own name ends so keeps it, for the kernel's flag decides.
+func plain[T string | []byte](path T, unlinked bool) T {
+	if unlinked {
+		return path[:len(path)-len(deletedSuffix)]
+	}
+	return path
+}
+
+// unproven says whether others than the host's root may have decided what an executable's path or owner is said to be.
+// flags are those of an exec or process record.
+func unproven(flags uint16) bool {
+	return flags&(record.ExecForeignMounts|record.ExecForeignRoot|record.ExecExeSet|record.ExecExeOutside|record.ExecExeTruncated) != 0
+}
+
 // appendDirectory writes a working directory; flags are those of an exec or process record.
 func appendDirectory(dst []byte, path record.Components, flags uint16) []byte {
 	return appendResolved(dst, path, marks{

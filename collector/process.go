@@ -40,7 +40,7 @@ type process struct {
 	// For the fold budget: distinct files read since windowStart.
 	windowStart uint64
 	filesRead   int
-	folded      int // folded directories held
+	folded      []*openSpan // held, oldest first
 
 	older, newer *process // in activity
 }
@@ -51,9 +51,11 @@ type image struct {
 	id         span.Image
 	span       span.ID // its process.exec span; zero when the program is not known
 	trace      span.TraceID
-	executable string // "" when not known
+	executable string // without the mark of a file that has no name any more; "" when not known
+	shown      string // as /proc shows it
+	unproven   bool   // no pin holds for it
 	name       string
-	parent     string // executable of the image before
+	parent     string // executable of the image before, as /proc shows it
 	start      uint64 // boottime of the exec; of the process when it is older than the sensor
 	unknown    bool   // its fork or exec was lost
 	noise      uint64 // noise reads not yet told
@@ -150,7 +152,7 @@ func (c *Collector) actor(h *record.Header) *process {
 		// may come with a count one higher when an exec failed halfway.
 		c.replaceImage(p, h.Time, &image{
 			id: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, start: h.Time, unknown: true,
-			parent: p.image.executable, whose: p.whose(),
+			parent: p.image.shown, whose: p.whose(),
 		})
 		if p.hook != nil {
 			p.hook.remove(p)
@@ -251,7 +253,7 @@ func (c *Collector) replaceImage(p *process, at uint64, i *image) {
 		c.endImage(p, at, ending{replaced: true})
 	}
 	p.image = i
-	p.filesRead, p.folded = 0, 0
+	p.filesRead = 0
 }
 
 func (c *Collector) fork(h *record.Header, r *record.Fork) {
@@ -303,8 +305,9 @@ func (c *Collector) beside(parent *process, cgroup uint64) *group {
 func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	args := c.arguments.take(h, r, c.config.MaxArgsBytes)
 	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
+	shown := c.names.intern(c.path)
 	program := agents.Program{
-		Executable: c.names.intern(c.path), Owner: r.ExeUID, Args: args.bytes, ForeignMounts: h.Flags&record.ExecForeignMounts != 0,
+		Executable: plain(shown, h.Flags&record.ExecUnlinked != 0), Owner: r.ExeUID, Args: args.bytes, Unproven: unproven(h.Flags),
 	}
 	p := c.find(h.Tgid, h.Start)
 	if p == nil {
@@ -375,7 +378,7 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 		x.denied = &denied
 	}
 	x.callRoot = p.call != nil && p.call != before.whose.call
-	c.newImage(p, x, h, program.Executable, before.executable)
+	c.newImage(p, x, h, shown, before.shown)
 	p.image.env, p.image.envRead, p.image.uid, p.image.exeUID, p.image.file = env, true, r.UID, r.ExeUID, FileID{r.Dev, r.Inode}
 	p.image.peakBefore = r.PeakRSS
 	p.vpid = r.Vpid
@@ -386,10 +389,12 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 }
 
 // newImage gives the process a program, and a place in a trace for its span.
-func (c *Collector) newImage(p *process, x *execSpan, h *record.Header, executable, parent string) {
+func (c *Collector) newImage(p *process, x *execSpan, h *record.Header, shown, parent string) {
 	i := &image{
 		id:         imageOf(h),
-		executable: executable,
+		executable: plain(shown, h.Flags&record.ExecUnlinked != 0),
+		shown:      shown,
+		unproven:   unproven(h.Flags),
 		parent:     parent,
 		start:      h.Time,
 		exec:       x,
@@ -472,6 +477,8 @@ func (c *Collector) sawStart(p *process, h *record.Header, r *record.Exec, args 
 	x.args, x.argc, x.truncated = args.bytes, r.Argc, args.truncated || h.Flags&record.ExecArgsMissing != 0
 	x.uid, x.euid, x.egid, x.credentials = r.UID, r.EUID, r.EGID, true
 	x.flags, x.filename, x.vpid = h.Flags, string(r.Filename), r.Vpid
+	// What the look saw stays unproven: the process may have named another file since its start.
+	p.image.unproven = p.image.unproven || unproven(h.Flags)
 	p.image.start, p.image.uid, p.image.exeUID, p.image.peakBefore = h.Time, r.UID, r.ExeUID, r.PeakRSS
 	c.holdExec(x)
 	if p.role == roleNone && p.agent == nil && p.call == nil {

@@ -224,7 +224,7 @@ var contractKeys = []string{
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count",
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
 	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted",
-	"sheetbend.folded", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
+	"sheetbend.folded", "sheetbend.folded.names", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
 	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",
 	"sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.source_route",
 	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.parent.call", "sheetbend.parent.session",

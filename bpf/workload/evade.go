@@ -11,7 +11,7 @@ const EvadePrefix = "evade-"
 func evadeScenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
 	for _, some := range []map[string]func(*work) error{
-		evadeOpenScenarios(), raceScenarios(), exchangeScenarios(), uringScenarios(), evadeExecScenarios(), evadeConnectScenarios(), evadeLeaveScenarios(), floodScenarios(),
+		evadeOpenScenarios(), raceScenarios(), exchangeScenarios(), uringScenarios(), evadeExecScenarios(), evadeConnectScenarios(), evadeLeaveScenarios(), elsewhereScenarios(), floodScenarios(),
 	} {
 		maps.Copy(all, some)
 	}
@@ -20,7 +20,7 @@ func evadeScenarios() map[string]func(*work) error {
 
 func evadeRoles() map[string]func(*work, []string) error {
 	all := map[string]func(*work, []string) error{}
-	for _, some := range []map[string]func(*work, []string) error{evadeOpenRoles(), exchangeRoles(), evadeExecRoles(), evadeConnectRoles(), evadeLeaveRoles()} {
+	for _, some := range []map[string]func(*work, []string) error{evadeOpenRoles(), exchangeRoles(), evadeExecRoles(), evadeConnectRoles(), evadeLeaveRoles(), elsewhereRoles()} {
 		maps.Copy(all, some)
 	}
 	return all

@@ -78,7 +78,8 @@ func pathBeforeSudo(pid int) string {
 	const most = 8 << 20 // execve(2) takes at most 6 MiB
 	proc := "/proc/" + strconv.Itoa(pid)
 	exe, err := os.Readlink(proc + "/exe")
-	if err != nil || filepath.Base(exe) != "sudo" {
+	// Its file may have been replaced since; the kernel says so behind the name. Who owns it is asked below.
+	if err != nil || strings.TrimSuffix(filepath.Base(exe), " (deleted)") != "sudo" {
 		return ""
 	}
 	var st unix.Stat_t

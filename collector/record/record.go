@@ -189,6 +189,8 @@ const (
 	ExecSessionLeader = 1024
 	ExecFound         = 2048
 	ExecForeignMounts = 4096
+	ExecForeignRoot   = 8192
+	ExecExeSet        = 16384
 )
 
 // Flags of TypeOpen.
@@ -204,6 +206,7 @@ const (
 	OpenNameMissing   = 256
 	OpenOnProc        = 512
 	OpenSubmitted     = 1024
+	OpenForeign       = 2048
 )
 
 // Flags of TypeUnix.

@@ -106,6 +106,7 @@ const (
 	KeyFileDeleted        = "sheetbend.file.deleted"
 	KeyCount              = "sheetbend.count"
 	KeyFolded             = "sheetbend.folded"
+	KeyFoldedNames        = "sheetbend.folded.names"
 
 	// net.connect.
 	KeyPeerAddress   = string(semconv.NetworkPeerAddressKey)

@@ -45,8 +45,8 @@ func TestProgramsAreRecognised(t *testing.T) {
 		{"a pinned script", node("/opt/mine/x.js"), "pinned"},
 		{"a pinned script elsewhere", node("/any/mine/x.js"), ""},
 		{"a pinned script by another interpreter", Program{Executable: "/tmp/node", Args: args("node", "/opt/mine/x.js")}, ""},
-		{"a pinned one where its user decides what lies where", Program{Executable: "/opt/a/mine", Args: args("mine"), ForeignMounts: true}, ""},
-		{"one without pins there", Program{Executable: "/usr/bin/codex", Args: args("codex"), ForeignMounts: true}, "codex"},
+		{"a pinned one where its user decides what lies where", Program{Executable: "/opt/a/mine", Args: args("mine"), Unproven: true}, ""},
+		{"one without pins there", Program{Executable: "/usr/bin/codex", Args: args("codex"), Unproven: true}, "codex"},
 		{"nothing", Program{}, ""},
 		{"no argv at all", Program{Executable: "/usr/bin/node", Args: "\x00"}, ""},
 	} {

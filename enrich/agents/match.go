@@ -10,11 +10,11 @@ import (
 
 // Program is what an exec tells about the program that it starts.
 type Program struct {
-	Executable string // path as the kernel resolved it
+	Executable string // path as the kernel resolved it, without its mark of a file that has no name any more
 	Owner      uint32 // of the executable's file
 	Args       string // "arg\0arg\0", argv[0] first; the beginning is enough
-	// ForeignMounts: who has no rights on the host could have put any file at any path. No pin holds there.
-	ForeignMounts bool
+	// Unproven: who has no rights on the host could have put any file at the path, or named it. No pin holds there.
+	Unproven bool
 }
 
 // A Table finds the dialect of a program. It is safe for concurrent use.
@@ -88,7 +88,7 @@ func (d *Dialect) pinned(p Program, script string) bool {
 	if d.Owner == nil && len(d.Path) == 0 {
 		return true
 	}
-	if p.ForeignMounts || d.Owner != nil && *d.Owner != p.Owner {
+	if p.Unproven || d.Owner != nil && *d.Owner != p.Owner {
 		return false
 	}
 	return len(d.Path) == 0 || d.pins(p.Executable) && (script == "" || d.pins(script))
