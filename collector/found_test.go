@@ -226,8 +226,10 @@ func TestAPinHoldsOnlyWhereRootDecides(t *testing.T) {
 				for _, how := range []string{"found", "found in a sandbox", "started", "found and then started"} {
 					w := newWorld(t, anyAgent(AllAgents), func(c *Config) {
 						c.Agents = withPinned()
-						if d := &c.Agents[len(c.Agents)-1]; owner {
-							d.Path = nil // by its owner alone
+						for i := range c.Agents {
+							if owner && c.Agents[i].Name == "pinned" {
+								c.Agents[i].Path = nil // by its owner alone
+							}
 						}
 					})
 					w.cgroup[7] = outside
