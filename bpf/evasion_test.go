@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -40,15 +39,17 @@ func TestTricksAreSeen(t *testing.T) {
 	for _, name := range workload.Names() {
 		switch {
 		case strings.HasSuffix(name, "-int80"):
-			if runtime.GOARCH == "amd64" { // no other has 32-bit calls of 64-bit programs
-				compat = append(compat, name)
-			}
+			compat = append(compat, name)
 		case strings.HasPrefix(name, workload.EvadePrefix):
 			names = append(names, name)
 		}
 	}
+	int80 := program.Int80(t)
 	for _, form := range allForms(t) {
 		t.Run("by "+string(form), func(t *testing.T) { testScenarios(t, program, bpf.Options{Form: form}, names, said) })
+		if !int80 {
+			continue
+		}
 		t.Run("with 32-bit system calls, by "+string(form), func(t *testing.T) {
 			testScenarios(t, program, bpf.Options{Form: form, CompatCalls: true}, compat, said)
 		})

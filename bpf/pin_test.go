@@ -45,6 +45,7 @@ type pinned struct {
 	o      bpf.Options
 	cgroup uint64
 	attr   *syscall.SysProcAttr
+	reads  int // records that each sensor reads during a flood; 0 for the n-th to read 100 n
 
 	opens, forks uint64 // of the flood
 	lost         map[record.Type]uint64
@@ -189,7 +190,11 @@ func (p *pinned) flood(scenario string, count int, options func(n int)) {
 		}
 		options(n)
 		p.load()
-		p.read(100 * n)
+		if p.reads > 0 {
+			p.read(p.reads)
+		} else {
+			p.read(100 * n)
+		}
 		p.close()
 	}
 	p.load()

@@ -38,6 +38,7 @@ func evadeExecRoles() map[string]func(*work, []string) error {
 		"role-rewrite-argv": rewriteArgv,
 		"role-clone-parent": roleCloneParent,
 		"role-exec-int80":   roleExecInt80,
+		"role-int80":        roleInt80,
 		"role-quiet":        func(*work, []string) error { return nil },
 		"role-daemonize":    daemonize,
 		"role-daemon":       daemon,
@@ -263,4 +264,12 @@ func roleExecInt80(*work, []string) error {
 	}
 	result := int80(11 /* execve */, program, argv, 0, 0)
 	return fmt.Errorf("execve by int 0x80: %w", unix.Errno(-result))
+}
+
+// roleInt80 finds out whether there are 32-bit system calls: it dies where int 0x80 is a fault.
+func roleInt80(*work, []string) error {
+	if result := int80(20 /* getpid */, 0, 0, 0, 0); int(result) != os.Getpid() {
+		return fmt.Errorf("getpid by int 0x80 gives %d", result)
+	}
+	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -52,6 +54,25 @@ func Build(t testing.TB) Program {
 
 // Path is that of the executable; any user may run it.
 func (p Program) Path() string { return p.path }
+
+// Int80 is whether this machine has the 32-bit system calls of 64-bit programs. Only amd64 does, and not every hypervisor
+// passes them on: PVM makes them a fault. The guests of kerneltest have to.
+func (p Program) Int80(t testing.TB) bool {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		return false
+	}
+	out, err := exec.Command(p.path, "role-int80").CombinedOutput()
+	if err == nil {
+		return true
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	if os.Getenv("SHEETBEND_GUEST") != "" {
+		t.Fatalf("int 0x80: %v: %s", err, line)
+	}
+	t.Logf("no 32-bit system calls here, the guests try them: int 0x80: %v: %s", err, line)
+	return false
+}
 
 // Result is what a scenario did.
 type Result struct {
