@@ -11,6 +11,10 @@ FUZZTIME ?= 5m
 # How long each case of `make test-chaos` goes on, and `make soak`.
 CHAOS ?= 2m
 SOAK ?= 30m
+# Debian packages that some targets need.
+GUEST_PACKAGES     := qemu-system-x86 qemu-system-arm busybox-static xz-utils
+AGENT_PACKAGES     := nodejs npm
+CONTAINER_PACKAGES := containerd runc podman conmon crun systemd jq busybox-static
 
 .DEFAULT_GOAL := help
 
@@ -44,39 +48,60 @@ generate: ## rebuild the BPF object and its Go bindings; needs clang-19 and llvm
 	go generate ./bpf
 
 .PHONY: test
-test: ## everything: vet, race, root, other kernels, Jaeger, real agents
+test: ## unit tests, replays of recorded agents, kernel tests, `run` end to end: needs Go and root, five minutes
 	.ci/test
 
+.PHONY: test-all
+test-all: ## everything, with what it needs installed (apt, npm): guests, containers, agents, Jaeger, chaos, fuzz, arm64. Hours
+	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) gcc libc6-dev
+	.ci/test check
+	$(MAKE) lint supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
+	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-chaos CHAOS=$(CHAOS)
+	$(MAKE) soak SOAK=1m
+	$(MAKE) test-kernels test-kernels-arm64
+
+.PHONY: test-race
+test-race: ## the packages with goroutines under the race detector; needs gcc
+	.ci/test race
+
+.PHONY: test-storms
+test-storms: ## thousands of processes at once, and a million one after the other
+	.ci/test test-storms
+
+.PHONY: test-agents
+test-agents: ## Codex and Claude Code, pinned, under the real sensor against a scripted model; needs root, npm, 800 MB
+	.ci/test test-agents
+
+.PHONY: test-jaeger
+test-jaeger: ## the trees as Jaeger shows them; needs root, npm; builds Jaeger the first time
+	.ci/test test-jaeger
+
 .PHONY: test-containers
-test-containers: build image ## real containerd and podman under the real sensor; needs root, containerd, runc, podman, conmon, systemd, jq, busybox-static
-	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_IMAGE=$(IMAGE_TAR) SHEETBEND_CONTAINERD=$$(.ci/containerd) go test -count=1 -v $(if $(SUDO),-exec '$(SUDO)') ./cmd/sheetbend/containerstest
+test-containers: ## real containerd and podman under the real sensor; needs root and the packages of CONTAINER_PACKAGES
+	.ci/test test-containers
 
 .PHONY: test-manifests
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew
-	cd deploy && go test -count=1 . $(if $(UPDATE),-update)
+	$(if $(UPDATE),cd deploy && go test -count=1 . -update,.ci/test test-manifests)
 
 .PHONY: test-gateway
 test-gateway: ## the values of deploy/collector under the collectors of OpenTelemetry themselves: what says something gets through
-	cd deploy/collector && go test -count=1 .
+	.ci/test test-gateway
 
 .PHONY: test-chaos
-test-chaos: build ## break disk, backend and sensor under load and account for every span; needs root. CHAOS=2m for each case
-	CGO_ENABLED=0 go build -o bin/sheetbend-workload ./bpf/workload/sheetbend-workload
-	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_WORKLOAD=$(CURDIR)/bin/sheetbend-workload SHEETBEND_CHAOS=$(CHAOS) \
-		go test -count=1 -timeout 0 -v $(if $(SUDO),-exec '$(SUDO)') -skip StaysAsSmall ./cmd/sheetbend/chaostest
+test-chaos: ## break disk, backend and sensor under load and account for every span; needs root. CHAOS=2m for each case
+	SHEETBEND_CHAOS=$(CHAOS) .ci/test test-chaos -timeout 0
 
 .PHONY: soak
-soak: build ## whether the sensor stays as small as it was; needs root. SOAK=72h
-	CGO_ENABLED=0 go build -o bin/sheetbend-workload ./bpf/workload/sheetbend-workload
-	SHEETBEND_BIN=$(CURDIR)/bin/sheetbend SHEETBEND_WORKLOAD=$(CURDIR)/bin/sheetbend-workload SHEETBEND_SOAK=$(SOAK) \
-		go test -count=1 -timeout 0 -v $(if $(SUDO),-exec '$(SUDO)') -run StaysAsSmall ./cmd/sheetbend/chaostest
+soak: ## whether the sensor stays as small as it was; needs root. SOAK=72h
+	SHEETBEND_SOAK=$(SOAK) .ci/test soak -timeout 0
 
 .PHONY: test-kernels
-test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of them
-	go run ./bpf/kerneltest $(if $(KERNELS),-kernels $(KERNELS))
+test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of them, RUN=Workload for the tests of bpf with that in their name
+	go run ./bpf/kerneltest $(if $(KERNELS),-kernels $(KERNELS)) $(if $(RUN),-run '$(RUN)' ./bpf)
 
 .PHONY: test-kernels-arm64
-test-kernels-arm64: ## the same on emulated arm64 machines; RUN=Workload for the tests of bpf with that in their name
+test-kernels-arm64: ## the same on emulated arm64 machines
 	go run ./bpf/kerneltest -arch arm64 $(if $(KERNELS),-kernels $(KERNELS)) $(if $(RUN),-run '$(RUN)' ./bpf)
 
 .PHONY: kernels-table
@@ -97,7 +122,7 @@ fuzz: ## every fuzz target for FUZZTIME each; FUZZ=Answers for those with that i
 	.ci/fuzz $(FUZZTIME) $(FUZZ)
 
 .PHONY: fuzz-short
-fuzz-short: ## every fuzz target for 10,000 inputs, as CI does
+fuzz-short: ## every fuzz target for 10,000 inputs; CI does 1,000
 	.ci/fuzz 10000x
 
 .PHONY: sbom
