@@ -6,7 +6,7 @@ package main
 
 import "testing"
 
-// The race detector takes memory of its own: .ci/test runs this one once more, without it.
+// The race detector takes memory of its own. make test-storms has this one.
 func TestTenThousandProcessesAreWatchedInSixtyMiB(t *testing.T) {
 	m := needRoot(t)
 	// A sensor that is late, on a busy machine, holds more: the least of three.

@@ -102,9 +102,9 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 	bin := os.Getenv("SHEETBEND_BIN")
 	if bin == "" || os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
-			t.Fatal("needs root, and the sheetbend binary in SHEETBEND_BIN (`make test` builds it)")
+			t.Fatal("needs root, and the sheetbend binary in SHEETBEND_BIN (`make test-jaeger` builds it)")
 		}
-		t.Skip("needs root, and the sheetbend binary in SHEETBEND_BIN (`make test` builds it)")
+		t.Skip("needs root, and the sheetbend binary in SHEETBEND_BIN (`make test-jaeger` builds it)")
 	}
 	j := jaegertest.Start(t)
 	session := fmt.Sprintf("jaeger-run-%d", os.Getpid())

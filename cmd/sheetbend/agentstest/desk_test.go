@@ -185,7 +185,7 @@ func needAgents(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv(agentsEnv)
 	if dir == "" || os.Getenv(binEnv) == "" || os.Geteuid() != 0 {
-		const missing = "needs root, sheetbend in " + binEnv + " and agents in " + agentsEnv + ": `make test` sees to that"
+		const missing = "needs root, sheetbend in " + binEnv + " and agents in " + agentsEnv + ": `make test-agents` sees to that"
 		if os.Getenv("CI") != "" {
 			t.Fatal(missing)
 		}

@@ -108,7 +108,7 @@ func needSheetbend(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv(binEnv)
 	if bin == "" || os.Geteuid() != 0 {
-		const missing = "needs root, and sheetbend in " + binEnv + ": `make test` sees to that"
+		const missing = "needs root, and sheetbend in " + binEnv + ": `make test-agents` sees to that"
 		if os.Getenv("CI") != "" {
 			t.Fatal(missing)
 		}
