@@ -32,6 +32,7 @@ type agent struct {
 	started bool    // it has started a program that is not its worker
 	base    *claims // of its first child, when its own environment is not known
 	users   int     // processes that belong to it, and nested agents
+	free    int     // of these processes those outside of calls: while there is one, the session is in use
 }
 
 // whose says to whom the doings of a process belong at a moment. Without an agent: to the sandbox.
@@ -97,11 +98,20 @@ func (w whose) outermost() whose {
 	return whose{agent: w.agent, call: w.call}
 }
 
+// inNoCall is true of what is an agent's outside of its calls.
+func (w whose) inNoCall() bool { return w.agent != nil && w.call == nil && !w.ambiguous }
+
 // belong makes a process w's, for its descendants too.
 func (c *Collector) belong(p *process, w whose) {
-	was := whose{agent: p.agent, call: p.call}
+	was := whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}
 	if w.agent != nil {
 		w.agent.users++
+	}
+	if w.inNoCall() {
+		w.agent.free++
+	}
+	if was.inNoCall() {
+		was.agent.free--
 	}
 	if w.call != nil {
 		w.call.enter()
@@ -260,11 +270,14 @@ func (c *Collector) learn(a *agent, session string) bool {
 		return false
 	}
 	c.unname(a)
+	if before := c.agentOf(session, a.uid); before != nil {
+		c.unname(before) // resumed: what its calls have left running stays theirs
+	}
 	a.session = session
 	c.agents[session] = append(c.agents[session], a)
 	if name := c.owners.nameFor(session, a.uid); !fixed && session != a.owner.session && name != a.owner.session {
 		was := a.owner
-		a.owner = c.owners.claim(name, a.uid)
+		a.owner = c.owners.claim(name, a.uid, a.sandbox.place())
 		c.owners.release(was)
 	}
 	return true
@@ -297,8 +310,10 @@ func (c *Collector) unname(a *agent) {
 // another agent, which may be anything that was started there, none that ever was another's. What such a one has
 // claimed before is given back to an agent that nobody started in a call.
 func (c *Collector) mayHave(a *agent, session string) bool {
+	holder := c.agentOf(session, a.uid)
+	resumes := holder != nil && a.resumes(holder)
 	if session == a.owner.session {
-		return c.agentOf(session, a.uid) == nil
+		return holder == nil || resumes
 	}
 	if strings.Contains(session, ofUser) {
 		return false
@@ -312,10 +327,30 @@ func (c *Collector) mayHave(a *agent, session string) bool {
 	if !nested {
 		c.displaceNested(session)
 	}
-	if c.agentOf(session, a.uid) != nil || c.owners.taken(c.owners.nameFor(session, a.uid)) {
+	if resumes {
+		return true
+	}
+	name := c.owners.nameFor(session, a.uid)
+	if c.agentOf(session, a.uid) != nil || c.owners.taken(name) || c.owners.elsewhere(name, a.sandbox.place()) {
 		return false
 	}
 	return !nested || c.owners.bySession[session] == nil
+}
+
+// resumes says whether an agent may go on with the session that another one has: that is over but for what its calls have
+// left running, and was of the same kind, user and place.
+func (a *agent) resumes(b *agent) bool {
+	return a != b && b.free == 0 && a.outer.agent == nil && b.outer.agent == nil &&
+		a.dialect != nil && a.dialect == b.dialect && a.uid == b.uid && a.sandbox.place() == b.sandbox.place()
+}
+
+// place is what sessions are not taken out of: the sandbox, or the host outside of all sandboxes, where each agent that is
+// found is one of its own.
+func (sb *sandbox) place() string {
+	if sb.found {
+		return ""
+	}
+	return sb.id
 }
 
 // displaceNested gives a session free that nested agents claimed.

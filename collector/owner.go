@@ -50,6 +50,7 @@ type owner struct {
 
 	claimed bool          // by an agent; not configured or made here
 	uid     uint32        // whose agent it was; with claimed
+	place   string        // and in which place, as sandbox.place; with claimed
 	users   int           // sandboxes and agents that share the session
 	retired *list.Element // in owners.retired while users is 0
 }
@@ -68,10 +69,10 @@ const maxRetiredOwners = 1024
 const ofUser = " of uid "
 
 // claim gives an agent's session to a user, under the name that nameFor gives.
-func (os *owners) claim(name string, uid uint32) *owner {
+func (os *owners) claim(name string, uid uint32, place string) *owner {
 	o := os.acquire(name)
 	if o.users == 1 {
-		o.claimed, o.uid = true, uid
+		o.claimed, o.uid, o.place = true, uid, place
 	}
 	return o
 }
@@ -83,6 +84,12 @@ func (os *owners) nameFor(session string, uid uint32) string {
 		return session + ofUser + strconv.FormatUint(uint64(uid), 10)
 	}
 	return session
+}
+
+// elsewhere says whether an agent in another place has had the session. It is over, and stays that one's.
+func (os *owners) elsewhere(session, place string) bool {
+	o := os.bySession[session]
+	return o != nil && o.claimed && o.place != place
 }
 
 // taken says whether a session has users.

@@ -20,6 +20,7 @@ type process struct {
 	group   *group // where it is now
 	image   *image // never nil
 
+	looked   bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
 
 	// Lineage and what follows from it.
@@ -261,8 +262,12 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 	if parent != nil || c.groups[h.Cgroup] != nil {
 		parent = c.actor(h)
 	}
-	if child := c.find(r.ChildTgid, r.ChildStart); child != nil || c.processes[r.ChildTgid] != nil {
-		return // told before, by a look at the existing processes
+	child := c.find(r.ChildTgid, r.ChildStart)
+	if child == nil && c.processes[r.ChildTgid] != nil || child != nil && (parent == nil || !child.looked) {
+		return // known
+	}
+	if child != nil {
+		c.unlook(child)
 	}
 	g := c.groups[r.ChildCgroup]
 	if parent == nil {
@@ -272,7 +277,7 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 			c.ignore(h)
 			return
 		}
-		child := c.admit(r.ChildTgid, r.ChildStart, g.sandbox, g, &image{
+		child = c.admit(r.ChildTgid, r.ChildStart, g.sandbox, g, &image{
 			id:    span.Image{Tgid: r.ChildTgid, Start: r.ChildStart, ExecID: h.ExecID},
 			start: r.ChildStart,
 		})
@@ -283,12 +288,26 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 	if g == nil {
 		g = c.beside(parent, r.ChildCgroup)
 	}
-	child := c.admit(r.ChildTgid, r.ChildStart, parent.sandbox, g, parent.image)
+	child = c.admit(r.ChildTgid, r.ChildStart, parent.sandbox, g, parent.image)
 	child.vpid = r.ChildVpid
 	c.inherit(parent, child)
 	if r.ChildCgroup != h.Cgroup && g.sandbox != parent.sandbox {
 		c.sendEscape(child, h.Time, h.Tid, escape{from: from.path, to: g.path, mover: h.Tgid, execID: h.ExecID})
 	}
+}
+
+// unlook forgets what a look has found of a process whose fork comes only now, as it waited in the ring: this record and
+// those behind it say whose the process is, and what it ran from its start. A span of the look that has not gone out is
+// dropped; the exec's own will come.
+func (c *Collector) unlook(p *process) {
+	if i := p.image; p.owns(i) {
+		if i.exec != nil {
+			c.held.remove(&i.exec.held)
+			i.exec = nil
+		}
+		i.span = span.ID{}
+	}
+	c.end(p, c.now, ending{unknown: true})
 }
 
 // beside gives the group of a process that is outside of all sandboxes' cgroups as its parent's child.
@@ -433,6 +452,7 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 			return
 		}
 		p = c.admit(h.Tgid, h.Start, g.sandbox, g, &image{id: imageOf(h), start: h.Start, unknown: true})
+		p.looked = true
 	} else if p.image.span != (span.ID{}) {
 		return // known from its own records
 	}

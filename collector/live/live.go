@@ -35,6 +35,9 @@ const (
 	lossEvery = time.Second
 	// lookEvery is how soon one looks again at who is in the sandboxes, at the earliest.
 	lookEvery = time.Second
+	// maxLookDelay is how long a look is put off while records wait in the ring, which say more of whom it would find. A
+	// flood must not put it off for ever.
+	maxLookDelay = 30 * time.Second
 	// maxDrift is how far the wall clock may move against CLOCK_BOOTTIME untold.
 	maxDrift = time.Millisecond
 	// maxExisting bounds the processes whose arguments are looked up at the start.
@@ -135,6 +138,7 @@ type Feed struct {
 	told   uint64       // time of the last look at the losses
 	latest uint64       // time of the newest record read
 	looked uint64       // time of the last look at who is there
+	putOff uint64       // since when a look is due that the ring has put off; 0: none is
 	unread uint64       // records that an earlier process had taken from the ring and not kept
 	moved  bool         // somebody came from outside since
 	taken  bool         // a container became a sandbox since, with all that runs in it
@@ -389,7 +393,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
 			if f.latest >= f.tick+uint64(tickEvery) {
-				if err := f.advance(f.latest); err != nil {
+				if err := f.advance(f.latest, false); err != nil {
 					return err
 				}
 			}
@@ -403,7 +407,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		// The ring was empty after `asked`: all records before it have been read.
 		f.injected(asked)
 		if quiet := max(asked, f.latest); quiet >= f.tick+uint64(tickEvery) {
-			if err := f.advance(quiet); err != nil {
+			if err := f.advance(quiet, true); err != nil {
 				return err
 			}
 		}
@@ -568,8 +572,9 @@ func (f *Feed) unfollow(tgid uint32, start uint64, judged bool) {
 	}
 }
 
-// advance ends the stream's time until t: clock if it moved, losses when due, and the tick.
-func (f *Feed) advance(t uint64) error {
+// advance ends the stream's time until t: clock if it moved, losses when due, a look at who is there, and the tick. empty: the
+// ring was, just now.
+func (f *Feed) advance(t uint64, empty bool) error {
 	boot, wall, err := f.o.Clock()
 	if err != nil {
 		return err
@@ -583,9 +588,14 @@ func (f *Feed) advance(t uint64) error {
 		}
 	}
 	if f.moved && t >= f.looked+uint64(lookEvery) {
-		f.moved, f.taken, f.looked = false, false, t
-		if err := f.existing(); err != nil {
-			return err
+		if f.putOff == 0 {
+			f.putOff = t
+		}
+		if empty || t >= f.putOff+uint64(maxLookDelay) {
+			f.moved, f.taken, f.looked, f.putOff = false, false, t, 0
+			if err := f.existing(); err != nil {
+				return err
+			}
 		}
 	}
 	f.tick = t
