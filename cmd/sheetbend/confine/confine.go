@@ -16,6 +16,7 @@ import (
 type Needs struct {
 	Capabilities Set
 	Files        Files
+	Sockets      Sockets
 	// NoLandlock says why Landlock cannot be used, "" if it can.
 	NoLandlock string
 }
@@ -31,6 +32,23 @@ type Report struct {
 	Landlock int
 	// Lacks says what could not be applied, and why.
 	Lacks []string
+}
+
+// Sockets are those that can still be made, beside the ones of IP.
+type Sockets struct {
+	Unix    bool // to connect to a container runtime or to a unix: endpoint
+	Netlink bool // to ask whose a connection is
+}
+
+func (s Sockets) families() []uint32 {
+	families := []uint32{unix.AF_INET, unix.AF_INET6}
+	if s.Unix {
+		families = append(families, unix.AF_UNIX)
+	}
+	if s.Netlink {
+		families = append(families, unix.AF_NETLINK)
+	}
+	return families
 }
 
 // Apply confines this process. What the kernel lacks, or a container's own filter refuses, is left out and reported; an error
@@ -62,7 +80,7 @@ func Apply(n Needs) (Report, error) {
 		return r, err
 	}
 	// Last: it forbids what the others do.
-	if err := filter(); err != nil {
+	if err := filter(n.Sockets); err != nil {
 		lacks("seccomp", err)
 	} else {
 		r.Seccomp = true

@@ -112,6 +112,9 @@ func (o order) follow() (r reply, err error) {
 	if err != nil {
 		return r, err
 	}
+	if _, err := unix.SysvShmCtl(segment, unix.IPC_RMID, nil); err != nil {
+		return r, err
+	}
 	if r.Report, err = Apply(o.Needs); err != nil {
 		return r, err
 	}
@@ -198,6 +201,31 @@ func (o order) follow() (r reply, err error) {
 	try("choose a file's signal", err)
 	try("give a socket to another", unix.IoctlSetPointerInt(pair[0], fioSetOwn, o.Other))
 	try("give a socket to another by SIOCSPGRP", unix.IoctlSetPointerInt(pair[0], unix.SIOCSPGRP, o.Other))
+	_, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	try("a unix socket", err)
+	_, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+	try("a netlink socket", err)
+	file := filepath.Join(o.Allowed, "other")
+	opened, err := os.Open(file)
+	if err != nil {
+		return r, err
+	}
+	defer opened.Close()
+	fd := int(opened.Fd())
+	now := []unix.Timespec{{Sec: 1}, {Sec: 1}}
+	try("chmod", unix.Chmod(file, 0o4755))
+	try("fchmod", unix.Fchmod(fd, 0o4755))
+	try("chown", unix.Chown(file, 1, 1))
+	try("fchown", unix.Fchown(fd, 1, 1))
+	try("lchown", unix.Lchown(file, 1, 1))
+	try("utimensat", unix.UtimesNanoAt(unix.AT_FDCWD, file, now, 0))
+	try("setxattr", unix.Setxattr(file, "user.x", []byte("x"), 0))
+	try("fsetxattr", unix.Fsetxattr(fd, "user.x", []byte("x"), 0))
+	try("removexattr", unix.Removexattr(file, "user.x"))
+	try("chattr", unix.IoctlSetPointerInt(fd, uint(setAttributes[0]), 0x10))
+	for name, number := range map[string]uintptr{"fchmodat2": sysFchmodat2, "setxattrat": sysSetxattrat, "removexattrat": sysRemovexattrat, "file_setattr": sysFileSetattr} {
+		try(name, call(number))
+	}
 	key := byte('x')
 	try("type", call(unix.SYS_IOCTL, uintptr(pair[0]), unix.TIOCSTI, uintptr(unsafe.Pointer(&key))))
 	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
@@ -209,9 +237,6 @@ func (o order) follow() (r reply, err error) {
 	try("memory", err)
 	try("memory becomes code", unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC))
 	try("attach a segment with code", call(unix.SYS_SHMAT, uintptr(segment), 0, shmExec))
-	if _, err := unix.SysvShmCtl(segment, unix.IPC_RMID, nil); err != nil {
-		return r, err
-	}
 	try("let all that is read be code", call(unix.SYS_PERSONALITY, readImpliesExec))
 	try("set the clock", unix.ClockSettime(unix.CLOCK_REALTIME, &unix.Timespec{Sec: 1}))
 
@@ -340,6 +365,9 @@ func TestAConfinedProcessKeepsOnlyWhatItNeedsInEveryThread(t *testing.T) {
 		"attach a segment with code": "EPERM", "let all that is read be code": "EPERM", "a pair of other sockets": "EPERM", "listen": "EPERM",
 		"give a file to another": "EPERM", "give a file to another by F_SETOWN_EX": "EPERM", "choose a file's signal": "EPERM",
 		"give a socket to another": "EPERM", "give a socket to another by SIOCSPGRP": "EPERM", "type": "EPERM",
+		"a unix socket": "EPERM", "a netlink socket": "EPERM",
+		"chmod": "EPERM", "fchmod": "EPERM", "fchmodat2": "EPERM", "chown": "EPERM", "fchown": "EPERM", "lchown": "EPERM", "utimensat": "EPERM",
+		"setxattr": "EPERM", "fsetxattr": "EPERM", "setxattrat": "EPERM", "removexattr": "EPERM", "removexattrat": "EPERM", "file_setattr": "EPERM", "chattr": "EPERM",
 	}
 	allowed := []string{"memory", "signal itself", "a pair of sockets", "ask for flags", "a socket", "read", "write", "truncate", "remove", "make a directory", "rename", "read a file alone", "connect", "look at another process"}
 	version, err := LandlockVersion()
@@ -442,7 +470,7 @@ func TestSetsAreNamed(t *testing.T) {
 
 func TestTheFilterKnowsNumbersOfItsOwnTableOnly(t *testing.T) {
 	const pid = 42
-	vm, err := classic.NewVM(program(pid))
+	vm, err := classic.NewVM(program(pid, Sockets{Unix: true, Netlink: true}.families()))
 	if err != nil {
 		t.Fatal(err)
 	}

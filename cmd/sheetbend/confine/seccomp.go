@@ -26,6 +26,14 @@ var never = append([]uint32{
 	unix.SYS_SHMAT, unix.SYS_PERSONALITY,
 	// What listens does so by then. Landlock refuses bind(2), and without it listen(2) takes any port.
 	unix.SYS_LISTEN,
+	// modes, owners, times and attributes of files, which Landlock does not govern: set-user-id on a file of root's is root
+	// for everybody. What the sensor makes has its mode from the start.
+	unix.SYS_FCHMOD, unix.SYS_FCHMODAT, sysFchmodat2, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT, unix.SYS_UTIMENSAT,
+	unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR, unix.SYS_REMOVEXATTR, unix.SYS_LREMOVEXATTR, unix.SYS_FREMOVEXATTR,
+	sysSetxattrat, sysRemovexattrat, sysFileSetattr,
+	// memory and messages of others, by System V and POSIX
+	unix.SYS_SHMGET, unix.SYS_SHMCTL, unix.SYS_SEMGET, unix.SYS_SEMCTL, unix.SYS_SEMTIMEDOP, unix.SYS_MSGGET, unix.SYS_MSGCTL, unix.SYS_MSGSND,
+	unix.SYS_MSGRCV, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
 	// mounts and namespaces
 	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
 	unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR, unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_MKNODAT,
@@ -46,6 +54,17 @@ var bpfCommands = []uint32{
 	unix.BPF_OBJ_GET_INFO_BY_FD, unix.BPF_LINK_CREATE, unix.BPF_ITER_CREATE, unix.BPF_LINK_DETACH,
 }
 
+// Numbers that are the same on every architecture, newer than the package unix.
+const (
+	sysFchmodat2     = 452
+	sysSetxattrat    = 463
+	sysRemovexattrat = 466
+	sysFileSetattr   = 469
+)
+
+// Of ioctl(2), the same as chattr(1): FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS and FS_IOC_FSSETXATTR.
+var setAttributes = []uint32{0x40086602, 0x40046602, 0x401c5820}
+
 const (
 	// Of struct seccomp_data: the number, the architecture, and the low half of the first three arguments.
 	offNumber, offArch            = 0, 4
@@ -57,8 +76,8 @@ const (
 	allow  = unix.SECCOMP_RET_ALLOW
 )
 
-// program is the filter of a process. What it refuses is answered with EPERM.
-func program(pid int) []bpf.Instruction {
+// program is the filter of a process that makes sockets of these families. What it refuses is answered with EPERM.
+func program(pid int, families []uint32) []bpf.Instruction {
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offArch, Size: 4},
 		// By the 32-bit table numbers mean other calls.
@@ -93,13 +112,13 @@ func program(pid int) []bpf.Instruction {
 		when(number, append(then, bpf.RetConstant{Val: allow})...)
 	}
 	only(unix.SYS_BPF, offFirst, bpfCommands...)
-	only(unix.SYS_SOCKET, offFirst, unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK)
+	only(unix.SYS_SOCKET, offFirst, families...)
 	only(unix.SYS_SOCKETPAIR, offFirst, unix.AF_UNIX)
 	only(unix.SYS_KILL, offFirst, uint32(pid))
 	only(unix.SYS_TGKILL, offFirst, uint32(pid))
 	// The kernel signals whom a file is given to; TIOCSTI types for who reads from the terminal next.
 	but(unix.SYS_FCNTL, offSecond, unix.F_SETOWN, unix.F_SETOWN_EX, unix.F_SETSIG)
-	but(unix.SYS_IOCTL, offSecond, fioSetOwn, unix.SIOCSPGRP, unix.TIOCSTI)
+	but(unix.SYS_IOCTL, offSecond, append([]uint32{fioSetOwn, unix.SIOCSPGRP, unix.TIOCSTI, unix.TIOCLINUX}, setAttributes...)...)
 	// Threads, no processes. What clone3 is asked for lies in memory, where a filter cannot look: who gets ENOSYS takes clone.
 	when(unix.SYS_CLONE3, bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
 	bits := func(number, argument, mask uint32, set, clear uint32) {
@@ -118,8 +137,8 @@ func program(pid int) []bpf.Instruction {
 }
 
 // filter sets the filter for all threads.
-func filter() error {
-	raw, err := bpf.Assemble(program(os.Getpid()))
+func filter(s Sockets) error {
+	raw, err := bpf.Assemble(program(os.Getpid(), s.families()))
 	if err != nil {
 		return fmt.Errorf("assemble the filter: %w", err)
 	}
