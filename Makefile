@@ -55,7 +55,7 @@ test: ## unit tests, replays of recorded agents, kernel tests, `run` end to end:
 test-all: ## everything, with what it needs installed (apt, npm): guests, containers, agents, Jaeger, chaos, fuzz, arm64. Hours
 	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) gcc libc6-dev
 	.ci/test check
-	$(MAKE) lint supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
+	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
 	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
 	$(MAKE) test-kernels test-kernels-arm64
@@ -144,6 +144,9 @@ supply-chain: ## licences, bill of materials, and the same binary from two build
 .PHONY: lint
 lint: ## golangci-lint, built once into the cache
 	.ci/golangci-lint run ./...
+
+.PHONY: lint-deploy
+lint-deploy: ## the same for the modules of deploy, which compile Helm and the collectors of OpenTelemetry
 	cd deploy && ../.ci/golangci-lint run ./...
 	cd deploy/collector && ../../.ci/golangci-lint run ./...
 
