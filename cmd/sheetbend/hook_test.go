@@ -82,6 +82,7 @@ func takeMarksAfter(t *testing.T, late time.Duration) (func() []record.Event, st
 	s, err := marker.Listen(marker.Options{
 		Path:     socket,
 		Dialects: agents.Builtin(),
+		CgroupOf: func(int) (string, error) { return "/", nil },
 		Clock: func() (uint64, int64, error) {
 			<-time.After(late)
 			return 1, 1, nil

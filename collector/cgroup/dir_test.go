@@ -183,6 +183,26 @@ func TestProcessesAreListedMovedAndKilled(t *testing.T) {
 	}
 }
 
+// What the kernel writes behind the name of a removed cgroup may be a cgroup's own name.
+func TestACgroupThatIsCalledAsTheKernelMarksRemovedOnesIsItself(t *testing.T) {
+	m, cg := hierarchy(t)
+	for _, c := range []string{"/one", "/one (deleted)"} {
+		if err := m.Create(cg + c); err != nil {
+			t.Fatal(err)
+		}
+		id, err := m.ID(cg + c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Path(id); err != nil || got != cg+c {
+			t.Errorf("the id of %s is %q (%v)", cg+c, got, err)
+		}
+		if of, err := m.Of(sleeper(t, m, cg+c).Process.Pid); err != nil || of != cg+c {
+			t.Errorf("a process in %s is in %q (%v)", cg+c, of, err)
+		}
+	}
+}
+
 func TestRemoveGivesUpOnAPopulatedCgroupWhenItsContextEnds(t *testing.T) {
 	m, cg := hierarchy(t)
 	sleeper(t, m, cg)

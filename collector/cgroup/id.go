@@ -50,7 +50,15 @@ func (m Mount) path(id uint64) (string, error) {
 		return "", err
 	}
 	cgroup, ok := strings.CutPrefix(name, strings.TrimSuffix(m.Dir, "/"))
-	if !ok || cgroup != "" && cgroup[0] != '/' || strings.HasSuffix(name, " (deleted)") {
+	if !ok || cgroup != "" && cgroup[0] != '/' {
+		return "", unix.ENOENT
+	}
+	// Behind the name of a removed directory the kernel writes " (deleted)", as one that is there may be called, too.
+	var found, there unix.Stat_t
+	if err := unix.Fstat(dir, &found); err != nil {
+		return "", err
+	}
+	if err := unix.Lstat(name, &there); err != nil || there.Ino != found.Ino || there.Dev != found.Dev {
 		return "", unix.ENOENT
 	}
 	return "/" + strings.TrimPrefix(cgroup, "/"), nil

@@ -10,9 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +54,7 @@ type Options struct {
 	Sandbox func(pid int, uid uint32, cgroup string) string
 	// Dialects are the agents whose hooks the sensor knows: OpHook tells them.
 	Dialects []agents.Dialect
-	// CgroupOf gives the path of a process's cgroup from the mount. nil: as /proc shows it to this process.
+	// CgroupOf gives the path of a process's cgroup from the mount; it has to be given.
 	CgroupOf func(pid int) (string, error)
 	// CgroupID gives the id of a cgroup by its path from the mount. nil: no cgroup can be named, and no peer outside
 	// of the sandboxes is believed.
@@ -92,9 +89,6 @@ type Server struct {
 func Listen(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.CgroupOf == nil {
-		o.CgroupOf = cgroupOf
 	}
 	l, err := listen(o.Path)
 	if err != nil {
@@ -237,25 +231,6 @@ func (s *Server) identify(conn *net.UnixConn) (peer, error) {
 		}
 	}
 	return p, nil
-}
-
-// cgroupOf is the path of a process's cgroup from the cgroup v2 mount.
-func cgroupOf(pid int) (string, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return "", fmt.Errorf("look up the cgroup of peer %d: %w", pid, err)
-	}
-	return parseCgroup(text), nil
-}
-
-// parseCgroup gives "" on a host without cgroup v2 in use.
-func parseCgroup(text []byte) string {
-	for line := range bytes.Lines(text) {
-		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
-			return strings.TrimSuffix(string(bytes.TrimSuffix(path, []byte("\n"))), " (deleted)")
-		}
-	}
-	return ""
 }
 
 func (s *Server) refuse(conn *net.UnixConn, p peer, err error) {

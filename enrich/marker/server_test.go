@@ -74,6 +74,7 @@ func serve(t *testing.T, change func(*Options)) (*Server, *stream) {
 		Path: filepath.Join(t.TempDir(), "s.sock"), Inject: to.inject, View: view{},
 		Clock:    func() (uint64, int64, error) { return now, 0, nil },
 		CgroupID: func(cg string) (uint64, error) { return uint64(len(cg)), nil },
+		CgroupOf: func(int) (string, error) { return "/agents/one", nil },
 	}
 	if change != nil {
 		change(&o)

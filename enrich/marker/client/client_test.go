@@ -21,8 +21,9 @@ func TestBeginAndEndReachTheStreamOfARealServer(t *testing.T) {
 	var marks []record.Event
 	socket := filepath.Join(t.TempDir(), "s")
 	s, err := marker.Listen(marker.Options{
-		Path:  socket,
-		Clock: func() (uint64, int64, error) { return 1, 1, nil },
+		Path:     socket,
+		CgroupOf: func(int) (string, error) { return "/", nil },
+		Clock:    func() (uint64, int64, error) { return 1, 1, nil },
 		Inject: func(raw []byte) bool {
 			var e record.Event
 			if e.Decode(raw) != nil {
