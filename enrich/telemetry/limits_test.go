@@ -258,6 +258,12 @@ func TestSlowSendersKeepNobodyOut(t *testing.T) {
 		if _, err := io.WriteString(dial(), "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nab"); err != nil {
 			t.Fatal(err)
 		}
+		// Those that the listener has not taken yet would come between two requests of the agent, more than it may have.
+		until(t, "the slow one is connected", func() bool {
+			i.peers.mu.Lock()
+			defer i.peers.mu.Unlock()
+			return i.peers.conns+int(i.peers.displaced) == n+2
+		})
 		if n%(maxPeerConns/2) == 0 && !served(agent) {
 			t.Fatalf("the agent's connection is closed after %d slow ones", n)
 		}
