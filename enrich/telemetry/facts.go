@@ -57,7 +57,7 @@ func (i *Intake) read(m *message, c *conn) error {
 		from = c.from(i)
 	}
 	for j := range f.found {
-		if !i.peers.tell(c.seat.peer) {
+		if !i.peers.tell(c.seat.Account()) {
 			f.lost += len(f.found) - j
 			break
 		}

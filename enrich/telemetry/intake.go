@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -138,7 +140,7 @@ func serve(o Options, listeners ...net.Listener) *Intake {
 		o.now = time.Now
 	}
 	i := &Intake{o: o, reading: newReading(o.Dialects), peers: newPeers(o.now)}
-	i.search.budget = bucket{rate: searchesRate, burst: searchesAtOnce, level: searchesAtOnce, at: o.now()}
+	i.search.budget = rate.NewLimiter(searchesRate, searchesAtOnce)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // gRPC
@@ -182,7 +184,7 @@ func (i *Intake) Stats() Stats {
 		Requests: i.requests.Load(), Bytes: i.bytes.Load(), Facts: i.facts.Load(), FactsLost: i.factsLost.Load(),
 		TooLarge: i.tooLarge.Load(), Malformed: i.malformed.Load(), Busy: i.busy.Load(), Foreign: i.foreign.Load(),
 		Forged: i.forged.Load(), Inside: i.inside.Load(),
-		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: i.peers.displacements(),
+		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: i.peers.displaced(),
 	}
 }
 

@@ -82,7 +82,7 @@ func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 	if len(h.all()) != 0 || i.Stats().Requests != 0 {
 		t.Errorf("facts of refused requests: %+v", h.all())
 	}
-	if i.peers.memory != 0 || i.peers.byKey[fmt.Sprintf("uid %d", os.Geteuid())].memory != 0 {
+	if p := i.peers.connect(fmt.Sprintf("uid %d", os.Geteuid()), nil).Account(); i.peers.memory != 0 || p.memory != 0 {
 		t.Errorf("%d bytes stay accounted for", i.peers.memory)
 	}
 }
@@ -158,8 +158,8 @@ func TestASenderThatIsSlowIsCutOff(t *testing.T) {
 				if err := i.Close(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if i.peers.conns != 0 {
-					t.Errorf("%d connections stay accounted for", i.peers.conns)
+				if i.peers.seats.Taken() != 0 {
+					t.Errorf("%d connections stay accounted for", i.peers.seats.Taken())
 				}
 			})
 		})
@@ -262,7 +262,7 @@ func TestSlowSendersKeepNobodyOut(t *testing.T) {
 		until(t, "the slow one is connected", func() bool {
 			i.peers.mu.Lock()
 			defer i.peers.mu.Unlock()
-			return i.peers.conns+int(i.peers.displaced) == n+2
+			return i.peers.seats.Taken()+int(i.peers.seats.Displaced()) == n+2
 		})
 		if n%(maxPeerConns/2) == 0 && !served(agent) {
 			t.Fatalf("the agent's connection is closed after %d slow ones", n)
@@ -280,7 +280,7 @@ func TestAPeerHasARateOfBytesAndFactsThatFillsUpAgain(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	ps := newPeers(func() time.Time { return now })
 	a, b := ps.connect("a", nil), ps.connect("b", nil)
-	p, q := a.peer, b.peer
+	p, q := a.Account(), b.Account()
 	if !ps.spend(p, peerBytesBurst) || ps.spend(p, 1) || !ps.spend(q, 1) {
 		t.Error("bytes: the burst is not as stated")
 	}
@@ -293,7 +293,7 @@ func TestAPeerHasARateOfBytesAndFactsThatFillsUpAgain(t *testing.T) {
 		t.Error("facts: more than the burst")
 	}
 	ps.disconnect(a)
-	if p = ps.connect("a", nil).peer; ps.tell(p) {
+	if p = ps.connect("a", nil).Account(); ps.tell(p) {
 		t.Error("a new connection has a new rate")
 	}
 	now = now.Add(time.Second)
@@ -311,15 +311,15 @@ func TestPeersAreBoundedAndForgottenOnlyWhenTheyAreQuiet(t *testing.T) {
 	ps := newPeers(func() time.Time { return now })
 	for i := range maxPeers {
 		s := ps.connect(fmt.Sprint(i), nil)
-		ps.spend(s.peer, 1)
+		ps.spend(s.Account(), 1)
 		ps.disconnect(s)
 	}
 	if ps.connect("one more", nil) != nil {
 		t.Error("a peer that used its rate was forgotten")
 	}
 	now = now.Add(time.Minute)
-	if ps.connect("one more", nil) == nil || len(ps.byKey) != maxPeers {
-		t.Errorf("%d peers", len(ps.byKey))
+	if ps.connect("one more", nil) == nil {
+		t.Error("a peer that is as good as new is not forgotten")
 	}
 	for i := range maxConns - 1 {
 		if ps.connect(fmt.Sprint(i), nil) == nil {
@@ -333,8 +333,8 @@ func TestPeersAreBoundedAndForgottenOnlyWhenTheyAreQuiet(t *testing.T) {
 
 func TestMemoryIsAccountedForBeforeItIsTaken(t *testing.T) {
 	ps := newPeers(time.Now)
-	greedy := &hold{peers: ps, peer: ps.connect("greedy", nil).peer}
-	modest := &hold{peers: ps, peer: ps.connect("modest", nil).peer}
+	greedy := &hold{peers: ps, peer: ps.connect("greedy", nil).Account()}
+	modest := &hold{peers: ps, peer: ps.connect("modest", nil).Account()}
 	if !greedy.grow(maxPeerMemory) || greedy.grow(1) {
 		t.Error("a peer's share is not as stated")
 	}

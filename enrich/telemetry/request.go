@@ -103,13 +103,13 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	if m.signal == 0 {
 		return errPath
 	}
-	h := &hold{peers: i.peers, peer: c.seat.peer}
+	h := &hold{peers: i.peers, peer: c.seat.Account()}
 	defer h.release()
 	wire, err := i.receive(r, h, m)
 	if err != nil {
 		return err
 	}
-	if !i.peers.spend(c.seat.peer, len(m.plain)+wire+requestCost) {
+	if !i.peers.spend(c.seat.Account(), len(m.plain)+wire+requestCost) {
 		return errRate
 	}
 	if err := m.forged(); err != nil {

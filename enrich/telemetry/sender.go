@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 // Sender is the process that sends: the one that connected to the unix socket, or the one that has the other end of a TCP connection
@@ -193,14 +194,14 @@ const (
 // searches are made one at a time: each costs some ms on a busy host.
 type searches struct {
 	mu     sync.Mutex
-	budget bucket
+	budget *rate.Limiter
 }
 
 // holders finds the processes that have the end open: none if it is closed by now. false: there were too many searches.
 func (s *searches) holders(e end, now time.Time) (found []Sender, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.budget.take(now, 1) {
+	if !s.budget.AllowN(now, 1) {
 		return nil, false
 	}
 	proc, err := os.Open("/proc")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 // pair is a TCP connection of this host, the end that a server has first.
@@ -34,7 +35,7 @@ func pair(t *testing.T, address string) (served, other *net.TCPConn) {
 }
 
 func newSearches() *searches {
-	return &searches{budget: bucket{rate: 1, burst: 10, level: 10, at: time.Unix(0, 0)}}
+	return &searches{budget: rate.NewLimiter(1, 10)}
 }
 
 // one is the only process of a search; zero if there is none or another one, too.
@@ -172,7 +173,7 @@ func BenchmarkSearchForASender(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	search := &searches{budget: bucket{rate: 1, burst: 1e18, level: 1e18, at: time.Unix(0, 0)}}
+	search := &searches{budget: rate.NewLimiter(rate.Inf, 0)}
 	for b.Loop() {
 		search.holders(e, time.Unix(0, 0))
 	}
