@@ -18,37 +18,6 @@ func leftOut(key string) bool {
 	return false
 }
 
-// attrs reads the attributes of one span by key; they are some thirty, a map would cost more.
-type attrs []span.Attr
-
-func (a attrs) find(key string) *span.Attr {
-	for i := range a {
-		if a[i].Key == key {
-			return &a[i]
-		}
-	}
-	return nil
-}
-
-func (a attrs) text(key string) string {
-	if f := a.find(key); f != nil && f.Kind == span.StringAttr {
-		return f.Str
-	}
-	return ""
-}
-
-func (a attrs) int(key string) (int64, bool) {
-	if f := a.find(key); f != nil && f.Kind == span.IntAttr {
-		return f.Int, true
-	}
-	return 0, false
-}
-
-func (a attrs) is(key string) bool {
-	f := a.find(key)
-	return f != nil && f.Kind == span.BoolAttr && f.Int != 0
-}
-
 // clip keeps the first maxText bytes, and nothing of the memory of a longer string.
 func clip(s string) string {
 	if len(s) <= maxText {

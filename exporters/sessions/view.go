@@ -108,8 +108,8 @@ func (v *View) Span(s *span.Span) {
 	se.spans++
 	se.start, se.last = min(se.start, s.Start), max(se.last, s.End)
 	v.recent.MoveToBack(se.place)
-	a := attrs(s.Attrs)
-	if name := a.text(span.KeyAgentName); name != "" {
+	a := span.Attrs(s.Attrs)
+	if name := a.Text(span.KeyAgentName); name != "" {
 		se.agent = name
 	}
 	se.owner(s, a)
@@ -154,13 +154,13 @@ func (v *View) forget(se *session) {
 }
 
 // owner is the user whose program was seen first: later ones may be others (sudo).
-func (se *session) owner(s *span.Span, a attrs) {
+func (se *session) owner(s *span.Span, a span.Attrs) {
 	if se.userKnown || s.Kind != span.Exec {
 		return
 	}
-	id, ok := a.int(span.KeyRealUserID)
+	id, ok := a.Int(span.KeyRealUserID)
 	if !ok {
-		id, ok = a.int(span.KeyUserID)
+		id, ok = a.Int(span.KeyUserID)
 	}
 	if ok && id >= 0 && id <= 1<<32-1 {
 		se.user, se.userKnown = uint32(id), true
@@ -184,13 +184,13 @@ func (se *session) parent(s *span.Span) span.ID {
 const claimed = "claimed"
 
 // call is the tool call that s belongs to; nil if there is none.
-func (se *session) call(s *span.Span, a attrs, most int) *call {
+func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	// Of a call that has both, the context was known first.
-	key := cmp.Or(a.text(span.KeyCallContext), a.text(span.KeyCallID))
+	key := cmp.Or(a.Text(span.KeyCallContext), a.Text(span.KeyCallID))
 	if key == "" {
 		return nil
 	}
-	if key = clip(key); a.text(span.KeyAttribution) == claimed {
+	if key = clip(key); a.Text(span.KeyAttribution) == claimed {
 		// A process's word about itself: it may call it as a call of the agent, and tells nothing of that.
 		key = claimed + " " + key
 	} else {
@@ -208,7 +208,7 @@ func (se *session) call(s *span.Span, a attrs, most int) *call {
 	}
 	c.start, c.last = min(c.start, s.Start), max(c.last, s.End)
 	set := func(v *string, key string) {
-		if t := a.text(key); t != "" && *v != t {
+		if t := a.Text(key); t != "" && *v != t {
 			*v = clip(t)
 		}
 	}
@@ -222,10 +222,10 @@ func (se *session) call(s *span.Span, a attrs, most int) *call {
 }
 
 // process counts what runs: programs whose span came before their end.
-func (se *session) process(s *span.Span, a attrs, parent span.ID, c *call) {
+func (se *session) process(s *span.Span, a span.Attrs, parent span.ID, c *call) {
 	switch s.Kind {
 	case span.Exec:
-		if a.is(span.KeyPartial) && len(se.live) < maxLive {
+		if a.Is(span.KeyPartial) && len(se.live) < maxLive {
 			if _, known := se.live[s.ID]; !known {
 				se.live[s.ID] = ""
 				if c != nil {

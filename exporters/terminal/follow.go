@@ -62,9 +62,9 @@ func (f *Follow) Flush() {
 
 // Span implements span.Sink.
 func (f *Follow) Span(s *span.Span) {
-	a := attrs(s.Attrs)
-	pid, _ := a.int(span.KeyPID)
-	name := escape(clip(a.text(span.KeyExecutableName), maxWord))
+	a := span.Attrs(s.Attrs)
+	pid, _ := a.Int(span.KeyPID)
+	name := escape(clip(a.Text(span.KeyExecutableName), maxWord))
 	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(name, 12), 12) + " "
 	if f.d.width < narrow {
 		who = " "
@@ -77,7 +77,7 @@ func (f *Follow) Span(s *span.Span) {
 	case span.Exec, span.Exit:
 		n := node{seen: true, start: s.Start}
 		n.name, n.args = command(a)
-		if !a.is(span.KeyPartial) {
+		if !a.Is(span.KeyPartial) {
 			n.finish(s, a)
 		}
 		r = d.process("", &n)

@@ -145,9 +145,9 @@ type items struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
-	a := attrs(s.Attrs)
-	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.is(span.KeySensitive)
-	sandbox := a.text(span.KeySandboxID)
+	a := span.Attrs(s.Attrs)
+	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.Is(span.KeySensitive)
+	sandbox := a.Text(span.KeySandboxID)
 	if sandbox == "" {
 		sandbox = s.Session
 	}
@@ -170,11 +170,11 @@ func (t *Tree) Span(s *span.Span) {
 	if _, known := se.links[s.Session]; !known && len(se.links) < maxSessions {
 		se.links[s.Session] = span.SessionSpan(s.Session)
 	}
-	if s.Session != sandbox && a.text(span.KeyParentSession) == "" {
+	if s.Session != sandbox && a.Text(span.KeyParentSession) == "" {
 		se.id = clip(s.Session, maxPath)
 	}
 	if se.agent == "" {
-		se.agent = clip(a.text(span.KeyAgentName), maxWord)
+		se.agent = clip(a.Text(span.KeyAgentName), maxWord)
 	}
 	se.start, se.end = min(se.start, s.Start), max(se.end, s.End)
 
@@ -187,7 +187,7 @@ func (t *Tree) Span(s *span.Span) {
 		if n := t.node(se, s.ID); n != nil {
 			n.parent = se.parent(s)
 			n.start, n.end = s.Start, s.End
-			n.ended = !a.is(span.KeyPartial)
+			n.ended = !a.Is(span.KeyPartial)
 			t.call(se, n, a)
 			n.seen, n.failed = true, s.Failed
 		}
@@ -253,24 +253,24 @@ func (se *session) parent(s *span.Span) span.ID {
 }
 
 // call makes n the node of a tool call, from its own span or from one that stands under the agent's.
-func (t *Tree) call(se *session, n *node, a attrs) {
+func (t *Tree) call(se *session, n *node, a span.Attrs) {
 	if !n.tool {
 		n.tool = true
 		se.calls++
 	}
 	n.name = "call"
 	n.args = callWords(a)
-	if by := a.text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
+	if by := a.Text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
 		n.note = by
 	}
 	n.approve(a)
 }
 
 // callWords are a call's id and tool, as far as they are known.
-func callWords(a attrs) string {
+func callWords(a span.Attrs) string {
 	var words []string
 	for _, key := range []string{span.KeyCallID, span.KeyToolName} {
-		if text := a.text(key); text != "" {
+		if text := a.Text(key); text != "" {
 			words = append(words, Quote(clip(text, maxWord)))
 		}
 	}
@@ -278,9 +278,9 @@ func callWords(a attrs) string {
 }
 
 // approve takes what the agent said of its permission.
-func (n *node) approve(a attrs) {
-	switch approval := a.text(span.KeyApproval); {
-	case a.is(span.KeyApprovalViolated):
+func (n *node) approve(a span.Attrs) {
+	switch approval := a.Text(span.KeyApproval); {
+	case a.Is(span.KeyApprovalViolated):
 		n.note = "RAN ALTHOUGH DENIED"
 	case approval == "denied" || approval == "conflict":
 		n.note = approval
@@ -302,7 +302,7 @@ func (t *Tree) node(se *session, id span.ID) *node {
 	return n
 }
 
-func (t *Tree) exec(se *session, s *span.Span, a attrs) {
+func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	n := t.node(se, s.ID)
 	if n == nil {
 		return
@@ -310,26 +310,26 @@ func (t *Tree) exec(se *session, s *span.Span, a attrs) {
 	n.seen = true
 	n.parent = se.parent(s)
 	n.name, n.args = command(a)
-	if cwd := a.text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
+	if cwd := a.Text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
 		n.cwd = cwd
 	}
-	n.pid, _ = a.int(span.KeyPID)
-	n.parentPID, _ = a.int(span.KeyParentPID)
+	n.pid, _ = a.Int(span.KeyPID)
+	n.parentPID, _ = a.Int(span.KeyParentPID)
 	n.start = s.Start
 	switch {
-	case a.is(span.KeyFileless):
+	case a.Is(span.KeyFileless):
 		n.note = "fileless"
-	case a.is(span.KeyPrivilegedExec):
+	case a.Is(span.KeyPrivilegedExec):
 		n.note = "privileged"
-	case a.is(span.KeyPreexisting):
+	case a.Is(span.KeyPreexisting):
 		n.note = "older than the sensor"
 	}
-	if !a.is(span.KeyPartial) {
+	if !a.Is(span.KeyPartial) {
 		n.finish(s, a)
 	}
 	t.noise(n, a)
 	// Under its execute_tool, which comes later, or the agent's own span of the call, which goes another way to the backend.
-	if a.is(span.KeyCallRoot) && n.parent != (span.ID{}) && se.nodes[n.parent] == nil {
+	if a.Is(span.KeyCallRoot) && n.parent != (span.ID{}) && se.nodes[n.parent] == nil {
 		if call := t.node(se, n.parent); call != nil {
 			t.call(se, call, a)
 			call.seen, call.start = true, s.Start
@@ -338,16 +338,16 @@ func (t *Tree) exec(se *session, s *span.Span, a attrs) {
 	// So that a child whose parent never shows up still says what it was.
 	if p := n.parent; p != (span.ID{}) {
 		if parent := se.nodes[p]; parent != nil && parent.hint == "" {
-			parent.hint = clipPath(a.text(span.KeyParentExecutable))
+			parent.hint = clipPath(a.Text(span.KeyParentExecutable))
 		} else if parent == nil {
 			if parent = t.node(se, p); parent != nil {
-				parent.hint = clipPath(a.text(span.KeyParentExecutable))
+				parent.hint = clipPath(a.Text(span.KeyParentExecutable))
 			}
 		}
 	}
 }
 
-func (t *Tree) exit(se *session, s *span.Span, a attrs) {
+func (t *Tree) exit(se *session, s *span.Span, a span.Attrs) {
 	n := t.owner(se, s, a)
 	if n == nil {
 		return
@@ -359,23 +359,23 @@ func (t *Tree) exit(se *session, s *span.Span, a attrs) {
 	t.noise(n, a)
 }
 
-func (*Tree) noise(n *node, a attrs) {
-	more, _ := a.int(span.KeyNoiseOpens)
+func (*Tree) noise(n *node, a span.Attrs) {
+	more, _ := a.Int(span.KeyNoiseOpens)
 	n.noise += more
 }
 
-func (n *node) finish(s *span.Span, a attrs) {
+func (n *node) finish(s *span.Span, a span.Attrs) {
 	n.ended = true
 	n.end = s.End
 	n.failed = s.Failed
-	n.replaced = a.is(span.KeyReplaced)
-	n.code, n.hasCode = a.int(span.KeyExitCode)
+	n.replaced = a.Is(span.KeyReplaced)
+	n.code, n.hasCode = a.Int(span.KeyExitCode)
 	n.signal = signal(a)
 }
 
 // owner is the node of the process that s belongs to.
-func (t *Tree) owner(se *session, s *span.Span, a attrs) *node {
-	pid, _ := a.int(span.KeyPID)
+func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
+	pid, _ := a.Int(span.KeyPID)
 	var n *node
 	if p := se.parent(s); p != (span.ID{}) {
 		n = t.node(se, p)
@@ -390,7 +390,7 @@ func (t *Tree) owner(se *session, s *span.Span, a attrs) *node {
 	}
 	if n != nil && !n.seen {
 		if n.hint == "" {
-			n.hint = clipPath(a.text(span.KeyExecutablePath))
+			n.hint = clipPath(a.Text(span.KeyExecutablePath))
 		}
 		if n.pid == 0 {
 			n.pid = pid
@@ -402,7 +402,7 @@ func (t *Tree) owner(se *session, s *span.Span, a attrs) *node {
 	return n
 }
 
-func (t *Tree) item(se *session, s *span.Span, a attrs) {
+func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 	it := newItem(s, a)
 	if it.isNowhere() {
 		return
@@ -445,14 +445,14 @@ func (it *item) isNowhere() bool {
 }
 
 // newItem reads a span that is a row below a process.
-func newItem(s *span.Span, a attrs) item {
-	it := item{count: 1, start: s.Start, end: s.End, failed: s.Failed, sensitive: a.is(span.KeySensitive)}
+func newItem(s *span.Span, a span.Attrs) item {
+	it := item{count: 1, start: s.Start, end: s.End, failed: s.Failed, sensitive: a.Is(span.KeySensitive)}
 	if s.End > s.Start {
 		it.shortest, it.longest = s.End-s.Start, s.End-s.Start
 	}
-	it.pid, _ = a.int(span.KeyPID)
-	it.err = escape(clip(a.text(span.KeyErrorType), maxWord))
-	if n, ok := a.int(span.KeyCount); ok && n > 1 {
+	it.pid, _ = a.Int(span.KeyPID)
+	it.err = escape(clip(a.Text(span.KeyErrorType), maxWord))
+	if n, ok := a.Int(span.KeyCount); ok && n > 1 {
 		it.count = n
 	}
 	switch s.Kind {
@@ -460,16 +460,16 @@ func newItem(s *span.Span, a attrs) item {
 		it.class, it.text, it.count = classLoss, lost(a), 1
 	case span.Escape:
 		it.class, it.text = classEscape, "ESCAPED from its cgroup"
-		if to := a.text(span.KeyCgroupTo); to != "" {
+		if to := a.Text(span.KeyCgroupTo); to != "" {
 			it.text = "ESCAPED to " + escape(clipPath(to))
 		}
 	case span.Socket:
 		it.class, it.word, it.text = classSocket, "socket", socket(a)
 	case span.Namespace:
-		it.class, it.word, it.text = classNamespace, escape(clip(a.text(span.KeyNamespaceOp), maxWord)), namespaces(a)
+		it.class, it.word, it.text = classNamespace, escape(clip(a.Text(span.KeyNamespaceOp), maxWord)), namespaces(a)
 	case span.Access:
-		it.class, it.word, it.text = classAccess, accessVerb(a.text(span.KeyAccessOp)), reached(a)
-		if a.is(span.KeyAccessOutside) {
+		it.class, it.word, it.text = classAccess, accessVerb(a.Text(span.KeyAccessOp)), reached(a)
+		if a.Is(span.KeyAccessOutside) {
 			it.class = classOutside
 		}
 	case span.Connect:
@@ -477,12 +477,12 @@ func newItem(s *span.Span, a attrs) item {
 		if it.err == "ENOENT" { // a service that is not installed, such as nscd
 			it.class = classMissing
 		}
-		it.pending = it.err == "" && a.is(span.KeyPartial)
+		it.pending = it.err == "" && a.Is(span.KeyPartial)
 	default:
-		it.text = clipPath(a.text(span.KeyFilePath))
-		it.folded = a.is(span.KeyFolded)
+		it.text = clipPath(a.Text(span.KeyFilePath))
+		it.folded = a.Is(span.KeyFolded)
 		it.class, it.verb = classRead, verbRead
-		switch access := a.text(span.KeyFileAccess); {
+		switch access := a.Text(span.KeyFileAccess); {
 		case s.Failed:
 			it.class = classRefused
 		case it.err == "ENOENT" || it.err == "ENOTDIR":

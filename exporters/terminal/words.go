@@ -12,37 +12,6 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// attrs reads the attributes of one span by key; they are some thirty, a map would cost more.
-type attrs []span.Attr
-
-func (a attrs) find(key string) *span.Attr {
-	for i := range a {
-		if a[i].Key == key {
-			return &a[i]
-		}
-	}
-	return nil
-}
-
-func (a attrs) text(key string) string {
-	if f := a.find(key); f != nil && f.Kind == span.StringAttr {
-		return f.Str
-	}
-	return ""
-}
-
-func (a attrs) int(key string) (int64, bool) {
-	if f := a.find(key); f != nil && f.Kind == span.IntAttr {
-		return f.Int, true
-	}
-	return 0, false
-}
-
-func (a attrs) is(key string) bool {
-	f := a.find(key)
-	return f != nil && f.Kind == span.BoolAttr && f.Int != 0
-}
-
 // Bounds of what is kept for a row. What is cut here would not fit a terminal either.
 const (
 	maxCommand  = 512  // bytes of a command line
@@ -76,9 +45,9 @@ func clipPath(s string) string {
 
 // command is how a process is called in a row: its name as a user would type it, and its arguments. A name
 // that is not the executable's is the process's own word, so the executable stands behind it.
-func command(a attrs) (name, args string) {
-	name = a.text(span.KeyExecutableName)
-	list := a.find(span.KeyCommandArgs)
+func command(a span.Attrs) (name, args string) {
+	name = a.Text(span.KeyExecutableName)
+	list := a.Find(span.KeyCommandArgs)
 	if list == nil || list.Kind != span.StringsAttr || len(list.List) == 0 {
 		return escape(clip(name, maxPath)), ""
 	}
@@ -139,17 +108,17 @@ func relative(cwd, file string) string {
 }
 
 // peer is the far end of a connection.
-func peer(a attrs) string {
-	transport := clip(a.text(span.KeyTransport), maxWord)
-	address := a.text(span.KeyPeerAddress)
+func peer(a span.Attrs) string {
+	transport := clip(a.Text(span.KeyTransport), maxWord)
+	address := a.Text(span.KeyPeerAddress)
 	if address == "" {
-		address = a.text(span.KeyPeerRequested)
+		address = a.Text(span.KeyPeerRequested)
 	}
 	address = clipPath(address)
-	if port, ok := a.int(span.KeyPeerPort); ok && transport != "unix" {
+	if port, ok := a.Int(span.KeyPeerPort); ok && transport != "unix" {
 		address = net.JoinHostPort(address, strconv.FormatInt(port, 10))
 	}
-	if host := a.text("server.address"); host != "" && host != a.text(span.KeyPeerAddress) {
+	if host := a.Text("server.address"); host != "" && host != a.Text(span.KeyPeerAddress) {
 		address += " " + clip(host, maxPath)
 	}
 	if transport == "" && address == "" {
@@ -159,18 +128,18 @@ func peer(a attrs) string {
 }
 
 // socket is what kind of a socket was made.
-func socket(a attrs) string {
+func socket(a span.Attrs) string {
 	var words []string
 	for _, key := range []string{span.KeySocketFamily, span.KeySocketType, span.KeySocketProtocol} {
-		if text := a.text(key); text != "" {
+		if text := a.Text(key); text != "" {
 			words = append(words, escape(clip(text, maxWord)))
 		}
 	}
 	return strings.Join(words, " ")
 }
 
-func namespaces(a attrs) string {
-	list := a.find(span.KeyNamespaceTypes)
+func namespaces(a span.Attrs) string {
+	list := a.Find(span.KeyNamespaceTypes)
 	if list == nil || list.Kind != span.StringsAttr {
 		return "?"
 	}
@@ -195,24 +164,24 @@ func accessVerb(operation string) string {
 }
 
 // reached is the process that was reached into.
-func reached(a attrs) string {
-	pid, ok := a.int(span.KeyAccessPID)
+func reached(a span.Attrs) string {
+	pid, ok := a.Int(span.KeyAccessPID)
 	if !ok {
 		return "?"
 	}
 	text := "(" + strconv.FormatInt(pid, 10) + ")"
-	if exe := a.text(span.KeyAccessExe); exe != "" {
+	if exe := a.Text(span.KeyAccessExe); exe != "" {
 		text = escape(clip(base(exe), maxPath)) + " " + text
 	}
-	if a.is(span.KeyAccessOutside) {
+	if a.Is(span.KeyAccessOutside) {
 		text += " outside"
 	}
 	return text
 }
 
 // signal gives the name of the signal that ended a process, however it is written.
-func signal(a attrs) string {
-	f := a.find(span.KeyExitSignal)
+func signal(a span.Attrs) string {
+	f := a.Find(span.KeyExitSignal)
 	switch {
 	case f == nil:
 		return ""
@@ -222,11 +191,11 @@ func signal(a attrs) string {
 	return escape(clip(f.Str, maxWord))
 }
 
-func lost(a attrs) string {
-	n, _ := a.int(span.KeyLost)
-	kind := strings.TrimSpace(clip(a.text(span.KeyLostKind), maxWord) + " " + word(n, "record"))
+func lost(a span.Attrs) string {
+	n, _ := a.Int(span.KeyLost)
+	kind := strings.TrimSpace(clip(a.Text(span.KeyLostKind), maxWord) + " " + word(n, "record"))
 	text := fmt.Sprintf("LOST: %d %s", n, kind)
-	if cause := a.text(span.KeyLostCause); cause != "" {
+	if cause := a.Text(span.KeyLostCause); cause != "" {
 		text += " (" + strings.ReplaceAll(clip(cause, maxWord), "_", " ") + ")"
 	}
 	return escape(text)
