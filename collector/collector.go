@@ -10,6 +10,7 @@ package collector
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -75,6 +76,7 @@ type Collector struct {
 	placed    uint32  // spans of the record at hand that were given a trace
 	begun     bool    // the record at hand began a span that is held
 	resumes   resuming
+	refused   bool // what the record at hand asks for
 	stats     Stats
 	draft     draft
 	path      []byte // scratch
@@ -161,11 +163,14 @@ func New(config Config, sink span.Sink) (*Collector, error) {
 	}, nil
 }
 
-// Record takes the next record of the stream; raw is not kept. An error wraps
-// record.ErrMalformed: the record was skipped and counted, the stream may go on.
+// ErrRefused says that a mark, or a sender of telemetry, may not do what it asks for, or names a call that is not known.
+var ErrRefused = errors.New("the collector refuses it")
+
+// Record takes the next record of the stream; raw is not kept. An error is ErrRefused, or wraps
+// record.ErrMalformed: the record was skipped. Either is counted, and the stream may go on.
 func (c *Collector) Record(raw []byte) error {
 	c.stats.Records++
-	c.placed, c.begun = 0, false
+	c.placed, c.begun, c.refused = 0, false, false
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.stats.Malformed++
@@ -176,7 +181,16 @@ func (c *Collector) Record(raw []byte) error {
 	if !c.undecided(e, raw) {
 		c.apply()
 	}
+	if c.refused {
+		return ErrRefused
+	}
 	return nil
+}
+
+// refuse counts what the record at hand asks for in vain.
+func (c *Collector) refuse(counter *uint64) {
+	c.refused = true
+	*counter++
 }
 
 // apply does what the record at hand says.

@@ -99,7 +99,7 @@ func (c *Collector) mark(h *record.Header, m *record.Mark) {
 		}
 	}
 	if !done {
-		c.stats.RefusedMarks++
+		c.refuse(&c.stats.RefusedMarks)
 	}
 }
 

@@ -45,7 +45,7 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 		by = speaker{outside: true, uid: s.UID}
 	}
 	if s.Kind == record.SaidRequest && sender == nil && !s.Outside {
-		c.stats.RefusedSenders++ // of a sandbox, and not known: its fork was lost
+		c.refuse(&c.stats.RefusedSenders) // of a sandbox, and not known: its fork was lost
 		return
 	}
 	if sender != nil {
@@ -53,7 +53,7 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 		w := sender.whose()
 		if w.call != nil || w.ambiguous || sender.role == roleUnclear {
 			if s.Kind == record.SaidRequest {
-				c.stats.RefusedSenders++
+				c.refuse(&c.stats.RefusedSenders)
 			} else {
 				c.stats.RefusedFacts++ // a tool that speaks for the agent
 			}

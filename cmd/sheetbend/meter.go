@@ -17,7 +17,7 @@ import (
 // A meter stands before the collector and counts what it takes. The collector belongs to one goroutine: what its counters are
 // is kept from tick to tick, for those that ask meanwhile.
 type meter struct {
-	to      judge
+	to      *collector.Collector
 	kernel  [32]atomic.Uint64 // records by type
 	user    [32]atomic.Uint64 // those of user space, from userTypes on
 	ticked  atomic.Int64      // wall clock of the last tick, ns; 0: none yet
@@ -29,7 +29,7 @@ type meter struct {
 // userTypes is the first record type of user space.
 const userTypes = uint16(record.TypeClock)
 
-func newMeter(to *collector.Collector) *meter { return &meter{to: judge{to}} }
+func newMeter(to *collector.Collector) *meter { return &meter{to: to} }
 
 // Record implements live.Sink.
 func (m *meter) Record(raw []byte) error {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -363,29 +362,6 @@ func (w *watch) refused() (lines []string) {
 	add(s.DroppedFacts, "fact", "of agent telemetry (about calls that never came, or too many)")
 	add(s.RefusedSessions, "session id", "(in use elsewhere)")
 	return lines
-}
-
-// judge says of marks and of senders of telemetry whether the collector took them.
-type judge struct{ *collector.Collector }
-
-var errRefused = errors.New("the collector refuses it")
-
-func (j judge) Record(raw []byte) error {
-	refused := func() uint64 { s := j.Stats(); return s.RefusedMarks + s.RefusedSenders }
-	switch {
-	case len(raw) < 2:
-		return j.Collector.Record(raw)
-	case record.Type(binary.LittleEndian.Uint16(raw)) != record.TypeMark && record.Type(binary.LittleEndian.Uint16(raw)) != record.TypeSaid:
-		return j.Collector.Record(raw)
-	}
-	before := refused()
-	if err := j.Collector.Record(raw); err != nil {
-		return err
-	}
-	if refused() != before {
-		return errRefused
-	}
-	return nil
 }
 
 // ignore stands for the collector where only a capture is made.

@@ -83,10 +83,9 @@ func (b *inbox) refusals() uint64 {
 func (f *Feed) injected(until uint64) {
 	f.due = f.inbox.take(f.due[:0], until)
 	for _, i := range f.due {
-		refused := f.stats.Refused
-		f.emit(i.raw)
+		taken := f.emit(i.raw)
 		if i.told != nil {
-			i.told(f.stats.Refused == refused)
+			i.told(taken)
 		}
 		f.heed(i.raw)
 	}

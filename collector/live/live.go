@@ -671,8 +671,8 @@ func (f *Feed) tellLosses(t uint64) error {
 	return nil
 }
 
-// emit gives a record to the collector and to the capture.
-func (f *Feed) emit(raw []byte) {
+// emit gives a record to the collector and to the capture, and says whether the collector took it.
+func (f *Feed) emit(raw []byte) (taken bool) {
 	f.stats.Records++
 	if f.o.Capture != nil && f.stats.CaptureErr == nil {
 		if err := f.o.Capture.Record(raw); err != nil {
@@ -684,5 +684,7 @@ func (f *Feed) emit(raw []byte) {
 	if err := f.o.Collector.Record(raw); err != nil {
 		f.stats.Refused++
 		f.o.Log.Debug("record refused", "err", err)
+		return false
 	}
+	return true
 }

@@ -24,9 +24,6 @@ func NewPauses(first time.Duration) *Pauses {
 	return p
 }
 
-// Reset begins with the first pause again.
-func (p *Pauses) Reset() { p.b.Reset() }
-
 // Wait pauses, for as long as the backend asked if that is longer. It reports false when ctx ended.
 func (p *Pauses) Wait(ctx context.Context, asked time.Duration) bool {
 	t := time.NewTimer(max(p.b.NextBackOff(), asked))
