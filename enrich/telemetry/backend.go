@@ -38,7 +38,7 @@ func httpClient(b Backend) *http.Client {
 	}
 }
 
-// post sends a message over HTTP: of one that came this way, the bytes as received.
+// post sends a message over HTTP: of one that came this way in protobuf, the bytes as received.
 func (f *Forwarder) post(ctx context.Context, m *message) (again bool, err error) {
 	body, encoding := m.body, m.encoding
 	if m.grpc {
@@ -48,7 +48,7 @@ func (f *Forwarder) post(ctx context.Context, m *message) (again bool, err error
 	if err != nil {
 		return false, err
 	}
-	r.Header.Set("Content-Type", m.contentType())
+	r.Header.Set("Content-Type", typeProtobuf)
 	if encoding != "" {
 		r.Header.Set("Content-Encoding", encoding)
 	}
@@ -95,16 +95,8 @@ func dial(b Backend) (*grpc.ClientConn, error) {
 	return grpc.NewClient(b.GRPC, o...)
 }
 
-// call sends a message over gRPC in the bytes that it came in; JSON has to be written anew.
+// call sends a message over gRPC.
 func (f *Forwarder) call(ctx context.Context, m *message) (again bool, err error) {
-	if m.json {
-		plain, err := toProtobuf(m.signal, m.plain)
-		if err != nil {
-			return false, err
-		}
-		// Kept for the next attempt: only this goroutine has the message.
-		m.plain, m.json = plain, false
-	}
 	for k, v := range f.b.Headers {
 		ctx = metadata.AppendToOutgoingContext(ctx, k, v)
 	}

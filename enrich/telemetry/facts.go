@@ -44,12 +44,8 @@ func newReading(ds []agents.Dialect) reading {
 // read hands over the facts of a message.
 func (i *Intake) read(m *message, c *conn) error {
 	f := facts{reading: &i.reading}
-	walk := walkProtobuf
-	if m.json {
-		walk = walkJSON
-	}
 	// All or nothing: of a request that is refused and sent again, facts would come twice.
-	if err := walk(m.signal, m.plain, &f); err != nil {
+	if err := walkProtobuf(m.signal, m.plain, &f); err != nil {
 		return err
 	}
 	from := Sender{}

@@ -40,10 +40,11 @@ func walked(s Signal, asJSON bool, b []byte) (said []record.Said, err error) {
 	r := newReading(agents.Builtin())
 	f := facts{reading: &r}
 	if asJSON {
-		err = walkJSON(s, b, &f)
-	} else {
-		err = walkProtobuf(s, b, &f)
+		if b, err = toProtobuf(s, b); err != nil {
+			return nil, err
+		}
 	}
+	err = walkProtobuf(s, b, &f)
 	for _, one := range f.found {
 		said = append(said, one.said)
 	}

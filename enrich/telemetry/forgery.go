@@ -4,12 +4,6 @@ package telemetry
 
 import (
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"io"
-	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -22,9 +16,6 @@ import (
 // forged returns errForged if the request carries the sensor's scope, an attribute of its name space or one of its
 // trace ids, and errMalformed if that cannot be said.
 func (m *message) forged() error {
-	if m.json {
-		return forgedJSON(m.plain)
-	}
 	// Every name and id stands as it is in protobuf: most requests have none, and are not walked.
 	if !bytes.Contains(m.plain, []byte("sheetbend")) && !bytes.Contains(m.plain, []byte(span.TracePrefix)) {
 		return nil
@@ -107,74 +98,4 @@ func forgedProtobuf(b []byte, p *part, depth int) error {
 		}
 		return forgedProtobuf(f.bytes, inner, depth+1)
 	})
-}
-
-// suspiciousJSON: without one of these, neither a name nor an id of the sensor can be in a request. Any letter can be
-// written as an escape.
-var suspiciousJSON = []string{"sheetbend", "62656e64", "62656E64", `\u`, `\/`}
-
-// forgedJSON looks at every object, whatever it is: with "key" it may be an attribute, with "name" a scope, with a
-// trace id a span, a link or a log record. Receivers differ in which spellings of a member's name they take.
-func forgedJSON(b []byte) error {
-	if !slices.ContainsFunc(suspiciousJSON, func(text string) bool { return bytes.Contains(b, []byte(text)) }) {
-		return nil
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	type level struct {
-		object bool
-		member string // of the object: the value that comes next; "" before a name
-		scope  bool
-	}
-	var levels []level
-	scope := false // the value that comes next is a scope
-	for {
-		t, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil || len(levels) > maxDepth {
-			return errMalformed
-		}
-		var top *level
-		if len(levels) > 0 {
-			top = &levels[len(levels)-1]
-		}
-		member := ""
-		if top != nil && top.object {
-			if text, ok := t.(string); ok && top.member == "" {
-				top.member = strings.ToLower(strings.ReplaceAll(text, "_", "")) + "\x00"
-				scope = top.member == "scope\x00" || top.member == "instrumentationlibrary\x00"
-				continue
-			}
-			member, top.member = strings.TrimSuffix(top.member, "\x00"), ""
-		}
-		switch t := t.(type) {
-		case json.Delim:
-			if t == '{' || t == '[' {
-				levels = append(levels, level{object: t == '{', scope: scope && t == '{'})
-			} else {
-				levels = levels[:len(levels)-1]
-			}
-		case string:
-			switch member {
-			case "key":
-				if ownKey([]byte(t)) {
-					return errForged
-				}
-			case "name":
-				if top.scope && ownScope([]byte(t)) {
-					return errForged
-				}
-			case "traceid":
-				id, err := hex.DecodeString(t)
-				if err != nil {
-					return errMalformed // base64 to some receivers, text to others
-				}
-				if ownTrace(id) {
-					return errForged
-				}
-			}
-		}
-		scope = false
-	}
 }

@@ -21,8 +21,8 @@ import (
 )
 
 // Backend is where telemetry goes on to. One of GRPC and HTTP is needed. What came over HTTP goes out over HTTP if
-// there is such a backend, byte for byte, and what came over gRPC the same way; if there is only the other one, the
-// message goes there in the same protobuf bytes. JSON for a backend that speaks only gRPC is written anew as protobuf.
+// there is such a backend, protobuf byte for byte, and what came over gRPC the same way; if there is only the other one, the
+// message goes there in the same protobuf bytes. JSON is written anew as protobuf.
 type Backend struct {
 	GRPC    string            // as gRPC dials it: host:port or unix:path
 	HTTP    string            // base URL, to which /v1/traces and so on are added

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package telemetry takes in the OTLP that agents send of themselves (gRPC and HTTP, protobuf and
-// JSON; traces, logs, metrics), reads facts about tool calls out of it, and forwards it unchanged, or not at
-// all: what could pass for the sensor's own spans, and what tool calls send, is refused.
+// JSON; traces, logs, metrics), reads facts about tool calls out of it, and forwards it, JSON as protobuf and
+// else unchanged, or not at all: what could pass for the sensor's own spans, and what tool calls send, is refused.
 //
 // Whoever reaches the intake can say anything. What it reads are hints, marked as somebody's word; the
 // limits here see to it that saying too much costs the sender, not the host.
@@ -92,6 +92,8 @@ type Intake struct {
 	serving sync.WaitGroup
 
 	tcp *net.TCPAddr
+
+	transcoding sync.Mutex // one at a time: see maxObjects
 
 	mu       sync.Mutex
 	closed   bool

@@ -51,19 +51,12 @@ const (
 	encodingGzip = "gzip"
 )
 
-// message is one request as it came.
+// message is one request.
 type message struct {
 	signal   Signal
 	grpc     bool
-	json     bool   // else protobuf
+	json     bool   // the sender speaks JSON
 	encoding string // "" or encodingGzip: how body is compressed
-	body     []byte // as received; of gRPC, the message without its frame
-	plain    []byte // uncompressed; the same as body if that was not compressed
-}
-
-func (m *message) contentType() string {
-	if m.json {
-		return typeJSON
-	}
-	return typeProtobuf
+	body     []byte // protobuf as received, of gRPC without its frame; of JSON the same as plain
+	plain    []byte // protobuf, uncompressed; the same as body if that was not compressed
 }

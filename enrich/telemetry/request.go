@@ -112,6 +112,15 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	if !i.peers.spend(c.seat.Account(), len(m.plain)+wire+requestCost) {
 		return errRate
 	}
+	if m.json {
+		i.transcoding.Lock()
+		plain, err := toProtobuf(m.signal, m.plain)
+		i.transcoding.Unlock()
+		if err != nil {
+			return err
+		}
+		m.body, m.plain, m.encoding = plain, plain, ""
+	}
 	if err := m.forged(); err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@
 package telemetry
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
@@ -12,22 +10,25 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 )
 
-// maxObjects bounds what a message becomes in memory while it is written anew: some 100 MB at worst, in
-// each of the senders. 8 MiB of real telemetry have less than 200,000 objects.
-const maxObjects = 1 << 18
+const (
+	// maxDepth bounds nesting: OTLP's own is 9, and values may nest below that.
+	maxDepth = 100
+	// maxObjects bounds what a message becomes in memory while it is written anew: some 100 MB at worst. 8 MiB of real telemetry
+	// have less than 200,000 objects.
+	maxObjects = 1 << 18
+)
 
-var errObjects = errors.New("too many objects in a JSON message")
-
-// toProtobuf writes a JSON request that walkJSON has passed as protobuf. Fields that OTLP does not know are left out.
+// toProtobuf writes a JSON request as protobuf: what reads it, here and behind, reads the same. Fields that OTLP does not know are
+// left out. An error wraps errMalformed.
 func toProtobuf(s Signal, b []byte) (out []byte, err error) {
 	// Anybody can send anything, and the library's reader of JSON is large: a mistake in it costs the message, not the sensor.
 	defer func() {
 		if p := recover(); p != nil {
-			out, err = nil, fmt.Errorf("read %s in JSON: %v", s, p)
+			out, err = nil, fmt.Errorf("%w: read %s in JSON: %v", errMalformed, s, p)
 		}
 	}()
-	if bytes.Count(b, []byte("{")) > maxObjects {
-		return nil, errObjects
+	if !shallow(b) {
+		return nil, fmt.Errorf("%w: JSON that nests too deep, or has too many objects", errMalformed)
 	}
 	var request interface {
 		UnmarshalJSON([]byte) error
@@ -42,11 +43,29 @@ func toProtobuf(s Signal, b []byte) (out []byte, err error) {
 		request = pmetricotlp.NewExportRequest()
 	}
 	if err := request.UnmarshalJSON(b); err != nil {
-		return nil, fmt.Errorf("read %s in JSON: %w", s, err)
+		return nil, fmt.Errorf("%w: read %s in JSON: %w", errMalformed, s, err)
 	}
-	out, err = request.MarshalProto()
-	if err != nil {
-		return nil, fmt.Errorf("write %s as protobuf: %w", s, err)
+	return request.MarshalProto()
+}
+
+// shallow says whether there are no more than maxObjects objects and lists, and no value nests deeper than maxDepth.
+func shallow(b []byte) bool {
+	depth, objects := 0, 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth, objects = depth+1, objects+1; depth > maxDepth || objects > maxObjects {
+				return false
+			}
+		case '}', ']':
+			depth--
+		}
 	}
-	return out, nil
+	return true
 }
