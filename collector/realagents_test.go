@@ -3,20 +3,16 @@
 package collector_test
 
 import (
-	"compress/gzip"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/sheetbend/sheetbend/collector"
-	"github.com/sheetbend/sheetbend/collector/capture"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -63,39 +59,11 @@ func (r *recorded) number(s *span.Span, key string) int64 {
 // user of it had: they come to the built-in ones, or replace parts.
 func replayAgent(t *testing.T, name string, user ...agents.Dialect) *recorded {
 	t.Helper()
-	f, err := os.Open(filepath.Join("..", "testdata", "agents", name+".capture.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := capture.NewReader(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := openCapture(t, filepath.Join("..", "testdata", "agents", name+".capture.gz"))
 	config := in.Header().Config
 	config.Agents = agents.Merge(agents.Builtin(), user)
 	r := &recorded{t: t, byID: map[span.Link]*span.Span{}}
-	c, err := collector.New(config, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		raw, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Record(raw); err != nil && !errors.Is(err, collector.ErrRefused) {
-			t.Fatal(err)
-		}
-	}
-	c.Close()
+	c := replay(t, in, config, r)
 	if s := c.Stats(); s.Malformed+s.Contradictions+s.RefusedSessions > 0 {
 		t.Errorf("%+v", s)
 	}
