@@ -10,6 +10,9 @@
 //	{"sensor":"0.1.0","config":{…}}
 //	<length><record><length><record>…
 //
+// The number is that of the layout of the records ([record.Layout]). A Writer writes the layout of today. A Reader reads
+// this and all earlier ones, each by a package of its own, and gives every record in the layout of today.
+//
 // A capture holds arguments, paths and the listed environment variables as they
 // were, credentials included: masking comes later, when spans are made. Keep it as secret as those.
 package capture
@@ -22,12 +25,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/record/layout1"
 )
 
 const (
-	magic = "sheetbend capture 1\n"
+	// magic begins the first line; the number of the records' layout ends it.
+	magic = "sheetbend capture "
+	// maxNumber bounds that number with the line's end, in bytes.
+	maxNumber = len("65535\n")
 
 	// MaxRecord bounds one record in bytes.
 	MaxRecord = 1 << 20
@@ -36,8 +46,10 @@ const (
 )
 
 var (
-	// ErrFormat is wrapped when the file is no capture, or one of another version.
-	ErrFormat = errors.New("not a capture of this version")
+	// ErrFormat is wrapped when the file is no capture.
+	ErrFormat = errors.New("not a capture")
+	// ErrLayout is wrapped when the capture's records have a layout that this program does not know.
+	ErrLayout = errors.New("a capture of another version")
 	// ErrTruncated is wrapped when the file ends within a record, as after a crash of
 	// its writer. The records before were good.
 	ErrTruncated = errors.New("capture ends within a record")
@@ -71,7 +83,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	}
 	b := bufio.NewWriterSize(w, 256<<10)
 	// A bufio.Writer remembers its first error: Flush tells it.
-	_, _ = b.WriteString(magic)
+	_, _ = fmt.Fprintf(b, "%s%d\n", magic, record.Layout)
 	_, _ = b.Write(append(line, '\n'))
 	if err := b.Flush(); err != nil {
 		return nil, fmt.Errorf("write capture header: %w", err)
@@ -109,45 +121,46 @@ func (w *Writer) Flush() error {
 
 // Reader reads a capture.
 type Reader struct {
-	r      *bufio.Reader
-	header Header
-	buf    []byte
-	count  uint64
+	r       *bufio.Reader
+	layout  uint64
+	header  Header
+	buf     []byte
+	convert []byte // a record of an earlier layout in that of today
+	count   uint64
 }
 
-// NewReader reads the header. The error wraps ErrFormat if r is no capture, ErrNoHeader if it is the begin of one.
+// NewReader reads the header. The error wraps ErrFormat if r is no capture, ErrNoHeader if it is the begin of one, and ErrLayout
+// if a later version wrote it.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := bufio.NewReaderSize(r, 256<<10)
 	first := make([]byte, len(magic))
 	n, err := io.ReadFull(b, first)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("read capture: %w", err)
-	}
-	if n < len(magic) && string(first[:n]) == magic[:n] {
-		return nil, fmt.Errorf("%w: it has %d bytes", ErrNoHeader, n)
-	}
-	if string(first) != magic {
+	case n < len(magic) && string(first[:n]) == magic[:n]:
+		return nil, ErrNoHeader
+	case string(first) != magic:
 		return nil, fmt.Errorf("%w: it does not begin with %q", ErrFormat, magic)
 	}
-	var line []byte
-	for {
-		part, err := b.ReadSlice('\n')
-		line = append(line, part...)
-		if len(line) > maxHeader {
-			return nil, fmt.Errorf("%w: its header is longer than %d bytes", ErrFormat, maxHeader)
-		}
-		if err == nil {
-			break
-		}
-		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%w: it has %d bytes", ErrNoHeader, len(magic)+len(line))
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return nil, fmt.Errorf("read the header of the capture: %w", err)
-		}
+	number, err := line(b, maxNumber)
+	if err != nil {
+		return nil, err
 	}
-	c := &Reader{r: b}
-	d := json.NewDecoder(bytes.NewReader(line))
+	layout, err := strconv.ParseUint(strings.TrimSuffix(string(number), "\n"), 10, 16)
+	if err != nil || layout == 0 {
+		return nil, fmt.Errorf("%w: %q is no version of one", ErrFormat, number)
+	}
+	if layout > record.Layout {
+		return nil, fmt.Errorf("%w: it is of version %d, this sheetbend reads up to %d: use the sheetbend that wrote it, or a later one",
+			ErrLayout, layout, record.Layout)
+	}
+	text, err := line(b, maxHeader)
+	if err != nil {
+		return nil, err
+	}
+	c := &Reader{r: b, layout: layout}
+	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c.header); err != nil {
 		return nil, fmt.Errorf("%w: its header: %w", ErrFormat, err)
@@ -155,12 +168,30 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return c, nil
 }
 
+// line reads a line of the header, with its end, of at most limit bytes.
+func line(b *bufio.Reader, limit int) (text []byte, err error) {
+	for {
+		part, err := b.ReadSlice('\n')
+		text = append(text, part...)
+		switch {
+		case len(text) > limit:
+			return nil, fmt.Errorf("%w: a line of its header is longer than %d bytes", ErrFormat, limit)
+		case err == nil:
+			return text, nil
+		case errors.Is(err, io.EOF):
+			return nil, ErrNoHeader
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, fmt.Errorf("read the header of the capture: %w", err)
+		}
+	}
+}
+
 // Header is what the writer gave. It is not validated: collector.New does that.
 func (r *Reader) Header() Header {
 	return r.header
 }
 
-// Next gives the next record, valid until the call after, and io.EOF after the last. The
+// Next gives the next record in the layout of today, valid until the call after, and io.EOF after the last. The
 // error wraps ErrTruncated if the capture was cut off.
 func (r *Reader) Next() ([]byte, error) {
 	var length [4]byte
@@ -189,5 +220,9 @@ func (r *Reader) Next() ([]byte, error) {
 		return nil, fmt.Errorf("read capture: %w", err)
 	}
 	r.count++
+	if r.layout == 1 {
+		r.convert = layout1.Append(r.convert[:0], r.buf)
+		return r.convert, nil
+	}
 	return r.buf, nil
 }

@@ -6,14 +6,23 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"flag"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/record"
+	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
+
+var update = flag.Bool("update", false, "write the capture of today's version in testdata anew")
 
 func header() Header {
 	return Header{Sensor: "1.2.3", Config: collector.Config{
@@ -43,7 +52,10 @@ func write(t testing.TB, records ...[]byte) []byte {
 }
 
 func TestCaptureIsReadBack(t *testing.T) {
-	records := [][]byte{[]byte("one"), {}, bytes.Repeat([]byte("x"), MaxRecord)}
+	records := [][]byte{[]byte("one"), {}, rt.Record(record.Header{}, record.ExecArgs{Args: make([]byte, MaxRecord-56)})}
+	for _, sample := range rt.Samples() {
+		records = append(records, sample.Raw)
+	}
 	r, err := NewReader(bytes.NewReader(write(t, records...)))
 	if err != nil {
 		t.Fatal(err)
@@ -93,10 +105,13 @@ func TestEveryCutOfACaptureIsTold(t *testing.T) {
 func TestWhatIsNoCapture(t *testing.T) {
 	for name, s := range map[string]string{
 		"something else":           "#!/bin/sh\necho\n",
-		"another version":          strings.Replace(magic, "1", "2", 1) + "{}\n",
-		"a header that is no JSON": magic + "x\n",
-		"an unknown setting":       magic + `{"config":{"unknown":1}}` + "\n",
-		"an endless header":        magic + strings.Repeat("x", maxHeader+1),
+		"no version":               magic + "\n{}\n",
+		"version 0":                magic + "0\n{}\n",
+		"a version that is none":   magic + "-1\n{}\n",
+		"an endless version":       magic + strings.Repeat("1", maxHeader),
+		"a header that is no JSON": magic + "1\nx\n",
+		"an unknown setting":       magic + "1\n" + `{"config":{"unknown":1}}` + "\n",
+		"an endless header":        magic + "1\n" + strings.Repeat("x", maxHeader+1),
 	} {
 		if _, err := NewReader(strings.NewReader(s)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
@@ -109,6 +124,67 @@ func TestWhatIsNoCapture(t *testing.T) {
 	}
 	if _, err := r.Next(); !errors.Is(err, ErrFormat) {
 		t.Errorf("a huge record: %v", err)
+	}
+}
+
+func TestACaptureOfALaterVersionIsRefused(t *testing.T) {
+	later := fmt.Sprintf("%s%d\n{\"what\":\"is new\"}\n", magic, record.Layout+1)
+	if _, err := NewReader(strings.NewReader(later)); !errors.Is(err, ErrLayout) || !strings.Contains(err.Error(), "or a later one") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A capture of each version that there was is in testdata, with one record of each kind. They are read as what is in them,
+// and that of today is what is written: who changes the layout of a record raises record.Layout, writes a package that reads
+// the earlier one, and runs go test ./collector/capture -update.
+func TestCapturesOfEveryVersionAreRead(t *testing.T) {
+	samples := rt.Samples()
+	var raws [][]byte
+	for _, s := range samples {
+		raws = append(raws, s.Raw)
+	}
+	today := write(t, raws...)
+	path := func(layout int) string { return filepath.Join("testdata", strconv.Itoa(layout)+".capture") }
+	if *update {
+		if err := os.WriteFile(path(record.Layout), today, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for layout := 1; layout <= record.Layout; layout++ {
+		b, err := os.ReadFile(path(layout))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if layout == record.Layout {
+			_, was, _ := bytes.Cut(b[len(magic)+maxNumber:], []byte("\n"))
+			_, is, _ := bytes.Cut(today[len(magic)+maxNumber:], []byte("\n"))
+			if !bytes.Equal(was, is) {
+				t.Error("the records of today are not those of their version's capture: they need a new version")
+			}
+		}
+		r, err := NewReader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := r.Header(); h.Sensor != "1.2.3" || h.Config.BootID != "b" || len(h.Config.Sandboxes) != 1 {
+			t.Errorf("version %d: header %+v", layout, h)
+		}
+		for _, want := range samples {
+			raw, err := r.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e record.Event
+			if err := e.Decode(raw); err != nil {
+				t.Errorf("version %d: %s: %v", layout, want.Header.Type, err)
+			}
+			if e.Header != want.Header || !reflect.DeepEqual(rt.Body(&e), want.Body) {
+				t.Errorf("version %d: %+v %+v, want %+v %+v", layout, e.Header, rt.Body(&e), want.Header, want.Body)
+			}
+		}
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
+			t.Errorf("version %d: %v at its end", layout, err)
+		}
 	}
 }
 
@@ -142,7 +218,7 @@ func TestWriteErrorsStay(t *testing.T) {
 
 func FuzzReader(f *testing.F) {
 	f.Add(write(f, []byte("one"), []byte("two")))
-	f.Add([]byte(magic + "{}\n\x01\x00\x00\x00x"))
+	f.Add([]byte(magic + "1\n{}\n\x01\x00\x00\x00x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := NewReader(bytes.NewReader(b))
 		for err == nil {

@@ -45,8 +45,9 @@ const (
 	TypeContainer Type = 263 // what a container runtime says of a container
 )
 
-// Layout counts the layouts that the records of user space have had: whoever changes one raises it. The next sensor does not read the
-// journal of another. Captures have a version of their own (collector/capture), which such a change raises, too.
+// Layout is the number of the layout of all records, those of user space and those of bpf/records.h. Who changes one raises it, and
+// adds a package that reads the earlier one (layout1 is an example): a capture says which layout it has (collector/capture). A journal
+// of another layout is not read.
 const Layout = 1
 
 // String is the name used for a kind of lost record, for example "exec".
