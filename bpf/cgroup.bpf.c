@@ -5,7 +5,7 @@
  * task can be in it, and a task that leaves is noticed.
  */
 
-struct cgroup_scratch { __u8 bytes[sizeof(struct record_attach) + PATH_BYTES]; };
+struct cgroup_scratch { __u8 bytes[sizeof(union { struct record_cgroup c; struct record_attach a; }) + PATH_BYTES]; };
 
 /* As exec_scratch; one for each of the three programs. */
 struct {
@@ -98,7 +98,6 @@ SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(cgroup_attach, struct cgroup *to, const char *path, struct task_struct *task, bool threadgroup)
 {
 	__u32 index = 2, tgid;
-	struct task_struct *parent;
 	struct cgroup_scratch *s;
 	struct record_attach *r;
 	bool was, is;
@@ -136,14 +135,9 @@ int BPF_PROG(cgroup_attach, struct cgroup *to, const char *path, struct task_str
 	r = (void *)s;
 	__builtin_memset(r, 0, sizeof(*r));
 	fill_header(&r->h, RECORD_CGROUP_ATTACH, task, id);
-	parent = BPF_CORE_READ(task, real_parent, group_leader);
-	r->parent_tgid = BPF_CORE_READ(parent, tgid);
-	r->parent_start = BPF_CORE_READ(parent, start_boottime);
 	r->mover_tgid = bpf_get_current_pid_tgid() >> 32;
 	r->vpid = vpid(task);
-	r->uid = BPF_CORE_READ(task, cred, uid.val);
 	r->watched = was;
-	bpf_core_read(&r->comm, sizeof(r->comm), &task->comm);
 	len = bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, path);
 	len = len > 0 ? (len - 1) & (PATH_BYTES - 1) : 0;
 	r->path_len = len;

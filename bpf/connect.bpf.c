@@ -151,7 +151,7 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 }
 
 /* Reports the outcome if it is awaited, once. */
-static __always_inline void end_connect(__u64 cookie, int error, __u16 source)
+static __always_inline void end_connect(__u64 cookie, int error)
 {
 	struct pending *found, p;
 	struct record_connect_end *r;
@@ -169,7 +169,6 @@ static __always_inline void end_connect(__u64 cookie, int error, __u16 source)
 		return;
 	r->cookie = cookie;
 	r->error = error;
-	r->source = source;
 	submit(r);
 }
 
@@ -185,7 +184,7 @@ int BPF_PROG(connect_state, const struct sock *sk, const int oldstate, const int
 		if (!error)
 			error = ECANCELED;
 	}
-	end_connect(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), error, CONNECT_END_STATE);
+	end_connect(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), error);
 	return 0;
 }
 
@@ -198,7 +197,7 @@ int connect_release(struct bpf_sock *ctx)
 	if (!found)
 		return 1;
 	if (found->protocol == IPPROTO_TCP)
-		end_connect(cookie, ECANCELED, CONNECT_END_STATE);
+		end_connect(cookie, ECANCELED);
 	else
 		bpf_map_delete_elem(&pending, &cookie);
 	return 1;
@@ -275,7 +274,6 @@ static __always_inline int report_unix(struct sock *sk, int error, const void *a
 	__builtin_memset(r, 0, sizeof(*r));
 	fill_header_current(&r->h, RECORD_UNIX, cgroup);
 	r->error = error;
-	r->sock_type = sk ? BPF_CORE_READ(sk, sk_type) : 0;
 
 	off = sizeof(*r);
 	if (!error && sk) {
@@ -346,7 +344,7 @@ static __always_inline int end_connect_call(__u64 cookie, long ret)
 {
 	/* Not outcomes: the connection goes on, or was another's. */
 	if (ret != -EINPROGRESS && ret != -EALREADY && ret != -EISCONN && ret != -ERESTARTSYS)
-		end_connect(cookie, -ret, CONNECT_END_CALL);
+		end_connect(cookie, -ret);
 	return 0;
 }
 

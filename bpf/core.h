@@ -187,7 +187,6 @@ struct mm_struct {
 
 struct cred {
 	kuid_t uid;
-	kgid_t gid;
 	kuid_t euid;
 	kgid_t egid;
 } CORE;
@@ -246,7 +245,6 @@ struct task_struct {
 	__u64 stime;
 	__u64 start_boottime;
 	const struct cred *cred;
-	char comm[16];
 	struct fs_struct *fs;
 	struct files_struct *files;
 	struct signal_struct *signal;

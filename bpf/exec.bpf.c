@@ -271,18 +271,14 @@ int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux
 	parent = BPF_CORE_READ(task, real_parent, group_leader);
 	r->parent_tgid = BPF_CORE_READ(parent, tgid);
 	r->parent_start = BPF_CORE_READ(parent, start_boottime);
-	r->old_tid = old_pid;
 	r->uid = BPF_CORE_READ(task, cred, uid.val);
 	r->euid = BPF_CORE_READ(task, cred, euid.val);
-	r->gid = BPF_CORE_READ(task, cred, gid.val);
 	r->egid = BPF_CORE_READ(task, cred, egid.val);
 	r->vpid = vpid(task);
 	r->argc = BPF_CORE_READ(bprm, argc);
 	r->args_size = arg_size;
-	r->env_size = env_size;
 	if (BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec))
 		s->flags |= EXEC_SECURE;
-	bpf_core_read(&r->comm, sizeof(r->comm), &task->comm);
 
 	if (BPF_CORE_READ(task, signal, leader))
 		s->flags |= EXEC_SESSION_LEADER;
@@ -297,7 +293,6 @@ int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux
 	inode = BPF_CORE_READ(exe, f_inode);
 	r->inode = BPF_CORE_READ(inode, i_ino);
 	r->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	r->mode = BPF_CORE_READ(inode, i_mode);
 	r->exe_uid = BPF_CORE_READ(inode, i_uid.val);
 	if (!BPF_CORE_READ(inode, i_nlink))
 		s->flags |= EXEC_UNLINKED;

@@ -60,16 +60,12 @@ type objectRecordAccess struct {
 }
 
 type objectRecordAttach struct {
-	_           structs.HostLayout
-	H           objectHeader
-	ParentStart uint64
-	ParentTgid  uint32
-	MoverTgid   uint32
-	Vpid        uint32
-	Uid         uint32
-	PathLen     uint32
-	Watched     uint32
-	Comm        [16]int8
+	_         structs.HostLayout
+	H         objectHeader
+	MoverTgid uint32
+	Vpid      uint32
+	PathLen   uint32
+	Watched   uint32
 }
 
 type objectRecordCgroup struct {
@@ -97,8 +93,7 @@ type objectRecordConnectEnd struct {
 	H      objectHeader
 	Cookie uint64
 	Error  int32
-	Source uint16
-	Pad    uint16
+	Pad    uint32
 }
 
 type objectRecordExec struct {
@@ -107,25 +102,21 @@ type objectRecordExec struct {
 	ParentStart uint64
 	Inode       uint64
 	ParentTgid  uint32
-	OldTid      uint32
 	Uid         uint32
 	Euid        uint32
-	Gid         uint32
 	Egid        uint32
 	Vpid        uint32
 	Dev         uint32
 	Argc        uint32
 	ArgsSize    uint32
-	EnvSize     uint32
-	Mode        uint16
+	ExeUid      uint32
+	PeakRss     uint32
 	ExeLen      uint16
 	CwdLen      uint16
 	FilenameLen uint16
 	EnvLen      uint16
 	ArgsLen     uint16
-	Comm        [16]int8
-	ExeUid      uint32
-	PeakRss     uint32
+	Pad         [3]uint16
 }
 
 type objectRecordExecArgs struct {
@@ -153,9 +144,6 @@ type objectRecordFork struct {
 	ChildCgroup uint64
 	ChildTgid   uint32
 	ChildVpid   uint32
-	ParentTgid  uint32
-	Uid         uint32
-	Comm        [16]int8
 }
 
 type objectRecordNamespace struct {
@@ -175,11 +163,10 @@ type objectRecordOpen struct {
 	Error   int32
 	Flags   uint32
 	Dev     uint32
-	Mode    uint16
+	Uid     uint32
 	PathLen uint16
 	NameLen uint16
-	Pad     uint16
-	Uid     uint32
+	Pad     uint32
 }
 
 type objectRecordProcess struct {
@@ -194,7 +181,6 @@ type objectRecordProcess struct {
 	ExeLen      uint16
 	CwdLen      uint16
 	ExeUid      uint32
-	Comm        [16]int8
 }
 
 type objectRecordSocket struct {
@@ -211,14 +197,11 @@ type objectRecordSocket struct {
 }
 
 type objectRecordUnix struct {
-	_        structs.HostLayout
-	H        objectHeader
-	Error    int32
-	SockType uint16
-	PathLen  uint16
-	NameLen  uint16
-	Pad      uint16
-	Pad2     uint32
+	_       structs.HostLayout
+	H       objectHeader
+	Error   int32
+	PathLen uint16
+	NameLen uint16
 }
 
 // Names of all BPF objects in the ELF.

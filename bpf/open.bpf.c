@@ -228,7 +228,6 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 
 		inode = BPF_CORE_READ(file, f_inode);
 		r->inode = BPF_CORE_READ(inode, i_ino);
-		r->mode = BPF_CORE_READ(inode, i_mode);
 		r->uid = BPF_CORE_READ(inode, i_uid.val);
 		sb = BPF_CORE_READ(inode, i_sb);
 		r->dev = BPF_CORE_READ(sb, s_dev);

@@ -48,9 +48,6 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 	r->child_cgroup = child_cgroup;
 	r->child_tgid = tgid;
 	r->child_vpid = vpid(child);
-	r->parent_tgid = BPF_CORE_READ(child, real_parent, tgid);
-	r->uid = BPF_CORE_READ(child, cred, uid.val);
-	bpf_core_read(&r->comm, sizeof(r->comm), &child->comm);
 	submit(r);
 	return 0;
 }
@@ -190,7 +187,6 @@ int process_existing(struct bpf_iter__task *ctx)
 	r->parent_start = BPF_CORE_READ(parent, start_boottime);
 	r->uid = BPF_CORE_READ(task, cred, uid.val);
 	r->vpid = vpid(task);
-	bpf_core_read(&r->comm, sizeof(r->comm), &task->comm);
 	if (foreign_mounts(task))
 		s->flags |= EXEC_FOREIGN_MOUNTS;
 	if (!own_root((__u64)BPF_CORE_READ(task, group_leader)))

@@ -69,9 +69,6 @@ struct record_fork {
 	__u64 child_cgroup; /* differs from h.cgroup after clone3(CLONE_INTO_CGROUP) */
 	__u32 child_tgid;
 	__u32 child_vpid;   /* in the child's own pid namespace */
-	__u32 parent_tgid;  /* who will be told of the exit: differs from h.tgid after CLONE_PARENT */
-	__u32 uid;
-	char comm[16];
 };
 
 /* exec flags (header.flags) */
@@ -103,25 +100,21 @@ struct record_exec {
 	__u64 parent_start;
 	__u64 inode;
 	__u32 parent_tgid;
-	__u32 old_tid;      /* differs from h.tid when a thread other than the leader called exec */
 	__u32 uid;
 	__u32 euid;
-	__u32 gid;
 	__u32 egid;
 	__u32 vpid;
 	__u32 dev;          /* kernel encoding: major << 20 | minor */
 	__u32 argc;         /* true count */
 	__u32 args_size;    /* true size of argv in bytes */
-	__u32 env_size;     /* true size of the environment in bytes */
-	__u16 mode;         /* of the executable */
+	__u32 exe_uid;      /* owner of the executable's file */
+	__u32 peak_rss;     /* pages, of what the process ran before: exit tells the most of all */
 	__u16 exe_len;
 	__u16 cwd_len;
 	__u16 filename_len;
 	__u16 env_len;
 	__u16 args_len;     /* in this record */
-	char comm[16];
-	__u32 exe_uid;      /* owner of the executable's file */
-	__u32 peak_rss;     /* pages, of what the process ran before: exit tells the most of all */
+	__u16 pad[3];
 };
 
 struct record_exec_args {
@@ -169,11 +162,10 @@ struct record_open {
 	__s32 error;     /* 0 or a positive errno */
 	__u32 flags;     /* O_* as the caller gave them */
 	__u32 dev;
-	__u16 mode;      /* of the file: type and permission bits */
+	__u32 uid;       /* owner of the file */
 	__u16 path_len;
 	__u16 name_len;
-	__u16 pad;
-	__u32 uid;       /* owner of the file */
+	__u32 pad;
 };
 
 enum connect_op { CONNECT_CONNECT = 1, CONNECT_SENDMSG = 2 };
@@ -193,15 +185,12 @@ struct record_connect {
 	__u16 op;        /* enum connect_op */
 };
 
-enum connect_end_source { CONNECT_END_STATE = 1, CONNECT_END_CALL = 2 };
-
 /* header: the process that called connect, also when the outcome came in an interrupt. */
 struct record_connect_end {
 	struct header h;
 	__u64 cookie;
 	__s32 error;     /* 0 established, else a positive errno; ECANCELED when closed before an outcome */
-	__u16 source;    /* enum connect_end_source: TCP state change, or the return of the call */
-	__u16 pad;
+	__u32 pad;
 };
 
 /* unix flags (header.flags) */
@@ -223,11 +212,8 @@ enum unix_flags {
 struct record_unix {
 	struct header h;
 	__s32 error;
-	__u16 sock_type; /* SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET */
 	__u16 path_len;
 	__u16 name_len;
-	__u16 pad;
-	__u32 pad2;
 };
 
 /* header: who made or removed the directory. Payload: its path from the cgroup v2 root. */
@@ -245,14 +231,10 @@ struct record_cgroup {
  */
 struct record_attach {
 	struct header h;
-	__u64 parent_start; /* of the moved task */
-	__u32 parent_tgid;
 	__u32 mover_tgid;
-	__u32 vpid;
-	__u32 uid;
+	__u32 vpid;         /* of the moved task */
 	__u32 path_len;
 	__u32 watched;      /* 1: the task was watched before the move */
-	char comm[16];
 };
 
 /* header: the process, h.time when it was looked at. Payload: exe components, cwd components.
@@ -269,7 +251,6 @@ struct record_process {
 	__u16 exe_len;
 	__u16 cwd_len;
 	__u32 exe_uid;
-	char comm[16];
 };
 
 enum socket_op { SOCKET_MAKE = 1, SOCKET_CONNECT = 2 };

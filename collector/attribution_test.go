@@ -253,7 +253,7 @@ func TestAttribution(t *testing.T) {
 				w.call(10, 11, "call_1")
 				// The exit of 11 is lost; the agent forks a process with the same pid for no call.
 				h := w.header(10)
-				w.raw(rt.Record(h, record.Fork{ChildStart: start(11) + second, ChildCgroup: two, ChildTgid: 11, ChildVpid: 11, ParentTgid: 10}))
+				w.raw(rt.Record(h, record.Fork{ChildStart: start(11) + second, ChildCgroup: two, ChildTgid: 11, ChildVpid: 11}))
 				h = w.header(11)
 				h.Cgroup, h.Start, h.ExecID = two, start(11)+second, 2
 				w.raw(rt.Record(h, record.Exec{Exe: rt.Path("/usr/bin/git"), Args: rt.Args("git"), Argc: 1}))

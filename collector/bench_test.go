@@ -38,7 +38,7 @@ func (w *workload) process(n int, exit bool) {
 	parent := record.Header{Time: w.time, Cgroup: 7, Start: 1, ExecID: 1, Tgid: 1000, Tid: 1000}
 	w.pid++
 	child := record.Header{Time: w.time + 1000, Cgroup: 7, Start: w.time, ExecID: 2, Tgid: w.pid, Tid: w.pid}
-	w.add(rt.Append(w.raw, parent, record.Fork{ChildStart: child.Start, ChildCgroup: 7, ChildTgid: w.pid, ChildVpid: w.pid, ParentTgid: 1000}))
+	w.add(rt.Append(w.raw, parent, record.Fork{ChildStart: child.Start, ChildCgroup: 7, ChildTgid: w.pid, ChildVpid: w.pid}))
 	args := rt.Args("cc", "-O2", "-Wall", "-c", fmt.Sprintf("src/file%d.c", n), "-o", fmt.Sprintf("build/file%d.o", n))
 	w.add(rt.Append(w.raw, child, record.Exec{
 		ParentStart: 1, ParentTgid: 1000, Argc: 7, ArgsSize: uint32(len(args)),
@@ -47,7 +47,7 @@ func (w *workload) process(n int, exit bool) {
 	for i, name := range []string{"/home/agent/project/src/file%d.c", "/home/agent/project/include/file%d.h", "/home/agent/project/build/file%d.o"} {
 		open := child
 		open.Time += uint64(i+1) * 10_000
-		r := record.Open{Inode: uint64(n), Dev: 8 << 20, Mode: 0o644, Path: rt.Path(fmt.Sprintf(name, n)), Name: []byte(fmt.Sprintf(name, n))}
+		r := record.Open{Inode: uint64(n), Dev: 8 << 20, Path: rt.Path(fmt.Sprintf(name, n)), Name: []byte(fmt.Sprintf(name, n))}
 		if i == 2 {
 			r.Flags = unix.O_WRONLY | unix.O_CREAT | unix.O_TRUNC
 			open.Flags = record.OpenCreated
@@ -58,7 +58,7 @@ func (w *workload) process(n int, exit bool) {
 	connect.Time += 50_000
 	w.add(rt.Append(w.raw, connect, record.Connect{Cookie: uint64(w.pid), Addr: [16]byte{10, 0, 0, 1}, Family: unix.AF_INET, Protocol: unix.IPPROTO_TCP, Port: 443, Op: record.ConnectCall}))
 	connect.Time += 100_000
-	w.add(rt.Append(w.raw, connect, record.ConnectEnd{Cookie: uint64(w.pid), Source: 1}))
+	w.add(rt.Append(w.raw, connect, record.ConnectEnd{Cookie: uint64(w.pid)}))
 	if exit {
 		end := child
 		end.Time += 500_000

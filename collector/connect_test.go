@@ -33,7 +33,7 @@ func (w *world) connect(pid uint32, r record.Connect) {
 
 func (w *world) connectEnd(pid uint32, errno unix.Errno) {
 	w.t.Helper()
-	w.raw(rt.Record(w.header(pid), record.ConnectEnd{Cookie: 5, Error: int32(errno), Source: 1}))
+	w.raw(rt.Record(w.header(pid), record.ConnectEnd{Cookie: 5, Error: int32(errno)}))
 }
 
 func TestConnects(t *testing.T) {

@@ -81,7 +81,7 @@ func TestOneWhoMovesAboutOutsideOfAllSandboxesHasNotEscaped(t *testing.T) {
 	w.raw(rt.Record(h, record.Attach{Path: []byte("/elsewhere"), Watched: true}))
 	w.cgroup[7] = 100
 	h = w.header(7)
-	w.raw(rt.Record(h, record.Fork{ChildStart: start(8), ChildCgroup: 101, ChildTgid: 8, ChildVpid: 8, ParentTgid: 7}))
+	w.raw(rt.Record(h, record.Fork{ChildStart: start(8), ChildCgroup: 101, ChildTgid: 8, ChildVpid: 8}))
 	w.cgroup[8], w.execIDs[8] = 101, w.execIDs[7]
 	w.exec(8, "/bin/true", "true")
 	if n := len(w.of(span.Escape)); n != 0 {

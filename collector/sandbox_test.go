@@ -196,7 +196,7 @@ func TestForkIntoAnotherCgroupIsAnEscape(t *testing.T) {
 	w := newWorld(t)
 	w.begin(10, one)
 	w.exec(10, "/bin/x", "x")
-	w.raw(rt.Record(w.header(10), record.Fork{ChildStart: start(11), ChildCgroup: outside, ChildTgid: 11, ParentTgid: 10}))
+	w.raw(rt.Record(w.header(10), record.Fork{ChildStart: start(11), ChildCgroup: outside, ChildTgid: 11}))
 	w.execIDs[11], w.cgroup[11] = 1, outside
 	w.exec(11, "/bin/y", "y")
 	w.exit(11, 0)

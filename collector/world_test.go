@@ -109,7 +109,7 @@ func (w *world) begin(pid uint32, cgroup uint64) {
 	h := w.header(1)
 	h.Cgroup = outside
 	w.cgroup[pid] = cgroup
-	w.raw(rt.Record(h, record.Fork{ChildStart: start(pid), ChildCgroup: cgroup, ChildTgid: pid, ChildVpid: pid, ParentTgid: 1}))
+	w.raw(rt.Record(h, record.Fork{ChildStart: start(pid), ChildCgroup: cgroup, ChildTgid: pid, ChildVpid: pid}))
 }
 
 func (w *world) fork(parent, child uint32) {
@@ -117,7 +117,7 @@ func (w *world) fork(parent, child uint32) {
 	h := w.header(parent)
 	w.execIDs[child] = w.execIDs[parent]
 	w.cgroup[child] = h.Cgroup
-	w.raw(rt.Record(h, record.Fork{ChildStart: start(child), ChildCgroup: h.Cgroup, ChildTgid: child, ChildVpid: child, ParentTgid: parent}))
+	w.raw(rt.Record(h, record.Fork{ChildStart: start(child), ChildCgroup: h.Cgroup, ChildTgid: child, ChildVpid: child}))
 }
 
 func (w *world) exec(pid uint32, exe string, args ...string) {

@@ -3,7 +3,6 @@
 package record
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,17 +14,17 @@ var ErrMalformed = errors.New("malformed record")
 // Sizes of the structs of bpf/records.h and of records of user space, payload excluded.
 const (
 	headerSize     = 48
-	forkSize       = 96
-	execSize       = 144
+	forkSize       = 72
+	execSize       = 120
 	execArgsSize   = 56
 	exitSize       = 88
 	openSize       = 80
 	connectSize    = 80
 	connectEndSize = 64
-	unixSize       = 64
+	unixSize       = 56
 	cgroupSize     = 72
-	attachSize     = 96
-	processSize    = 104
+	attachSize     = 64
+	processSize    = 88
 	socketSize     = 72
 	namespaceSize  = 64
 	accessSize     = 80
@@ -97,19 +96,16 @@ func (e *Event) Decode(raw []byte) error {
 	case TypeFork:
 		e.Fork = Fork{
 			ChildStart: u64(raw, 48), ChildCgroup: u64(raw, 56),
-			ChildTgid: u32(raw, 64), ChildVpid: u32(raw, 68), ParentTgid: u32(raw, 72), UID: u32(raw, 76),
-			Comm: comm(raw[80:96]),
+			ChildTgid: u32(raw, 64), ChildVpid: u32(raw, 68),
 		}
 	case TypeExec:
 		e.Exec = Exec{
 			ParentStart: u64(raw, 48), Inode: u64(raw, 56),
-			ParentTgid: u32(raw, 64), OldTid: u32(raw, 68),
-			UID: u32(raw, 72), EUID: u32(raw, 76), GID: u32(raw, 80), EGID: u32(raw, 84),
-			Vpid: u32(raw, 88), Dev: u32(raw, 92),
-			Argc: u32(raw, 96), ArgsSize: u32(raw, 100), EnvSize: u32(raw, 104),
-			Mode: u16(raw, 108), Comm: comm(raw[120:136]), ExeUID: u32(raw, 136), PeakRSS: u32(raw, 140),
-			Exe: p.take(int(u16(raw, 110))), Cwd: p.take(int(u16(raw, 112))),
-			Filename: p.take(int(u16(raw, 114))), Env: p.take(int(u16(raw, 116))), Args: p.take(int(u16(raw, 118))),
+			ParentTgid: u32(raw, 64), UID: u32(raw, 68), EUID: u32(raw, 72), EGID: u32(raw, 76),
+			Vpid: u32(raw, 80), Dev: u32(raw, 84), Argc: u32(raw, 88), ArgsSize: u32(raw, 92),
+			ExeUID: u32(raw, 96), PeakRSS: u32(raw, 100),
+			Exe: p.take(int(u16(raw, 104))), Cwd: p.take(int(u16(raw, 106))),
+			Filename: p.take(int(u16(raw, 108))), Env: p.take(int(u16(raw, 110))), Args: p.take(int(u16(raw, 112))),
 		}
 	case TypeExecArgs:
 		e.ExecArgs = ExecArgs{Offset: u32(raw, 48), Args: p.take32(u32(raw, 52))}
@@ -121,8 +117,8 @@ func (e *Event) Decode(raw []byte) error {
 	case TypeOpen:
 		e.Open = Open{
 			Inode: u64(raw, 48), Error: int32(u32(raw, 56)), Flags: u32(raw, 60),
-			Dev: u32(raw, 64), Mode: u16(raw, 68), UID: u32(raw, 76),
-			Path: p.take(int(u16(raw, 70))), Name: p.take(int(u16(raw, 72))),
+			Dev: u32(raw, 64), UID: u32(raw, 68),
+			Path: p.take(int(u16(raw, 72))), Name: p.take(int(u16(raw, 74))),
 		}
 		if e.Open.Error < 0 {
 			return fmt.Errorf("%w: open with error %d", ErrMalformed, e.Open.Error)
@@ -133,14 +129,14 @@ func (e *Event) Decode(raw []byte) error {
 			Family: u16(raw, 72), Protocol: u16(raw, 74), Port: u16(raw, 76), Op: u16(raw, 78),
 		}
 	case TypeConnectEnd:
-		e.ConnectEnd = ConnectEnd{Cookie: u64(raw, 48), Error: int32(u32(raw, 56)), Source: u16(raw, 60)}
+		e.ConnectEnd = ConnectEnd{Cookie: u64(raw, 48), Error: int32(u32(raw, 56))}
 		if e.ConnectEnd.Error < 0 {
 			return fmt.Errorf("%w: connect with error %d", ErrMalformed, e.ConnectEnd.Error)
 		}
 	case TypeUnix:
 		e.Unix = Unix{
-			Error: int32(u32(raw, 48)), SockType: u16(raw, 52),
-			Path: p.take(int(u16(raw, 54))), Name: p.take(int(u16(raw, 56))),
+			Error: int32(u32(raw, 48)),
+			Path:  p.take(int(u16(raw, 52))), Name: p.take(int(u16(raw, 54))),
 		}
 		if e.Unix.Error < 0 {
 			return fmt.Errorf("%w: connect with error %d", ErrMalformed, e.Unix.Error)
@@ -149,14 +145,12 @@ func (e *Event) Decode(raw []byte) error {
 		e.Cgroup = Cgroup{ID: u64(raw, 48), Parent: u64(raw, 56), Path: p.take32(u32(raw, 64))}
 	case TypeCgroupAttach:
 		e.Attach = Attach{
-			ParentStart: u64(raw, 48), ParentTgid: u32(raw, 56), MoverTgid: u32(raw, 60),
-			Vpid: u32(raw, 64), UID: u32(raw, 68), Watched: u32(raw, 76) != 0,
-			Comm: comm(raw[80:96]), Path: p.take32(u32(raw, 72)),
+			MoverTgid: u32(raw, 48), Vpid: u32(raw, 52), Watched: u32(raw, 60) != 0, Path: p.take32(u32(raw, 56)),
 		}
 	case TypeProcess:
 		e.Process = Process{
 			ParentStart: u64(raw, 48), Inode: u64(raw, 56), ParentTgid: u32(raw, 64),
-			UID: u32(raw, 68), Vpid: u32(raw, 72), Dev: u32(raw, 76), ExeUID: u32(raw, 84), Comm: comm(raw[88:104]),
+			UID: u32(raw, 68), Vpid: u32(raw, 72), Dev: u32(raw, 76), ExeUID: u32(raw, 84),
 			Exe: p.take(int(u16(raw, 80))), Cwd: p.take(int(u16(raw, 82))),
 		}
 	case TypeSocket:
@@ -298,14 +292,6 @@ func (p *payload) text(raw []byte, off int) string {
 		return ""
 	}
 	return string(p.take(n))
-}
-
-// comm cuts a task name at its NUL.
-func comm(b []byte) []byte {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		return b[:i:i]
-	}
-	return b
 }
 
 func u16(b []byte, off int) uint16 { return binary.LittleEndian.Uint16(b[off:]) }

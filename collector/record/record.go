@@ -48,7 +48,7 @@ const (
 // Layout is the number of the layout of all records, those of user space and those of bpf/records.h. Who changes one raises it, and
 // adds a package that reads the earlier one (layout1 is an example): a capture says which layout it has (collector/capture). A journal
 // of another layout is not read.
-const Layout = 1
+const Layout = 2
 
 // String is the name used for a kind of lost record, for example "exec".
 func (t Type) String() string {
@@ -311,9 +311,6 @@ type Fork struct {
 	ChildCgroup uint64
 	ChildTgid   uint32
 	ChildVpid   uint32
-	ParentTgid  uint32
-	UID         uint32
-	Comm        []byte
 }
 
 // Exec is struct record_exec.
@@ -321,18 +318,14 @@ type Exec struct {
 	ParentStart uint64
 	Inode       uint64
 	ParentTgid  uint32
-	OldTid      uint32
 	UID, EUID   uint32
-	GID, EGID   uint32
+	EGID        uint32
 	Vpid        uint32
 	Dev         uint32
 	Argc        uint32
 	ArgsSize    uint32
-	EnvSize     uint32
-	Mode        uint16
 	ExeUID      uint32 // owner of the executable's file
 	PeakRSS     uint32 // pages, of what the process ran before
-	Comm        []byte
 	Exe, Cwd    Components
 	Filename    []byte
 	Env         []byte // "NAME=value\0"…
@@ -358,7 +351,6 @@ type Open struct {
 	Error int32
 	Flags uint32 // O_*
 	Dev   uint32
-	Mode  uint16
 	UID   uint32 // owner of the file
 	Path  Components
 	Name  []byte // as requested
@@ -378,15 +370,13 @@ type Connect struct {
 type ConnectEnd struct {
 	Cookie uint64
 	Error  int32
-	Source uint16
 }
 
 // Unix is struct record_unix.
 type Unix struct {
-	Error    int32
-	SockType uint16
-	Path     Components
-	Name     []byte
+	Error int32
+	Path  Components
+	Name  []byte
 }
 
 // Cgroup is struct record_cgroup: of TypeCgroupMkdir, TypeCgroupRmdir and TypeCgroup.
@@ -398,14 +388,10 @@ type Cgroup struct {
 
 // Attach is struct record_attach.
 type Attach struct {
-	ParentStart uint64
-	ParentTgid  uint32
-	MoverTgid   uint32
-	Vpid        uint32
-	UID         uint32
-	Watched     bool
-	Comm        []byte
-	Path        []byte
+	MoverTgid uint32
+	Vpid      uint32
+	Watched   bool
+	Path      []byte
 }
 
 // Process is struct record_process.
@@ -417,7 +403,6 @@ type Process struct {
 	Vpid        uint32
 	Dev         uint32
 	ExeUID      uint32 // owner of the executable's file
-	Comm        []byte
 	Exe, Cwd    Components
 }
 

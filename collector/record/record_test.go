@@ -56,7 +56,7 @@ func TestEveryCutOfARecordIsMalformed(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	long := rt.Record(header(0), record.Open{Name: []byte("abc")})
-	long[72] = 4
+	long[74] = 4
 	size := rt.Record(header(0), record.Exit{})
 	size[4] = 47
 	negative := rt.Record(header(0), record.Open{Error: -1})

@@ -52,11 +52,6 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		}
 		u16(uint16(len(b)))
 	}
-	comm := func(b []byte) {
-		var c [16]byte
-		copy(c[:15], b)
-		dst = append(dst, c[:]...)
-	}
 	typed := func(t record.Type) {
 		if h.Type == 0 {
 			h.Type = t
@@ -78,33 +73,27 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		u64(r.ChildCgroup)
 		u32(r.ChildTgid)
 		u32(r.ChildVpid)
-		u32(r.ParentTgid)
-		u32(r.UID)
-		comm(r.Comm)
 	case record.Exec:
 		typed(record.TypeExec)
 		u64(r.ParentStart)
 		u64(r.Inode)
 		u32(r.ParentTgid)
-		u32(r.OldTid)
 		u32(r.UID)
 		u32(r.EUID)
-		u32(r.GID)
 		u32(r.EGID)
 		u32(r.Vpid)
 		u32(r.Dev)
 		u32(r.Argc)
 		u32(r.ArgsSize)
-		u32(r.EnvSize)
-		u16(r.Mode)
+		u32(r.ExeUID)
+		u32(r.PeakRSS)
 		size(r.Exe)
 		size(r.Cwd)
 		size(r.Filename)
 		size(r.Env)
 		size(r.Args)
-		comm(r.Comm)
-		u32(r.ExeUID)
-		u32(r.PeakRSS)
+		u16(0)
+		u32(0)
 		for _, b := range [][]byte{r.Exe, r.Cwd, r.Filename, r.Env, r.Args} {
 			dst = append(dst, b...)
 		}
@@ -127,11 +116,10 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		u32(uint32(r.Error))
 		u32(r.Flags)
 		u32(r.Dev)
-		u16(r.Mode)
+		u32(r.UID)
 		size(r.Path)
 		size(r.Name)
-		u16(0)
-		u32(r.UID)
+		u32(0)
 		dst = append(append(dst, r.Path...), r.Name...)
 	case record.Connect:
 		typed(record.TypeConnect)
@@ -145,16 +133,12 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		typed(record.TypeConnectEnd)
 		u64(r.Cookie)
 		u32(uint32(r.Error))
-		u16(r.Source)
-		u16(0)
+		u32(0)
 	case record.Unix:
 		typed(record.TypeUnix)
 		u32(uint32(r.Error))
-		u16(r.SockType)
 		size(r.Path)
 		size(r.Name)
-		u16(0)
-		u32(0)
 		dst = append(append(dst, r.Path...), r.Name...)
 	case record.Cgroup:
 		typed(record.TypeCgroupMkdir)
@@ -165,18 +149,14 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		dst = append(dst, r.Path...)
 	case record.Attach:
 		typed(record.TypeCgroupAttach)
-		u64(r.ParentStart)
-		u32(r.ParentTgid)
 		u32(r.MoverTgid)
 		u32(r.Vpid)
-		u32(r.UID)
 		u32(uint32(len(r.Path)))
 		if r.Watched {
 			u32(1)
 		} else {
 			u32(0)
 		}
-		comm(r.Comm)
 		dst = append(dst, r.Path...)
 	case record.Process:
 		typed(record.TypeProcess)
@@ -189,7 +169,6 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		size(r.Exe)
 		size(r.Cwd)
 		u32(r.ExeUID)
-		comm(r.Comm)
 		dst = append(append(dst, r.Exe...), r.Cwd...)
 	case record.Socket:
 		typed(record.TypeSocket)

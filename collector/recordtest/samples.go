@@ -27,25 +27,22 @@ func Samples() []Sample {
 		h := record.Header{Type: t, Flags: 2, Time: 4, Cgroup: 105, Start: 106, ExecID: 107, Tgid: 108, Tid: 109}
 		add(h, body, func(dst []byte) []byte { return Append(dst, h, body) })
 	}
-	kernel(record.TypeFork, record.Fork{ChildStart: 1, ChildCgroup: 2, ChildTgid: 3, ChildVpid: 4, ParentTgid: 5, UID: 6, Comm: []byte("sh")})
+	kernel(record.TypeFork, record.Fork{ChildStart: 1, ChildCgroup: 2, ChildTgid: 3, ChildVpid: 4})
 	kernel(record.TypeExec, record.Exec{
-		ParentStart: 1, Inode: 2, ParentTgid: 3, OldTid: 4, UID: 5, EUID: 6, GID: 7, EGID: 8, Vpid: 9, Dev: 10, Argc: 11, ArgsSize: 12, EnvSize: 13, Mode: 14,
-		ExeUID: 15, PeakRSS: 16,
-		Comm: []byte("cc"), Exe: Path("/bin/cc"), Cwd: Path("/w"), Filename: []byte("./cc"), Env: []byte("A=b\x00"), Args: Args("cc", "-v"),
+		ParentStart: 1, Inode: 2, ParentTgid: 3, UID: 5, EUID: 6, EGID: 8, Vpid: 9, Dev: 10, Argc: 11, ArgsSize: 12, ExeUID: 15, PeakRSS: 16,
+		Exe: Path("/bin/cc"), Cwd: Path("/w"), Filename: []byte("./cc"), Env: []byte("A=b\x00"), Args: Args("cc", "-v"),
 	})
 	kernel(record.TypeExecArgs, record.ExecArgs{Offset: 1, Args: []byte("abc")})
 	kernel(record.TypeExit, record.Exit{CPU: 1, User: 2, System: 3, PeakRSS: 4, Status: 5})
-	kernel(record.TypeOpen, record.Open{Inode: 1, Error: 2, Flags: 3, Dev: 4, Mode: 5, UID: 6, Path: Path("/a/b"), Name: []byte("b")})
+	kernel(record.TypeOpen, record.Open{Inode: 1, Error: 2, Flags: 3, Dev: 4, UID: 6, Path: Path("/a/b"), Name: []byte("b")})
 	kernel(record.TypeConnect, record.Connect{Cookie: 1, Addr: [16]byte{7, 15: 2}, Family: 3, Protocol: 4, Port: 5, Op: 6})
-	kernel(record.TypeConnectEnd, record.ConnectEnd{Cookie: 1, Error: 2, Source: 3})
-	kernel(record.TypeUnix, record.Unix{Error: 1, SockType: 2, Path: Path("/sock"), Name: []byte("s")})
+	kernel(record.TypeConnectEnd, record.ConnectEnd{Cookie: 1, Error: 2})
+	kernel(record.TypeUnix, record.Unix{Error: 1, Path: Path("/sock"), Name: []byte("s")})
 	kernel(record.TypeCgroupMkdir, record.Cgroup{ID: 1, Parent: 2, Path: []byte("/a")})
 	kernel(record.TypeCgroupRmdir, record.Cgroup{ID: 3, Parent: 4, Path: []byte("/b")})
-	kernel(record.TypeCgroupAttach, record.Attach{
-		ParentStart: 1, ParentTgid: 2, MoverTgid: 3, Vpid: 4, UID: 5, Watched: true, Comm: []byte("x"), Path: []byte("/a"),
-	})
+	kernel(record.TypeCgroupAttach, record.Attach{MoverTgid: 3, Vpid: 4, Watched: true, Path: []byte("/a")})
 	kernel(record.TypeProcess, record.Process{
-		ParentStart: 1, Inode: 2, ParentTgid: 3, UID: 4, Vpid: 5, Dev: 6, ExeUID: 7, Comm: []byte("y"), Exe: Path("/exe"), Cwd: Path("/c"),
+		ParentStart: 1, Inode: 2, ParentTgid: 3, UID: 4, Vpid: 5, Dev: 6, ExeUID: 7, Exe: Path("/exe"), Cwd: Path("/c"),
 	})
 	kernel(record.TypeSocket, record.Socket{Error: 1, Protocol: 2, Family: 3, Type: 4, Op: 5, CID: 6, Port: 7})
 	kernel(record.TypeNamespace, record.Namespace{Types: 1, Error: 2, Op: 3})

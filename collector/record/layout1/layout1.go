@@ -11,6 +11,14 @@ const (
 	headerSize = 48
 	typeAt     = 0 // uint16
 	sizeAt     = 4 // uint32, of the whole record
+
+	// Types that have another layout today.
+	fork    = 1
+	exec    = 2
+	open    = 5
+	unix    = 8
+	attach  = 11
+	process = 12
 )
 
 // Append appends a record of layout 1 in today's layout. What is malformed in layout 1 is so in today's, with the same type.
@@ -20,40 +28,71 @@ func Append(dst, raw []byte) []byte {
 		return append(dst, raw...)
 	}
 	size := u32(raw, sizeAt)
-	fixed, known := fixedSize(binary.LittleEndian.Uint16(raw[typeAt:]))
+	kind := binary.LittleEndian.Uint16(raw[typeAt:])
+	fixed, known := fixedSize(kind)
 	if !known || size < fixed || uint64(size) > uint64(len(raw)) {
 		// Nothing but a header, of a record of no size.
 		dst = append(dst, raw[:headerSize]...)
 		binary.LittleEndian.PutUint32(dst[len(dst)-headerSize+sizeAt:], 0)
 		return dst
 	}
-	return append(dst, raw[:size]...)
+	base := len(dst)
+	switch kind {
+	case fork:
+		dst = append(dst, raw[:72]...) // not parent_tgid, uid, comm
+	case exec:
+		dst = append(dst, raw[:68]...)
+		dst = append(dst, raw[72:80]...)   // not old_tid
+		dst = append(dst, raw[84:104]...)  // not gid
+		dst = append(dst, raw[136:144]...) // exe_uid, peak_rss; not comm
+		dst = append(dst, raw[110:120]...) // lengths; not env_size, mode
+		dst = append(dst, 0, 0, 0, 0, 0, 0)
+	case open:
+		dst = append(dst, raw[:68]...)
+		dst = append(dst, raw[76:80]...) // uid; not mode
+		dst = append(dst, raw[70:74]...) // lengths
+		dst = append(dst, 0, 0, 0, 0)
+	case unix:
+		dst = append(dst, raw[:52]...)
+		dst = append(dst, raw[54:58]...) // lengths; not sock_type
+	case attach:
+		dst = append(dst, raw[:48]...)
+		dst = append(dst, raw[60:68]...) // mover_tgid, vpid; not the parent
+		dst = append(dst, raw[72:80]...) // path_len, watched; not uid, comm
+	case process:
+		dst = append(dst, raw[:88]...) // not comm
+	default:
+		dst = append(dst, raw[:fixed]...)
+	}
+	dst = append(dst, raw[fixed:size]...)
+	binary.LittleEndian.PutUint32(dst[base+sizeAt:], uint32(len(dst)-base))
+	return dst
 }
 
 // fixedSize gives the size without payload.
 func fixedSize(t uint16) (size uint32, known bool) {
 	switch t {
-	case 1: // fork
+	case fork:
 		return 96, true
-	case 2: // exec
+	case exec:
 		return 144, true
 	case 3: // exec_args
 		return 56, true
 	case 4: // exit
 		return 88, true
-	case 5: // open
+	case open:
 		return 80, true
 	case 6: // connect
 		return 80, true
 	case 7: // connect_end
 		return 64, true
-	case 8: // unix
+	case unix:
 		return 64, true
 	case 9, 10: // cgroup_mkdir, cgroup_rmdir
 		return 72, true
-	case 11: // cgroup_attach
+	case attach:
 		return 96, true
-	case 12: // process
+	case process:
 		return 104, true
 	case 13: // socket
 		return 72, true
