@@ -192,7 +192,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 func (c *Collector) root(p *process, x *programStart, in claims) {
 	a := p.agent
 	hook := c.isHook(x)
-	link, sampled, ok := parseTraceparent(in.traceparent)
+	link, sampled, ok := span.ParseTraceparent(in.traceparent)
 	perCall := c.perCall(a, link, ok)
 	command := in.call != "" || perCall
 	switch e := &a.dialect.Env; {
@@ -270,8 +270,8 @@ func (c *Collector) contradicted(p *process, x *programStart) (denied claims) {
 		}
 		switch meaning := c.meanings[name]; {
 		case name == agents.VarTraceparent:
-			link, _, ok := parseTraceparent(v)
-			was, _, had := parseTraceparent(lookup(x.before.env, name))
+			link, _, ok := span.ParseTraceparent(v)
+			was, _, had := span.ParseTraceparent(lookup(x.before.env, name))
 			known := w.call != nil && w.call.joined
 			// A tool that continues the trace makes spans of its own in it.
 			if ok && (known && link.Trace != w.call.top.Trace || had && link.Trace != was.Trace) {
@@ -308,26 +308,4 @@ func meanings(ds []agents.Dialect) map[string]meaning {
 		}
 	}
 	return m
-}
-
-// parseTraceparent reads a W3C traceparent: version, trace id, parent id, flags. Later versions may be longer.
-func parseTraceparent(s string) (l span.Link, sampled, ok bool) {
-	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
-	if len(s) < length || len(s) > length && (s[length] != '-' || s[:2] == "00") || s[:2] == "ff" ||
-		s[2] != '-' || s[35] != '-' || s[52] != '-' || strings.ToLower(s[:length]) != s[:length] {
-		return span.Link{}, false, false
-	}
-	var flags, version [1]byte
-	for _, part := range []struct {
-		to   []byte
-		from string
-	}{{version[:], s[:2]}, {l.Trace[:], s[3:35]}, {l.Span[:], s[36:52]}, {flags[:], s[53:55]}} {
-		if _, err := hex.Decode(part.to, []byte(part.from)); err != nil {
-			return span.Link{}, false, false
-		}
-	}
-	if l.Trace == (span.TraceID{}) || l.Span == (span.ID{}) {
-		return span.Link{}, false, false
-	}
-	return l, flags[0]&1 != 0, true
 }

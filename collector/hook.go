@@ -100,7 +100,7 @@ func (c *Collector) notHook(p *process) {
 		m.remove(p)
 		p.role = roleNone
 		if n == 0 {
-			link, sampled, ok := parseTraceparent(m.in.traceparent)
+			link, sampled, ok := span.ParseTraceparent(m.in.traceparent)
 			perCall := c.perCall(p.agent, link, ok)
 			c.command(p, &m.start, m.in, perCall, link, sampled, ok)
 			w = whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}

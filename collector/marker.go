@@ -305,7 +305,7 @@ func (c *Collector) beginCall(at place, m *record.Mark) bool {
 	if k.tool == "" {
 		k.tool = m.Tool
 	}
-	if link, sampled, ok := parseTraceparent(m.Traceparent); ok {
+	if link, sampled, ok := span.ParseTraceparent(m.Traceparent); ok {
 		c.join(k, link, sampled)
 	}
 	at.mark.by = at.by

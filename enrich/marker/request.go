@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
@@ -64,7 +65,7 @@ func check(r *client.Request) error {
 	default:
 		return errors.New("unknown op: begin, end, hook, sessions and session are known")
 	}
-	if r.Traceparent != "" && !validTraceparent(r.Traceparent) {
+	if _, _, ok := span.ParseTraceparent(r.Traceparent); r.Traceparent != "" && (!ok || !strings.HasPrefix(r.Traceparent, "00-")) {
 		return errors.New("traceparent is not in the W3C format, 00-TRACE-SPAN-FLAGS in lower-case hex digits")
 	}
 	if r.PID < 0 || r.PID > 1<<22 { // the kernel's PID_MAX_LIMIT
@@ -79,24 +80,4 @@ func check(r *client.Request) error {
 		return fmt.Errorf("source is neither %s nor %s", client.SourceAPI, client.SourceHook)
 	}
 	return nil
-}
-
-// validTraceparent checks the form of version 00 (https://www.w3.org/TR/trace-context/#traceparent-header);
-// ids of zeros are not valid.
-func validTraceparent(s string) bool {
-	const form = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
-	if len(s) != len(form) || s[:3] != "00-" {
-		return false
-	}
-	for i := 3; i < len(s); i++ {
-		switch c := s[i]; {
-		case form[i] == '-':
-			if c != '-' {
-				return false
-			}
-		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
-			return false
-		}
-	}
-	return strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
 }
