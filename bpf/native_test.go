@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
@@ -434,4 +435,19 @@ func TestTheLossesOfAProcessStandBelowIt(t *testing.T) {
 	if lost == 0 || opens+lost < files {
 		t.Errorf("%d files made, %d told of, %d lost", files, opens, lost)
 	}
+}
+
+// After a million files the kernel lets go, with nothing if there was nothing to tell of.
+func TestASearchForWhoHasASocketGoesOnAfterAMillionFiles(t *testing.T) {
+	h := loadHolders(t)
+	socket := tcpSocket(t)
+	inode := inodeOf(t, int(socket.Fd()))
+	openMany(t, 110)
+	pid, _ := heir(t, socket) // after them, unless pids have begun anew
+	_ = socket.Close()
+	began := time.Now()
+	if got := holdersOf(t, h, inode); len(got) != 1 || got[pid] == 0 {
+		t.Errorf("%v, want process %d", got, pid)
+	}
+	t.Logf("1.1 million descriptors: %s", time.Since(began))
 }

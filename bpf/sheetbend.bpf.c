@@ -1,6 +1,6 @@
 //go:build ignore
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The whole kernel side as one object, for kernels from 5.10 on; one file a subject.
+// The kernel side as one object, for kernels from 5.10 on; one file a subject. (holder.bpf.c is another.)
 
 #include "core.h"
 #include <bpf/bpf_helpers.h>

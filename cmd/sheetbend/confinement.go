@@ -87,14 +87,7 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 		return n, nil, nil, err
 	}
 	// Landlock lets nobody look into a process outside, whatever its capabilities are.
-	switch {
-	case c.Intake.Listen != "":
-		// Whose a connection is, is looked for in /proc/PID/fd of all users.
-		const unknown = "who sends telemetry to intake.listen is not found"
-		keep(unix.CAP_SYS_PTRACE, unknown)
-		keep(unix.CAP_DAC_READ_SEARCH, unknown)
-		n.NoLandlock = "intake.listen looks for senders in /proc/PID/fd; intake.unix does not"
-	case hidden:
+	if hidden {
 		keep(unix.CAP_SYS_PTRACE, "/proc does not show the processes of others")
 		n.NoLandlock = "/proc is mounted with hidepid"
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -25,6 +26,7 @@ const intakeEndsWithin = 2 * time.Second
 // An intake takes in agents' own telemetry, for the collector and the backend. nil does nothing.
 type intake struct {
 	in      *telemetry.Intake
+	senders *bpf.Holders         // nil: TCP is not listened on
 	forward *telemetry.Forwarder // nil: nothing is forwarded
 	to      string               // where it is forwarded, for people
 }
@@ -49,8 +51,16 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identi
 	if w.collector != nil { // otherwise nobody knows what a call is: the records go to a file only
 		may = mayForward(w.feed, w.inside)
 	}
+	var find telemetry.Find
+	if c.Intake.Listen != "" {
+		var err error
+		if i.senders, err = bpf.LoadHolders(); err != nil {
+			return nil, errors.Join(err, i.close(context.Background()))
+		}
+		find = i.senders.Find
+	}
 	in, err := telemetry.Listen(telemetry.Options{
-		Listen: c.Intake.Listen, Unix: c.Intake.Unix, Expose: c.Intake.Expose,
+		Listen: c.Intake.Listen, Unix: c.Intake.Unix, Expose: c.Intake.Expose, Find: find,
 		MaxMessage: int(c.Intake.MaxMessage),
 		Dialects:   dialects,
 		Said:       tell(w.feed, w.inside, log),
@@ -176,12 +186,16 @@ func (i *intake) end() error {
 
 // close forwards what waits, until ctx ends. To be called after end.
 func (i *intake) close(ctx context.Context) error {
-	if i == nil || i.forward == nil {
+	if i == nil {
 		return nil
+	}
+	err := i.senders.Close()
+	if i.forward == nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownWithin)
 	defer cancel()
-	return i.forward.Shutdown(ctx)
+	return errors.Join(err, i.forward.Shutdown(ctx))
 }
 
 // dropped says in words what was not read or forwarded. To be called after close.

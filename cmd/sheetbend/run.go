@@ -234,9 +234,6 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	if err != nil {
 		return 0, errors.Join(err, capture.close(), out.close(ctx))
 	}
-	if limited {
-		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
-	}
 	roll.collector = w.collector
 	start := launch{program, args, who.environment(os.Environ())}
 	var in *intake
@@ -247,6 +244,9 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 		var line string
 		start, line = switchOn(agents.NewTable(cc.Agents), o.agent, start, who, in)
 		o.note("%s", line)
+	}
+	if limited {
+		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
 	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()

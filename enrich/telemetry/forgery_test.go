@@ -195,22 +195,33 @@ func TestDeepMessagesAreRefused(t *testing.T) {
 	}
 }
 
+func alsoOfOne(inodes []uint32, yield func(inode, tgid uint32, start uint64)) error {
+	for _, inode := range inodes {
+		yield(inode, 1, 1)
+	}
+	return ownHolder(inodes, yield)
+}
+
 func TestWhoMayNotSendIsRefused(t *testing.T) {
 	body := proto(t, tracesOf("codex", "x"))
 	for _, c := range []struct {
 		name   string
 		may    func(context.Context, Sender) (bool, error)
+		find   Find
 		code   int
 		inside uint64
 	}{
-		{"a process in a call", func(context.Context, Sender) (bool, error) { return false, nil }, http.StatusForbidden, 1},
-		{"nobody knows in time", func(context.Context, Sender) (bool, error) { return true, errors.New("late") }, http.StatusServiceUnavailable, 0},
-		{"the agent", func(_ context.Context, s Sender) (bool, error) { return s.Known(), nil }, http.StatusOK, 0},
+		{"a process in a call", func(context.Context, Sender) (bool, error) { return false, nil }, ownHolder, http.StatusForbidden, 1},
+		{"nobody knows in time", func(context.Context, Sender) (bool, error) { return true, errors.New("late") }, ownHolder, http.StatusServiceUnavailable, 0},
+		{"the agent", func(_ context.Context, s Sender) (bool, error) { return s.Known(), nil }, ownHolder, http.StatusOK, 0},
+		{"another one has the connection, too", func(_ context.Context, s Sender) (bool, error) { return s.PID != 1, nil }, alsoOfOne, http.StatusForbidden, 1},
+		{"nobody has it any more", func(context.Context, Sender) (bool, error) { return true, nil }, func([]uint32, func(inode, tgid uint32, start uint64)) error { return nil }, http.StatusForbidden, 1},
+		{"the search fails", func(context.Context, Sender) (bool, error) { return true, nil }, func([]uint32, func(inode, tgid uint32, start uint64)) error { return errors.New("broken") }, http.StatusServiceUnavailable, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBackend(t)
 			f := forwarder(t, Backend{HTTP: b.http})
-			i, h := intake(t, Options{Forward: f, May: c.may})
+			i, h := intake(t, Options{Forward: f, May: c.may, Find: c.find})
 			code, answer := post(t, i.url(Traces), map[string]string{"Content-Type": typeProtobuf}, body)
 			if code != c.code || i.Stats().Inside != c.inside {
 				t.Errorf("%d %q, %+v", code, answer, i.Stats())

@@ -19,8 +19,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -56,7 +54,9 @@ type Options struct {
 	// May says whether a process of this host may send: not what a tool call runs, which would speak for its agent.
 	// It is asked once for each connection and process, and may take some 100 ms. An error is an answer that did not
 	// come in time; the sender is to try again. nil: everybody may.
-	May     func(context.Context, Sender) (bool, error)
+	May func(context.Context, Sender) (bool, error)
+	// Find tells who sends over TCP. It is called for at most 1024 sockets, and one call after the other. nil: nobody is known.
+	Find    Find
 	Forward *Forwarder   // nil: nothing is forwarded
 	Log     *slog.Logger // discards if nil
 
@@ -142,7 +142,7 @@ func serve(o Options, listeners ...net.Listener) *Intake {
 		o.now = time.Now
 	}
 	i := &Intake{o: o, reading: newReading(o.Dialects), peers: newPeers(o.now)}
-	i.search.budget = rate.NewLimiter(searchesRate, searchesAtOnce)
+	i.search.find = o.Find
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // gRPC

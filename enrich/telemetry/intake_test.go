@@ -48,7 +48,7 @@ func sdkSpan(t *testing.T, o ...otlptracegrpc.Option) (trace [16]byte, span [8]b
 
 func TestTheSDKsGRPCClientIsServedOnTCPAndUnixSocketsWithAndWithoutCompression(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "intake.sock")
-	i, h := intake(t, Options{Listen: "127.0.0.1:0", Unix: socket})
+	i, h := intake(t, Options{Listen: "127.0.0.1:0", Unix: socket, Find: ownHolder})
 	for _, c := range []struct {
 		name     string
 		endpoint string

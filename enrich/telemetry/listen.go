@@ -138,13 +138,16 @@ type origin struct {
 	holders []Sender
 }
 
-// look finds the processes that have the other end open, when they are first needed. errBusy: there were too many searches.
+// look finds the processes that have the other end open, when they are first needed.
 func (o *origin) look(i *Intake) error {
 	if o.other == (end{}) {
 		return nil
 	}
-	found, ok := i.search.holders(o.other, i.o.now())
-	if !ok {
+	found, err := i.search.holders(o.other)
+	if err != nil {
+		if !errors.Is(err, errBusy) {
+			i.o.Log.Warn("who sends telemetry cannot be found", "err", err)
+		}
 		return errBusy
 	}
 	o.holders, o.other = found, end{}

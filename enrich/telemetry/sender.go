@@ -10,22 +10,21 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/time/rate"
 )
 
 // Sender is the process that sends: the one that connected to the unix socket, or the one that has the other end of a TCP connection
 // from this host open.
 type Sender struct {
 	PID uint32
-	// Start is the process's start in ns of CLOCK_BOOTTIME, cut to the 10 ms that /proc tells.
+	// Start is the process's start in ns of CLOCK_BOOTTIME; from a unix socket it is cut to the 10 ms that /proc tells.
 	Start uint64
 	UID   uint32 // who connected
 }
@@ -184,81 +183,81 @@ func parseDiag(b []byte) (end, error) {
 	return e, nil
 }
 
-// Bounds of one search for the process that has an end open, and of how often there is one.
+// What bounds the time that searches take: each is a walk over all open files of the host.
 const (
-	maxSearched    = 1 << 16 // file descriptors
-	searchesRate   = 20      // a second
-	searchesAtOnce = 100
+	searchedAtOnce = 1024                  // sockets that one walk looks for
+	searchPause    = 50 * time.Millisecond // between walks, and at least
+	searchShare    = 4                     // times as long as the last one took
 )
 
-// searches are made one at a time: each costs some ms on a busy host.
+// A Find yields the processes that have sockets open: of each the number of the socket's inode, its tgid and its start in ns of
+// CLOCK_BOOTTIME; one process may come more than once.
+type Find func(inodes []uint32, yield func(inode, tgid uint32, start uint64)) error
+
+// searches are made one at a time; one walk serves all who wait for one when it begins.
 type searches struct {
-	mu     sync.Mutex
-	budget *rate.Limiter
+	find Find
+
+	mu   sync.Mutex
+	next *walk // that has not begun; nil: nobody waits for one
+
+	turn sync.Mutex // of the one walk that goes on, and of free
+	free time.Time  // before then none begins
 }
 
-// holders finds the processes that have the end open: none if it is closed by now. false: there were too many searches.
-func (s *searches) holders(e end, now time.Time) (found []Sender, ok bool) {
+// A walk has its result when done is closed.
+type walk struct {
+	inodes []uint32
+	done   chan struct{}
+	found  map[uint32][]Sender // by inode; without users
+	err    error
+}
+
+// holders finds the processes that have the end open: none if it is closed by now.
+func (s *searches) holders(e end) ([]Sender, error) {
+	if s.find == nil {
+		return nil, nil
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.budget.AllowN(now, 1) {
-		return nil, false
+	w := s.next
+	first := w == nil
+	switch {
+	case first:
+		w = &walk{done: make(chan struct{})}
+		s.next = w
+	case len(w.inodes) >= searchedAtOnce:
+		s.mu.Unlock()
+		return nil, errBusy
 	}
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return nil, false
+	w.inodes = append(w.inodes, e.inode)
+	s.mu.Unlock()
+	if first {
+		s.walk(w)
 	}
-	names, err := proc.Readdirnames(1 << 20)
-	_ = proc.Close()
-	if err != nil {
-		return nil, false
+	<-w.done
+	found := slices.Clone(w.found[e.inode])
+	for i := range found {
+		found[i].UID = e.uid
 	}
-	link := "socket:[" + strconv.FormatUint(uint64(e.inode), 10) + "]"
-	left := maxSearched
-	for _, name := range names {
-		pid, err := strconv.ParseUint(name, 10, 32)
-		if err != nil {
-			continue
-		}
-		info, err := os.Lstat("/proc/" + name)
-		if err != nil {
-			continue
-		}
-		// The owner is the effective user, or root for a process that may not be dumped, as agents are.
-		if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != e.uid && st.Uid != 0 {
-			continue
-		}
-		start, err := startOf(int32(pid))
-		if err != nil || !holds(name, link, &left) {
-			if left <= 0 {
-				return nil, false
-			}
-			continue
-		}
-		if again, err := startOf(int32(pid)); err != nil || again != start {
-			continue // another process, by now
-		}
-		found = append(found, Sender{PID: uint32(pid), Start: start, UID: e.uid})
-	}
-	return found, true
+	return found, w.err
 }
 
-func holds(pid, link string, left *int) bool {
-	dir, err := os.Open("/proc/" + pid + "/fd")
-	if err != nil {
-		return false
+func (s *searches) walk(w *walk) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	defer close(w.done)
+	if pause := time.Until(s.free); pause > 0 {
+		<-time.After(pause)
 	}
-	defer dir.Close()
-	fds, err := dir.Readdirnames(*left)
-	if err != nil {
-		return false // none, or it has ended
-	}
-	*left -= len(fds)
-	var buf [64]byte
-	for _, fd := range fds {
-		if n, err := unix.Readlinkat(int(dir.Fd()), fd, buf[:]); err == nil && string(buf[:n]) == link {
-			return true
+	s.mu.Lock()
+	s.next = nil
+	s.mu.Unlock()
+	began := time.Now()
+	w.found = map[uint32][]Sender{}
+	w.err = s.find(w.inodes, func(inode, tgid uint32, start uint64) {
+		if h := (Sender{PID: tgid, Start: start}); !slices.Contains(w.found[inode], h) {
+			w.found[inode] = append(w.found[inode], h)
 		}
-	}
-	return false
+	})
+	s.free = time.Now().Add(max(searchPause, searchShare*time.Since(began)))
 }

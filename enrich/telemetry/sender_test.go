@@ -3,15 +3,15 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/time/rate"
 )
 
 // pair is a TCP connection of this host, the end that a server has first.
@@ -34,16 +34,13 @@ func pair(t *testing.T, address string) (served, other *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
-func newSearches() *searches {
-	return &searches{budget: rate.NewLimiter(1, 10)}
-}
-
-// one is the only process of a search; zero if there is none or another one, too.
-func one(found []Sender, ok bool) Sender {
-	if !ok || len(found) != 1 {
-		return Sender{}
+// ownHolder says of each socket that this process has it open.
+func ownHolder(inodes []uint32, yield func(inode, tgid uint32, start uint64)) error {
+	start, err := startOf(int32(os.Getpid()))
+	for _, inode := range inodes {
+		yield(inode, uint32(os.Getpid()), start)
 	}
-	return found[0]
+	return err
 }
 
 func inodeOf(t *testing.T, c *net.TCPConn) uint32 {
@@ -71,69 +68,75 @@ func TestTheOtherEndOfAConnectionIsThatOfTheProcessThatHasIt(t *testing.T) {
 			if fromTable, err := lookInTable(remote, local); err != nil || fromTable != e {
 				t.Errorf("the table says %+v, %v", fromTable, err)
 			}
-			own, err := startOf(int32(os.Getpid()))
-			if got := one(newSearches().holders(e, time.Unix(0, 0))); err != nil || got != (Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}) || !got.Known() {
-				t.Errorf("%+v, %v", got, err)
+			_ = other.Close()
+			if e, err := otherEnd(served); err == nil {
+				t.Errorf("%+v, although it is closed", e)
 			}
 		})
 	}
 }
 
-func TestAnEndThatIsClosedOrThatTwoProcessesHaveIsOfNobody(t *testing.T) {
-	served, other := pair(t, "127.0.0.1:0")
-	e, err := otherEnd(served)
-	if err != nil {
-		t.Fatal(err)
+func TestOneWalkServesAllWhoWaitForOne(t *testing.T) {
+	walks, goOn := make(chan []uint32), make(chan struct{})
+	broken := errors.New("broken")
+	failing := true
+	s := &searches{find: func(inodes []uint32, yield func(inode, tgid uint32, start uint64)) error {
+		walks <- inodes
+		<-goOn
+		if failing {
+			return broken
+		}
+		for range 2 { // two descriptors
+			yield(2, 20, 200)
+			yield(3, 30, 300)
+			yield(3, 31, 310)
+		}
+		return nil
+	}}
+	type answer struct {
+		found []Sender
+		err   error
 	}
-	file, err := other.File()
-	if err != nil {
-		t.Fatal(err)
+	answers := map[uint32]chan answer{}
+	search := func(inode uint32) {
+		answers[inode] = make(chan answer, 1)
+		go func() {
+			found, err := s.holders(end{uid: 5, inode: inode})
+			answers[inode] <- answer{found, err}
+		}()
 	}
-	defer file.Close()
-	cmd := exec.Command("cat")
-	cmd.ExtraFiles = []*os.File{file}
-	in, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
+	search(1)
+	waiting := func(n int) {
+		until(t, "they wait", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.next != nil && len(s.next.inodes) == n
+		})
 	}
-	if err != nil {
-		t.Fatal(err)
+	if got := <-walks; !slices.Equal(got, []uint32{1}) {
+		t.Errorf("the first walk is for %v", got)
 	}
-	if got := one(newSearches().holders(e, time.Unix(0, 0))); got.Known() {
-		t.Errorf("of %+v, although two have it", got)
+	for n, inode := range []uint32{2, 3, 4} {
+		search(inode)
+		waiting(n + 1)
 	}
-	_ = in.Close()
-	_ = cmd.Wait()
-	if got := one(newSearches().holders(e, time.Unix(0, 0))); got.PID != uint32(os.Getpid()) {
-		t.Errorf("of %+v, want this process", got)
+	goOn <- struct{}{}
+	if got := <-answers[1]; !errors.Is(got.err, broken) {
+		t.Errorf("%+v", got)
 	}
-	_ = file.Close()
-	_ = other.Close()
-	if got := one(newSearches().holders(e, time.Unix(0, 0))); got.Known() {
-		t.Errorf("of %+v, although it is closed", got)
+	failing = false
+	if got := <-walks; !slices.Equal(got, []uint32{2, 3, 4}) {
+		t.Errorf("the second is for %v", got)
 	}
-	if e, err := otherEnd(served); err == nil {
-		t.Errorf("%+v, although it is closed", e)
-	}
-}
-
-func TestSearchesHaveARate(t *testing.T) {
-	served, _ := pair(t, "127.0.0.1:0")
-	e, err := otherEnd(served)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSearches()
-	for range 10 {
-		if !one(s.holders(e, time.Unix(0, 0))).Known() {
-			t.Fatal("not found")
+	began := time.Now()
+	goOn <- struct{}{}
+	for inode, want := range map[uint32][]Sender{2: {{20, 200, 5}}, 3: {{30, 300, 5}, {31, 310, 5}}, 4: nil} {
+		if got := <-answers[inode]; got.err != nil || !slices.Equal(got.found, want) {
+			t.Errorf("of %d: %+v, want %+v", inode, got, want)
 		}
 	}
-	if one(s.holders(e, time.Unix(0, 0))).Known() {
-		t.Error("more searches than may be")
-	}
-	if !one(s.holders(e, time.Unix(1, 0))).Known() {
-		t.Error("the rate does not come back")
+	if pause := s.free.Sub(began); pause < searchPause {
+		t.Errorf("the next walk waits for %s", pause)
 	}
 }
 
@@ -151,30 +154,4 @@ func FuzzParseDiag(f *testing.F) {
 			t.Errorf("%+v", e)
 		}
 	})
-}
-
-func BenchmarkSearchForASender(b *testing.B) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	s, err := l.Accept()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	e, err := otherEnd(s.(*net.TCPConn))
-	if err != nil {
-		b.Fatal(err)
-	}
-	search := &searches{budget: rate.NewLimiter(rate.Inf, 0)}
-	for b.Loop() {
-		search.holders(e, time.Unix(0, 0))
-	}
 }

@@ -419,7 +419,7 @@ func unprivileged(t *testing.T) bool {
 	return !errors.Is(err, unix.EPERM)
 }
 
-// The rule of the kernel that Landlock without the intake's search for senders comes from.
+// The rule of the kernel that makes the sensor do without Landlock where /proc is mounted with hidepid.
 func TestLandlockHidesProcessesAndWithoutItTheCapabilityShowsThem(t *testing.T) {
 	needRoot(t)
 	if version, err := LandlockVersion(); err != nil || version == 1 {
@@ -428,7 +428,7 @@ func TestLandlockHidesProcessesAndWithoutItTheCapabilityShowsThem(t *testing.T) 
 	}
 	trace := Of(unix.CAP_SYS_PTRACE)
 	if got := give(t, order{Needs: Needs{Capabilities: trace}}).Tried["look into another process"]; got == "" {
-		t.Error("with Landlock another process can be looked into: the reason for which intake.listen does without is gone")
+		t.Error("with Landlock another process can be looked into: the reason for which a /proc with hidepid does without is gone")
 	}
 	r := give(t, order{Needs: Needs{Capabilities: trace, NoLandlock: "the test says so"}})
 	if got := r.Tried["look into another process"]; got != "" {
