@@ -56,6 +56,17 @@ func ownFiles(t *testing.T) (end func()) {
 func openMany(t *testing.T, n int) {
 	t.Helper()
 	const first, many = 2000, 10_000
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Cur < first+many {
+		raised := unix.Rlimit{Cur: first + many, Max: max(limit.Max, first+many)}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &raised); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) })
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
