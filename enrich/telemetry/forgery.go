@@ -17,22 +17,73 @@ import (
 // trace ids, and errMalformed if that cannot be said.
 func (m *message) forged() error {
 	// Every name and id stands as it is in protobuf: most requests have none, and are not walked.
-	if !bytes.Contains(m.plain, []byte("sheetbend")) && !bytes.Contains(m.plain, []byte(span.TracePrefix)) {
+	if !containsFold(m.plain, ownName) && !bytes.Contains(m.plain, []byte(span.TracePrefix)) {
 		return nil
 	}
 	return forgedProtobuf(m.plain, requestParts[m.signal], 0)
 }
 
-func ownKey(key []byte) bool { return bytes.HasPrefix(key, []byte(span.AttrPrefix)) }
+const ownName = "sheetbend"
 
-func ownScope(name []byte) bool { return bytes.HasPrefix(name, []byte(span.ScopeName)) }
+// ownKey is true of an attribute's key in the sensor's name space, in the spellings that a backend may make one of: some
+// write all keys in small letters, or other characters for the dot, or the keys of a map "sheetbend" behind a dot.
+func ownKey(key []byte) bool {
+	if !hasPrefixFold(key, ownName) {
+		return false
+	}
+	rest := key[len(ownName):]
+	return len(rest) == 0 || !('0' <= rest[0] && rest[0] <= '9' || 'a' <= rest[0]|0x20 && rest[0]|0x20 <= 'z')
+}
+
+func ownScope(name []byte) bool { return hasPrefixFold(name, span.ScopeName) }
+
+// scopeKey is true of the keys under which backends and exporters without scopes have a scope's name as an attribute.
+func scopeKey(key []byte) bool {
+	return hasSuffixFold(key, "scope.name") || hasSuffixFold(key, "library.name")
+}
 
 func ownTrace(id []byte) bool { return bytes.HasPrefix(id, []byte(span.TracePrefix)) }
 
-// A part is one kind of protobuf message or text: which of its fields matter, or what a text must not be.
+// hasPrefixFold, hasSuffixFold and containsFold are of a text in small letters of ASCII, and find capitals, too.
+func hasPrefixFold(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && bytes.EqualFold(b[:len(prefix)], []byte(prefix))
+}
+
+func hasSuffixFold(b []byte, suffix string) bool {
+	return len(b) >= len(suffix) && bytes.EqualFold(b[len(b)-len(suffix):], []byte(suffix))
+}
+
+func containsFold(b []byte, text string) bool {
+	for i := 0; i+len(text) <= len(b); i++ {
+		if b[i]|0x20 == text[0]|0x20 && hasPrefixFold(b[i:], text) {
+			return true
+		}
+	}
+	return false
+}
+
+// A part is one kind of protobuf message or text: which of its fields matter, or what a message or text must not be.
 type part struct {
 	own    func([]byte) bool
 	fields map[protowire.Number]*part
+}
+
+// scopeAttribute is true of an attribute that gives the sensor's scope as that of its span.
+func scopeAttribute(keyValue []byte) bool {
+	named, own := false, false
+	_ = eachField(keyValue, func(f field) error {
+		switch f.num {
+		case fieldKey:
+			named = named || scopeKey(f.bytes)
+		case fieldValue:
+			return eachField(f.bytes, func(f field) error {
+				own = own || f.num == fieldString && ownScope(f.bytes)
+				return nil
+			})
+		}
+		return nil
+	})
+	return named && own
 }
 
 // requestParts are the parts of each signal's request. Field numbers of opentelemetry-proto 1.11; 1000 is what
@@ -40,7 +91,7 @@ type part struct {
 var requestParts = func() map[Signal]*part {
 	key, name, trace := &part{own: ownKey}, &part{own: ownScope}, &part{own: ownTrace}
 	value := &part{}
-	attr := &part{fields: map[protowire.Number]*part{1: key, 2: value}}
+	attr := &part{own: scopeAttribute, fields: map[protowire.Number]*part{1: key, 2: value}}
 	of := func(fields map[protowire.Number]*part) *part { return &part{fields: fields} }
 	value.fields = map[protowire.Number]*part{
 		5: of(map[protowire.Number]*part{1: value}), // array
@@ -79,13 +130,12 @@ var requestParts = func() map[Signal]*part {
 }()
 
 func forgedProtobuf(b []byte, p *part, depth int) error {
-	if p.own != nil {
-		if p.own(b) {
-			return errForged
-		}
+	switch {
+	case p.own != nil && p.own(b):
+		return errForged
+	case p.fields == nil:
 		return nil
-	}
-	if depth > maxDepth {
+	case depth > maxDepth:
 		return errMalformed
 	}
 	return eachField(b, func(f field) error {

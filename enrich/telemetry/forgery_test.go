@@ -5,6 +5,7 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -70,6 +71,18 @@ func TestNothingIsForwardedThatCouldPassForTheSensorsOwn(t *testing.T) {
 		{"attribute of a link", Traces, aSpan(func(s ptrace.Span) { set(s.Links().AppendEmpty().Attributes()) })},
 		{"attribute within an attribute", Traces, aSpan(func(s ptrace.Span) { set(s.Attributes().PutEmptyMap("m").PutEmptyMap("n")) })},
 		{"attribute within a list", Traces, aSpan(func(s ptrace.Span) { set(s.Attributes().PutEmptySlice("l").AppendEmpty().SetEmptyMap()) })},
+		{"attribute in capitals", Traces, aSpan(func(s ptrace.Span) { s.Attributes().PutStr("SheetBend.Contract", "1") })},
+		{"attribute with another dot", Traces, aSpan(func(s ptrace.Span) { s.Attributes().PutStr("sheetbend_contract", "1") })},
+		{"map that a backend may flatten", Traces, aSpan(func(s ptrace.Span) {
+			s.Attributes().PutEmptyMap("sheetbend").PutStr("contract", "1")
+		})},
+		{"scope in capitals", Traces, traces(func(r ptrace.ResourceSpans) {
+			r.ScopeSpans().At(0).Scope().SetName("GitHub.com/Sheetbend/sheetbend")
+		})},
+		{"scope as an attribute", Traces, aSpan(func(s ptrace.Span) { s.Attributes().PutStr("otel.scope.name", span.ScopeName) })},
+		{"scope as an attribute, of old", Logs, logs(func(_ plog.ScopeLogs, l plog.LogRecord) {
+			l.Attributes().PutStr("otel.library.name", span.ScopeName)
+		})},
 		{"trace of a span", Traces, aSpan(func(s ptrace.Span) { s.SetTraceID(own) })},
 		{"trace of a link", Traces, aSpan(func(s ptrace.Span) { s.Links().AppendEmpty().SetTraceID(own) })},
 		{"scope of logs", Logs, logs(func(s plog.ScopeLogs, _ plog.LogRecord) { s.Scope().SetName(span.ScopeName) })},
@@ -120,7 +133,6 @@ func TestNothingIsForwardedThatCouldPassForTheSensorsOwn(t *testing.T) {
 			text := asJSON(t, c.is)
 			refuse(t, c.signal, typeJSON, text)
 			refuse(t, c.signal, typeJSON, bytes.ReplaceAll(text, []byte("sheetbend"), []byte(`\u0073heetbend`)))
-
 		})
 	}
 	_ = h
@@ -148,6 +160,8 @@ func TestForgeriesInOddSpellingsAreRefused(t *testing.T) {
 		"an attribute behind another one":    inSpan(`"attributes":[{"key":"a","value":{"arrayValue":{"values":[{}]}}},` + attribute + `]`),
 		"the scope's name of old":            `{"resourceSpans":[{"instrumentationLibrarySpans":[{"instrumentationLibrary":{"name":"` + span.ScopeName + `"}}]}]}`,
 		"a scope with its attributes before": `{"resourceSpans":[{"scopeSpans":[{"scope":{"attributes":[],"name":"` + span.ScopeName + `"}}]}]}`,
+		"the scope's letters of Unicode":     `{"resourceSpans":[{"scopeSpans":[{"ſcope":{"name":"` + span.ScopeName + `"}}]}]}`,
+		"a scope's value before its key":     inSpan(`"attributes":[{"value":{"stringValue":"` + span.ScopeName + `"},"key":"otel.scope.name"}]`),
 		"slashes escaped":                    `{"resourceSpans":[{"scopeSpans":[{"scope":{"name":"` + strings.ReplaceAll(span.ScopeName, "/", `\/`) + `"}}]}]}`,
 	} {
 		plain, err := toProtobuf(Traces, []byte(body))
@@ -157,6 +171,10 @@ func TestForgeriesInOddSpellingsAreRefused(t *testing.T) {
 		if err := (&message{signal: Traces, plain: plain}).forged(); !errors.Is(err, errForged) && (bytes.Contains(plain, own[:]) || bytes.Contains(plain, []byte("sheetbend"))) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// Some receivers read ids as protobuf's JSON has bytes, in base64: such a request does not go on.
+	if _, err := toProtobuf(Traces, []byte(inSpan(`"traceId":"`+base64.StdEncoding.EncodeToString(own[:])+`"`))); !errors.Is(err, errMalformed) {
+		t.Errorf("base64: %v", err)
 	}
 }
 
@@ -169,6 +187,8 @@ func TestWhoMerelyWritesOfSheetbendIsForwarded(t *testing.T) {
 		s.SetTraceID(traceA)
 		s.Attributes().PutStr("file", "sheetbend.yaml")
 		s.Attributes().PutStr("arguments", `{"key":"sheetbend.contract","traceId":"62656e64"}`)
+		s.Attributes().PutStr("otel.scope.name", "codex")
+		s.Attributes().PutStr("url", span.ScopeName)
 		s.Attributes().PutStr("sheetbending", "\x1b[1m"+span.TracePrefix)
 	})
 	want := proto(t, talk)
