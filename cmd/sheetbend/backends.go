@@ -70,9 +70,9 @@ func tlsFiles(o config.OTLP, as rights) otlp.TLS {
 	return otlp.TLS{As: as, CA: o.TLS.CA, Cert: o.TLS.Cert, Key: o.TLS.Key, ServerName: o.TLS.ServerName}
 }
 
-// openBackends begins to deliver to the endpoints, which are those of c.Exporters.OTLP in their order. as gives the rights to
-// open what the configuration and the environment name, at the start and later.
-func openBackends(c *config.Config, endpoints []otlp.Endpoint, as rights, log *slog.Logger) (_ *backends, err error) {
+// openBackends begins to deliver to the endpoints, which are those of c.Exporters.OTLP in their order. What the
+// configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the start and later.
+func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, log *slog.Logger) (_ *backends, err error) {
 	b := &backends{log: log, dir: c.Spool.Dir()}
 	var senders []*otlp.Sender
 	var causes []*causeLog
@@ -87,7 +87,7 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, as rights, log *s
 		o := c.Exporters.OTLP[i]
 		cause := &causeLog{Handler: log.Handler(), last: &atomic.Value{}}
 		cfg := otlp.SenderConfig{
-			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, as), Timeout: time.Duration(o.Timeout),
+			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
 			UserAgent: "sheetbend/" + build(), Log: slog.New(cause),
 		}
 		if len(o.Headers) > 0 {
@@ -119,7 +119,7 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, as rights, log *s
 	b.spool, err = spool.Open(spool.Config{
 		Dir: b.dir, MaxBytes: int64(c.Spool.MaxBytes), MaxAge: time.Duration(c.Spool.MaxAge), Sync: spool.Sync(c.Spool.Sync),
 		MemoryBytes: int(queues[0].Bytes), MemorySpans: queues[0].Spans, DeadBytes: int64(c.Spool.DeadLetters),
-		As: as, Tally: tallyOf(b.dir, log), Log: log, Destinations: destinations,
+		As: spools.rights, Tally: tallyOf(b.dir, log), Log: log, Destinations: destinations,
 	})
 	return b, err
 }

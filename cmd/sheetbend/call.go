@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -48,11 +49,8 @@ func newMark(use, short string, send func(context.Context, *client.Client, clien
 			if m.PID != 0 && m.Cgroup != "" {
 				return &exitError{exitUsage, errors.New("--pid and --cgroup: one of them serves the call, not both")}
 			}
-			c := client.Default()
-			if socket != "" {
-				c = client.New(socket)
-			}
-			err := send(cmd.Context(), c, m)
+			c := sensorAt(cmp.Or(socket, client.Default().Socket()))
+			err := c.as(func() error { return send(cmd.Context(), c.Client, m) })
 			if errors.Is(err, client.ErrAbsent) {
 				return noSensor(c.Socket())
 			}

@@ -4,8 +4,6 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,87 +19,6 @@ import (
 // asCaller makes sheetbend believe that the user of another called sudo.
 func asCaller(env []string) []string {
 	return append(env, "SUDO_UID=61001", "SUDO_GID=61002", "SUDO_USER=another")
-}
-
-func TestWhatACallerNamesIsOpenedWithTheCallersRights(t *testing.T) {
-	t.Parallel()
-	_, dir := another(t)
-	private := t.TempDir() // only root's
-	if err := os.Chmod(private, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	secret := filepath.Join(private, "secret")
-	link := filepath.Join(dir, "link")
-	own := filepath.Join(dir, "own")
-	err := errors.Join(os.WriteFile(secret, []byte("Secret-Name: s3cret\n"), 0o644), os.Symlink(secret, link), os.WriteFile(own, []byte("mine: 1\n"), 0o644))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := func(text string) string {
-		f, err := os.CreateTemp(dir, "config-*.yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = f.WriteString(text)
-		if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-			t.Fatal(err)
-		}
-		return f.Name()
-	}
-	otlp := func(scheme, more string) string {
-		return config(fmt.Sprintf("exporters: {otlp: {endpoint: '%s://127.0.0.1:9', %s}}\n", scheme, more))
-	}
-	const denied = "permission denied"
-	run := func(args ...string) []string { return append(append([]string{"run"}, args...), "--", "true") }
-	https := run("--otlp-endpoint", "https://127.0.0.1:9")
-	for name, c := range map[string]struct {
-		args []string
-		env  string
-		says string
-	}{
-		"configuration":                    {run("--config", secret), "", denied},
-		"configuration by a link":          {run("--config", link), "", denied},
-		"configuration of record":          {[]string{"record", "--output", dir + "/c", "--config", secret, "--", "true"}, "", denied},
-		"configuration of record's daemon": {[]string{"record", "--output", dir + "/c", "--config", secret}, "", denied},
-		"configuration of sensor":          {[]string{"sensor", "--config", secret}, "", denied},
-		"configuration of doctor":          {[]string{"doctor", "--config", secret}, "", denied},
-		"configuration of spool":           {[]string{"spool", "list", "--config", secret}, "", denied},
-		"configuration of unpin":           {[]string{"unpin", "--config", secret}, "", denied},
-		"memory of a process of root":      {run("--config", fmt.Sprintf("/proc/%d/maps", os.Getpid())), "", denied},
-		"by a root process's directory":    {run("--config", fmt.Sprintf("/proc/%d/root%s", os.Getpid(), own)), "", denied},
-		"a kernel setting of root's":       {run("--config", "/proc/sys/kernel/usermodehelper/bset"), "", denied},
-		"one's own":                        {run("--config", own), "", `unknown key "mine"`},
-		"headers":                          {run("--config", otlp("http", "headers_file: "+secret)), "", denied},
-		"headers by a link":                {run("--config", otlp("http", "headers_file: "+link)), "", denied},
-		"issuer":                           {run("--config", otlp("https", "tls: {ca: "+secret+"}")), "", denied},
-		"certificate":                      {run("--config", otlp("https", "tls: {cert: "+secret+", key: "+own+"}")), "", denied},
-		"key":                              {run("--config", otlp("https", "tls: {cert: "+own+", key: "+secret+"}")), "", denied},
-		"issuer of the environment":        {https, "OTEL_EXPORTER_OTLP_CERTIFICATE=" + secret, denied},
-		"spool":                            {run("--config", config("exporters: {otlp: {endpoint: 'http://127.0.0.1:9'}}\nspool: {path: "+private+"/spool}\n")), "", denied},
-		"capture to replay":                {[]string{"replay", secret}, "", denied},
-		"output":                           {run("--output", private+"/new"), "", denied},
-		"output of replay":                 {[]string{"replay", "--output", private + "/new", "testdata/none"}, "", "no such file"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cmd := sheetbend(t, c.args...)
-			cmd.Env = asCaller(cmd.Env)
-			if c.env != "" {
-				cmd.Env = append(cmd.Env, c.env)
-			}
-			r := finish(t, cmd)
-			if r.code == 0 || !strings.Contains(r.stderr, c.says) {
-				t.Error(describeResult(r))
-			}
-			if all := strings.ToLower(r.stdout + r.stderr); strings.Contains(all, "s3cret") || strings.Contains(all, "secret-name") {
-				t.Error("it tells what root's file holds: " + all)
-			}
-			for _, made := range []string{"spool", "new"} {
-				if present(filepath.Join(private, made)) {
-					t.Error("made where only root may: " + made)
-				}
-			}
-		})
-	}
 }
 
 func TestASocketIsConnectedToWithTheCallersRights(t *testing.T) {

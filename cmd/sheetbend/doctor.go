@@ -53,15 +53,11 @@ that the sensor needs is missing.`,
   sudo sheetbend doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			who, err := caller()
-			if err != nil {
-				return &exitError{exitUsage, err}
-			}
-			c, err := s.load(who)
+			c, err := s.load()
 			if err != nil {
 				return err
 			}
-			checks := examine(c, who)
+			checks := examine(c, &s)
 			if err := report(cmd.OutOrStdout(), checks, asJSON); err != nil {
 				return fmt.Errorf("print the report: %w", err)
 			}
@@ -94,7 +90,7 @@ func report(w io.Writer, checks []check, asJSON bool) error {
 	return tab.Flush()
 }
 
-func examine(c *config.Config, who identity) []check {
+func examine(c *config.Config, s *settings) []check {
 	rights := checkCapabilities()
 	checks := []check{checkKernel(), checkBTF(), checkLockdown("/sys/kernel/security/lockdown"), rights}
 	m, err := cgroup.Find()
@@ -108,7 +104,7 @@ func examine(c *config.Config, who identity) []check {
 		checks = append(checks, checkCgroups(m))
 		checks = append(checks, checkHooks(c, m)...)
 	}
-	return append(checks, checkPins(c), checkConfinement(), checkClock(), checkOTLP(c, who, os.Getenv))
+	return append(checks, checkPins(c, s.owns), checkConfinement(), checkClock(), checkOTLP(c, s.sends(os.Environ()), os.Getenv))
 }
 
 func checkKernel() check {

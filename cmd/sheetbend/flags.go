@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 )
@@ -20,6 +21,9 @@ type settings struct {
 	file, output, endpoint, openHook, logLevel, logFormat string
 	noConfine                                             bool
 	noPin                                                 bool
+
+	by   identity // who named them, once load has been called
+	owns identity // with whose rights an administering command opens what the file names
 }
 
 func (s *settings) config(f *pflag.FlagSet, usage string) {
@@ -44,17 +48,25 @@ func (s *settings) log(f *pflag.FlagSet) {
 	f.StringVar(&s.logFormat, "log-format", "", "text or json (default text)")
 }
 
-// load reads the file, if there is one, with the rights of who, lays the flags that were given over it, and validates the whole.
-// An error tells nothing of a file that whoever called sudo cannot read.
-func (s *settings) load(who identity) (*config.Config, error) {
+// load reads the file, if there is one, with the rights of who called sudo, lays the flags that were given over it, and validates
+// the whole.
+func (s *settings) load() (_ *config.Config, err error) {
+	if s.by, err = caller(); err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	s.owns = s.by
 	c := config.Default()
 	if s.file != "" {
-		err := who.rights(func() (err error) {
-			c, err = config.Read(s.file)
-			return err
-		})
+		f, err := s.by.open(s.file)
 		if err != nil {
-			return nil, &exitError{exitUsage, s.readable(err)}
+			return nil, &exitError{exitUsage, fmt.Errorf("read the configuration: %w", err)}
+		}
+		defer f.Close()
+		if c, err = config.Read(f); err != nil {
+			return nil, &exitError{exitUsage, err}
+		}
+		if ofRoot(s.file) {
+			s.owns = identity{}
 		}
 	}
 	for value, key := range map[*string]*string{
@@ -75,30 +87,59 @@ func (s *settings) load(who identity) (*config.Config, error) {
 	}
 	if err := c.Validate(); err != nil {
 		if s.file != "" {
-			err = s.readable(fmt.Errorf("%s: %w", s.file, err))
+			err = fmt.Errorf("%s: %w", s.file, err)
 		}
 		return nil, &exitError{exitUsage, err}
 	}
 	return c, nil
 }
 
-// readable is err, or another in its place if the caller cannot open the file that err is about.
-func (s *settings) readable(err error) error {
-	who, callerErr := caller()
-	if callerErr != nil {
-		return callerErr
+// administer is load for a command that administers the host: what a configuration names that only root can have written is
+// root's. Of another, keys that have the host's own places changed are refused: these are opened, listened on and removed as root.
+func (s *settings) administer() (*config.Config, error) {
+	c, err := s.load()
+	if err != nil || !s.owns.other() {
+		return c, err
 	}
-	openErr := who.rights(func() error {
-		f, err := os.OpenFile(s.file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-		if err == nil {
-			_ = f.Close()
+	if keys := hostsKeys(c); len(keys) > 0 {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s sets %s for user %s, who called sudo: only a configuration below /etc that nobody but root can write may%s",
+			s.file, strings.Join(keys, ", "), s.by.name, asRoot)}
+	}
+	return c, nil
+}
+
+// hostsKeys are the keys with files that the host's sensor has to itself, as far as they are not at their defaults or empty.
+func hostsKeys(c *config.Config) (keys []string) {
+	d := config.Default()
+	for _, k := range []struct {
+		key   string
+		value string
+		fine  []string
+	}{
+		{"spool.path", c.Spool.Path, []string{config.NoSpool, config.DefaultSpool}},
+		{"intake.unix", c.Intake.Unix, nil},
+		{"containers.cri", strings.Join(c.Containers.CRI, " "), []string{config.BuiltIn}},
+		{"containers.docker", strings.Join(c.Containers.Docker, " "), []string{config.BuiltIn}},
+		{"containers.kubelet", c.Containers.Kubelet, []string{d.Containers.Kubelet}},
+		{"socket", c.Socket, []string{d.Socket}},
+		{"pin_path", c.PinPath, nil},
+		{"journal", c.Journal, []string{config.NoJournal}},
+	} {
+		if k.value != "" && !slices.Contains(k.fine, k.value) {
+			keys = append(keys, k.key)
 		}
-		return err
-	})
-	if openErr != nil {
-		return fmt.Errorf("read the configuration: %w", openErr)
 	}
-	return err
+	return keys
+}
+
+// sends is with whose rights an administering command opens what it needs to deliver: of the file, unless a flag or a variable says
+// where spans go or what is opened for it. Otherwise a caller would have root's credentials sent elsewhere.
+func (s *settings) sends(environ []string) identity {
+	named := func(pair string) bool { return strings.HasPrefix(pair, "OTEL_EXPORTER_OTLP_") }
+	if s.endpoint != "" || slices.ContainsFunc(environ, named) {
+		return s.by
+	}
+	return s.owns
 }
 
 // logger writes to stderr.

@@ -68,7 +68,7 @@ install writes the hook into the agent's configuration, uninstall takes it out a
 // runHook is sheetbend hook AGENT. Whatever happens, nobody is told: an agent would show it to its user or its model.
 func runHook(agent string, stdin io.Reader) {
 	defer func() { _ = recover() }()
-	c := client.Default()
+	c := sensorAt(client.Default().Socket())
 	// How to read the input, the sensor says: its configuration is not the agent's to read.
 	wait, asked := hookWaits(os.Getenv(envHookWait)), time.Now()
 	d, err := dialectFrom(c, agent, wait)
@@ -92,7 +92,7 @@ func runHook(agent string, stdin io.Reader) {
 		if e.Op == client.OpEnd {
 			send = c.End
 		}
-		if send(ctx, m) != nil {
+		if c.as(func() error { return send(ctx, m) }) != nil {
 			return
 		}
 	}
@@ -108,10 +108,14 @@ func hookWaits(text string) time.Duration {
 }
 
 // dialectFrom asks the sensor how the agent speaks to its hooks; nil if it knows no such agent.
-func dialectFrom(c *client.Client, agent string, wait time.Duration) (*agents.Dialect, error) {
+func dialectFrom(c sensor, agent string, wait time.Duration) (*agents.Dialect, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	text, err := c.Hook(ctx, agent)
+	var text json.RawMessage
+	err := c.as(func() (err error) {
+		text, err = c.Hook(ctx, agent)
+		return err
+	})
 	if _, refused := errors.AsType[*client.Error](err); refused {
 		return agents.Find(agents.Builtin(), agent), nil // an older sensor, which does not know the question
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,14 +26,17 @@ import (
 // versionWithin is how long an agent may take to tell its version.
 const versionWithin = 10 * time.Second
 
+// maxVersion is how much of what it says then is read, in bytes.
+const maxVersion = 64 << 10
+
 func newHookInstall() *cobra.Command {
 	return newHookChange("install", "Write the hook into an agent's configuration",
-		func(p *hook.Place, text []byte) ([]byte, []string, error) {
+		func(p *hook.Place, by identity, text []byte) ([]byte, []string, error) {
 			program, err := os.Executable()
 			if err != nil {
 				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
 			}
-			version := agentVersion(p)
+			version := agentVersion(p, by)
 			var then []string
 			if since := p.Lacks(version); since != "" {
 				then = append(then, fmt.Sprintf("the end of failed and denied calls is told by %s %s and later: after an update, install again", p.Program, since))
@@ -44,7 +48,7 @@ func newHookInstall() *cobra.Command {
 
 func newHookUninstall() *cobra.Command {
 	return newHookChange("uninstall", "Take the hook out of an agent's configuration",
-		func(p *hook.Place, text []byte) ([]byte, []string, error) {
+		func(p *hook.Place, _ identity, text []byte) ([]byte, []string, error) {
 			program, err := os.Executable()
 			if err != nil {
 				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
@@ -55,7 +59,7 @@ func newHookUninstall() *cobra.Command {
 }
 
 // A settingsChange gives the new text, and what to tell the user once it is written.
-type settingsChange func(*hook.Place, []byte) (text []byte, then []string, err error)
+type settingsChange func(*hook.Place, identity, []byte) (text []byte, then []string, err error)
 
 func newHookChange(use, short string, change settingsChange) *cobra.Command {
 	var yes bool
@@ -78,14 +82,17 @@ shown and asked for first. Everything else in the file stays as it is, and a sec
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			by, err := caller()
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
 			p := hook.FindPlace(args[0])
 			if file == "" {
-				var err error
-				if file, err = settingsFile(p, os.Getenv); err != nil {
+				if file, err = settingsFile(p, by, os.Getenv); err != nil {
 					return err
 				}
 			}
-			return changeSettings(cmd, p, file, yes, change)
+			return changeSettings(cmd, p, by, file, yes, change)
 		},
 	}
 	f := cmd.Flags()
@@ -95,10 +102,16 @@ shown and asked for first. Everything else in the file stays as it is, and a sec
 }
 
 // settingsFile is the user's configuration file of an agent.
-func settingsFile(p *hook.Place, getenv func(string) string) (string, error) {
+func settingsFile(p *hook.Place, by identity, getenv func(string) string) (string, error) {
 	dir := getenv(p.Env)
 	if dir == "" {
-		home, err := os.UserHomeDir()
+		home, err := by.home, error(nil)
+		if !by.other() {
+			home, err = os.UserHomeDir()
+		}
+		if err == nil && home == "" {
+			err = fmt.Errorf("user %s has no home directory", by.name)
+		}
 		if err != nil {
 			return "", fmt.Errorf("find the configuration of %s: %w: give it with --file", p.Agent, err)
 		}
@@ -107,18 +120,25 @@ func settingsFile(p *hook.Place, getenv func(string) string) (string, error) {
 	return filepath.Join(dir, p.File), nil
 }
 
-func changeSettings(cmd *cobra.Command, p *hook.Place, file string, yes bool, change settingsChange) error {
-	// Dotfiles are often links into a repository: what they point to is changed.
-	settings, err := findAgentFile(file, uint32(os.Geteuid()))
+// changeSettings looks for, reads and changes the file with the rights of by.
+func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string, yes bool, change settingsChange) error {
+	var settings *agentFile
+	var old []byte
+	err := by.rights(func() (err error) {
+		// Dotfiles are often links into a repository: what they point to is changed.
+		if settings, err = findAgentFile(file, uint32(os.Geteuid())); err == nil {
+			old, err = settings.read()
+		}
+		return err
+	})
 	if err != nil {
+		if by.other() {
+			err = fmt.Errorf("as user %s, who called sudo: %w%s", by.name, err, asRoot)
+		}
 		return err
 	}
 	file = settings.path
-	old, err := settings.read()
-	if err != nil {
-		return err
-	}
-	text, then, err := change(p, old)
+	text, then, err := change(p, by, old)
 	if err != nil {
 		return fmt.Errorf("%s is not changed: %w", file, err)
 	}
@@ -137,11 +157,12 @@ func changeSettings(cmd *cobra.Command, p *hook.Place, file string, yes bool, ch
 			return err
 		}
 	}
-	if len(text) == 0 {
-		err = settings.remove()
-	} else {
-		err = settings.write(text)
-	}
+	err = by.rights(func() error {
+		if len(text) == 0 {
+			return settings.remove()
+		}
+		return settings.write(text)
+	})
 	if err != nil {
 		return err
 	}
@@ -152,12 +173,23 @@ func changeSettings(cmd *cobra.Command, p *hook.Place, file string, yes bool, ch
 	return nil
 }
 
-// agentVersion asks the agent; "" if it is not there.
-func agentVersion(p *hook.Place) string {
+// agentVersion asks the agent, as the user; "" if it is not there.
+func agentVersion(p *hook.Place, by identity) string {
+	program, err := lookCommand(p.Program, by)
+	if err != nil {
+		return ""
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), versionWithin)
 	defer cancel()
-	text, err := exec.CommandContext(ctx, p.Program, "--version").Output()
-	if err != nil {
+	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd.Env = by.environment(os.Environ())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: by.credential, Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil || start(cmd, by) != nil {
+		return ""
+	}
+	text, readErr := io.ReadAll(io.LimitReader(out, maxVersion))
+	if cmd.Wait() != nil || readErr != nil {
 		return ""
 	}
 	return hook.Version(string(text))

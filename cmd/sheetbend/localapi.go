@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -84,18 +85,54 @@ func runSocket(name string) (string, error) {
 	return filepath.Join(dir, name+".sock"), nil
 }
 
-// sensors are the clients of all sensors that this user may find; one, if a socket is given.
-func sensors(socket string) []*client.Client {
+// A sensor is the client of one, and with whose rights it is connected to.
+type sensor struct {
+	*client.Client
+	as rights
+}
+
+// sensorAt is the sensor at a socket, which the caller named unless it is where root's are.
+func sensorAt(socket string) sensor {
+	s := sensor{client.New(socket), identity{}.rights}
+	if filepath.Dir(socket) == filepath.Dir(client.DefaultSocket) {
+		return s
+	}
+	by, err := caller()
+	s.as = by.rights
+	if err != nil {
+		s.as = func(func() error) error { return err }
+	}
+	return s
+}
+
+func (s sensor) sessions(ctx context.Context) (list []client.Session, err error) {
+	err = s.as(func() (err error) {
+		list, err = s.Sessions(ctx)
+		return err
+	})
+	return list, err
+}
+
+func (s sensor) session(ctx context.Context, id string) (tree *client.Tree, err error) {
+	err = s.as(func() (err error) {
+		tree, err = s.Session(ctx, id)
+		return err
+	})
+	return tree, err
+}
+
+// sensors are all that this user may find; one, if a socket is given.
+func sensors(socket string) []sensor {
 	if socket != "" {
-		return []*client.Client{client.New(socket)}
+		return []sensor{sensorAt(socket)}
 	}
 	found := map[string]bool{}
-	var out []*client.Client
+	var out []sensor
 	add := func(names ...string) {
 		for _, name := range names {
 			if name != "" && !found[name] {
 				found[name] = true
-				out = append(out, client.New(name))
+				out = append(out, sensorAt(name))
 			}
 		}
 	}

@@ -6,10 +6,12 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -82,10 +84,11 @@ refused, every connection.
 		Example: `  sudo -E sheetbend run -- claude
   sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 -- make test
   sudo sheetbend sensor --config /etc/sheetbend.yaml`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          known,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRun: func(*cobra.Command, []string) { readEnvironment() },
+		SilenceUsage:     true,
+		SilenceErrors:    true,
+		Args:             known,
+		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -94,6 +97,22 @@ refused, every connection.
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
 		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion())
 	return root
+}
+
+// readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it first needs it:
+// the files that TZ, SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
+func readEnvironment() {
+	by, err := caller()
+	if err != nil || !by.other() {
+		return
+	}
+	_ = by.rights(func() error {
+		_ = time.Local.String()
+		if os.Getenv("SSL_CERT_FILE") != "" || os.Getenv("SSL_CERT_DIR") != "" {
+			_, _ = x509.SystemCertPool() // without any, each handshake fails
+		}
+		return nil
+	})
 }
 
 // known refuses words that are no command, and names those that were probably meant.

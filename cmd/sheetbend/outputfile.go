@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,6 +125,51 @@ func (i identity) withRights(do func() error) error {
 		}
 		return do()
 	})
+}
+
+// asRoot says how an administrator who called sudo does what only root may.
+const asRoot = " (as root: sudo env -u SUDO_UID sheetbend …)"
+
+// open opens a file to read it with the user's rights.
+func (i identity) open(name string) (f *os.File, err error) {
+	if !i.other() {
+		return os.Open(name)
+	}
+	err = i.withRights(func() (err error) {
+		if f, err = os.Open(name); err != nil {
+			return err
+		}
+		// A thread may look at all of its own process, whatever its rights are.
+		var st unix.Statfs_t
+		if err = unix.Fstatfs(int(f.Fd()), &st); err == nil && st.Type == unix.PROC_SUPER_MAGIC {
+			err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+		}
+		if err != nil {
+			_ = f.Close()
+		}
+		return err
+	})
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("as user %s, who called sudo: %w%s", i.name, err, asRoot)
+	}
+	return f, err
+}
+
+// ofRoot says whether only root can have written a file: it is below /etc, and it and all directories above are root's, writable by
+// nobody else and no links. Elsewhere services keep what users gave them in files of root.
+func ofRoot(name string) bool {
+	if !strings.HasPrefix(name, "/etc/") || filepath.Clean(name) != name {
+		return false
+	}
+	for at := name; ; at = filepath.Dir(at) {
+		var st unix.Stat_t
+		if unix.Lstat(at, &st) != nil || st.Uid != 0 || st.Mode&unix.S_IFMT == unix.S_IFLNK || st.Mode&0o022 != 0 {
+			return false
+		}
+		if at == "/" {
+			return true
+		}
+	}
 }
 
 // onOwnThread calls do on a thread of its own, which ends with it: what do changes of the thread is nobody else's.

@@ -62,8 +62,9 @@ type show struct {
 	color        string // auto, always, never
 }
 
-// openOutputs opens what the configuration names, a file with the rights of who, all else with those that as gives. version is that of the sensor that saw what the spans tell.
-func openOutputs(c *config.Config, version string, who identity, as rights, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
+// openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with those of spools.
+// version is that of the sensor that saw what the spans tell.
+func openOutputs(c *config.Config, version string, who, sends, spools identity, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
 	o := &outputs{path: c.Exporters.File.Path, shutdownWithin: shutdownWithin}
 	defer func() {
 		if err != nil {
@@ -88,7 +89,7 @@ func openOutputs(c *config.Config, version string, who identity, as rights, mode
 		consumers = append(consumers, o.file.Write)
 	}
 	if len(endpoints) > 0 {
-		if o.backends, err = openBackends(c, endpoints, as, log); err != nil {
+		if o.backends, err = openBackends(c, endpoints, sends, spools, log); err != nil {
 			return nil, err
 		}
 		consumers = append(consumers, o.backends.offer)

@@ -170,7 +170,7 @@ counted, for the next sensor to tell. This takes them away, after the sensor was
 		Example: `  sudo systemctl disable --now sheetbend && sudo sheetbend unpin`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := s.load(identity{})
+			c, err := s.administer()
 			if err != nil {
 				return err
 			}
@@ -210,13 +210,21 @@ func sayUnpinned(w io.Writer, n int) (err error) {
 }
 
 // checkPins says whether a restart of the sensor has a gap here.
-func checkPins(c *config.Config) check {
+func checkPins(c *config.Config, who identity) check {
 	const name = "pins"
 	dir, err := pinDir(c)
 	if err != nil {
 		return check{name, checkWarn, err.Error(), "without it what happens during a restart of the sensor is not seen; pin: false does without"}
 	}
-	names, held, err := bpf.PinsAt(dir)
+	if c.PinPath == "" {
+		who = identity{} // nobody named it
+	}
+	var names []string
+	var held bool
+	err = who.rights(func() (err error) {
+		names, held, err = bpf.PinsAt(dir)
+		return err
+	})
 	switch {
 	case err != nil:
 		return check{name, checkWarn, err.Error(), "remove it: the sensor makes it anew"}

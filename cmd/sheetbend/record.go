@@ -35,7 +35,7 @@ A capture holds arguments and paths as they were, credentials included. Treat it
 			if err != nil {
 				return err
 			}
-			return daemon(cmd.Context(), c, cmd.Name(), o.capture)
+			return daemon(cmd.Context(), c, &o.settings, cmd.Name(), o.capture)
 		},
 	}
 	o.flags(cmd)

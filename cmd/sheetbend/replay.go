@@ -43,16 +43,12 @@ sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT a
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			who, err := caller()
-			if err != nil {
-				return &exitError{exitUsage, err}
-			}
-			c, err := s.load(who)
+			c, err := s.load()
 			if err != nil {
 				return err
 			}
 			tree = tree || s.output == "" && s.endpoint == ""
-			return replay(cmd.Context(), args[0], c, who, show{tree: tree, to: os.Stdout, color: color})
+			return replay(cmd.Context(), args[0], c, s.by, show{tree: tree, to: os.Stdout, color: color})
 		},
 	}
 	f := cmd.Flags()
@@ -64,11 +60,7 @@ sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT a
 }
 
 func replay(ctx context.Context, name string, c *config.Config, who identity, s show) (err error) {
-	var f *os.File
-	err = who.rights(func() (err error) {
-		f, err = os.Open(name)
-		return err
-	})
+	f, err := who.open(name)
 	if err != nil {
 		return fmt.Errorf("read the capture: %w", err)
 	}
@@ -84,7 +76,7 @@ func replay(ctx context.Context, name string, c *config.Config, who identity, s 
 		return os.Getenv(key)
 	}
 	log := slog.New(&notes{})
-	out, err := openOutputs(c, r.Header().Sensor, who, who.rights, truncate, s, getenv, log)
+	out, err := openOutputs(c, r.Header().Sensor, who, who, who, truncate, s, getenv, log)
 	if err != nil {
 		return err
 	}

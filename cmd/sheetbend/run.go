@@ -117,11 +117,7 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	by, err := caller()
-	if err != nil {
-		return &exitError{exitUsage, err}
-	}
-	c, err := o.load(by)
+	c, err := o.load()
 	if err != nil {
 		return err
 	}
@@ -136,7 +132,7 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	code, err := o.watched(ctx, c, by, who, program, args)
+	code, err := o.watched(ctx, c, o.by, who, program, args)
 	if _, has := errors.AsType[*exitError](err); err != nil && !has {
 		err = &exitError{exitSheetbend, err}
 	}
@@ -215,7 +211,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	var sink span.Sink
 	view, roll := newView(), newRoll()
 	if !o.captureOnly {
-		out, err = openOutputs(c, build(), who, by.rights, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
+		out, err = openOutputs(c, build(), who, by, by, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
 		if err != nil {
 			return 0, err
 		}

@@ -48,7 +48,7 @@ the exit code is 0. The hooks stay, and what they see waits in the kernel for th
 			if c.Spool.Path == "" {
 				c.Spool.Path = config.DefaultSpool
 			}
-			return daemon(cmd.Context(), c, cmd.Name(), "")
+			return daemon(cmd.Context(), c, s, cmd.Name(), "")
 		},
 	}
 	f := cmd.Flags()
@@ -67,7 +67,7 @@ func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
 	if s.file == "" {
 		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched", cmd.Name())}
 	}
-	c, err := s.load(identity{})
+	c, err := s.administer()
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,8 @@ func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
 	return c, nil
 }
 
-// daemon watches until it is told to end. With a captureName it writes a capture and no spans.
-func daemon(ctx context.Context, c *config.Config, name, captureName string) (err error) {
+// daemon watches until it is told to end. With a captureName it writes a capture and no spans. s says who named what.
+func daemon(ctx context.Context, c *config.Config, s *settings, name, captureName string) (err error) {
 	example := name + " --config FILE"
 	if captureName != "" {
 		example = name + " --output FILE --config FILE"
@@ -112,8 +112,16 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	var sent *gate
 	var capture *captureFile
 	view := newView()
+	sends := s.sends(os.Environ())
 	if captureName == "" {
-		if out, err = openOutputs(c, build(), identity{}, identity{}.rights, appendTo, show{}, os.Getenv, log); err != nil {
+		if sends.other() && len(backendSockets(c, os.Getenv)) > 0 {
+			return &exitError{exitUsage, fmt.Errorf("the sensor sends nothing to a unix: endpoint for user %s, who called sudo: name an address%s", sends.name, asRoot)}
+		}
+		writes := s.owns
+		if s.output != "" {
+			writes = s.by
+		}
+		if out, err = openOutputs(c, build(), writes, sends, identity{}, appendTo, show{}, os.Getenv, log); err != nil {
 			return err
 		}
 		if out.encoder == nil {
@@ -121,7 +129,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 		}
 		sent = &gate{to: append(sinks{lossLog{log}}, out.sinks...)}
 		sink = sinks{view, sent}
-	} else if capture, err = createCapture(identity{}, captureName, cc); err != nil {
+	} else if capture, err = createCapture(s.by, captureName, cc); err != nil {
 		return err
 	}
 	var pins pinning
@@ -135,7 +143,7 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	}
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
-		if in, err = openIntake(c, cc.Agents, w, identity{}, os.Getenv, log); err != nil {
+		if in, err = openIntake(c, cc.Agents, w, sends, os.Getenv, log); err != nil {
 			return errors.Join(err, w.close(), capture.close(), out.close(ctx))
 		}
 		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)
@@ -178,8 +186,8 @@ func daemon(ctx context.Context, c *config.Config, name, captureName string) (er
 	defer stopClosing()
 	stop() // the feed may have ended by itself
 	err = errors.Join(err, <-ended, meters.close(), w.close(), capture.close(), out.close(closing), in.close(closing), w.feed.EndJournal())
-	s := w.feed.Stats()
-	attrs := []any{"records", s.Records, "lost_in_kernel", s.Lost}
+	stats := w.feed.Stats()
+	attrs := []any{"records", stats.Records, "lost_in_kernel", stats.Lost}
 	if w.collector != nil {
 		attrs = append(attrs, "spans", w.collector.Stats().Spans)
 	}

@@ -98,7 +98,7 @@ func listSessions(ctx context.Context, socket string) ([]client.Session, error) 
 	var errs []error
 	answered := false
 	for _, c := range sensors(socket) {
-		list, err := c.Sessions(ctx)
+		list, err := c.sessions(ctx)
 		switch {
 		case err == nil:
 			answered = true
@@ -118,17 +118,17 @@ func listSessions(ctx context.Context, socket string) ([]client.Session, error) 
 
 func findSession(ctx context.Context, socket, id string) (*client.Tree, error) {
 	var full []string
-	var at *client.Client
+	var at sensor
 	answered := false
 	for _, c := range sensors(socket) {
-		list, err := c.Sessions(ctx)
+		list, err := c.sessions(ctx)
 		if err != nil {
 			continue
 		}
 		answered = true
 		for _, s := range list {
 			if s.ID == id {
-				return c.Session(ctx, id)
+				return c.session(ctx, id)
 			}
 			if len(id) < len(s.ID) && s.ID[:len(id)] == id {
 				full, at = append(full, s.ID), c
@@ -137,7 +137,7 @@ func findSession(ctx context.Context, socket, id string) (*client.Tree, error) {
 	}
 	switch {
 	case len(full) == 1:
-		return at.Session(ctx, full[0])
+		return at.session(ctx, full[0])
 	case len(full) > 1:
 		return nil, fmt.Errorf("%d sessions begin with %s: give more of it", len(full), id)
 	case !answered:

@@ -51,32 +51,35 @@ while the sensor runs.`,
 	return cmd
 }
 
-// dir is the spool's directory.
-func (f *spoolFlags) dir() (string, error) {
-	if f.path != "" {
-		return f.path, nil
-	}
-	c, err := f.load(identity{})
+// dir is the spool's directory, and whose rights count there.
+func (f *spoolFlags) dir() (string, identity, error) {
+	c, err := f.load()
 	if err != nil {
-		return "", err
+		return "", f.by, err
 	}
 	switch {
-	case c.Spool.Path == "":
-		return config.DefaultSpool, nil
+	case f.path != "":
+		return f.path, f.by, nil
+	case c.Spool.Path == "" || c.Spool.Path == config.DefaultSpool:
+		return config.DefaultSpool, identity{}, nil
 	case c.Spool.Dir() == "":
-		return "", &exitError{exitUsage, fmt.Errorf("%s has spool.path: none, so there is no spool", f.file)}
+		return "", f.by, &exitError{exitUsage, fmt.Errorf("%s has spool.path: none, so there is no spool", f.file)}
 	}
-	return c.Spool.Dir(), nil
+	return c.Spool.Dir(), f.owns, nil
 }
 
-// letters are the dead letters with these ids, or all.
-func (f *spoolFlags) letters(ids []string) (dir string, found []spool.Letter, err error) {
-	if dir, err = f.dir(); err != nil {
-		return "", nil, err
+// letters are the dead letters with these ids, or all, and whose rights count in their directory.
+func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
+	if dir, who, err = f.dir(); err != nil {
+		return "", who, nil, err
 	}
-	all, err := spool.Letters(dir)
+	var all []spool.Letter
+	err = who.rights(func() (err error) {
+		all, err = spool.Letters(dir)
+		return err
+	})
 	if len(ids) == 0 {
-		return dir, all, err
+		return dir, who, all, err
 	}
 	// Another file that is none does not matter here.
 	byID := map[string]spool.Letter{}
@@ -86,11 +89,11 @@ func (f *spoolFlags) letters(ids []string) (dir string, found []spool.Letter, er
 	for _, id := range ids {
 		l, ok := byID[id]
 		if !ok {
-			return "", nil, fmt.Errorf("no dead letter %q in %s: see sheetbend spool list", id, dir)
+			return "", who, nil, fmt.Errorf("no dead letter %q in %s: see sheetbend spool list", id, dir)
 		}
 		found = append(found, l)
 	}
-	return dir, found, nil
+	return dir, who, found, nil
 }
 
 func newSpoolList(f *spoolFlags) *cobra.Command {
@@ -100,7 +103,7 @@ func newSpoolList(f *spoolFlags) *cobra.Command {
 		Short: "List the dead letters",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			dir, letters, err := f.letters(nil)
+			dir, _, letters, err := f.letters(nil)
 			if asJSON {
 				return errors.Join(printLettersJSON(os.Stdout, letters), err)
 			}
@@ -156,7 +159,7 @@ func newSpoolExport(f *spoolFlags) *cobra.Command {
 		Short: "Print dead letters as OTLP JSON, one request a line",
 		Long:  "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: those that are named, or all. They stay where they are.",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			_, letters, err := f.letters(ids)
+			_, _, letters, err := f.letters(ids)
 			out := file.New("standard output", os.Stdout, nil)
 			out.Patient()
 			for _, l := range letters {
@@ -177,13 +180,13 @@ func (f *spoolFlags) change(name, short, long string, do func(dir, id string) er
 			if (len(ids) == 0) != f.all {
 				return &exitError{exitUsage, fmt.Errorf("%s needs either dead letters (see sheetbend spool list) or --all", cmd.CommandPath())}
 			}
-			dir, letters, err := f.letters(ids)
+			dir, who, letters, err := f.letters(ids)
 			n := 0
 			for _, l := range letters {
 				if name == "retry" && l.Retry {
 					continue // already
 				}
-				if e := do(dir, l.ID); e != nil {
+				if e := who.rights(func() error { return do(dir, l.ID) }); e != nil {
 					err = errors.Join(err, e)
 					continue
 				}

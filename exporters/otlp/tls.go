@@ -60,12 +60,6 @@ func (t TLS) load() (c *tls.Config, seen []byte, err error) {
 		}
 		return text
 	}
-	if t.CA == "" && t.As != nil {
-		// Read once for the whole process, from where SSL_CERT_FILE and SSL_CERT_DIR say. Without any, the handshake fails.
-		if err := t.As(func() error { _, _ = x509.SystemCertPool(); return nil }); err != nil {
-			return nil, nil, err
-		}
-	}
 	if t.CA != "" {
 		text := read(t.CA)
 		if err != nil {

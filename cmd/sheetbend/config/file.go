@@ -18,23 +18,18 @@ import (
 // maxFile bounds the file: a wrong name should not fill memory.
 const maxFile = 1 << 20
 
-// Read reads a file over the defaults. The result is not validated yet: flags may follow.
-func Read(name string) (*Config, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	defer f.Close()
+// Read reads an open file over the defaults. The result is not validated yet: flags may follow.
+func Read(f *os.File) (*Config, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	if len(text) > maxFile {
-		return nil, fmt.Errorf("%s: larger than 1 MiB, which no configuration is", name)
+		return nil, fmt.Errorf("%s: larger than 1 MiB, which no configuration is", f.Name())
 	}
 	c, err := parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return c, nil
 }
