@@ -32,7 +32,8 @@ type agent struct {
 	started bool    // it has started a program that is not its worker
 	base    *claims // of its first child, when its own environment is not known
 	users   int     // processes that belong to it, and nested agents
-	free    int     // of these processes those outside of calls: while there is one, the session is in use
+	free    int     // of these processes those outside of calls, as is known: while there is one, the session is in use
+	left    bool    // another agent has resumed its session
 }
 
 // whose says to whom the doings of a process belong at a moment. Without an agent: to the sandbox.
@@ -98,8 +99,18 @@ func (w whose) outermost() whose {
 	return whose{agent: w.agent, call: w.call}
 }
 
-// inNoCall is true of what is an agent's outside of its calls.
-func (w whose) inNoCall() bool { return w.agent != nil && w.call == nil && !w.ambiguous }
+// count keeps up with whether p has its agent's session in use: a process does that is outside of calls, and not perhaps of one.
+func (p *process) count() {
+	free := p.agent != nil && p.call == nil && !p.ambiguous && p.role != roleUnclear
+	if free == p.free {
+		return
+	}
+	if p.free = free; free {
+		p.agent.free++
+	} else {
+		p.agent.free--
+	}
+}
 
 // belong makes a process w's, for its descendants too.
 func (c *Collector) belong(p *process, w whose) {
@@ -107,16 +118,15 @@ func (c *Collector) belong(p *process, w whose) {
 	if w.agent != nil {
 		w.agent.users++
 	}
-	if w.inNoCall() {
-		w.agent.free++
-	}
-	if was.inNoCall() {
-		was.agent.free--
-	}
 	if w.call != nil {
 		w.call.enter()
 	}
+	if p.free {
+		p.free = false
+		p.agent.free--
+	}
 	p.agent, p.call, p.ambiguous = w.agent, w.call, w.ambiguous
+	p.count()
 	if was.call != nil {
 		c.leave(was.call)
 	}
@@ -141,6 +151,7 @@ func (c *Collector) inherit(parent, child *process) {
 	case roleUnclear:
 		if w.call == nil {
 			child.role = roleUnclear
+			child.count()
 		}
 	case roleHook:
 		if w.call == nil {
@@ -181,6 +192,7 @@ func (c *Collector) settle(p *process) {
 			c.becomeAgent(p, d, &image{id: i.id, uid: uid}, x)
 		}
 	}
+	p.count()
 	if p.owns(i) {
 		i.whose = p.whose()
 	}
@@ -221,9 +233,9 @@ func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image, program
 func (c *Collector) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
 	a := &agent{name: name, sandbox: sb, first: first, outer: outer, root: outer.outermost(), box: sb.box}
 	if outer.agent == nil {
-		a.owner = c.owners.acquire(sb.owner.session)
+		a.owner = c.owners.acquire(sb.owner.session, sb.holder())
 	} else {
-		a.owner = c.owners.acquire(span.NestedSession(c.config.BootID, first))
+		a.owner = c.owners.acquire(span.NestedSession(c.config.BootID, first), a.holder())
 		outer.agent.users++
 		if outer.call != nil {
 			outer.call.enter()
@@ -248,6 +260,12 @@ func (c *Collector) releaseAgent(a *agent) {
 	if i := slices.Index(a.sandbox.agents, a); i >= 0 {
 		a.sandbox.agents = slices.Delete(a.sandbox.agents, i, i+1)
 	}
+	if a.left {
+		a.owner.left--
+	}
+	if !a.owner.claimed && a.outer.agent != nil {
+		a.owner.of = a.holder()
+	}
 	c.owners.release(a.owner)
 	if a.outer.call != nil {
 		c.leave(a.outer.call)
@@ -264,23 +282,57 @@ func (c *Collector) learn(a *agent, session string) bool {
 	if session == "" || session == a.session {
 		return true
 	}
-	fixed := a.sandbox.fixed && a.outer.agent == nil
 	if !c.mayHave(a, session) {
 		c.stats.RefusedSessions++
 		return false
 	}
+	c.name(a, session)
+	c.claimed(a)
+	return true
+}
+
+// name gives an agent a session that it may have.
+func (c *Collector) name(a *agent, session string) {
 	c.unname(a)
 	if before := c.agentOf(session, a.uid); before != nil {
 		c.unname(before) // resumed: what its calls have left running stays theirs
+		before.left = true
+		before.owner.left++
 	}
 	a.session = session
 	c.agents[session] = append(c.agents[session], a)
-	if name := c.owners.nameFor(session, a.uid); !fixed && session != a.owner.session && name != a.owner.session {
-		was := a.owner
-		a.owner = c.owners.claim(name, a.uid, a.sandbox.place())
-		c.owners.release(was)
+	name := c.owners.nameFor(session, a.uid)
+	if session == a.owner.session || name == a.owner.session {
+		return
 	}
-	return true
+	nested := a.outer.agent != nil
+	o := c.owners.acquire(name, a.holder())
+	o.claimed = !nested
+	if a.sandbox.fixed && !nested {
+		c.owners.release(o) // its spans are in the session that is configured; this one is not for others all the same
+		return
+	}
+	c.setOwner(a, o)
+}
+
+// setOwner gives an agent an owner that was acquired for it.
+func (c *Collector) setOwner(a *agent, o *owner) {
+	was := a.owner
+	if a.left {
+		was.left--
+		o.left++
+	}
+	a.owner = o
+	c.owners.release(was)
+}
+
+// holder is whose an agent's session is.
+func (a *agent) holder() holder {
+	h := holder{place: a.sandbox.place(), uid: a.uid}
+	if a.dialect != nil {
+		h.dialect = a.dialect.Name
+	}
+	return h
 }
 
 // agentOf gives a user's agent that has this session id.
@@ -331,7 +383,7 @@ func (c *Collector) mayHave(a *agent, session string) bool {
 		return true
 	}
 	name := c.owners.nameFor(session, a.uid)
-	if c.agentOf(session, a.uid) != nil || c.owners.taken(name) || c.owners.elsewhere(name, a.sandbox.place()) {
+	if c.agentOf(session, a.uid) != nil || c.owners.taken(name) || c.owners.another(name, a.holder()) {
 		return false
 	}
 	return !nested || c.owners.bySession[session] == nil
@@ -341,7 +393,7 @@ func (c *Collector) mayHave(a *agent, session string) bool {
 // left running, and was of the same kind, user and place.
 func (a *agent) resumes(b *agent) bool {
 	return a != b && b.free == 0 && a.outer.agent == nil && b.outer.agent == nil &&
-		a.dialect != nil && a.dialect == b.dialect && a.uid == b.uid && a.sandbox.place() == b.sandbox.place()
+		a.dialect != nil && a.holder() == b.holder()
 }
 
 // place is what sessions are not taken out of: the sandbox, or the host outside of all sandboxes, where each agent that is
@@ -352,6 +404,9 @@ func (sb *sandbox) place() string {
 	}
 	return sb.id
 }
+
+// holder is whose the session of a sandbox itself is.
+func (sb *sandbox) holder() holder { return holder{place: sb.place()} }
 
 // displaceNested gives a session free that nested agents claimed.
 func (c *Collector) displaceNested(session string) {
@@ -368,15 +423,11 @@ func (c *Collector) displace(b *agent) {
 	c.unname(b)
 	b.session = ""
 	was := b.owner
-	b.owner = c.owners.acquire(span.NestedSession(c.config.BootID, b.first))
+	c.setOwner(b, c.owners.acquire(span.NestedSession(c.config.BootID, b.first), b.holder()))
 	for _, k := range c.calls {
 		if k.agent == b && k.owner == was {
 			k.owner = b.owner
 		}
-	}
-	c.owners.release(was)
-	if was.users == 0 {
-		was.claimed = false
 	}
 }
 

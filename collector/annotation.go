@@ -87,13 +87,11 @@ func (c *Collector) moveSession(sb *sandbox, session string) {
 	}
 	c.displaceNested(session)
 	was := sb.owner
-	sb.owner = c.owners.acquire(session)
+	sb.owner = c.owners.acquire(session, sb.holder())
 	c.owners.release(was)
 	for _, a := range sb.agents {
 		if a.outer.agent == nil {
-			was := a.owner
-			a.owner = c.owners.acquire(session)
-			c.owners.release(was)
+			c.setOwner(a, c.owners.acquire(session, sb.holder()))
 		}
 	}
 }

@@ -141,7 +141,7 @@ func New(config Config, sink span.Sink) (*Collector, error) {
 		noise:     noise,
 		sensitive: sensitive,
 		groups:    make(map[uint64]*group),
-		owners:    owners{bySession: make(map[string]*owner)},
+		owners:    owners{bySession: make(map[string]*owner), shares: make(map[share]*int)},
 		dialects:  agents.NewTable(config.Agents),
 		variables: variables(config.Agents),
 		meanings:  meanings(config.Agents),

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -93,7 +94,6 @@ func TestWhatACallLeftBehindKeepsNoResumedSessionFromItsId(t *testing.T) {
 }
 
 func TestASessionInUseIsNotTaken(t *testing.T) {
-	const three = uint64(15)
 	for name, c := range map[string]struct {
 		leave  func(w *world)
 		cgroup uint64
@@ -139,21 +139,110 @@ func TestASessionInUseIsNotTaken(t *testing.T) {
 
 func TestAnAgentThatIsFoundOutsideOfAllSandboxesResumesItsSession(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Sandboxes = append(c.Sandboxes, Selector{Agents: []string{"codex"}}) })
-	found := func(pid uint32) {
-		w.execIDs[pid]++
-		w.cgroup[pid] = outside
-		h := w.header(pid)
-		h.Flags = record.ExecFound
-		w.raw(rt.Record(h, record.Exec{Exe: rt.Path("/usr/bin/codex"), Cwd: rt.Path("/repo"), Args: rt.Args("codex"), Argc: 1, UID: 1000, EUID: 1000, ParentTgid: 1}))
-	}
-	found(10)
+	w.foundAgent(10)
 	w.call(10, 11, "call_1")
 	w.exit(10, 0)
 	w.tick(5 * time.Second)
-	found(30)
+	w.foundAgent(30)
 	w.call(30, 31, "call_2")
 	w.open(31, "/a/resumed")
 	w.tick(3 * time.Second)
 	w.c.Close()
 	wants(t, w.opened("/a/resumed"), map[string]any{span.KeySessionID: "sess", span.KeyCallID: "call_2"})
+}
+
+func TestNothingThatCallsLeftBehindKeepsASessionFromWhoResumesIt(t *testing.T) {
+	left := func(w *world, call, pid uint32) { // a call's process leaves another one
+		w.fork(call, pid)
+		w.start(pid, "/bin/server", true)
+		w.exit(call, 0)
+	}
+	for name, leave := range map[string]func(w *world){
+		"nothing": func(*world) {},
+		"one":     func(w *world) { w.call(10, 11, "call_1"); left(w, 11, 12) },
+		"several, of several calls": func(w *world) {
+			for n := range uint32(4) {
+				w.call(10, 40+2*n, fmt.Sprint("call_", 50+n))
+				left(w, 40+2*n, 41+2*n)
+			}
+		},
+		"an agent by name": func(w *world) {
+			w.call(10, 11, "call_1")
+			w.fork(11, 12)
+			w.start(12, "/tmp/codex", false)
+			w.exit(11, 0)
+		},
+		"an agent by name, that had claimed it first": func(w *world) {
+			w.codex(60)
+			w.fork(60, 61)
+			w.start(61, "/bin/bash", true, "CODEX_SESSION_ID=other", "CODEX_TOOL_CALL_ID=call_0")
+			w.fork(61, 62)
+			w.start(62, "/tmp/codex", false)
+			w.call(62, 63, "call_9")
+			w.exit(61, 0)
+			w.exit(60, 0)
+		},
+		"one whose exec was lost": func(w *world) {
+			w.fork(10, 12)
+			w.execIDs[12] += 2
+			w.open(12, "/a/lost")
+		},
+		"one that is older than the sensor": func(w *world) { w.existing(12, 10, "/bin/server"); w.open(12, "/a/older") },
+		"one of several open calls": func(w *world) {
+			w.mark(10, record.Mark{Op: record.MarkBegin, Call: "m1"})
+			w.mark(10, record.Mark{Op: record.MarkBegin, Call: "m2"})
+			w.fork(10, 12)
+			w.start(12, "/bin/server", true, "CODEX_SESSION_ID=sess")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.codex(10)
+			leave(w)
+			w.call(10, 19, "call_0")
+			w.exit(19, 0)
+			w.exit(10, 0)
+			w.tick(5 * time.Second)
+			for n := range uint32(3) { // resumed again and again, and the first and the last leave something
+				agent := 100 + 10*n
+				w.codex(agent)
+				w.call(agent, agent+1, fmt.Sprint("call_", agent))
+				w.open(agent+1, fmt.Sprint("/a/resumed", n))
+				w.fork(agent+1, agent+2)
+				w.start(agent+2, "/bin/server", true)
+				w.open(agent+2, fmt.Sprint("/a/server", n))
+				w.exit(agent+1, 0)
+				if n == 1 {
+					w.exit(agent+2, 0)
+				}
+				w.open(agent, fmt.Sprint("/a/agent", n))
+				w.exit(agent, 0)
+				w.tick(5 * time.Second)
+			}
+			for n := range 3 {
+				call := fmt.Sprint("call_", 100+10*n)
+				w.owned(fmt.Sprint("/a/resumed", n), call, "call_id")
+				w.owned(fmt.Sprint("/a/server", n), call, "call_id")
+				for _, file := range []string{"/a/resumed", "/a/agent", "/a/server"} {
+					wants(t, w.opened(fmt.Sprint(file, n)), map[string]any{span.KeySessionID: "sess"})
+				}
+			}
+			// It was in use, and is when somebody goes on with it.
+			w.codex(200)
+			w.call(200, 201, "call_200")
+			w.codex(210)
+			w.call(210, 211, "call_210")
+			w.open(211, "/a/second")
+			w.tick(3 * time.Second)
+			if s := w.opened("/a/second"); s.Session == "sess" {
+				t.Error("two agents have the session at once")
+			}
+			for pid := range w.c.processes {
+				w.exit(pid, 0)
+			}
+			if o := w.c.owners.bySession["sess"]; o == nil || o.users != 0 || o.left != 0 || w.c.Stats().Agents != 0 {
+				t.Errorf("%+v when all is over, %d agents", o, w.c.Stats().Agents)
+			}
+		})
+	}
 }

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"cmp"
 	"container/list"
 	"strconv"
 	"time"
@@ -48,18 +49,37 @@ type owner struct {
 	traces
 	link span.Link // of every root span
 
-	claimed bool          // by an agent; not configured or made here
-	uid     uint32        // whose agent it was; with claimed
-	place   string        // and in which place, as sandbox.place; with claimed
+	claimed bool          // by an agent that nobody started in a call; not configured or made here
+	of      holder        // with claimed: whose it is. Without: of whose share it is
 	users   int           // sandboxes and agents that share the session
+	left    int           // agents among them that are over, but for what their calls left running
 	retired *list.Element // in owners.retired while users is 0
+	shares  [2]*int       // then: how many of the place are there, and of the user in it
 }
 
+// A holder is whose a session is: that of agents of one kind, user and place.
+type holder struct {
+	place   string // as sandbox.place
+	uid     uint32
+	dialect string // "": a harness, or not known
+}
+
+// nowhere is the place of sessions of which only the traces are known.
+const nowhere = "?"
+
 // owners finds sessions by id. A session without users is remembered for a while: if
-// a sandbox of the same name comes back, its spans must not start again in slice 0.
+// a sandbox of the same name comes back, its spans must not start again in slice 0, and no agent takes
+// over one that was another's.
 type owners struct {
 	bySession map[string]*owner
 	retired   list.List // of *owner, oldest first
+	shares    map[share]*int
+}
+
+// A share is what is remembered of a place, or of one user in it.
+type share struct {
+	place string
+	uid   int64 // -1: all
 }
 
 const maxRetiredOwners = 1024
@@ -68,63 +88,105 @@ const maxRetiredOwners = 1024
 // session id has it.
 const ofUser = " of uid "
 
-// claim gives an agent's session to a user, under the name that nameFor gives.
-func (os *owners) claim(name string, uid uint32, place string) *owner {
-	o := os.acquire(name)
-	if o.users == 1 {
-		o.claimed, o.uid, o.place = true, uid, place
-	}
-	return o
-}
-
 // nameFor is what spans call the session of a user's agent: its id, unless that is what another user's agent said first. So
 // nobody keeps another user's agent from its session, or puts anything in it, by being earlier.
 func (os *owners) nameFor(session string, uid uint32) string {
-	if o := os.bySession[session]; o != nil && o.claimed && o.uid != uid {
+	if o := os.bySession[session]; o != nil && o.claimed && o.of.uid != uid {
 		return session + ofUser + strconv.FormatUint(uint64(uid), 10)
 	}
 	return session
 }
 
-// elsewhere says whether an agent in another place has had the session. It is over, and stays that one's.
-func (os *owners) elsewhere(session, place string) bool {
+// another says whether the session was had by another kind of agent, or in another place. It is over, and stays that one's.
+// A harness, which somebody outside of all sandboxes speaks for, is of any kind.
+func (os *owners) another(session string, h holder) bool {
 	o := os.bySession[session]
-	return o != nil && o.claimed && o.place != place
+	return o != nil && o.claimed && (o.of.place != h.place || o.of.dialect != h.dialect && h.dialect != "")
 }
 
-// taken says whether a session has users.
+// taken says whether a session is in use.
 func (os *owners) taken(session string) bool {
 	o := os.bySession[session]
-	return o != nil && o.users > 0
+	return o != nil && o.users > o.left
 }
 
-func (os *owners) acquire(session string) *owner {
+// get gives the owner of a session, which is made if there is none.
+func (os *owners) get(session string, h holder) *owner {
 	o := os.bySession[session]
 	if o == nil {
-		o = &owner{traces: newTraces(session, "")}
+		o = &owner{traces: newTraces(session, ""), of: h}
 		o.link = span.Link{Trace: o.trace, Span: span.SessionSpan(session)}
 		os.bySession[session] = o
 	}
+	return o
+}
+
+func (os *owners) acquire(session string, h holder) *owner {
+	o := os.get(session, h)
+	os.restore(o)
 	if o.users == 0 {
-		o.claimed = false
-	}
-	if o.retired != nil {
-		os.retired.Remove(o.retired)
-		o.retired = nil
+		o.claimed, o.of = false, h
 	}
 	o.users++
 	return o
 }
 
+// restore takes an owner from those that are not in use.
+func (os *owners) restore(o *owner) {
+	if o.retired == nil {
+		return
+	}
+	os.retired.Remove(o.retired)
+	o.retired = nil
+	for i, k := range o.keys() {
+		if *o.shares[i]--; *o.shares[i] == 0 {
+			delete(os.shares, k)
+		}
+	}
+}
+
+func (o *owner) keys() [2]share { return [2]share{{o.of.place, -1}, {o.of.place, int64(o.of.uid)}} }
+
 func (os *owners) release(o *owner) {
 	o.users--
-	if o.users > 0 {
-		return
+	if o.users == 0 {
+		os.retire(o)
+	}
+}
+
+// retire remembers a session without users.
+func (os *owners) retire(o *owner) {
+	for i, k := range o.keys() {
+		n := os.shares[k]
+		if n == nil {
+			n = new(int)
+			os.shares[k] = n
+		}
+		*n++
+		o.shares[i] = n
 	}
 	o.retired = os.retired.PushBack(o)
 	if os.retired.Len() > maxRetiredOwners {
-		oldest := os.retired.Remove(os.retired.Front()).(*owner)
-		oldest.retired = nil
-		delete(os.bySession, oldest.session)
+		least := os.least()
+		os.restore(least)
+		delete(os.bySession, least.session)
 	}
+}
+
+// least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one that can
+// be nobody's again before one that can.
+func (os *owners) least() *owner {
+	var least *owner
+	for e := os.retired.Front(); e != nil; e = e.Next() {
+		o := e.Value.(*owner)
+		if least == nil {
+			least = o
+			continue
+		}
+		place, user := cmp.Compare(*o.shares[0], *least.shares[0]), cmp.Compare(*o.shares[1], *least.shares[1])
+		if cmp.Or(place, user) > 0 || place == 0 && user == 0 && least.claimed && !o.claimed {
+			least = o
+		}
+	}
+	return least
 }

@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -118,5 +120,127 @@ func TestFactsWaitForTheirOwnCall(t *testing.T) {
 			want = "denied"
 		}
 		wants(t, tool, map[string]any{span.KeyApproval: want})
+	}
+}
+
+const three = uint64(15) // a sandbox of its own, in tests that make it
+
+// session is a short agent of a user that says its session.
+func (w *world) session(cgroup uint64, uid, pid uint32, session string) {
+	w.t.Helper()
+	w.begin(pid, cgroup)
+	w.execWith(pid, 0, record.Exec{Exe: rt.Path("/usr/bin/codex"), Args: rt.Args("/usr/bin/codex"), UID: uid})
+	w.commandOf(uid, pid, pid+1, session, "call_1")
+	w.open(pid+1, "/a/"+session+"/"+strconv.Itoa(int(pid)))
+	w.exit(pid+1, 0)
+	w.exit(pid, 0)
+}
+
+func TestNobodyPushesOutWhoseAnEndedSessionIs(t *testing.T) {
+	const many = 3 * maxRetiredOwners / 2
+	for name, flood := range map[string]func(w *world, n uint32){
+		"of another sandbox":           func(w *world, n uint32) { w.session(three, 1000, 1000+2*n, fmt.Sprint("s", n)) },
+		"of many users there":          func(w *world, n uint32) { w.session(three, n, 1000+2*n, fmt.Sprint("s", n)) },
+		"of another user beside it":    func(w *world, n uint32) { w.session(two, 1001, 1000+2*n, fmt.Sprint("s", n)) },
+		"outside of all sandboxes":     func(w *world, n uint32) { w.foundAgent(1000 + 2*n); w.exit(1000+2*n, 0) },
+		"nested, that claim sessions":  func(w *world, n uint32) { w.nestedAgent(1000+2*n, fmt.Sprint("s", n)) },
+		"nested, that claim no others": func(w *world, n uint32) { w.nestedAgent(1000+2*n, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.Sandboxes = append(c.Sandboxes, Selector{Agents: []string{"codex"}}) })
+			w.raw(record.AppendCgroup(nil, w.now, three, 1, "/agents/three"))
+			w.codex(10)
+			w.call(10, 11, "call_1")
+			for n := range uint32(3) {
+				w.session(two, 1000, 100+2*n, fmt.Sprint("ended", n))
+			}
+			for n := range uint32(many) {
+				flood(w, n)
+			}
+			w.session(three, 1000, 50, "ended0")
+			w.session(two, 1000, 60, "ended0")
+			w.tick(3 * time.Second)
+			if s := w.opened("/a/ended0/50"); s.Session == "ended0" {
+				t.Error("another sandbox has taken the session")
+			}
+			if s := w.opened("/a/ended0/60"); s.Session != "ended0" {
+				t.Errorf("its own sandbox goes on with it in %q", s.Session)
+			}
+			if n := w.c.owners.retired.Len(); n > maxRetiredOwners || len(w.c.owners.shares) > 2*n {
+				t.Errorf("%d are remembered, in %d shares", n, len(w.c.owners.shares))
+			}
+		})
+	}
+}
+
+// foundAgent is one outside of all sandboxes.
+func (w *world) foundAgent(pid uint32) {
+	w.t.Helper()
+	w.execIDs[pid]++
+	w.cgroup[pid] = outside
+	h := w.header(pid)
+	h.Flags = record.ExecFound
+	w.raw(rt.Record(h, record.Exec{Exe: rt.Path("/usr/bin/codex"), Cwd: rt.Path("/repo"), Args: rt.Args("codex"), Argc: 1, UID: 1000, EUID: 1000, ParentTgid: 1}))
+}
+
+// nestedAgent is a short one in the call of process 11.
+func (w *world) nestedAgent(pid uint32, session string) {
+	w.t.Helper()
+	w.fork(11, pid)
+	w.start(pid, "/tmp/codex", false)
+	if session != "" {
+		w.commandOf(1000, pid, pid+1, session, "call_1")
+		w.exit(pid+1, 0)
+	}
+	w.exit(pid, 0)
+}
+
+func TestASessionThatIsOverIsForItsOwnKindOfAgentAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		first, then func(w *world)
+		refused     bool
+	}{
+		"another agent of its kind": {nil, func(w *world) { w.session(two, 1000, 20, "it") }, false},
+		"another kind of agent": {nil, func(w *world) {
+			w.claude(20)
+			w.fork(20, 21)
+			w.start(21, "/bin/bash", true, "CLAUDE_CODE_SESSION_ID=it")
+			w.open(21, "/a/it/20")
+		}, true},
+		"another sandbox, after one with a configured session": {
+			func(w *world) { w.session(one, 1000, 10, "it") }, func(w *world) { w.session(two, 1000, 20, "it") }, true,
+		},
+		"a sandbox with a configured session goes on": {
+			func(w *world) { w.session(one, 1000, 10, "it") }, func(w *world) { w.session(one, 1000, 20, "it") }, false,
+		},
+		"an agent outside of calls, after one in a call": {func(w *world) {
+			w.codex(10)
+			w.call(10, 11, "call_1")
+			w.nestedAgent(12, "it")
+		}, func(w *world) { w.session(three, 1000, 20, "it") }, false},
+		"another user's agent outside of calls, after one in a call": {func(w *world) {
+			w.codex(10)
+			w.call(10, 11, "call_1")
+			w.nestedAgent(12, "it")
+		}, func(w *world) { w.session(three, 0, 20, "it") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.raw(record.AppendCgroup(nil, w.now, three, 1, "/agents/three"))
+			if c.first == nil {
+				c.first = func(w *world) { w.session(two, 1000, 10, "it") }
+			}
+			c.first(w)
+			before := w.c.Stats().RefusedSessions
+			c.then(w)
+			w.tick(3 * time.Second)
+			want := "it"
+			if w.cgroup[20] == one {
+				want = "s1"
+			}
+			if s := w.opened("/a/it/20"); (s.Session != want) != c.refused || (w.c.Stats().RefusedSessions > before) != c.refused {
+				t.Errorf("it is in session %q, %d were refused", s.Session, w.c.Stats().RefusedSessions-before)
+			}
+		})
 	}
 }

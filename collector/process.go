@@ -28,6 +28,7 @@ type process struct {
 	ambiguous   bool
 	agent       *agent
 	call        *call
+	free        bool // counted in agent.free
 	marks       *openCalls
 	hook        *maybeHook // with roleHook
 	runsHook    bool       // its program is sheetbend hook
@@ -162,6 +163,7 @@ func (c *Collector) actor(h *record.Header) *process {
 		if p.role == roleAgent || p.role == roleFork {
 			p.role = roleUnclear // perhaps the first program of a call
 		}
+		p.count()
 	}
 	return p
 }

@@ -32,6 +32,17 @@ type Journal interface {
 	Slice(Slice)
 	// Began is called when a record begins to hold a span, once for each record.
 	Began()
+	// Claimed is called when an agent has a session from now on.
+	Claimed(Claim)
+}
+
+// A Claim says which agent has had which session: a record that is left out may have told it.
+type Claim struct {
+	Agent          span.Image // its first program; zero: a harness
+	UID            uint32
+	Nested         bool   // the agent is within another one
+	Place, Dialect string // as in holder
+	Session        string // in the agent's word
 }
 
 // SetJournal has j told of everything that is not resumed. To be called before Record.
@@ -91,8 +102,13 @@ func (c *Collector) SetSeq(n uint64) { c.stats.Spans = n }
 
 // Counted gives what SetSlice and SetReads take back.
 func (c *Collector) Counted(slice func(Slice), reads func(Reads)) {
+	for e := c.owners.retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
+		slice(e.Value.(*owner).state())
+	}
 	for _, o := range c.owners.bySession {
-		slice(o.state())
+		if o.retired == nil {
+			slice(o.state())
+		}
 	}
 	for key, k := range c.calls {
 		if key.call == k.call { // it may be there by its id, too
@@ -140,12 +156,55 @@ func (t *traces) set(s Slice) {
 func (c *Collector) SetSlice(s Slice) {
 	if s.Call == "" {
 		// Whoever had the session may be over and left out; it is remembered as long as others are.
-		o := c.owners.acquire(s.Session)
+		o := c.owners.get(s.Session, holder{place: nowhere})
 		o.set(s)
-		c.owners.release(o)
+		if o.users == 0 {
+			c.owners.restore(o)
+			c.owners.retire(o)
+		}
 	} else if k := c.calls[callKey{s.Session, s.Call}]; k != nil {
 		k.set(s)
 	}
+}
+
+// claimed tells the journal that an agent has a session from now on.
+func (c *Collector) claimed(a *agent) {
+	if c.journal == nil || c.resumes.on && !c.resumes.end {
+		return
+	}
+	h := a.holder()
+	c.journal.Claimed(Claim{a.first, h.uid, a.outer.agent != nil, h.place, h.dialect, a.session})
+}
+
+// Remembers says whether it still counts who has had a session.
+func (c *Collector) Remembers(k Claim) bool {
+	return c.agentOf(k.Session, k.UID) != nil || c.owners.bySession[c.owners.nameFor(k.Session, k.UID)] != nil
+}
+
+// SetClaim says which agent had a session from then on. What is there by its own record already does not change.
+func (c *Collector) SetClaim(k Claim) {
+	if !k.Nested {
+		c.displaceNested(k.Session)
+	}
+	for e := c.sandboxes.Front(); e != nil && k.Agent != (span.Image{}); e = e.Next() {
+		for _, a := range e.Value.(*sandbox).agents {
+			if a.first == k.Agent {
+				if a.session != k.Session {
+					c.name(a, k.Session)
+				}
+				return
+			}
+		}
+	}
+	// It is over.
+	h := holder{k.Place, k.UID, k.Dialect}
+	o := c.owners.get(c.owners.nameFor(k.Session, k.UID), h)
+	if o.users > 0 {
+		return
+	}
+	c.owners.restore(o)
+	o.claimed, o.of = !k.Nested, h
+	c.owners.retire(o)
 }
 
 // SetReads says what a process has read.

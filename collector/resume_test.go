@@ -8,7 +8,7 @@ import "testing"
 func TestASliceOfASpanThatIsNotMadeAgainBegins(t *testing.T) {
 	w := newWorld(t)
 	c := w.c
-	left, made := c.owners.acquire("left out"), c.owners.acquire("made")
+	left, made := c.owners.acquire("left out", holder{}), c.owners.acquire("made", holder{})
 	c.Resuming(true)
 	c.Next([]Slice{{Session: "left out", Number: 3}, {Session: "made", Number: 4}, {Session: "left out", Number: 5}}, false, false, false)
 	c.placeIn(&made.traces)

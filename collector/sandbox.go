@@ -146,7 +146,7 @@ func (sb *sandbox) configured(s Selector) string {
 }
 
 func (c *Collector) addSandbox(sb *sandbox, session string) {
-	sb.owner = c.owners.acquire(session)
+	sb.owner = c.owners.acquire(session, sb.holder())
 	sb.element = c.sandboxes.PushBack(sb)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
@@ -25,6 +26,8 @@ type Cut struct {
 	Now uint64
 	// CallsFor is how long what was said of calls is kept, in ns.
 	CallsFor uint64
+	// Remembers, if set, says whether it counts still who has had a session.
+	Remembers func(collector.Claim) bool
 	// More, if set, gives entries that stand behind all others.
 	More func(add func(*Entry))
 }
@@ -45,7 +48,7 @@ func (j *Journal) Compact(c Cut) error {
 	}
 	if next.size() > j.cfg.MaxBytes/2 {
 		stats.Overflows++
-		if err := next.reset(); err != nil {
+		if err := next.resetTo(Claimed); err != nil {
 			return errors.Join(err, next.Remove())
 		}
 	}
@@ -63,11 +66,31 @@ func (j *Journal) Compact(c Cut) error {
 	return nil
 }
 
+// resetTo begins anew with the entries of one kind.
+func (j *Journal) resetTo(kind Kind) error {
+	var kept []Entry
+	err := j.each(func(e *Entry, _ int64) error {
+		if e.Kind == kind {
+			kept = append(kept, Entry{Kind: e.Kind, Seq: e.Seq, Ring: e.Ring, Data: slices.Clone(e.Data)})
+		}
+		return nil
+	})
+	if err = errors.Join(err, j.reset()); err != nil {
+		return err
+	}
+	for i := range kept {
+		if err := j.Append(&kept[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (j *Journal) size() int64 { return j.base + int64(j.at) }
 
 // without makes another journal, beside this one.
 func (j *Journal) without(c Cut) (_ *Journal, err error) {
-	k := keeper{before: c.Before, said: c.Before - min(c.Before, c.CallsFor)}
+	k := keeper{before: c.Before, said: c.Before - min(c.Before, c.CallsFor), remembers: c.Remembers, claims: map[string]int{}, over: map[string]bool{}}
 	if err := j.each(func(e *Entry, _ int64) error { k.see(e); return nil }); err != nil {
 		return nil, err
 	}
@@ -168,9 +191,13 @@ type keeper struct {
 	open         []string        // calls that are marked
 	calls        map[string]bool // that are needed
 	containers   map[string]int  // how often told, before the time
+	remembers    func(collector.Claim) bool
+	claims       map[string]int  // how often told, before the time
+	over         map[string]bool // told of an agent that is over
 	clocks       int
 	ticks        int // since the last that was kept
 	first        bool
+	young        bool // what is seen now is younger
 	tail         bool // what comes is younger
 	kept         bool // the last record
 }
@@ -181,7 +208,14 @@ func (k *keeper) see(e *Entry) {
 		k.containers, k.calls = map[string]int{}, map[string]bool{}
 	}
 	ev := &k.event
-	if e.Kind != Record || ev.Decode(e.Data) != nil || ev.Header.Time >= k.before {
+	if e.Kind == Claimed && !k.young {
+		k.claims[string(e.Data)]++
+	}
+	if e.Kind != Record || ev.Decode(e.Data) != nil {
+		return
+	}
+	if ev.Header.Time >= k.before {
+		k.young = true
 		return
 	}
 	h := &ev.Header
@@ -266,6 +300,8 @@ func (k *keeper) keeps(e *Entry) bool {
 		return true
 	case Sliced, End:
 		return true // they are few
+	case Claimed:
+		return k.tail || k.claim(e.Data)
 	case Count:
 		return false // there are newer ones
 	case Reads:
@@ -275,6 +311,22 @@ func (k *keeper) keeps(e *Entry) bool {
 		return k.kept
 	}
 	return false
+}
+
+// claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it is the
+// same place's from then on.
+func (k *keeper) claim(b []byte) bool {
+	claim, ok := DecodeClaim(b)
+	k.claims[string(b)]--
+	if !ok || k.remembers != nil && !k.remembers(claim) {
+		return false
+	}
+	if k.needs(processKey{claim.Agent.Tgid, claim.Agent.Start}) {
+		return k.claims[string(b)] == 0
+	}
+	first := !k.over[string(b[agentSize:])]
+	k.over[string(b[agentSize:])] = true
+	return first
 }
 
 func (k *keeper) keepsRecord(e *Entry) bool {

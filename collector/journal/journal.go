@@ -39,6 +39,8 @@ const (
 	Whole Kind = 8
 	// Sliced is a Slice of which the record that began it is left out.
 	Sliced Kind = 9
+	// Claimed says which agent has had which session since the record before it.
+	Claimed Kind = 10
 	// End says that everything held was sent: the sensor ended cleanly.
 	End Kind = 4
 )
@@ -413,6 +415,40 @@ func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
 
 // traceOf is what tells the trace in the Data of a Slice from others.
 func traceOf(b []byte) string { return string(b[min(len(b), 25):]) }
+
+// agentSize is what in the Data of a Claimed entry says which agent it is of.
+const agentSize = 20
+
+// AppendClaim encodes the Data of a Claimed entry.
+func AppendClaim(dst []byte, k collector.Claim) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, k.Agent.Tgid)
+	dst = binary.LittleEndian.AppendUint64(dst, k.Agent.Start)
+	dst = binary.LittleEndian.AppendUint64(dst, k.Agent.ExecID)
+	dst = binary.LittleEndian.AppendUint32(dst, k.UID)
+	nested := byte(0)
+	if k.Nested {
+		nested = 1
+	}
+	dst = append(append(append(dst, nested), k.Place...), 0)
+	dst = append(append(dst, k.Dialect...), 0)
+	return append(dst, k.Session...)
+}
+
+// DecodeClaim decodes one.
+func DecodeClaim(b []byte) (k collector.Claim, ok bool) {
+	if len(b) < agentSize+5 {
+		return k, false
+	}
+	k.Agent.Tgid, k.Agent.Start = binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint64(b[4:])
+	k.Agent.ExecID, k.UID = binary.LittleEndian.Uint64(b[12:]), binary.LittleEndian.Uint32(b[20:])
+	k.Nested = b[agentSize+4] != 0
+	text := strings.SplitN(string(b[agentSize+5:]), "\x00", 3)
+	if len(text) != 3 || text[2] == "" {
+		return k, false
+	}
+	k.Place, k.Dialect, k.Session = text[0], text[1], text[2]
+	return k, true
+}
 
 const readsSize = 32
 

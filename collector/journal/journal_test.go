@@ -14,6 +14,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/recordtest"
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 func open(t testing.TB, c Config) *Journal {
@@ -332,6 +333,14 @@ func TestCountsAreDecodedAsTheyWereEncoded(t *testing.T) {
 	if got, ok := DecodeReads(AppendReads(nil, r)); !ok || got != r {
 		t.Errorf("%+v", got)
 	}
+	for _, k := range []collector.Claim{
+		{Agent: span.Image{Tgid: 1, Start: 2, ExecID: 3}, UID: 1 << 31, Nested: true, Place: "sb", Dialect: "d", Session: "s\x00t"},
+		{Session: "s"},
+	} {
+		if got, ok := DecodeClaim(AppendClaim(nil, k)); !ok || got != k {
+			t.Errorf("%+v", got)
+		}
+	}
 }
 
 func FuzzReplay(f *testing.F) {
@@ -354,6 +363,7 @@ func FuzzReplay(f *testing.F) {
 		if _, err := j.Replay(func(e *Entry) {
 			DecodeSlice(e.Data)
 			DecodeReads(e.Data)
+			DecodeClaim(e.Data)
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -364,4 +374,64 @@ func FuzzReplay(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestOfClaimsOnlyWhatCountsIsKept: else an agent that begins session after session fills the journal with them.
+func TestOfClaimsOnlyWhatCountsIsKept(t *testing.T) {
+	const lives, over, forgotten = 2, 3, 4
+	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j"), MaxBytes: 1 << 20})
+	replay(t, j)
+	add := func(e *Entry) {
+		t.Helper()
+		if err := j.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fork := func(at uint64, child uint32) {
+		h := record.Header{Type: record.TypeFork, Time: at, Tgid: 1, Start: 1}
+		add(&Entry{Kind: Record, Data: recordtest.Record(h, record.Fork{ChildTgid: child, ChildStart: uint64(child)})})
+	}
+	claim := func(agent uint32, session string) {
+		add(&Entry{Kind: Claimed, Data: AppendClaim(nil, collector.Claim{
+			Agent: span.Image{Tgid: agent, Start: uint64(agent), ExecID: 1}, UID: 7, Place: "sb", Dialect: "codex", Session: session,
+		})})
+	}
+	fork(10, lives)
+	for range 1000 {
+		claim(lives, "x")
+		claim(lives, "y")
+		claim(over, "z")
+		claim(over+100, "z")
+		claim(forgotten, "f")
+	}
+	fork(100, 5) // young
+	claim(lives, "x")
+	compact := func() (got []string) {
+		t.Helper()
+		cut := Cut{Before: 50, Whole: 90, Now: 90, More: func(func(*Entry)) {}, Remembers: func(k collector.Claim) bool { return k.Agent.Tgid != forgotten }}
+		if err := j.Compact(cut); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.each(func(e *Entry, _ int64) error {
+			if k, ok := DecodeClaim(e.Data); e.Kind == Claimed && ok {
+				got = append(got, fmt.Sprint(k.Agent.Tgid, k.Session))
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	want := []string{"3z", "2x", "2y", "2x"}
+	for range 2 {
+		if got := compact(); !slices.Equal(got, want) {
+			t.Errorf("claims %q, want %q", got, want)
+		}
+	}
+	for n := range uint32(8000) {
+		fork(10, 10+n)
+	}
+	if got := compact(); !slices.Equal(got, want) || j.Stats().Overflows == 0 {
+		t.Errorf("begun anew, %d overflows, with claims %q, want %q", j.Stats().Overflows, got, want)
+	}
 }

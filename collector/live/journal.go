@@ -89,6 +89,7 @@ func (f *Feed) resume() (bool, error) {
 	// A slice that an entry began comes after it, and has to be known before.
 	var last journal.Entry
 	var rolls []collector.Slice
+	var claims []collector.Claim
 	begun := false
 	flush := func(end bool) {
 		c.Next(rolls, begun, whole, end)
@@ -103,7 +104,10 @@ func (f *Feed) resume() (bool, error) {
 			c.SetSeq(last.Seq)
 			c.Drain()
 		}
-		last.Kind, rolls, begun = 0, nil, false // the collector keeps rolls
+		for _, k := range claims {
+			c.SetClaim(k)
+		}
+		last.Kind, rolls, begun, claims = 0, nil, false, claims[:0] // the collector keeps rolls
 	}
 	_, err = j.File.Replay(func(e *journal.Entry) {
 		switch e.Kind {
@@ -113,6 +117,10 @@ func (f *Feed) resume() (bool, error) {
 			}
 		case journal.Began:
 			begun = true
+		case journal.Claimed:
+			if k, ok := journal.DecodeClaim(e.Data); ok {
+				claims = append(claims, k)
+			}
 		case journal.Record, journal.End:
 			flush(false)
 			last.Kind, last.Seq, last.Data = e.Kind, e.Seq, append(last.Data[:0], e.Data...)
@@ -209,6 +217,12 @@ func (b beginnings) Slice(s collector.Slice) {
 	b.f.append(journal.Slice, j.Collector.Seq(), j.data)
 }
 
+func (b beginnings) Claimed(k collector.Claim) {
+	j := b.f.o.Journal
+	j.data = journal.AppendClaim(j.data[:0], k)
+	b.f.append(journal.Claimed, j.Collector.Seq(), j.data)
+}
+
 func (b beginnings) Began() { b.f.append(journal.Began, b.f.o.Journal.Collector.Seq(), nil) }
 
 func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
@@ -291,7 +305,7 @@ func (f *Feed) compact(t uint64) {
 		return
 	}
 	held := uint64(j.Hold) + j.margin
-	cut := journal.Cut{Before: j.marks[0].time - min(j.marks[0].time, held), Whole: j.marks[0].time, Now: t, CallsFor: uint64(j.CallsFor), More: f.counted}
+	cut := journal.Cut{Before: j.marks[0].time - min(j.marks[0].time, held), Whole: j.marks[0].time, Now: t, CallsFor: uint64(j.CallsFor), Remembers: j.Collector.Remembers, More: f.counted}
 	if since, ok := j.Collector.Undecided(); ok {
 		cut.Before = min(cut.Before, since-min(since, held))
 	}
