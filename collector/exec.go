@@ -35,7 +35,6 @@ type execSpan struct {
 	euid, egid  uint32 // only with credentials
 	credentials bool
 	preexisting bool // found by a look at the existing processes
-	started     bool // … and the record of its start came after that
 	flags       uint16
 	callRoot    bool    // the first program of its call
 	denied      *claims // of its environment, that contradict lineage
@@ -92,7 +91,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 		c.text = appendCommandLine(c.text[:0], args)
 		d.ours(span.KeyCommandLine, string(c.text))
 	}
-	if x.argc > 0 || !x.preexisting || x.started {
+	if x.argc > 0 || !x.preexisting {
 		d.int(span.KeyArgsCount, int64(x.argc))
 	}
 	d.flagIf(x.callRoot, span.KeyCallRoot)
@@ -113,7 +112,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 	}
 	d.flagIf(x.flags&(record.ExecUnlinked|record.ExecMemfd) != 0, span.KeyFileless)
 	d.flagIf(x.flags&record.ExecSecure != 0, span.KeyPrivilegedExec)
-	d.flagIf(x.preexisting && !x.started, span.KeyPreexisting)
+	d.flagIf(x.preexisting, span.KeyPreexisting)
 	d.contradicted(x.denied)
 	d.noise(i)
 	if how == nil {

@@ -4,6 +4,8 @@ package collector
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -245,4 +247,177 @@ func TestNothingThatCallsLeftBehindKeepsASessionFromWhoResumesIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A storied is a record of a story, in the order of the ring.
+type storied struct {
+	name string
+	pid  uint32
+	exec uint64 // count of execs of the process, by then
+	exe  string // of the program that runs by then
+	raw  []byte
+}
+
+// lookStory is an agent with a call: a shell that starts a program and then becomes an agent.
+func lookStory() (story []storied) {
+	add := func(name string, pid uint32, exec uint64, exe string, flags uint16, body any) {
+		h := record.Header{
+			Time: bootStart + uint64(len(story)+1)*10*ms, Cgroup: two, Start: start(pid), ExecID: exec, Tgid: pid, Tid: pid, Flags: flags,
+		}
+		if pid == 1 {
+			h.Cgroup = outside
+		}
+		story = append(story, storied{name, pid, exec, exe, rt.Record(h, body)})
+	}
+	fork := func(parent, child uint32, exec uint64, exe string) {
+		add(fmt.Sprint("F", child), parent, exec, exe, 0, record.Fork{ChildStart: start(child), ChildCgroup: two, ChildTgid: child, ChildVpid: child})
+	}
+	exec := func(name string, pid, parent uint32, exec uint64, exe string, env ...string) {
+		add(name, pid, exec, exe, record.ExecSessionLeader, record.Exec{
+			Exe: rt.Path(exe), Filename: []byte(exe), Cwd: rt.Path("/repo"), Args: rt.Args(exe), ArgsSize: uint32(len(exe) + 1), Argc: 1,
+			Env: rt.Args(env...), UID: 1000, EUID: 1000, Vpid: pid, ParentTgid: parent, ParentStart: start(parent),
+		})
+	}
+	open := func(pid uint32, exec uint64, exe, file string) {
+		add("O"+file, pid, exec, exe, 0, record.Open{Path: rt.Path(file), Name: []byte(file), Inode: 42})
+	}
+	const codex, bash, cat, claude = "/usr/bin/codex", "/bin/bash", "/bin/cat", "/tmp/claude"
+	fork(1, 10, 0, "")
+	exec("E10", 10, 1, 1, codex)
+	fork(10, 11, 1, codex)
+	open(11, 1, codex, "/a/fork")
+	exec("E1", 11, 10, 2, bash, "CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=call_1")
+	open(11, 2, bash, "/a/bash")
+	fork(11, 12, 2, bash)
+	exec("E12", 12, 11, 3, cat, "CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=call_1")
+	open(12, 3, cat, "/a/child")
+	open(11, 2, bash, "/a/bash again")
+	exec("E2", 11, 10, 3, claude, "CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=call_1")
+	open(11, 3, claude, "/a/claude")
+	fork(10, 13, 1, codex)
+	open(12, 3, cat, "/a/last")
+	return story
+}
+
+// A look in any place tells of a process as it was then or later, never before what was read.
+func TestALookInAnyPlaceChangesNothingThatRecordsTell(t *testing.T) {
+	story := lookStory()
+	type look struct {
+		pid, parent uint32
+		exec        uint64
+		exe         string
+	}
+	programs := []look{
+		{11, 10, 1, "/usr/bin/codex"}, {11, 10, 2, "/bin/bash"}, {11, 10, 3, "/tmp/claude"}, {12, 11, 2, "/bin/bash"}, {12, 11, 3, "/bin/cat"}, {10, 1, 0, "/usr/bin/runtime"}, {10, 1, 1, "/usr/bin/codex"},
+	}
+	looks := [][]look{nil}
+	for _, a := range programs {
+		looks = append(looks, []look{a})
+		for _, b := range programs {
+			if a.pid != b.pid {
+				looks = append(looks, []look{a, b})
+			}
+		}
+	}
+	run := func(lost string, at int, seen []look) (w *world, ok bool) {
+		w = newWorld(t)
+		read := map[uint32]uint64{}
+		for n, r := range story {
+			if n == at {
+				for _, l := range seen {
+					if read[l.pid] > l.exec {
+						return nil, false
+					}
+					h := record.Header{Time: bootStart + uint64(n)*10*ms + 5*ms, Cgroup: two, Start: start(l.pid), ExecID: l.exec, Tgid: l.pid, Tid: l.pid}
+					w.raw(rt.Record(h, record.Process{ParentTgid: l.parent, ParentStart: start(l.parent), Vpid: l.pid, UID: 1000, Exe: rt.Path(l.exe), Cwd: rt.Path("/repo")}))
+					w.raw(record.AppendCmdline(nil, h, 1, rt.Args(l.exe)))
+				}
+			}
+			if strings.Contains(lost, r.name+" ") {
+				continue
+			}
+			read[r.pid] = r.exec
+			w.raw(r.raw)
+		}
+		w.c.Close()
+		return w, true
+	}
+	count := 0
+	for _, lost := range []string{"", "F10 ", "F11 ", "F12 ", "E1 ", "E2 ", "E12 ", "F11 E1 ", "F12 E12 ", "E1 E2 ", "F11 F12 "} {
+		without, _ := run(lost, -1, nil)
+		for at := range story {
+			for _, seen := range looks {
+				w, ok := run(lost, at, seen)
+				if !ok {
+					continue
+				}
+				count++
+				told := func(f string, args ...any) {
+					t.Errorf("lost %q, before %s a look at %v: "+f, append([]any{lost, story[at].name, seen}, args...)...)
+				}
+				if lost == "" {
+					if got, want := unnumbered(w.spans), unnumbered(without.spans); got != want {
+						told("%s\nwithout it\n%s", got, want)
+					}
+				}
+				for _, r := range story {
+					if strings.HasPrefix(r.name, "E") && !strings.Contains(lost, r.name+" ") {
+						n := 0
+						for _, s := range w.of(span.Exec) {
+							if get(s, span.KeyPreexisting) == nil && get(s, span.KeyPID) == int64(r.pid) && get(s, span.KeyExecutablePath) == r.exe {
+								n++
+							}
+						}
+						if n != 1 {
+							told("%s is told %d times: %s", r.name, n, show(w.of(span.Exec)))
+						}
+					}
+					if file, ok := strings.CutPrefix(r.name, "O"); ok {
+						s, before := w.opened(file), without.opened(file)
+						if exe := get(s, span.KeyExecutablePath); exe != nil && exe != r.exe {
+							told("%s was opened by %v", file, exe)
+						}
+						if get(s, span.KeyAgentName) == "claude-code" && r.pid == 11 && r.exe != "/tmp/claude" {
+							told("%s is of an agent that comes later", file)
+						}
+						if k := get(before, span.KeyCallID); k != nil && (get(s, span.KeyCallID) != k || s.Session != before.Session) {
+							told("%s is taken out of its call: %s", file, show([]span.Span{s}))
+						}
+						if k := get(s, span.KeyCallID); k != nil && (k != "call_1" || file == "/a/fork") {
+							told("%s is put in a call: %s", file, show([]span.Span{s}))
+						}
+					}
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		}
+	}
+	t.Logf("%d orders", count)
+}
+
+func TestWhatALookHasToldLongAgoIsNotToldAgain(t *testing.T) {
+	w := newWorld(t)
+	w.cgroup[10] = two
+	w.sees(10, 1, 1, "/usr/bin/codex")
+	w.tick(5 * time.Second)
+	w.start(10, "/usr/bin/codex", false)
+	w.call(10, 11, "call_1")
+	w.open(11, "/a/x")
+	w.tick(5 * time.Second)
+	w.owned("/a/x", "call_1", "call_id")
+	wants(t, w.execOf(10), map[string]any{span.KeyPreexisting: true})
+	if n := len(w.of(span.Exec)); n != 2 {
+		t.Errorf("%d programs are told, want 2: %s", n, show(w.of(span.Exec)))
+	}
+}
+
+// unnumbered shows spans without what counts them.
+func unnumbered(list []span.Span) string {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Attrs = slices.DeleteFunc(slices.Clone(list[i].Attrs), func(a span.Attr) bool { return a.Key == span.KeySeq })
+	}
+	return show(list)
 }

@@ -56,10 +56,12 @@ type image struct {
 	executable string // without the mark of a file that has no name any more; "" when not known
 	shown      string // as /proc shows it
 	unproven   bool   // no pin holds for it
+	seen       bool   // a look has told of it; the record of its exec, and of others before, may wait in the ring
 	name       string
 	parent     string // executable of the image before, as /proc shows it
 	start      uint64 // boottime of the exec; of the process when it is older than the sensor
 	unknown    bool   // its fork or exec was lost
+	outside    bool   // what a process was forked with from outside into the sandbox
 	noise      uint64 // noise reads not yet told
 	ended      bool
 	exec       *execSpan // while its process.exec span is held
@@ -148,6 +150,9 @@ func (c *Collector) actor(h *record.Header) *process {
 	}
 	p.sandbox.active.touch(p)
 	c.follow(p, h)
+	if h.ExecID < p.image.id.ExecID {
+		c.unsee(p, h)
+	}
 	c.settle(p)
 	if h.Type != record.TypeExit && h.ExecID > p.image.id.ExecID {
 		// An exec was lost: what runs now is not the program that we know. An exit
@@ -265,13 +270,13 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 		parent = c.actor(h)
 	}
 	child := c.find(r.ChildTgid, r.ChildStart)
-	if child == nil && c.processes[r.ChildTgid] != nil || child != nil && (parent == nil || !child.looked) {
+	g := c.groups[r.ChildCgroup]
+	if child == nil && c.processes[r.ChildTgid] != nil || child != nil && (parent == nil && g == nil || !child.looked) {
 		return // known
 	}
 	if child != nil {
 		c.unlook(child)
 	}
-	g := c.groups[r.ChildCgroup]
 	if parent == nil {
 		// Started from outside into a sandbox (CLONE_INTO_CGROUP): what it runs until its
 		// first exec is not part of the sandbox.
@@ -281,7 +286,7 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 		}
 		child = c.admit(r.ChildTgid, r.ChildStart, g.sandbox, g, &image{
 			id:    span.Image{Tgid: r.ChildTgid, Start: r.ChildStart, ExecID: h.ExecID},
-			start: r.ChildStart,
+			start: r.ChildStart, outside: true,
 		})
 		child.vpid = r.ChildVpid
 		return
@@ -310,6 +315,26 @@ func (c *Collector) unlook(p *process) {
 		i.span = span.ID{}
 	}
 	c.end(p, c.now, ending{unknown: true})
+}
+
+// unsee forgets the program that a look has found p running, when the record of its exec comes, or one of before it: what p did
+// until then and what it ran come from the ring.
+func (c *Collector) unsee(p *process, h *record.Header) {
+	i := p.image
+	if !i.seen || !p.owns(i) {
+		return
+	}
+	if i.exec != nil {
+		c.held.remove(&i.exec.held)
+	}
+	if a := p.agent; p.role == roleAgent && a.first == i.id && h.ExecID < i.id.ExecID {
+		// It is not the agent yet.
+		if p.role = roleNone; a.outer.agent != nil && a.outer.call == nil {
+			p.role = roleUnclear
+		}
+		c.belong(p, a.outer)
+	}
+	p.image = &image{id: imageOf(h), start: p.start, unknown: true, whose: p.whose()}
 }
 
 // beside gives the group of a process that is outside of all sandboxes' cgroups as its parent's child.
@@ -357,15 +382,20 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	}
 	p.sandbox.active.touch(p)
 	c.follow(p, h)
-	// A look at the existing processes has told of the program already, and this record of its start lay in the ring meanwhile.
-	seen := p.owns(p.image) && p.image.id.ExecID == h.ExecID && p.image.span != (span.ID{})
-	if seen {
-		c.sawStart(p, h, r, args)
-	}
-	c.settle(p)
-	if seen {
+	// A look may have told of the program already: what that saw stays unproven, as the process may have named another file since.
+	look := p.image
+	same := look.seen && p.owns(look) && look.id.ExecID == h.ExecID
+	renamed := same && look.unproven
+	program.Unproven = program.Unproven || renamed
+	if same && look.exec == nil { // and its span has gone out
+		look.env, look.envRead, look.uid = c.environment(r.Env, look), true, r.UID
+		c.settle(p)
 		return
 	}
+	if h.ExecID <= look.id.ExecID {
+		c.unsee(p, h)
+	}
+	c.settle(p)
 	before := p.image
 	if before.span == (span.ID{}) {
 		// Its fork was lost, or it came from outside: the parent may be known all the same.
@@ -400,6 +430,7 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	}
 	x.callRoot = p.call != nil && p.call != before.whose.call
 	c.newImage(p, x, h, shown, before.shown)
+	p.image.unproven = p.image.unproven || renamed
 	p.image.env, p.image.envRead, p.image.uid, p.image.exeUID, p.image.file = env, true, r.UID, r.ExeUID, FileID{r.Dev, r.Inode}
 	p.image.peakBefore = r.PeakRSS
 	p.vpid = r.Vpid
@@ -455,7 +486,7 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 		}
 		p = c.admit(h.Tgid, h.Start, g.sandbox, g, &image{id: imageOf(h), start: h.Start, unknown: true})
 		p.looked = true
-	} else if p.image.span != (span.ID{}) {
+	} else if p.image.span != (span.ID{}) || p.image.outside {
 		return // known from its own records
 	}
 	p.vpid = r.Vpid
@@ -477,7 +508,7 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 		flags:       h.Flags,
 	}
 	c.newImage(p, x, h, c.names.intern(c.path), "")
-	x.image.start, x.image.exeUID, x.image.file = h.Start, r.ExeUID, FileID{r.Dev, r.Inode}
+	x.image.start, x.image.exeUID, x.image.file, x.image.seen = h.Start, r.ExeUID, FileID{r.Dev, r.Inode}, true
 	c.findParent(x)
 	x.image.span = span.SeenSpan(c.config.BootID, x.image.id, h.Time)
 	c.path = appendDirectory(c.path[:0], r.Cwd, h.Flags)
@@ -485,26 +516,6 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 	c.holdExec(x)
 	if c.foundArgs.id == x.image.id {
 		c.addArgs(p, &c.foundArgs)
-	}
-}
-
-// sawStart adds to a program that a look at the existing processes found what the record of its start says.
-func (c *Collector) sawStart(p *process, h *record.Header, r *record.Exec, args argv) {
-	x := p.image.exec
-	if x == nil || !x.preexisting || x.started {
-		return // its span has gone out
-	}
-	c.held.remove(&x.held)
-	x.started = true
-	x.args, x.argc, x.truncated = args.bytes, r.Argc, args.truncated || h.Flags&record.ExecArgsMissing != 0
-	x.uid, x.euid, x.egid, x.credentials = r.UID, r.EUID, r.EGID, true
-	x.flags, x.filename, x.vpid = h.Flags, string(r.Filename), r.Vpid
-	// What the look saw stays unproven: the process may have named another file since its start.
-	p.image.unproven = p.image.unproven || unproven(h.Flags)
-	p.image.start, p.image.uid, p.image.exeUID, p.image.peakBefore = h.Time, r.UID, r.ExeUID, r.PeakRSS
-	c.holdExec(x)
-	if p.role == roleNone && p.agent == nil && p.call == nil {
-		p.role = roleUnread // judged without its arguments
 	}
 }
 
@@ -522,7 +533,7 @@ func (c *Collector) cmdline(h *record.Header, r *record.Cmdline) {
 
 func (c *Collector) addArgs(p *process, said *foundArgs) {
 	x := p.image.exec
-	if x == nil || !x.preexisting || x.started || x.args != "" {
+	if x == nil || !x.preexisting || x.args != "" {
 		return
 	}
 	x.args, x.argc, x.truncated = said.args, said.argc, said.truncated

@@ -223,7 +223,7 @@ func (f *Feed) Start() error {
 		f.moved = true // who there is is known; whoever is not is looked for when the ring has been read
 		return nil
 	}
-	return f.existing()
+	return f.existing(math.MaxUint64)
 }
 
 // adopt watches an existing cgroup and those below it. Only the topmost has to be watched for this to succeed: what
@@ -319,8 +319,9 @@ func (f *Feed) enter(w *walk, cg string, parent uint64, depth int) error {
 }
 
 // existing tells of the processes that run in the watched cgroups. The ring is not read
-// meanwhile, so that a process's exit cannot come before the record of its being there.
-func (f *Feed) existing() error {
+// meanwhile, so that a process's exit cannot come before the record of its being there. read is up to when the ring has been
+// read: of who is younger it has the fork still, and before that perhaps the end of another one with this pid.
+func (f *Feed) existing(read uint64) error {
 	var found []record.Header
 	err := f.o.Source.Existing(func(raw []byte) error {
 		if err := f.event.Decode(raw); err != nil {
@@ -328,6 +329,13 @@ func (f *Feed) existing() error {
 			return nil
 		}
 		h := f.event.Header
+		if h.Start > read {
+			return nil
+		}
+		if h.Time > read { // else what waits would come after it
+			h.Time = read
+			record.SetTime(raw, read)
+		}
 		if f.suspect(h) {
 			// They decide what it is: told before it.
 			f.place(h)
@@ -369,7 +377,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	f.inbox.close()
 	f.injected(math.MaxUint64)
 	if f.taken && err == nil {
-		err = f.existing()
+		err = f.existing(math.MaxUint64)
 	}
 	if tellErr := f.tellLosses(max(f.latest, f.tick)); err == nil {
 		err = tellErr
@@ -591,9 +599,14 @@ func (f *Feed) advance(t uint64, empty bool) error {
 		if f.putOff == 0 {
 			f.putOff = t
 		}
+		read := t
+		if empty {
+			read = math.MaxUint64
+		}
 		if empty || t >= f.putOff+uint64(maxLookDelay) {
-			f.moved, f.taken, f.looked, f.putOff = false, false, t, 0
-			if err := f.existing(); err != nil {
+			// In a backlog there may be some that it does not tell.
+			f.moved, f.taken, f.looked, f.putOff = !empty, f.taken && !empty, t, 0
+			if err := f.existing(read); err != nil {
 				return err
 			}
 		}

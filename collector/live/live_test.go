@@ -79,7 +79,7 @@ func (h *host) Last() uint64                            { return h.last }
 
 func (h *host) Existing(yield func([]byte) error) error {
 	for _, raw := range h.existing {
-		if err := yield(raw); err != nil {
+		if err := yield(slices.Clone(raw)); err != nil {
 			return err
 		}
 	}

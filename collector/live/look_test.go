@@ -3,6 +3,7 @@
 package live
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -39,21 +40,49 @@ func TestALookWaitsUntilTheRingIsEmpty(t *testing.T) {
 	}
 }
 
-func TestABacklogThatNeverEndsPutsNoLookOffForEver(t *testing.T) {
+func TestALookInABacklogOverridesNothingThatWaits(t *testing.T) {
 	h, s := newHost(), &stream{}
 	f := h.feed(t, s, "/a")
+	const behind = 200_000 * ms
+	young := uint64(maxLookDelay) + 10_000*ms // its fork waits
 	h.steps = append(h.steps, func() ([]byte, error) {
-		h.existing = [][]byte{process(10, 500*ms)}
+		h.existing = [][]byte{process(10, 500*ms), process(11, young), process(12, 500*ms)}
+		for _, raw := range h.existing {
+			record.SetTime(raw, behind)
+		}
+		h.pass(behind)
 		return movedIn(1001 * ms), nil
 	})
-	const records = 2 * uint64(maxLookDelay) / (100 * ms)
+	const records = uint64(maxLookDelay)/(100*ms) + 30
 	for n := range records {
 		h.reads(exit((1100 + 100*n) * ms))
 	}
+	h.quiet(200 * ms)
+	h.quiet(200 * ms)
+	h.quiet(200 * ms)
 	if err := h.run(t, f); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(s.words, func(w string) bool { return strings.HasPrefix(w, "process at") }) {
-		t.Errorf("nobody looked in %d records", records)
+	last := slices.Index(s.words, fmt.Sprintf("exit at %d", 100*records))
+	if last < 0 {
+		t.Fatal("the backlog was not read")
+	}
+	var early, late []string
+	for n, w := range s.words {
+		if !strings.HasPrefix(w, "process at") {
+			continue
+		}
+		if n < last {
+			early = append(early, w)
+		} else {
+			late = append(late, w)
+		}
+	}
+	// Put off for so long and no longer, told as of when the ring had been read up to, and of the young one nothing.
+	if len(early) != 2 || early[0] != early[1] || early[0] == "process at 199000" {
+		t.Errorf("the look in the backlog: %v", early)
+	}
+	if len(late) != 3 {
+		t.Errorf("the look behind it: %v", late)
 	}
 }

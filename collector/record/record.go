@@ -111,6 +111,9 @@ func TypeOf(raw []byte) Type {
 	return Type(binary.LittleEndian.Uint16(raw))
 }
 
+// SetTime changes the time of an encoded record that was decoded.
+func SetTime(raw []byte, time uint64) { binary.LittleEndian.PutUint64(raw[8:], time) }
+
 // Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.
 type Cause uint16
 
