@@ -149,6 +149,7 @@ func (c *Collector) unixConnect(h *record.Header, r *record.Unix) {
 	default:
 		c.path = append(c.path, name...)
 	}
+	sensitive := c.sensitive.match(plain(c.path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
 	i := p.image
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
 	w := p.whose()
@@ -175,7 +176,7 @@ func (c *Collector) unixConnect(h *record.Header, r *record.Unix) {
 	fromUser := h.Flags&record.UnixNameFromUser != 0
 	d.flagIf(fromUser && (len(r.Path) == 0 || requested), span.KeyPeerFromUser)
 	d.flagIf(h.Flags&record.UnixSubmitted != 0, span.KeyPeerSubmitted)
-	d.flagIf(c.sensitive.match(c.path) || fromUser && c.sensitive.match(name), span.KeySensitive)
+	d.flagIf(sensitive || fromUser && c.sensitive.match(name), span.KeySensitive)
 	if r.Error != 0 {
 		d.errno(r.Error, failsUnix)
 	}

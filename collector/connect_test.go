@@ -177,6 +177,9 @@ func TestUnixConnects(t *testing.T) {
 			map[string]any{span.KeyPeerAddress: "/run/docker.sock", span.KeyPeerRequested: nil, span.KeyPeerFromUser: nil, span.KeySensitive: true}, false},
 		{"something that nobody can tell", record.UnixNameFromUser | record.UnixNotSure, record.Unix{},
 			map[string]any{span.KeyPeerAddress: nil, span.KeyTransport: nil, span.KeyNetworkOp: "connect", span.KeyPeerFromUser: true}, false},
+		{"a peer whose socket has no name any more", record.UnixNameFromUser | record.UnixUnlinked, record.Unix{Path: rt.Path("/run/docker.sock"), Name: []byte("/proc/self/fd/3\x00")},
+			map[string]any{span.KeyPeerAddress: "/run/docker.sock (deleted)", span.KeySensitive: true}, false},
+		{"a socket whose own name ends so", 0, record.Unix{Path: rt.Path("/run/docker.sock (deleted)")}, map[string]any{span.KeySensitive: nil}, false},
 		{"not there", 0, record.Unix{Name: []byte("/run/x.sock"), Error: int32(unix.ENOENT)}, map[string]any{span.KeyErrorType: "ENOENT"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -155,7 +155,7 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 	if c.resumes.joined {
 		return
 	}
-	if read && c.folds(h, p) {
+	if read && c.folds(h, p, name) {
 		return
 	}
 	key.path = string(c.path)
@@ -202,7 +202,7 @@ const maxFoldedNames = 8
 
 // folds counts a successful read of a file not read before into a span for its directory, when the process has read too
 // many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
-func (c *Collector) folds(h *record.Header, p *process) bool {
+func (c *Collector) folds(h *record.Header, p *process, file []byte) bool {
 	fold := &c.config.Fold
 	if h.Time > p.windowStart && h.Time-p.windowStart >= uint64(fold.Window) {
 		p.windowStart = h.Time
@@ -212,11 +212,11 @@ func (c *Collector) folds(h *record.Header, p *process) bool {
 		p.filesRead++
 		return false
 	}
-	dir := directory(c.path)
+	dir := directory(file)
 	if len(dir) == 0 {
 		return false // a pseudo file
 	}
-	name := c.path[len(dir):]
+	name := file[len(dir):]
 	if s := c.opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
