@@ -224,7 +224,8 @@ func (a *agent) mayWork(d *agents.Dialect, x agentProgram) bool {
 // has a parent.
 func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image, program agentProgram) {
 	p.role = roleAgent
-	outer := whose{agent: p.agent, call: p.call}
+	outer := p.whose() // by a marker, too: one open on its cgroup holds for what was there before
+	outer.ambiguous = false
 	a := c.newAgent(p.sandbox, d.Name, outer, i.id)
 	a.dialect, a.uid, a.box, a.program = d, i.uid, p.group.box, program
 	c.belong(p, whose{agent: a})

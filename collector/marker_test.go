@@ -412,6 +412,22 @@ func TestRootMarksACgroup(t *testing.T) {
 	w.owned("/a/started", "c1", "marker")
 }
 
+func TestAnAgentThatStartsWhereACallIsOpenIsInIt(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, two)
+	m := fromOutside(record.MarkBegin, "c1", 0)
+	m.Cgroup, m.UID = two, 0
+	w.mark(harness, m)
+	w.start(10, "/tmp/codex", false) // in the place of what was there before
+	w.call(10, 11, "call_A")
+	w.open(10, "/a/agent")
+	w.open(11, "/a/called")
+	w.c.Close()
+	for _, path := range []string{"/a/agent", "/a/called"} {
+		wants(t, w.opened(path), map[string]any{span.KeyParentCall: "c1", span.KeyRootCall: "c1", span.KeyRootSession: "swe"})
+	}
+}
+
 func TestOpenMarksAreBounded(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.MaxCalls = 16 })
 	for pid := uint32(10); pid < 14; pid++ {
