@@ -36,6 +36,11 @@ type agent struct {
 	left    bool    // another agent has resumed its session
 }
 
+// pinned is true of an agent that is known by more than its name.
+func (a *agent) pinned() bool {
+	return a.dialect != nil && (a.dialect.Owner != nil || len(a.dialect.Path) > 0)
+}
+
 // whose says to whom the doings of a process belong at a moment. Without an agent: to the sandbox.
 type whose struct {
 	agent     *agent
@@ -111,6 +116,20 @@ func (p *process) count() {
 		p.agent.free--
 	}
 }
+
+// startedInCall is true of what a call of another agent has started, at any depth: a call that a harness or a pod names
+// may be an agent's whole work.
+func (w whose) startedInCall() bool {
+	for w = w.within(); w.agent != nil; w = w.within() {
+		if w.call != nil && w.agent.dialect != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// inNoCall is true of what is an agent's outside of its calls.
+func (w whose) inNoCall() bool { return w.agent != nil && w.call == nil && !w.ambiguous }
 
 // belong makes a process w's, for its descendants too.
 func (c *Collector) belong(p *process, w whose) {

@@ -323,14 +323,18 @@ func TestForgeries(t *testing.T) {
 			w.sayAs(other, agentSpan("call_EVIL", 1))
 			return evil
 		}},
-		{name: "telemetry: a request of a call, and of a process whose fork was lost", do: func(w *world) uint32 {
+		{name: "telemetry: a request of a call, of agents that it started, and of a process whose fork was lost", do: func(w *world) uint32 {
 			w.sayAs(evil, record.Said{Kind: record.SaidRequest})
 			w.sayAs(7777, record.Said{Kind: record.SaidRequest})
+			w.fake(evil, 21, planted, "sess", "call_GOOD")
+			w.sayAs(21, record.Said{Kind: record.SaidRequest})
+			w.fake(22, 23, known, "S2", "call_A")
+			w.sayAs(23, record.Said{Kind: record.SaidRequest})
 			w.sayAs(codex, record.Said{Kind: record.SaidRequest})
 			return evil
 		}, then: func(w *world) {
-			if n := w.c.Stats().RefusedSenders; n != 2 {
-				w.t.Errorf("%d refused, want 2", n)
+			if n := w.c.Stats().RefusedSenders; n != 4 {
+				w.t.Errorf("%d refused, want 4", n)
 			}
 		}},
 

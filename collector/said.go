@@ -51,12 +51,13 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 	if sender != nil {
 		c.notHook(sender)
 		w := sender.whose()
-		if w.call != nil || w.ambiguous || sender.role == roleUnclear {
-			if s.Kind == record.SaidRequest {
-				c.refuse(&c.stats.RefusedSenders)
-			} else {
-				c.stats.RefusedFacts++ // a tool that speaks for the agent
-			}
+		inside := w.call != nil || w.ambiguous || sender.role == roleUnclear
+		switch {
+		case s.Kind == record.SaidRequest && (inside || w.startedInCall() && !w.agent.pinned()):
+			c.refuse(&c.stats.RefusedSenders)
+			return
+		case inside:
+			c.stats.RefusedFacts++ // a tool that speaks for the agent
 			return
 		}
 		if w.agent != nil && (w.agent.dialect == nil || c.speaksFor(sender) != markedBySelf) {

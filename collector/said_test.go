@@ -11,6 +11,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
 func factOf(kind record.SaidKind, call string) record.Said {
@@ -306,4 +307,38 @@ func TestTelemetryMovesNothing(t *testing.T) {
 		w.c.Close()
 		wants(t, w.opened("/a/x"), map[string]any{span.KeySessionID: "g"})
 	})
+}
+
+func TestAnAgentWithinACallSendsOnlyIfItIsPinned(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		pinned bool
+		in     func(w *world) // where 30 is forked from 20
+		taken  bool
+	}{
+		{"of an agent", false, func(w *world) { w.codex(10); w.call(10, 20, "call_1") }, false},
+		{"of an agent, pinned", true, func(w *world) { w.codex(10); w.call(10, 20, "call_1") }, true},
+		{"of a harness", false, func(w *world) {
+			w.agentAt(20, "/bin/bash")
+			w.mark(harness, fromOutside(record.MarkBegin, "c1", 20))
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, func(cfg *Config) {
+				cfg.Agents = agents.Builtin()
+				for i := range cfg.Agents {
+					if cfg.Agents[i].Name == "claude-code" && c.pinned {
+						cfg.Agents[i].Path = []string{"/usr/bin/claude"}
+					}
+				}
+			})
+			c.in(w)
+			w.fork(20, 30)
+			w.start(30, "/usr/bin/claude", false)
+			w.sayAs(30, record.Said{Kind: record.SaidRequest})
+			if taken := w.c.Stats().RefusedSenders == 0; taken != c.taken {
+				t.Errorf("taken: %v", taken)
+			}
+		})
+	}
 }
