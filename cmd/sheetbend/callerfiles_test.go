@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
 const held = "s3cret"
@@ -378,7 +379,6 @@ func TestWhatTheEnvironmentOfACallerNamesIsOpenedWithTheCallersRights(t *testing
 		"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE":       {"", run},
 		"SSL_CERT_FILE":                                {"unknown authority", run},
 		"SSL_CERT_DIR":                                 {"unknown authority", run},
-		"TZ":                                           {"", []string{"run", "--follow", "--", "true"}},
 		"SHEETBEND_SOCKET":                             {"", []string{"sessions"}},
 		"CLAUDE_CONFIG_DIR":                            {"another", []string{"hook", "install", "claude-code", "--yes"}},
 		"CODEX_HOME":                                   {"another", []string{"hook", "install", "codex", "--yes"}},
@@ -445,19 +445,13 @@ func TestAConfigurationThatOnlyRootCanWriteNamesFilesOfRoot(t *testing.T) {
 
 func TestAnAgentIsAskedForItsVersionAsTheCaller(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t)
-	bin := filepath.Join(p.dir, "bin")
-	err := errors.Join(os.Mkdir(bin, 0o755), os.WriteFile(filepath.Join(bin, "claude"), []byte("#!/bin/sh\nid -u -r >"+p.dir+"/asked; echo 2.0.0\n"), 0o755))
-	if err != nil {
+	who, dir := another(t)
+	script := "#!/bin/sh\ntest -z \"$(cat /dev/tty 2>/dev/null)\" && echo 2.0.$(id -u)\n"
+	if err := os.WriteFile(filepath.Join(dir, "claude"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p.run([]string{"PATH=" + bin + ":/usr/bin:/bin"}, "done", "hook", "install", "claude-code", "--yes", "--file", filepath.Join(p.dir, "settings.json"))
-	asked, err := os.ReadFile(filepath.Join(p.dir, "asked"))
-	if err != nil || string(asked) != "61001\n" {
-		t.Errorf("as %q, %v", asked, err)
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(filepath.Join(p.dir, "settings.json"), &st); err != nil || st.Uid != 61001 {
-		t.Errorf("settings of user %d, %v", st.Uid, err)
+	who.path = dir + ":/usr/bin:/bin"
+	if got := agentVersion(hook.FindPlace("claude-code"), who); got != "2.0.61001" {
+		t.Errorf("%q", got)
 	}
 }

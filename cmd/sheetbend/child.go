@@ -170,14 +170,7 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 				return 0, nil, fmt.Errorf("wait for the command: %w", err)
 			}
 			status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
-			by := status.Signal()
-			if !status.Signaled() { // as the shells tell that a signal ended what they ran
-				by = syscall.Signal(status.ExitStatus() - exitSignal)
-			}
-			if slices.Contains(forwarded, os.Signal(by)) && !come[by] {
-				owed = by
-			}
-			return status, owed, nil
+			return status, owing(status, come), nil
 		case s := <-signals:
 			come[s] = true
 			switch s {
@@ -196,6 +189,18 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 			}
 		}
 	}
+}
+
+// owing is the signal that ended a command, if it is not among those that have come here.
+func owing(status syscall.WaitStatus, come map[os.Signal]bool) os.Signal {
+	by := status.Signal()
+	if !status.Signaled() { // as the shells tell that a signal ended what they ran
+		by = syscall.Signal(status.ExitStatus() - exitSignal)
+	}
+	if slices.Contains(forwarded, os.Signal(by)) && !come[by] {
+		return by
+	}
+	return nil
 }
 
 // afterEnd tells of the signals that come once the command is gone: each asks sheetbend itself not to wait any longer.
@@ -242,11 +247,11 @@ func stopped(pid int) bool {
 		_      uint32   // uid
 		status int32
 	})(unsafe.Pointer(&info))
-	switch syscall.Signal(child.status) {
-	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		return true
-	}
-	return false
+	return terminalStop(syscall.Signal(child.status))
+}
+
+func terminalStop(s syscall.Signal) bool {
+	return s == unix.SIGTSTP || s == unix.SIGTTIN || s == unix.SIGTTOU
 }
 
 // inJob says whether somebody would see that this process stops and could continue it: its parent, if it is in

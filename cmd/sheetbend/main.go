@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -95,22 +94,19 @@ refused, every connection.
 		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
-		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion())
+		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor())
 	return root
 }
 
 // readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it first needs it:
-// the files that TZ, SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
+// what SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
 func readEnvironment() {
 	by, err := caller()
-	if err != nil || !by.other() {
+	if err != nil || !by.other() || os.Getenv("SSL_CERT_FILE") == "" && os.Getenv("SSL_CERT_DIR") == "" {
 		return
 	}
 	_ = by.rights(func() error {
-		_ = time.Local.String()
-		if os.Getenv("SSL_CERT_FILE") != "" || os.Getenv("SSL_CERT_DIR") != "" {
-			_, _ = x509.SystemCertPool() // without any, each handshake fails
-		}
+		_, _ = x509.SystemCertPool() // without any, each handshake fails
 		return nil
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func hold(socket string) int {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) == "1" {
+	if os.Getenv(asCommand) == "1" || slices.Contains(os.Args[1:], monitorName) {
 		_ = os.Unsetenv(asCommand)
 		os.Exit(execute(context.Background(), os.Args[1:]))
 	}

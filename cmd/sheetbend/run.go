@@ -260,7 +260,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	if out != nil && out.follow != nil {
 		out.follow.Begin(time.Now())
 	}
-	code, owed, startErr := o.command(s, who, start, term, signals)
+	code, owed, own, startErr := o.command(s, who, start, term, signals)
 	// Only from here on a signal is for sheetbend itself.
 	closing, giveUp := context.WithCancel(ctx)
 	defer giveUp()
@@ -276,6 +276,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	if startErr == nil {
 		o.escaped(left)
 	}
+	own.close()
 	closed := make(chan error, 1)
 	go func() { closed <- w.close() }()
 	go func() {
@@ -327,18 +328,27 @@ func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
 	}
 }
 
-// command starts the command in the session's cgroup and waits for its end; owed is that of wait.
-func (o *runOptions) command(s *session, who identity, l launch, term *tty, signals <-chan os.Signal) (code int, owed os.Signal, err error) {
+// command starts the command in the session's cgroup and waits for its end; owed is that of wait. own is the terminal that it got, to
+// be closed when what it left running is not heard any more; nil if it shares that of sheetbend.
+func (o *runOptions) command(s *session, who identity, l launch, term *tty, signals <-chan os.Signal) (code int, owed os.Signal, own *ownTerminal, err error) {
 	for {
 		select {
 		case got := <-signals:
 			if sig, ok := got.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
-				return 0, nil, &exitError{exitSignal + int(sig), nil}
+				return 0, nil, nil, &exitError{exitSignal + int(sig), nil}
 			}
 			continue
 		default:
 		}
 		break
+	}
+	if needsTerminal(who) {
+		if own, err = openTerminal(s, who, l); err != nil {
+			return 0, nil, nil, startError(l.args[0], err)
+		}
+		status, owed, err := own.wait(signals)
+		own.end()
+		return exitCode(status), owed, own, err
 	}
 	cmd := &exec.Cmd{
 		Path: l.program, Args: l.args, Env: l.env,
@@ -346,16 +356,16 @@ func (o *runOptions) command(s *session, who identity, l launch, term *tty, sign
 		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: int(s.dir.Fd())},
 	}
 	if err := start(cmd, who); err != nil {
-		return 0, nil, startError(l.args[0], err)
+		return 0, nil, nil, startError(l.args[0], err)
 	}
 	status, owed, err := wait(cmd, term, signals)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	if status.Signaled() {
 		term.restore()
 	}
-	return exitCode(status), owed, nil
+	return exitCode(status), owed, nil, nil
 }
 
 // privileged says what is missing before anything is tried.

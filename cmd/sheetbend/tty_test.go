@@ -3,12 +3,14 @@
 package main
 
 import (
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,23 +18,11 @@ import (
 // pty opens a pseudo terminal: keys go into master, the screen comes out of it.
 func pty(t *testing.T) (master, slave *os.File) {
 	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	master, slave, err := openPTY(-1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	master = os.NewFile(uintptr(fd), "/dev/ptmx")
 	t.Cleanup(func() { _ = master.Close() })
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	return master, slave
 }
 
@@ -94,9 +84,9 @@ func TestTheInterruptKeyReachesTheCommandOnceAndNotSheetbend(t *testing.T) {
 }
 
 // jobShell is a session leader that runs sheetbend as a job of its own and takes it back when it was stopped.
-const jobShell = `set -m; "$0" run --quiet -- sh -c "$1"; echo "back $?"; read line; fg >/dev/null; exit $?`
+const jobShell = `set -m; "$0" run --quiet $2 -- sh -c "$1"; echo "back $?"; read line; fg >/dev/null; exit $?`
 
-func onJobShell(t *testing.T, command string) (cmd *exec.Cmd, keys *os.File, screen *listener) {
+func onJobShell(t *testing.T, command, flags string) (cmd *exec.Cmd, keys *os.File, screen *listener) {
 	t.Helper()
 	needRoot(t)
 	self, err := os.Executable()
@@ -105,7 +95,7 @@ func onJobShell(t *testing.T, command string) (cmd *exec.Cmd, keys *os.File, scr
 	}
 	master, slave := pty(t)
 	cmd = sheetbend(t)
-	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", jobShell, self, command}
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", jobShell, self, command, flags}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := cmd.Start(); err != nil {
@@ -117,7 +107,7 @@ func onJobShell(t *testing.T, command string) (cmd *exec.Cmd, keys *os.File, scr
 
 func TestAStoppedCommandStopsSheetbendAndGoesOnWithIt(t *testing.T) {
 	t.Parallel()
-	cmd, keys, screen := onJobShell(t, `echo ready; kill -TSTP $$; echo went on; exit 7`)
+	cmd, keys, screen := onJobShell(t, `echo ready; kill -TSTP $$; echo went on; exit 7`, "")
 	screen.hear("back ")
 	press(t, keys, "\n")
 	screen.hear("went on")
@@ -178,5 +168,182 @@ func TestAKilledCommandLeavesTheTerminalAsItWas(t *testing.T) {
 	}
 	if code := cmd.ProcessState.ExitCode(); code != 128+9 || modes.Lflag&unix.ECHO == 0 || modes.Lflag&unix.ICANON == 0 {
 		t.Errorf("exit code %d, modes %+v: %q", code, modes, screen.seen.String())
+	}
+}
+
+// asNobody runs a command on root's terminal as a user whose terminal that is not.
+func asNobody(t *testing.T, script string) (cmd *exec.Cmd, keys *os.File, screen *listener) {
+	t.Helper()
+	return onTerminal(t, "run", "--quiet", "--user", "65534", "--", "sh", "-c", script)
+}
+
+func TestACommandOfAnotherUserHasATerminalOfItsOwn(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	master, slave := pty(t)
+	defer slave.Close()
+	size := func(rows, columns uint16) {
+		t.Helper()
+		if err := control(master, func(fd int) error {
+			return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns})
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	modes := func() (m *unix.Termios) {
+		t.Helper()
+		err := control(slave, func(fd int) (err error) { m, err = unix.IoctlGetTermios(fd, unix.TCGETS); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	size(31, 71)
+	before := modes()
+	cmd := sheetbend(t, "run", "--quiet", "--user", "65534", "--", "sh", "-c",
+		`trap 'echo caught; stty size' INT; test -t 0 && test -t 1 && test -t 2 && echo owned by $(stat -c %u $(tty)); stty size; stty -echo; echo ready
+		read line || read line; echo "got <$line>" >/dev/tty; read line || read line; echo "then <$line>"; exit 7`)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	screen := listen(t, master)
+	screen.hear("owned by 65534")
+	screen.hear("31 71")
+	screen.hear("ready")
+	press(t, master, "hello\n")
+	screen.hear("got <hello>")
+	size(32, 72)
+	press(t, master, "\x03")
+	screen.hear("caught")
+	screen.hear("32 72")
+	press(t, master, "again\n")
+	screen.hear("then <again>")
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 7 {
+		t.Errorf("exit code %d: %q", code, screen.seen.String())
+	}
+	if after := modes(); *after != *before {
+		t.Errorf("modes %+v, before %+v", after, before)
+	}
+	if strings.Contains(screen.seen.String(), "^C\r\r") {
+		t.Errorf("processed twice: %q", screen.seen.String())
+	}
+}
+
+// Who is root, or got the descriptor outside of the filter, can type into the command's terminal all the same: nobody else reads it.
+func TestWhatIsTypedIntoTheCommandsTerminalReachesNoOther(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	master, slave := pty(t)
+	defer slave.Close()
+	cmd := sheetbend(t, "run", "--quiet", "--user", "65534", "--", "sh", "-c", `echo "on <$(tty)>"; read line; echo "got <$line>"; sleep 100 & exit 3`)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	screen := listen(t, master)
+	_, name, _ := strings.Cut(screen.hear(">\r\n"), "on <")
+	name, _, _ = strings.Cut(name, ">")
+	if name == slave.Name() {
+		t.Errorf("the command is on the terminal of who runs sheetbend: %s", name)
+	}
+	inner, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	for _, key := range []byte("typed\nid >pwned\n") {
+		if err := control(inner, func(fd int) error {
+			_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSTI, uintptr(unsafe.Pointer(&key)))
+			if errno != 0 {
+				return errno
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	screen.hear("got <typed>")
+	_ = cmd.Wait()
+	waits := 0
+	err = control(slave, func(fd int) (err error) { waits, err = unix.IoctlGetInt(fd, unix.TIOCINQ); return err })
+	if code := cmd.ProcessState.ExitCode(); code != 3 || err != nil || waits != 0 {
+		t.Errorf("exit code %d, %v, %d bytes wait for the shell: %q", code, err, waits, screen.seen.String())
+	}
+}
+
+func TestOtherFilesThanTheTerminalStayTheCommands(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	master, slave := pty(t)
+	cmd := sheetbend(t, "run", "--quiet", "--user", "65534", "--", "sh", "-c", `test -t 0 && ! test -t 1 && test -t 2 && echo ready >&2 && echo "at the end <$(cat)>"; exit 4`)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin, cmd.Stderr = slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = slave.Close()
+	listen(t, master).hear("ready")
+	press(t, master, "line\n\x04")
+	text, err := io.ReadAll(out)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 4 || err != nil || string(text) != "at the end <line>\n" {
+		t.Errorf("exit code %d, %v: %q", code, err, text)
+	}
+}
+
+func TestTheStopKeyStopsACommandOnATerminalOfItsOwn(t *testing.T) {
+	t.Parallel()
+	cmd, keys, screen := onJobShell(t, `echo ready; cat; echo went on; exit 7`, "--user 65534")
+	screen.hear("ready")
+	press(t, keys, "\x1a")
+	screen.hear("back ")
+	press(t, keys, "\n")
+	press(t, keys, "more\n\x04")
+	screen.hear("went on")
+	screen.rest()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 7 || strings.Count(screen.seen.String(), "more") < 2 {
+		t.Errorf("exit code %d: %q", code, screen.seen.String())
+	}
+}
+
+func TestAKillOfACommandOnATerminalOfItsOwnIsItsExitCode(t *testing.T) {
+	t.Parallel()
+	cmd, _, screen := asNobody(t, `stty raw -echo; kill -9 $$`)
+	screen.rest()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 128+9 {
+		t.Errorf("exit code %d: %q", code, screen.seen.String())
+	}
+	cmd, _, screen = onTerminal(t, "run", "--quiet", "--user", "65534", "--", "/proc/self/status")
+	screen.rest()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitNotExecutable {
+		t.Errorf("exit code %d: %q", code, screen.seen.String())
+	}
+}
+
+func TestOnlyRunStartsTheMonitor(t *testing.T) {
+	cmd := sheetbend(t, monitorName)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of another process than its parent.
+	file := os.NewFile(uintptr(pair[1]), "pair")
+	defer file.Close()
+	defer unix.Close(pair[0])
+	shell := exec.Command("/bin/sh", "-c", `"$0" "$1"; exit $?`, "/proc/"+strconv.Itoa(os.Getpid())+"/exe", monitorName)
+	shell.Env, shell.ExtraFiles = cmd.Env, []*os.File{file}
+	if r := finish(t, shell); r.code != exitUsage || !strings.Contains(r.stderr, "by sheetbend run alone") {
+		t.Error(describeResult(r))
 	}
 }

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// drainWithin bounds how long the last output of a terminal is taken: what the command left running may write on and on.
+const drainWithin = time.Second
+
+// An ownTerminal is a pseudo terminal for a command that runs as another user than the one whose terminal sheetbend has. The command is
+// in a session of its own, whose leader, the monitor, is its parent: so it can be stopped and continued as a shell's job.
+type ownTerminal struct {
+	outer  *os.File    // the terminal of standard input, opened anew
+	modes  *term.State // of outer, at the start
+	master *os.File
+	slave  *os.File // held, so that the master does not end while nobody has it open
+	stderr int      // what standard error was; -1: it is no terminal and was left alone
+
+	monitor *exec.Cmd
+	conn    *os.File // to the monitor
+	reports chan fate
+	pid     int // of the command
+
+	wake    [2]int // a pipe: woken, input is looked at anew; closed, it ends
+	input   sync.WaitGroup
+	copying chan struct{} // closed when the output's goroutine has ended
+}
+
+// An order is what the monitor starts.
+type order struct {
+	Program   string
+	Args, Env []string
+	UID, GID  uint32
+	Groups    []uint32
+	Login     bool
+}
+
+// A fate is what became of the command: it could not be started, or it was, or what wait4(2) says.
+type fate struct {
+	Err    string
+	Errno  syscall.Errno
+	PID    int
+	Status syscall.WaitStatus
+}
+
+// canType says whether a process may put input into the terminal of its session: Linux since 6.2 may forbid it.
+func canType() bool {
+	text, err := os.ReadFile("/proc/sys/dev/tty/legacy_tiocsti")
+	return err != nil || strings.TrimSpace(string(text)) != "0"
+}
+
+// needsTerminal says whether the command would share a terminal that is not its user's, and could type into it but for the filter.
+func needsTerminal(who identity) bool {
+	var st unix.Stat_t
+	return who.other() && term.IsTerminal(0) && unix.Fstat(0, &st) == nil && st.Uid != who.credential.Uid && canType()
+}
+
+// openPTY opens a pseudo terminal of a user, or of this one for a negative uid.
+func openPTY(uid int) (master, slave *os.File, err error) {
+	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	var n int
+	err = control(master, func(fd int) error {
+		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+			return err
+		}
+		n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		return err
+	})
+	if err == nil {
+		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err == nil && uid >= 0 {
+		if err = slave.Chown(uid, -1); err != nil {
+			_ = slave.Close()
+		}
+	}
+	if err != nil {
+		_ = master.Close()
+		return nil, nil, err
+	}
+	return master, slave, nil
+}
+
+// control calls do with the descriptor, and leaves its mode alone.
+func control(f *os.File, do func(fd int) error) (err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return errors.Join(raw.Control(func(fd uintptr) { err = do(int(fd)) }), err)
+}
+
+// openTerminal starts the command on a terminal of its own. Errors are those of a start.
+func openTerminal(s *session, who identity, l launch) (_ *ownTerminal, err error) {
+	t := &ownTerminal{stderr: -1, reports: make(chan fate, 16), wake: [2]int{-1, -1}}
+	if err := t.open(who); err != nil {
+		t.close()
+		return nil, fmt.Errorf("make a terminal for the command: %w", err)
+	}
+	if err := t.start(s, who, l); err != nil {
+		t.end()
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *ownTerminal) open(who identity) (err error) {
+	if t.outer, err = os.OpenFile("/proc/self/fd/0", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return err
+	}
+	if t.modes, err = term.GetState(0); err != nil {
+		return err
+	}
+	if t.master, t.slave, err = openPTY(int(who.credential.Uid)); err != nil {
+		return err
+	}
+	modes, err := unix.IoctlGetTermios(0, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	if err := control(t.slave, func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, modes) }); err != nil {
+		return err
+	}
+	t.resize()
+	return unix.Pipe2(t.wake[:], unix.O_CLOEXEC|unix.O_NONBLOCK)
+}
+
+// start has the monitor start the command, and begins to pass on what is typed and shown.
+func (t *ownTerminal) start(s *session, who identity, l launch) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "monitor")
+	if err := unix.SetNonblock(pair[0], true); err != nil { // so that to close it ends a read of it
+		return err
+	}
+	t.conn = os.NewFile(uintptr(pair[0]), "monitor")
+	m := exec.Command("/proc/self/exe", monitorName)
+	m.Stdin, m.Stdout, m.Stderr = t.slave, t.instead(os.Stdout), t.instead(os.Stderr)
+	m.ExtraFiles = []*os.File{theirs, s.dir}
+	m.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := closeOnExec(); err != nil {
+		return err
+	}
+	err = m.Start()
+	_ = theirs.Close()
+	if err != nil {
+		return fmt.Errorf("start the monitor of the command's terminal: %w", err)
+	}
+	t.monitor = m
+	c := who.credential
+	if err := gob.NewEncoder(t.conn).Encode(order{l.program, l.args, l.env, c.Uid, c.Gid, c.Groups, who.login}); err != nil {
+		return fmt.Errorf("tell the monitor of the command's terminal: %w", err)
+	}
+	in := gob.NewDecoder(t.conn)
+	var first fate
+	if err := in.Decode(&first); err != nil {
+		return fmt.Errorf("the monitor of the command's terminal has ended: %w", err)
+	}
+	switch {
+	case first.Errno != 0:
+		return first.Errno
+	case first.Err != "":
+		return errors.New(first.Err)
+	}
+	t.pid = first.PID
+	go func() {
+		defer close(t.reports)
+		for {
+			var r fate
+			if in.Decode(&r) != nil {
+				return
+			}
+			t.reports <- r
+		}
+	}()
+	// What sheetbend says meanwhile takes the same way as what the command says: the outer terminal is raw.
+	if t.same(os.Stderr) {
+		if t.stderr, err = unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3); err != nil {
+			return err
+		}
+		if err := control(t.slave, func(fd int) error { return unix.Dup3(fd, 2, 0) }); err != nil {
+			return err
+		}
+	}
+	t.raw()
+	t.input.Go(t.typed)
+	t.shows()
+	return nil
+}
+
+// same says whether a file is the outer terminal.
+func (t *ownTerminal) same(f *os.File) bool {
+	var a, b unix.Stat_t
+	err := control(f, func(fd int) error { return unix.Fstat(fd, &a) })
+	return err == nil && unix.Fstat(0, &b) == nil && a.Mode&unix.S_IFMT == unix.S_IFCHR && a.Rdev == b.Rdev
+}
+
+// instead is the terminal of the command in the place of the outer one; other files stay.
+func (t *ownTerminal) instead(f *os.File) *os.File {
+	if t.same(f) {
+		return t.slave
+	}
+	return f
+}
+
+// foreground says whether sheetbend may read and change the outer terminal without being stopped for it.
+func (t *ownTerminal) foreground() bool {
+	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp() // not the terminal of this session: nobody stops for it
+}
+
+// raw hands keys on as they are; the command's terminal makes signals and echoes of them.
+func (t *ownTerminal) raw() {
+	if t.foreground() {
+		_, _ = term.MakeRaw(0)
+	}
+}
+
+func (t *ownTerminal) resize() {
+	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+		_ = control(t.master, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, size) })
+	}
+}
+
+// typed passes keys on until the end. In the background it waits: to read would stop this process.
+func (t *ownTerminal) typed() {
+	buf := make([]byte, 4096)
+	for {
+		fds := []unix.PollFd{{Fd: int32(t.wake[0]), Events: unix.POLLIN}}
+		if t.foreground() {
+			fds = append(fds, unix.PollFd{Fd: 0, Events: unix.POLLIN})
+		}
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		if fds[0].Revents != 0 {
+			if n, _ := unix.Read(t.wake[0], buf); n == 0 {
+				return
+			}
+			continue
+		}
+		if len(fds) < 2 || fds[1].Revents == 0 {
+			continue
+		}
+		n, err := unix.Read(0, buf)
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+			continue
+		}
+		if err != nil || n == 0 {
+			n = copy(buf, "\x04") // the end, as one types it
+		}
+		if _, writeErr := t.master.Write(buf[:n]); writeErr != nil || err != nil {
+			return
+		}
+	}
+}
+
+// shows begins to pass on what the command says.
+func (t *ownTerminal) shows() {
+	done := make(chan struct{})
+	t.copying = done
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(onlyWriter{t.outer}, onlyReader{t.master})
+	}()
+}
+
+// These keep io.Copy from system calls that terminals do not have.
+type (
+	onlyWriter struct{ io.Writer }
+	onlyReader struct{ io.Reader }
+)
+
+// drain passes on what has been said up to now. The output goes on with shows.
+func (t *ownTerminal) drain() {
+	if t.copying == nil {
+		return
+	}
+	_ = t.master.SetReadDeadline(time.Now())
+	<-t.copying
+	until := time.Now().Add(drainWithin)
+	buf := make([]byte, 4096)
+	for time.Now().Before(until) {
+		n := 0
+		err := control(t.master, func(fd int) error {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} // it waits for what is on its way in the kernel
+			if ready, err := unix.Poll(fds, 0); err != nil || ready == 0 {
+				return err
+			}
+			var err error
+			n, err = unix.Read(fd, buf)
+			return err
+		})
+		if n <= 0 || err != nil {
+			break
+		}
+		if _, err := t.outer.Write(buf[:n]); err != nil {
+			break
+		}
+	}
+	_ = t.master.SetReadDeadline(time.Time{})
+}
+
+// wait passes signals on until the command has ended, as wait does for one that shares the terminal.
+func (t *ownTerminal) wait(signals <-chan os.Signal) (status syscall.WaitStatus, owed os.Signal, err error) {
+	screen := make(chan os.Signal, 1)
+	signal.Notify(screen, unix.SIGWINCH, unix.SIGCONT)
+	defer signal.Stop(screen)
+	come := make(map[os.Signal]bool)
+	for {
+		select {
+		case r, ok := <-t.reports:
+			switch {
+			case !ok:
+				return 0, nil, errors.New("the monitor of the command's terminal has ended")
+			case !r.Status.Stopped():
+				return r.Status, owing(r.Status, come), nil
+			case terminalStop(r.Status.StopSignal()) && inJob(unix.Getppid()):
+				t.drain()
+				_ = term.Restore(0, t.modes)
+				_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+				t.back()
+				t.shows()
+				_ = unix.Kill(-t.pid, unix.SIGCONT)
+			}
+		case <-screen:
+			t.back()
+		case s := <-signals:
+			come[s] = true
+			if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
+				_ = unix.Kill(t.pid, sig)
+			}
+		}
+	}
+}
+
+// back is to be called when the outer terminal may have become another: in size, or from the background.
+func (t *ownTerminal) back() {
+	t.resize()
+	t.raw()
+	_, _ = unix.Write(t.wake[1], []byte{0})
+}
+
+// end gives the outer terminal back: the command has ended. What it left running may still be heard.
+func (t *ownTerminal) end() {
+	t.drain()
+	if t.stderr >= 0 {
+		_ = unix.Dup3(t.stderr, 2, 0)
+		_ = unix.Close(t.stderr)
+		t.stderr = -1
+	}
+	if t.wake[1] >= 0 {
+		_ = unix.Close(t.wake[1])
+		t.wake[1] = -1
+		if t.foreground() {
+			_ = term.Restore(0, t.modes)
+		}
+	}
+	if t.copying != nil {
+		t.shows()
+	}
+}
+
+// close takes the terminal away: what the command left running there gets SIGHUP. It takes nil, too.
+func (t *ownTerminal) close() {
+	if t == nil {
+		return
+	}
+	t.drain()
+	if t.conn != nil {
+		_ = t.conn.Close() // which ends the monitor
+	}
+	for _, f := range []*os.File{t.master, t.slave} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	t.input.Wait()
+	if t.wake[0] >= 0 {
+		_ = unix.Close(t.wake[0])
+	}
+	if t.outer != nil {
+		_ = t.outer.Close()
+	}
+	if t.monitor != nil {
+		_ = t.monitor.Wait()
+	}
+}
+
+// monitorName is the command that starts another one in a session of its own. It is nobody's to call but run's.
+const monitorName = "terminal-monitor"
+
+func newMonitor() *cobra.Command {
+	return &cobra.Command{
+		Use: monitorName, Hidden: true, Args: cobra.NoArgs, Short: "Start the command of run in the session of its terminal",
+		RunE: func(*cobra.Command, []string) error { return monitor(os.NewFile(3, "run"), 4) },
+	}
+}
+
+// monitor leads the session of a terminal, which is standard input. It starts what it is told in the cgroup with that descriptor,
+// tells what becomes of it, and ends when run closes the connection.
+func monitor(conn *os.File, cgroup int) error {
+	// Who could pass an end of a socket pair here could have anything started as anyone: it has to be one that run has made.
+	made, err := unix.GetsockoptUcred(3, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || made.Uid != 0 || int(made.Pid) != os.Getppid() {
+		return &exitError{exitUsage, fmt.Errorf("%s is started by sheetbend run alone", monitorName)}
+	}
+	// The terminal's signals are the command's. Caught, not ignored: the command would inherit that.
+	signal.Notify(make(chan os.Signal, 1), append(slices.Clone(forwarded), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)...)
+	var o order
+	in, out := gob.NewDecoder(conn), gob.NewEncoder(conn)
+	if err := in.Decode(&o); err != nil {
+		return err
+	}
+	who := identity{credential: &syscall.Credential{Uid: o.UID, Gid: o.GID, Groups: o.Groups}, login: o.Login}
+	cmd := &exec.Cmd{
+		Path: o.Program, Args: o.Args, Env: o.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: cgroup, Setpgid: true},
+	}
+	if err := start(cmd, who); err != nil {
+		r := fate{Err: err.Error()}
+		_ = errors.As(err, &r.Errno)
+		return out.Encode(r)
+	}
+	pid := cmd.Process.Pid
+	// Before that it may have read, and been stopped for it: that is undone below.
+	if err := unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, pid); err != nil {
+		_ = cmd.Process.Kill()
+		return out.Encode(fate{Err: fmt.Sprintf("give the command its terminal: %v", err)})
+	}
+	if err := out.Encode(fate{PID: pid}); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_, _ = conn.Read(make([]byte, 1)) // nothing more comes
+		close(ended)
+	}()
+	started := true
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if status.Stopped() && started && (status.StopSignal() == unix.SIGTTIN || status.StopSignal() == unix.SIGTTOU) {
+			started = false // it is in the foreground now
+			_ = unix.Kill(-pid, unix.SIGCONT)
+			continue
+		}
+		if err := out.Encode(fate{Status: status}); err != nil {
+			return err
+		}
+		if !status.Stopped() {
+			break
+		}
+	}
+	<-ended
+	return nil
+}
