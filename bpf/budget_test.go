@@ -197,7 +197,8 @@ func (o *overload) verb(e *record.Event) string {
 
 // lost are the counters of a sandbox.
 type lost struct {
-	kind, cause uint16
+	kind  record.Type
+	cause record.Cause
 }
 
 func (c *crowd) lost() map[lost]int {
@@ -208,14 +209,15 @@ func (c *crowd) lost() map[lost]int {
 	}
 	all := map[lost]int{}
 	for _, l := range losses {
+		what := lost{record.Type(l.Kind), record.Cause(l.Cause)}
 		switch {
-		case l.Cause == bpf.LossMissed:
+		case what.cause == record.CauseMissed:
 			c.o.t.Logf("the kernel skipped programs: %+v", l) // whose is not known: if ours, what is seen falls short below
 		case l.Cgroup != c.cgroup:
-		case l.Kind == bpf.RecordOpen && (l.Tgid == 0 || l.Start == 0):
+		case what.kind == record.TypeOpen && (l.Tgid == 0 || l.Start == 0):
 			c.o.t.Errorf("whose opens were lost is not counted: %+v", l)
-		case l.Kind != bpf.RecordOpen || int(l.Tgid) == c.Pid():
-			all[lost{l.Kind, l.Cause}] += int(l.Count)
+		case what.kind != record.TypeOpen || int(l.Tgid) == c.Pid():
+			all[what] += int(l.Count)
 		}
 	}
 	return all
@@ -251,25 +253,25 @@ func (c *crowd) account(name string) {
 		opens += c.done[verb]
 		seen += c.seen[verb]
 	}
-	counted := map[uint16]int{}
+	counted := map[record.Type]int{}
 	for l, n := range c.lost() {
 		counted[l.kind] += n
 	}
 	children := c.done["fork"] + c.done["exec"]
 	for _, k := range []struct {
-		kind       uint16
+		kind       record.Type
 		seen, done int
 		twice      int // may be told once more
 	}{
-		{bpf.RecordOpen, seen, opens, 0},
-		{bpf.RecordConnect, c.seen["connect"], c.done["connect"], 0},
-		{bpf.RecordConnectEnd, c.seen["connect_end"], c.seen["connect"], 0}, // of one that was lost no outcome is awaited
-		{bpf.RecordFork, c.seen["fork"], children, 0},
-		{bpf.RecordExit, c.seen["exit"], children, c.done["exec"]}, // by two threads that end at the same time
-		{bpf.RecordExec, c.seen["exec"], c.done["exec"] + 1, 0},    // and its own
+		{record.TypeOpen, seen, opens, 0},
+		{record.TypeConnect, c.seen["connect"], c.done["connect"], 0},
+		{record.TypeConnectEnd, c.seen["connect_end"], c.seen["connect"], 0}, // of one that was lost no outcome is awaited
+		{record.TypeFork, c.seen["fork"], children, 0},
+		{record.TypeExit, c.seen["exit"], children, c.done["exec"]}, // by two threads that end at the same time
+		{record.TypeExec, c.seen["exec"], c.done["exec"] + 1, 0},    // and its own
 	} {
 		if got := k.seen + counted[k.kind]; got < k.done || got > k.done+k.twice {
-			c.o.t.Errorf("%s: %d records of kind %d are seen and %d counted, but it happened %d times: did %v, saw %v, lost %v", name, k.seen, k.kind, counted[k.kind], k.done, c.done, c.seen, c.lost())
+			c.o.t.Errorf("%s: %d records of kind %s are seen and %d counted, but it happened %d times: did %v, saw %v, lost %v", name, k.seen, k.kind, counted[k.kind], k.done, c.done, c.seen, c.lost())
 		}
 	}
 }
@@ -283,7 +285,7 @@ func TestWhatIsLeftOutFirst(t *testing.T) {
 			c.do("again", 1)
 			o.read(c)
 			const n = 3
-			repeat, noise, read := lost{bpf.RecordOpen, bpf.LossShedRepeat}, lost{bpf.RecordOpen, bpf.LossShedNoise}, lost{bpf.RecordOpen, bpf.LossShedRead}
+			repeat, noise, read := lost{record.TypeOpen, record.CauseShedRepeat}, lost{record.TypeOpen, record.CauseShedNoise}, lost{record.TypeOpen, record.CauseShedRead}
 			for _, step := range []struct {
 				sixteenths int
 				want       map[lost]int
@@ -302,7 +304,7 @@ func TestWhatIsLeftOutFirst(t *testing.T) {
 				c.demand("nobody reads", before, step.want)
 			}
 			// To the brim: now facts are lost, too.
-			full := lost{bpf.RecordOpen, bpf.LossRingFull}
+			full := lost{record.TypeOpen, record.CauseRingFull}
 			for c.lost()[full] == 0 {
 				c.do("refuse", 1) // the smallest of the records
 			}

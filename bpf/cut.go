@@ -46,7 +46,7 @@ func newCut(at, both uint64, hooks []Hook) *cut {
 	c := &cut{at: at, both: both, newFirst: map[uint16]bool{}, edges: map[edgeKey]*edge{}}
 	for _, h := range hooks {
 		if kind, ok := programKinds[h.Name]; ok && h.Form == string(FormTrampoline) {
-			c.newFirst[kind] = true
+			c.newFirst[uint16(kind)] = true
 		}
 	}
 	return c

@@ -31,14 +31,14 @@ func TestAnEventAtTheCutIsTakenOnce(t *testing.T) {
 			}
 			for i := range uint64(events) {
 				for tid := uint32(1); tid <= 2; tid++ {
-					if r := raw(start+i*apart+c.first, tid, RecordOpen); cut.old(r) {
+					if r := raw(start+i*apart+c.first, tid, uint16(objectRecordTypeRECORD_OPEN)); cut.old(r) {
 						count(r, c.first)
 					}
 				}
 			}
 			for i := range uint64(events) {
 				for tid := uint32(1); tid <= 2; tid++ {
-					if r := raw(start+i*apart+c.then, tid, RecordOpen); cut.new(r) {
+					if r := raw(start+i*apart+c.then, tid, uint16(objectRecordTypeRECORD_OPEN)); cut.new(r) {
 						count(r, c.then)
 					}
 				}

@@ -3,8 +3,11 @@
 package bpf
 
 import (
+	"strings"
 	"testing"
 	"unsafe"
+
+	"github.com/cilium/ebpf/btf"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/recordtest"
@@ -45,6 +48,30 @@ func TestRecordLayoutIsTheDecoders(t *testing.T) {
 		}
 		if e.Decode(raw[:len(raw)-1]) == nil {
 			t.Errorf("%s: decoded although a byte is missing", name)
+		}
+	}
+}
+
+func TestKindsAndCausesHaveTheDecodersNumbers(t *testing.T) {
+	spec, err := loadObject()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		prefix string
+		name   func(uint64) string
+	}{
+		"record_type": {"RECORD_", func(n uint64) string { return record.Type(n).String() }},
+		"loss_cause":  {"LOSS_", func(n uint64) string { return record.Cause(n).String() }},
+	} {
+		var enum *btf.Enum
+		if err := spec.Types.TypeByName(name, &enum); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range enum.Values {
+			if want := strings.ToLower(strings.TrimPrefix(v.Name, c.prefix)); c.name(v.Value) != want {
+				t.Errorf("%d is %q in C, and %q for the decoder", v.Value, want, c.name(v.Value))
+			}
 		}
 	}
 }

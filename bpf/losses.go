@@ -16,79 +16,44 @@ type Loss struct {
 	Cgroup uint64 // 0 where it is not known
 	Start  uint64 // of the process, and its Tgid; 0 where it is not told apart
 	Tgid   uint32
-	Kind   uint16 // enum record_type
-	Cause  uint16 // enum loss_cause
+	Kind   uint16 // enum record_type: record.Type of collector/record
+	Cause  uint16 // enum loss_cause: record.Cause
 	Count  uint64
 }
-
-// The values of enum loss_cause (records.h).
-const (
-	LossRingFull uint16 = 1
-	LossMapFull  uint16 = 2
-	LossScratch  uint16 = 3
-	LossMissed   uint16 = 4
-
-	LossShedRepeat   uint16 = 5
-	LossShedNoise    uint16 = 6
-	LossShedRead     uint16 = 7
-	LossBudgetRepeat uint16 = 8
-	LossBudgetNoise  uint16 = 9
-	LossBudgetRead   uint16 = 10
-	LossBudgetFact   uint16 = 11
-)
-
-// The values of enum record_type (records.h).
-const (
-	RecordFork         uint16 = 1
-	RecordExec         uint16 = 2
-	RecordExecArgs     uint16 = 3
-	RecordExit         uint16 = 4
-	RecordOpen         uint16 = 5
-	RecordConnect      uint16 = 6
-	RecordConnectEnd   uint16 = 7
-	RecordUnix         uint16 = 8
-	RecordCgroupMkdir  uint16 = 9
-	RecordCgroupRmdir  uint16 = 10
-	RecordCgroupAttach uint16 = 11
-	RecordProcess      uint16 = 12
-	RecordSocket       uint16 = 13
-	RecordNamespace    uint16 = 14
-	RecordAccess       uint16 = 15
-)
 
 // programKinds: which records are missing when the kernel skips a run of a program. It
 // does so when a program would interrupt itself on the same CPU, and says how often in
 // bpf_prog_info.recursion_misses (5.12).
-var programKinds = map[string]uint16{
-	"process_fork":      RecordFork,
-	"process_exec":      RecordExec,
-	"process_exit":      RecordExit,
-	"open_file":         RecordOpen,
-	"open_root":         RecordOpen,
-	"open_call_openat":  RecordOpen,
-	"open_call_open":    RecordOpen,
-	"open_call_creat":   RecordOpen,
-	"open_call_openat2": RecordOpen,
-	"open_call_handle":  RecordOpen,
-	"uring_submit":      RecordOpen,
-	"compat_call":       RecordOpen,
-	"connect_file":      RecordUnix,
-	"connect_call":      RecordUnix,
-	"connect_state":     RecordConnectEnd,
-	"socket_make":       RecordSocket,
-	"socket_call":       RecordSocket,
-	"unshare":           RecordNamespace,
-	"unshare_call":      RecordNamespace,
-	"setns":             RecordNamespace,
-	"setns_call":        RecordNamespace,
-	"access_check":      RecordAccess,
-	"access_ptrace":     RecordAccess,
-	"access_readv":      RecordAccess,
-	"access_writev":     RecordAccess,
-	"access_getfd":      RecordAccess,
-	"cgroup_mkdir":      RecordCgroupMkdir,
-	"cgroup_rmdir":      RecordCgroupRmdir,
-	"cgroup_attach":     RecordCgroupAttach,
+var programKinds = map[string]objectRecordType{
+	"process_fork":      objectRecordTypeRECORD_FORK,
+	"process_exec":      objectRecordTypeRECORD_EXEC,
+	"process_exit":      objectRecordTypeRECORD_EXIT,
+	"open_file":         objectRecordTypeRECORD_OPEN,
+	"open_root":         objectRecordTypeRECORD_OPEN,
+	"open_call_openat":  objectRecordTypeRECORD_OPEN,
+	"open_call_open":    objectRecordTypeRECORD_OPEN,
+	"open_call_creat":   objectRecordTypeRECORD_OPEN,
+	"open_call_openat2": objectRecordTypeRECORD_OPEN,
+	"open_call_handle":  objectRecordTypeRECORD_OPEN,
+	"uring_submit":      objectRecordTypeRECORD_OPEN,
+	"compat_call":       objectRecordTypeRECORD_OPEN,
+	"connect_file":      objectRecordTypeRECORD_UNIX,
+	"connect_call":      objectRecordTypeRECORD_UNIX,
+	"connect_state":     objectRecordTypeRECORD_CONNECT_END,
+	"socket_make":       objectRecordTypeRECORD_SOCKET,
+	"socket_call":       objectRecordTypeRECORD_SOCKET,
+	"unshare":           objectRecordTypeRECORD_NAMESPACE,
+	"unshare_call":      objectRecordTypeRECORD_NAMESPACE,
+	"setns":             objectRecordTypeRECORD_NAMESPACE,
+	"setns_call":        objectRecordTypeRECORD_NAMESPACE,
+	"access_check":      objectRecordTypeRECORD_ACCESS,
+	"access_ptrace":     objectRecordTypeRECORD_ACCESS,
+	"access_readv":      objectRecordTypeRECORD_ACCESS,
+	"access_writev":     objectRecordTypeRECORD_ACCESS,
+	"access_getfd":      objectRecordTypeRECORD_ACCESS,
+	"cgroup_mkdir":      objectRecordTypeRECORD_CGROUP_MKDIR,
+	"cgroup_rmdir":      objectRecordTypeRECORD_CGROUP_RMDIR,
+	"cgroup_attach":     objectRecordTypeRECORD_CGROUP_ATTACH,
 }
 
 // counters reads what the programs counted.
@@ -125,7 +90,7 @@ func (s *Sensor) Losses() ([]Loss, error) {
 	if err != nil {
 		return nil, err
 	}
-	missed := map[uint16]uint64{}
+	missed := map[objectRecordType]uint64{}
 	for name, program := range s.programs {
 		kind, ok := programKinds[name]
 		if !ok {
@@ -139,7 +104,7 @@ func (s *Sensor) Losses() ([]Loss, error) {
 	}
 	for kind, n := range missed {
 		if n > 0 {
-			losses = append(losses, Loss{Kind: kind, Cause: LossMissed, Count: n})
+			losses = append(losses, Loss{Kind: uint16(kind), Cause: uint16(objectLossCauseLOSS_MISSED), Count: n})
 		}
 	}
 	losses = s.since(losses)

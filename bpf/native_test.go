@@ -45,8 +45,8 @@ func oneSandboxAndAnother(t *testing.T) bool {
 
 	// Reads: the noisy one's are left out while half of the ring is free, in the same order.
 	noisy.do("read", manyFiles)
-	repeats := lost{bpf.RecordOpen, bpf.LossBudgetRepeat}
-	reads := lost{bpf.RecordOpen, bpf.LossBudgetRead}
+	repeats := lost{record.TypeOpen, record.CauseBudgetRepeat}
+	reads := lost{record.TypeOpen, record.CauseBudgetRead}
 	if got := noisy.lost(); got[reads] == 0 || len(got) != 1 {
 		t.Errorf("%d reads, of which a budget of half of %d bytes held all: lost %v", manyFiles, ring, got)
 	}
@@ -62,7 +62,7 @@ func oneSandboxAndAnother(t *testing.T) bool {
 		return false
 	}
 	noisy.do("noise", 3)
-	noisy.demand("the budget is spent by reads", before, map[lost]int{repeats: 2, {bpf.RecordOpen, bpf.LossBudgetNoise}: 3})
+	noisy.demand("the budget is spent by reads", before, map[lost]int{repeats: 2, {record.TypeOpen, record.CauseBudgetNoise}: 3})
 	const n = 2
 	for _, verb := range []string{"again", "noise", "read"} {
 		quiet.do(verb, n)
@@ -71,9 +71,9 @@ func oneSandboxAndAnother(t *testing.T) bool {
 	quiet.demand("another one reads a lot", quietBefore, nil)
 
 	// Facts: the noisy one's are left out for its budget, when others need the last eighth.
-	spent := lost{bpf.RecordOpen, bpf.LossBudgetFact}
+	spent := lost{record.TypeOpen, record.CauseBudgetFact}
 	for noisy.lost()[spent] == 0 {
-		if noisy.lost()[lost{bpf.RecordOpen, bpf.LossRingFull}] > 0 {
+		if noisy.lost()[lost{record.TypeOpen, record.CauseRingFull}] > 0 {
 			t.Fatal("one sandbox took all of the ring")
 		}
 		noisy.do("create", 10)
@@ -83,11 +83,11 @@ func oneSandboxAndAnother(t *testing.T) bool {
 		noisy.do(verb, n)
 	}
 	noisy.demand("the ring is nearly full", before, map[lost]int{
-		spent: 3 * n, {bpf.RecordConnect, bpf.LossBudgetFact}: n, {bpf.RecordFork, bpf.LossBudgetFact}: n, {bpf.RecordExit, bpf.LossBudgetFact}: n,
+		spent: 3 * n, {record.TypeConnect, record.CauseBudgetFact}: n, {record.TypeFork, record.CauseBudgetFact}: n, {record.TypeExit, record.CauseBudgetFact}: n,
 	})
 	// Apart: of a program with threads two may tell of the end.
 	noisy.do("exec", n)
-	if got := noisy.lost()[lost{bpf.RecordExec, bpf.LossBudgetFact}]; got != n {
+	if got := noisy.lost()[lost{record.TypeExec, record.CauseBudgetFact}]; got != n {
 		t.Errorf("%d execs are counted as lost, want %d", got, n)
 	}
 	quiet.facts(n)
@@ -105,7 +105,7 @@ func TestADirectoryIsToldWhenNothingElseHasRoom(t *testing.T) {
 	const ring = 512 << 10 // the last 1/32 has room for long paths, too
 	o := newOverload(t, bpf.Options{RingBytes: ring, BudgetBytes: ring})
 	c := o.sandbox("a")
-	full := lost{bpf.RecordOpen, bpf.LossRingFull}
+	full := lost{record.TypeOpen, record.CauseRingFull}
 	for c.lost()[full] == 0 {
 		c.fill(15)
 		c.do("refuse", 1) // the smallest of the records
@@ -125,7 +125,7 @@ func TestADirectoryIsToldWhenNothingElseHasRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range losses {
-		if l.Kind == bpf.RecordCgroupMkdir || l.Kind == bpf.RecordCgroupRmdir {
+		if kind := record.Type(l.Kind); kind == record.TypeCgroupMkdir || kind == record.TypeCgroupRmdir {
 			t.Errorf("lost: %+v", l)
 		}
 	}
@@ -370,7 +370,7 @@ func TestTheKernelKnowsNoise(t *testing.T) {
 	}
 	expect[foreign] = false
 	c.fill(10)
-	noise := lost{bpf.RecordOpen, bpf.LossShedNoise}
+	noise := lost{record.TypeOpen, record.CauseShedNoise}
 	for name, is := range expect {
 		before := c.lost()
 		c.Read(t, name)

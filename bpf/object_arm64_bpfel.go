@@ -26,6 +26,22 @@ type objectHeader struct {
 	Tid    uint32
 }
 
+type objectLossCause uint32
+
+const (
+	objectLossCauseLOSS_RING_FULL     objectLossCause = 1
+	objectLossCauseLOSS_MAP_FULL      objectLossCause = 2
+	objectLossCauseLOSS_SCRATCH       objectLossCause = 3
+	objectLossCauseLOSS_MISSED        objectLossCause = 4
+	objectLossCauseLOSS_SHED_REPEAT   objectLossCause = 5
+	objectLossCauseLOSS_SHED_NOISE    objectLossCause = 6
+	objectLossCauseLOSS_SHED_READ     objectLossCause = 7
+	objectLossCauseLOSS_BUDGET_REPEAT objectLossCause = 8
+	objectLossCauseLOSS_BUDGET_NOISE  objectLossCause = 9
+	objectLossCauseLOSS_BUDGET_READ   objectLossCause = 10
+	objectLossCauseLOSS_BUDGET_FACT   objectLossCause = 11
+)
+
 type objectLossKey struct {
 	_      structs.HostLayout
 	Cgroup uint64
@@ -196,6 +212,26 @@ type objectRecordSocket struct {
 	Port     uint32
 }
 
+type objectRecordType uint32
+
+const (
+	objectRecordTypeRECORD_FORK          objectRecordType = 1
+	objectRecordTypeRECORD_EXEC          objectRecordType = 2
+	objectRecordTypeRECORD_EXEC_ARGS     objectRecordType = 3
+	objectRecordTypeRECORD_EXIT          objectRecordType = 4
+	objectRecordTypeRECORD_OPEN          objectRecordType = 5
+	objectRecordTypeRECORD_CONNECT       objectRecordType = 6
+	objectRecordTypeRECORD_CONNECT_END   objectRecordType = 7
+	objectRecordTypeRECORD_UNIX          objectRecordType = 8
+	objectRecordTypeRECORD_CGROUP_MKDIR  objectRecordType = 9
+	objectRecordTypeRECORD_CGROUP_RMDIR  objectRecordType = 10
+	objectRecordTypeRECORD_CGROUP_ATTACH objectRecordType = 11
+	objectRecordTypeRECORD_PROCESS       objectRecordType = 12
+	objectRecordTypeRECORD_SOCKET        objectRecordType = 13
+	objectRecordTypeRECORD_NAMESPACE     objectRecordType = 14
+	objectRecordTypeRECORD_ACCESS        objectRecordType = 15
+)
+
 type objectRecordUnix struct {
 	_       structs.HostLayout
 	H       objectHeader
@@ -275,6 +311,7 @@ const (
 	objectVarHaveTaskPtRegs       = "have_task_pt_regs"
 	objectVarHostMounts           = "host_mounts"
 	objectVarKeepHeader           = "keep_header"
+	objectVarKeepLossCause        = "keep_loss_cause"
 	objectVarKeepNoiseKey         = "keep_noise_key"
 	objectVarKeepNoisePath        = "keep_noise_path"
 	objectVarKeepRecordAccess     = "keep_record_access"
@@ -290,6 +327,7 @@ const (
 	objectVarKeepRecordOpen       = "keep_record_open"
 	objectVarKeepRecordProcess    = "keep_record_process"
 	objectVarKeepRecordSocket     = "keep_record_socket"
+	objectVarKeepRecordType       = "keep_record_type"
 	objectVarKeepRecordUnix       = "keep_record_unix"
 	objectVarNoiseOwnProc         = "noise_own_proc"
 	objectVarRingBytes            = "ring_bytes"
@@ -421,6 +459,7 @@ type objectVariableSpecs struct {
 	HaveTaskPtRegs       *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
 	HostMounts           *ebpf.VariableSpec `ebpf:"host_mounts"`
 	KeepHeader           *ebpf.VariableSpec `ebpf:"keep_header"`
+	KeepLossCause        *ebpf.VariableSpec `ebpf:"keep_loss_cause"`
 	KeepNoiseKey         *ebpf.VariableSpec `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.VariableSpec `ebpf:"keep_noise_path"`
 	KeepRecordAccess     *ebpf.VariableSpec `ebpf:"keep_record_access"`
@@ -436,6 +475,7 @@ type objectVariableSpecs struct {
 	KeepRecordOpen       *ebpf.VariableSpec `ebpf:"keep_record_open"`
 	KeepRecordProcess    *ebpf.VariableSpec `ebpf:"keep_record_process"`
 	KeepRecordSocket     *ebpf.VariableSpec `ebpf:"keep_record_socket"`
+	KeepRecordType       *ebpf.VariableSpec `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.VariableSpec `ebpf:"keep_record_unix"`
 	NoiseOwnProc         *ebpf.VariableSpec `ebpf:"noise_own_proc"`
 	RingBytes            *ebpf.VariableSpec `ebpf:"ring_bytes"`
@@ -534,6 +574,7 @@ type objectVariables struct {
 	HaveTaskPtRegs       *ebpf.Variable `ebpf:"have_task_pt_regs"`
 	HostMounts           *ebpf.Variable `ebpf:"host_mounts"`
 	KeepHeader           *ebpf.Variable `ebpf:"keep_header"`
+	KeepLossCause        *ebpf.Variable `ebpf:"keep_loss_cause"`
 	KeepNoiseKey         *ebpf.Variable `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.Variable `ebpf:"keep_noise_path"`
 	KeepRecordAccess     *ebpf.Variable `ebpf:"keep_record_access"`
@@ -549,6 +590,7 @@ type objectVariables struct {
 	KeepRecordOpen       *ebpf.Variable `ebpf:"keep_record_open"`
 	KeepRecordProcess    *ebpf.Variable `ebpf:"keep_record_process"`
 	KeepRecordSocket     *ebpf.Variable `ebpf:"keep_record_socket"`
+	KeepRecordType       *ebpf.Variable `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.Variable `ebpf:"keep_record_unix"`
 	NoiseOwnProc         *ebpf.Variable `ebpf:"noise_own_proc"`
 	RingBytes            *ebpf.Variable `ebpf:"ring_bytes"`

@@ -161,7 +161,7 @@ func TestFullRingIsCountedExactly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range losses {
-		if l.Kind == bpf.RecordOpen {
+		if record.Type(l.Kind) == record.TypeOpen {
 			lost += l.Count
 		}
 	}
