@@ -170,7 +170,14 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 				return 0, nil, fmt.Errorf("wait for the command: %w", err)
 			}
 			status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
-			return status, owing(status, come), nil
+			by := status.Signal()
+			if !status.Signaled() { // as the shells tell that a signal ended what they ran
+				by = syscall.Signal(status.ExitStatus() - exitSignal)
+			}
+			if slices.Contains(forwarded, os.Signal(by)) && !come[by] {
+				owed = by
+			}
+			return status, owed, nil
 		case s := <-signals:
 			come[s] = true
 			switch s {
@@ -189,18 +196,6 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 			}
 		}
 	}
-}
-
-// owing is the signal that ended a command, if it is not among those that have come here.
-func owing(status syscall.WaitStatus, come map[os.Signal]bool) os.Signal {
-	by := status.Signal()
-	if !status.Signaled() { // as the shells tell that a signal ended what they ran
-		by = syscall.Signal(status.ExitStatus() - exitSignal)
-	}
-	if slices.Contains(forwarded, os.Signal(by)) && !come[by] {
-		return by
-	}
-	return nil
 }
 
 // afterEnd tells of the signals that come once the command is gone: each asks sheetbend itself not to wait any longer.

@@ -235,7 +235,7 @@ func TestMistakesOnTheCommandLineAreOneSentenceWithWhatToDo(t *testing.T) {
 func TestHelpTeaches(t *testing.T) {
 	for _, c := range newRoot().Commands() {
 		switch c.Name() {
-		case "version", "help", "completion":
+		case monitorName, "version", "help", "completion":
 			continue
 		}
 		r := sheetbendRun(t, c.Name(), "--help")

@@ -46,7 +46,7 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	command(f)
 	f.StringVar(&o.session, "session", "", "`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: the agent's own id, or one for each run)")
 	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, told as service.name (default: the command's)")
-	f.StringVar(&o.user, "user", "", "run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard ones (default: who called sudo)")
+	f.StringVar(&o.user, "user", "", "run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard ones (default: who called sudo, who may name nobody else)")
 	f.StringVar(&o.leftovers, "leftovers", leftoversReport, "what to do about processes that outlive the command, those that left its cgroup included: report, wait or kill")
 	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
 	o.settings.kernel(f)
@@ -67,7 +67,10 @@ cannot be executed, and 125 if sheetbend itself failed before it was started.
 
 Through sudo, the command runs as the user who called it, and is looked up in and gets that user's
 PATH, which sudo replaces. What the configuration, the flags and the environment name is opened with that
-user's rights, too. A command that runs as another user cannot type into the terminal. Where that cannot be known: sudo -E env "PATH=$PATH" sheetbend run …
+user's rights, too. Where PATH cannot be known: sudo -E env "PATH=$PATH" sheetbend run …
+
+A command that runs as another user cannot type into the terminal. Where standard input is a terminal that is not that user's, and
+the kernel lets processes type, the command has one of its own, which ends with it.
 
 How to read the tree: NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
 a process that goes on in its parent's program. Where the outcome is exec, the process went on as
@@ -346,9 +349,13 @@ func (o *runOptions) command(s *session, who identity, l launch, term *tty, sign
 		if own, err = openTerminal(s, who, l); err != nil {
 			return 0, nil, nil, startError(l.args[0], err)
 		}
-		status, owed, err := own.wait(signals)
+		status, err := own.wait(signals)
 		own.end()
-		return exitCode(status), owed, own, err
+		if err != nil {
+			own.close()
+			return 0, nil, nil, err
+		}
+		return exitCode(status), nil, own, nil
 	}
 	cmd := &exec.Cmd{
 		Path: l.program, Args: l.args, Env: l.env,

@@ -277,9 +277,13 @@ func TestThroughSudoTheCommandRunsAsTheUserWhoCalledIt(t *testing.T) {
 		t.Errorf("the output file is not the user's: %+v, %v", st, err)
 	}
 	cmd = sheetbend(t, "run", "--quiet", "--user", "root", "--", "sh", "-c", script)
-	cmd.Env = append(cmd.Env, "SUDO_UID=65534", "SUDO_GID=65534", "SUDO_USER=nobody")
 	if r := finish(t, cmd); !strings.HasPrefix(r.stdout, "0\n0\n") {
 		t.Errorf("--user root: %s", describeResult(r))
+	}
+	cmd = sheetbend(t, "run", "--quiet", "--user", "root", "--", "sh", "-c", script)
+	cmd.Env = append(cmd.Env, "SUDO_UID=65534", "SUDO_GID=65534", "SUDO_USER=nobody")
+	if r := finish(t, cmd); r.code != exitUsage || r.stdout != "" {
+		t.Errorf("--user root of who called sudo: %s", describeResult(r))
 	}
 }
 

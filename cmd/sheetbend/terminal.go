@@ -324,32 +324,35 @@ func (t *ownTerminal) drain() {
 	_ = t.master.SetReadDeadline(time.Time{})
 }
 
-// wait passes signals on until the command has ended, as wait does for one that shares the terminal.
-func (t *ownTerminal) wait(signals <-chan os.Signal) (status syscall.WaitStatus, owed os.Signal, err error) {
+// wait passes signals on until the command has ended, and stops when its terminal stopped it, so that the shell sees a stopped job.
+// What keys send reaches the command alone.
+func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error) {
 	screen := make(chan os.Signal, 1)
 	signal.Notify(screen, unix.SIGWINCH, unix.SIGCONT)
 	defer signal.Stop(screen)
-	come := make(map[os.Signal]bool)
 	for {
 		select {
 		case r, ok := <-t.reports:
 			switch {
 			case !ok:
-				return 0, nil, errors.New("the monitor of the command's terminal has ended")
+				return 0, errors.New("the monitor of the command's terminal has ended")
 			case !r.Status.Stopped():
-				return r.Status, owing(r.Status, come), nil
-			case terminalStop(r.Status.StopSignal()) && inJob(unix.Getppid()):
-				t.drain()
-				_ = term.Restore(0, t.modes)
-				_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-				t.back()
-				t.shows()
+				return r.Status, nil
+			case terminalStop(r.Status.StopSignal()):
+				if inJob(unix.Getppid()) { // else nobody would continue it
+					t.drain()
+					if t.foreground() {
+						_ = term.Restore(0, t.modes)
+					}
+					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+					t.back()
+					t.shows()
+				}
 				_ = unix.Kill(-t.pid, unix.SIGCONT)
 			}
 		case <-screen:
 			t.back()
 		case s := <-signals:
-			come[s] = true
 			if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
 				_ = unix.Kill(t.pid, sig)
 			}
