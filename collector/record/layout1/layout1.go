@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package layout1 reads records of layout 1, of which captures of version 1 are made, and gives them in the layout
-// of today ([record.Layout]). The numbers here are those of layout 1 and stay as they are.
+// of today ([record.Layout]). It states the kinds that are different today: who changes the layout of another one adds it here.
 package layout1
 
 import "encoding/binary"
 
 const (
-	// Of the header of every record: its size, and where its fields are that matter here.
 	headerSize = 48
 	typeAt     = 0 // uint16
 	sizeAt     = 4 // uint32, of the whole record
-
-	// Types that have another layout today.
-	fork    = 1
-	exec    = 2
-	open    = 5
-	unix    = 8
-	attach  = 11
-	process = 12
 )
 
 // Append appends a record of layout 1 in today's layout. What is malformed in layout 1 is so in today's, with the same type.
@@ -27,95 +18,38 @@ func Append(dst, raw []byte) []byte {
 	if len(raw) < headerSize {
 		return append(dst, raw...)
 	}
-	size := u32(raw, sizeAt)
-	kind := binary.LittleEndian.Uint16(raw[typeAt:])
-	fixed, known := fixedSize(kind)
-	if !known || size < fixed || uint64(size) > uint64(len(raw)) {
-		// Nothing but a header, of a record of no size.
-		dst = append(dst, raw[:headerSize]...)
-		binary.LittleEndian.PutUint32(dst[len(dst)-headerSize+sizeAt:], 0)
-		return dst
+	var (
+		was, is uint32      // sizes without payload, in layout 1 and today
+		kept    [][2]uint32 // from and to, in layout 1 and in the order of today; zeros follow
+	)
+	switch binary.LittleEndian.Uint16(raw[typeAt:]) {
+	case 1: // fork, without parent_tgid, uid and comm
+		was, is, kept = 96, 72, [][2]uint32{{0, 72}}
+	case 2: // exec, without old_tid, gid, env_size, mode and comm; exe_uid and peak_rss come before the lengths
+		was, is, kept = 144, 120, [][2]uint32{{0, 68}, {72, 80}, {84, 104}, {136, 144}, {110, 120}}
+	case 5: // open, without mode; uid comes before the lengths
+		was, is, kept = 80, 80, [][2]uint32{{0, 68}, {76, 80}, {70, 74}}
+	case 8: // unix, without sock_type
+		was, is, kept = 64, 56, [][2]uint32{{0, 52}, {54, 58}}
+	case 11: // cgroup_attach, without parent_start, parent_tgid, uid and comm
+		was, is, kept = 96, 64, [][2]uint32{{0, 48}, {60, 68}, {72, 80}}
+	case 12: // process, without comm
+		was, is, kept = 104, 88, [][2]uint32{{0, 88}}
+	default:
+		return append(dst, raw...)
+	}
+	size := binary.LittleEndian.Uint32(raw[sizeAt:])
+	if size < was || uint64(size) > uint64(len(raw)) {
+		return append(dst, raw[:headerSize]...) // all of these are longer
 	}
 	base := len(dst)
-	switch kind {
-	case fork:
-		dst = append(dst, raw[:72]...) // not parent_tgid, uid, comm
-	case exec:
-		dst = append(dst, raw[:68]...)
-		dst = append(dst, raw[72:80]...)   // not old_tid
-		dst = append(dst, raw[84:104]...)  // not gid
-		dst = append(dst, raw[136:144]...) // exe_uid, peak_rss; not comm
-		dst = append(dst, raw[110:120]...) // lengths; not env_size, mode
-		dst = append(dst, 0, 0, 0, 0, 0, 0)
-	case open:
-		dst = append(dst, raw[:68]...)
-		dst = append(dst, raw[76:80]...) // uid; not mode
-		dst = append(dst, raw[70:74]...) // lengths
-		dst = append(dst, 0, 0, 0, 0)
-	case unix:
-		dst = append(dst, raw[:52]...)
-		dst = append(dst, raw[54:58]...) // lengths; not sock_type
-	case attach:
-		dst = append(dst, raw[:48]...)
-		dst = append(dst, raw[60:68]...) // mover_tgid, vpid; not the parent
-		dst = append(dst, raw[72:80]...) // path_len, watched; not uid, comm
-	case process:
-		dst = append(dst, raw[:88]...) // not comm
-	default:
-		dst = append(dst, raw[:fixed]...)
+	for _, k := range kept {
+		dst = append(dst, raw[k[0]:k[1]]...)
 	}
-	dst = append(dst, raw[fixed:size]...)
-	binary.LittleEndian.PutUint32(dst[base+sizeAt:], uint32(len(dst)-base))
+	for len(dst) < base+int(is) {
+		dst = append(dst, 0)
+	}
+	dst = append(dst, raw[was:size]...)
+	binary.LittleEndian.PutUint32(dst[base+sizeAt:], size-was+is)
 	return dst
 }
-
-// fixedSize gives the size without payload.
-func fixedSize(t uint16) (size uint32, known bool) {
-	switch t {
-	case fork:
-		return 96, true
-	case exec:
-		return 144, true
-	case 3: // exec_args
-		return 56, true
-	case 4: // exit
-		return 88, true
-	case open:
-		return 80, true
-	case 6: // connect
-		return 80, true
-	case 7: // connect_end
-		return 64, true
-	case unix:
-		return 64, true
-	case 9, 10: // cgroup_mkdir, cgroup_rmdir
-		return 72, true
-	case attach:
-		return 96, true
-	case process:
-		return 104, true
-	case 13: // socket
-		return 72, true
-	case 14: // namespace
-		return 64, true
-	case 15: // access
-		return 80, true
-	case 256: // clock
-		return 56, true
-	case 257: // tick
-		return headerSize, true
-	case 258: // loss
-		return 80, true
-	case 259: // cgroup
-		return 72, true
-	case 260: // cmdline
-		return 56, true
-	case 261, 262: // mark, said
-		return 96, true
-	case 263: // container
-		return 72, true
-	}
-	return 0, false
-}
-
-func u32(b []byte, off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
