@@ -65,8 +65,9 @@ func replay(t *testing.T, in *capture.Reader, config collector.Config, sink span
 	}
 }
 
-// The spans of each capture, as `sheetbend replay --output` writes them, are the bytes that testdata/replays.txt has the
-// sum of. A change of structure leaves all sums; a change of behavior says in its commit why which sums are others.
+// The spans of each capture, as `sheetbend replay --output` writes them, are the bytes that testdata/replays.txt
+// has the sum of. A change of structure leaves all sums; a change of behavior says in its commit why which sums
+// are others.
 func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 	t.Parallel()
 	var got strings.Builder
@@ -91,7 +92,8 @@ func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 			})
 			replay(t, in, in.Header().Config, sink)
 			sink.Flush()
-			fmt.Fprintf(&got, "%x %5d spans of %s\n", sum.Sum(nil), spans, strings.TrimSuffix(filepath.Base(name), ".capture.gz"))
+			of := strings.TrimSuffix(filepath.Base(name), ".capture.gz")
+			fmt.Fprintf(&got, "%x %5d spans of %s\n", sum.Sum(nil), spans, of)
 		}
 	}
 	golden := filepath.Join("testdata", "replays.txt")
@@ -105,7 +107,8 @@ func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.String() != string(want) {
-		t.Errorf("other spans than before. To see which, compare `sheetbend replay --output` of both builds; if they are meant to "+
-			"be others: go test ./collector -run %s -update\ngot:\n%swant:\n%s", t.Name(), got.String(), want)
+		t.Errorf("other spans than before. To see which, compare `sheetbend replay --output` of both builds; "+
+			"if they are meant to be others: go test ./collector -run %s -update\ngot:\n%swant:\n%s",
+			t.Name(), got.String(), want)
 	}
 }

@@ -10,8 +10,9 @@
 //	{"sensor":"0.1.0","config":{…}}
 //	<length><record><length><record>…
 //
-// The number is that of the layout of the records ([record.Layout]). A Writer writes the layout of today. A Reader reads
-// this and all earlier ones, each by a package of its own, and gives every record in the layout of today.
+// The number is that of the layout of the records ([record.Layout]). A Writer writes the layout of today. A
+// Reader reads this and all earlier ones, each by a package of its own, and gives every record in the layout of
+// today.
 //
 // A capture holds arguments, paths and the listed environment variables as they
 // were, credentials included: masking comes later, when spans are made. Keep it as secret as those.
@@ -129,8 +130,8 @@ type Reader struct {
 	count   uint64
 }
 
-// NewReader reads the header. The error wraps ErrFormat if r is no capture, ErrNoHeader if it is the begin of one, and ErrLayout
-// if a later version wrote it.
+// NewReader reads the header. The error wraps ErrFormat if r is no capture, ErrNoHeader if it is the begin of
+// one, and ErrLayout if a later version wrote it.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := bufio.NewReaderSize(r, 256<<10)
 	first := make([]byte, len(magic))
@@ -152,8 +153,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("%w: %q is no version of one", ErrFormat, number)
 	}
 	if layout > record.Layout {
-		return nil, fmt.Errorf("%w: it is of version %d, this sheetbend reads up to %d: use the sheetbend that wrote it, or a later one",
-			ErrLayout, layout, record.Layout)
+		return nil, fmt.Errorf("%w: it is of version %d, this sheetbend reads up to %d: "+
+			"use the sheetbend that wrote it, or a later one", ErrLayout, layout, record.Layout)
 	}
 	text, err := line(b, maxHeader)
 	if err != nil {

@@ -45,9 +45,9 @@ const (
 	TypeContainer Type = 263 // what a container runtime says of a container
 )
 
-// Layout is the number of the layout of all records, those of user space and those of bpf/records.h. Who changes one raises it, and
-// adds a package that reads the earlier one (layout1 is an example): a capture says which layout it has (collector/capture). A journal
-// of another layout is not read.
+// Layout is the number of the layout of all records, those of user space and those of bpf/records.h. Who changes
+// one raises it, and adds a package that reads the earlier one (layout1 is an example): a capture says which layout
+// it has (collector/capture). A journal of another layout is not read.
 const Layout = 2
 
 // String is the name used for a kind of lost record, for example "exec".

@@ -29,12 +29,16 @@ func Samples() []Sample {
 	}
 	kernel(record.TypeFork, record.Fork{ChildStart: 1, ChildCgroup: 2, ChildTgid: 3, ChildVpid: 4})
 	kernel(record.TypeExec, record.Exec{
-		ParentStart: 1, Inode: 2, ParentTgid: 3, UID: 5, EUID: 6, EGID: 8, Vpid: 9, Dev: 10, Argc: 11, ArgsSize: 12, ExeUID: 15, PeakRSS: 16,
+		ParentStart: 1, Inode: 2, ParentTgid: 3, UID: 5, EUID: 6, EGID: 8, Vpid: 9, Dev: 10, Argc: 11, ArgsSize: 12,
+		ExeUID: 15, PeakRSS: 16,
 		Exe: Path("/bin/cc"), Cwd: Path("/w"), Filename: []byte("./cc"), Env: []byte("A=b\x00"), Args: Args("cc", "-v"),
 	})
 	kernel(record.TypeExecArgs, record.ExecArgs{Offset: 1, Args: []byte("abc")})
 	kernel(record.TypeExit, record.Exit{CPU: 1, User: 2, System: 3, PeakRSS: 4, Status: 5})
-	kernel(record.TypeOpen, record.Open{Inode: 1, Error: 2, Flags: 3, Dev: 4, UID: 6, Path: Path("/a/b"), Name: []byte("b")})
+	kernel(record.TypeOpen, record.Open{
+		Inode: 1, Error: 2, Flags: 3, Dev: 4, UID: 6,
+		Path: Path("/a/b"), Name: []byte("b"),
+	})
 	kernel(record.TypeConnect, record.Connect{Cookie: 1, Addr: [16]byte{7, 15: 2}, Family: 3, Protocol: 4, Port: 5, Op: 6})
 	kernel(record.TypeConnectEnd, record.ConnectEnd{Cookie: 1, Error: 2})
 	kernel(record.TypeUnix, record.Unix{Error: 1, Path: Path("/sock"), Name: []byte("s")})
@@ -46,7 +50,9 @@ func Samples() []Sample {
 	})
 	kernel(record.TypeSocket, record.Socket{Error: 1, Protocol: 2, Family: 3, Type: 4, Op: 5, CID: 6, Port: 7})
 	kernel(record.TypeNamespace, record.Namespace{Types: 1, Error: 2, Op: 3})
-	kernel(record.TypeAccess, record.Access{TargetStart: 1, TargetCgroup: 2, TargetTgid: 3, Error: 4, Op: 5, Exe: Path("/e")})
+	kernel(record.TypeAccess, record.Access{
+		TargetStart: 1, TargetCgroup: 2, TargetTgid: 3, Error: 4, Op: 5, Exe: Path("/e"),
+	})
 
 	const at, tgid, start = 204, 208, 206
 	sent := record.Header{Time: at, Tgid: tgid, Tid: tgid, Start: start}
@@ -54,9 +60,11 @@ func Samples() []Sample {
 		h.Type = t
 		add(h, body, written)
 	}
-	user(record.TypeClock, record.Header{Time: at}, record.Clock{Wall: -6}, func(dst []byte) []byte { return record.AppendClock(dst, at, -6) })
+	user(record.TypeClock, record.Header{Time: at}, record.Clock{Wall: -6},
+		func(dst []byte) []byte { return record.AppendClock(dst, at, -6) })
 	user(record.TypeTick, record.Header{Time: at}, nil, func(dst []byte) []byte { return record.AppendTick(dst, at) })
-	loss, of := record.Loss{Kind: record.TypeOpen, Cause: record.CauseMissed, Count: 7, From: 8, To: at}, record.Header{Time: at, Cgroup: 105, Tgid: 108, Start: 106}
+	of := record.Header{Time: at, Cgroup: 105, Tgid: 108, Start: 106}
+	loss := record.Loss{Kind: record.TypeOpen, Cause: record.CauseMissed, Count: 7, From: 8, To: at}
 	user(record.TypeLoss, of, loss, func(dst []byte) []byte { return record.AppendLoss(dst, of, loss) })
 	user(record.TypeCgroup, record.Header{Time: at}, record.Cgroup{ID: 6, Parent: 7, Path: []byte("/a/b")},
 		func(dst []byte) []byte { return record.AppendCgroup(dst, at, 6, 7, "/a/b") })
@@ -69,17 +77,20 @@ func Samples() []Sample {
 	}
 	user(record.TypeMark, sent, mark, func(dst []byte) []byte { return record.AppendMark(dst, at, tgid, start, mark) })
 	said := record.Said{
-		Kind: record.SaidDecision, Outside: true, Trace: [16]byte{1, 15: 2}, Span: [8]byte{3, 7: 4}, TraceFlags: 1, Success: record.SuccessFailed,
-		Agent: "codex", Session: "s", Call: "c", Tool: "shell", Decision: record.Denied, Source: "user", Detail: "d", UID: 1000,
+		Kind: record.SaidDecision, Outside: true, Trace: [16]byte{1, 15: 2}, Span: [8]byte{3, 7: 4}, TraceFlags: 1,
+		Success: record.SuccessFailed, Agent: "codex", Session: "s", Call: "c", Tool: "shell",
+		Decision: record.Denied, Source: "user", Detail: "d", UID: 1000,
 	}
 	outside := sent
 	outside.Flags = 1
 	user(record.TypeSaid, outside, said, func(dst []byte) []byte { return record.AppendSaid(dst, at, tgid, start, said) })
 	container := record.Container{
-		ID: "i", Runtime: "r", Name: "n", Image: "m", Tag: "t", Pod: "p", PodUID: "u", Namespace: "s", PodPart: "q", Handler: "h",
+		ID: "i", Runtime: "r", Name: "n", Image: "m", Tag: "t",
+		Pod: "p", PodUID: "u", Namespace: "s", PodPart: "q", Handler: "h",
 		Labels: []record.Pair{{Key: "a", Value: "b"}, {Key: "c"}}, Annotations: []record.Pair{{Value: "d"}},
 	}
-	user(record.TypeContainer, record.Header{Time: at}, container, func(dst []byte) []byte { return record.AppendContainer(dst, at, container) })
+	user(record.TypeContainer, record.Header{Time: at}, container,
+		func(dst []byte) []byte { return record.AppendContainer(dst, at, container) })
 	return all
 }
 

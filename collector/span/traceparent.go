@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// ParseTraceparent reads a W3C traceparent (https://www.w3.org/TR/trace-context/#traceparent-header): version, trace id, parent id,
-// flags, in lower-case hex digits. Ids of zeros are not valid. Later versions than 00 may be longer.
+// ParseTraceparent reads a W3C traceparent (https://www.w3.org/TR/trace-context/#traceparent-header): version,
+// trace id, parent id, flags, in lower-case hex digits. Ids of zeros are not valid. Later versions than 00 may be
+// longer.
 func ParseTraceparent(s string) (l Link, sampled, ok bool) {
 	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
 	if len(s) < length || len(s) > length && (s[length] != '-' || s[:2] == "00") || s[:2] == "ff" ||

@@ -10,8 +10,9 @@ import (
 func TestTraceparent(t *testing.T) {
 	const trace, parent = "0123456789abcdef0123456789abcdef", "fedcba9876543210"
 	for _, s := range []string{
-		"", "00-", "ff-" + trace + "-" + parent + "-01", "00-" + strings.ToUpper(trace) + "-" + parent + "-01", "00-" + trace + "-" + parent + "-01-x",
-		"00-" + strings.Repeat("0", 32) + "-" + parent + "-01", "00-" + trace + "-" + strings.Repeat("0", 16) + "-01", "00-" + trace + "-" + parent + "-0g",
+		"", "00-", "ff-" + trace + "-" + parent + "-01", "00-" + strings.ToUpper(trace) + "-" + parent + "-01",
+		"00-" + trace + "-" + parent + "-01-x", "00-" + trace + "-" + parent + "-0g",
+		"00-" + strings.Repeat("0", 32) + "-" + parent + "-01", "00-" + trace + "-" + strings.Repeat("0", 16) + "-01",
 		"00_" + trace + "-" + parent + "-01", "0g-" + trace + "-" + parent + "-01",
 	} {
 		if _, _, ok := ParseTraceparent(s); ok {

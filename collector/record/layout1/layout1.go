@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package layout1 reads records of layout 1, of which captures of version 1 are made, and gives them in the layout
-// of today ([record.Layout]). It states the kinds that are different today: who changes the layout of another one adds it here.
+// Package layout1 reads records of layout 1, of which captures of version 1 are made, and gives them in the
+// layout of today ([record.Layout]). It states the kinds that are different today: who changes the layout of
+// another one adds it here.
 package layout1
 
 import "encoding/binary"
@@ -12,8 +13,8 @@ const (
 	sizeAt     = 4 // uint32, of the whole record
 )
 
-// Append appends a record of layout 1 in today's layout. What is malformed in layout 1 is so in today's, with the same type.
-// raw is not kept; at most len(raw) bytes are appended.
+// Append appends a record of layout 1 in today's layout. What is malformed in layout 1 is so in today's, with
+// the same type. raw is not kept; at most len(raw) bytes are appended.
 func Append(dst, raw []byte) []byte {
 	if len(raw) < headerSize {
 		return append(dst, raw...)

@@ -35,7 +35,8 @@ func TestWhatIsMalformedStaysSo(t *testing.T) {
 	malformed := func(what string, raw []byte) {
 		t.Helper()
 		var e record.Event
-		if err := e.Decode(Append(nil, raw)); !errors.Is(err, record.ErrMalformed) || len(raw) >= headerSize && e.Header.Type != record.TypeOf(raw) {
+		err := e.Decode(Append(nil, raw))
+		if !errors.Is(err, record.ErrMalformed) || len(raw) >= headerSize && e.Header.Type != record.TypeOf(raw) {
 			t.Fatalf("%s: %s, %v", what, e.Header.Type, err)
 		}
 	}
