@@ -104,7 +104,8 @@ func (w whose) outermost() whose {
 	return whose{agent: w.agent, call: w.call}
 }
 
-// count keeps up with whether p has its agent's session in use: a process does that is outside of calls, and not perhaps of one.
+// count keeps up with whether p has its agent's session in use: a process does that is outside of calls, and not
+// perhaps of one.
 func (p *process) count() {
 	free := p.agent != nil && p.call == nil && !p.ambiguous && p.role != roleUnclear
 	if free == p.free {

@@ -173,8 +173,8 @@ func (os *owners) retire(o *owner) {
 	}
 }
 
-// least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one that can
-// be nobody's again before one that can.
+// least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one that
+// is no agent's before one that is.
 func (os *owners) least() *owner {
 	var least *owner
 	for e := os.retired.Front(); e != nil; e = e.Next() {

@@ -317,8 +317,8 @@ func (c *Collector) unlook(p *process) {
 	c.end(p, c.now, ending{unknown: true})
 }
 
-// unsee forgets the program that a look has found p running, when the record of its exec comes, or one of before it: what p did
-// until then and what it ran come from the ring.
+// unsee forgets the program that a look has found p running, when the record of its exec comes, or one of before it: what
+// p did until then and what it ran come from the ring.
 func (c *Collector) unsee(p *process, h *record.Header) {
 	i := p.image
 	if !i.seen || !p.owns(i) {
@@ -382,7 +382,8 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	}
 	p.sandbox.active.touch(p)
 	c.follow(p, h)
-	// A look may have told of the program already: what that saw stays unproven, as the process may have named another file since.
+	// A look may have told of the program already: what that saw stays unproven, as the process may have named another
+	// file since.
 	look := p.image
 	same := look.seen && p.owns(look) && look.id.ExecID == h.ExecID
 	renamed := same && look.unproven

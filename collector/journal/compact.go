@@ -90,7 +90,10 @@ func (j *Journal) size() int64 { return j.base + int64(j.at) }
 
 // without makes another journal, beside this one.
 func (j *Journal) without(c Cut) (_ *Journal, err error) {
-	k := keeper{before: c.Before, said: c.Before - min(c.Before, c.CallsFor), remembers: c.Remembers, claims: map[string]int{}, over: map[string]bool{}}
+	k := keeper{
+		before: c.Before, said: c.Before - min(c.Before, c.CallsFor),
+		remembers: c.Remembers, claims: map[string]int{}, over: map[string]bool{},
+	}
 	if err := j.each(func(e *Entry, _ int64) error { k.see(e); return nil }); err != nil {
 		return nil, err
 	}
@@ -313,8 +316,8 @@ func (k *keeper) keeps(e *Entry) bool {
 	return false
 }
 
-// claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it is the
-// same place's from then on.
+// claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it is
+// the same place's from then on.
 func (k *keeper) claim(b []byte) bool {
 	claim, ok := DecodeClaim(b)
 	k.claims[string(b)]--

@@ -305,7 +305,10 @@ func (f *Feed) compact(t uint64) {
 		return
 	}
 	held := uint64(j.Hold) + j.margin
-	cut := journal.Cut{Before: j.marks[0].time - min(j.marks[0].time, held), Whole: j.marks[0].time, Now: t, CallsFor: uint64(j.CallsFor), Remembers: j.Collector.Remembers, More: f.counted}
+	cut := journal.Cut{
+		Before: j.marks[0].time - min(j.marks[0].time, held), Whole: j.marks[0].time, Now: t, CallsFor: uint64(j.CallsFor),
+		Remembers: j.Collector.Remembers, More: f.counted,
+	}
 	if since, ok := j.Collector.Undecided(); ok {
 		cut.Before = min(cut.Before, since-min(since, held))
 	}

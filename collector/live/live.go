@@ -319,8 +319,9 @@ func (f *Feed) enter(w *walk, cg string, parent uint64, depth int) error {
 }
 
 // existing tells of the processes that run in the watched cgroups. The ring is not read
-// meanwhile, so that a process's exit cannot come before the record of its being there. read is up to when the ring has been
-// read: of who is younger it has the fork still, and before that perhaps the end of another one with this pid.
+// meanwhile, so that a process's exit cannot come before the record of its being there. read is up to when the ring
+// has been read, in ns of CLOCK_BOOTTIME: of who is younger it has the fork still, and before that perhaps the end of
+// another one with this pid.
 func (f *Feed) existing(read uint64) error {
 	var found []record.Header
 	err := f.o.Source.Existing(func(raw []byte) error {
