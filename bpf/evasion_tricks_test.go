@@ -104,6 +104,14 @@ var tricks = []trick{
 	{"… by one in a pid namespace of its own, for which pids are others", "access-nested", "`process.access` with the pid of the host", everywhere},
 	{"a container runtime is asked to run something", "evade-unix-runtime", "`net.connect` with `sheetbend.sensitive`; what the runtime starts is not below the sandbox, so this is the evidence", everywhere},
 
+	// Passing for the agent.
+	{"a helper of the agent (git with its hooks and fsmonitor, a program in `PATH`, an MCP server, an editor) starts a program that is called like the agent, or the agent's own file", "", "those of an agent of its own, with `sheetbend.parent.session`; no call of the agent that it imitates", "every kernel: `TestForgeries`"},
+	{"… and the agent itself is made to start it", "", "as before, unless it is the agent's own file and script", "every kernel: `TestForgeries`"},
+	{"another script in the interpreter that runs the agent, started by the agent", "", "the session's, as of any helper", "every kernel: `TestAnotherScriptInTheAgentsInterpreterIsNotTheAgent`"},
+	{"a helper runs the real `sheetbend hook` with an input of its own: in its place, below it, from a script, in a pipe, by its own shell", "", "what it marks is its own: `claimed`, with `sheetbend.marked_by` `self`; the agent's commands are in no call of that name", "every kernel: `TestWhatStartedAHookDecidesForWhomItSpeaks`"},
+	{"… and a command of a call does", "", "as before, in its call (`sheetbend.parent.call`)", "every kernel: `TestAHookThatTheAgentStartsForACallIsTheCalls`"},
+	{"a command names another call or session, in its environment, to the local socket or to the telemetry intake", "", "its own call; `sheetbend.claim.*` on the `process.exec`, `claimed` on what it marked", "every kernel: `TestForgeries`"},
+
 	// Against the sensor.
 	{"an unprivileged process kills, stops, traces or overwrites the sensor, or takes its maps", "evade-attack-sensor", "the kernel refuses it; the open of its memory is a `file.open` with `EACCES`", everywhere},
 	{"more forks than anybody can read", "", "seen or counted, exactly, by kind", "every kernel: `TestAForkStormIsSeenOrCounted`"},
@@ -138,6 +146,7 @@ var tricks = []trick{
 	{"systemd or cron is asked to run something", "", "not what they run. The evidence is the `net.connect` to the socket, or the `file.open` of the crontab", "it is not below the sandbox"},
 	{"code that runs inside of a program: an interpreter's script by standard input, a plug-in, a compiler's output in memory", "", "no. What it opens, runs and connects to is seen as the program's", "by design: the kernel sees the process"},
 	{"a command that is only `sheetbend hook NAME`, with forged input, of an agent that starts its hooks as it starts commands", "", "as a `process.exec` of the session, in no call. It can open calls in its agent's session; it cannot rename the session or mark what is in a call", "nothing but its input tells it from the agent's hook"},
+	{"an entry in the agent's configuration, which a call has written, has it start its hook's shell with start-up code (`BASH_ENV`, `LD_PRELOAD`, an exported function, `~/.zshenv`), or its own program with other arguments (`NODE_OPTIONS`)", "", "as the agent's word, `sheetbend.marked_by` `hook` or `agent`. The nearest evidence is the `file.open` that wrote the entry or the code", "what a shell or an interpreter does inside is not seen"},
 	{"gVisor (`runsc`): system calls are served by a process of its own", "", "no. What is seen is what that process does on the host", "the sandbox's kernel is a program; watch inside of it"},
 	{"a guest VM", "", "no. The nearest evidence is the `process.exec` of the monitor and its opens of disks", "another kernel; run a sensor in the guest"},
 	{"root in the initial namespaces: it can kill the sensor or load programs of its own", "", "what leads there is; then nothing is sure", "whoever is root on the host is outside of every sandbox"},

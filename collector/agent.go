@@ -163,6 +163,7 @@ func (c *Collector) inherit(parent, child *process) {
 		return
 	}
 	c.belong(child, w)
+	child.hookShell = parent.hookShell
 	switch parent.role {
 	case roleAgent, roleFork:
 		if w.call == nil {
@@ -229,12 +230,12 @@ func programOf(file FileID, p agents.Program) agentProgram { return agentProgram
 
 // mayWork says whether a program of the agent's dialect, which the agent itself or a direct fork of it starts, is the
 // agent's worker: its own program. A script that has done nothing yet may be the launcher of the program proper,
-// which takes its place: node that starts the agent's native program.
+// which takes its place: node that starts the agent's native program, or another script of the dialect.
 func (a *agent) mayWork(d *agents.Dialect, x agentProgram) bool {
 	if a.dialect != d {
 		return false
 	}
-	if a.program.script != "" && x.script == "" && !a.started && a.session == "" && !a.names && len(a.open) == 0 {
+	if a.program.script != "" && !a.started && a.session == "" && !a.names && len(a.open) == 0 {
 		a.program = x
 	}
 	return a.program == x

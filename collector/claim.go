@@ -147,7 +147,9 @@ type programStart struct {
 func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 	d := c.dialects.Find(x.Program)
 	program := programOf(x.file, x.Program)
-	p.runsHook = c.isHook(x) || namedHook(x)
+	direct := p.role == roleFork
+	p.runsHook = (direct || p.hookShell) && (c.isHook(x) || namedHook(x))
+	p.hookShell = direct && startsHook(x)
 	if p.role == roleHook {
 		if c.isHook(x) {
 			c.hooked(p)
@@ -155,7 +157,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 		}
 		c.notHook(p) // and what it runs instead is in its call
 	}
-	if p.role == roleFork {
+	if direct {
 		a := p.agent
 		in := c.introduced(a, x.before, x.env)
 		if d != nil && in.call == "" && a.mayWork(d, program) {
@@ -163,7 +165,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 			p.role = roleAgent
 			return claims{}
 		}
-		if x.Executable == x.before.executable && in == (claims{}) {
+		if a.program == program && in == (claims{}) {
 			return claims{} // the agent's own program, on the way to the call's first: it prepares the process
 		}
 		p.role = roleNone
@@ -191,7 +193,6 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 // root decides which call the child of an agent belongs to, at its first exec.
 func (c *Collector) root(p *process, x *programStart, in claims) {
 	a := p.agent
-	hook := c.isHook(x)
 	link, sampled, ok := span.ParseTraceparent(in.traceparent)
 	perCall := c.perCall(a, link, ok)
 	command := in.call != "" || perCall
@@ -202,7 +203,7 @@ func (c *Collector) root(p *process, x *programStart, in claims) {
 		command = true
 	}
 	switch {
-	case hook:
+	case in.call == "" && c.isHook(x):
 		p.likeCommand = command
 		return // it marks calls for the agent that ran it, and is none
 	case !command:

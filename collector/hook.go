@@ -41,11 +41,11 @@ func namedHook(x *programStart) bool {
 // shells may be told to run a hook.
 var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "busybox"}
 
-// startsHook is true of a shell that does nothing but run a program with the arguments of a hook. Which program that is,
-// only its exec tells; but it is no function, builtin or script that the shell would read itself.
+// startsHook is true of a shell, under a shell's name, that does nothing but run a program with the arguments of a hook.
+// Which program that is, only its exec tells; but it is no function, builtin or script that the shell would read itself.
 func startsHook(x *programStart) bool {
 	argv := strings.SplitN(x.Args, "\x00", 5)
-	if !slices.Contains(shells, path.Base(x.Executable)) || x.Unproven || x.Owner != 0 ||
+	if !slices.Contains(shells, path.Base(x.Executable)) || !slices.Contains(shells, path.Base(argv[0])) || x.Unproven || x.Owner != 0 ||
 		len(argv) != 4 || argv[3] != "" || argv[1] != "-c" && argv[1] != "-lc" {
 		return false
 	}

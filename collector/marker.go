@@ -125,7 +125,7 @@ func (c *Collector) placeOf(h *record.Header, m *record.Mark) (at place, ok bool
 	}
 	c.notHook(peer) // it speaks before it has run the hook
 	w := peer.whose()
-	speaks := c.speaksFor(peer)
+	speaks := peer.speaksFor()
 	at.owner, at.outer, at.who = w.agent, w.call, speaks
 	switch {
 	case m.Cgroup != 0:
@@ -166,35 +166,19 @@ func (c *Collector) placeOf(h *record.Header, m *record.Mark) (at place, ok bool
 }
 
 // speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started, directly
-// or by a shell. Whatever else runs below an agent, outside of calls, may be what a call has planted there (a hook of git,
-// a program in PATH, an MCP server), and speaks of itself alone.
-func (c *Collector) speaksFor(p *process) markedBy {
+// or by a shell that does nothing else. Whatever else runs below an agent, outside of calls, may be what a call has planted
+// there (a hook of git, a program in PATH, an MCP server), and speaks of itself alone, whatever it runs.
+func (p *process) speaksFor() markedBy {
 	a := p.agent
-	if a == nil || a.dialect == nil || p.call != nil || p.ambiguous || p.marks != nil && len(p.marks.open) > 0 {
+	switch {
+	case a == nil || a.dialect == nil || p.call != nil || p.ambiguous || p.marks != nil && len(p.marks.open) > 0:
 		return markedBySelf
-	}
-	if p.role == roleAgent || p.role == roleFork {
+	case p.role == roleAgent || p.role == roleFork:
 		return markedByAgent
+	case p.runsHook:
+		return markedByHook
 	}
-	if !p.runsHook || p.role == roleUnclear {
-		return markedBySelf
-	}
-	from := c.parentOf(p)
-	if from != nil && from.agent == a && slices.Contains(shells, from.image.name) {
-		from = c.parentOf(from)
-	}
-	if from == nil || from.agent != a || from.role != roleAgent && from.role != roleFork {
-		return markedBySelf
-	}
-	return markedByHook
-}
-
-// parentOf gives the process that forked p, nil if it is gone or not known.
-func (c *Collector) parentOf(p *process) *process {
-	if parent := c.processes[p.parentTgid]; parent != nil && parent.start == p.parentStart {
-		return parent
-	}
-	return nil
+	return markedBySelf
 }
 
 func (c *Collector) placeFromOutside(m *record.Mark, target *process) (at place, ok bool) {

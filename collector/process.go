@@ -31,7 +31,8 @@ type process struct {
 	free        bool // counted in agent.free
 	marks       *openCalls
 	hook        *maybeHook // with roleHook
-	runsHook    bool       // its program is sheetbend hook
+	runsHook    bool       // its program is sheetbend hook, started by its agent or by a hookShell
+	hookShell   bool       // its program is a shell that its agent started for a hook alone, or it is a fork of one
 	likeCommand bool       // it is a hook, but the agent starts the commands of calls alike
 	parentTgid  uint32     // who forked it; 0: not known
 	parentStart uint64
@@ -161,16 +162,21 @@ func (c *Collector) actor(h *record.Header) *process {
 			id: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, start: h.Time, unknown: true,
 			parent: p.image.shown, whose: p.whose(),
 		})
-		if p.hook != nil {
-			p.hook.remove(p)
-			p.role = roleUnclear
-		}
-		if p.role == roleAgent || p.role == roleFork {
-			p.role = roleUnclear // perhaps the first program of a call
-		}
+		p.lostExec()
 		p.count()
 	}
 	return p
+}
+
+// lostExec is told when the record of a program that p ran was lost: it may have been the first program of a call, or a helper.
+func (p *process) lostExec() {
+	if p.hook != nil {
+		p.hook.remove(p)
+	}
+	if p.role == roleAgent || p.role == roleFork || p.role == roleHook {
+		p.role = roleUnclear
+	}
+	p.runsHook, p.hookShell = false, false
 }
 
 // admit makes a process known. The caller has made sure that its pid is free.
@@ -397,6 +403,10 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 		c.unsee(p, h)
 	}
 	c.settle(p)
+	if h.ExecID > p.image.id.ExecID+1 {
+		p.lostExec()
+		p.count()
+	}
 	before := p.image
 	if before.span == (span.ID{}) {
 		// Its fork was lost, or it came from outside: the parent may be known all the same.

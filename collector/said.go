@@ -60,7 +60,7 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 			c.stats.RefusedFacts++ // a tool that speaks for the agent
 			return
 		}
-		if w.agent != nil && (w.agent.dialect == nil || c.speaksFor(sender) != markedBySelf) {
+		if w.agent != nil && (w.agent.dialect == nil || sender.speaksFor() != markedBySelf) {
 			by.agent = w.agent
 		}
 	}

@@ -5,6 +5,7 @@ package collector
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"testing"
 	"time"
@@ -137,7 +138,17 @@ func (w *world) execWith(pid uint32, flags uint16, r record.Exec) {
 		r.ArgsSize = uint32(len(r.Args))
 	}
 	r.Vpid = pid
+	if r.Inode == 0 {
+		r.Inode = inodeOf(r.Exe)
+	}
 	w.raw(rt.Record(h, r))
+}
+
+// inodeOf gives each path a file of its own.
+func inodeOf(path []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(path)
+	return h.Sum64()
 }
 
 func (w *world) exit(pid uint32, status uint32) {
@@ -275,7 +286,8 @@ func (w *world) existing(pid, parent uint32, exe string) {
 	w.t.Helper()
 	w.cgroup[pid] = two
 	h := w.header(pid)
-	w.raw(rt.Record(h, record.Process{ParentTgid: parent, ParentStart: start(parent), Vpid: pid, Exe: rt.Path(exe), Cwd: rt.Path("/repo")}))
+	file := rt.Path(exe)
+	w.raw(rt.Record(h, record.Process{ParentTgid: parent, ParentStart: start(parent), Vpid: pid, Inode: inodeOf(file), Exe: file, Cwd: rt.Path("/repo")}))
 	w.raw(record.AppendCmdline(nil, h, 1, rt.Args(exe)))
 }
 
