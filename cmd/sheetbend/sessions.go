@@ -150,9 +150,12 @@ func findSession(ctx context.Context, socket, id string) (*client.Tree, error) {
 }
 
 func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s\n", terminal.EscapeJSON(text))
+	return err
 }
 
 func printSessions(w io.Writer, list []client.Session) {

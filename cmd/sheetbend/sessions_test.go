@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
@@ -87,6 +88,23 @@ func TestAnIdMakesNoColumnsInTheListOfSessions(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in:\n%s", want, out.String())
 		}
+	}
+}
+
+func TestPrintedJSONMovesNoCursorAndSaysTheSame(t *testing.T) {
+	odd := "a\n\x1b[31m\u009b31m\x7f\u202e\u2066\u200b\u2028\U000e0041é日🚀\\u202e\""
+	var out strings.Builder
+	if err := printJSON(&out, []client.Session{{ID: odd}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range out.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%U is printed", r)
+		}
+	}
+	var list []client.Session
+	if err := json.Unmarshal([]byte(out.String()), &list); err != nil || list[0].ID != odd {
+		t.Errorf("%v, %q", err, out.String())
 	}
 }
 

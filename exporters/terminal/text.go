@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/text/width"
@@ -51,6 +52,26 @@ func escapeTo(s, special string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// EscapeJSON makes a JSON text safe to print: what escape would write out are JSON's own escapes, so its meaning stays.
+// Line ends stay, which stand between its values only.
+func EscapeJSON(text []byte) []byte {
+	var b []byte
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		switch {
+		case r == '\n' || isVisible(r):
+			b = append(b, text[:n]...)
+		case r <= 0xffff:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		}
+		text = text[n:]
+	}
+	return b
 }
 
 func isPlain(s string) bool {
