@@ -210,6 +210,7 @@ func TestNoiseIsCountedOnItsProcess(t *testing.T) {
 		{"a write is never noise", 0, record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY}},
 		{"a refusal is never noise", 0, record.Open{Name: []byte("/etc/ld.so.cache"), Error: int32(unix.EACCES)}},
 		{"a sensitive path is never noise", 0, record.Open{Path: rt.Path("/proc/10/environ")}},
+		{"nor is it by the name of a thread", 0, record.Open{Path: rt.Path("/proc/10/task/10/environ")}},
 		{"another's file under a library's name is never noise", 0, record.Open{Path: rt.Path("/usr/share/zoneinfo/id_rsa"), UID: 1000}},
 		{"another process's directory of /proc is never noise", 0, record.Open{Path: rt.Path("/proc/100/maps")}},
 		{"a climb out of a noise directory is never noise", 0, record.Open{Name: []byte("/usr/lib/locale/../../../etc/x"), Error: int32(unix.ENOENT)}},

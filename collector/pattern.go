@@ -306,7 +306,9 @@ func DefaultSensitive() []string {
 		"/run/containerd/containerd.sock",
 		"/run/crio/crio.sock",
 		"/proc/*/environ",
+		"/proc/*/task/*/environ",
 		"/proc/*/mem",
+		"/proc/*/task/*/mem",
 		"/dev/mem",
 		"/dev/kmem",
 	}
