@@ -125,7 +125,12 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 		Remove:  append([]string{}, tallyDirs[1:]...),
 		Sockets: replaced(append(sockets, backendSockets(c, getenv)...)...),
 	}
-	n.Sockets = confine.Sockets{Unix: len(sockets)+len(backendSockets(c, getenv)) > 0, Netlink: c.Intake.Listen != ""}
+	endpoints, _ := findEndpoints(c, getenv) // portsOf tells the error
+	n.Sockets = confine.Sockets{
+		IP:      len(endpoints) > len(backendSockets(c, getenv)) || c.Intake.Forward.HTTP != "",
+		Unix:    len(sockets)+len(backendSockets(c, getenv)) > 0,
+		Netlink: c.Intake.Listen != "",
+	}
 	if dir, err := pinDir(c); err == nil {
 		n.Files.Write = append(n.Files.Write, filepath.Dir(dir)) // what is replaced is removed
 	}

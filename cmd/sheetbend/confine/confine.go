@@ -34,14 +34,17 @@ type Report struct {
 	Lacks []string
 }
 
-// Sockets are those that can still be made, beside the ones of IP.
+// Sockets are those that can still be made.
 type Sockets struct {
+	IP      bool // to connect to a backend
 	Unix    bool // to connect to a container runtime or to a unix: endpoint
 	Netlink bool // to ask whose a connection is
 }
 
-func (s Sockets) families() []uint32 {
-	families := []uint32{unix.AF_INET, unix.AF_INET6}
+func (s Sockets) families() (families []uint32) {
+	if s.IP {
+		families = append(families, unix.AF_INET, unix.AF_INET6)
+	}
 	if s.Unix {
 		families = append(families, unix.AF_UNIX)
 	}

@@ -5,146 +5,166 @@ package confine
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// never are the system calls that the sensor has no use for once it has started. A list of what is refused, and not of
-// what is allowed: which calls Go's runtime makes changes from release to release, and a call that is refused by mistake
-// should be an error, not the end.
-var never = append([]uint32{
-	// programs
-	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
-	// other processes
-	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PROCESS_MADVISE, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP,
-	unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_TKILL,
-	// memory with code: SHM_EXEC, READ_IMPLIES_EXEC. mmap(2) and mprotect(2) are below.
-	unix.SYS_SHMAT, unix.SYS_PERSONALITY,
-	// What listens does so by then. Landlock refuses bind(2), and without it listen(2) takes any port.
-	unix.SYS_LISTEN,
-	// modes, owners, times and attributes of files, which Landlock does not govern: set-user-id on a file of root's is root
-	// for everybody. What the sensor makes has its mode from the start.
-	unix.SYS_FCHMOD, unix.SYS_FCHMODAT, sysFchmodat2, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT, unix.SYS_UTIMENSAT,
-	unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_FSETXATTR, unix.SYS_REMOVEXATTR, unix.SYS_LREMOVEXATTR, unix.SYS_FREMOVEXATTR,
-	sysSetxattrat, sysRemovexattrat, sysFileSetattr,
-	// memory and messages of others, by System V and POSIX
-	unix.SYS_SHMGET, unix.SYS_SHMCTL, unix.SYS_SEMGET, unix.SYS_SEMCTL, unix.SYS_SEMTIMEDOP, unix.SYS_MSGGET, unix.SYS_MSGCTL, unix.SYS_MSGSND,
-	unix.SYS_MSGRCV, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
-	// mounts and namespaces
-	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
-	unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR, unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_MKNODAT,
-	// the kernel and the machine
-	unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD, unix.SYS_REBOOT,
-	unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_SYSLOG, unix.SYS_ACCT, unix.SYS_QUOTACTL, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME,
-	unix.SYS_CLOCK_ADJTIME, unix.SYS_ADJTIMEX, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
-	// what is large in the kernel
-	unix.SYS_PERF_EVENT_OPEN, unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_REGISTER, unix.SYS_USERFAULTFD, unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
-	unix.SYS_FANOTIFY_INIT, unix.SYS_VMSPLICE, unix.SYS_REMAP_FILE_PAGES,
-}, neverHere...)
+// calls are system calls by name.
+type calls map[string]uint32
 
-// Of enum bpf_cmd: to read and write the maps that are loaded, to list processes by the iterator that is loaded, and to
-// ask how often a program was skipped. No program and no map can be loaded any more, none of others can be opened.
-var bpfCommands = []uint32{
-	unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM, unix.BPF_MAP_GET_NEXT_KEY,
-	unix.BPF_MAP_LOOKUP_BATCH, unix.BPF_MAP_UPDATE_BATCH, unix.BPF_MAP_DELETE_BATCH,
-	unix.BPF_OBJ_GET_INFO_BY_FD, unix.BPF_LINK_CREATE, unix.BPF_ITER_CREATE, unix.BPF_LINK_DETACH,
+// open are those that stay, whatever their arguments are: what Go's runtime and library, the spool, the journal and connections
+// take. docs/security.md has the same list.
+var open = calls{
+	// threads, time and memory
+	"brk": unix.SYS_BRK, "clock_gettime": unix.SYS_CLOCK_GETTIME, "clock_nanosleep": unix.SYS_CLOCK_NANOSLEEP,
+	"exit": unix.SYS_EXIT, "exit_group": unix.SYS_EXIT_GROUP, "futex": unix.SYS_FUTEX, "getcpu": unix.SYS_GETCPU, "getrandom": unix.SYS_GETRANDOM,
+	"gettimeofday": unix.SYS_GETTIMEOFDAY, "madvise": unix.SYS_MADVISE, "mincore": unix.SYS_MINCORE,
+	"mremap": unix.SYS_MREMAP, "msync": unix.SYS_MSYNC, "munmap": unix.SYS_MUNMAP,
+	"nanosleep": unix.SYS_NANOSLEEP, "restart_syscall": unix.SYS_RESTART_SYSCALL, "rseq": unix.SYS_RSEQ, "rt_sigaction": unix.SYS_RT_SIGACTION,
+	"rt_sigprocmask": unix.SYS_RT_SIGPROCMASK, "rt_sigreturn": unix.SYS_RT_SIGRETURN, "sched_yield": unix.SYS_SCHED_YIELD,
+	"set_robust_list": unix.SYS_SET_ROBUST_LIST, "sigaltstack": unix.SYS_SIGALTSTACK,
+	// who and where it is
+	"getcwd": unix.SYS_GETCWD, "getegid": unix.SYS_GETEGID, "geteuid": unix.SYS_GETEUID, "getgid": unix.SYS_GETGID,
+	"getpid": unix.SYS_GETPID, "getppid": unix.SYS_GETPPID, "getrusage": unix.SYS_GETRUSAGE, "gettid": unix.SYS_GETTID,
+	"getuid": unix.SYS_GETUID, "sched_getaffinity": unix.SYS_SCHED_GETAFFINITY, "sysinfo": unix.SYS_SYSINFO, "uname": unix.SYS_UNAME,
+	// descriptors
+	"close": unix.SYS_CLOSE, "close_range": unix.SYS_CLOSE_RANGE, "copy_file_range": unix.SYS_COPY_FILE_RANGE, "dup": unix.SYS_DUP, "dup3": unix.SYS_DUP3,
+	"epoll_create1": unix.SYS_EPOLL_CREATE1, "epoll_ctl": unix.SYS_EPOLL_CTL, "epoll_pwait": unix.SYS_EPOLL_PWAIT, "epoll_pwait2": unix.SYS_EPOLL_PWAIT2,
+	"eventfd2": unix.SYS_EVENTFD2, "fadvise64": unix.SYS_FADVISE64, "fallocate": unix.SYS_FALLOCATE, "fdatasync": unix.SYS_FDATASYNC, "flock": unix.SYS_FLOCK,
+	"fstat": unix.SYS_FSTAT, "fstatfs": unix.SYS_FSTATFS, "fsync": unix.SYS_FSYNC, "ftruncate": unix.SYS_FTRUNCATE, "getdents64": unix.SYS_GETDENTS64,
+	"lseek": unix.SYS_LSEEK, "pidfd_open": unix.SYS_PIDFD_OPEN, "pipe2": unix.SYS_PIPE2, "ppoll": unix.SYS_PPOLL, "pread64": unix.SYS_PREAD64,
+	"pwrite64": unix.SYS_PWRITE64, "read": unix.SYS_READ,
+	"sendfile": unix.SYS_SENDFILE, "splice": unix.SYS_SPLICE, "write": unix.SYS_WRITE,
+	"writev": unix.SYS_WRITEV,
+	// files, as far as Landlock lets
+	"faccessat": unix.SYS_FACCESSAT, "faccessat2": unix.SYS_FACCESSAT2, "mkdirat": unix.SYS_MKDIRAT,
+	"name_to_handle_at": unix.SYS_NAME_TO_HANDLE_AT, "newfstatat": sysNewfstatat, "open_by_handle_at": unix.SYS_OPEN_BY_HANDLE_AT, "openat": unix.SYS_OPENAT,
+	"openat2": unix.SYS_OPENAT2, "readlinkat": unix.SYS_READLINKAT, "renameat": unix.SYS_RENAMEAT, "renameat2": unix.SYS_RENAMEAT2,
+	"statfs": unix.SYS_STATFS, "statx": unix.SYS_STATX, "truncate": unix.SYS_TRUNCATE, "unlinkat": unix.SYS_UNLINKAT,
+	// sockets, as far as socket(2) gives any
+	"accept4": unix.SYS_ACCEPT4, "connect": unix.SYS_CONNECT, "getpeername": unix.SYS_GETPEERNAME, "getsockname": unix.SYS_GETSOCKNAME,
+	"getsockopt": unix.SYS_GETSOCKOPT, "recvfrom": unix.SYS_RECVFROM, "recvmsg": unix.SYS_RECVMSG, "sendmmsg": unix.SYS_SENDMMSG,
+	"sendmsg": unix.SYS_SENDMSG, "sendto": unix.SYS_SENDTO, "setsockopt": unix.SYS_SETSOCKOPT, "shutdown": unix.SYS_SHUTDOWN,
 }
 
-// Numbers that are the same on every architecture, newer than the package unix.
+// A rule lets a call through by one of its arguments, of which it sees the low half.
+type rule struct {
+	call     string
+	number   uint32
+	argument uint32   // from 0
+	values   []uint32 // that it may be
+	// bits: values are bits, one of which has to be set, or with not none.
+	bits, not bool
+}
+
+// ruled are the calls that an argument decides about. What a pointer leads to a filter cannot see.
+func ruled(pid int, s Sockets) []rule {
+	noCode := func(call string, number uint32) rule {
+		return rule{call: call, number: number, argument: 2, values: []uint32{unix.PROT_EXEC}, bits: true, not: true}
+	}
+	return []rule{
+		// The maps and the iterators that are loaded, and how often a program was skipped. No program and no map can be loaded any more,
+		// none of others can be opened.
+		{call: "bpf", number: unix.SYS_BPF, values: []uint32{
+			unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM, unix.BPF_MAP_GET_NEXT_KEY,
+			unix.BPF_MAP_LOOKUP_BATCH, unix.BPF_MAP_UPDATE_BATCH, unix.BPF_MAP_DELETE_BATCH,
+			unix.BPF_OBJ_GET_INFO_BY_FD, unix.BPF_LINK_CREATE, unix.BPF_ITER_CREATE, unix.BPF_LINK_DETACH,
+		}},
+		// Threads, no processes.
+		{call: "clone", number: unix.SYS_CLONE, values: []uint32{unix.CLONE_THREAD}, bits: true},
+		// No memory becomes code.
+		noCode("mmap", unix.SYS_MMAP),
+		noCode("mprotect", unix.SYS_MPROTECT),
+		// Not F_SETOWN and its like: the kernel signals whom a file is given to.
+		{call: "fcntl", number: unix.SYS_FCNTL, argument: 1, values: []uint32{
+			unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW,
+			unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW, unix.F_DUPFD_CLOEXEC,
+		}},
+		{call: "ioctl", number: unix.SYS_IOCTL, argument: 1, values: []uint32{
+			unix.TCGETS, unix.TIOCGWINSZ, unix.PERF_EVENT_IOC_ENABLE, unix.PERF_EVENT_IOC_DISABLE,
+		}},
+		{call: "prctl", number: unix.SYS_PRCTL, values: []uint32{unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_SET_VMA}},
+		// Of no other process.
+		{call: "kill", number: unix.SYS_KILL, values: []uint32{uint32(pid)}},
+		{call: "tgkill", number: unix.SYS_TGKILL, values: []uint32{uint32(pid)}},
+		{call: "prlimit64", number: unix.SYS_PRLIMIT64, values: []uint32{0, uint32(pid)}},
+		{call: "socket", number: unix.SYS_SOCKET, values: s.families()},
+		{call: "socketpair", number: unix.SYS_SOCKETPAIR, values: []uint32{unix.AF_UNIX}},
+	}
+}
+
 const (
-	sysFchmodat2     = 452
-	sysSetxattrat    = 463
-	sysRemovexattrat = 466
-	sysFileSetattr   = 469
-)
-
-// Of ioctl(2), the same as chattr(1): FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS and FS_IOC_FSSETXATTR.
-var setAttributes = []uint32{0x40086602, 0x40046602, 0x401c5820}
-
-const (
-	// Of struct seccomp_data: the number, the architecture, and the low half of the first three arguments.
-	offNumber, offArch            = 0, 4
-	offFirst, offSecond, offThird = 16, 24, 32
-
-	fioSetOwn = 0x8901 // FIOSETOWN of asm-generic/sockios.h, which both architectures have
+	// Of struct seccomp_data: the number, the architecture, and the low half of the first argument; each argument has 8 bytes.
+	offNumber, offArch, offFirst = 0, 4, 16
 
 	refuse = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 	allow  = unix.SECCOMP_RET_ALLOW
 )
 
-// program is the filter of a process that makes sockets of these families. What it refuses is answered with EPERM.
-func program(pid int, families []uint32) []bpf.Instruction {
+// program is the filter of a process that makes such sockets. What it refuses is answered with EPERM.
+func program(pid int, s Sockets) []bpf.Instruction {
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offArch, Size: 4},
-		// By the 32-bit table numbers mean other calls.
+		// By the 32-bit table numbers mean other calls. Those of x32 are high, so in no list.
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
 		bpf.RetConstant{Val: refuse},
 		bpf.LoadAbsolute{Off: offNumber, Size: 4},
-		// x32 on amd64; there are no such numbers elsewhere.
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 0x40000000, SkipTrue: 1},
-		bpf.RetConstant{Val: refuse},
 	}
 	when := func(number uint32, then ...bpf.Instruction) {
 		p = append(p, bpf.JumpIf{Cond: bpf.JumpEqual, Val: number, SkipFalse: uint8(len(then))})
 		p = append(p, then...)
 	}
-	for _, number := range never {
-		when(number, bpf.RetConstant{Val: refuse})
-	}
-	// only lets a call through whose argument is one of these.
-	only := func(number, argument uint32, values ...uint32) {
-		then := []bpf.Instruction{bpf.LoadAbsolute{Off: argument, Size: 4}}
-		for _, v := range values {
-			then = append(then, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1}, bpf.RetConstant{Val: allow})
+	for _, all := range []calls{open, openHere} {
+		var numbers []uint32
+		for _, number := range all {
+			numbers = append(numbers, number)
 		}
-		when(number, append(then, bpf.RetConstant{Val: refuse})...)
-	}
-	// but lets no call through whose argument is one of these.
-	but := func(number, argument uint32, values ...uint32) {
-		then := []bpf.Instruction{bpf.LoadAbsolute{Off: argument, Size: 4}}
-		for _, v := range values {
-			then = append(then, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1}, bpf.RetConstant{Val: refuse})
+		slices.Sort(numbers) // so that it is the same each time
+		for _, number := range numbers {
+			when(number, bpf.RetConstant{Val: allow})
 		}
-		when(number, append(then, bpf.RetConstant{Val: allow})...)
 	}
-	only(unix.SYS_BPF, offFirst, bpfCommands...)
-	only(unix.SYS_SOCKET, offFirst, families...)
-	only(unix.SYS_SOCKETPAIR, offFirst, unix.AF_UNIX)
-	only(unix.SYS_KILL, offFirst, uint32(pid))
-	only(unix.SYS_TGKILL, offFirst, uint32(pid))
-	// The kernel signals whom a file is given to; TIOCSTI types for who reads from the terminal next.
-	but(unix.SYS_FCNTL, offSecond, unix.F_SETOWN, unix.F_SETOWN_EX, unix.F_SETSIG)
-	but(unix.SYS_IOCTL, offSecond, append([]uint32{fioSetOwn, unix.SIOCSPGRP, unix.TIOCSTI, unix.TIOCLINUX}, setAttributes...)...)
-	// Threads, no processes. What clone3 is asked for lies in memory, where a filter cannot look: who gets ENOSYS takes clone.
+	for _, r := range ruled(pid, s) {
+		then := []bpf.Instruction{bpf.LoadAbsolute{Off: offFirst + 8*r.argument, Size: 4}}
+		cond, match, other := bpf.JumpEqual, uint32(allow), uint32(refuse)
+		if r.bits {
+			cond = bpf.JumpBitsSet
+		}
+		if r.not {
+			match, other = other, match
+		}
+		for _, v := range r.values {
+			then = append(then, bpf.JumpIf{Cond: cond, Val: v, SkipFalse: 1}, bpf.RetConstant{Val: match})
+		}
+		when(r.number, append(then, bpf.RetConstant{Val: other})...)
+	}
+	// What clone3 is asked for lies in memory, where a filter cannot look: who gets ENOSYS takes clone.
 	when(unix.SYS_CLONE3, bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
-	bits := func(number, argument, mask uint32, set, clear uint32) {
-		when(number,
-			bpf.LoadAbsolute{Off: argument, Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: mask, SkipFalse: 1},
-			bpf.RetConstant{Val: set},
-			bpf.RetConstant{Val: clear})
-	}
-	bits(unix.SYS_CLONE, offFirst, unix.CLONE_THREAD, allow, refuse)
-	// No memory becomes code.
-	for _, number := range []uint32{unix.SYS_MMAP, unix.SYS_MPROTECT, unix.SYS_PKEY_MPROTECT} {
-		bits(number, offThird, unix.PROT_EXEC, refuse, allow)
-	}
-	return append(p, bpf.RetConstant{Val: allow})
+	return append(p, bpf.RetConstant{Val: refuse})
 }
 
-// filter sets the filter for all threads.
-func filter(s Sockets) error {
-	raw, err := bpf.Assemble(program(os.Getpid(), s.families()))
+// Filter is the program of the filter that Apply sets in the process with this pid.
+func Filter(pid int, s Sockets) ([]unix.SockFilter, error) {
+	raw, err := bpf.Assemble(program(pid, s))
 	if err != nil {
-		return fmt.Errorf("assemble the filter: %w", err)
+		return nil, fmt.Errorf("assemble the filter: %w", err)
 	}
 	code := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	return code, nil
+}
+
+// filter sets the filter for all threads.
+func filter(s Sockets) error {
+	code, err := Filter(unix.Getpid(), s)
+	if err != nil {
+		return err
 	}
 	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
