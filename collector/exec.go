@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/mask"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -78,7 +79,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 	hidden := false
 	if !c.config.ShowCredentials {
 		var cut bool
-		hidden, cut = maskArgs(args)
+		hidden, cut = mask.Args(args)
 		short = short || cut
 	}
 	for n := range args {

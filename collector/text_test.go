@@ -140,44 +140,6 @@ func BenchmarkHostilePath(b *testing.B) {
 	}
 }
 
-func BenchmarkHostileArgument(b *testing.B) {
-	for _, part := range []string{"=", "h=", "apixkey=", "s ss ", "eyJ.", "://a:", "bearer "} {
-		arg := strings.Repeat(part, 128<<10/len(part))
-		b.Run(part, func(b *testing.B) {
-			for b.Loop() {
-				maskText(arg)
-			}
-		})
-	}
-}
-
-func TestLongArgumentsAreSearchedAndShownUpToABound(t *testing.T) {
-	fill := func(n int) string { return strings.Repeat("=", n) }
-	for _, c := range []struct {
-		name   string
-		arg    string
-		want   string
-		hidden bool
-		cut    bool
-	}{
-		{"one of the bound's length is whole", fill(maxSearched), fill(maxSearched), false, false},
-		{"what comes after the bound is not shown", fill(maxSearched) + " --password=x", fill(maxSearched), false, true},
-		{"a value that begins beyond the bound is not shown", fill(maxSearched-9) + " password=secret", fill(maxSearched-9) + " password", false, true},
-		{"a value across the bound is masked", fill(maxSearched-12) + " password=" + "secret", fill(maxSearched-12) + " password=****", true, true},
-		{"a URL's password across the bound is masked", fill(maxSearched-8) + "://a:secret@host", fill(maxSearched-8) + "://a:****", true, true},
-		{"a token across the bound is masked", fill(maxSearched-6) + "ghp_0123456789abcdef0123", fill(maxSearched-6) + "****", true, true},
-		{"a character is not cut through", fill(maxSearched-1) + "é", fill(maxSearched - 1), false, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			args := []string{c.arg}
-			hidden, cut := maskArgs(args)
-			if args[0] != c.want || hidden != c.hidden || cut != c.cut {
-				t.Errorf("…%q, %v, %v", args[0][max(0, len(args[0])-40):], hidden, cut)
-			}
-		})
-	}
-}
-
 func TestHostilePathsCostLittleToMatch(t *testing.T) {
 	noise, err := compilePatterns([]string{"/**a*a*a*a*a*b", "**/a**/a**/a**/c"})
 	if err != nil {
@@ -231,69 +193,6 @@ func TestRequestedPaths(t *testing.T) {
 			t.Errorf("%q from %q: %q, want %q", c.name, c.base, got, c.want)
 		}
 	}
-}
-
-func TestMasking(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		args []string
-		want []string // nil: nothing is masked
-	}{
-		{"an option with its value", []string{"x", "--password", "p", "q"}, []string{"x", "--password", "****", "q"}},
-		{"an option with =", []string{"--api-key=k"}, []string{"--api-key=****"}},
-		{"an option that is followed by another one", []string{"--token", "--verbose"}, nil},
-		{"a variable", []string{"env", "GH_TOKEN=abc", "A=b"}, []string{"env", "GH_TOKEN=****", "A=b"}},
-		{"within a shell command", []string{"sh", "-c", "DB_PASS='a b' run --x; echo done"}, []string{"sh", "-c", "DB_PASS='****' run --x; echo done"}},
-		{"within JSON", []string{`{"user":"u","password": "p,q","n":1}`}, []string{`{"user":"u","password": "****","n":1}`}},
-		{"within a query", []string{"http://h/?a=b&access_token=t&c=d"}, []string{"http://h/?a=b&access_token=****&c=d"}},
-		{"an authorization header", []string{"-H", "Authorization: Bearer abcdef"}, []string{"-H", "Authorization: Bearer ****"}},
-		{"another scheme", []string{"-H", "authorization: Basic dTpw"}, []string{"-H", "authorization: Basic ****"}},
-		{"a key header", []string{"-H", "X-Api-Key: abc"}, []string{"-H", "X-Api-Key: ****"}},
-		{"a bearer token elsewhere", []string{"bearer abcdefgh1234"}, []string{"bearer ****"}},
-		{"the password of a URL", []string{"git", "clone", "https://user:pw@host/x"}, []string{"git", "clone", "https://user:****@host/x"}},
-		{"a URL without a password", []string{"ssh://git@host:22/x", "https://host/a:b@c"}, nil},
-		{"user and password", []string{"curl", "-u", "me:pw"}, []string{"curl", "-u", "me:****"}},
-		{"user and password after other short options", []string{"curl", "-sSu", "me:pw"}, []string{"curl", "-sSu", "me:****"}},
-		{"and joined to them", []string{"curl", "-suhim:pw"}, []string{"curl", "-suhim:****"}},
-		{"an option with a value is no user", []string{"curl", "-ou", "http://x"}, nil},
-		{"a script in a script", []string{"bash", "-c", `bash -c "true --api-key pw" && x`}, []string{"bash", "-c", `bash -c "true --api-key ****" && x`}},
-		{"twice", []string{"bash", "-c", `bash -c "bash -c \"true --api-key pw\""`}, []string{"bash", "-c", `bash -c "bash -c \"true --api-key ****\""`}},
-		{"a quoted value with spaces", []string{"bash", "-c", `x --password "a \" b" y`}, []string{"bash", "-c", `x --password "****" y`}},
-		{"numbers of a user and group", []string{"docker", "run", "-u", "1000:1000"}, nil},
-		{"tokens of known shapes", []string{"AKIAIOSFODNN7EXAMPLE", "x ghp_0123456789abcdef0123", "sk-ant-0123456789abcdef"}, []string{"****", "x ****", "****"}},
-		{"shapes too short or within words", []string{"sk-short", "task-0123456789abcdef0123", "risk-0123456789abcdef0123"}, nil},
-		{"what only looks similar", []string{"--password-file=/x", "bypass=1", "compass: north", "tokenize", "PWD=/home", "keyboard=us", "a=b", "x:y", "author: me"}, nil},
-		{"user and password within a shell command", []string{"bash", "-c", "cd x && curl -s -u admin:pw 'http://h'; id"}, []string{"bash", "-c", "cd x && curl -s -u admin:**** 'http://h'; id"}},
-		{"an option within a shell command", []string{"bash", "-lc", "x --pwd 'a b' --token \"t u\"\ny --token"}, []string{"bash", "-lc", "x --pwd '****' --token \"****\"\ny --token"}},
-		{"passwords that only their program tells", []string{"bash", "-c", "sudo sshpass -p pw ssh -p 22 h | FOO=1 mysql -ppw db; tar -pxf y"}, []string{"bash", "-c", "sudo sshpass -p **** ssh -p 22 h | FOO=1 mysql -p**** db; tar -pxf y"}},
-		{"the same without a shell", []string{"/usr/bin/sshpass", "-p", "pw", "ssh"}, []string{"/usr/bin/sshpass", "-p", "****", "ssh"}},
-		{"cookies", []string{"curl", "-H", "Cookie: a=b; c=d", "http://h"}, []string{"curl", "-H", "Cookie: ****", "http://h"}},
-		{"options of another command", []string{"sh", "-c", "ssh -p 22 h; grep -u a:b; docker run -u 1000:1000 x"}, []string{"sh", "-c", "ssh -p 22 h; grep -u a:****; docker run -u 1000:1000 x"}},
-		{"an end of camel case", []string{"authToken=x", "dbPass=x"}, []string{"authToken=****", "dbPass=****"}},
-		{"an empty value", []string{"--password=", "x"}, nil},
-		{"nothing", nil, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			got := slices.Clone(c.args)
-			hidden, _ := maskArgs(got)
-			want := c.want
-			if want == nil {
-				want = c.args
-			}
-			if !slices.Equal(got, want) || hidden != (c.want != nil) {
-				t.Errorf("%q, %v", got, hidden)
-			}
-		})
-	}
-}
-
-func FuzzMask(f *testing.F) {
-	f.Add("Authorization: Bearer x", "--token")
-	f.Add("://a:b@", "a=b")
-	f.Add("\"password\" : \"", "-u")
-	f.Fuzz(func(_ *testing.T, a, b string) {
-		maskArgs([]string{a, b, a})
-	})
 }
 
 func TestConfigIsChecked(t *testing.T) {

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mask hides credentials in the arguments of programs.
+//
+// Arguments are shown to everyone who may read traces; credentials in them must not be. What is masked, everywhere in an
+// argument, so that `sh -c` and JSON are covered too:
+//
+//	text.go      the value of a secret's name      password=x  "api_key": "x"  setPassword("x")  IDENTIFIED BY 'x'
+//	url.go       passwords in URLs, webhooks       https://user:x@host  user:x@tcp(host)
+//	shapes.go    what looks like a credential      ghp_x  AKIAx  -----BEGIN PRIVATE KEY-----
+//	command.go   the words of a command            --password x  curl -u user:x  mysql -px  htpasswd -b f u x
+//	script.go    commands within one argument      bash -c "curl -u user:x …"
+//
+// tools.go says of which options of which tool the value is a secret, names.go which names are a secret's, and
+// values.go which values are none whatever their name: `--auth none`, `token=$TOKEN`, `--password-file /x`.
+//
+// This is for not spreading secrets by accident; whoever wants to hide an argument from it can.
+package mask
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const masked = "****"
+
+// maxSearched is how many bytes of one argument are searched. What comes after them is neither searched
+// nor shown. Scripts and patches that agents pass as one argument are far shorter; the kernel takes 128 KiB.
+const maxSearched = 64 << 10
+
+// masker finds the secrets of one argument.
+type masker struct {
+	s     string
+	end   int  // of what is searched of s
+	words bool // there are spaces in it
+	prose bool // it is for people: a commit message
+	found []extent
+	named int // where a name's value was a secret's name, as in {"name": "API_KEY", "value": "x"}; 0: nowhere
+}
+
+// extent is a part of an argument, in bytes.
+type extent struct{ from, to int }
+
+// Args masks in place and says whether it did, and whether it cut an argument.
+func Args(args []string) (hidden, cut bool) {
+	var room [8]extent
+	m := masker{found: room[:0]}
+	c := command{args: args}
+	for n, arg := range args {
+		m.begin(arg)
+		c.at = n
+		use := c.word(&m, 0, m.end)
+		if use != consumed {
+			m.prose = use == forPeople
+			m.text()
+			if m.words && use != code {
+				m.script(0, m.end, 0, use == shellScript)
+			}
+		}
+		cut = cut || m.end < len(arg)
+		if out, hid := m.result(); hid || m.end < len(arg) {
+			args[n] = out
+			hidden = hidden || hid
+		}
+	}
+	return hidden, cut
+}
+
+func (m *masker) begin(arg string) {
+	m.s, m.end, m.found, m.named, m.prose = arg, len(arg), m.found[:0], 0, false
+	if m.end > maxSearched {
+		m.end = runeStart(arg, maxSearched)
+	}
+	m.words = strings.ContainsAny(arg[:m.end], " \t\n")
+}
+
+// hide is for a secret. Quotes around it stay.
+func (m *masker) hide(from, to int) {
+	for from < to && strings.IndexByte(`"'\`, m.s[from]) >= 0 {
+		q := m.s[from]
+		from++
+		if to > from && m.s[to-1] == q && q != '\\' {
+			to--
+		}
+	}
+	for to > from && m.s[to-1] == '\\' && m.words {
+		to--
+	}
+	if from < to && m.s[from:to] != masked {
+		m.found = append(m.found, extent{from, to})
+	}
+}
+
+// result gives the argument up to its end with its secrets masked.
+func (m *masker) result() (out string, hidden bool) {
+	if len(m.found) == 0 {
+		return m.s[:m.end], false
+	}
+	slices.SortFunc(m.found, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
+	var b strings.Builder
+	at := 0
+	for n := 0; n < len(m.found); n++ {
+		x := m.found[n]
+		for n+1 < len(m.found) && m.found[n+1].from <= x.to {
+			n++
+			x.to = max(x.to, m.found[n].to)
+		}
+		if x.from >= m.end {
+			break
+		}
+		b.WriteString(m.s[at:x.from])
+		b.WriteString(masked)
+		at = min(x.to, m.end)
+		hidden = true
+	}
+	b.WriteString(m.s[at:m.end])
+	return b.String(), hidden
+}
+
+// runeStart gives the last place up to n where UTF-8 may be cut.
+func runeStart(s string, n int) int {
+	for back := 0; back < utf8.UTFMax-1 && n > back && n < len(s); back++ {
+		if utf8.RuneStart(s[n-back]) {
+			return n - back
+		}
+	}
+	return n
+}

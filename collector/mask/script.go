@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mask
+
+import "strings"
+
+// maxNested is how deep a script within a script's quotes is looked into.
+const maxNested = 3
+
+// script masks what words announce within a part of the argument that may be a shell's script: agents run every command
+// as `bash -c "…"`. It goes through the words in the way of a shell as far as that matters here. Words in quotes may
+// be a script again, down to maxNested. sure is whether it is one, not only looks so.
+func (m *masker) script(from, to, depth int, sure bool) {
+	s := m.s[:to]
+	c := command{m: m, end: to, sure: sure}
+	unclosed := [2]bool{}
+	for i := from; i < to; {
+		switch b := s[i]; {
+		case b == ' ' || b == '\t' || b == '\\':
+			i++
+			continue
+		case strings.IndexByte("\n;|&()`", b) >= 0:
+			piped := b == '|' && !(i+1 < to && s[i+1] == '|') && (i == 0 || s[i-1] != '|')
+			next := command{m: m, end: to, sure: sure}
+			if piped {
+				next.said, next.saying = c.said, c.saying
+			}
+			c = next
+			i++
+			continue
+		}
+		begin, end, next := scriptWord(s, i, &unclosed)
+		w := s[begin:end]
+		c.at = begin
+		before := len(m.found)
+		first := c.name == ""
+		use := c.word(m, begin, end)
+		if first && c.tool != nil && c.tool.reads {
+			c.readsInput(m)
+		}
+		if len(m.found) == before && depth < maxNested && strings.ContainsAny(w, " \t\n") && use != code {
+			m.script(begin, end, depth+1, sure && use == shellScript)
+		}
+		i = next
+	}
+}
+
+// scriptWord gives the word that begins at i, without quotes around it, and where to go on. The end of a quote
+// that nothing closes is looked for to the end of s, so only once for each kind: that is kept in unclosed.
+func scriptWord(s string, i int, unclosed *[2]bool) (begin, end, next int) {
+	closing := func(i int) int {
+		q := s[i]
+		kind := 0
+		if q == '"' {
+			kind = 1
+		}
+		if unclosed[kind] {
+			return -1
+		}
+		for n := i + 1; n < len(s); n++ {
+			if s[n] == q {
+				return n
+			}
+			if s[n] == '\\' && q == '"' {
+				n++
+			}
+		}
+		unclosed[kind] = true
+		return -1
+	}
+	begin = i
+	if s[i] == '"' || s[i] == '\'' {
+		if n := closing(i); n > 0 && (n+1 == len(s) || strings.IndexByte(" \t\n;|&()`\\", s[n+1]) >= 0) {
+			return i + 1, n, n + 1
+		} else if n < 0 {
+			i++
+			begin = i
+		}
+	}
+	for i < len(s) && strings.IndexByte(" \t\n;|&()`", s[i]) < 0 {
+		if s[i] == '"' || s[i] == '\'' {
+			if n := closing(i); n > 0 {
+				i = n + 1
+				continue
+			}
+		}
+		i++
+	}
+	end = i
+	// A script in quotes leaves the end of its own quotes.
+	for end > begin && (s[end-1] == '\\' || (s[end-1] == '"' || s[end-1] == '\'') && strings.IndexByte(s[begin:end-1], s[end-1]) < 0) {
+		end--
+	}
+	return begin, end, max(i, begin+1)
+}
