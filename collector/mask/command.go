@@ -12,6 +12,8 @@ type command struct {
 	name    string // of the program, its base name; "" before it is known
 	tool    *tool  // nil: nothing is known of it
 	next    kind   // what the word before announced
+	after   kind   // what comes after that
+	loose   bool   // the word before is an option of which nothing is known
 	means   meaning
 	place   int  // of arguments that are no options
 	named   bool // the word before is a secret's name: config set x.token VALUE
@@ -21,7 +23,9 @@ type command struct {
 	user    int8 // whether there is an option with a user: 0 unknown, 1 yes, -1 no
 	reads   bool // standard input is a secret
 	over    bool // there are no more options: --
+	seen    bool // so was one before
 	weak    bool // the value after the name is one only if it looks like a secret
+	account bool // a word before says that it is about users
 	quiet   bool // a word before says that nothing is set
 	skip    int  // of words between the name and the value
 	sure    bool // it is a command, and does not only look so
@@ -73,6 +77,9 @@ func (c *command) word(m *masker, begin, end int) use {
 	}
 	next := c.next
 	c.next = unknown
+	if c.after != unknown {
+		c.next, c.after = c.after, unknown
+	}
 	if next != unknown && (!looksLikeOption(w) || next == people || next == plain && w == "-" || next == secretWord && end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)) {
 		return c.value(m, next, begin, end)
 	}
@@ -132,6 +139,7 @@ func (c *command) option(m *masker, begin, end int) use {
 	k := unknown
 	if c.tool != nil {
 		k = c.tool.option(name)
+		c.means = aSecret
 		if k == unknown && w[0] == '-' && len(w) > 2 && w[1] != '-' {
 			if n, kind := c.short(w); kind != unknown {
 				if kind == shift || kind == input || kind == flag {
@@ -156,6 +164,7 @@ func (c *command) option(m *masker, begin, end int) use {
 	}
 	switch {
 	case k == unknown:
+		c.loose = value < 0
 		return anything
 	case k == flag || k == input || k == shift:
 		return c.value(m, k, begin, end)
@@ -233,7 +242,7 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 			return unknown, ordinary
 		}
 		return guess, ordinary
-	case "-t", "-k", "-a":
+	case "-t", "-k", "-a", "-s", "-x":
 		if c.login || c.tool == nil {
 			return guess, ordinary
 		}
@@ -241,7 +250,9 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 		return header, ordinary
 	case "-m", "--message", "--description", "--title", "--comment", "--notes", "--summary", "--prompt":
 		return people, ordinary
-	case "--value", "--body", "--data", "--content", "--secret-value", "--secret-string", "-v", "--plaintext", "-value":
+	case "-n", "--name", "--key", "--param", "--parameter", "--property":
+		return nameOf, ordinary
+	case "--value", "--values", "--body", "--data", "--content", "--secret-value", "--secret-string", "-v", "--plaintext", "-value":
 		if c.secret {
 			return secretWord, ordinary
 		}
@@ -252,6 +263,10 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 	case "--string-value":
 		if c.secret {
 			return secretWord, ordinary
+		}
+	case "--stdin":
+		if c.secret || c.login || c.seen || strings.HasSuffix(c.name, "keystore") {
+			return input, ordinary
 		}
 	case "--passin", "--passout":
 		return where, ordinary
@@ -291,6 +306,20 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			return anything
 		}
 		m.hide(from, to)
+	case two:
+		if v == "" || v[0] == '-' {
+			return anything
+		}
+		m.hide(from, to)
+		c.next = secretWord
+	case then:
+		c.next = secretWord
+		return consumed
+	case valueOf:
+		if c.secret {
+			return c.value(m, secretWord, from, to)
+		}
+		return anything
 	case acl:
 		if v != "" && strings.IndexByte("><#", v[0]) >= 0 {
 			m.hide(from+1, to)
@@ -327,9 +356,9 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			m.hide(from, to)
 		}
 	case percent:
-		c.after(m, from, to, '%')
+		c.behind(m, from, to, '%')
 	case comma:
-		c.after(m, from, to, ',')
+		c.behind(m, from, to, ',')
 		if strings.IndexByte(v, ',') < 0 {
 			c.pair(m, from, to)
 		}
@@ -358,6 +387,13 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 				m.hide(a, b)
 			}
 		}
+	case nameOf:
+		if name(v) && meaningOf(v) >= aSecret && strings.IndexByte(v, '/') < 0 || meaningOf(path.Base(v)) >= aSecret && v[0] == '/' {
+			c.secret = true
+		} else if random(v) && !strings.HasPrefix(v, "arn") && c.tool == nil {
+			m.hide(from, to)
+		}
+		return anything
 	case guess:
 		if c.guess(m, v) {
 			m.hide(from, to)
@@ -450,8 +486,8 @@ func (c *command) pair(m *masker, from, to int) {
 
 var groups = words("root wheel staff users nogroup nobody docker adm admin daemon www-data sudo node app nginx postgres redis games audio video")
 
-// after hides what follows the sign.
-func (c *command) after(m *masker, from, to int, sign byte) {
+// behind hides what follows the sign.
+func (c *command) behind(m *masker, from, to int, sign byte) {
 	v := m.s[from:to]
 	if n := strings.IndexByte(v, sign); n >= 0 && n+1 < len(v) && !none(v[n+1:]) {
 		m.hide(from+n+1, to)
@@ -463,7 +499,7 @@ func (c *command) guess(m *masker, v string) bool {
 	if none(v) || pathLike(v) || strings.Trim(v, "0123456789") == "" || strings.IndexByte(v, '/') >= 0 || methods[foldedWord(v)] {
 		return false
 	}
-	if passwordish(v) || random(v) {
+	if passwordish(v) || random(v) || mixed(v) || leet(v) {
 		return true
 	}
 	if strings.ContainsAny(v, ":,= ") {
@@ -508,7 +544,8 @@ func (c *command) hasUser(m *masker) bool {
 func (c *command) argument(m *masker, begin, end int) use {
 	w := m.s[begin:end]
 	value := c.named
-	c.named = false
+	loose := c.loose
+	c.named, c.loose = false, false
 	if m == c.m && strings.HasPrefix(w, "<<") && !strings.HasPrefix(w, "<<<") && c.reads {
 		c.document(m, begin, end)
 		return consumed
@@ -533,7 +570,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 		c.place++
 		return anything
 	}
-	if value && c.weak && !passwordish(w) && !random(w) {
+	if value && c.weak && !passwordish(strings.TrimSuffix(w, "/")) && !random(w) {
 		value = false
 	}
 	if value && w != "" && !constant(w) {
@@ -594,6 +631,10 @@ func (c *command) argument(m *masker, begin, end int) use {
 	if c.secret && c.setting && c.tool == nil && isAssignment(w) {
 		return c.value(m, assignment, begin, end)
 	}
+	if !loose && (c.login && (random(w) || passwordish(w)) || c.account && (passwordish(w) || leet(w))) && !pathLike(w) && !none(w) && strings.IndexByte(w, '@') < 0 && strings.IndexByte(w, '=') < 0 {
+		m.hide(begin, end)
+		return consumed
+	}
 	c.notice(w)
 	c.nextIsNamed(w)
 	return anything
@@ -612,12 +653,12 @@ func (c *command) nextIsNamed(w string) {
 		return
 	}
 	means := meaningOf(w)
-	c.weak = asks(w) || c.quiet && !c.setting || c.args == nil && !c.sure
+	c.weak = asks(w) || means == aCookie || w == "secret" || w == "credential" || w == "credentials" || w == "creds" || c.quiet && !c.setting || c.args == nil && !c.sure
 	switch {
 	case means == ordinary || means == anAuth && !c.setting:
 		return
 	case c.setting, strings.ContainsAny(w, "-_.:"), namesOfSecrets[foldedWord(w)]:
-		c.named, c.means = true, means
+		c.named, c.means, c.seen = true, means, true
 	}
 }
 
@@ -640,6 +681,8 @@ func (c *command) notice(w string) {
 		c.secret = true
 	case "secret:create", "secrets:create":
 		c.secret, c.setting = true, true
+	case "user", "users", "account", "accounts", "register", "passwd", "adduser", "add_user", "add-user", "useradd", "signup", "oath":
+		c.account = true
 	case "install", "i", "uninstall", "remove", "require", "upgrade", "search", "show", "info", "run", "test", "build", "list", "get", "describe", "delete", "ls", "rm", "view", "exec", "start",
 		"stop", "restart", "status", "logs", "log", "cat", "edit", "open", "diff", "grep", "find", "rename", "inspect", "tag", "push", "pull", "unset", "init", "new", "generate", "lint", "check":
 		c.quiet = true

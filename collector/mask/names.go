@@ -33,11 +33,9 @@ var endings = func() (table ['z' + 1][]ending) {
 		}
 	}
 	add(aPassword, false, "password", "passwd", "passphrase", "passcode", "passwort", "passwrd", "pword", "pwd", "passw", "pswd")
-	add(aPassword, true, "pass", "pw", "psw", "pswd", "psk", "motdepasse", "senha", "contrasena", "mdp", "kennwort")
-	add(aPassword, false, "bindpw", "rootpw", "adminpw", "userpw", "dbpw", "mypw", "authpw", "rootdnpw", "ldappw", "olcrootpw",
-		"dbpass", "userpass", "rootpass", "adminpass", "storepass", "keypass", "sudopass", "becomepass", "sshpass", "vaultpass",
-		"requirepass", "kspass", "smtppass", "mailpass", "ftppass", "httppass", "dbuserpass", "mypass", "authpass", "proxypass",
-		"wifipass", "certpass", "sslpass", "ospass", "wpapsk", "presharedkey", "masterauth", "securestring", "mypswd",
+	add(aPassword, false, "pass", "pw", "psw")
+	add(aPassword, true, "psk", "motdepasse", "senha", "contrasena", "mdp", "kennwort")
+	add(aPassword, false, "wpapsk", "presharedkey", "masterauth", "securestring", "mypswd",
 		"encryptedpassword", "passwordhash", "passwordvalue", "passwordplaintext", "plaintextpassword", "unlockcode")
 	add(aSecret, false, "secret", "token", "apikey", "accesskey", "secretkey", "privatekey", "privkey", "accountkey", "sharedkey",
 		"authkey", "signingkey", "signkey", "encryptionkey", "encryptkey", "decryptionkey", "masterkey", "subscriptionkey", "licensekey", "licencekey",
@@ -46,7 +44,7 @@ var endings = func() (table ['z' + 1][]ending) {
 		"clientkey", "consumerkey", "serverkey", "ingestkey", "ingestionkey", "insertkey", "userapikey", "restkey", "passkey",
 		"gossipkey", "joinkey", "sealkey", "rootkey", "agentkey", "enrollmentkey", "registrationkey", "activationkey", "setupkey", "devicekey",
 		"primarymasterkey", "secretkeybase", "encryptkey", "jwtkey", "credential", "credentials", "creds", "sharedaccesskey",
-		"keycontent", "keymaterial", "secretvalue", "secretstring", "tokenvalue", "secrethash", "secrettext", "secretdata", "secretbinary",
+		"encryptedvalue", "keycontent", "keymaterial", "secretvalue", "secretstring", "tokenvalue", "secrethash", "secrettext", "secretdata", "secretbinary",
 		"mnemonic", "seedphrase", "recoveryphrase", "mnemonicphrase", "sharedsecretkey", "apitokenkey", "xsrf", "authcookie",
 		"sessioncookie", "refreshtoken", "pushkey", "plexkey", "dkimkey", "tsigkey", "wepkey", "wepkey0", "botkey", "apicode", "apipass", "apisecret")
 	add(aSecret, true, "jwt", "sas", "bearer", "community", "rocommunity", "rwcommunity", "pat", "cred", "seckey", "tok", "pkey")
@@ -56,7 +54,7 @@ var endings = func() (table ['z' + 1][]ending) {
 	add(aKey, true, "key", "sig", "signature", "seed", "sid", "code", "salt", "hmac", "nonce", "assertion", "ticket", "verifier")
 	add(aKey, false, "sessionid", "webhook", "webhookurl", "keydata", "sharedsecretid", "keyhex", "keybase64", "keyb64", "clientassertion", "samlresponse",
 		"keystring", "wifikey", "keypair", "userkey", "deploykey", "routingkey", "projectkey", "sshkey", "publishkey", "kmskey", "basekey")
-	add(anAuth, true, "auth", "basicauth", "httpauth", "proxyauth", "userpwd", "creds", "basic", "userpassword", "logins")
+	add(anAuth, true, "auth", "basicauth", "httpauth", "proxyauth", "userpwd", "creds", "basic", "logins")
 	add(anAuth, false, "authcredentials", "userandpassword", "usercredentials")
 	add(aHeader, false, "authorization")
 	add(aCookie, false, "cookie")
@@ -69,7 +67,7 @@ var endings = func() (table ['z' + 1][]ending) {
 		"eostoken", "bostoken", "padtoken", "stoptoken", "masktoken", "septoken", "clstoken", "unktoken", "imagetoken", "numtoken", "pertoken",
 		"marker", "existingsecret", "pullsecret", "imagepullsecret", "tlssecret", "certsecret", "secretnamesecret", "idtokensecret",
 		"bypass", "compass", "surpass", "trespass", "encompass", "underpass", "overpass", "onepass", "twopass", "multipass", "singlepass",
-		"firstpass", "secondpass", "lastpass", "renderpass", "lowpass", "highpass", "bandpass", "allpass", "shouldpass", "nopass", "keepass", "subpass",
+		"askpass", "enpass", "firstpass", "secondpass", "proxypass", "trypass", "passbypass", "testpass", "ispass", "speedpass", "npass", "lastpass", "renderpass", "lowpass", "highpass", "bandpass", "allpass", "shouldpass", "nopass", "keepass", "subpass",
 		"oldpwd", "initcwd", "cmdpwd", "exitcode", "statuscode", "errorcode", "returncode", "zipcode", "postalcode", "countrycode", "langcode",
 		"httpcode", "responsecode", "sourcecode", "bytecode", "opcode", "keycode", "unicode", "barcode", "qrcode", "rccode", "encode", "decode",
 		"commitsig", "usersigningkey", "publickeytoken", "csrfcookie", "usecookie", "savecookie", "loadcookie", "sessioncookiename", "insertcookie",

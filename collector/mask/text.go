@@ -91,6 +91,12 @@ func (m *masker) assigned(i int) (from, to int) {
 		begin--
 	}
 	what := meaningOf(s[begin:end])
+	if what == aKey && hasSuffixFold(s[begin:end], "key") {
+		if from, to, _ := m.value(i, begin, tight); meaningOf(s[from:to]) >= aSecret && to-from < longestName && name(s[from:to]) {
+			m.named = to // ParameterKey=DBPassword,ParameterValue=x
+			return 0, 0
+		}
+	}
 	if what == ordinary {
 		switch {
 		case m.named > 0 && i-m.named < 256 && hasSuffixFold(s[begin:end], "value"):
@@ -101,9 +107,22 @@ func (m *masker) assigned(i int) (from, to int) {
 				m.named = to
 			}
 			return 0, 0
+		case s[i] == ':' && m.words && tight && begin > 1 && s[begin-1] == ' ' && end > begin && i+1 < len(s) && s[i+1] > ' ':
+			// auth admin:x, as configurations have it.
+			if before := meaningOf(m.wordBefore(begin)); before != anAuth && !hasSuffixFold(m.wordBefore(begin), "digest") && !hasSuffixFold(m.wordBefore(begin), "basic") {
+				return 0, 0
+			}
+			from, to, _ = m.value(i, begin, tight)
+			if v := s[from:to]; passwordish(v) || leet(v) || random(v) {
+				return from, to
+			}
+			return 0, 0
 		default:
 			return 0, 0
 		}
+	}
+	if what == aKey && strings.HasSuffix(s[begin:end], "_Key") { // CF_Key=, as acme.sh has them
+		what = aSecret
 	}
 	if begin > 0 && s[begin-1] == '$' && s[i] == ':' {
 		return 0, 0 // ${TOKEN:-}, $HOST:$PORT
@@ -130,6 +149,8 @@ func (m *masker) assigned(i int) (from, to int) {
 		if len(v) >= 16 && !none(v) && digits(v)+strings.Count(v, "%") > 1 {
 			return from, to
 		}
+		return 0, 0
+	case s[i] == '=' && m.prose && plain && lettersOnly(v) && what != aPassword, s[i] == '=' && m.prose && plain && lettersOnly(v) && to < len(s) && s[to] == ' ' && !m.shellish(begin):
 		return 0, 0
 	case s[i] == ':' && plain && m.words && (m.prose || to < len(s) && s[to] == ' ') && lettersOnly(v):
 		return 0, 0 // a sentence
@@ -283,9 +304,8 @@ func (m *masker) quoted(i int) (from, to int) {
 	what := ordinary
 	switch s[at-1] {
 	case ' ':
-		what = m.nameBefore(at - 1)
-		if what < aSecret {
-			return 0, 0
+		if what = m.nameBefore(at - 1); what < aSecret {
+			what = ordinary
 		}
 	case '(':
 		w := m.wordBefore(at - 1)
@@ -552,7 +572,8 @@ func (m *masker) netrc() {
 		for to < len(s) && strings.IndexByte(" \t\n\\\"'", s[to]) < 0 {
 			to++
 		}
-		if strings.Contains(s[max(0, from-128):from], "login ") && !none(s[from:to]) {
+		before := strings.Fields(s[max(0, from-128):from])
+		if len(before) >= 3 && strings.HasSuffix(before[len(before)-3], "login") && !none(s[from:to]) {
 			m.hide(from, to)
 		}
 		i = from

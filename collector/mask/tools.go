@@ -52,12 +52,16 @@ const (
 	last            // a secret if nothing follows
 	acl             // >secret, as redis has it
 	target          // domain/user:secret@host
+	nameOf          // the name of what another option gives
+	valueOf         // what that option gives
+	two             // a secret, and another
+	then            // nothing, but what follows is a secret
 )
 
 var kinds = map[string]kind{
 	"secret": secretWord, "named": named, "user": userPair, "joined": joined, "cookie": cookies, "where": where, "percent": percent, "comma": comma, "slash": slash,
 	"tail": tail, "cert": cert, "assign": assignment, "pairs": pairs, "plain": plain, "people": people, "code": program, "script": script, "flag": flag,
-	"input": input, "shift": shift, "header": header, "guess": guess, "last": last, "acl": acl, "target": target,
+	"input": input, "shift": shift, "header": header, "guess": guess, "last": last, "acl": acl, "target": target, "nameof": nameOf, "valueof": valueOf, "two": two, "then": then,
 }
 
 // tools by name, sub-commands within.
@@ -93,6 +97,7 @@ sqlplus,sqlplus64,sqlldr,exp,imp,expdp,impdp,rman,sqlcl,tnsping -S:flag *:slash
 db2/connect #5:secret
 cqlsh,cassandra-stress,nodetool -p:guess -pw:secret -u:plain -k:plain -e:code words
 nodetool -p:plain
+influx/query -p:plain
 influx,influxd -p:secret -t:secret --password:secret --token:secret -u:plain -o:plain -b:plain -h:plain
 clickhouse-client,clickhouse,clickhouse-local -u:plain -q:code --query:code -h:plain
 neo4j-admin/set-initial-password,neo4j-admin/dbms/set-initial-password #1:secret
@@ -105,6 +110,7 @@ arangosh,arangodump,arangorestore,arangoimport --server.password:secret --server
 couchbase-cli,cbbackupmgr,cbq,cbimport,cbexport,cbc -p:secret -P:secret -u:plain -c:plain -b:plain
 cockroach --user:plain --url:plain
 etcdctl --user:user
+etcdctl/user/add #1:user
 surreal -p:secret --pass:secret -u:plain
 dolt,tidb,tiup -p:guess
 usql,sqlite3,sqlcipher,duckdb -c:code
@@ -117,6 +123,7 @@ rpcclient -c:script
 setuserinfo2,setuserinfo #3:secret
 smbmap -p:secret -u:plain -H:plain -d:plain
 smbpasswd -s:input
+net/rpc/user/password,net/rpc/password,net/ads/password #2:secret
 net/use #3:secret
 net/user #2:secret
 samba-tool/user/create,samba-tool/user/add #2:secret
@@ -150,6 +157,7 @@ kubectl/get,kubectl/describe,kubectl/delete,oc/get,oc/describe,oc/delete,kubectl
 kubectl/patch,oc/patch -p:code --patch:code
 oc/login -p:secret -u:plain -t:secret
 oc/secrets,oc/set *:plain
+kubeadm --ttl:plain --description:people --groups:plain --usages:plain
 kubeadm/join --token:secret --certificate-key:secret --discovery-token-ca-cert-hash:plain --discovery-token:secret
 kubeadm/token/create,kubeadm/token/delete #1:secret
 helm,helmfile --set:pairs --set-string:pairs --username:plain -n:plain -f:plain
@@ -181,6 +189,7 @@ cf/auth #2:secret
 doctl -t:secret --access-token:secret
 flyctl,fly -t:secret --access-token:secret -a:plain -o:plain -r:plain
 fly/login,flyctl/login -p:secret -u:plain -t:plain -c:plain
+vercel/env/add,vc/env/add *:plain
 vercel,vc,now -t:secret --token:secret -S:plain -e:pairs -b:pairs
 netlify,ntl --auth:secret
 netlify/env:set,ntl/env:set #2:secret
@@ -272,6 +281,7 @@ openssl/rand,openssl/genrsa,openssl/genpkey words *:plain
 gpg,gpg2,gpgv,gpg-preset-passphrase,gpg-connect-agent --passphrase:secret -u:plain --local-user:plain -r:plain --recipient:plain --homedir:plain -o:plain -a:flag --recv-keys:plain --recv-key:plain --send-keys:plain --default-key:plain --export-secret-keys:plain --export-secret-key:plain --passphrase-fd:plain --delete-secret-key:plain --delete-key:plain --sign-key:plain --lsign-key:plain --list-key:plain --edit-key:plain --import-key:plain --keyserver-options:plain --quick-add-key:plain --quick-generate-key:plain --quick-gen-key:plain --try-secret-key:plain --override-session-key:secret --encrypt-to:plain
 gpg-preset-passphrase -P:secret
 age,rage,age-plugin-yubikey -r:plain -i:plain -R:plain -o:plain -p:flag
+minisign,signify -P:plain -p:plain -x:plain -s:plain
 sops,cosign,notation,rekor-cli,minisign,signify --key:plain -k:plain --age:plain -p:plain -u:plain --set:pairs
 ccrypt,mcrypt,bcrypt,scrypt,aespipe,encfs,gocryptfs -K:secret -k:secret -p:plain -E:plain
 mcrypt -k:secret
@@ -280,7 +290,7 @@ zip,zipcloak,zipnote,zipsplit,unzip,funzip flags=rqjvo9efmuTXy0123456789AabcCDdF
 rar,unrar,unrar-free,lsar,unar -p:joined -hp:joined -password:secret words
 unar,lsar -p:secret -o:plain
 tar,bsdtar,gtar -p:flag --passphrase:secret
-qpdf --password:secret --encrypt:flag
+qpdf --password:secret --encrypt:two
 qpdf/decrypt *:plain
 pdftk input_pw:secret user_pw:secret owner_pw:secret *:plain
 pdftotext,pdftoppm,pdfinfo,pdfimages,pdftocairo,pdfunite,pdftohtml,pdftops,pdffonts,pdfdetach,mutool,pdfcpu words -upw:secret -opw:secret -p:guess -f:plain -l:plain
@@ -306,7 +316,7 @@ wp --dbpass:secret --user_pass:secret --admin_password:secret --dbuser:plain --u
 wp/user/reset-password,wp/option/get *:plain
 drush/user:password,drush/upwd,drush/user-password,drush/uli #2:secret
 drush,drupal,magento,occ,artisan,n98-magerun --account-pass:secret --db-password:secret --admin-password:secret --password-from-env:flag --db-user:plain
-git -c:pairs -m:people --message:people -S:flag --author:people -u:plain -p:flag -C:plain --grep:plain -k:flag
+git -c:pairs -m:people --message:people -am:people -S:flag --author:people -u:plain -p:flag -C:plain --grep:plain -k:flag
 git/log,git/grep,git/show,git/diff,git/checkout,git/add,git/commit,git/branch,git/tag,git/mv,git/rm,git/merge,git/switch,git/restore,git/blame,git/rebase,git/stash,git/reset looks -S:plain -G:plain --author:plain --grep:plain -m:people -L:plain -e:plain -t:plain -F:plain --trailer:people
 git/credential,git/credential-store looks
 git/push,git/fetch,git/pull -u:flag -o:pairs
@@ -351,6 +361,8 @@ glab/variable/set,glab/variable/update -v:secret --value:secret #2:secret
 hub,tea,lab -m:people
 tea/login/add,tea/logins/add -t:secret -p:secret --otp:secret
 circleci,circleci/setup --token:secret
+twilio/login #1:plain
+systemd-creds/encrypt reads
 travis/encrypt *:assign
 travis/login,travis -t:secret --github-token:secret -g:secret
 buildkite-agent,buildkite-agent/start --token:secret
@@ -405,7 +417,7 @@ wpa_passphrase #2:secret
 wpa_cli *:pairs
 iwconfig,iw,ifconfig,ip,bridge,tc *:plain
 iw,iwconfig key:tail
-ip/xfrm auth:plain
+ip/xfrm enc:then auth:then aead:then auth-trunc:then comp:then
 wg,wg-quick *:plain
 openvpn,openconnect,vpnc,forticlient,openfortivpn,snx,globalprotect --auth-user-pass:plain -p:secret -u:plain --password:secret --cookie:secret -C:secret --token-secret:secret --otp:secret -o:secret -c:plain -P:plain --user:plain -U:plain --key-password:secret --pem-passphrase:secret
 openvpn -p:plain
@@ -423,7 +435,8 @@ ncat -P:plain -p:plain
 nc,stunnel -P:plain
 proxychains,proxychains4,torsocks,tsocks wraps -f:plain
 dig,nsupdate,rndc,delv,host,tsig-keygen,kdig,knsupdate -y:tail -p:plain -k:plain -b:plain -t:plain -c:plain
-kadmin,kadmin.local -w:secret -pw:secret -p:plain -q:code -k:flag
+addprinc,add_principal,ank,cpw,change_password -pw:secret
+kadmin,kadmin.local -w:secret -pw:secret -p:plain -q:script -k:flag
 kadmin/addprinc,kadmin/cpw,kadmin.local/addprinc,kadmin.local/cpw -pw:secret
 kinit,klist,kvno,ktutil -k:flag -t:plain -p:flag -c:plain
 ipa,ipa-client-install,ipa-server-install,ipa-replica-install,realm,adcli,ipa-getkeytab -w:secret -p:secret -a:secret -P:plain -U:flag -n:plain -r:plain -k:plain -s:plain
@@ -433,6 +446,8 @@ ipa-getkeytab -p:plain -P:flag
 nxc,netexec,crackmapexec,cme,evil-winrm,kerbrute,bloodhound-python,ldapdomaindump,enum4linux,enum4linux-ng,medusa,hydra,ncrack,patator,certipy,rpcdump,lookupsid.py,secretsdump.py,psexec.py,wmiexec.py,smbexec.py,GetUserSPNs.py,GetNPUsers.py,secretsdump,mssqlclient.py,impacket-secretsdump,impacket-psexec,impacket-wmiexec,impacket-smbexec,impacket-mssqlclient,impacket-GetUserSPNs,impacket-smbclient,atexec.py,dcomexec.py,smbclient.py,getTGT.py,impacket-getTGT,impacket-dcomexec,impacket-atexec,impacket-GetNPUsers,impacket-lookupsid,impacket-ntlmrelayx,impacket-GetADUsers,addcomputer.py,samrdump.py,services.py,GetADUsers.py,findDelegation.py,reg.py,ticketer.py,rbcd.py,dacledit.py words -p:secret -hashes:secret -H:secret -aesKey:secret -u:plain --hashes:secret -P:plain -L:plain -l:plain -computer-pass:secret -s:plain -dc-ip:plain -outputfile:plain -d:plain -o:plain -M:plain -x:code -X:code *:target
 hydra,medusa,ncrack -p:secret -P:plain -s:plain -H:plain
 medusa,hydra -h:plain
+hydra,medusa,ncrack,patator *:plain
+ncrack -p:plain --pass:secret
 nmap,masscan,zmap,nikto,sqlmap,wfuzz,ffuf,gobuster,feroxbuster,wpscan,dirb,nuclei,zap-cli -p:plain -u:plain -P:plain -id:user --auth-cred:user --basic:user --cookie:cookie -b:cookie -H:header --api-token:secret -t:plain -k:flag -U:plain -a:plain -w:plain -c:plain -s:plain
 gobuster -P:secret
 htpasswd flags=cmBdspDvi5r2 -b:flag -n:shift -i:flag -C:plain -r:plain #3:secret
@@ -458,6 +473,7 @@ kcadm.sh/config/credentials,kcadm/config/credentials --password:secret --secret:
 kcadm.sh/set-password,kcadm/set-password -p:secret --new-password:secret
 adb,fastboot,bluetoothctl *:plain
 adb/pair #2:secret
+steam,steamcmd words -login:then +login:then
 tmux,screen -t:plain -s:plain -c:plain -n:plain
 expect -c:script
 spawn wraps
@@ -472,10 +488,136 @@ find,fd -p:plain words
 xargs,find -d:plain
 sudo wraps flags=AbEeHiKklnSsVv -u:plain -g:plain -p:people --prompt:people -S:input --stdin:input -U:plain -C:plain -D:plain -R:plain -T:plain -h:plain --user:plain --group:plain -r:plain -t:plain
 su -c:script -s:plain
-grep,egrep,fgrep,rg,ag,ack,ripgrep,zgrep,ls,cat,less,more,head,tail,wc,sort,uniq,man,info,apropos,which,whereis,type,cd,mkdir,rmdir,rm,cp,mv,touch,chmod,chown,ln,stat,file,diff,tree,locate,vi,vim,nvim,nano,emacs,code,du,df,tee,xxd,od,strings,base64,md5sum,sha256sum,test,[,basename,dirname,realpath,readlink,comm,cut,tr,paste,column,jobs,ps,kill,pgrep,pkill,top,htop,id,groups,getent,journalctl,systemctl,service,loginctl,hostnamectl,lsof,ss,netstat,apt,apt-get,apt-cache,dpkg,yum,dnf,rpm,apk,pacman,brew,snap,flatpak,make,cmake,ninja,go,rustc,gcc,g++,clang,cc,ld,javac,tsc,eslint,prettier,jest,mocha,pytest,tox,nox,mypy,ruff,black,phpunit,rspec,rake,bazel,date,cal,sleep,seq,yes,tput,clear,alias,trap,set,shopt,ulimit,umask,export,unset,declare,local,readonly,typeset,source,.,return,exit,whoami,w,who,last,uname,hostname,lsblk,blkid,fdisk,crontab,at,install,logger,wall,write,nspawn,systemd-nspawn,setfacl,getfacl,chgrp,dd,rename looks -u:plain -p:plain -U:plain -e:plain -k:plain -t:plain -o:plain -f:plain -a:plain --user:plain -w:plain -P:plain
+grep,egrep,fgrep,rg,ag,ack,ripgrep,zgrep,ls,cat,less,more,head,tail,wc,sort,uniq,man,info,apropos,which,whereis,type,cd,mkdir,rmdir,rm,cp,mv,touch,chmod,chown,ln,stat,file,diff,tree,locate,vi,vim,nvim,nano,emacs,code,du,df,tee,xxd,od,strings,base64,md5sum,sha256sum,test,[,basename,dirname,realpath,readlink,comm,cut,tr,paste,column,jobs,ps,kill,pgrep,pkill,top,htop,id,groups,getent,journalctl,systemctl,service,loginctl,hostnamectl,lsof,ss,netstat,apt,apt-get,apt-cache,dpkg,yum,dnf,rpm,apk,pacman,brew,snap,flatpak,make,cmake,ninja,go,rustc,gcc,g++,clang,cc,ld,javac,tsc,eslint,prettier,jest,mocha,pytest,tox,nox,mypy,ruff,black,phpunit,rspec,rake,bazel,date,cal,sleep,seq,yes,tput,clear,alias,trap,set,shopt,ulimit,umask,export,unset,declare,local,readonly,typeset,source,.,return,exit,for,select,case,function,whoami,w,who,last,uname,hostname,lsblk,blkid,fdisk,crontab,at,install,logger,wall,write,nspawn,systemd-nspawn,setfacl,getfacl,chgrp,dd,rename looks -u:plain -p:plain -U:plain -e:plain -k:plain -t:plain -o:plain -f:plain -a:plain --user:plain -w:plain -P:plain
 pytest -k:plain -m:plain -p:plain
 echo,printf,notify-send,read,say,figlet,cowsay,banner *:people -p:people -n:flag -e:flag
 read -p:people -s:flag -sp:people -rsp:people -rp:people
+tctl,tsh,teleport --auth-server:plain --proxy:plain --user:plain
+step --provisioner-password-file:plain --password-file:plain --kty:plain
+irssi,weechat,ii,sic -w:secret -n:plain -c:plain -k:secret
+register_new_matrix_user -p:secret -k:secret -u:plain -c:plain
+gotify,ntfy -t:secret -u:user --token:secret
+apprise,notify -t:people -b:people
+grafana-cli,grafana-server --pluginUrl:plain
+grafana-cli/admin/reset-admin-password,grafana/cli/admin/reset-admin-password #1:secret
+mimirtool,cortextool,logcli --key:secret --password:secret --username:plain
+elasticsearch-users/useradd,elasticsearch-users/passwd -p:secret -r:plain
+elasticsearch-certutil,elasticsearch-setup-passwords --pass:secret --ca-pass:secret
+securityadmin.sh,hash.sh,plugin.sh -p:secret words
+solr/auth -credentials:user words
+zkCli.sh,zookeeper-shell -server:plain
+airflow/users/create -p:secret -u:plain -e:plain -f:plain -l:plain -r:plain
+airflow/tasks,airflow/dags,airflow/variables/get *:plain
+wandb/login,comet/login,neptune/login,huggingface-cli/login,hf/auth/login,kaggle/config/set,replicate/login,railway/login,snyk/auth,planetscale/auth/login,hcloud/context/create,linear/auth,turso/auth/login,deta/login,fastly/profile/create,sentry-cli/login #1:guess
+modal,hf,huggingface-cli --token:secret --token-secret:secret --token-id:plain
+llm/keys/set --value:secret
+llm,aichat,sgpt,fabric,mods -s:people --system:people -p:people -m:plain --key:plain
+llama-cli,llama-server,ollama,whisper-cli,llama.cpp,main -p:people --prompt:people -m:plain --seed:plain -n:plain -t:plain -c:plain -s:plain --api-key:secret
+claude,codex,gemini,opencode,cursor-agent,aider,goose,amp,crush -p:people --print:people -m:people --message:people -c:plain -s:plain
+sst/secret/set #2:secret
+eb/setenv *:pairs
+sam,cdk,serverless,sls --parameter-overrides:pairs -c:pairs --param:pairs -e:plain
+copilot/secret/init --values:assign -n:plain --name:plain
+azd/env/set *:pairs
+chamber/write #3:secret
+chamber/read,chamber/list,chamber/delete,chamber/export,chamber/history *:plain
+chamber/exec wraps
+credstash/put #2:secret
+credstash/get *:plain
+consul-template,envconsul words -vault-token:secret -consul-token:secret
+iscsiadm -p:plain -T:plain -n:nameof -v:valueof -m:plain -o:plain -t:plain -I:plain
+hdparm words --security-set-pass:secret --security-unlock:secret --security-erase:secret --security-disable:secret
+mokutil --generate-hash:secret --hash-file:plain
+tpm2_unseal,tpm2_create,tpm2_createprimary,tpm2_load,tpm2_sign,tpm2_nvread,tpm2_nvwrite,tpm2_changeauth,tpm2_nvdefine,tpm2_import,tpm2_evictcontrol,tpm2_startauthsession -p:where -P:where -c:plain
+pkcs11-tool,pkcs15-tool,pkcs15-init,pkcs15-crypt -p:secret --pin:secret --so-pin:secret --new-pin:secret --puk:secret --id:plain --label:plain
+softhsm2-util,softhsm --pin:secret --so-pin:secret
+p11tool,p11-kit --set-pin:secret --set-so-pin:secret
+ykman,nitropy,solo2,fido2-token -P:secret -m:secret --pin:secret --management-key:secret -p:secret
+ykman/oath/accounts/add #2:secret -o:plain -i:plain
+ykman/oath/access/change -n:secret -p:secret
+ykman/piv/access/change-pin,ykman/fido/access/change-pin -n:secret -P:secret
+yubico-piv-tool,ykpersonalize -P:secret -N:secret -k:secret -n:secret -a:plain -s:plain -i:plain -o:plain
+iwctl,connmanctl --passphrase:secret -P:secret
+mmcli,qmicli,mbimcli --pin:secret --puk:secret
+sstpc,pppd,pptp,wvdial password:secret user:plain
+fs_cli -p:secret -P:plain -H:plain -x:code -u:plain
+kamctl/add,kamctl/passwd,opensipsctl/add #2:secret
+asterisk,rasterisk -x:code
+vsql -w:secret -U:plain -c:code -h:plain -p:plain -d:plain
+nzsql,nzload,nz_backup -pw:secret -u:plain -d:plain -c:code words
+hdbsql,hdbuserstore -p:secret -u:plain -n:plain -d:plain -i:plain
+isql-fb,gsec,gbak,gfix,fbsvcmgr words -password:secret -pass:secret -pas:secret -pw:secret -user:plain
+asadm,aql,asbackup,asrestore -P:secret -U:plain -h:plain -p:plain
+bteq,tdload,fastload,tbuild -p:secret -u:plain
+dbaccess,onstat *:plain
+flyway,liquibase,sqitch,dbmate words
+goose,migrate,atlas,sqlx *:plain
+spark-submit,spark-shell,pyspark,spark-sql,hadoop,hdfs,yarn,mapred,sqoop,flume-ng --conf:pairs -D:pairs -e:code
+impala-shell,pgloader,sqlcmd.exe -u:plain -l:flag
+docker-registry,reg,dive,regclient,registry -p:secret -u:plain
+filebeat,metricbeat,logstash,heartbeat,auditbeat,elastic-agent -E:pairs -c:plain
+elastic-agent/enroll,elastic-agent/install --enrollment-token:secret --fleet-server-service-token:secret
+telegraf,vector,fluent-bit,fluentd,promtail,vmagent,vmalert,prometheus,thanos -p:pairs
+datadog-agent,dd-agent,newrelic,newrelic-infra,dynatrace --api-key:secret --token:secret --apiKey:secret
+mount.davfs,udisksctl,bcachefs,zfs,fscrypt -k:plain
+hcloud,upctl,civo,ovh,gandi,namecheap,porkbun,cloudns --token:secret
+civo/apikey/add #2:secret
+exo,packet,metal,equinix -t:secret
+scw/init,scw/config/set *:pairs
+luks,systemd-cryptenroll,cryptenroll --unlock-key-file:plain
+odoo,odoo-bin -w:secret -r:plain -d:plain -p:plain
+wpscan --api-token:secret --passwords:plain -P:plain -U:plain --password-attack:plain
+john,hashcat --wordlist:plain -w:plain -m:plain -a:plain -o:plain --format:plain
+hashcat *:plain
+steghide,outguess,stegseek,openstego -p:secret -k:secret -sf:plain -cf:plain -ef:plain -xf:plain words
+exiftool,mat2 -password:secret words
+bsdcpio,cabextract,7zr,upx -p:flag
+unzip,zipinfo -P:secret
+dar,afio,par2 -K:secret -J:secret
+img2pdf,ocrmypdf,pdfjam,cpdf words -pw:secret -upw:secret -opw:secret
+tesseract,gpgsm,gpgtar -p:plain
+mkvmerge,vlc,cvlc,mpv,mplayer --rtsp-pwd:secret --sout-http-pwd:secret -passwd:secret --ftp-pwd:secret --smb-pwd:secret --http-password:secret words
+rtmpdump,ffmpeg,ffprobe,ffplay words -decryption_key:secret -encryption_key:secret -pass:plain -cenc_decryption_key:secret -encryption_kid:plain -key:named -passlogfile:plain -metadata:plain -map:plain
+minidlna,mpc,ncmpcpp,mopidy -P:secret -h:plain
+mpc -P:secret
+transmission-remote,transmission-daemon,deluge-console,qbittorrent-nox,rtorrent -n:user --auth:user -u:plain -v:secret
+transmission-daemon -v:secret
+deluge-console -P:secret -U:plain -u:plain -p:plain
+smartctl,nut,upsc,upscmd,upsrw -p:secret -u:plain
+snapcast,shairport-sync,squeezelite --password:secret
+hass,hass-cli,esphome,platformio,tasmota --token:secret --password:secret
+esptool.py,espsecure.py,avrdude -p:plain -P:plain -b:plain -c:plain
+nvram,uci,ubus,fw_setenv *:pairs
+uci/set *:pairs
+routeros,sshpass2,rancid,netmiko-show,ansible-test -p:secret
+rancid,clogin,jlogin,flogin -p:secret -u:plain -e:secret -v:secret
+netconf-console,netconf-console2,gnmic,gnmi_cli,pygnmicli -p:secret -u:plain -a:plain --port:plain
+netconf-console,netconf-console2 -p:secret --port:plain
+snmpwalk.exe,braa -c:secret
+radtest #2:secret #5:secret
+radclient #3:secret
+eapol_test,wpa_supplicant -s:secret -p:plain -a:plain -c:plain -i:plain
+ldapvi,shelldap,ldapscripts -w:secret -D:plain -h:plain
+keycloak,kc.sh,authelia,authentik --password:secret --secret:secret
+authelia/crypto/hash/generate --password:secret
+vaultwarden/hash,lldap *:plain
+rails,rake,bin/rails,bundle/exec *:plain
+manage.py looks
+php/artisan looks
+hydra-maester,ory,kratos --token:secret
+conjur,akeyless,secretless,delinea,tss,dsv,pass-cli -p:secret -u:plain -i:plain --access-key:secret --password:secret
+conjur/login -p:secret -i:plain
+conjur/variable/set -v:secret -i:plain
+akeyless/create-secret,akeyless/update-secret-val -v:secret -n:plain --value:secret
+az/functionapp,az/webapp --settings:pairs
+heroku/config:add *:pairs
+rclone,restic --password-file:plain
+lxc,incus,lxd --token:secret --password:secret
+lxc/remote/add,incus/remote/add --password:secret --token:secret
+multipass,colima,lima,limactl *:plain
+vboxmanage,VBoxManage --password:secret --user:plain --name:plain
+VBoxManage/guestcontrol,vboxmanage/guestcontrol --password:secret --username:plain --passwordfile:plain
+prlctl,xe,xl,xen -pw:secret -u:plain words
 `
 
 func readTools(table string) map[string]*tool {

@@ -20,16 +20,23 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 	case aCode:
 		whole = digits(v) >= 4 && len(v) <= 10 || random(v) || passwordish(v) || uuid(v)
 	case aSecret:
-		whole = !methods[foldedWord(v)] && !fewDigits(v) && !pathLike(v)
+		head, _, _ := strings.Cut(v, ":")
+		whole = !methods[foldedWord(head)] && !fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) && strings.HasSuffix(v, "ed"))
 	case aPassword:
 		whole = !untold[foldedWord(v)] && !(fewDigits(v) && len(v) < 3) && !pathLike(v)
 	case anAuth:
 		if from := afterColon(v); from > 0 {
 			return from, len(v)
 		}
+		if user, secret, ok := strings.Cut(v, "/"); ok && lettersOnly(strings.Trim(user, "0123456789")) && strings.IndexByte(secret, '/') < 0 && (passwordish(secret) || leet(secret) || digits(secret) > 0 && !pathLike(v)) {
+			return len(user) + 1, len(v) // neo4j/x
+		}
 		whole = random(v) || encodedPair(v)
 	case aHeader:
 		from = afterScheme(v)
+		if strings.HasPrefix(v[from:], "token=") {
+			from += len("token=")
+		}
 		if none(v[from:]) || methods[foldedWord(v[from:])] {
 			return 0, 0
 		}
@@ -97,7 +104,7 @@ func none(v string) bool {
 	case ')', '(':
 		return len(v) < 4 || v[1] == '[' || v[1] == '.' || v[1] == '?' || v[len(v)-1] == ')'
 	case '/':
-		return len(v) == 1 || strings.IndexByte(",'\"/ ", v[1]) >= 0
+		return len(v) == 1 || strings.IndexByte(",'\"/ {", v[1]) >= 0
 	case '.':
 		if len(v) > 1 && (v[1] == '*' || v[1] == '+') {
 			return true // a pattern
@@ -107,10 +114,16 @@ func none(v string) bool {
 		}
 	case '\\':
 		return true
+	case '^':
+		return strings.IndexByte(v[1:], '^') > 0
 	case '!':
 		if len(v) > 1 && v[1] == ' ' || strings.HasPrefix(v, "!vault") || strings.HasPrefix(v, "!Ref") || strings.HasPrefix(v, "!Sub") || strings.HasPrefix(v, "!secret") {
 			return true
 		}
+	}
+	switch foldedWord(v) {
+	case "redacted", "masked", "hidden", "removed", "censored", "scrubbed", "sanitized", "filtered":
+		return true
 	}
 	if filler(v) || strings.Contains(v, "${{") || strings.HasSuffix(v, "{{") {
 		return true
@@ -354,7 +367,45 @@ func passwordish(v string) bool {
 			return true
 		}
 	}
-	return ups > 0 && lows > 0 && nums > 0 && strings.IndexByte(v, '.') < 0 && strings.IndexByte(v, '-') < 0 && len(v) >= 8
+	return ups > 0 && lows > 0 && nums > 0 && strings.IndexByte(v, '.') < 0 && strings.IndexByte(v, '-') < 0
+}
+
+// leet is true of words with digits for letters: m4tr1x.
+func leet(v string) bool {
+	if len(v) < 5 || len(v) > 64 {
+		return false
+	}
+	found := false
+	for i := 0; i < len(v); i++ {
+		switch {
+		case !letter(v[i]) && !digit(v[i]) && strings.IndexByte("!@#$%^&*+", v[i]) < 0:
+			return false
+		case i > 0 && i+1 < len(v) && strings.IndexByte("013457", v[i]) >= 0 && letter(v[i-1]) && letter(v[i+1]):
+			found = true
+		}
+	}
+	return found
+}
+
+// mixed is true of what has both cases and digits in turn, as tokens have that are too short to be random.
+func mixed(v string) bool {
+	if len(v) < 12 || pathLike(v) {
+		return false
+	}
+	ups, lows, nums := 0, 0, 0
+	for i := 0; i < len(v); i++ {
+		switch {
+		case upper(v[i]):
+			ups++
+		case lower(v[i]):
+			lows++
+		case digit(v[i]):
+			nums++
+		case strings.IndexByte("._-~+/=", v[i]) < 0:
+			return false
+		}
+	}
+	return ups > 1 && lows > 1 && nums > 1
 }
 
 func digits(v string) int {
