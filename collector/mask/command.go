@@ -23,6 +23,7 @@ type command struct {
 	user    int8 // whether there is an option with a user: 0 unknown, 1 yes, -1 no
 	reads   bool // standard input is a secret
 	over    bool // there are no more options: --
+	key     bool // the word before is --key
 	seen    bool // so was one before
 	weak    bool // the value after the name is one only if it looks like a secret
 	account bool // a word before says that it is about users
@@ -83,7 +84,7 @@ func (c *command) word(m *masker, begin, end int) use {
 	if next != unknown && (!looksLikeOption(w) || next == people || next == plain && w == "-" || next == secretWord && end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)) {
 		return c.value(m, next, begin, end)
 	}
-	if len(w) > 1 && (w[0] == '-' || w[0] == '/' && c.slashes()) && !c.over {
+	if len(w) > 1 && (w[0] == '-' || w[0] == '/' && c.tool != nil && c.tool.slash) && !c.over {
 		return c.option(m, begin, end)
 	}
 	return c.argument(m, begin, end)
@@ -100,21 +101,6 @@ func isAssignment(w string) bool {
 // looksLikeOption is true of -x and --long, not of - and of -1.
 func looksLikeOption(w string) bool {
 	return len(w) > 1 && w[0] == '-' && (letter(w[1]) || w[1] == '-')
-}
-
-// slashes says whether options may begin with / as on Windows.
-func (c *command) slashes() bool {
-	if c.tool == nil {
-		return false
-	}
-	for t := c.tool; t != nil; t = t.parent {
-		for option := range t.options {
-			if option[0] == '/' {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // option takes a word that begins with a dash.
@@ -177,6 +163,9 @@ func (c *command) option(m *masker, begin, end int) use {
 		}
 		return consumed
 	case k == joined:
+		if len(name) > 2 {
+			c.next = likely // mysql --password x means the database x, and is not always meant so
+		}
 		return consumed
 	}
 	c.next = k
@@ -232,25 +221,26 @@ func portLike(w string) bool {
 // generic says what an option announces that the table does not have.
 func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 	switch name {
-	case "-u", "--user", "-U", "--proxy-user", "--userpwd", "--basic-auth", "--http-auth", "--credentials", "--creds", "--cred", "--login", "--auth-basic", "-user":
+	case "-u", "--user", "--proxy-user", "--userpwd", "--basic-auth", "--http-auth", "--credentials", "--creds", "--cred", "--login", "--auth-basic", "-user":
 		if c.tool != nil && c.tool.looks {
 			return plain, ordinary
 		}
 		return userPair, ordinary
-	case "-p", "-P", "-pw", "-W", "-pass", "-w", "--p":
+	case "-p", "-P", "-pw", "-W", "-pass", "--p":
 		if c.tool != nil && c.tool.looks {
 			return unknown, ordinary
 		}
 		return guess, ordinary
-	case "-t", "-k", "-a", "-s", "-x":
+	case "-t", "-k", "-a", "-s", "-x", "-w":
 		if c.login || c.tool == nil {
-			return guess, ordinary
+			return likely, ordinary
 		}
 	case "-H", "--header":
 		return header, ordinary
 	case "-m", "--message", "--description", "--title", "--comment", "--notes", "--summary", "--prompt":
 		return people, ordinary
 	case "-n", "--name", "--key", "--param", "--parameter", "--property":
+		c.key = name == "--key"
 		return nameOf, ordinary
 	case "--value", "--values", "--body", "--data", "--content", "--secret-value", "--secret-string", "-v", "--plaintext", "-value":
 		if c.secret {
@@ -313,7 +303,9 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 		m.hide(from, to)
 		c.next = secretWord
 	case then:
-		c.next = secretWord
+		if v != "anonymous" && (v == "" || v[0] != '+') {
+			c.next = secretWord
+		}
 		return consumed
 	case valueOf:
 		if c.secret {
@@ -390,10 +382,14 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 	case nameOf:
 		if name(v) && meaningOf(v) >= aSecret && strings.IndexByte(v, '/') < 0 || meaningOf(path.Base(v)) >= aSecret && v[0] == '/' {
 			c.secret = true
-		} else if random(v) && !strings.HasPrefix(v, "arn") && c.tool == nil {
+		} else if c.key && (random(v) || passwordish(v)) && c.tool == nil {
 			m.hide(from, to)
 		}
 		return anything
+	case likely:
+		if !none(v) && !pathLike(v) && strings.IndexByte(v, '/') < 0 && (passwordish(v) || random(v) || mixed(v)) {
+			m.hide(from, to)
+		}
 	case guess:
 		if c.guess(m, v) {
 			m.hide(from, to)
@@ -464,6 +460,9 @@ func (c *command) isLast(m *masker, to int) bool {
 func (c *command) pair(m *masker, from, to int) {
 	v := m.s[from:to]
 	colon := strings.IndexByte(v, ':')
+	if colon < 0 && c.tool != nil && (passwordish(v) || random(v)) && !pathLike(v) && strings.IndexByte(v, '@') < 0 && m.s[:from] == "" {
+		m.hide(from, to)
+	}
 	if colon < 0 || strings.HasPrefix(v[colon:], "://") || none(v) && v[0] != '{' {
 		return
 	}
@@ -514,7 +513,7 @@ func (c *command) hasUser(m *masker) bool {
 		c.user = -1
 		is := func(w string) bool {
 			switch w {
-			case "-u", "-U", "--user", "--username", "-user", "-username", "--login", "--user-name", "-D", "-l", "--login-user":
+			case "-u", "-U", "--user", "--username", "-user", "-username", "--login", "--user-name", "--login-user":
 				return true
 			}
 			return strings.HasPrefix(w, "--user=") || strings.HasPrefix(w, "--username=")
@@ -530,6 +529,7 @@ func (c *command) hasUser(m *masker) bool {
 			if n := strings.IndexAny(rest, "\n;|"); n >= 0 {
 				rest = rest[:n]
 			}
+			m.work -= 4 * len(rest)
 			for w := range strings.FieldsSeq(rest) {
 				if is(w) {
 					c.user = 1
@@ -558,7 +558,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 		}
 		return anything
 	}
-	if c.name == "echo" || c.name == "printf" || c.name == "print" {
+	if c.name == "echo" || c.name == "printf" || c.name == "print" || c.name == "yes" {
 		if m == c.m && w != "" {
 			c.says(m, begin, end)
 		}
@@ -608,6 +608,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 			c.next = k
 			return anything
 		}
+
 		k := t.every
 		if c.place < len(t.args) && t.args[c.place] != unknown {
 			k = t.args[c.place]
@@ -627,6 +628,9 @@ func (c *command) argument(m *masker, begin, end int) use {
 		if t.looks {
 			return anything
 		}
+	}
+	if strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && (strings.IndexByte(w, '@') > 0 || strings.IndexByte(w, '/') > 0) && !strings.Contains(w, "://") && !pathLike(w) {
+		return c.value(m, target, begin, end)
 	}
 	if c.secret && c.setting && c.tool == nil && isAssignment(w) {
 		return c.value(m, assignment, begin, end)
@@ -653,7 +657,7 @@ func (c *command) nextIsNamed(w string) {
 		return
 	}
 	means := meaningOf(w)
-	c.weak = asks(w) || means == aCookie || w == "secret" || w == "credential" || w == "credentials" || w == "creds" || c.quiet && !c.setting || c.args == nil && !c.sure
+	c.weak = asks(w) || means == aCookie || w == "secret" || w == "credential" || w == "credentials" || w == "creds" || c.quiet && !c.setting || c.args == nil && (!c.sure || c.tool == nil)
 	switch {
 	case means == ordinary || means == anAuth && !c.setting:
 		return
@@ -662,10 +666,10 @@ func (c *command) nextIsNamed(w string) {
 	}
 }
 
-const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/"
+const nameBytes = letters + "0123456789_-.:/"
 
 // namesOfSecrets announce a value where they stand alone; token and secret are as often what a command is about.
-var namesOfSecrets = words("password passwd passphrase passcode apikey authtoken accesstoken authkey psk pin requirepass masterauth secretkey accesskey privatekey pwd pass")
+var namesOfSecrets = words("password passphrase passcode apikey authtoken accesstoken authkey psk pin requirepass masterauth secretkey accesskey privatekey")
 
 // constant is true of NAMES_LIKE_THIS.
 func constant(w string) bool {
@@ -755,7 +759,7 @@ func (c *command) document(m *masker, begin, end int) {
 	if at < 0 {
 		return
 	}
-	for from := end + at + 1; from < c.end; {
+	for from := end + at + 1; from < c.end && m.work > 0; {
 		to := from
 		for to < c.end && m.s[to] != '\n' {
 			to++
@@ -764,6 +768,7 @@ func (c *command) document(m *masker, begin, end int) {
 			return
 		}
 		c.hideSaid(m, from, to)
+		m.work -= to - from
 		from = to + 1
 	}
 }

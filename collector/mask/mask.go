@@ -30,6 +30,10 @@ const masked = "****"
 // nor shown. Scripts and patches that agents pass as one argument are far shorter; the kernel takes 128 KiB.
 const maxSearched = 64 << 10
 
+// workPerByte bounds how often the bytes of an argument are looked at, on average. One that is made to take more is cut
+// where that is used up, as one that is too long.
+const workPerByte = 32
+
 // masker finds the secrets of one argument.
 type masker struct {
 	s     string
@@ -37,6 +41,7 @@ type masker struct {
 	words bool // there are spaces in it
 	prose bool // it is for people: a commit message
 	found []extent
+	work  int // bytes that may still be looked at: some are more than once
 	named int // where a name's value was a secret's name, as in {"name": "API_KEY", "value": "x"}; 0: nowhere
 }
 
@@ -73,6 +78,7 @@ func (m *masker) begin(arg string) {
 	if m.end > maxSearched {
 		m.end = runeStart(arg, maxSearched)
 	}
+	m.work = workPerByte*m.end + maxSearched/16
 	m.words = strings.ContainsAny(arg[:m.end], " \t\n")
 }
 

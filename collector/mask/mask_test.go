@@ -98,8 +98,30 @@ func TestLongArgumentsAreSearchedAndShownUpToABound(t *testing.T) {
 	}
 }
 
+// What agents run: the ratio of the two says what masking costs at an exec.
+func BenchmarkArguments(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		{"git", []string{"git", "status", "--porcelain", "-z"}},
+		{"cc", strings.Fields("cc -DHAVE_CONFIG_H -I. -I../include -Wall -O2 -g -MT x.o -MD -MP -MF .deps/x.Tpo -c -o x.o ../src/x.c")},
+		{"script", []string{"bash", "-lc", "cd /repo && export CI=1; TOKEN=$(cat /run/t) npm install --no-audit && curl -sS -H 'Accept: application/json' https://api.example.com/v1/items?page=1 | jq -r '.items[] | .name' > out.txt"}},
+		{"secret", []string{"curl", "-sS", "-u", "bob:s3cr3t", "-H", "Authorization: Bearer 0123456789abcdef", "https://bob:pw@h/x?token=abc"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			args := make([]string, len(c.args))
+			for b.Loop() {
+				copy(args, c.args)
+				Args(args)
+			}
+		})
+	}
+}
+
 func BenchmarkHostileArgument(b *testing.B) {
-	for _, part := range []string{"=", "h=", "apixkey=", "s ss ", "eyJ.", "://a:", "bearer "} {
+	for _, part := range []string{"=", "h=", "apixkey=", "s ss ", "eyJ.", "://a:", "bearer ", "SG.", "pass='pass=\"", "auth(\"", "chpasswd <<a\n", "://a/hook/", "LS0tLS1CRUdJTi/", "send password ", "-p x;", "\"a'"} {
 		arg := strings.Repeat(part, 128<<10/len(part))
 		b.Run(part, func(b *testing.B) {
 			for b.Loop() {

@@ -33,8 +33,8 @@ var endings = func() (table ['z' + 1][]ending) {
 		}
 	}
 	add(aPassword, false, "password", "passwd", "passphrase", "passcode", "passwort", "passwrd", "pword", "pwd", "passw", "pswd")
-	add(aPassword, false, "pass", "pw", "psw")
-	add(aPassword, true, "psk", "motdepasse", "senha", "contrasena", "mdp", "kennwort")
+	add(aPassword, false, "pass", "pw")
+	add(aPassword, true, "psw", "psk", "motdepasse", "senha", "contrasena", "mdp", "kennwort")
 	add(aPassword, false, "wpapsk", "presharedkey", "masterauth", "securestring", "mypswd",
 		"encryptedpassword", "passwordhash", "passwordvalue", "passwordplaintext", "plaintextpassword", "unlockcode")
 	add(aSecret, false, "secret", "token", "apikey", "accesskey", "secretkey", "privatekey", "privkey", "accountkey", "sharedkey",
@@ -137,6 +137,9 @@ func meaningOf(name string) meaning {
 		best = e
 	}
 	if best == nil || string(whole) == "pwd" && upper(name[len(name)-1]) && name[0] != '-' { // $PWD is where the shell is
+		return ordinary
+	}
+	if string(whole) == "pat" && name[0] != '-' { // a pattern, as often as a personal access token
 		return ordinary
 	}
 	return best.meaning

@@ -15,6 +15,10 @@ func (m *masker) script(from, to, depth int, sure bool) {
 	c := command{m: m, end: to, sure: sure}
 	unclosed := [2]bool{}
 	for i := from; i < to; {
+		if m.work < 0 {
+			m.end = min(m.end, i)
+			return
+		}
 		switch b := s[i]; {
 		case b == ' ' || b == '\t' || b == '\\':
 			i++
@@ -31,6 +35,7 @@ func (m *masker) script(from, to, depth int, sure bool) {
 		}
 		begin, end, next := scriptWord(s, i, &unclosed)
 		w := s[begin:end]
+		m.work -= next - i
 		c.at = begin
 		before := len(m.found)
 		first := c.name == ""

@@ -71,7 +71,7 @@ func (m *masker) token(i int) (from, to int) {
 		}
 	case 'L':
 		if strings.HasPrefix(s[i:], "LS0tLS1CRUdJTi") {
-			return encodedPEM(s, i)
+			return m.encodedPEM(i)
 		}
 	}
 	for n := range shapes[s[i]] {
@@ -84,7 +84,8 @@ func (m *masker) token(i int) (from, to int) {
 		for to < len(s) && (tokenByte(s[to]) || p.also != "" && strings.IndexByte(p.also, s[to]) >= 0) {
 			to++
 		}
-		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) {
+		m.work -= to - begin
+		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) && (p.prefix != "s." || to-begin == 24 && digits(s[begin:to]) > 3) {
 			return i, to
 		}
 	}
@@ -97,6 +98,7 @@ func (m *masker) schemed(from int) (int, int) {
 	for to < len(m.s) && (tokenByte(m.s[to]) || strings.IndexByte(".~+/=:|", m.s[to]) >= 0) {
 		to++
 	}
+	m.work -= to - from
 	if to-from < 8 || digits(m.s[from:to]) == 0 && !random(m.s[from:to]) || pathLike(m.s[from:to]) {
 		return 0, 0
 	}
@@ -124,11 +126,13 @@ func drawn(v string) bool {
 }
 
 // encodedPEM is for what begins like "-----BEGIN " in base64: a key if it goes on so.
-func encodedPEM(s string, i int) (from, to int) {
+func (m *masker) encodedPEM(i int) (from, to int) {
+	s := m.s
 	to = i
 	for to < len(s) && (letter(s[to]) || digit(s[to]) || s[to] == '+' || s[to] == '/' || s[to] == '=') {
 		to++
 	}
+	m.work -= to - i
 	var head [48]byte
 	n, _ := base64.StdEncoding.Decode(head[:], []byte(s[i:min(to, i+64)]))
 	if strings.Contains(string(head[:n]), "PRIVATE") {

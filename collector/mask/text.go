@@ -31,6 +31,10 @@ var textClass = func() (class [256]uint8) {
 func (m *masker) text() {
 	s := m.s
 	for i := 0; i < m.end; {
+		if m.work < 0 {
+			m.end = i
+			break
+		}
 		from, to := 0, 0
 		switch textClass[s[i]] {
 		case 0:
@@ -78,6 +82,9 @@ func (m *masker) assigned(i int) (from, to int) {
 	if s[i] == ':' && (i+1 < len(s) && s[i+1] == ':' || i > 0 && s[i-1] == ':') {
 		return 0, 0 // a::b
 	}
+	if i > 0 && s[i-1] == '=' {
+		return 0, 0 // what is compared was looked at with the first of them
+	}
 	end := i
 	for end > 0 && i-end < 3 && strings.IndexByte(":+?!=", s[end-1]) >= 0 {
 		end--
@@ -103,7 +110,7 @@ func (m *masker) assigned(i int) (from, to int) {
 			what = aSecret
 		case end > begin && (s[end-1]|0x20 == 'e' || s[end-1]|0x20 == 'y') && (hasSuffixFold(s[begin:end], "name") || hasSuffixFold(s[begin:end], "key")):
 			from, to, _ = m.value(i, begin, tight)
-			if meaningOf(s[from:to]) > anAuth || meaningOf(s[from:to]) == aKey && to-from > len("key") {
+			if is := meaningOf(s[from:to]); is == aSecret || is == aPassword || meaningOf(s[from:to]) == aKey && to-from > len("key") {
 				m.named = to
 			}
 			return 0, 0
@@ -124,6 +131,11 @@ func (m *masker) assigned(i int) (from, to int) {
 	if what == aKey && strings.HasSuffix(s[begin:end], "_Key") { // CF_Key=, as acme.sh has them
 		what = aSecret
 	}
+	if s[i] == '=' && i+1 < len(s) && s[i+1] == '=' || i > 0 && s[i-1] == '!' {
+		if from, to, plain := m.value(i, begin, tight); plain && from < to {
+			return 0, 0 // token == x
+		}
+	}
 	if begin > 0 && s[begin-1] == '$' && s[i] == ':' {
 		return 0, 0 // ${TOKEN:-}, $HOST:$PORT
 	}
@@ -141,7 +153,7 @@ func (m *masker) assigned(i int) (from, to int) {
 				m.cookies(from, to)
 				return 0, 0
 			}
-			if fewDigits(v) {
+			if fewDigits(v) || v == "" || strings.IndexByte("&{[*(", v[0]) >= 0 || strings.HasPrefix(v, "range ") {
 				return 0, 0
 			}
 		}
@@ -154,6 +166,10 @@ func (m *masker) assigned(i int) (from, to int) {
 		return 0, 0
 	case s[i] == ':' && plain && m.words && (m.prose || to < len(s) && s[to] == ' ') && lettersOnly(v):
 		return 0, 0 // a sentence
+	case plain && i > 0 && s[i-1] == '+' && lettersOnly(v):
+		return 0, 0 // token += more
+	case plain && m.words && (!tight || s[i] == ':') && name(v) && meaningOf(v) >= aSecret && digits(v) < 4:
+		return 0, 0 // PrivateKey = testPrivateKey
 	case s[i] == ':' && plain && i+1 < len(s) && s[i+1] != ' ' && methods[foldedWord(v)]:
 		return 0, 0 // password:reset
 	}
@@ -176,7 +192,8 @@ func (m *masker) value(i, begin int, tight bool) (from, to int, plain bool) {
 	s := m.s
 	sep := s[i]
 	from = i + 1
-	for from < len(s) && (s[from] == '=' || s[from] == '>' || s[from] == '~') {
+	defer func() { m.work -= to - i }()
+	for from < len(s) && from < i+4 && (s[from] == '=' || s[from] == '>' || s[from] == '~') {
 		from++
 	}
 	spaced := from
@@ -259,11 +276,7 @@ func pairFollows(s string) bool {
 func (m *masker) header(i, begin int) (from, to int, plain bool) {
 	s := m.s
 	from = i + 1
-	if s[i] == ':' {
-		for from < len(s) && s[from] == ':' {
-			from++
-		}
-	}
+	defer func() { m.work -= to - i }()
 	for from < len(s) && (s[from] == ' ' || s[from] == '=' || s[from] == '>' || s[from] == '\\') {
 		from++
 	}
@@ -298,8 +311,8 @@ func (m *masker) quoted(i int) (from, to int) {
 	for at > 0 && s[at-1] == '\\' {
 		at--
 	}
-	if at == 0 {
-		return 0, 0
+	if at == 0 || i+1 >= len(s) || strings.IndexByte(" \t\n)]};,+", s[i+1]) >= 0 {
+		return 0, 0 // one that closes
 	}
 	what := ordinary
 	switch s[at-1] {
@@ -339,6 +352,7 @@ func (m *masker) literal(i int, what meaning) (from, to int) {
 		}
 		to++
 	}
+	m.work -= to - i
 	if to >= len(s) || to == i+1 {
 		return 0, 0
 	}
@@ -483,6 +497,7 @@ func (m *masker) called(i int) (from, to int) {
 	if n == 0 {
 		return 0, 0
 	}
+	m.work -= 1024
 	// The nth of the arguments, each a literal or something without brackets.
 	arg, deep := 1, 0
 	for j := i + 1; j < len(s) && j-i < 1024; j++ {
@@ -507,11 +522,11 @@ func (m *masker) called(i int) (from, to int) {
 				}
 				return a, b
 			}
-			close := strings.IndexByte(s[j+1:], s[j])
-			if close < 0 {
+			end := strings.IndexByte(s[j+1:], s[j])
+			if end < 0 {
 				return 0, 0
 			}
-			j += 1 + close
+			j += 1 + end
 		}
 	}
 	return 0, 0
@@ -539,6 +554,7 @@ func (m *masker) element(i int) (from, to int) {
 	for to < len(s) && s[to] != '<' {
 		to++
 	}
+	m.work -= to - begin
 	if to == len(s) {
 		return 0, 0
 	}
@@ -572,6 +588,10 @@ func (m *masker) netrc() {
 		for to < len(s) && strings.IndexByte(" \t\n\\\"'", s[to]) < 0 {
 			to++
 		}
+		if m.work -= 128; m.work < 0 {
+			m.end = from
+			return
+		}
 		before := strings.Fields(s[max(0, from-128):from])
 		if len(before) >= 3 && strings.HasSuffix(before[len(before)-3], "login") && !none(s[from:to]) {
 			m.hide(from, to)
@@ -583,7 +603,7 @@ func (m *masker) netrc() {
 // expected is for scripts of expect and its like: what is sent after a password was asked for.
 func (m *masker) expected() {
 	s := m.s[:m.end]
-	if !m.words || !strings.Contains(s, "send") {
+	if !m.words || !strings.Contains(s, "send") || !strings.Contains(s, "expect") && !strings.Contains(s, "spawn") {
 		return
 	}
 	sent := false
@@ -593,6 +613,10 @@ func (m *masker) expected() {
 			return
 		}
 		asked := s[max(i, i+n-256) : i+n]
+		if m.work -= 8 * len(asked); m.work < 0 {
+			m.end = i
+			return
+		}
 		from := i + n + len("send")
 		i = from
 		again := sent && (containsFold(asked, "retype") || containsFold(asked, "again") || containsFold(asked, "confirm") || containsFold(asked, "repeat") || containsFold(asked, "verify"))
@@ -606,6 +630,7 @@ func (m *masker) expected() {
 		for to < len(s) && strings.IndexByte("\\\"'\n;", s[to]) < 0 {
 			to++
 		}
+		m.work -= to - i
 		if from > 0 && s[from-1] == '{' && to > from && s[to-1] == '}' {
 			to--
 		}

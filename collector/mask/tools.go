@@ -19,6 +19,7 @@ type tool struct {
 	wraps   bool   // it runs the program that its arguments name
 	words   bool   // single dashes begin words, not letters: -port is not -p ort
 	reads   bool   // standard input is a secret
+	slash   bool   // options may begin with a slash, as on Windows
 	looks   bool   // it looks for words in files, or shows them: a word after "password" is no secret
 }
 
@@ -48,7 +49,8 @@ const (
 	input           // there is no value, and standard input is a secret
 	shift           // there is no value, and arguments begin one later
 	header          // a header
-	guess           // a secret if it looks like a password
+	guess           // a secret if it looks like a password, or there is a user it may be for
+	likely          // a secret if it looks like one
 	last            // a secret if nothing follows
 	acl             // >secret, as redis has it
 	target          // domain/user:secret@host
@@ -61,7 +63,7 @@ const (
 var kinds = map[string]kind{
 	"secret": secretWord, "named": named, "user": userPair, "joined": joined, "cookie": cookies, "where": where, "percent": percent, "comma": comma, "slash": slash,
 	"tail": tail, "cert": cert, "assign": assignment, "pairs": pairs, "plain": plain, "people": people, "code": program, "script": script, "flag": flag,
-	"input": input, "shift": shift, "header": header, "guess": guess, "last": last, "acl": acl, "target": target, "nameof": nameOf, "valueof": valueOf, "two": two, "then": then,
+	"input": input, "shift": shift, "header": header, "guess": guess, "likely": likely, "last": last, "acl": acl, "target": target, "nameof": nameOf, "valueof": valueOf, "two": two, "then": then,
 }
 
 // tools by name, sub-commands within.
@@ -82,8 +84,8 @@ wuzz,curlie -u:user
 aria2c -i:plain --load-cookies:plain
 lynx,links,elinks,w3m -auth:user -pauth:user words
 yt-dlp,youtube-dl,gallery-dl -p:secret -u:plain -o:plain -2:secret --twofactor:secret --video-password:secret --ap-password:secret -P:plain
-mysql,mysqldump,mysqladmin,mysqlimport,mysqlshow,mysqlslap,mysqlcheck,mysqlbinlog,mysqlpump,mysqlsh,mysql_upgrade,mariadb,mariadb-dump,mariadb-admin,mariadb-import,mariadb-show,mariadb-check,mycli,mydumper,myloader,xtrabackup,innobackupex,mariabackup,pt-table-checksum,pt-query-digest,pt-archiver flags=ABCEfGHNqrstvVw -p:joined -u:plain -h:plain -P:plain -D:plain -S:plain -e:code
-mycli,mydumper,myloader -p:secret -u:plain
+mysql,mysqldump,mysqladmin,mysqlimport,mysqlshow,mysqlslap,mysqlcheck,mysqlbinlog,mysqlpump,mysqlsh,mysql_upgrade,mariadb,mariadb-dump,mariadb-admin,mariadb-import,mariadb-show,mariadb-check,mycli,mydumper,myloader,xtrabackup,innobackupex,mariabackup,pt-table-checksum,pt-query-digest,pt-archiver flags=ABCEfGHNqrstvVw --password:joined -p:joined -u:plain -h:plain -P:plain -D:plain -S:plain -e:code
+mycli,mydumper,myloader -p:secret --password:secret -u:plain
 mysqladmin/password,mariadb-admin/password #1:secret
 psql,pg_dump,pg_dumpall,pg_restore,pgbench,createdb,dropdb,createuser,vacuumdb,pgcli,pg_basebackup,pg_isready,reindexdb,clusterdb,dropuser -W:flag --password:flag -w:flag -U:plain -u:plain -p:plain -P:plain -h:plain -d:plain -c:code -v:pairs
 redis-cli,valkey-cli,keydb-cli,iredis -a:secret --pass:secret --user:plain -u:plain -p:plain -h:plain -n:plain
@@ -118,7 +120,7 @@ ldapsearch,ldapadd,ldapmodify,ldapdelete,ldapwhoami,ldapmodrdn,ldapcompare,ldape
 ldappasswd flags=ZxnvWcASITn -w:secret -a:secret -s:secret -D:plain -H:plain -t:plain
 slappasswd -s:secret -h:plain -T:plain -c:plain
 smbclient,rpcclient,smbget,smbtree,net,smbcacls,smbcquotas,wbinfo,winexe,wmic,pth-winexe,samba-tool,ntlm_auth,nmblookup,smbspool,smbmap,mount.cifs,smbpasswd -U:percent --user:percent --pw-nt-hash:flag -a:percent --authenticate:percent -p:guess -o:pairs -A:plain -c:plain -k:flag -s:plain
-smbclient -p:plain -D:plain -I:plain -W:plain -c:code #2:secret
+smbclient --directory:plain --command:code -p:plain -D:plain -I:plain -W:plain -c:code #2:secret
 rpcclient -c:script
 setuserinfo2,setuserinfo #3:secret
 smbmap -p:secret -u:plain -H:plain -d:plain
@@ -136,7 +138,7 @@ ssh-keygen flags=qvBlyceDFgHLpRu -N:secret -P:secret -C:plain -f:plain -t:plain 
 ssh-copy-id,ssh-add,ssh-agent,ssh-keyscan -p:plain -t:plain -i:plain -k:flag
 lftp -c:script
 open -u:comma
-user #2:secret
+user #2:likely
 lftp,lftpget,ncftp,ncftpget,ncftpput,ncftpls,ftp,tnftp,curlftpfs -u:comma --user:comma -p:guess -e:script -P:plain -o:pairs
 ncftp,ncftpget,ncftpput,ncftpls -p:secret -u:plain
 sshfs,s3fs,davfs2,mount,mount.davfs,gcsfuse,fuse-overlayfs,goofys,mount.nfs -o:pairs -p:plain -t:plain -u:flag -a:flag
@@ -183,7 +185,7 @@ gcloud,gsutil,bq --account:plain --project:plain --key:plain --format:plain --se
 gcloud/secrets *:plain --data-file:plain
 gcloud/auth *:plain
 ibmcloud,bx,ic --apikey:secret -u:plain -p:secret -o:plain -g:plain -r:plain -s:plain -a:plain
-cf,cf7,cf8 -p:plain -u:plain -o:plain -s:plain -f:plain -c:plain
+cf,cf7,cf8 -a:plain -p:plain -u:plain -o:plain -s:plain -f:plain -c:plain
 cf/login,cf/l -p:secret
 cf/auth #2:secret
 doctl -t:secret --access-token:secret
@@ -333,7 +335,8 @@ twine,poetry,uv,flit,hatch,pdm,pip,pip3,pipx,conda,mamba,micromamba,rye -u:plain
 twine/upload,poetry/publish,uv/publish,pdm/publish,hatch/publish,rye/publish -p:secret -u:plain -P:secret -t:secret -a:secret
 hatch/publish -a:secret
 pip/config/set,pdm/config,hatch/config/set *:pairs
-cargo/login,cargo/owner #1:secret
+cargo/login #1:secret --registry:plain
+cargo/owner *:plain
 cargo -p:plain --token:secret -F:plain
 cargo/test,cargo/run,cargo/add,cargo/build,cargo/bench,cargo/check,cargo/nextest,cargo/search,cargo/install *:plain -p:plain
 gem -P:plain -k:plain --key:plain -p:plain -u:plain --otp:secret
@@ -499,7 +502,7 @@ register_new_matrix_user -p:secret -k:secret -u:plain -c:plain
 gotify,ntfy -t:secret -u:user --token:secret
 apprise,notify -t:people -b:people
 grafana-cli,grafana-server --pluginUrl:plain
-grafana-cli/admin/reset-admin-password,grafana/cli/admin/reset-admin-password #1:secret
+grafana-cli/admin/reset-admin-password,grafana/cli/admin/reset-admin-password #1:secret --user-id:plain
 mimirtool,cortextool,logcli --key:secret --password:secret --username:plain
 elasticsearch-users/useradd,elasticsearch-users/passwd -p:secret -r:plain
 elasticsearch-certutil,elasticsearch-setup-passwords --pass:secret --ca-pass:secret
@@ -569,16 +572,29 @@ odoo,odoo-bin -w:secret -r:plain -d:plain -p:plain
 wpscan --api-token:secret --passwords:plain -P:plain -U:plain --password-attack:plain
 john,hashcat --wordlist:plain -w:plain -m:plain -a:plain -o:plain --format:plain
 hashcat *:plain
+kdialog,zenity,dialog,whiptail,yad,rofi,gum,systemd-ask-password,ssh-askpass --password:people --title:people --text:people --passwordbox:people --entry:flag *:people
+pacman-key --lsign-key:plain --recv-key:plain -r:plain -u:plain *:plain
+systemd-cryptenroll --password:flag --recovery-key:flag --pkcs11-token-uri:plain
+driverquery,eventcreate,getmac,setx,systeminfo,tasklist,taskkill,gpresult,openfiles,waitfor,typeperf,logman,wevtutil,shutdown,wmic /p:secret /rp:secret /u:plain /s:plain
+cryptcat,mupdf,stegsnow,airdecap-ng,openttd,zathura,evince -p:secret -e:plain -k:secret -n:plain -C:flag -m:plain -b:plain
+openttd,cryptcat -p:likely
+redis-benchmark -a:secret -p:plain -h:plain -n:plain
+croc --code:secret --pass:secret
+lwp-request -C:user
+expose/token,zrok/enable,safe/auth,idevicebackup2/encryption/on,spark/register #1:secret
+networksetup -setairportnetwork:plain #2:secret words
+argon2,passage/insert,secrethub/write,passwd,elasticsearch-keystore,opensearch-keystore,logstash-keystore,kibana-keystore,bw/login reads
+avrdude -U:plain
+create_ap -m:plain --driver:plain #4:secret
+xxh ++password:secret
 steghide,outguess,stegseek,openstego -p:secret -k:secret -sf:plain -cf:plain -ef:plain -xf:plain words
 exiftool,mat2 -password:secret words
-bsdcpio,cabextract,7zr,upx -p:flag
 unzip,zipinfo -P:secret
 dar,afio,par2 -K:secret -J:secret
 img2pdf,ocrmypdf,pdfjam,cpdf words -pw:secret -upw:secret -opw:secret
 tesseract,gpgsm,gpgtar -p:plain
 mkvmerge,vlc,cvlc,mpv,mplayer --rtsp-pwd:secret --sout-http-pwd:secret -passwd:secret --ftp-pwd:secret --smb-pwd:secret --http-password:secret words
 rtmpdump,ffmpeg,ffprobe,ffplay words -decryption_key:secret -encryption_key:secret -pass:plain -cenc_decryption_key:secret -encryption_kid:plain -key:named -passlogfile:plain -metadata:plain -map:plain
-minidlna,mpc,ncmpcpp,mopidy -P:secret -h:plain
 mpc -P:secret
 transmission-remote,transmission-daemon,deluge-console,qbittorrent-nox,rtorrent -n:user --auth:user -u:plain -v:secret
 transmission-daemon -v:secret
@@ -634,7 +650,7 @@ func readTools(table string) map[string]*tool {
 				if sub == nil {
 					sub = &tool{options: map[string]kind{}}
 					if t != top {
-						sub.parent, sub.flags, sub.words, sub.looks = t, t.flags, t.words, t.looks
+						sub.parent, sub.flags, sub.words, sub.looks, sub.slash = t, t.flags, t.words, t.looks, t.slash
 					}
 					if t.subs == nil {
 						t.subs = map[string]*tool{}
@@ -691,6 +707,7 @@ func (t *tool) read(f string) {
 		t.args[n-1] = what
 	default:
 		t.options[option] = what
+		t.slash = t.slash || option[0] == '/'
 	}
 }
 

@@ -21,6 +21,7 @@ func (m *masker) url(i int) int {
 			}
 		}
 	}
+	m.work -= end - begin
 	if more := m.rawPassword(begin, end, colon, last); more > last {
 		last, end = more, more
 		for end < len(s) && !endsAuthority(s[end]) {
@@ -107,6 +108,7 @@ func (m *masker) hook(begin, end int) {
 	for to < len(s) && s[to] > ' ' && strings.IndexByte("?#\"'`<>\\|);,", s[to]) < 0 {
 		to++
 	}
+	m.work -= 4 * (to - end)
 	path := s[end:to]
 	if strings.HasPrefix(path, "/bot") && digit(path[min(4, len(path)-1)]) { // api.telegram.org/bot123:AAx/
 		if colon := strings.IndexByte(path, ':'); colon > 0 && colon < 20 {
@@ -166,6 +168,7 @@ func (m *masker) userinfo(i int) (from, to int) {
 	s := m.s
 	begin := i
 	colon := -1
+	m.work -= 32
 	for begin > 0 && i-begin < 128 {
 		b := s[begin-1]
 		if b <= ' ' || strings.IndexByte("\"'`<>(=,;|", b) >= 0 {
@@ -214,6 +217,8 @@ func (m *masker) userinfo(i int) (from, to int) {
 		return 0, 0 // a version
 	case digit(rest[0]) && dots != 3:
 		return 0, 0
+	case host < len(rest) && rest[host] == '/' && lettersOnly(user) && strings.IndexByte(pass, '/') < 0 && strings.IndexByte(user, '.') < 0:
+		return colon + 1, i
 	case host < len(rest) && rest[host] == ':' && host+1 < len(rest) && digit(rest[host+1]), dots == 3 && nums >= 4, host < len(rest) && rest[host] == '/' && dots > 0,
 		strings.HasPrefix(rest, "localhost"), dots > 0 && strings.IndexByte(user, '.') < 0 && strings.IndexByte(pass, '/') < 0 && passwordish(pass):
 		return colon + 1, i

@@ -10,7 +10,7 @@ import (
 // secretIn gives the part of a value that is a secret by what its name means; from == to if there is none.
 // plain is whether the value stands as it is: not in quotes, and where it may be code.
 func (m meaning) secretIn(v string, plain bool) (from, to int) {
-	if m == ordinary || none(v) || plain && expression(v) {
+	if m == ordinary || none(v) || plain && (expression(v) || m != aPassword && member(v)) {
 		return 0, 0
 	}
 	whole := true
@@ -92,7 +92,7 @@ func none(v string) bool {
 	case '`':
 		return true
 	case '%':
-		return len(v) == 2 || len(v) > 2 && v[len(v)-1] == '%' && name(v[1:len(v)-1]) || v[1] == '('
+		return len(v) < 4 || len(v) > 2 && v[len(v)-1] == '%' && name(v[1:len(v)-1]) || v[1] == '('
 	case '<':
 		return strings.IndexByte(v, '>') > 0 || v[1:] == "" || v[1] == '(' || v[1] == ' '
 	case '{':
@@ -181,7 +181,7 @@ func name(v string) bool {
 
 // untold are words that are no password.
 var untold = words("none null nil true false undefined prompt ask stdin required optional string str bytes bool boolean interactive no yes " +
-	"all any not must is are for and or the to in of if when from with type")
+	"all any range await yield new lambda not must is are for and or the to in of if when from with type")
 
 // methods are words that are no secret, but say how there is one, or what kind.
 var methods = words("none null nil true false undefined prompt ask stdin required require optional string str bytes bool boolean interactive no yes on off " +
@@ -190,7 +190,7 @@ var methods = words("none null nil true false undefined prompt ask stdin require
 	"token tokens password passwords secret secrets key keys opaque generic tls not must is are for and or the to in of if when from with type id value name " +
 	"read write admin refresh reset create list get delete rotate revoke verify validate show lookup new add remove update set ls rm describe generate " +
 	"renew export import info help edit put init view status expire regenerate unused missing invalid expired valid required session-cookie user public private " +
-	"simple lax strict secure httponly local external internal managed manual automatic inherit system service workload iam aws azure gcp github gitlab")
+	"range await yield lambda simple lax strict secure httponly local external internal managed manual automatic inherit system service workload iam aws azure gcp github gitlab")
 
 func words(list string) map[string]bool {
 	set := map[string]bool{}
@@ -216,10 +216,10 @@ func expression(v string) bool {
 		i++
 	}
 	if i == 0 {
-		return false
+		return v != "" && v[0] == '('
 	}
 	if i < len(v) {
-		return v[i] == '(' || v[i] == '[' && dots > 0 || v[i] == '[' && strings.IndexByte(v, ']') > i
+		return v[i] == '(' || v[i] == '['
 	}
 	if dots == 0 {
 		return false
@@ -232,6 +232,14 @@ func expression(v string) bool {
 	}
 	return meaningOf(last) != ordinary && digits(v) == 0
 }
+
+// member is true of words with dots between: tls.RequireAnyClientCert.
+func member(v string) bool {
+	dot := strings.IndexByte(v, '.')
+	return dot > 0 && dot+1 < len(v) && len(v) < 64 && digits(v) == 0 && strings.Trim(v, letters+"._") == ""
+}
+
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // pathLike is true of files: a password is rarely /run/secrets/x or token.txt.
 func pathLike(v string) bool {
@@ -251,7 +259,7 @@ func pathLike(v string) bool {
 	return false
 }
 
-const pathBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-~+@,=%$"
+const pathBytes = letters + "0123456789/._-~+@,=%$"
 
 var extensions = words("json pem txt yaml yml env key crt cer ini cfg toml conf p12 pfx jks p8 pub asc gpg der jwt xml properties keystore kdbx ppk " +
 	"cred creds token passwd pass secret out log md sh py js ts go rs java rb enc age csv sql html htm dat bin tfvars keytab jar pk8 netrc")
@@ -261,7 +269,7 @@ func random(v string) bool {
 	if len(v) < 16 || uuid(v) {
 		return false
 	}
-	changes, letters, nums, other := 0, 0, 0, 0
+	changes, alpha, nums, other := 0, 0, 0, 0
 	hex := true
 	kind, last := byte(0), byte(0)
 	for i := 0; i < len(v) && i < 256; i++ {
@@ -271,11 +279,11 @@ func random(v string) bool {
 			nums++
 			kind = 'n'
 		case lower(b):
-			letters++
+			alpha++
 			kind = 'l'
 			hex = hex && b <= 'f'
 		case upper(b):
-			letters++
+			alpha++
 			kind = 'u'
 			hex = hex && b <= 'F'
 		case strings.IndexByte("+/=_-.~!%:|*$@", b) >= 0:
@@ -290,14 +298,14 @@ func random(v string) bool {
 		}
 		last = kind
 	}
-	n := letters + nums + other
+	n := alpha + nums + other
 	switch {
 	case hex:
-		return nums >= 3 && letters >= 2 && len(v) >= 20 || len(v) >= 32 && letters > 0
+		return nums >= 3 && alpha >= 2 && len(v) >= 20 || len(v) >= 32 && alpha > 0
 	case other*5 > n:
 		return false // words-with-dashes, paths
 	}
-	return changes*3 >= n && letters >= 4
+	return changes*3 >= n && alpha >= 4
 }
 
 // long is true of letters and digits in a row, longer than words are.
