@@ -33,7 +33,7 @@ type command struct {
 
 	args    []string // where the words are arguments, and which this is
 	at      int
-	m       *masker // where they are a script's, and where it ends
+	inner   bool // they are a script's, within an argument, and where it ends
 	end     int
 	said    [4]extent // what echo and the like print, for whom it is piped to
 	saying  int
@@ -64,7 +64,8 @@ func (c *command) run(w string) {
 			t = tools[cut]
 		}
 	}
-	*c = command{name: name, tool: t, args: c.args, at: c.at, m: c.m, end: c.end, said: c.said, saying: c.saying, reads: c.reads, sure: c.sure}
+	*c = command{name: name, tool: t, args: c.args, at: c.at, inner: c.inner, end: c.end, said: c.said,
+		saying: c.saying, reads: c.reads, sure: c.sure}
 }
 
 // word takes the word from begin to end, hides what is secret in it and says what else it may be.
@@ -81,7 +82,8 @@ func (c *command) word(m *masker, begin, end int) use {
 	if c.after != unknown {
 		c.next, c.after = c.after, unknown
 	}
-	if next != unknown && (!looksLikeOption(w) || next == people || next == plain && w == "-" || next == secretWord && end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)) {
+	if next != unknown && (!looksLikeOption(w) || next == people || next == plain && w == "-" || next == secretWord &&
+		end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)) {
 		return c.value(m, next, begin, end)
 	}
 	if len(w) > 1 && (w[0] == '-' || w[0] == '/' && c.tool != nil && c.tool.slash) && !c.over {
@@ -221,7 +223,8 @@ func portLike(w string) bool {
 // generic says what an option announces that the table does not have.
 func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 	switch name {
-	case "-u", "--user", "--proxy-user", "--userpwd", "--basic-auth", "--http-auth", "--credentials", "--creds", "--cred", "--login", "--auth-basic", "-user":
+	case "-u", "--user", "--proxy-user", "--userpwd", "--basic-auth", "--http-auth", "--credentials", "--creds",
+		"--cred", "--login", "--auth-basic", "-user":
 		if c.tool != nil && c.tool.looks {
 			return plain, ordinary
 		}
@@ -242,7 +245,8 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 	case "-n", "--name", "--key", "--param", "--parameter", "--property":
 		c.key = name == "--key"
 		return nameOf, ordinary
-	case "--value", "--values", "--body", "--data", "--content", "--secret-value", "--secret-string", "-v", "--plaintext", "-value":
+	case "--value", "--values", "--body", "--data", "--content", "--secret-value", "--secret-string", "-v",
+		"--plaintext", "-value":
 		if c.secret {
 			return secretWord, ordinary
 		}
@@ -260,7 +264,8 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 		}
 	case "--passin", "--passout":
 		return where, ordinary
-	case "--password-stdin", "--pass-stdin", "--with-token", "--token-stdin", "--passphrase-stdin", "--passwd-on-stdin", "--stdin-password", "--api-key-stdin", "--secret-stdin",
+	case "--password-stdin", "--pass-stdin", "--with-token", "--token-stdin", "--passphrase-stdin", "--passwd-on-stdin",
+		"--stdin-password", "--api-key-stdin", "--secret-stdin",
 		"--access-token-stdin", "--auth-token-stdin", "--key-stdin", "--password-from-stdin":
 		return input, ordinary
 	}
@@ -360,16 +365,19 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			if strings.HasPrefix(v[slash:], "//") || last < slash {
 				last = len(v)
 			}
-			if strings.IndexByte(v[:slash], '.') < 0 && slash+1 < last && strings.IndexByte(v[slash+1:last], '/') < 0 && strings.IndexByte(v[:slash], '@') < 0 {
+			if strings.IndexByte(v[:slash], '.') < 0 && slash+1 < last && strings.IndexByte(v[slash+1:last], '/') < 0 &&
+				strings.IndexByte(v[:slash], '@') < 0 {
 				m.hide(from+slash+1, from+last)
 			}
 		}
 	case tail:
-		if colon := strings.LastIndexByte(v, ':'); colon >= 0 && strings.IndexByte(v, '/') != 0 && !none(v[colon+1:]) && !pathLike(v[colon+1:]) {
+		if colon := strings.LastIndexByte(v, ':'); colon >= 0 && strings.IndexByte(v, '/') != 0 && !none(v[colon+1:]) &&
+			!pathLike(v[colon+1:]) {
 			m.hide(from+colon+1, to)
 		}
 	case cert:
-		if colon := strings.LastIndexByte(v, ':'); colon > 1 && colon+1 < len(v) && strings.IndexByte(v[colon:], '/') < 0 && !strings.HasPrefix(v, "pkcs11:") && !none(v[colon+1:]) {
+		if colon := strings.LastIndexByte(v, ':'); colon > 1 && colon+1 < len(v) && strings.IndexByte(v[colon:],
+			'/') < 0 && !strings.HasPrefix(v, "pkcs11:") && !none(v[colon+1:]) {
 			m.hide(from+colon+1, to)
 		}
 	case assignment:
@@ -380,7 +388,8 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			}
 		}
 	case nameOf:
-		if name(v) && meaningOf(v) >= aSecret && strings.IndexByte(v, '/') < 0 || meaningOf(path.Base(v)) >= aSecret && v[0] == '/' {
+		if name(v) && meaningOf(v) >= aSecret && strings.IndexByte(v, '/') < 0 || meaningOf(path.Base(v)) >= aSecret &&
+			v[0] == '/' {
 			c.secret = true
 		} else if c.key && (random(v) || passwordish(v)) && c.tool == nil {
 			m.hide(from, to)
@@ -421,12 +430,15 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 }
 
 // public are names in what is kept with secrets that are none.
-var public = words("username user name login host hostname port region url uri endpoint email database dbname db ttl role type env environment zone project account bucket " +
-	"server address domain tenant method path owner version id client_id clientid appid app_id access_key_id scope issuer audience algorithm algo mode enabled debug")
+var public = words("username user name login host hostname port region url uri endpoint email database dbname " +
+	"db ttl role type env environment zone project account bucket " +
+	"server address domain tenant method path owner version id client_id clientid appid app_id access_key_id scope " +
+	"issuer audience algorithm algo mode enabled debug")
 
 // unquoted takes quotes away from around a part.
 func unquoted(s string, from, to int) (int, int) {
-	for from < to && (s[from] == '\\' && from+1 < to && (s[from+1] == '"' || s[from+1] == '\'') || s[from] == '"' || s[from] == '\'') {
+	for from < to && (s[from] == '\\' && from+1 < to && (s[from+1] == '"' || s[from+1] == '\'') || s[from] == '"' ||
+		s[from] == '\'') {
 		from++
 		if s[from-1] == '\\' {
 			from++
@@ -444,7 +456,8 @@ func unquoted(s string, from, to int) (int, int) {
 // connection is true of Server=x;Password=y, which text knows.
 func connection(v string) bool {
 	semicolon := strings.IndexByte(v, ';')
-	return semicolon > 0 && strings.IndexByte(v[:semicolon], '=') > 0 && strings.IndexByte(v[semicolon:], '=') > 0 || v[0] == '{' && strings.IndexByte(v, ':') > 0
+	return semicolon > 0 && strings.IndexByte(v[:semicolon], '=') > 0 && strings.IndexByte(v[semicolon:], '=') > 0 ||
+		v[0] == '{' && strings.IndexByte(v, ':') > 0
 }
 
 // isLast says whether nothing follows in the command.
@@ -460,7 +473,8 @@ func (c *command) isLast(m *masker, to int) bool {
 func (c *command) pair(m *masker, from, to int) {
 	v := m.s[from:to]
 	colon := strings.IndexByte(v, ':')
-	if colon < 0 && c.tool != nil && (passwordish(v) || random(v)) && !pathLike(v) && strings.IndexByte(v, '@') < 0 && m.s[:from] == "" {
+	if colon < 0 && c.tool != nil && (passwordish(v) || random(v)) && !pathLike(v) && strings.IndexByte(v, '@') < 0 &&
+		m.s[:from] == "" {
 		m.hide(from, to)
 	}
 	if colon < 0 || strings.HasPrefix(v[colon:], "://") || none(v) && v[0] != '{' {
@@ -475,15 +489,19 @@ func (c *command) pair(m *masker, from, to int) {
 		return
 	case none(pass), strings.Trim(v, "0123456789:") == "":
 		return
-	case c.tool == nil || c.tool.option("-u") != userPair && c.tool.option("-a") != userPair && c.tool.option("--creds") != userPair && c.tool.option("--user") != userPair && c.tool.option("--auth") != userPair:
-		if user == pass || strings.Trim(pass, "0123456789") == "" && len(pass) < 6 || strings.IndexByte(user, '/') >= 0 || pass[0] == '/' || groups[pass] {
+	case c.tool == nil || c.tool.option("-u") != userPair && c.tool.option("-a") != userPair &&
+		c.tool.option("--creds") != userPair && c.tool.option("--user") != userPair &&
+		c.tool.option("--auth") != userPair:
+		if user == pass || strings.Trim(pass, "0123456789") == "" && len(pass) < 6 || strings.IndexByte(user,
+			'/') >= 0 || pass[0] == '/' || groups[pass] {
 			return
 		}
 	}
 	m.hide(from+colon+1, to)
 }
 
-var groups = words("root wheel staff users nogroup nobody docker adm admin daemon www-data sudo node app nginx postgres redis games audio video")
+var groups = words("root wheel staff users nogroup nobody docker adm admin daemon www-data sudo node app nginx " +
+	"postgres redis games audio video")
 
 // behind hides what follows the sign.
 func (c *command) behind(m *masker, from, to int, sign byte) {
@@ -493,9 +511,11 @@ func (c *command) behind(m *masker, from, to int, sign byte) {
 	}
 }
 
-// guess says whether the value of -p and the like is a secret: if it looks like one, or if there is a user it may be for.
+// guess says whether the value of -p and the like is a secret: if it looks like one, or if there is a user whose it may
+// be.
 func (c *command) guess(m *masker, v string) bool {
-	if none(v) || pathLike(v) || strings.Trim(v, "0123456789") == "" || strings.IndexByte(v, '/') >= 0 || methods[foldedWord(v)] {
+	if none(v) || pathLike(v) || strings.Trim(v, "0123456789") == "" || strings.IndexByte(v, '/') >= 0 ||
+		methods[foldedWord(v)] {
 		return false
 	}
 	if passwordish(v) || random(v) || mixed(v) || leet(v) {
@@ -546,7 +566,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 	value := c.named
 	loose := c.loose
 	c.named, c.loose = false, false
-	if m == c.m && strings.HasPrefix(w, "<<") && !strings.HasPrefix(w, "<<<") && c.reads {
+	if c.inner && strings.HasPrefix(w, "<<") && !strings.HasPrefix(w, "<<<") && c.reads {
 		c.document(m, begin, end)
 		return consumed
 	}
@@ -559,7 +579,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 		return anything
 	}
 	if c.name == "echo" || c.name == "printf" || c.name == "print" || c.name == "yes" {
-		if m == c.m && w != "" {
+		if c.inner && w != "" {
 			c.says(m, begin, end)
 		}
 		return forPeople
@@ -575,7 +595,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 	}
 	if value && w != "" && !constant(w) {
 		if !verbs[foldedWord(w)] && w[0] != '<' && w[0] != '>' {
-			if from, to := c.means.secretIn(w, false); from < to && strings.IndexByte(w, '=') < 0 && (c.setting || c.means != aSecret || digits(w) > 0 || len(w) > 5) {
+			if from, to := c.means.secretIn(w, false); from < to && strings.IndexByte(w, '=') < 0 && (c.setting ||
+				c.means != aSecret || digits(w) > 0 || len(w) > 5) {
 				m.hide(begin+from, begin+to)
 				c.place++
 				return consumed
@@ -585,7 +606,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 	t := c.tool
 	if t != nil {
 		if t.wraps {
-			if next := tools[path.Base(w)]; next != nil && path.Base(w) != c.name || t == tools["sudo"] || t == tools["env"] && !isAssignment(w) || t == tools["nohup"] {
+			if next := tools[path.Base(w)]; next != nil && path.Base(w) != c.name || t == tools["sudo"] ||
+				t == tools["env"] && !isAssignment(w) || t == tools["nohup"] {
 				if !isAssignment(w) && strings.IndexByte(w, ' ') < 0 {
 					c.run(w)
 					if c.tool != nil && c.tool.reads {
@@ -629,13 +651,15 @@ func (c *command) argument(m *masker, begin, end int) use {
 			return anything
 		}
 	}
-	if strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && (strings.IndexByte(w, '@') > 0 || strings.IndexByte(w, '/') > 0) && !strings.Contains(w, "://") && !pathLike(w) {
+	if strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && (strings.IndexByte(w, '@') > 0 ||
+		strings.IndexByte(w, '/') > 0) && !strings.Contains(w, "://") && !pathLike(w) {
 		return c.value(m, target, begin, end)
 	}
 	if c.secret && c.setting && c.tool == nil && isAssignment(w) {
 		return c.value(m, assignment, begin, end)
 	}
-	if !loose && (c.login && (random(w) || passwordish(w)) || c.account && (passwordish(w) || leet(w))) && !pathLike(w) && !none(w) && strings.IndexByte(w, '@') < 0 && strings.IndexByte(w, '=') < 0 {
+	if !loose && (c.login && (random(w) || passwordish(w)) || c.account && (passwordish(w) || leet(w))) &&
+		!pathLike(w) && !none(w) && strings.IndexByte(w, '@') < 0 && strings.IndexByte(w, '=') < 0 {
 		m.hide(begin, end)
 		return consumed
 	}
@@ -653,11 +677,13 @@ func (c *command) nextIsNamed(w string) {
 		c.named, c.means, c.skip, c.weak = true, aPassword, 1, false
 		return
 	}
-	if w == "" || len(w) > longestName || w[0] == '.' || strings.IndexByte(w, '/') >= 0 && !strings.HasPrefix(w, "//") || strings.Trim(w, nameBytes) != "" || pathLike(w) {
+	if w == "" || len(w) > longestName || w[0] == '.' || strings.IndexByte(w, '/') >= 0 && !strings.HasPrefix(w,
+		"//") || strings.Trim(w, nameBytes) != "" || pathLike(w) {
 		return
 	}
 	means := meaningOf(w)
-	c.weak = asks(w) || means == aCookie || w == "secret" || w == "credential" || w == "credentials" || w == "creds" || c.quiet && !c.setting || c.args == nil && (!c.sure || c.tool == nil)
+	c.weak = asks(w) || means == aCookie || w == "secret" || w == "credential" || w == "credentials" || w == "creds" ||
+		c.quiet && !c.setting || c.args == nil && (!c.sure || c.tool == nil)
 	switch {
 	case means == ordinary || means == anAuth && !c.setting:
 		return
@@ -669,7 +695,8 @@ func (c *command) nextIsNamed(w string) {
 const nameBytes = letters + "0123456789_-.:/"
 
 // namesOfSecrets announce a value where they stand alone; token and secret are as often what a command is about.
-var namesOfSecrets = words("password passphrase passcode apikey authtoken accesstoken authkey psk pin requirepass masterauth secretkey accesskey privatekey")
+var namesOfSecrets = words("password passphrase passcode apikey authtoken accesstoken authkey psk pin " +
+	"requirepass masterauth secretkey accesskey privatekey")
 
 // constant is true of NAMES_LIKE_THIS.
 func constant(w string) bool {
@@ -679,16 +706,20 @@ func constant(w string) bool {
 // notice looks what an argument says of the ones after it.
 func (c *command) notice(w string) {
 	switch w {
-	case "set", "put", "add", "configure", "config", "setx", "set-config", "--set", "store", "update", "write", "env:set", "config:set", "secrets:set", "create", "CONFIG", "SET":
+	case "set", "put", "add", "configure", "config", "setx", "set-config", "--set", "store", "update", "write",
+		"env:set", "config:set", "secrets:set", "create", "CONFIG", "SET":
 		c.setting = true
 	case "secret", "secrets", "keyvault", "secretsmanager", "user-secrets", "vault", "variable":
 		c.secret = true
 	case "secret:create", "secrets:create":
 		c.secret, c.setting = true, true
-	case "user", "users", "account", "accounts", "register", "passwd", "adduser", "add_user", "add-user", "useradd", "signup", "oath":
+	case "user", "users", "account", "accounts", "register", "passwd", "adduser", "add_user", "add-user", "useradd",
+		"signup", "oath":
 		c.account = true
-	case "install", "i", "uninstall", "remove", "require", "upgrade", "search", "show", "info", "run", "test", "build", "list", "get", "describe", "delete", "ls", "rm", "view", "exec", "start",
-		"stop", "restart", "status", "logs", "log", "cat", "edit", "open", "diff", "grep", "find", "rename", "inspect", "tag", "push", "pull", "unset", "init", "new", "generate", "lint", "check":
+	case "install", "i", "uninstall", "remove", "require", "upgrade", "search", "show", "info", "run", "test", "build",
+		"list", "get", "describe", "delete", "ls", "rm", "view", "exec", "start",
+		"stop", "restart", "status", "logs", "log", "cat", "edit", "open", "diff", "grep", "find", "rename", "inspect",
+		"tag", "push", "pull", "unset", "init", "new", "generate", "lint", "check":
 		c.quiet = true
 	case "login", "signin", "auth", "authenticate", "logon", "connect", "log-in":
 		c.login = true
@@ -696,9 +727,12 @@ func (c *command) notice(w string) {
 }
 
 // verbs follow names of secrets in commands: password reset, api-key list.
-var verbs = words("create list ls delete rm remove get show set add update rotate revoke reset renew generate gen new verify describe enable disable change export import info " +
-	"help edit read write put lookup init view status refresh expire regenerate check test hash encrypt decrypt validate copy store unset clear print decode encode inspect " +
-	"manager policy policies file files name names id ids and or is for from to the in of on with type value values field")
+var verbs = words("create list ls delete rm remove get show set add update rotate revoke reset renew generate " +
+	"gen new verify describe enable disable change export import info " +
+	"help edit read write put lookup init view status refresh expire regenerate check test hash encrypt decrypt " +
+	"validate copy store unset clear print decode encode inspect " +
+	"manager policy policies file files name names id ids and or is for from to the in of on with type value " +
+	"values field")
 
 // says takes a word that echo prints, and where to.
 func (c *command) says(m *masker, begin, end int) {
@@ -768,7 +802,7 @@ func (c *command) document(m *masker, begin, end int) {
 			return
 		}
 		c.hideSaid(m, from, to)
-		m.work -= to - from
+		m.work -= to - from + 64
 		from = to + 1
 	}
 }

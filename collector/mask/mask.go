@@ -2,8 +2,8 @@
 
 // Package mask hides credentials in the arguments of programs.
 //
-// Arguments are shown to everyone who may read traces; credentials in them must not be. What is masked, everywhere in an
-// argument, so that `sh -c` and JSON are covered too:
+// Arguments are shown to everyone who may read traces; credentials in them must not be. What is masked, everywhere in
+// an argument, so that `sh -c` and JSON are covered too:
 //
 //	text.go      the value of a secret's name      password=x  "api_key": "x"  setPassword("x")  IDENTIFIED BY 'x'
 //	url.go       passwords in URLs, webhooks       https://user:x@host  user:x@tcp(host)
@@ -11,7 +11,7 @@
 //	command.go   the words of a command            --password x  curl -u user:x  mysql -px  htpasswd -b f u x
 //	script.go    commands within one argument      bash -c "curl -u user:x …"
 //
-// tools.go says of which options of which tool the value is a secret, names.go which names are a secret's, and
+// tools.txt says of which options of which tool the value is a secret, names.go which names are a secret's, and
 // values.go which values are none whatever their name: `--auth none`, `token=$TOKEN`, `--password-file /x`.
 //
 // This is for not spreading secrets by accident; whoever wants to hide an argument from it can.

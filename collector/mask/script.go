@@ -12,7 +12,7 @@ const maxNested = 3
 // be a script again, down to maxNested. sure is whether it is one, not only looks so.
 func (m *masker) script(from, to, depth int, sure bool) {
 	s := m.s[:to]
-	c := command{m: m, end: to, sure: sure}
+	c := command{inner: true, end: to, sure: sure}
 	unclosed := [2]bool{}
 	for i := from; i < to; {
 		if m.work < 0 {
@@ -25,7 +25,7 @@ func (m *masker) script(from, to, depth int, sure bool) {
 			continue
 		case strings.IndexByte("\n;|&()`", b) >= 0:
 			piped := b == '|' && !(i+1 < to && s[i+1] == '|') && (i == 0 || s[i-1] != '|')
-			next := command{m: m, end: to, sure: sure}
+			next := command{inner: true, end: to, sure: sure}
 			if piped {
 				next.said, next.saying = c.said, c.saying
 			}
@@ -93,7 +93,8 @@ func scriptWord(s string, i int, unclosed *[2]bool) (begin, end, next int) {
 	}
 	end = i
 	// A script in quotes leaves the end of its own quotes.
-	for end > begin && (s[end-1] == '\\' || (s[end-1] == '"' || s[end-1] == '\'') && strings.IndexByte(s[begin:end-1], s[end-1]) < 0) {
+	for end > begin && (s[end-1] == '\\' || (s[end-1] == '"' || s[end-1] == '\'') && strings.IndexByte(s[begin:end-1],
+		s[end-1]) < 0) {
 		end--
 	}
 	return begin, end, max(i, begin+1)

@@ -31,26 +31,43 @@ var shapes = func() (table [256][]shape) {
 	add(20, ".", false, "ya29.")
 	add(30, "/", true, "1//0")
 	add(16, "", false, "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
-	add(16, ".", false, "glpat-", "gldt-", "glft-", "glffct-", "glimt-", "glagent-", "gloas-", "glptt-", "glrt-", "glsoat-", "glcbt-", "GR1348941")
-	add(16, ".", true, "sk-", "pk-lf-", "sk_live_", "sk_test_", "sk_prod_", "rk_live_", "rk_test_", "rk_prod_", "whsec_", "sk_") // OpenAI, Anthropic, Stripe
-	add(10, "", false, "xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxe.xoxp-", "xoxe.xoxb-", "xoxc-", "xoxd-", "xapp-")
-	add(20, "", true, "npm_", "hf_", "api_org_", "r8_", "gsk_", "xai-", "nvapi-", "pplx-", "tvly-", "e2b_", "lsv2_pt_", "lsv2_sk_", "wandb_v1_")
-	add(20, "", false, "pypi-", "dop_v1_", "doo_v1_", "dor_v1_", "dckr_pat_", "dckr_oat_", "CCIPAT_", "CCIPRJ_", "bkua_", "nfp_", "sbp_", "sb_secret_", "rnd_")
+	add(16, ".", false, "glpat-", "gldt-", "glft-", "glffct-", "glimt-", "glagent-", "gloas-", "glptt-", "glrt-",
+		"glsoat-", "glcbt-", "GR1348941")
+	add(16, ".", true, "sk-", "pk-lf-", "sk_live_", "sk_test_", "sk_prod_", "rk_live_", "rk_test_", "rk_prod_",
+		"whsec_", "sk_") // OpenAI, Anthropic, Stripe
+	add(10, "", false, "xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxe.xoxp-", "xoxe.xoxb-",
+		"xoxc-", "xoxd-", "xapp-")
+	add(20, "", true, "npm_", "hf_", "api_org_", "r8_", "gsk_", "xai-", "nvapi-", "pplx-", "tvly-", "e2b_", "lsv2_pt_",
+		"lsv2_sk_", "wandb_v1_")
+	add(20, "", false, "pypi-", "dop_v1_", "doo_v1_", "dor_v1_", "dckr_pat_", "dckr_oat_", "CCIPAT_", "CCIPRJ_",
+		"bkua_", "nfp_", "sbp_", "sb_secret_", "rnd_")
 	add(20, ".", false, "eyJ") // a JSON Web Token, and other JSON in base64
 	add(20, ".", true, "sk.eyJ", "ops_eyJ")
-	add(20, ".", true, "SG.", "hvs.", "hvb.", "hvr.", "dapi", "dp.pt.", "dp.st.", "dp.ct.", "dp.sa.", "dp.audit.", "dt0c01.", "dt0s01.", "sl.")
+	add(20, ".", true, "SG.", "hvs.", "hvb.", "hvr.", "dapi", "dp.pt.", "dp.st.", "dp.ct.", "dp.sa.", "dp.audit.",
+		"dt0c01.", "dt0s01.", "sl.")
 	add(22, "", true, "s.")
-	add(16, "", true, "shpat_", "shpca_", "shppa_", "shpss_", "PMAK-", "NRAK-", "NRII-", "NRJS-", "sq0atp-", "sq0csp-", "sq0idp-", "EAAAl", "EAAAE", "shippo_live_", "shippo_test_")
-	add(20, "", true, "lin_api_", "lin_oauth_", "ntn_", "secret_", "figd_", "figu_", "rdme_", "rubygems_", "pul-", "pscale_tkn_", "pscale_oauth_", "pscale_pw_", "fo1_", "fio-u-",
-		"glsa_", "glc_", "sntrys_", "sntryu_", "sgp_", "slk_", "squ_", "sqp_", "sqa_", "tfp_", "tk-us-", "sm_aat_", "sm_pat_", "xkeysib-", "xsmtpsib-", "phx_", "phs_", "phc_",
-		"pat-na1-", "pat-eu1-", "tskey-", "ico-", "easy_", "CLOJARS_", "clojars_", "duffel_live_", "duffel_test_", "EZAK", "EZTK", "FLWSECK_TEST-", "FLWSECK-", "p8e-",
-		"cio", "oy2", "AGE-SECRET-KEY-", "ATATT3x", "ATCTT3x", "ATBB", "HRKU-", "API-", "key-", "s-s4t2", "sha256~", "bedrock-api-key-", "ABSK", "AKCp", "cmVmd",
-		"ctp_", "dnkey-", "live_", "test_", "vercel_", "vcp_", "cfut_", "cfat_", "rpa_", "fc-", "jina_", "ccpat_", "pnu_", "ion_", "BBDC-", "ghe_", "scw_", "mgp_",
-		"u-s4t2", "sdk-", "api-", "mob-", "nsec1", "xprv", "amzn.mws.", "t1.", "AQVN", "EAAC", "EAAM", "SSWS", "bws_", "zpka_", "re_", "ory_at_", "ory_rt_", "ory_st_", "ory_pat_")
+	add(16, "", true, "shpat_", "shpca_", "shppa_", "shpss_", "PMAK-", "NRAK-", "NRII-", "NRJS-", "sq0atp-", "sq0csp-",
+		"sq0idp-", "EAAAl", "EAAAE", "shippo_live_", "shippo_test_")
+	add(20, "", true, "lin_api_", "lin_oauth_", "ntn_", "secret_", "figd_", "figu_", "rdme_", "rubygems_", "pul-",
+		"pscale_tkn_", "pscale_oauth_", "pscale_pw_", "fo1_", "fio-u-",
+		"glsa_", "glc_", "sntrys_", "sntryu_", "sgp_", "slk_", "squ_", "sqp_", "sqa_", "tfp_", "tk-us-", "sm_aat_",
+		"sm_pat_", "xkeysib-", "xsmtpsib-", "phx_", "phs_", "phc_",
+		"pat-na1-", "pat-eu1-", "tskey-", "ico-", "easy_", "CLOJARS_", "clojars_", "duffel_live_", "duffel_test_",
+		"EZAK", "EZTK", "FLWSECK_TEST-", "FLWSECK-", "p8e-",
+		"cio", "oy2", "AGE-SECRET-KEY-", "ATATT3x", "ATCTT3x", "ATBB", "HRKU-", "API-", "key-", "s-s4t2", "sha256~",
+		"bedrock-api-key-", "ABSK", "AKCp", "cmVmd",
+		"ctp_", "dnkey-", "live_", "test_", "vercel_", "vcp_", "cfut_", "cfat_", "rpa_", "fc-", "jina_", "ccpat_",
+		"pnu_", "ion_", "BBDC-", "ghe_", "scw_", "mgp_",
+		"u-s4t2", "sdk-", "api-", "mob-", "nsec1", "xprv", "amzn.mws.", "t1.", "AQVN", "EAAC", "EAAM", "SSWS", "bws_",
+		"zpka_", "re_", "ory_at_", "ory_rt_", "ory_st_", "ory_pat_")
+	add(32, "", true, "A3-", "SK")
+	add(60, ".", true, "pat", "v1.0-")
 	add(32, "+/=", false, "fm1a_", "fm1r_", "fm2_")
 	// Keys without their PEM lines, in base64.
-	add(40, "+/=", false, "b3BlbnNzaC1rZXktdjE", "MIIEpAIBAAK", "MIIEogIBAAK", "MIIEowIBAAK", "MIIEpQIBAAK", "MIICXAIBAAK", "MIICXQIBAAK", "MIIJKQIBAAK", "MIIJKAIBAAK", "MIIEvQIBADAN", "MIIEvgIBADAN",
-		"MIIEvAIBADAN", "MIIJQgIBADAN", "MIIJQwIBADAN", "MHcCAQEE", "MHQCAQEE", "MIGHAgEAMBMG", "MIGkAgEBBD", "MC4CAQAwBQYDK2V", "MIIG5AIBAAK", "MIIBVAIBADAN")
+	add(40, "+/=", false, "b3BlbnNzaC1rZXktdjE", "MIIEpAIBAAK", "MIIEogIBAAK", "MIIEowIBAAK", "MIIEpQIBAAK",
+		"MIICXAIBAAK", "MIICXQIBAAK", "MIIJKQIBAAK", "MIIJKAIBAAK", "MIIEvQIBADAN", "MIIEvgIBADAN",
+		"MIIEvAIBADAN", "MIIJQgIBADAN", "MIIJQwIBADAN", "MHcCAQEE", "MHQCAQEE", "MIGHAgEAMBMG", "MIGkAgEBBD",
+		"MC4CAQAwBQYDK2V", "MIIG5AIBAAK", "MIIBVAIBADAN")
 	return table
 }()
 
@@ -85,7 +102,8 @@ func (m *masker) token(i int) (from, to int) {
 			to++
 		}
 		m.work -= to - begin
-		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) && (p.prefix != "s." || to-begin == 24 && digits(s[begin:to]) > 3) {
+		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) && (p.prefix != "s." || to-begin == 24 &&
+			digits(s[begin:to]) > 3) {
 			return i, to
 		}
 	}

@@ -22,12 +22,13 @@ var textClass = func() (class [256]uint8) {
 		}
 	}
 	class['B'], class['b'], class['L'] = tokenHead, tokenHead, tokenHead
-	class['='], class[':'], class['"'], class['\''], class['('], class['>'], class['-'], class['@'] = sign, sign, quote, quote, opening, closing, dash, at
+	class['='], class[':'], class['"'], class['\''], class['('], class['>'], class['-'], class['@'] = sign, sign, quote,
+		quote, opening, closing, dash, at
 	return class
 }()
 
-// text goes over the argument once. A secret that begins within what is searched is recognised by all of it, and masked,
-// even if it ends beyond.
+// text goes over the argument once. A secret that begins within what is searched is recognised by all of it, and
+// masked, even if it ends beyond.
 func (m *masker) text() {
 	s := m.s
 	for i := 0; i < m.end; {
@@ -99,7 +100,8 @@ func (m *masker) assigned(i int) (from, to int) {
 	}
 	what := meaningOf(s[begin:end])
 	if what == aKey && hasSuffixFold(s[begin:end], "key") {
-		if from, to, _ := m.value(i, begin, tight); meaningOf(s[from:to]) >= aSecret && to-from < longestName && name(s[from:to]) {
+		if from, to, _ := m.value(i, begin, tight); meaningOf(s[from:to]) >= aSecret && to-from < longestName &&
+			name(s[from:to]) {
 			m.named = to // ParameterKey=DBPassword,ParameterValue=x
 			return 0, 0
 		}
@@ -108,15 +110,19 @@ func (m *masker) assigned(i int) (from, to int) {
 		switch {
 		case m.named > 0 && i-m.named < 256 && hasSuffixFold(s[begin:end], "value"):
 			what = aSecret
-		case end > begin && (s[end-1]|0x20 == 'e' || s[end-1]|0x20 == 'y') && (hasSuffixFold(s[begin:end], "name") || hasSuffixFold(s[begin:end], "key")):
+		case end > begin && (s[end-1]|0x20 == 'e' || s[end-1]|0x20 == 'y') && (hasSuffixFold(s[begin:end], "name") ||
+			hasSuffixFold(s[begin:end], "key")):
 			from, to, _ = m.value(i, begin, tight)
-			if is := meaningOf(s[from:to]); is == aSecret || is == aPassword || meaningOf(s[from:to]) == aKey && to-from > len("key") {
+			if is := meaningOf(s[from:to]); is == aSecret || is == aPassword || meaningOf(s[from:to]) == aKey &&
+				to-from > len("key") {
 				m.named = to
 			}
 			return 0, 0
-		case s[i] == ':' && m.words && tight && begin > 1 && s[begin-1] == ' ' && end > begin && i+1 < len(s) && s[i+1] > ' ':
+		case s[i] == ':' && m.words && tight && begin > 1 && s[begin-1] == ' ' && end > begin && i+1 < len(s) &&
+			s[i+1] > ' ':
 			// auth admin:x, as configurations have it.
-			if before := meaningOf(m.wordBefore(begin)); before != anAuth && !hasSuffixFold(m.wordBefore(begin), "digest") && !hasSuffixFold(m.wordBefore(begin), "basic") {
+			if before := meaningOf(m.wordBefore(begin)); before != anAuth && !hasSuffixFold(m.wordBefore(begin),
+				"digest") && !hasSuffixFold(m.wordBefore(begin), "basic") {
 				return 0, 0
 			}
 			from, to, _ = m.value(i, begin, tight)
@@ -157,12 +163,14 @@ func (m *masker) assigned(i int) (from, to int) {
 				return 0, 0
 			}
 		}
-	case what == aKey && (hasSuffixFold(s[begin:end], "sig") || hasSuffixFold(s[begin:end], "code") && begin > 0 && (s[begin-1] == '?' || s[begin-1] == '&')):
+	case what == aKey && (hasSuffixFold(s[begin:end], "sig") || hasSuffixFold(s[begin:end], "code") && begin > 0 &&
+		(s[begin-1] == '?' || s[begin-1] == '&')):
 		if len(v) >= 16 && !none(v) && digits(v)+strings.Count(v, "%") > 1 {
 			return from, to
 		}
 		return 0, 0
-	case s[i] == '=' && m.prose && plain && lettersOnly(v) && what != aPassword, s[i] == '=' && m.prose && plain && lettersOnly(v) && to < len(s) && s[to] == ' ' && !m.shellish(begin):
+	case s[i] == '=' && m.prose && plain && lettersOnly(v) && what != aPassword, s[i] == '=' && m.prose && plain &&
+		lettersOnly(v) && to < len(s) && s[to] == ' ' && !m.shellish(begin):
 		return 0, 0
 	case s[i] == ':' && plain && m.words && (m.prose || to < len(s) && s[to] == ' ') && lettersOnly(v):
 		return 0, 0 // a sentence
@@ -200,7 +208,8 @@ func (m *masker) value(i, begin int, tight bool) (from, to int, plain bool) {
 	for from < len(s) && (s[from] == ' ' || s[from] == '\t') {
 		from++
 	}
-	if from > spaced && sep == '=' && tight && s[spaced-1] == '=' && (from == len(s) || s[from] != '"' && s[from] != '\'') && m.shellish(begin) {
+	if from > spaced && sep == '=' && tight && s[spaced-1] == '=' && (from == len(s) || s[from] != '"' &&
+		s[from] != '\'') && m.shellish(begin) {
 		return spaced, spaced, true // TOKEN= command
 	}
 	slashes := 0
@@ -272,7 +281,8 @@ func pairFollows(s string) bool {
 	return i > 0 && i < len(s) && (s[i] == '=' || s[i] == ':') || s == ""
 }
 
-// header gives the value of a header with the sign at i: to its end, which is that of the quotes it stands in, or of the line.
+// header gives the value of a header with the sign at i: to its end, which is that of the quotes it stands in, or of
+// the line.
 func (m *masker) header(i, begin int) (from, to int, plain bool) {
 	s := m.s
 	from = i + 1
@@ -281,7 +291,8 @@ func (m *masker) header(i, begin int) (from, to int, plain bool) {
 		from++
 	}
 	ends := "\"'`\r\n"
-	if from < len(s) && strings.IndexByte("fbru", s[from]) >= 0 && from+1 < len(s) && (s[from+1] == '"' || s[from+1] == '\'') {
+	if from < len(s) && strings.IndexByte("fbru", s[from]) >= 0 && from+1 < len(s) && (s[from+1] == '"' ||
+		s[from+1] == '\'') {
 		from++
 	}
 	switch {
@@ -314,7 +325,7 @@ func (m *masker) quoted(i int) (from, to int) {
 	if at == 0 || i+1 >= len(s) || strings.IndexByte(" \t\n)]};,+", s[i+1]) >= 0 {
 		return 0, 0 // one that closes
 	}
-	what := ordinary
+	var what meaning
 	switch s[at-1] {
 	case ' ':
 		if what = m.nameBefore(at - 1); what < aSecret {
@@ -322,7 +333,8 @@ func (m *masker) quoted(i int) (from, to int) {
 		}
 	case '(':
 		w := m.wordBefore(at - 1)
-		if what = meaningOf(w); what < aSecret || asks(w) && !hasSuffixFold(w, "password") || hasSuffixFold(w, "credential") || hasSuffixFold(w, "credentials") {
+		if what = meaningOf(w); what < aSecret || asks(w) && !hasSuffixFold(w, "password") || hasSuffixFold(w,
+			"credential") || hasSuffixFold(w, "credentials") {
 			return 0, 0
 		}
 	case ',':
@@ -387,7 +399,8 @@ func (m *masker) nameBefore(at int) meaning {
 	w := m.wordBefore(at)
 	if strings.EqualFold(w, "by") || strings.EqualFold(w, "using") {
 		before := m.s[max(0, at-64):at]
-		if hasSuffixFold(before, "identified by") || containsFold(before, "identified with") || containsFold(before, "identified by") {
+		if hasSuffixFold(before, "identified by") || containsFold(before, "identified with") || containsFold(before,
+			"identified by") {
 			return aPassword
 		}
 		return ordinary
@@ -455,7 +468,8 @@ func (m *masker) argumentBefore(at int) meaning {
 		return ordinary
 	}
 	setter := foldedWord(m.wordBefore(begin - 1))
-	for _, verb := range [...]string{"set", "put", "env", "define", "header", "property", "add", "append", "param", "insert", "with", "config", "option", "field", "item"} {
+	for _, verb := range [...]string{"set", "put", "env", "define", "header", "property", "add", "append", "param",
+		"insert", "with", "config", "option", "field", "item"} {
 		if strings.Contains(setter, verb) {
 			return what
 		}
@@ -469,7 +483,8 @@ var credentials = []struct {
 	secret int
 }{
 	{"auth", 2}, {"login", 2}, {"credential", 2}, {"credentials", 2}, {"authenticate", 2}, {"signin", 2}, {"logon", 2},
-	{"sign", 2}, {"createhmac", 2}, {"connect", 3}, {"bcrypt", 1}, {"password_hash", 1}, {"hashpw", 1}, {"make_password", 1}, {"hash::make", 1}, {"hashsync", 1},
+	{"sign", 2}, {"createhmac", 2}, {"connect", 3}, {"bcrypt", 1}, {"password_hash", 1}, {"hashpw", 1},
+	{"make_password", 1}, {"hash::make", 1}, {"hashsync", 1},
 	{"getconnection", 3}, {"mysqli_connect", 3}, {"pdo", 3}, {"mysqli", 3}, {"mysql_connect", 3}, {"authtuple", 2},
 }
 
@@ -517,7 +532,8 @@ func (m *masker) called(i int) (from, to int) {
 		case '"', '\'':
 			a, b := m.literal(j, aPassword)
 			if arg == n && deep == 0 {
-				if before := strings.TrimRight(s[i:j], " "); before[len(before)-1] != '(' && before[len(before)-1] != ',' {
+				if before := strings.TrimRight(s[i:j], " "); before[len(before)-1] != '(' &&
+					before[len(before)-1] != ',' {
 					return 0, 0 // name='x'
 				}
 				return a, b
@@ -619,12 +635,14 @@ func (m *masker) expected() {
 		}
 		from := i + n + len("send")
 		i = from
-		again := sent && (containsFold(asked, "retype") || containsFold(asked, "again") || containsFold(asked, "confirm") || containsFold(asked, "repeat") || containsFold(asked, "verify"))
-		if !again && !containsFold(asked, "assword") && !containsFold(asked, "assphrase") && !containsFold(asked, "asscode") {
+		again := sent && (containsFold(asked, "retype") || containsFold(asked, "again") || containsFold(asked,
+			"confirm") || containsFold(asked, "repeat") || containsFold(asked, "verify"))
+		if !again && !containsFold(asked, "assword") && !containsFold(asked, "assphrase") && !containsFold(asked,
+			"asscode") {
 			continue
 		}
 		sent = true
-		from += len(s[from:]) - len(strings.TrimLeft(s[from:], "line_user- (")) // send -- "x", sendline("x")
+		from += len(s[from:]) - len(strings.TrimLeft(s[from:], "lineusr_- (")) // send -- "x", sendline("x")
 		from += len(s[from:]) - len(strings.TrimLeft(s[from:], "\"'{\\"))
 		to := from
 		for to < len(s) && strings.IndexByte("\\\"'\n;", s[to]) < 0 {
@@ -650,7 +668,8 @@ func (m *masker) cookies(from, to int) {
 		}
 		if eq := strings.IndexByte(m.s[from:end], '='); eq >= 0 {
 			v := m.s[from+eq+1 : end]
-			if !fewDigits(v) && !none(v) && !(len(v) <= 12 && lettersOnly(v) && meaningOf(m.s[from:from+eq]) == ordinary) {
+			if !fewDigits(v) && !none(v) && !(len(v) <= 12 && lettersOnly(v) &&
+				meaningOf(m.s[from:from+eq]) == ordinary) {
 				m.hide(from+eq+1, end)
 			}
 		}

@@ -40,9 +40,10 @@ func (m *masker) url(i int) int {
 		user, pass = s[begin:colon], s[colon+1:last]
 	}
 	switch {
-	case pass != "" && pass != "x-oauth-basic" && !none(pass) && !urlFiller(pass):
+	case pass != "" && !strings.HasPrefix(pass, "x-oauth") && !none(pass) && !urlFiller(pass):
 		m.hide(colon+1, last)
-	case len(user) >= 20 && random(user), pass == "" && passwordish(user) && !strings.HasSuffix(s[:i], "ssh") && !strings.HasSuffix(s[:i], "ftp") && !strings.HasSuffix(s[:i], "rsync"):
+	case len(user) >= 20 && random(user), pass == "" && passwordish(user) && !strings.HasSuffix(s[:i], "ssh") &&
+		!strings.HasSuffix(s[:i], "ftp") && !strings.HasSuffix(s[:i], "rsync"):
 		m.hide(begin, begin+len(user))
 	default:
 		if from, to := m.token(begin); from < to && to <= last {
@@ -72,7 +73,8 @@ func (m *masker) rawPassword(begin, end, colon, last int) int {
 		if strings.Trim(s[colon+1:end], "0123456789") == "" || strings.IndexByte(s[begin:end], '[') >= 0 {
 			return -1 // a port
 		}
-	} else if host := s[last+1 : end]; strings.ContainsAny(host, ".:") || strings.HasPrefix(host, "localhost") || s[end] == '?' || host == "" {
+	} else if host := s[last+1 : end]; strings.ContainsAny(host, ".:") || strings.HasPrefix(host, "localhost") ||
+		s[end] == '?' || host == "" {
 		return -1
 	}
 	more := -1
@@ -91,9 +93,12 @@ func (m *masker) rawPassword(begin, end, colon, last int) int {
 var hooks = []struct{ host, after string }{
 	{"hooks.slack.com", "services"}, {"hooks.slack.com", "workflows"}, {"hooks.slack.com", "triggers"},
 	{"webhook.office.com", "webhookb2"}, {"outlook.office.com", "webhook"},
-	{"hooks.zapier.com", "catch"}, {"maker.ifttt.com", "key"}, {"events.pagerduty.com", "integration"}, {"feishu.cn", "hook"}, {"larksuite.com", "hook"},
-	{"infura.io", "v3"}, {"alchemy.com", "v2"}, {"alchemyapi.io", "v2"}, {"hook.make.com", ""}, {"hook.eu1.make.com", ""}, {"hook.us1.make.com", ""},
-	{"hc-ping.com", ""}, {"ntfy.sh", "\x00"}, {"api.telegram.org", "\x00"}, {"quiknode.pro", ""}, {"webhook.site", ""}, {"hooks.glip.com", "webhook"},
+	{"hooks.zapier.com", "catch"}, {"maker.ifttt.com", "key"}, {"events.pagerduty.com", "integration"}, {"feishu.cn",
+		"hook"}, {"larksuite.com", "hook"},
+	{"infura.io", "v3"}, {"alchemy.com", "v2"}, {"alchemyapi.io", "v2"}, {"hook.make.com", ""}, {"hook.eu1.make.com",
+		""}, {"hook.us1.make.com", ""},
+	{"hc-ping.com", ""}, {"ntfy.sh", "\x00"}, {"api.telegram.org", "\x00"}, {"quiknode.pro", ""}, {"webhook.site", ""},
+	{"hooks.glip.com", "webhook"},
 	{"ingest.sentry.io", "\x00"}, {"uptime.betterstack.com", "heartbeat"}, {"nosnch.in", ""}, {"cronitor.link", "p"},
 }
 
@@ -149,7 +154,8 @@ func (m *masker) hook(begin, end int) {
 			continue
 		}
 		switch foldedWord(seg) {
-		case "hook", "hooks", "webhook", "webhooks", "incoming-webhook", "token", "key", "apikey", "secret", "trigger", "heartbeat", "reset-password", "verify", "invite", "magic":
+		case "hook", "hooks", "webhook", "webhooks", "incoming-webhook", "token", "key", "apikey", "secret", "trigger",
+			"heartbeat", "reset-password", "verify", "invite", "magic":
 			next, _, _ := strings.Cut(path[min(from, len(path)):], "/")
 			if strings.Trim(next, "0123456789") == "" { // discord.com/api/webhooks/1/x
 				skipped := from + len(next) + 1
@@ -188,15 +194,19 @@ func (m *masker) userinfo(i int) (from, to int) {
 	if strings.HasSuffix(user, "thin") || strings.HasSuffix(user, "oci") { // jdbc:oracle:thin:user/password@
 		return 0, 0
 	}
-	if pass == "" || user == "" || pass[0] == '/' || none(pass) || !name(strings.NewReplacer("/", "", "\\", "").Replace(user)) {
+	if pass == "" || user == "" || pass[0] == '/' || none(pass) || !name(strings.NewReplacer("/", "", "\\",
+		"").Replace(user)) {
 		return 0, 0
 	}
 	switch foldedWord(user) {
-	case "mailto", "sip", "xmpp", "npm", "acct", "to", "cc", "from", "bcc", "github", "docker", "file", "link", "workspace", "pkg", "git", "https", "http", "ssh",
-		"author", "co-authored-by", "signed-off-by", "jsr", "gh", "gitlab", "email", "user", "reply-to", "member", "serviceaccount", "group", "domain", "principal", "by":
+	case "mailto", "sip", "xmpp", "npm", "acct", "to", "cc", "from", "bcc", "github", "docker", "file", "link",
+		"workspace", "pkg", "git", "https", "http", "ssh",
+		"author", "co-authored-by", "signed-off-by", "jsr", "gh", "gitlab", "email", "user", "reply-to", "member",
+		"serviceaccount", "group", "domain", "principal", "by":
 		return 0, 0
 	}
-	if strings.HasPrefix(rest, "tcp(") || strings.HasPrefix(rest, "unix(") || strings.HasPrefix(rest, "(") || strings.HasPrefix(rest, "//") {
+	if strings.HasPrefix(rest, "tcp(") || strings.HasPrefix(rest, "unix(") || strings.HasPrefix(rest, "(") ||
+		strings.HasPrefix(rest, "//") {
 		return colon + 1, i
 	}
 	host := 0
@@ -217,10 +227,13 @@ func (m *masker) userinfo(i int) (from, to int) {
 		return 0, 0 // a version
 	case digit(rest[0]) && dots != 3:
 		return 0, 0
-	case host < len(rest) && rest[host] == '/' && lettersOnly(user) && strings.IndexByte(pass, '/') < 0 && strings.IndexByte(user, '.') < 0:
+	case host < len(rest) && rest[host] == '/' && lettersOnly(user) && strings.IndexByte(pass, '/') < 0 &&
+		strings.IndexByte(user, '.') < 0:
 		return colon + 1, i
-	case host < len(rest) && rest[host] == ':' && host+1 < len(rest) && digit(rest[host+1]), dots == 3 && nums >= 4, host < len(rest) && rest[host] == '/' && dots > 0,
-		strings.HasPrefix(rest, "localhost"), dots > 0 && strings.IndexByte(user, '.') < 0 && strings.IndexByte(pass, '/') < 0 && passwordish(pass):
+	case host < len(rest) && rest[host] == ':' && host+1 < len(rest) && digit(rest[host+1]), dots == 3 && nums >= 4,
+		host < len(rest) && rest[host] == '/' && dots > 0,
+		strings.HasPrefix(rest, "localhost"), dots > 0 && strings.IndexByte(user, '.') < 0 && strings.IndexByte(pass,
+			'/') < 0 && passwordish(pass):
 		return colon + 1, i
 	}
 	return 0, 0

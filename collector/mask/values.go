@@ -21,14 +21,17 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 		whole = digits(v) >= 4 && len(v) <= 10 || random(v) || passwordish(v) || uuid(v)
 	case aSecret:
 		head, _, _ := strings.Cut(v, ":")
-		whole = !methods[foldedWord(head)] && !fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) && strings.HasSuffix(v, "ed"))
+		whole = !methods[foldedWord(head)] && !fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) &&
+			strings.HasSuffix(v, "ed"))
 	case aPassword:
 		whole = !untold[foldedWord(v)] && !(fewDigits(v) && len(v) < 3) && !pathLike(v)
 	case anAuth:
 		if from := afterColon(v); from > 0 {
 			return from, len(v)
 		}
-		if user, secret, ok := strings.Cut(v, "/"); ok && lettersOnly(strings.Trim(user, "0123456789")) && strings.IndexByte(secret, '/') < 0 && (passwordish(secret) || leet(secret) || digits(secret) > 0 && !pathLike(v)) {
+		if user, secret, ok := strings.Cut(v, "/"); ok && lettersOnly(strings.Trim(user, "0123456789")) &&
+			strings.IndexByte(secret, '/') < 0 && (passwordish(secret) || leet(secret) || digits(secret) > 0 &&
+			!pathLike(v)) {
 			return len(user) + 1, len(v) // neo4j/x
 		}
 		whole = random(v) || encodedPair(v)
@@ -96,7 +99,8 @@ func none(v string) bool {
 	case '<':
 		return strings.IndexByte(v, '>') > 0 || v[1:] == "" || v[1] == '(' || v[1] == ' '
 	case '{':
-		return len(v) < 2 || v[1] == '{' || v[len(v)-1] == '}' && name(v[1:len(v)-1]) || v[1] == '}' || strings.IndexByte("\"' ", v[1]) >= 0
+		return len(v) < 2 || v[1] == '{' || v[len(v)-1] == '}' && name(v[1:len(v)-1]) || v[1] == '}' ||
+			strings.IndexByte("\"' ", v[1]) >= 0
 	case '[':
 		return true
 	case '@':
@@ -117,7 +121,8 @@ func none(v string) bool {
 	case '^':
 		return strings.IndexByte(v[1:], '^') > 0
 	case '!':
-		if len(v) > 1 && v[1] == ' ' || strings.HasPrefix(v, "!vault") || strings.HasPrefix(v, "!Ref") || strings.HasPrefix(v, "!Sub") || strings.HasPrefix(v, "!secret") {
+		if len(v) > 1 && v[1] == ' ' || strings.HasPrefix(v, "!vault") || strings.HasPrefix(v, "!Ref") ||
+			strings.HasPrefix(v, "!Sub") || strings.HasPrefix(v, "!secret") {
 			return true
 		}
 	}
@@ -133,7 +138,8 @@ func none(v string) bool {
 	}
 	if colon := strings.IndexByte(v, ':'); colon > 0 && colon < 16 {
 		switch foldedWord(v[:colon]) {
-		case "env", "file", "fd", "arn", "op", "ref+vault", "secretsmanager", "ssm", "keyring", "prompt", "stdin", "sops", "fileb", "secretref", "vaultref", "keyvaultref", "secret-ref":
+		case "env", "file", "fd", "arn", "op", "ref+vault", "secretsmanager", "ssm", "keyring", "prompt", "stdin",
+			"sops", "fileb", "secretref", "vaultref", "keyvaultref", "secret-ref":
 			return true
 		}
 	}
@@ -167,7 +173,8 @@ func variable(v string) bool {
 // filler is what stands where something was: ****, xxxx, ...
 func filler(v string) bool {
 	rest := strings.Trim(v, string(v[0]))
-	return rest == "" && strings.IndexByte("*xX.-_?#", v[0]) >= 0 && (len(v) > 1 || v != "x" && v != "X") || strings.Trim(v, "•") == ""
+	return rest == "" && strings.IndexByte("*xX.-_?#", v[0]) >= 0 && (len(v) > 1 || v != "x" && v != "X") ||
+		strings.Trim(v, "•") == ""
 }
 
 func name(v string) bool {
@@ -180,17 +187,25 @@ func name(v string) bool {
 }
 
 // untold are words that are no password.
-var untold = words("none null nil true false undefined prompt ask stdin required optional string str bytes bool boolean interactive no yes " +
+var untold = words("none null nil true false undefined prompt ask stdin required optional string str bytes bool " +
+	"boolean interactive no yes " +
 	"all any range await yield new lambda not must is are for and or the to in of if when from with type")
 
 // methods are words that are no secret, but say how there is one, or what kind.
-var methods = words("none null nil true false undefined prompt ask stdin required require optional string str bytes bool boolean interactive no yes on off " +
-	"auto always never preferred default enabled disabled enable disable basic digest bearer ntlm negotiate kerberos gssapi anonymous any all empty " +
-	"int integer text number object float env file keyring keychain plain md5 sha1 sha256 sha512 trust peer ident jwt oauth oauth2 oidc saml ldap mfa " +
-	"token tokens password passwords secret secrets key keys opaque generic tls not must is are for and or the to in of if when from with type id value name " +
-	"read write admin refresh reset create list get delete rotate revoke verify validate show lookup new add remove update set ls rm describe generate " +
-	"renew export import info help edit put init view status expire regenerate unused missing invalid expired valid required session-cookie user public private " +
-	"range await yield lambda simple lax strict secure httponly local external internal managed manual automatic inherit system service workload iam aws azure gcp github gitlab")
+var methods = words("none null nil true false undefined prompt ask stdin required require optional string str " +
+	"bytes bool boolean interactive no yes on off " +
+	"auto always never preferred default enabled disabled enable disable basic digest bearer ntlm negotiate " +
+	"kerberos gssapi anonymous any all empty " +
+	"int integer text number object float env file keyring keychain plain md5 sha1 sha256 sha512 trust peer ident " +
+	"jwt oauth oauth2 oidc saml ldap mfa " +
+	"token tokens password passwords secret secrets key keys opaque generic tls not must is are for and or the to " +
+	"in of if when from with type id value name " +
+	"read write admin refresh reset create list get delete rotate revoke verify validate show lookup new add " +
+	"remove update set ls rm describe generate " +
+	"renew export import info help edit put init view status expire regenerate unused missing invalid expired " +
+	"valid required session-cookie user public private " +
+	"range await yield lambda simple lax strict secure httponly local external internal managed manual automatic " +
+	"inherit system service workload iam aws azure gcp github gitlab")
 
 func words(list string) map[string]bool {
 	set := map[string]bool{}
@@ -226,8 +241,10 @@ func expression(v string) bool {
 	}
 	last := v[strings.LastIndexByte(v, '.')+1:]
 	switch first, _, _ := strings.Cut(v, "."); first {
-	case "self", "this", "$_", "results", "response", "res", "result", "obj", "auth", "args", "config", "cfg", "opts", "options", "os", "process", "env", "settings", "sys", "req", "request", "data", "ctx", "user",
-		"var", "local", "module", "secrets", "params", "c", "s", "r", "flags", "conf", "app", "import", "System", "Environment", "context", "credentials", "creds":
+	case "self", "this", "$_", "results", "response", "res", "result", "obj", "auth", "args", "config", "cfg", "opts",
+		"options", "os", "process", "env", "settings", "sys", "req", "request", "data", "ctx", "user",
+		"var", "local", "module", "secrets", "params", "c", "s", "r", "flags", "conf", "app", "import", "System",
+		"Environment", "context", "credentials", "creds":
 		return true
 	}
 	return meaningOf(last) != ordinary && digits(v) == 0
@@ -246,8 +263,10 @@ func pathLike(v string) bool {
 	switch {
 	case len(v) < 2 || len(v) > 4096:
 		return false
-	case strings.HasPrefix(v, "/") || strings.HasPrefix(v, "./") || strings.HasPrefix(v, "../") || strings.HasPrefix(v, "~/"):
-		return strings.Trim(v, pathBytes) == "" && (strings.IndexByte(v[1:], '/') > 0 || v[0] != '/' || !random(v)) && !(len(v) == 40 && random(v))
+	case strings.HasPrefix(v, "/") || strings.HasPrefix(v, "./") || strings.HasPrefix(v, "../") || strings.HasPrefix(v,
+		"~/"):
+		return strings.Trim(v, pathBytes) == "" && (strings.IndexByte(v[1:], '/') > 0 || v[0] != '/' || !random(v)) &&
+			!(len(v) == 40 && random(v))
 	case len(v) > 2 && letter(v[0]) && v[1] == ':' && (v[2] == '\\' || v[2] == '/'):
 		return true
 	}
@@ -261,17 +280,19 @@ func pathLike(v string) bool {
 
 const pathBytes = letters + "0123456789/._-~+@,=%$"
 
-var extensions = words("json pem txt yaml yml env key crt cer ini cfg toml conf p12 pfx jks p8 pub asc gpg der jwt xml properties keystore kdbx ppk " +
-	"cred creds token passwd pass secret out log md sh py js ts go rs java rb enc age csv sql html htm dat bin tfvars keytab jar pk8 netrc")
+var extensions = words("json pem txt yaml yml env key crt cer ini cfg toml conf p12 pfx jks p8 pub asc gpg der " +
+	"jwt xml properties keystore kdbx ppk " +
+	"cred creds token passwd pass secret out log md sh py js ts go rs java rb enc age csv sql html htm dat bin " +
+	"tfvars keytab jar pk8 netrc")
 
-// random is true of what nobody would have as a name or a word: changes between letters, digits and cases, or much of hex.
+// random is true of what nobody has as a name or a word: changes between letters, digits and cases, or much of hex.
 func random(v string) bool {
 	if len(v) < 16 || uuid(v) {
 		return false
 	}
 	changes, alpha, nums, other := 0, 0, 0, 0
 	hex := true
-	kind, last := byte(0), byte(0)
+	var kind, last byte
 	for i := 0; i < len(v) && i < 256; i++ {
 		b := v[i]
 		switch {
