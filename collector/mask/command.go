@@ -758,6 +758,9 @@ func (c *command) says(m *masker, begin, end int) {
 		for _, x := range c.said[:c.saying] {
 			said := m.s[x.from:x.to]
 			if strings.IndexByte(said, ' ') < 0 && !strings.Contains(said, `\n`) {
+				if strings.Count(said, ":") > 1 { // ~/.pgpass
+					x.from += strings.LastIndexByte(said, ':') + 1
+				}
 				c.hideSaid(m, x.from, x.to)
 				continue
 			}

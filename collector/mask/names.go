@@ -64,7 +64,7 @@ var endings = func() (table ['z' + 1][]ending) {
 	add(aCode, false, "pincode", "mfacode", "otpcode", "verificationcode", "authcode", "puk", "twofactorcode",
 		"smscode", "2fa", "authorizationcode",
 		"onetimepassword", "secretid", "mfatoken", "tokencode", "otptoken", "codeverifier")
-	add(aKey, true, "key", "sig", "signature", "seed", "sid", "code", "salt", "hmac", "nonce", "assertion", "ticket",
+	add(aKey, true, "appid", "key", "sig", "signature", "seed", "sid", "code", "salt", "hmac", "nonce", "assertion", "ticket",
 		"verifier")
 	add(aKey, false, "sessionid", "webhook", "webhookurl", "keydata", "sharedsecretid", "keyhex", "keybase64", "keyb64",
 		"clientassertion", "samlresponse",

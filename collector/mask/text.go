@@ -176,7 +176,7 @@ func (m *masker) assigned(i int) (from, to int) {
 		return 0, 0 // a sentence
 	case plain && i > 0 && s[i-1] == '+' && lettersOnly(v):
 		return 0, 0 // token += more
-	case plain && m.words && (!tight || s[i] == ':') && name(v) && meaningOf(v) >= aSecret && digits(v) < 4:
+	case plain && m.words && (!tight || s[i] == ':' || to < len(s) && (s[to] == ')' || s[to] == ',')) && name(v) && meaningOf(v) >= aSecret && digits(v) < 4:
 		return 0, 0 // PrivateKey = testPrivateKey
 	case s[i] == ':' && plain && i+1 < len(s) && s[i+1] != ' ' && methods[foldedWord(v)]:
 		return 0, 0 // password:reset
