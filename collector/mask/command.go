@@ -58,10 +58,10 @@ func (c *command) run(w string) {
 		name = cut
 	}
 	name = strings.TrimPrefix(name, "-")
-	t := tools[name]
+	t := tools()[name]
 	if t == nil { // python3.11, mysql80
 		if cut := strings.TrimRight(name, "0123456789.-"); cut != name && cut != "" {
-			t = tools[cut]
+			t = tools()[cut]
 		}
 	}
 	*c = command{name: name, tool: t, args: c.args, at: c.at, inner: c.inner, end: c.end, said: c.said,
@@ -182,9 +182,11 @@ func (c *command) short(w string) (int, kind) {
 		// -hp, -p of 7z and rar.
 		best, kind := 0, unknown
 		for ; t != nil; t = t.parent {
-			for option, k := range t.options {
-				if k == joined && len(option) > best && strings.HasPrefix(w, option) {
-					best, kind = len(option), k
+			for _, options := range t.options {
+				for option, k := range options {
+					if k == joined && len(option) > best && strings.HasPrefix(w, option) {
+						best, kind = len(option), k
+					}
 				}
 			}
 		}
@@ -606,8 +608,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 	t := c.tool
 	if t != nil {
 		if t.wraps {
-			if next := tools[path.Base(w)]; next != nil && path.Base(w) != c.name || t == tools["sudo"] ||
-				t == tools["env"] && !isAssignment(w) || t == tools["nohup"] {
+			if next := tools()[path.Base(w)]; next != nil && path.Base(w) != c.name || t == tools()["sudo"] ||
+				t == tools()["env"] && !isAssignment(w) || t == tools()["nohup"] {
 				if !isAssignment(w) && strings.IndexByte(w, ' ') < 0 {
 					c.run(w)
 					if c.tool != nil && c.tool.reads {

@@ -7,21 +7,22 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // tool is what is known of a program, or of one of its sub-commands, besides what names of options say.
 type tool struct {
 	parent  *tool
 	subs    map[string]*tool
-	options map[string]kind
-	args    []kind // of its arguments that are no options, by position
-	every   kind   // of all of these
-	flags   string // short options without a value, which may stand before others in one word
-	wraps   bool   // it runs the program that its arguments name
-	words   bool   // single dashes begin words, not letters: -port is not -p ort
-	reads   bool   // standard input is a secret
-	slash   bool   // options may begin with a slash, as on Windows
-	looks   bool   // it looks for words in files, or shows them: a word after "password" is no secret
+	options []map[string]kind // those of later lines are asked first
+	args    []kind            // of its arguments that are no options, by position
+	every   kind              // of all of these
+	flags   string            // short options without a value, which may stand before others in one word
+	wraps   bool              // it runs the program that its arguments name
+	words   bool              // single dashes begin words, not letters: -port is not -p ort
+	reads   bool              // standard input is a secret
+	slash   bool              // options may begin with a slash, as on Windows
+	looks   bool              // it looks for words in files, or shows them: a word after "password" is no secret
 }
 
 // kind says what a value is.
@@ -70,48 +71,52 @@ var kinds = map[string]kind{
 	"target": target, "nameof": nameOf, "valueof": valueOf, "two": two, "then": then,
 }
 
-// tools by name, sub-commands within.
-var tools = readTools(toolTable)
+// tools by name, sub-commands within. They are read when they are first asked for: most commands of the sensor mask nothing.
+var tools = sync.OnceValue(func() map[string]*tool { return readTools(toolTable) })
 
 //go:embed tools.txt
 var toolTable string
 
 func readTools(table string) map[string]*tool {
-	top := &tool{subs: map[string]*tool{}}
+	top := &tool{}
 	for line := range strings.Lines(table) {
 		fields := strings.Fields(line)
 		if len(fields) == 0 || fields[0] == "#" {
 			continue
 		}
-		for path := range strings.SplitSeq(fields[0], ",") {
+		options := map[string]kind{} // which all tools of the line share
+		for n, path := range strings.Split(fields[0], ",") {
 			t := top
 			for word := range strings.SplitSeq(path, "/") {
-				sub := t.subs[word]
-				if sub == nil {
-					sub = &tool{options: map[string]kind{}}
-					if t != top {
-						sub.parent, sub.flags, sub.words, sub.looks, sub.slash = t, t.flags, t.words, t.looks, t.slash
-					}
-					if t.subs == nil {
-						t.subs = map[string]*tool{}
-					}
-					t.subs[word] = sub
-				}
-				t = sub
+				t = t.sub(word, t != top)
 			}
+			t.options = append(t.options, options)
 			for _, f := range fields[1:] {
-				t.read(f)
+				t.read(f, n == 0)
 			}
 		}
 	}
 	return top.subs
 }
 
-func (t *tool) read(f string) {
-	if flags, ok := strings.CutPrefix(f, "flags="); ok {
-		t.flags = flags
-		return
+// sub gives a tool or its sub-command, which has what the tool has, and makes it if there is none.
+func (t *tool) sub(word string, inherits bool) *tool {
+	if sub := t.subs[word]; sub != nil {
+		return sub
 	}
+	sub := &tool{}
+	if inherits {
+		sub.parent, sub.flags, sub.words, sub.looks, sub.slash = t, t.flags, t.words, t.looks, t.slash
+	}
+	if t.subs == nil {
+		t.subs = map[string]*tool{}
+	}
+	t.subs[word] = sub
+	return sub
+}
+
+// read takes a field of a line. An option goes into what the tools of the line share if add is set.
+func (t *tool) read(f string, add bool) {
 	switch f {
 	case "wraps":
 		t.wraps = true
@@ -126,27 +131,33 @@ func (t *tool) read(f string) {
 		t.looks = true
 		return
 	}
+	if flags, ok := strings.CutPrefix(f, "flags="); ok {
+		t.flags = flags
+		return
+	}
 	colon := strings.LastIndexByte(f, ':')
 	option := f[:colon]
 	what, ok := kinds[f[colon+1:]]
-	if !ok {
-		panic(fmt.Sprintf("tool table: %q", f))
-	}
 	position, isPosition := strings.CutPrefix(option, "#")
+	n, err := 1, error(nil)
+	if isPosition {
+		n, err = strconv.Atoi(position)
+	}
+	if !ok || err != nil || n < 1 {
+		panic(fmt.Sprintf("tools.txt: %q", f))
+	}
 	switch {
 	case option == "*":
 		t.every = what
 	case isPosition:
-		n, err := strconv.Atoi(position)
-		if err != nil {
-			panic(fmt.Sprintf("tool table: %q", f))
-		}
 		for len(t.args) < n {
 			t.args = append(t.args, unknown)
 		}
 		t.args[n-1] = what
 	default:
-		t.options[option] = what
+		if add {
+			t.options[len(t.options)-1][option] = what
+		}
 		t.slash = t.slash || option[0] == '/'
 	}
 }
@@ -154,8 +165,10 @@ func (t *tool) read(f string) {
 // option gives the kind of an option's value; unknown if the table does not have it.
 func (t *tool) option(name string) kind {
 	for ; t != nil; t = t.parent {
-		if k, ok := t.options[name]; ok {
-			return k
+		for n := len(t.options) - 1; n >= 0; n-- {
+			if k, ok := t.options[n][name]; ok {
+				return k
+			}
 		}
 	}
 	return unknown
