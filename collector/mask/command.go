@@ -231,7 +231,9 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 			return plain, ordinary
 		}
 		return userPair, ordinary
-	case "-p", "-P", "-pw", "-W", "-pass", "--p":
+	case "-pw", "-pass", "-pwd":
+		return named, aPassword
+	case "-p", "-P", "-W", "--p":
 		if c.tool != nil && c.tool.looks {
 			return unknown, ordinary
 		}

@@ -16,7 +16,7 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 	whole := true
 	switch m {
 	case aKey:
-		whole = random(v) || long(v)
+		whole = random(v) || long(v) || mixed(v) && !strings.ContainsAny(v, "-._~/")
 	case aCode:
 		whole = digits(v) >= 4 && len(v) <= 10 || random(v) || passwordish(v) || uuid(v)
 	case aSecret:
