@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -299,13 +300,40 @@ func TestOtherFilesThanTheTerminalStayTheCommands(t *testing.T) {
 	}
 }
 
+// isRaw waits until sheetbend passes keys on: before that, the end of input would be one of the outer terminal.
+func isRaw(t *testing.T, keys *os.File) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(patience)
+	for raw := false; !raw; {
+		select {
+		case <-tick.C:
+			err := control(keys, func(fd int) error {
+				modes, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+				raw = err == nil && modes.Lflag&unix.ICANON == 0
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-timeout:
+			t.Fatal("the terminal is not raw")
+		}
+	}
+}
+
 func TestTheStopKeyStopsACommandOnATerminalOfItsOwn(t *testing.T) {
 	t.Parallel()
-	cmd, keys, screen := onJobShell(t, `echo ready; cat; echo went on; exit 7`, "--user 65534")
-	screen.hear("ready")
+	cmd, keys, screen := onJobShell(t, `cat; echo went on; exit 7`, "--user 65534")
+	// A shell that waits for the exec of what it has started (vfork) would not stop: let cat be there.
+	isRaw(t, keys)
+	press(t, keys, "first\n")
+	screen.hear("first\r\nfirst")
 	press(t, keys, "\x1a")
 	screen.hear("back ")
 	press(t, keys, "\n")
+	isRaw(t, keys)
 	press(t, keys, "more\n\x04")
 	screen.hear("went on")
 	screen.rest()
