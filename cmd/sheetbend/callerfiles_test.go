@@ -397,6 +397,30 @@ func TestWhatTheEnvironmentOfACallerNamesIsOpenedWithTheCallersRights(t *testing
 	}
 }
 
+// The library of the commands has a variable of its own, for completion.
+func TestCompletionWritesNoFileThatACallerNames(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	for _, name := range []string{p.secret, p.private + "/new"} {
+		p.run([]string{"BASH_COMP_DEBUG_FILE=" + name}, "unknown flag", "__complete", "run", "--no-such-flag", "x\ny", "")
+	}
+}
+
+// Nothing of /proc is read, and no pipe waited for: what ends a command does not end the wait.
+func TestHeadersAndCertificatesAreRegularFilesAndNotOfProc(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	pipe := filepath.Join(p.dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	to := "exporters: {otlp: {endpoint: 'http://127.0.0.1:9', headers_file: "
+	for name, says := range map[string]string{"/proc/self/status": denied, "/proc/self/maps": denied, pipe: "no regular file"} {
+		p.run(nil, says, "run", "-q", "--config", p.config(to+name+"}}\n"), "--", "true")
+	}
+	p.run([]string{"OTEL_EXPORTER_OTLP_CERTIFICATE=" + pipe}, "no regular file", "run", "-q", "--otlp-endpoint", "http://127.0.0.1:9", "--", "true")
+}
+
 // A configuration below /etc that only root can write names files of root: whoever may start a sensor with it may not read it into
 // the bargain, nor have its credentials sent elsewhere.
 func TestAConfigurationThatOnlyRootCanWriteNamesFilesOfRoot(t *testing.T) {

@@ -101,6 +101,8 @@ refused, every connection.
 // readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it first needs it:
 // what SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
 func readEnvironment() {
+	// Of any command: the library would append what is completed to the file of that name, as root.
+	_ = os.Unsetenv("BASH_COMP_DEBUG_FILE")
 	by, err := caller()
 	if err != nil || !by.other() || os.Getenv("SSL_CERT_FILE") == "" && os.Getenv("SSL_CERT_DIR") == "" {
 		return

@@ -80,6 +80,9 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 	}
 	// It reads what the variables name, too, though other certificates are given.
 	err = withRights(cfg.TLS.As, func() error {
+		if err := noPipes(); err != nil {
+			return err
+		}
 		s.grpc = otlptracegrpc.NewClient(o...)
 		return nil
 	})

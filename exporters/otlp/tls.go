@@ -9,11 +9,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -152,17 +154,47 @@ func withRights(as func(func() error) error, do func() error) error {
 	return as(do)
 }
 
+// readBounded reads a regular file of at most limit bytes. It never waits for the writer of a pipe, and reads nothing of
+// /proc: there, a thread may look at all of its own process, whatever its rights are.
 func readBounded(name string, limit int64, as func(func() error) error) (text []byte, err error) {
-	err = withRights(as, func() (err error) {
-		info, err := os.Stat(name)
+	err = withRights(as, func() error {
+		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		if err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() || info.Size() > limit {
-			return fmt.Errorf("%s is no regular file of at most %d bytes", name, limit)
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
 		}
-		text, err = os.ReadFile(name)
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+			return err
+		}
+		if st.Type == unix.PROC_SUPER_MAGIC {
+			return &os.PathError{Op: "open", Path: name, Err: os.ErrPermission}
+		}
+		if info.Mode().IsRegular() {
+			text, err = io.ReadAll(io.LimitReader(f, limit+1))
+		}
+		if err == nil && (!info.Mode().IsRegular() || int64(len(text)) > limit) {
+			text, err = nil, fmt.Errorf("%s is no regular file of at most %d bytes", name, limit)
+		}
 		return err
 	})
 	return text, err
+}
+
+// noPipes refuses variables that name what the library, which reads the files of all of them, would wait for.
+func noPipes() error {
+	for _, signal := range []string{"", "TRACES_"} {
+		for _, what := range []string{"CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"} {
+			key := "OTEL_EXPORTER_OTLP_" + signal + what
+			name := os.Getenv(key)
+			if info, err := os.Stat(name); name != "" && err == nil && !info.Mode().IsRegular() {
+				return fmt.Errorf("%s: %s is no regular file", key, name)
+			}
+		}
+	}
+	return nil
 }
