@@ -386,7 +386,14 @@ func TestWhatTheEnvironmentOfACallerNamesIsOpenedWithTheCallersRights(t *testing
 		t.Run(variable, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
-			for _, name := range []string{p.secret, p.hidden, p.private, "/proc/self/fd/0"} {
+			names := []string{p.secret, p.hidden, p.private, "/proc/self/fd/0"}
+			switch {
+			case variable == "SSL_CERT_DIR":
+				names = names[2:3]
+			case len(row.args) == len(run) && row.says != denied:
+				names = names[:1] // it runs to the end, which takes seconds
+			}
+			for _, name := range names {
 				env := []string{variable + "=" + name}
 				if strings.Contains(variable, "CLIENT_CERT") {
 					env = append(env, strings.Replace(variable, "CERTIFICATE", "KEY", 1)+"="+p.own)
