@@ -76,13 +76,8 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools ide
 	b := &backends{log: log, dir: c.Spool.Dir()}
 	var senders []*otlp.Sender
 	var causes []*causeLog
-	defer func() {
-		if err != nil {
-			for _, s := range senders {
-				_ = s.Close()
-			}
-		}
-	}()
+	var undo cleanups
+	defer undo.onError(&err)
 	for i, e := range endpoints {
 		o := c.Exporters.OTLP[i]
 		cause := &causeLog{Handler: log.Handler(), last: &atomic.Value{}}
@@ -101,6 +96,7 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools ide
 		if err != nil {
 			return nil, err
 		}
+		undo.add(s.String(), s.Close)
 		senders, causes = append(senders, s), append(causes, cause)
 	}
 	destinations, queues, err := destinationsOf(c, senders, log)

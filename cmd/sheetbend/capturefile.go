@@ -31,9 +31,4 @@ func createCapture(who identity, name string, cc collector.Config) (*captureFile
 	return &captureFile{w, f}, nil
 }
 
-func (c *captureFile) close() error {
-	if c == nil {
-		return nil
-	}
-	return errors.Join(c.Flush(), c.f.Close())
-}
+func (c *captureFile) close() error { return errors.Join(c.Flush(), c.f.Close()) }

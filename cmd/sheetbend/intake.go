@@ -31,9 +31,12 @@ type intake struct {
 	to      string               // where it is forwarded, for people
 }
 
-// openIntake listens as c.Intake says. Facts go into the stream of w.
-func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identity, getenv func(string) string, log *slog.Logger) (*intake, error) {
+// openIntake listens as c.Intake says, until w ends. Facts go into its stream.
+func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identity, getenv func(string) string, log *slog.Logger) (_ *intake, err error) {
 	i := &intake{}
+	var undo cleanups
+	defer undo.onError(&err)
+	undo.add("agent telemetry", func() error { return i.close(context.Background()) })
 	if c.Intake.Forward.Enabled {
 		b, to, err := forwardTo(c, by, getenv)
 		if err != nil {
@@ -53,13 +56,12 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identi
 	}
 	var find telemetry.Find
 	if c.Intake.Listen != "" {
-		var err error
 		if i.senders, err = bpf.LoadHolders(); err != nil {
-			return nil, errors.Join(err, i.close(context.Background()))
+			return nil, err
 		}
 		find = i.senders.Find
 	}
-	in, err := telemetry.Listen(telemetry.Options{
+	i.in, err = telemetry.Listen(telemetry.Options{
 		Listen: c.Intake.Listen, Unix: c.Intake.Unix, Expose: c.Intake.Expose, Find: find,
 		MaxMessage: int(c.Intake.MaxMessage),
 		Dialects:   dialects,
@@ -69,9 +71,9 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identi
 		Log:        log,
 	})
 	if err != nil {
-		return nil, errors.Join(err, i.close(context.Background()))
+		return nil, err
 	}
-	i.in = in
+	w.inputs.add("agent telemetry", i.end)
 	return i, nil
 }
 
@@ -176,9 +178,6 @@ func (i *intake) url() string { return "http://" + i.in.Addr().String() }
 
 // end takes no more in; what was taken is in the stream when it returns, so the feed has to end after it.
 func (i *intake) end() error {
-	if i == nil || i.in == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), intakeEndsWithin)
 	defer cancel()
 	return i.in.Close(ctx)
@@ -186,9 +185,6 @@ func (i *intake) end() error {
 
 // close forwards what waits, until ctx ends. To be called after end.
 func (i *intake) close(ctx context.Context) error {
-	if i == nil {
-		return nil
-	}
 	err := i.senders.Close()
 	if i.forward == nil {
 		return err

@@ -23,11 +23,11 @@ import (
 // newView keeps what sheetbend sessions asks for.
 func newView() *sessions.View { return sessions.New(sessions.Options{User: uint32(os.Geteuid())}) }
 
-// serveLocal serves the local API of a watch at a socket. nil, and a line in the log, if that fails: spans
-// flow without it.
-func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessions.View, m cgroup.Mount, log *slog.Logger) *marker.Server {
+// serveLocal serves the local API of a watch at a socket, until the watch ends. false, and a line in the log, if that
+// fails: spans flow without it.
+func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessions.View, m cgroup.Mount, log *slog.Logger) bool {
 	if socket == "" {
-		return nil
+		return false
 	}
 	o := marker.Options{
 		Path: socket, Inject: w.feed.Inject, Clock: live.SystemClock, Log: log, Dialects: dialects,
@@ -44,19 +44,15 @@ func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessio
 	s, err := marker.Listen(o)
 	if err != nil {
 		log.Warn("hooks, sheetbend call and sheetbend sessions cannot reach this sensor", "err", err)
+		return false
+	}
+	w.inputs.add("local API", func() error {
+		if err := s.Close(); err != nil {
+			log.Warn(err.Error())
+		}
 		return nil
-	}
-	return s
-}
-
-// closeLocal takes nil, too.
-func closeLocal(s *marker.Server, log *slog.Logger) {
-	if s == nil {
-		return
-	}
-	if err := s.Close(); err != nil {
-		log.Warn(err.Error())
-	}
+	})
+	return true
 }
 
 // socketDir is where sheetbend's sockets are: of root for all users, of a user for itself.

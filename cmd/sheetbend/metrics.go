@@ -30,7 +30,7 @@ type metered struct {
 	server *metrics.Server
 }
 
-// serveMetrics serves what c asks for; nil, which close takes, if that is nothing.
+// serveMetrics serves what c asks for until the watch is closed; nil if that is nothing.
 func serveMetrics(c config.Metrics, w *watch, out *outputs, in *intake, view *sessions.View, log *slog.Logger) (*metered, error) {
 	if c.Listen == "" || w.meter == nil {
 		return nil, nil
@@ -43,6 +43,8 @@ func serveMetrics(c config.Metrics, w *watch, out *outputs, in *intake, view *se
 	if err != nil {
 		return nil, err
 	}
+	w.undo.add("metrics", m.server.Close) // before what is asked is closed
+	w.inputs.add("readiness", func() error { m.ending.Store(true); return nil })
 	log.Info("serving metrics", "listen", m.server.Addr().String())
 	return m, nil
 }
@@ -54,26 +56,11 @@ func (m *metered) ready() error {
 	return m.watch.meter.alive()
 }
 
-// end lets /readyz say that it ends.
-func (m *metered) end() {
-	if m != nil {
-		m.ending.Store(true)
-	}
-}
-
 // confined says what the sensor gave up.
 func (m *metered) confined(r confine.Report) {
 	if m != nil {
 		m.holds.Store(&r)
 	}
-}
-
-// close is to be called before what is asked is closed.
-func (m *metered) close() error {
-	if m == nil {
-		return nil
-	}
-	return m.server.Close()
 }
 
 // A measure is one metric.

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -66,11 +65,9 @@ type show struct {
 // version is that of the sensor that saw what the spans tell.
 func openOutputs(c *config.Config, version string, who, sends, spools identity, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
 	o := &outputs{path: c.Exporters.File.Path, shutdownWithin: shutdownWithin}
-	defer func() {
-		if err != nil {
-			_ = o.close(context.Background())
-		}
-	}()
+	var undo cleanups
+	defer undo.onError(&err)
+	undo.add("spans", func() error { return o.close(context.Background()) })
 	var consumers []func(otlp.Batch)
 	endpoints, err := findEndpoints(c, getenv)
 	if err != nil {
@@ -115,19 +112,13 @@ func openOutputs(c *config.Config, version string, who, sends, spools identity, 
 // close writes and sends what waits, until ctx ends at the latest. Lost spans are no error:
 // dropped tells of them.
 func (o *outputs) close(ctx context.Context) error {
-	if o == nil {
-		return nil
-	}
-	var errs []error
 	ctx, cancel := context.WithTimeout(ctx, o.shutdownWithin)
 	defer cancel()
 	o.backends.close(ctx)
-	if o.file != nil {
-		if err := o.file.Close(ctx); err != nil {
-			errs = append(errs, err)
-		}
+	if o.file == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return o.file.Close(ctx)
 }
 
 // waitsFor names the backends that take spans; "" if there is none.

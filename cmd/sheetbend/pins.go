@@ -27,6 +27,8 @@ type pinning struct {
 	unpin bool     // what is there is taken over, and nothing is left
 	gate  *gate    // before out
 	out   *outputs // of the spans
+
+	delivered *cleanups // run once they are delivered
 }
 
 // pinDir is where pins are, or would be; os.ErrNotExist where there is no bpf file system.

@@ -210,6 +210,11 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	if err != nil {
 		return 0, err
 	}
+	closing, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	var undo, delivered cleanups
+	defer undo.onError(&err)
+	undo.add("after the delivery", delivered.run)
 	var out *outputs
 	var sink span.Sink
 	view, roll := newView(), newRoll()
@@ -218,28 +223,32 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 		if err != nil {
 			return 0, err
 		}
+		undo.add("spans", func() error { return out.close(closing) })
 		sink = sinks{out, view, roll}
 	}
 	var capture *captureFile
 	if o.capture != "" {
 		if capture, err = createCapture(who, o.capture, cc); err != nil {
-			return 0, errors.Join(err, out.close(ctx))
+			return 0, err
 		}
+		undo.add("capture", capture.close)
 	}
 	// Loading raises the limit on locked memory on kernels before 5.11; the command should not inherit that.
 	var memlock unix.Rlimit
 	limited := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil
 	w, err := startWatch(c, cc, m, sink, capture, pinning{}, log)
 	if err != nil {
-		return 0, errors.Join(err, capture.close(), out.close(ctx))
+		return 0, err
 	}
+	defer w.undo.onError(&err)
 	roll.collector = w.collector
 	start := launch{program, args, who.environment(os.Environ())}
 	var in *intake
 	if o.agentTelemetry {
 		if in, err = openIntake(c, cc.Agents, w, by, os.Getenv, log); err != nil {
-			return 0, errors.Join(err, w.close(), capture.close(), out.close(ctx))
+			return 0, err
 		}
+		delivered.add("agent telemetry", func() error { return in.close(closing) })
 		var line string
 		start, line = switchOn(agents.NewTable(cc.Agents), o.agent, start, who, in)
 		o.note("%s", line)
@@ -247,41 +256,35 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	if limited {
 		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
 	}
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	read := make(chan error, 1)
-	go func() { read <- w.run(reading) }()
-
 	socket, err := runSocket(path.Base(s.path))
 	if err != nil {
 		log.Debug("no local API", "err", err)
 	}
-	local := serveLocal(socket, w, cc.Agents, view, m, log)
-	if local != nil {
+	if serveLocal(socket, w, cc.Agents, view, m, log) {
 		start.env = append(start.env, client.EnvSocket+"="+socket)
 	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	read := make(chan error, 1)
+	go func() { read <- w.run(reading) }()
 	if out != nil && out.follow != nil {
 		out.follow.Begin(time.Now())
 	}
 	code, owed, own, startErr := o.command(s, who, start, term, signals)
 	// Only from here on a signal is for sheetbend itself.
-	closing, giveUp := context.WithCancel(ctx)
-	defer giveUp()
 	asked := afterEnd(closing, signals, owed)
 	left := leftovers{s, roll}
 	if startErr == nil {
 		o.outlived(left, args[0], asked)
 	}
-	closeLocal(local, log)
-	endErr := in.end()
 	stop()
-	endErr = errors.Join(endErr, <-read)
+	endErr := <-read
 	if startErr == nil {
 		o.escaped(left)
 	}
 	own.close()
 	closed := make(chan error, 1)
-	go func() { closed <- w.close() }()
+	go func() { closed <- w.undo.run() }()
 	go func() {
 		select {
 		case <-asked:
@@ -294,7 +297,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 			o.note("waiting up to %s for %s to take the last spans (^C ends that)", out.shutdownWithin, names)
 		}
 	})
-	endErr = errors.Join(endErr, capture.close(), out.close(closing), in.close(closing))
+	endErr = errors.Join(endErr, undo.run())
 	patience.Stop()
 	if startErr == nil {
 		o.conclude(w, out, in)

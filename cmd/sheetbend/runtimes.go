@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"sync"
@@ -28,19 +27,13 @@ var (
 // runtimes asks the container runtimes of the host. nil does nothing.
 type runtimes struct {
 	resolver *container.Resolver
-	clients  []io.Closer
+	undo     cleanups
 	pods     string // the directory in which pods' labels and annotations are followed, "" if they are not
-
-	ctx   context.Context
-	end   context.CancelFunc
-	group sync.WaitGroup
-	once  sync.Once
-	err   error
 }
 
-func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, log *slog.Logger) (*runtimes, error) {
+func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, log *slog.Logger) (_ *runtimes, err error) {
 	r := &runtimes{}
-	r.ctx, r.end = context.WithCancel(context.Background())
+	defer r.undo.onError(&err)
 	o := container.Options{Inject: inject, Log: log, Labels: map[string]bool{}, Annotations: map[string]bool{collector.SessionAnnotation: true, collector.CallAnnotation: true}}
 	for _, s := range selectors {
 		if s.Container != nil {
@@ -55,14 +48,14 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 	for _, socket := range config.Expand(c.Containers.CRI, criSockets) {
 		client, err := cri.New(socket)
 		if err != nil {
-			return nil, errors.Join(err, r.close())
+			return nil, err
 		}
-		r.clients = append(r.clients, client)
+		r.undo.add(socket, client.Close)
 		o.Sources = append(o.Sources, client)
 	}
 	for _, socket := range config.Expand(c.Containers.Docker, dockerSockets) {
 		client := docker.New(socket)
-		r.clients = append(r.clients, client)
+		r.undo.add(socket, client.Close)
 		o.Sources = append(o.Sources, client)
 	}
 	if dir := c.Containers.Kubelet; dir != "" {
@@ -70,7 +63,7 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 		switch {
 		case err == nil:
 			o.Pods, r.pods = pods, kubelet.Pods(dir)
-			r.clients = append(r.clients, pods)
+			r.undo.add(dir, pods.Close)
 		case !errors.Is(err, fs.ErrNotExist):
 			log.Warn("labels and annotations of pods are not followed", "err", err)
 		}
@@ -84,9 +77,13 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 }
 
 func (r *runtimes) start() {
-	if r != nil {
-		r.group.Go(func() { r.resolver.Run(r.ctx) })
+	if r == nil {
+		return
 	}
+	ctx, end := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() { r.resolver.Run(ctx) })
+	r.undo.add("questions", func() error { end(); group.Wait(); return nil })
 }
 
 // close may be called again.
@@ -94,14 +91,5 @@ func (r *runtimes) close() error {
 	if r == nil {
 		return nil
 	}
-	r.once.Do(func() {
-		r.end()
-		r.group.Wait()
-		var errs []error
-		for _, c := range r.clients {
-			errs = append(errs, c.Close())
-		}
-		r.err = errors.Join(errs...)
-	})
-	return r.err
+	return r.undo.run()
 }

@@ -107,10 +107,14 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	if err := refuseSelf(c, m); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	var undo, delivered cleanups
+	defer undo.onError(&err)
+	undo.add("after the delivery", delivered.run)
+	closing := ctx
 	var out *outputs
 	var sink span.Sink
-	var sent *gate
 	var capture *captureFile
+	var pins pinning
 	view := newView()
 	sends := s.sends(os.Environ())
 	if captureName == "" {
@@ -124,43 +128,41 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		if out, err = openOutputs(c, build(), writes, sends, identity{}, appendTo, show{}, os.Getenv, log); err != nil {
 			return err
 		}
+		undo.add("spans", func() error { return out.close(closing) })
 		if out.encoder == nil {
 			return &exitError{exitUsage, errors.New("nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, or OTEL_EXPORTER_OTLP_ENDPOINT")}
 		}
-		sent = &gate{to: append(sinks{lossLog{log}}, out.sinks...)}
-		sink = sinks{view, sent}
-	} else if capture, err = createCapture(s.by, captureName, cc); err != nil {
-		return err
-	}
-	var pins pinning
-	if captureName == "" {
 		pins = pinningOf(c, log)
-		pins.gate, pins.out = sent, out
+		pins.gate, pins.out, pins.delivered = &gate{to: append(sinks{lossLog{log}}, out.sinks...)}, out, &delivered
+		sink = sinks{view, pins.gate}
+	} else {
+		if capture, err = createCapture(s.by, captureName, cc); err != nil {
+			return err
+		}
+		undo.add("capture", capture.close)
+		view = nil // no spans come that it could show
 	}
 	w, err := startWatch(c, cc, m, sink, capture, pins, log)
 	if err != nil {
-		return errors.Join(err, capture.close(), out.close(ctx))
+		return err
 	}
+	defer w.undo.onError(&err)
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
 		if in, err = openIntake(c, cc.Agents, w, sends, os.Getenv, log); err != nil {
-			return errors.Join(err, w.close(), capture.close(), out.close(ctx))
+			return err
 		}
+		delivered.add("agent telemetry", func() error { return in.close(closing) })
 		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)
 	}
-	if capture != nil {
-		view = nil // no spans come that it could show
-	}
-	local := serveLocal(c.Socket, w, cc.Agents, view, m, log)
+	serveLocal(c.Socket, w, cc.Agents, view, m, log)
 	meters, err := serveMetrics(c.Metrics, w, out, in, view, log)
 	if err != nil {
-		closeLocal(local, log)
-		return &exitError{exitFailed, errors.Join(err, in.end(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
+		return err
 	}
 	logPins(w.sensor.Pins(), log)
 	if err := confineSelf(c, w, meters, log); err != nil {
-		closeLocal(local, log)
-		return &exitError{exitFailed, errors.Join(err, in.end(), meters.close(), w.close(), capture.close(), out.close(ctx), in.close(ctx))}
+		return err
 	}
 	debug.FreeOSMemory() // what loading the programs took
 	if err := dropCode(); err != nil {
@@ -170,22 +172,18 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	for _, glob := range w.feed.Unmatched() {
 		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?", "sandbox", glob, "cgroup_mount", m.Dir)
 	}
-	// What was taken in belongs to the stream: the feed ends after the local API and the intake.
-	reading, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	ended := make(chan error, 1)
-	context.AfterFunc(ctx, func() {
-		closeLocal(local, log)
-		meters.end()
-		ended <- in.end()
-		end()
-	})
-	err = w.run(reading)
+	err = w.run(ctx)
 	// A second signal ends the delivery of what waits.
 	closing, stopClosing := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)
 	defer stopClosing()
 	stop() // the feed may have ended by itself
-	err = errors.Join(err, <-ended, meters.close(), w.close(), capture.close(), out.close(closing), in.close(closing), w.feed.EndJournal())
+	err = errors.Join(err, w.undo.run(), undo.run())
+	tellEnd(w, out, in, log)
+	return err
+}
+
+// tellEnd says what a watch did, and what it could not do.
+func tellEnd(w *watch, out *outputs, in *intake, log *slog.Logger) {
 	stats := w.feed.Stats()
 	attrs := []any{"records", stats.Records, "lost_in_kernel", stats.Lost}
 	if w.collector != nil {
@@ -205,7 +203,6 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	for _, line := range lines {
 		log.Warn("not all was delivered: " + line)
 	}
-	return err
 }
 
 // refuseSelf refuses selectors that choose the sensor: each of its spans would cause others.

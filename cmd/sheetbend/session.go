@@ -76,11 +76,9 @@ func trySession(m cgroup.Mount) (_ *session, err error) {
 	if s.dir, err = m.Open(s.path); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = s.dir.Close()
-		}
-	}()
+	var undo cleanups
+	defer undo.onError(&err)
+	undo.add(s.path, s.dir.Close)
 	if err := unix.Flock(int(s.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, err
 	}

@@ -117,12 +117,16 @@ type watch struct {
 	runtimes  *runtimes    // nil when none is asked
 	journal   string       // path; "" without one
 	resumed   uint64       // records of the journal
+
+	inputs cleanups // of what adds to the stream: the reading ends after them
+	undo   cleanups // to be run in the end
 }
 
 // startWatch loads the kernel side and watches the sandboxes of cc. When it returns, what is
 // started in one of them is seen; run has to follow.
 func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span.Sink, capture *captureFile, pins pinning, log *slog.Logger) (_ *watch, err error) {
 	w := &watch{capture: capture, mount: m}
+	defer w.undo.onError(&err)
 	o := live.Options{Hierarchy: m, Log: log, Collector: ignore{}}
 	programs := lookedFor(cc)
 	if sink != nil {
@@ -164,6 +168,7 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 		if w.runtimes, err = openRuntimes(c, cc.Sandboxes, func(raw []byte) bool { return w.feed.Inject(raw) }, log); err != nil {
 			return nil, err
 		}
+		w.undo.add("container runtimes", w.runtimes.close)
 		o.Seen = w.runtimes.resolver.Seen
 		o.Chosen = func(told *record.Container) bool {
 			// One that is a sandbox stays one, whatever its labels are now: the collector may know it from before a restart.
@@ -200,16 +205,19 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 		Scope:        string(scope),
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w (sheetbend doctor tells more)", err), w.runtimes.close())
+		return nil, fmt.Errorf("%w (sheetbend doctor tells more)", err)
 	}
+	w.undo.add("detach from the kernel", w.sensor.Close) // takes it some tenths of seconds
 	o.Source = w.sensor
+	var leave func() error
 	if pins.dir != "" {
 		file, err := openJournal(c, w.sensor.Pins(), cc.BootID, log)
 		if err != nil {
-			return nil, errors.Join(err, w.runtimes.close(), w.sensor.Close())
+			return nil, err
 		}
 		if file != nil {
-			w.journal = file.Path()
+			w.journal, leave = file.Path(), file.Close
+			pins.delivered.add("journal", func() error { return leave() })
 			o.Journal = &live.Journal{
 				File: file, Collector: w.collector, Hold: cc.Hold, CallsFor: cc.CallRetention,
 				Settled:  func() uint64 { return pins.gate.settled(pins.out) },
@@ -220,8 +228,10 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 	w.feed = live.New(o)
 	w.runtimes.start()
 	if err := w.feed.Start(); err != nil {
-		return nil, errors.Join(err, w.runtimes.close(), w.sensor.Close())
+		return nil, err
 	}
+	leave = w.feed.EndJournal
+	w.undo.add("inputs", w.inputs.run) // where none was read
 	if w.resumed = w.feed.Stats().Resumed; w.resumed > 0 {
 		log.Info("knows what the sensor before knew", "records", w.resumed)
 	}
@@ -277,23 +287,23 @@ func lookedFor(cc collector.Config) (programs []bpf.ProgramName) {
 	return programs
 }
 
-// run reads until ctx ends and everything before that has become spans. close has to follow.
+// run reads until ctx ends, and then the inputs have, and everything before that has become spans. undo has to follow.
 func (w *watch) run(ctx context.Context) error {
-	err := errors.Join(w.feed.Run(ctx), w.runtimes.close())
+	ctx, stop := context.WithCancel(ctx)
+	reading, end := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		ended <- w.inputs.run()
+		end()
+	})
+	err := w.feed.Run(reading)
+	stop() // it may have ended by itself
+	err = errors.Join(err, <-ended, w.runtimes.close())
 	if w.collector != nil {
 		w.feed.End()
 		w.collector.Close()
 	}
 	return err
-}
-
-// close detaches everything. That takes the kernel some tenths of a second.
-func (w *watch) close() error {
-	err := w.sensor.Close()
-	if err != nil {
-		err = fmt.Errorf("detach from the kernel: %w", err)
-	}
-	return errors.Join(err, w.runtimes.close())
 }
 
 // lost says in words what the spans do not tell because records of it are missing. To be called
