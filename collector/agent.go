@@ -32,6 +32,7 @@ type agent struct {
 	started bool    // it has started a program that is not its worker
 	base    *claims // of its first child, when its own environment is not known
 	users   int     // processes that belong to it, and nested agents
+	depth   int     // agents around it
 	free    int     // of these processes those outside of calls, as is known: while there is one, the session is in use
 	left    bool    // another agent has resumed its session
 }
@@ -252,12 +253,20 @@ func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image, program
 	c.belong(p, whose{agent: a})
 }
 
+// maxNested bounds how deep agents nest: each keeps those around it, and a process can start one in its own place again and
+// again. Beyond it the parent is the outermost agent.
+const maxNested = 64
+
 func (c *Collector) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
+	if outer.agent != nil && outer.agent.depth >= maxNested {
+		outer = outer.outermost()
+	}
 	a := &agent{name: name, sandbox: sb, first: first, outer: outer, root: outer.outermost(), box: sb.box}
 	if outer.agent == nil {
 		a.owner = c.owners.acquire(sb.owner.session, sb.holder())
 	} else {
 		a.owner = c.owners.acquire(span.NestedSession(c.config.BootID, first), a.holder())
+		a.depth = outer.agent.depth + 1
 		outer.agent.users++
 		if outer.call != nil {
 			outer.call.enter()

@@ -248,6 +248,7 @@ func (c *Collector) decide(b *box) {
 			c.apply()
 		}
 	}
+	c.refused = false // who sent those has its answer
 	c.forgetBox(b)
 }
 

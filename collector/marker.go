@@ -45,7 +45,7 @@ const (
 
 // authority is who began a call: only the same may end it.
 type authority struct {
-	agent *agent // the agent or a helper of it
+	agent *agent // the agent or a hook of it
 	// Otherwise a single process of a sandbox, or, without a pid, any of this user outside of all.
 	tgid  uint32
 	start uint64
@@ -104,7 +104,7 @@ func (c *Collector) mark(h *record.Header, m *record.Mark) {
 }
 
 // placeOf finds where a mark belongs, and whether its sender may put it there. Lineage
-// decides: the agent and its helpers for whatever is the agent's, a process in a call (or below no agent)
+// decides: the agent and its hooks for whatever is the agent's, a process in a call (or below no agent)
 // for itself and its children, a process outside of all sandboxes for what runs as its user.
 func (c *Collector) placeOf(h *record.Header, m *record.Mark) (at place, ok bool) {
 	var target *process

@@ -84,7 +84,7 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 	c.facts.wait(c, h.Time, s, by)
 }
 
-// A speaker is who said a fact: an agent or a helper of it, or somebody outside of every sandbox. Zero: nobody knows, so it
+// A speaker is who said a fact: an agent or its hook, or somebody outside of every sandbox. Zero: nobody knows, so it
 // could be a command that speaks for its agent.
 type speaker struct {
 	agent   *agent

@@ -133,9 +133,12 @@ func hostsKeys(c *config.Config) (keys []string) {
 }
 
 // sends is with whose rights an administering command opens what it needs to deliver: of the file, unless a flag or a variable says
-// where spans go or what is opened for it. Otherwise a caller would have root's credentials sent elsewhere.
+// where spans go, by which way, who is trusted there or what is opened for it. Otherwise a caller would have root's credentials sent elsewhere.
 func (s *settings) sends(environ []string) identity {
-	named := func(pair string) bool { return strings.HasPrefix(pair, "OTEL_EXPORTER_OTLP_") }
+	named := func(pair string) bool {
+		name, _, _ := strings.Cut(strings.ToUpper(pair), "=")
+		return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") || strings.HasPrefix(name, "SSL_CERT_") || strings.HasSuffix(name, "_PROXY")
+	}
 	if s.endpoint != "" || slices.ContainsFunc(environ, named) {
 		return s.by
 	}

@@ -142,7 +142,7 @@ func serve(o Options, listeners ...net.Listener) *Intake {
 		o.now = time.Now
 	}
 	i := &Intake{o: o, reading: newReading(o.Dialects), peers: newPeers(o.now)}
-	i.search.find = o.Find
+	i.search.find, i.search.ended = o.Find, make(chan struct{})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // gRPC
@@ -201,7 +201,9 @@ func (i *Intake) Close(ctx context.Context) error {
 	i.mu.Lock()
 	i.closed = true
 	i.mu.Unlock()
+	close(i.search.ended)
 	i.handlers.Wait()
+	i.search.going.Wait()
 	return err
 }
 

@@ -112,7 +112,7 @@ func (c *conn) admit(ctx context.Context, i *Intake) error {
 	if err := c.who.look(i); err != nil {
 		return err
 	}
-	if c.who.local && len(c.who.holders) == 0 {
+	if n := len(c.who.holders); c.who.local && n == 0 || n > maxHolders {
 		return errHidden
 	}
 	for _, s := range c.who.holders {

@@ -185,6 +185,8 @@ func parseDiag(b []byte) (end, error) {
 
 // What bounds the time that searches take: each is a walk over all open files of the host.
 const (
+	maxHolders     = 16                    // of one socket: with more of them nobody can say who sends
+	searchWait     = 10 * time.Second      // for the end of a walk: then the sender is told to try again
 	searchedAtOnce = 1024                  // sockets that one walk looks for
 	searchPause    = 50 * time.Millisecond // between walks, and at least
 	searchShare    = 4                     // times as long as the last one took
@@ -198,7 +200,10 @@ type Find func(inodes []uint32, yield func(inode, tgid uint32, start uint64)) er
 type searches struct {
 	find Find
 
-	mu   sync.Mutex
+	mu    sync.Mutex
+	going sync.WaitGroup // walks
+	ended chan struct{}  // closed: no walk begins
+
 	next *walk // that has not begun; nil: nobody waits for one
 
 	turn sync.Mutex // of the one walk that goes on, and of free
@@ -232,9 +237,13 @@ func (s *searches) holders(e end) ([]Sender, error) {
 	w.inodes = append(w.inodes, e.inode)
 	s.mu.Unlock()
 	if first {
-		s.walk(w)
+		s.going.Go(func() { s.walk(w) })
 	}
-	<-w.done
+	select {
+	case <-w.done:
+	case <-time.After(searchWait):
+		return nil, errBusy
+	}
 	found := slices.Clone(w.found[e.inode])
 	for i := range found {
 		found[i].UID = e.uid
@@ -247,7 +256,12 @@ func (s *searches) walk(w *walk) {
 	defer s.turn.Unlock()
 	defer close(w.done)
 	if pause := time.Until(s.free); pause > 0 {
-		<-time.After(pause)
+		select {
+		case <-time.After(pause):
+		case <-s.ended:
+			w.err = errEnding
+			return
+		}
 	}
 	s.mu.Lock()
 	s.next = nil
@@ -255,7 +269,7 @@ func (s *searches) walk(w *walk) {
 	began := time.Now()
 	w.found = map[uint32][]Sender{}
 	w.err = s.find(w.inodes, func(inode, tgid uint32, start uint64) {
-		if h := (Sender{PID: tgid, Start: start}); !slices.Contains(w.found[inode], h) {
+		if h := (Sender{PID: tgid, Start: start}); len(w.found[inode]) <= maxHolders && !slices.Contains(w.found[inode], h) {
 			w.found[inode] = append(w.found[inode], h)
 		}
 	})

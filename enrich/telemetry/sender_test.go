@@ -91,6 +91,9 @@ func TestOneWalkServesAllWhoWaitForOne(t *testing.T) {
 			yield(3, 30, 300)
 			yield(3, 31, 310)
 		}
+		for n := range uint32(1000) {
+			yield(3, n, 1)
+		}
 		return nil
 	}}
 	type answer struct {
@@ -130,7 +133,11 @@ func TestOneWalkServesAllWhoWaitForOne(t *testing.T) {
 	}
 	began := time.Now()
 	goOn <- struct{}{}
-	for inode, want := range map[uint32][]Sender{2: {{20, 200, 5}}, 3: {{30, 300, 5}, {31, 310, 5}}, 4: nil} {
+	many := []Sender{{30, 300, 5}, {31, 310, 5}} // and not all of them
+	for n := range uint32(maxHolders + 1 - len(many)) {
+		many = append(many, Sender{n, 1, 5})
+	}
+	for inode, want := range map[uint32][]Sender{2: {{20, 200, 5}}, 3: many, 4: nil} {
 		if got := <-answers[inode]; got.err != nil || !slices.Equal(got.found, want) {
 			t.Errorf("of %d: %+v, want %+v", inode, got, want)
 		}
