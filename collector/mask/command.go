@@ -148,7 +148,7 @@ func (c *command) option(m *masker, begin, end int) use {
 		}
 	}
 	if k == unknown {
-		k, c.means = c.generic(m, name, value < 0)
+		k, c.means = c.generic(name, value < 0)
 	}
 	switch {
 	case k == unknown:
@@ -223,7 +223,7 @@ func portLike(w string) bool {
 }
 
 // generic says what an option announces that the table does not have.
-func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
+func (c *command) generic(name string, alone bool) (kind, meaning) {
 	switch name {
 	case "-u", "--user", "--proxy-user", "--userpwd", "--basic-auth", "--http-auth", "--credentials", "--creds",
 		"--cred", "--login", "--auth-basic", "-user":
@@ -250,15 +250,7 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 		c.key = name == "--key"
 		return nameOf, ordinary
 	case "--value", "--values", "--body", "--data", "--content", "--secret-value", "--secret-string", "-v",
-		"--plaintext", "-value":
-		if c.secret {
-			return secretWord, ordinary
-		}
-	case "-c":
-		if c.tool == nil {
-			return unknown, ordinary
-		}
-	case "--string-value":
+		"--plaintext", "-value", "--string-value":
 		if c.secret {
 			return secretWord, ordinary
 		}
@@ -279,16 +271,12 @@ func (c *command) generic(m *masker, name string, alone bool) (kind, meaning) {
 	means := meaningOf(name)
 	switch {
 	case means == ordinary:
-		if (hasSuffixFold(name, "-name") || hasSuffixFold(name, "-key")) && len(name) < 16 || name == "--name" {
-			return unknown, ordinary
-		}
 		return unknown, ordinary
 	case alone && asks(name):
 		return flag, ordinary
 	case name[1] != '-' && means < aSecret && means != anAuth:
 		return unknown, ordinary
 	}
-	_ = m
 	return named, means
 }
 
@@ -400,7 +388,7 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 		}
 		return anything
 	case likely:
-		if !none(v) && !pathLike(v) && strings.IndexByte(v, '/') < 0 && (passwordish(v) || random(v) || mixed(v)) {
+		if !none(v) && !pathLike(v) && (strings.IndexByte(v, '/') < 0 || len(v) >= 32) && (passwordish(v) || random(v) || mixed(v)) {
 			m.hide(from, to)
 		}
 	case guess:

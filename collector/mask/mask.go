@@ -40,6 +40,7 @@ type masker struct {
 	end   int  // of what is searched of s
 	words bool // there are spaces in it
 	prose bool // it is for people: a commit message
+	code  bool // it is a program, but not of a shell
 	found []extent
 	work  int // bytes that may still be looked at: some are more than once
 	named int // where a name's value was a secret's name, as in {"name": "API_KEY", "value": "x"}; 0: nowhere
@@ -57,8 +58,10 @@ func Args(args []string) (hidden, cut bool) {
 		m.begin(arg)
 		c.at = n
 		use := c.word(&m, 0, m.end)
-		if use != consumed {
-			m.prose = use == forPeople
+		m.prose, m.code = use == forPeople, use == code
+		if use == consumed {
+			m.tokens()
+		} else {
 			m.text()
 			if m.words && use != code {
 				m.script(0, m.end, 0, use == shellScript)

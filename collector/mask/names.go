@@ -36,40 +36,30 @@ var endings = func() (table ['z' + 1][]ending) {
 		"passw", "pswd")
 	add(aPassword, false, "pass", "pw")
 	add(aPassword, true, "psw", "psk", "motdepasse", "senha", "contrasena", "mdp", "kennwort")
-	add(aPassword, false, "wpapsk", "presharedkey", "masterauth", "securestring", "mypswd",
-		"encryptedpassword", "passwordhash", "passwordvalue", "passwordplaintext", "plaintextpassword", "unlockcode")
+	add(aPassword, false, "wpapsk", "presharedkey", "masterauth", "securestring", "passwordhash", "passwordvalue",
+		"passwordplaintext", "unlockcode")
 	add(aSecret, false, "secret", "token", "apikey", "accesskey", "secretkey", "privatekey", "privkey", "accountkey",
-		"sharedkey",
-		"authkey", "signingkey", "signkey", "encryptionkey", "encryptkey", "decryptionkey", "masterkey",
-		"subscriptionkey", "licensekey", "licencekey",
-		"sessionkey", "servicekey", "servicerolekey", "hmackey", "aeskey", "cryptokey", "appkey", "applicationkey",
-		"adminkey",
-		"writekey", "integrationkey", "webhookkey", "unsealkey", "recoverykey", "functionkey", "storagekey",
-		"securitykey",
-		"clientkey", "consumerkey", "serverkey", "ingestkey", "ingestionkey", "insertkey", "userapikey", "restkey",
-		"passkey",
-		"gossipkey", "joinkey", "sealkey", "rootkey", "agentkey", "enrollmentkey", "registrationkey", "activationkey",
-		"setupkey", "devicekey",
-		"primarymasterkey", "secretkeybase", "encryptkey", "jwtkey", "credential", "credentials", "creds",
-		"sharedaccesskey",
-		"encryptedvalue", "keycontent", "keymaterial", "secretvalue", "secretstring", "tokenvalue", "secrethash",
-		"secrettext", "secretdata", "secretbinary",
-		"mnemonic", "seedphrase", "recoveryphrase", "mnemonicphrase", "sharedsecretkey", "apitokenkey", "xsrf",
-		"authcookie",
-		"sessioncookie", "refreshtoken", "pushkey", "plexkey", "dkimkey", "tsigkey", "wepkey", "wepkey0", "botkey",
-		"apicode", "apipass", "apisecret")
+		"sharedkey", "authkey", "signingkey", "signkey", "encryptionkey", "encryptkey", "decryptionkey", "masterkey",
+		"subscriptionkey", "licensekey", "licencekey", "sessionkey", "servicekey", "servicerolekey", "hmackey",
+		"aeskey", "cryptokey", "appkey", "applicationkey", "adminkey", "writekey", "integrationkey", "webhookkey",
+		"recoverykey", "functionkey", "storagekey", "securitykey", "clientkey", "consumerkey", "serverkey", "ingestkey",
+		"ingestionkey", "insertkey", "restkey", "passkey", "gossipkey", "joinkey", "sealkey", "rootkey", "agentkey",
+		"enrollmentkey", "registrationkey", "activationkey", "setupkey", "devicekey", "secretkeybase", "jwtkey",
+		"credential", "credentials", "creds", "encryptedvalue", "keycontent", "keymaterial", "secretvalue",
+		"secretstring", "tokenvalue", "secrethash", "secrettext", "secretdata", "secretbinary", "mnemonic",
+		"seedphrase", "recoveryphrase", "mnemonicphrase", "apitokenkey", "xsrf", "authcookie", "sessioncookie",
+		"pushkey", "plexkey", "dkimkey", "tsigkey", "wepkey", "wepkey0", "botkey", "apicode", "apipass")
 	add(aSecret, true, "jwt", "sas", "bearer", "community", "rocommunity", "rwcommunity", "pat", "cred", "seckey",
 		"tok", "pkey")
 	add(aCode, true, "pin", "otp", "totp", "mfa", "cvv", "cvc")
 	add(aCode, false, "pincode", "mfacode", "otpcode", "verificationcode", "authcode", "puk", "twofactorcode",
-		"smscode", "2fa", "authorizationcode",
-		"onetimepassword", "secretid", "mfatoken", "tokencode", "otptoken", "codeverifier")
-	add(aKey, true, "appid", "key", "sig", "signature", "seed", "sid", "code", "salt", "hmac", "nonce", "assertion", "ticket",
-		"verifier")
+		"smscode", "2fa", "authorizationcode", "onetimepassword", "secretid", "mfatoken", "tokencode", "otptoken",
+		"codeverifier")
+	add(aKey, true, "appid", "key", "sig", "signature", "seed", "sid", "code", "salt", "hmac", "nonce", "assertion",
+		"ticket", "verifier")
 	add(aKey, false, "sessionid", "webhook", "webhookurl", "keydata", "sharedsecretid", "keyhex", "keybase64", "keyb64",
-		"clientassertion", "samlresponse",
-		"keystring", "wifikey", "keypair", "userkey", "deploykey", "routingkey", "projectkey", "sshkey", "publishkey",
-		"kmskey", "basekey")
+		"clientassertion", "samlresponse", "keystring", "wifikey", "keypair", "userkey", "deploykey", "routingkey",
+		"projectkey", "sshkey", "publishkey", "kmskey", "basekey")
 	add(anAuth, true, "auth", "basicauth", "httpauth", "proxyauth", "userpwd", "creds", "basic", "logins")
 	add(anAuth, false, "authcredentials", "userandpassword", "usercredentials")
 	add(aHeader, false, "authorization")
@@ -77,34 +67,23 @@ var endings = func() (table ['z' + 1][]ending) {
 	add(aPassWhere, false, "passin", "passout")
 	// Names that end alike and are none.
 	add(ordinary, false, "publickey", "pubkey", "primarykey", "partitionkey", "sortkey", "foreignkey", "cachekey",
-		"idempotencykey",
-		"objectkey", "groupkey", "rowkey", "hashkey", "rangekey", "indexkey", "registrykey", "gpgkey", "pgpkey",
-		"hostkey", "imagekey",
-		"searchkey", "lookupkey", "fingerprintkey", "statekey", "labelkey", "tagkey", "restorekey", "restorekeys",
-		"dedupkey", "aptkey",
-		"nexttoken", "pagetoken", "startingtoken", "continuationtoken", "clientrequesttoken", "clienttoken", "maxtoken",
-		"maxnewtoken", "mintoken",
-		"eostoken", "bostoken", "padtoken", "stoptoken", "masktoken", "septoken", "clstoken", "unktoken", "imagetoken",
-		"numtoken", "pertoken",
-		"marker", "existingsecret", "pullsecret", "imagepullsecret", "tlssecret", "certsecret", "secretnamesecret",
-		"idtokensecret",
-		"bypass", "compass", "surpass", "trespass", "encompass", "underpass", "overpass", "onepass", "twopass",
-		"multipass", "singlepass",
-		"askpass", "enpass", "firstpass", "secondpass", "proxypass", "trypass", "passbypass", "testpass", "ispass",
-		"speedpass", "npass", "lastpass", "renderpass", "lowpass", "highpass", "bandpass", "allpass", "shouldpass",
-		"nopass", "keepass", "subpass",
-		"oldpwd", "initcwd", "cmdpwd", "exitcode", "statuscode", "errorcode", "returncode", "zipcode", "postalcode",
-		"countrycode", "langcode",
-		"httpcode", "responsecode", "sourcecode", "bytecode", "opcode", "keycode", "unicode", "barcode", "qrcode",
-		"rccode", "encode", "decode",
-		"commitsig", "usersigningkey", "publickeytoken", "csrfcookie", "usecookie", "savecookie", "loadcookie",
-		"sessioncookiename", "insertcookie",
-		"author", "unauth", "noauth", "useauth", "requireauth", "randomseed", "userid", "processsid", "accountsid",
-		"docid", "gpgsign",
-		"swarmkey", "jobtoken", "accesskeyid", "imagepullcreds", "withcreds", "withcredentials", "allowcredentials",
-		"usecredentials", "sharedcredentials",
-		"authtypebasic", "visualbasic", "synctoken", "resumetoken", "changetoken", "deltatoken", "pagingtoken",
-		"cursortoken", "fencetoken", "readpreferencetoken")
+		"idempotencykey", "objectkey", "groupkey", "rowkey", "hashkey", "rangekey", "indexkey", "registrykey", "gpgkey",
+		"pgpkey", "hostkey", "imagekey", "searchkey", "lookupkey", "fingerprintkey", "statekey", "labelkey", "tagkey",
+		"restorekey", "dedupkey", "aptkey", "nexttoken", "pagetoken", "startingtoken", "continuationtoken",
+		"clientrequesttoken", "clienttoken", "maxtoken", "maxnewtoken", "mintoken", "eostoken", "bostoken", "padtoken",
+		"stoptoken", "masktoken", "septoken", "clstoken", "unktoken", "imagetoken", "numtoken", "pertoken",
+		"existingsecret", "pullsecret", "tlssecret", "certsecret", "secretnamesecret", "idtokensecret", "bypass",
+		"compass", "surpass", "trespass", "underpass", "overpass", "onepass", "twopass", "multipass", "singlepass",
+		"askpass", "firstpass", "secondpass", "proxypass", "trypass", "testpass", "ispass", "speedpass", "npass",
+		"lastpass", "renderpass", "lowpass", "highpass", "bandpass", "allpass", "shouldpass", "nopass", "keepass",
+		"subpass", "oldpwd", "cmdpwd", "exitcode", "statuscode", "errorcode", "returncode", "zipcode", "postalcode",
+		"countrycode", "langcode", "httpcode", "responsecode", "sourcecode", "bytecode", "opcode", "keycode", "unicode",
+		"barcode", "qrcode", "rccode", "encode", "decode", "commitsig", "usersigningkey", "publickeytoken",
+		"csrfcookie", "usecookie", "savecookie", "loadcookie", "insertcookie", "unauth", "noauth", "useauth",
+		"requireauth", "randomseed", "processsid", "accountsid", "swarmkey", "jobtoken", "imagepullcreds", "withcreds",
+		"withcredentials", "allowcredentials", "usecredentials", "sharedcredentials", "authtypebasic", "visualbasic",
+		"synctoken", "resumetoken", "changetoken", "deltatoken", "pagingtoken", "cursortoken", "fencetoken",
+		"readpreferencetoken")
 	return table
 }()
 

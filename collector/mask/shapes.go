@@ -32,8 +32,8 @@ var shapes = func() (table [256][]shape) {
 	add(30, "/", true, "1//0")
 	add(16, "", false, "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")
 	add(16, ".", false, "glpat-", "gldt-", "glft-", "glffct-", "glimt-", "glagent-", "gloas-", "glptt-", "glrt-",
-		"glsoat-", "glcbt-", "GR1348941")
-	add(16, ".", true, "sk-", "pk-lf-", "sk_live_", "sk_test_", "sk_prod_", "rk_live_", "rk_test_", "rk_prod_",
+		"glsoat-", "glcbt-", "glwt-", "glrtr-", "GR1348941")
+	add(16, ".", true, "sk-", "pk-lf-", "rk_live_", "rk_test_", "rk_prod_",
 		"whsec_", "sk_") // OpenAI, Anthropic, Stripe
 	add(10, "", false, "xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxe.xoxp-", "xoxe.xoxb-",
 		"xoxc-", "xoxd-", "xapp-")
@@ -51,7 +51,7 @@ var shapes = func() (table [256][]shape) {
 	add(20, "", true, "lin_api_", "lin_oauth_", "ntn_", "secret_", "figd_", "figu_", "rdme_", "rubygems_", "pul-",
 		"pscale_tkn_", "pscale_oauth_", "pscale_pw_", "fo1_", "fio-u-",
 		"glsa_", "glc_", "sntrys_", "sntryu_", "sgp_", "slk_", "squ_", "sqp_", "sqa_", "tfp_", "tk-us-", "sm_aat_",
-		"sm_pat_", "xkeysib-", "xsmtpsib-", "phx_", "phs_", "phc_",
+		"sm_pat_", "sm_sat_", "xkeysib-", "xsmtpsib-", "phx_", "phs_", "phc_",
 		"pat-na1-", "pat-eu1-", "tskey-", "ico-", "easy_", "CLOJARS_", "clojars_", "duffel_live_", "duffel_test_",
 		"EZAK", "EZTK", "FLWSECK_TEST-", "FLWSECK-", "p8e-",
 		"cio", "oy2", "AGE-SECRET-KEY-", "ATATT3x", "ATCTT3x", "ATBB", "HRKU-", "API-", "key-", "s-s4t2", "sha256~",
@@ -59,8 +59,13 @@ var shapes = func() (table [256][]shape) {
 		"ctp_", "dnkey-", "live_", "test_", "vercel_", "vcp_", "cfut_", "cfat_", "rpa_", "fc-", "jina_", "ccpat_",
 		"pnu_", "ion_", "BBDC-", "ghe_", "scw_", "mgp_",
 		"u-s4t2", "sdk-", "api-", "mob-", "nsec1", "xprv", "amzn.mws.", "t1.", "AQVN", "EAAC", "EAAM", "SSWS", "bws_",
-		"zpka_", "re_", "ory_at_", "ory_rt_", "ory_st_", "ory_pat_")
+		"zpka_", "re_", "ory_at_", "ory_rt_", "ory_st_", "ory_pat_",
+		"rzp_live_", "rzp_test_", "access-sandbox-", "access-production-", "apify_api_", "CFPAT-", "aio_", "pcsk_",
+		"tgp_v1_", "csk-", "fw_", "esecret_", "napi_", "nbp_", "packagist_", "hcaik_", "xaat-", "xapt-", "shptka_",
+		"dbtc_", "dbtu_", "tr_prod_", "tr_dev_", "tr_pat_", "secret-live-", "secret-test-", "EXO", "CCDB1_",
+		"mdb_sa_sk_", "y0_", "rootly_", "KEY01", "sgd_", "4b1d", "ZXlK", "ddp_", "ddw_", "SCW", "EAAA", "u+", "pnb_")
 	add(32, "", true, "A3-", "SK")
+	add(40, ".=", true, "pat.", "sat.", "st.", "mlsn.", "atlasv1.", "sc_", "ext_", "scauth_", "authress_")
 	add(60, ".", true, "pat", "v1.0-")
 	add(32, "+/=", false, "fm1a_", "fm1r_", "fm2_")
 	// Keys without their PEM lines, in base64.
@@ -77,10 +82,10 @@ func (m *masker) token(i int) (from, to int) {
 	switch s[i] {
 	case 'B', 'b':
 		if to := i + len("bearer "); len(s) > to && (strings.EqualFold(s[i:to], "bearer ")) {
-			return m.schemed(to)
+			return m.schemed(m.joint(to))
 		}
 		if to := i + len("basic "); len(s) > to && (strings.EqualFold(s[i:to], "basic ")) {
-			from, end := m.schemed(to)
+			from, end := m.schemed(m.joint(to))
 			if from < end && encodedPair(s[from:end]) {
 				return from, end
 			}
@@ -104,10 +109,51 @@ func (m *masker) token(i int) (from, to int) {
 		m.work -= to - begin
 		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) && (p.prefix != "s." || to-begin == 24 &&
 			digits(s[begin:to]) > 3) {
+			if to < len(s) && s[to] == ':' { // AKIAx:secret
+				if _, end := m.schemed(to + 1); random(s[min(to+1, end):end]) {
+					to = end
+				}
+			}
 			return i, to
 		}
 	}
 	return 0, 0
+}
+
+// tokens hides the credentials of known shapes, wherever they stand.
+func (m *masker) tokens() {
+	for i := 0; i < m.end; i++ {
+		if textClass[m.s[i]] == tokenHead && (i == 0 || !tokenByte(m.s[i-1])) && m.work >= 0 {
+			if from, to := m.token(i); from < to {
+				if !strings.HasPrefix(m.s[i:], "eyJ") || strings.IndexByte(m.s[from:to], '.') > 0 {
+					m.hide(from, to) // a JSON Web Token, not where a list goes on
+				}
+				i = to - 1
+			}
+		}
+	}
+}
+
+// joint gives where a string goes on that code joins of literals, as in 'Bearer ' + 'x', where the first ends at i;
+// else i.
+func (m *masker) joint(i int) int {
+	s := m.s
+	n := i
+	for n < len(s) && s[n] == '\\' {
+		n++
+	}
+	if n == len(s) || s[n] != '"' && s[n] != '\'' && s[n] != '`' {
+		return i
+	}
+	rest := strings.TrimLeft(s[n+1:min(len(s), n+16)], " \\")
+	if rest == "" || strings.IndexByte("+.&", rest[0]) < 0 {
+		return i
+	}
+	rest = strings.TrimLeft(rest[1:], " \\")
+	if rest == "" || rest[0] != '"' && rest[0] != '\'' && rest[0] != '`' {
+		return i
+	}
+	return min(len(s), n+16) - len(rest) + 1
 }
 
 // schemed gives the credentials that begin at from, after the name of their scheme.

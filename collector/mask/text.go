@@ -75,6 +75,7 @@ func (m *masker) text() {
 	}
 	m.netrc()
 	m.expected()
+	m.manifest()
 }
 
 // assigned gives the secret in the value after the = or : at i, if the name before it is a secret's.
@@ -154,6 +155,9 @@ func (m *masker) assigned(i int) (from, to int) {
 	case what == aHeader || what == aCookie && s[i] == ':':
 		from, to, plain = m.header(i, begin)
 		v = s[from:to]
+		if m.prose && digits(v) == 0 {
+			return 0, 0
+		}
 		if what == aCookie {
 			if strings.IndexByte(v, '=') > 0 {
 				m.cookies(from, to)
@@ -176,15 +180,25 @@ func (m *masker) assigned(i int) (from, to int) {
 		return 0, 0 // a sentence
 	case plain && i > 0 && s[i-1] == '+' && lettersOnly(v):
 		return 0, 0 // token += more
-	case plain && m.words && (!tight || s[i] == ':' || to < len(s) && (s[to] == ')' || s[to] == ',')) && name(v) && meaningOf(v) >= aSecret && digits(v) < 4:
+	case plain && m.words && (!tight || s[i] == ':' || to < len(s) && (s[to] == ')' || s[to] == ',')) && name(v) &&
+		meaningOf(v) >= aSecret && digits(v) < 4 && !leet(strings.ReplaceAll(v, "-", "")):
 		return 0, 0 // PrivateKey = testPrivateKey
+	case plain && lettersOnly(v) && begin > 2 && (s[begin-1] == '/' && s[i] == '=' && tokenByte(s[begin-2]) &&
+		tokenByte(s[begin-3]) || s[begin-1] == ':' && s[i] == ':'):
+		return 0, 0 // TestToken/password=empty, session:token:count
+	case plain && s[i] == ':' && begin > 0 && s[begin-1] == '/' && strings.Trim(v, "0123456789.") == "":
+		return 0, 0 // ghcr.io/acme/token:2.0.1
+	case plain && !tight && (public[v] || m.code && lettersOnly(strings.ToLower(v))):
+		return 0, 0 // password = username
+	case !plain && label(v):
+		return 0, 0 // "token": "Access token"
 	case s[i] == ':' && plain && i+1 < len(s) && s[i+1] != ' ' && methods[foldedWord(v)]:
 		return 0, 0 // password:reset
 	}
 	if s[i] == ':' && plain && (i+1 < len(s) && s[i+1] != ' ') && (what == anAuth && !random(v) || isAssignment(v)) {
 		return 0, 0 // auth:lock:42, Credentials:key_id=x
 	}
-	if asks(s[begin:end]) && s[i] == '=' && !passwordish(v) && !random(v) {
+	if asks(s[begin:end]) && s[i] == '=' && strings.IndexByte(v, ':') < 0 && !passwordish(v) && !random(v) {
 		return 0, 0 // update_password=always
 	}
 	if plain && m.words && strings.HasSuffix(v, "/") {
@@ -227,7 +241,9 @@ func (m *masker) value(i, begin int, tight bool) (from, to int, plain bool) {
 		}
 		from++
 		for to = from; to < len(s); to++ {
-			if s[to] == q && (slashes == 0) == (s[to-1] != '\\' || q == '\'') {
+			if s[to] == q && slashes == 0 && to > from && to+1 < len(s) && s[to+1] == q && sep == '=' {
+				to++ // 'it''s'
+			} else if s[to] == q && (slashes == 0) == (s[to-1] != '\\' || q == '\'') {
 				break
 			}
 		}
@@ -238,6 +254,12 @@ func (m *masker) value(i, begin int, tight bool) (from, to int, plain bool) {
 	}
 	if slashes > 0 {
 		from -= slashes
+	}
+	if from < len(s) && s[from] == '{' && sep == '=' { // Pwd={a;b}, as ODBC has it
+		if n := strings.IndexByte(s[from:], '}'); n > 1 && strings.IndexByte(s[from:from+n], ' ') < 0 && (from+n+1 ==
+			len(s) || s[from+n+1] == ';') && !none(s[from:from+n+1]) {
+			return from + 1, from + n, false
+		}
 	}
 	whole := !m.words && begin <= 2 && strings.Trim(s[:begin], "-DPeo/") == ""
 	for to = from; to < len(s); to++ {
@@ -307,6 +329,12 @@ func (m *masker) header(i, begin int) (from, to int, plain bool) {
 	to = from
 	for to < len(s) && strings.IndexByte(ends, s[to]) < 0 {
 		to++
+	}
+	if next := m.joint(to); next > to {
+		for to = next; to < len(s) && strings.IndexByte("\"'`\r\n", s[to]) < 0; {
+			to++
+		}
+		return next, to, false
 	}
 	for to > from && s[to-1] == '\\' {
 		to--
@@ -437,6 +465,12 @@ func (m *masker) argumentBefore(at int) meaning {
 	end := at
 	for end > 0 && (s[end-1] == ' ') {
 		end--
+	}
+	if end > 0 && upper(s[end-1]) { // curl_setopt(c, CURLOPT_USERPWD, "a:b")
+		w := m.wordBefore(end)
+		if constant(w[strings.LastIndexByte(w, '.')+1:]) {
+			return meaningOf(w)
+		}
 	}
 	if end == 0 || s[end-1] != '"' && s[end-1] != '\'' {
 		return ordinary
@@ -616,6 +650,36 @@ func (m *masker) netrc() {
 	}
 }
 
+// manifest is for Secrets of Kubernetes: what is in them is one, whatever its name.
+func (m *masker) manifest() {
+	if !m.words || !strings.Contains(m.s[:m.end], "kind: Secret") {
+		return
+	}
+	within, at, from := -1, 0, 0 // how far data: and the name before are indented
+	for line := range strings.Lines(m.s[:m.end]) {
+		begin := from
+		from += len(line)
+		text := strings.TrimRight(line, "\r\n")
+		in := len(text) - len(strings.TrimLeft(text, " "))
+		key, v, pair := strings.Cut(text[in:], ":")
+		v = strings.Trim(v, " \"'")
+		switch {
+		case key == "data" || key == "stringData":
+			within, at = in, len(text)
+		case in == len(text) || within < 0:
+		case in <= within:
+			within = -1
+		case in > at: // of a block
+			m.hide(begin+in, begin+len(text))
+		case pair:
+			if at = in; v != "" && v[0] != '|' && v[0] != '>' && !none(v) && !public[foldedWord(key)] {
+				end := begin + len(strings.TrimRight(text, " \"'"))
+				m.hide(end-len(v), end)
+			}
+		}
+	}
+}
+
 // expected is for scripts of expect and its like: what is sent after a password was asked for.
 func (m *masker) expected() {
 	s := m.s[:m.end]
@@ -675,6 +739,19 @@ func (m *masker) cookies(from, to int) {
 		}
 		from = end + 1
 	}
+}
+
+// label is true of a text that names a secret, for people: Access token.
+func label(v string) bool {
+	if v == "" || !upper(v[0]) || strings.Trim(v, letters+" ?.!'") != "" {
+		return false
+	}
+	for w := range strings.FieldsSeq(v) {
+		if w = foldedWord(strings.Trim(w, "?.!")); meaningOf(w) >= aSecret && methods[w] || w == "passphrase" {
+			return true
+		}
+	}
+	return false
 }
 
 func lettersOnly(v string) bool {

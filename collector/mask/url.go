@@ -66,7 +66,7 @@ func urlFiller(pass string) bool {
 // rawPassword gives the @ after a password with / or # or ? in it, which a URL must not have and many have; else -1.
 func (m *masker) rawPassword(begin, end, colon, last int) int {
 	s := m.s
-	if end >= len(s) || strings.IndexByte("/?#", s[end]) < 0 || colon < 0 || colon == begin && last < 0 {
+	if end >= len(s) || strings.IndexByte("/?#", s[end]) < 0 || colon < 0 {
 		return -1
 	}
 	if last < 0 {

@@ -10,7 +10,7 @@ import (
 // secretIn gives the part of a value that is a secret by what its name means; from == to if there is none.
 // plain is whether the value stands as it is: not in quotes, and where it may be code.
 func (m meaning) secretIn(v string, plain bool) (from, to int) {
-	if m == ordinary || none(v) || plain && (expression(v) || m != aPassword && member(v)) {
+	if m == ordinary || none(v) || constant(v) || image(v) || plain && (expression(v) || m != aPassword && member(v)) {
 		return 0, 0
 	}
 	whole := true
@@ -20,8 +20,9 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 	case aCode:
 		whole = digits(v) >= 4 && len(v) <= 10 || random(v) || passwordish(v) || uuid(v)
 	case aSecret:
-		head, _, _ := strings.Cut(v, ":")
-		whole = !methods[foldedWord(head)] && !fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) &&
+		head, rest, _ := strings.Cut(v, ":")
+		kind, _, _ := strings.Cut(v, "/")
+		whole = (!methods[foldedWord(head)] || passwordish(rest) || leet(rest)) && !untold[kind] && !fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) &&
 			strings.HasSuffix(v, "ed"))
 	case aPassword:
 		whole = !untold[foldedWord(v)] && !(fewDigits(v) && len(v) < 3) && !pathLike(v)
@@ -256,7 +257,9 @@ func member(v string) bool {
 	return dot > 0 && dot+1 < len(v) && len(v) < 64 && digits(v) == 0 && strings.Trim(v, letters+"._") == ""
 }
 
-const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+const lowers = "abcdefghijklmnopqrstuvwxyz"
+
+const letters = lowers + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // pathLike is true of files: a password is rarely /run/secrets/x or token.txt.
 func pathLike(v string) bool {
@@ -266,7 +269,7 @@ func pathLike(v string) bool {
 	case strings.HasPrefix(v, "/") || strings.HasPrefix(v, "./") || strings.HasPrefix(v, "../") || strings.HasPrefix(v,
 		"~/"):
 		return strings.Trim(v, pathBytes) == "" && (strings.IndexByte(v[1:], '/') > 0 || v[0] != '/' || !random(v)) &&
-			!(len(v) == 40 && random(v))
+			!(len(v) >= 40 && (len(v) == 40 || strings.ContainsAny(v, "+=")) && random(v))
 	case len(v) > 2 && letter(v[0]) && v[1] == ':' && (v[2] == '\\' || v[2] == '/'):
 		return true
 	}
@@ -284,6 +287,12 @@ var extensions = words("json pem txt yaml yml env key crt cer ini cfg toml conf 
 	"jwt xml properties keystore kdbx ppk " +
 	"cred creds token passwd pass secret out log md sh py js ts go rs java rb enc age csv sql html htm dat bin " +
 	"tfvars keytab jar pk8 netrc")
+
+// image is true of a container's image: ghcr.io/acme/token:2.0.1.
+func image(v string) bool {
+	dot, slash := strings.IndexByte(v, '.'), strings.IndexByte(v, '/')
+	return dot > 0 && slash > dot+2 && letter(v[slash-1]) && strings.Trim(v, lowers+"0123456789./:-_") == "" && !random(v)
+}
 
 // random is true of what nobody has as a name or a word: changes between letters, digits and cases, or much of hex.
 func random(v string) bool {
