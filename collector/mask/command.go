@@ -322,7 +322,7 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			m.hide(from+colon+1, from+end)
 		}
 	case named:
-		if isAssignment(v) {
+		if isAssignment(v) || m.prose && lettersOnly(v) {
 			return anything
 		}
 		if a, b := c.means.secretIn(v, false); a < b {

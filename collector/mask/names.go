@@ -78,7 +78,7 @@ var endings = func() (table ['z' + 1][]ending) {
 		"lastpass", "renderpass", "lowpass", "highpass", "bandpass", "allpass", "shouldpass", "nopass", "keepass",
 		"subpass", "oldpwd", "cmdpwd", "exitcode", "statuscode", "errorcode", "returncode", "zipcode", "postalcode",
 		"countrycode", "langcode", "httpcode", "responsecode", "sourcecode", "bytecode", "opcode", "keycode", "unicode",
-		"barcode", "qrcode", "rccode", "encode", "decode", "commitsig", "usersigningkey", "publickeytoken",
+		"barcode", "qrcode", "rccode", "encode", "decode", "loadcredential", "commitsig", "usersigningkey", "publickeytoken",
 		"csrfcookie", "usecookie", "savecookie", "loadcookie", "insertcookie", "unauth", "noauth", "useauth",
 		"requireauth", "randomseed", "processsid", "accountsid", "swarmkey", "jobtoken", "imagepullcreds", "withcreds",
 		"withcredentials", "allowcredentials", "usecredentials", "sharedcredentials", "authtypebasic", "visualbasic",
@@ -146,11 +146,7 @@ func meaningOf(name string) meaning {
 		}
 		best = e
 	}
-	if best == nil || string(whole) == "pwd" && upper(name[len(name)-1]) &&
-		name[0] != '-' { // $PWD is where the shell is
-		return ordinary
-	}
-	if string(whole) == "pat" && name[0] != '-' { // a pattern, as often as a personal access token
+	if best == nil || string(whole) == "pat" && name[0] != '-' { // a pattern, as often as a personal access token
 		return ordinary
 	}
 	return best.meaning

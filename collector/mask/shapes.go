@@ -149,7 +149,7 @@ func (m *masker) joint(i int) int {
 	if rest == "" || strings.IndexByte("+.&", rest[0]) < 0 {
 		return i
 	}
-	rest = strings.TrimLeft(rest[1:], " \\")
+	rest = strings.TrimLeft(rest[1:], ". \\")
 	if rest == "" || rest[0] != '"' && rest[0] != '\'' && rest[0] != '`' {
 		return i
 	}

@@ -68,6 +68,13 @@ func (m *masker) text() {
 		}
 		if from < to {
 			m.hide(from, to)
+			for next := m.joint(to); next > to; next = m.joint(to) { // 'a' + 'b'
+				for to = next; to < len(s) && strings.IndexByte("\"'`\n", s[to]) < 0; {
+					to++
+				}
+				m.work -= to - next
+				m.hide(next, to)
+			}
 			i = to
 			continue
 		}
@@ -183,11 +190,16 @@ func (m *masker) assigned(i int) (from, to int) {
 	case plain && m.words && (!tight || s[i] == ':' || to < len(s) && (s[to] == ')' || s[to] == ',')) && name(v) &&
 		meaningOf(v) >= aSecret && digits(v) < 4 && !leet(strings.ReplaceAll(v, "-", "")):
 		return 0, 0 // PrivateKey = testPrivateKey
-	case plain && lettersOnly(v) && begin > 2 && (s[begin-1] == '/' && s[i] == '=' && tokenByte(s[begin-2]) &&
+	case plain && lettersOnly(strings.TrimRight(v, "$")) && begin > 2 && (s[begin-1] == '/' && tokenByte(s[begin-2]) &&
 		tokenByte(s[begin-3]) || s[begin-1] == ':' && s[i] == ':'):
 		return 0, 0 // TestToken/password=empty, session:token:count
 	case plain && s[i] == ':' && begin > 0 && s[begin-1] == '/' && strings.Trim(v, "0123456789.") == "":
 		return 0, 0 // ghcr.io/acme/token:2.0.1
+	case plain && s[i] == ':' && lettersOnly(v) && to < len(s) && (s[to] == '<' || s[to] == '['):
+		return 0, 0 // password: Option<String>
+	case plain && foldedWord(s[begin:end]) == "secret" && lettersOnly(v) && strings.IndexByte(v, '-') > 0 &&
+		meaningOf(v) >= aSecret:
+		return 0, 0 // secret=git-creds: its name
 	case plain && !tight && (public[v] || m.code && lettersOnly(strings.ToLower(v))):
 		return 0, 0 // password = username
 	case !plain && label(v):
@@ -472,6 +484,9 @@ func (m *masker) argumentBefore(at int) meaning {
 			return meaningOf(w)
 		}
 	}
+	if w := m.wordBefore(end); w != "" && end > len(w)+1 && s[end-len(w)-1] == ':' && s[end-len(w)-2] == '{' {
+		return meaningOf(w) // {:bearer, "x"}
+	}
 	if end == 0 || s[end-1] != '"' && s[end-1] != '\'' {
 		return ordinary
 	}
@@ -519,7 +534,7 @@ var credentials = []struct {
 	{"auth", 2}, {"login", 2}, {"credential", 2}, {"credentials", 2}, {"authenticate", 2}, {"signin", 2}, {"logon", 2},
 	{"sign", 2}, {"createhmac", 2}, {"connect", 3}, {"bcrypt", 1}, {"password_hash", 1}, {"hashpw", 1},
 	{"make_password", 1}, {"hash::make", 1}, {"hashsync", 1},
-	{"getconnection", 3}, {"mysqli_connect", 3}, {"pdo", 3}, {"mysqli", 3}, {"mysql_connect", 3}, {"authtuple", 2},
+	{"getconnection", 3}, {"newinstance", 3}, {"mysqli_connect", 3}, {"pdo", 3}, {"mysqli", 3}, {"mysql_connect", 3}, {"authtuple", 2},
 }
 
 // called gives the secret among the literals in the bracket at i: auth=("user", "x"), smtp.login("user", "x").
@@ -747,12 +762,15 @@ func label(v string) bool {
 		return false
 	}
 	for w := range strings.FieldsSeq(v) {
-		if w = foldedWord(strings.Trim(w, "?.!")); meaningOf(w) >= aSecret && methods[w] || w == "passphrase" {
+		if labels[foldedWord(strings.Trim(w, "?.!"))] {
 			return true
 		}
 	}
 	return false
 }
+
+var labels = words("password passwords passwort kennwort passphrase passcode token tokens secret key keys code pin " +
+	"credentials")
 
 func lettersOnly(v string) bool {
 	for i := 0; i < len(v); i++ {

@@ -101,7 +101,7 @@ func none(v string) bool {
 		return strings.IndexByte(v, '>') > 0 || v[1:] == "" || v[1] == '(' || v[1] == ' '
 	case '{':
 		return len(v) < 2 || v[1] == '{' || v[len(v)-1] == '}' && name(v[1:len(v)-1]) || v[1] == '}' ||
-			strings.IndexByte("\"' ", v[1]) >= 0
+			strings.IndexByte("\"' :", v[1]) >= 0
 	case '[':
 		return true
 	case '@':
@@ -235,7 +235,10 @@ func expression(v string) bool {
 		return v != "" && v[0] == '('
 	}
 	if i < len(v) {
-		return v[i] == '(' || v[i] == '['
+		if v[i] == ':' { // lexer:next()
+			i += len(v[i:]) - len(strings.TrimLeft(v[i:], letters+":_"))
+		}
+		return i < len(v) && (v[i] == '(' || v[i] == '[')
 	}
 	if dots == 0 {
 		return false
