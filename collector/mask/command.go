@@ -585,7 +585,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 	if value && c.weak && !passwordish(strings.TrimSuffix(w, "/")) && !random(w) {
 		value = false
 	}
-	if value && w != "" && !constant(w) {
+	if value && w != "" && !constant(w) && !(c.inner && expression(strings.TrimRight(w, ",;)"))) {
 		if !verbs[foldedWord(w)] && w[0] != '<' && w[0] != '>' {
 			if from, to := c.means.secretIn(w, false); from < to && strings.IndexByte(w, '=') < 0 && (c.setting ||
 				c.means != aSecret || digits(w) > 0 || len(w) > 5) {
@@ -672,6 +672,9 @@ func (c *command) nextIsNamed(w string) {
 	if w == "" || len(w) > longestName || w[0] == '.' || strings.IndexByte(w, '/') >= 0 && !strings.HasPrefix(w,
 		"//") || strings.Trim(w, nameBytes) != "" || pathLike(w) {
 		return
+	}
+	if strings.Count(w, ":") > 1 && !c.setting {
+		return // session:1:token
 	}
 	means := meaningOf(w)
 	c.weak = asks(w) || means == aCookie || w == "secret" || w == "credential" || w == "credentials" || w == "creds" ||

@@ -146,6 +146,9 @@ func (m *masker) joint(i int) int {
 		return i
 	}
 	rest := strings.TrimLeft(s[n+1:min(len(s), n+16)], " \\")
+	if i > 0 && s[i-1] == ' ' && n+1 < len(s) && s[n+1] != s[n] && (s[n+1] == '"' || s[n+1] == '\'') {
+		return n + 2 // "Token "'x'
+	}
 	if rest == "" || strings.IndexByte("+.&", rest[0]) < 0 {
 		return i
 	}

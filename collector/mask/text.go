@@ -116,7 +116,8 @@ func (m *masker) assigned(i int) (from, to int) {
 	}
 	if what == ordinary {
 		switch {
-		case m.named > 0 && i-m.named < 256 && hasSuffixFold(s[begin:end], "value"):
+		case m.named > 0 && i-m.named < 256 && hasSuffixFold(s[begin:end], "value"),
+			s[begin:end] == "data" && strings.HasPrefix(s, "secret,"): // of QEMU
 			what = aSecret
 		case end > begin && (s[end-1]|0x20 == 'e' || s[end-1]|0x20 == 'y') && (hasSuffixFold(s[begin:end], "name") ||
 			hasSuffixFold(s[begin:end], "key")):
@@ -191,9 +192,9 @@ func (m *masker) assigned(i int) (from, to int) {
 		meaningOf(v) >= aSecret && digits(v) < 4 && !leet(strings.ReplaceAll(v, "-", "")):
 		return 0, 0 // PrivateKey = testPrivateKey
 	case plain && lettersOnly(strings.TrimRight(v, "$")) && begin > 2 && (s[begin-1] == '/' && tokenByte(s[begin-2]) &&
-		tokenByte(s[begin-3]) || s[begin-1] == ':' && s[i] == ':'):
+		tokenByte(s[begin-3]) || s[begin-1] == '[' && tokenByte(s[begin-2]) || s[begin-1] == ':' && s[i] == ':'):
 		return 0, 0 // TestToken/password=empty, session:token:count
-	case plain && s[i] == ':' && begin > 0 && s[begin-1] == '/' && strings.Trim(v, "0123456789.") == "":
+	case plain && s[i] == ':' && begin > 0 && s[begin-1] == '/' && strings.Trim(v, "0123456789.v-") == "":
 		return 0, 0 // ghcr.io/acme/token:2.0.1
 	case plain && s[i] == ':' && lettersOnly(v) && to < len(s) && (s[to] == '<' || s[to] == '['):
 		return 0, 0 // password: Option<String>
@@ -632,6 +633,9 @@ func (m *masker) element(i int) (from, to int) {
 			}
 			return 0, 0
 		}
+	}
+	if label(s[i+1 : to]) {
+		return 0, 0
 	}
 	a, b := what.secretIn(s[i+1:to], false)
 	return i + 1 + a, i + 1 + b

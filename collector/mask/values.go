@@ -10,7 +10,8 @@ import (
 // secretIn gives the part of a value that is a secret by what its name means; from == to if there is none.
 // plain is whether the value stands as it is: not in quotes, and where it may be code.
 func (m meaning) secretIn(v string, plain bool) (from, to int) {
-	if m == ordinary || none(v) || constant(v) || image(v) || plain && (expression(v) || m != aPassword && member(v)) {
+	if m == ordinary || none(v) || constant(v) || image(v) ||
+		plain && untold[foldedWord(strings.TrimRight(v, "!?,;)"))] || plain && (expression(v) || m != aPassword && member(v)) {
 		return 0, 0
 	}
 	whole := true
@@ -25,7 +26,8 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 		whole = (!methods[foldedWord(head)] || passwordish(rest) || leet(rest)) && !untold[kind] && !fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) &&
 			strings.HasSuffix(v, "ed"))
 	case aPassword:
-		whole = !untold[foldedWord(v)] && !(fewDigits(v) && len(v) < 3) && !pathLike(v)
+		whole = !untold[foldedWord(v)] && !(fewDigits(v) && len(v) < 3) &&
+			!(strings.IndexByte(v, '/') >= 0 && pathLike(v))
 	case anAuth:
 		if from := afterColon(v); from > 0 {
 			return from, len(v)
@@ -100,7 +102,7 @@ func none(v string) bool {
 	case '<':
 		return strings.IndexByte(v, '>') > 0 || v[1:] == "" || v[1] == '(' || v[1] == ' '
 	case '{':
-		return len(v) < 2 || v[1] == '{' || v[len(v)-1] == '}' && name(v[1:len(v)-1]) || v[1] == '}' ||
+		return len(v) < 2 || v[1] == '{' || v[len(v)-1] == '}' && name(v[1:len(v)-1]) || v[1] == '}' || v[len(v)-1] == ':' ||
 			strings.IndexByte("\"' :", v[1]) >= 0
 	case '[':
 		return true
@@ -188,7 +190,7 @@ func name(v string) bool {
 }
 
 // untold are words that are no password.
-var untold = words("none null nil true false undefined prompt ask stdin required optional string str bytes bool " +
+var untold = words("none empty missing invalid null nil true false undefined prompt ask stdin required optional string str bytes bool " +
 	"boolean interactive no yes " +
 	"all any range await yield new lambda not must is are for and or the to in of if when from with type")
 
