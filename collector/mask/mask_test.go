@@ -90,7 +90,8 @@ func TestMasking(t *testing.T) {
 }
 
 var hostile = []string{"=", "h=", "apixkey=", "s ss ", "eyJ.", "://a:", "bearer ", "SG.", "pass='pass=\"", "auth(\"", "chpasswd <<a\n", "://a/hook/",
-	"LS0tLS1CRUdJTi/", "send password expect ", "-p x;", "\"a'", "login a password b ", "echo a|", "<a><password>"}
+	"LS0tLS1CRUdJTi/", "send password expect ", "-p x;", "\"a'", "login a password b ", "echo a|", "<a><password>",
+	"pw={", "pw='a'+", "kind: Secret\ndata:\n a: b\n"}
 
 func TestNoArgumentTakesMoreThanItsShare(t *testing.T) {
 	for _, part := range hostile {

@@ -269,7 +269,7 @@ func (m *masker) value(i, begin int, tight bool) (from, to int, plain bool) {
 		from -= slashes
 	}
 	if from < len(s) && s[from] == '{' && sep == '=' { // Pwd={a;b}, as ODBC has it
-		if n := strings.IndexByte(s[from:], '}'); n > 1 && strings.IndexByte(s[from:from+n], ' ') < 0 && (from+n+1 ==
+		if n := strings.IndexByte(s[from:min(len(s), from+128)], '}'); n > 1 && strings.IndexByte(s[from:from+n], ' ') < 0 && (from+n+1 ==
 			len(s) || s[from+n+1] == ';') && !none(s[from:from+n+1]) {
 			return from + 1, from + n, false
 		}
@@ -674,6 +674,7 @@ func (m *masker) manifest() {
 	if !m.words || !strings.Contains(m.s[:m.end], "kind: Secret") {
 		return
 	}
+	m.work -= m.end
 	within, at, from := -1, 0, 0 // how far data: and the name before are indented
 	for line := range strings.Lines(m.s[:m.end]) {
 		begin := from
