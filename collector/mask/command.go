@@ -380,8 +380,7 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			}
 		}
 	case nameOf:
-		if name(v) && meaningOf(v) >= aSecret && strings.IndexByte(v, '/') < 0 || meaningOf(path.Base(v)) >= aSecret &&
-			v[0] == '/' {
+		if meaningOf(path.Base(v)) >= aSecret {
 			c.secret = true
 		} else if c.key && (random(v) || passwordish(v)) && c.tool == nil {
 			m.hide(from, to)
@@ -423,7 +422,7 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 
 // public are names in what is kept with secrets that are none.
 var public = words("username user name login host hostname port region url uri endpoint email database dbname " +
-	"db ttl role type env environment zone project account bucket " +
+	"ttl role type env environment zone project account bucket " +
 	"server address domain tenant method path owner version id client_id clientid appid app_id access_key_id scope " +
 	"issuer audience algorithm algo mode enabled debug")
 

@@ -181,7 +181,8 @@ func (m *masker) assigned(i int) (from, to int) {
 			return from, to
 		}
 		return 0, 0
-	case s[i] == '=' && m.prose && plain && lettersOnly(v) && what != aPassword, s[i] == '=' && m.prose && plain &&
+	case s[i] == '=' && m.prose && plain && lettersOnly(v) && (what != aPassword ||
+		methods[v] || v == "hash"), s[i] == '=' && m.prose && plain &&
 		lettersOnly(v) && to < len(s) && s[to] == ' ' && !m.shellish(begin):
 		return 0, 0
 	case s[i] == ':' && plain && m.words && (m.prose || to < len(s) && s[to] == ' ') && lettersOnly(v):
@@ -535,7 +536,7 @@ var credentials = []struct {
 	{"auth", 2}, {"login", 2}, {"credential", 2}, {"credentials", 2}, {"authenticate", 2}, {"signin", 2}, {"logon", 2},
 	{"sign", 2}, {"createhmac", 2}, {"connect", 3}, {"bcrypt", 1}, {"password_hash", 1}, {"hashpw", 1},
 	{"make_password", 1}, {"hash::make", 1}, {"hashsync", 1},
-	{"getconnection", 3}, {"newinstance", 3}, {"mysqli_connect", 3}, {"pdo", 3}, {"mysqli", 3}, {"mysql_connect", 3}, {"authtuple", 2},
+	{"getconnection", 3}, {"newinstance", 3}, {"jwt.encode", 2}, {"mysqli_connect", 3}, {"pdo", 3}, {"mysqli", 3}, {"mysql_connect", 3}, {"authtuple", 2},
 }
 
 // called gives the secret among the literals in the bracket at i: auth=("user", "x"), smtp.login("user", "x").
