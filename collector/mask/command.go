@@ -584,7 +584,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 	if value && c.weak && !passwordish(strings.TrimSuffix(w, "/")) && !random(w) {
 		value = false
 	}
-	if value && w != "" && !constant(w) && !(c.inner && expression(strings.TrimRight(w, ",;)"))) {
+	if value && w != "" && !constant(w) && !(c.inner && (expression(strings.TrimRight(w, ",;)")) ||
+		end < c.end && m.s[end] == '(')) {
 		if !verbs[foldedWord(w)] && w[0] != '<' && w[0] != '>' {
 			if from, to := c.means.secretIn(w, false); from < to && strings.IndexByte(w, '=') < 0 && (c.setting ||
 				c.means != aSecret || digits(w) > 0 || len(w) > 5) {

@@ -31,6 +31,9 @@ func (m *masker) url(i int) int {
 	if last < 0 || last == begin {
 		if last < 0 {
 			m.hook(begin, end)
+			if comma := strings.IndexByte(s[begin:end], ','); comma > 0 {
+				return begin + comma // url=https://host,pass=x
+			}
 		}
 		return max(end, begin)
 	}
