@@ -130,9 +130,6 @@ func (w whose) startedInCall() bool {
 	return false
 }
 
-// inNoCall is true of what is an agent's outside of its calls.
-func (w whose) inNoCall() bool { return w.agent != nil && w.call == nil && !w.ambiguous }
-
 // belong makes a process w's, for its descendants too.
 func (c *Collector) belong(p *process, w whose) {
 	was := whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}

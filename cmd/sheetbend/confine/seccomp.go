@@ -130,7 +130,7 @@ func program(pid int, s Sockets) []bpf.Instruction {
 	}
 	for _, r := range ruled(pid, s) {
 		then := []bpf.Instruction{bpf.LoadAbsolute{Off: offFirst + 8*r.argument, Size: 4}}
-		cond, match, other := bpf.JumpEqual, uint32(allow), uint32(refuse)
+		cond, match, other := bpf.JumpEqual, uint32(allow), refuse
 		if r.bits {
 			cond = bpf.JumpBitsSet
 		}
