@@ -34,7 +34,26 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if shell := os.Getenv(UnwaitedVariable); shell != "" {
+		fmt.Fprintln(os.Stderr, unwaited(shell))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
+}
+
+// UnwaitedVariable makes the test binary a shell, at the path that it says, with a child that has ended and that nobody waits for.
+const UnwaitedVariable = "SHEETBEND_TEST_UNWAITED"
+
+func unwaited(shell string) error {
+	child := exec.Command("true")
+	if err := child.Start(); err != nil {
+		return err
+	}
+	// It ends before the shell is there, which would take notice of it.
+	if err := unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		return err
+	}
+	return unix.Exec(shell, []string{shell, "-c", `echo "$1"; read line; :`, "x", strconv.Itoa(child.Process.Pid)}, nil)
 }
 
 // loop does "operation count argument" and prints the nanoseconds that one took.
