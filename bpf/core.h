@@ -9,33 +9,7 @@
  * Types without the attribute are user ABI, whose layout is fixed.
  */
 
-typedef unsigned char __u8;
-typedef unsigned short __u16;
-typedef unsigned int __u32;
-typedef unsigned long long __u64;
-typedef signed char __s8;
-typedef short __s16;
-typedef int __s32;
-typedef long long __s64;
-typedef __u16 __be16;
-typedef __u32 __be32;
-typedef __u32 __wsum;
-typedef _Bool bool;
-#define true 1
-#define false 0
-#define NULL ((void *)0)
-
-/* include/uapi/linux/bpf.h */
-enum {
-	BPF_MAP_TYPE_HASH = 1,
-	BPF_MAP_TYPE_ARRAY = 2,
-	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
-	BPF_MAP_TYPE_LRU_HASH = 9,
-	BPF_MAP_TYPE_LPM_TRIE = 11,
-	BPF_MAP_TYPE_RINGBUF = 27,
-};
-enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
-enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0, BPF_RB_CONS_POS = 2, BPF_RB_PROD_POS = 3 };
+#include "abi.h"
 
 struct bpf_sock_addr {
 	__u32 user_family;
@@ -85,8 +59,6 @@ enum { FMODE_EXEC = 0x20 };     /* __FMODE_EXEC in open_flag and f_flags: an exe
 enum { FMODE_CREATED = 0x100000 };
 enum { PROC_SUPER_MAGIC = 0x9fa0 }; /* include/uapi/linux/magic.h */
 enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_CLOSE = 7 };
-
-#define CORE __attribute__((preserve_access_index))
 
 typedef int pid_t;
 typedef struct { int counter; } atomic_t;
@@ -315,12 +287,6 @@ struct bpf_iter_meta { struct seq_file *seq; } CORE;
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
-} CORE;
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	__u32 fd;
-	struct file *file;
 } CORE;
 
 #if defined(__TARGET_ARCH_x86)

@@ -5,8 +5,32 @@
  * of all users would take CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH for as long as the sensor runs, and Landlock away.
  */
 
-#include "core.h"
+#include "abi.h"
 #include <bpf/bpf_helpers.h>
+
+/*
+ * Not those of core.h: what these only point to would be in the object by its name alone, in an order that is another one
+ * from build to build.
+ */
+struct super_block { unsigned long s_magic; } CORE;
+struct inode {
+	unsigned long i_ino;
+	struct super_block *i_sb;
+} CORE;
+struct file { struct inode *f_inode; } CORE;
+struct task_struct {
+	int tgid;
+	struct task_struct *group_leader;
+	__u64 start_boottime;
+} CORE;
+struct seq_file;
+struct bpf_iter_meta { struct seq_file *seq; } CORE;
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+} CORE;
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
