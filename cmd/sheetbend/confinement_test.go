@@ -306,8 +306,8 @@ func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 	start := func(t *testing.T, c capable, conf string) (r result, spans string) {
 		t.Helper()
 		spans = filepath.Join(t.TempDir(), "spans.jsonl")
-		// Tracepoints, as they need most.
-		c.Args = []string{"sensor", "--open-hook", "tracepoint", "--output", spans, "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}%s]\nsocket: ''\nhold: 300ms\n", cg, conf))}
+		// Tracepoints, as they need most. Without pins: it would find those of another test.
+		c.Args = []string{"sensor", "--no-pin", "--open-hook", "tracepoint", "--output", spans, "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}%s]\nsocket: ''\nhold: 300ms\n", cg, conf))}
 		cmd := sheetbendWith(t, c)
 		place, err := m.Open(cg + "/sensor")
 		if err != nil {
