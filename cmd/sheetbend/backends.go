@@ -72,7 +72,7 @@ func tlsFiles(o config.OTLP, as rights) otlp.TLS {
 
 // openBackends begins to deliver to the endpoints, which are those of c.Exporters.OTLP in their order. What the
 // configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the start and later.
-func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, log *slog.Logger) (_ *backends, err error) {
+func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, d *dialer, log *slog.Logger) (_ *backends, err error) {
 	b := &backends{log: log, dir: c.Spool.Dir()}
 	var senders []*otlp.Sender
 	var causes []*causeLog
@@ -84,6 +84,9 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools ide
 		cfg := otlp.SenderConfig{
 			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
 			UserAgent: "sheetbend/" + build(), Log: slog.New(cause),
+		}
+		if d != nil {
+			cfg.Dial = d.dial
 		}
 		if len(o.Headers) > 0 {
 			cfg.Headers = o.Headers

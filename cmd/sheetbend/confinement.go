@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -102,11 +103,9 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 	if len(files) > 0 {
 		keep(unix.CAP_DAC_READ_SEARCH, "certificates and headers that belong to another user cannot be read")
 	}
-	sockets := append(config.Expand(c.Containers.CRI, criSockets), config.Expand(c.Containers.Docker, dockerSockets)...)
-	for _, s := range sockets {
-		if foreign(s) {
-			// To connect to a socket asks for the right to write.
-			keep(unix.CAP_DAC_OVERRIDE, s+" belongs to another user, and is not asked")
+	for _, s := range unixSockets(c, getenv) {
+		if foreign(s) { // the dialer keeps it
+			wants = append(wants, want{unix.CAP_DAC_OVERRIDE, s + " belongs to another user, and is not asked"})
 		}
 	}
 	replaced := func(files ...string) []string {
@@ -121,14 +120,12 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 			"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", // what resolv.conf may be a link to
 			"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
 		}, append(replaced(append(files, getenv("SSL_CERT_FILE"))...), filepath.SplitList(getenv("SSL_CERT_DIR"))...)...),
-		Write:   []string{tallyDirs[0]},
-		Remove:  append([]string{}, tallyDirs[1:]...),
-		Sockets: replaced(append(sockets, backendSockets(c, getenv)...)...),
+		Write:  []string{tallyDirs[0]},
+		Remove: append([]string{}, tallyDirs[1:]...),
 	}
 	endpoints, _ := findEndpoints(c, getenv) // portsOf tells the error
 	n.Sockets = confine.Sockets{
 		IP:      len(endpoints) > len(backendSockets(c, getenv)) || c.Intake.Forward.HTTP != "",
-		Unix:    len(sockets)+len(backendSockets(c, getenv)) > 0,
 		Netlink: c.Intake.Listen != "",
 	}
 	if dir, err := pinDir(c); err == nil {
@@ -260,6 +257,13 @@ func hidesProcesses(mountinfo string) bool {
 		}
 	}
 	return false
+}
+
+// unixSockets are those that the sensor connects to: container runtimes' and backends'.
+func unixSockets(c *config.Config, getenv func(string) string) []string {
+	sockets := append(config.Expand(c.Containers.CRI, criSockets), config.Expand(c.Containers.Docker, dockerSockets)...)
+	slices.Sort(sockets)
+	return slices.Compact(append(sockets, backendSockets(c, getenv)...))
 }
 
 func backendSockets(c *config.Config, getenv func(string) string) (sockets []string) {

@@ -44,6 +44,9 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identi
 		}
 		if to != "" {
 			b.Log = log
+			if w.dialer != nil {
+				b.Dial = w.dialer.dial
+			}
 			if i.forward, err = telemetry.NewForwarder(b); err != nil {
 				return nil, err
 			}

@@ -94,7 +94,7 @@ refused, every connection.
 		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
-		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor())
+		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer())
 	return root
 }
 

@@ -41,7 +41,7 @@ func hold(socket string) int {
 }
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) == "1" || slices.Contains(os.Args[1:], monitorName) {
+	if os.Getenv(asCommand) == "1" || slices.Contains(os.Args[1:], monitorName) || slices.Contains(os.Args[1:], dialerName) {
 		_ = os.Unsetenv(asCommand)
 		os.Exit(execute(context.Background(), os.Args[1:]))
 	}
@@ -235,7 +235,7 @@ func TestMistakesOnTheCommandLineAreOneSentenceWithWhatToDo(t *testing.T) {
 func TestHelpTeaches(t *testing.T) {
 	for _, c := range newRoot().Commands() {
 		switch c.Name() {
-		case monitorName, "version", "help", "completion":
+		case monitorName, dialerName, "version", "help", "completion":
 			continue
 		}
 		r := sheetbendRun(t, c.Name(), "--help")

@@ -63,7 +63,7 @@ type show struct {
 
 // openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with those of spools.
 // version is that of the sensor that saw what the spans tell.
-func openOutputs(c *config.Config, version string, who, sends, spools identity, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
+func openOutputs(c *config.Config, version string, who, sends, spools identity, d *dialer, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
 	o := &outputs{path: c.Exporters.File.Path, shutdownWithin: shutdownWithin}
 	var undo cleanups
 	defer undo.onError(&err)
@@ -86,7 +86,7 @@ func openOutputs(c *config.Config, version string, who, sends, spools identity, 
 		consumers = append(consumers, o.file.Write)
 	}
 	if len(endpoints) > 0 {
-		if o.backends, err = openBackends(c, endpoints, sends, spools, log); err != nil {
+		if o.backends, err = openBackends(c, endpoints, sends, spools, d, log); err != nil {
 			return nil, err
 		}
 		consumers = append(consumers, o.backends.offer)

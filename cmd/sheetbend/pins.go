@@ -28,6 +28,8 @@ type pinning struct {
 	gate  *gate    // before out
 	out   *outputs // of the spans
 
+	dialer *dialer // of unix sockets
+
 	delivered *cleanups // run once they are delivered
 }
 

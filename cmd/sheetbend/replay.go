@@ -76,7 +76,7 @@ func replay(ctx context.Context, name string, c *config.Config, who identity, s 
 		return os.Getenv(key)
 	}
 	log := slog.New(&notes{})
-	out, err := openOutputs(c, r.Header().Sensor, who, who, who, truncate, s, getenv, log)
+	out, err := openOutputs(c, r.Header().Sensor, who, who, who, nil, truncate, s, getenv, log)
 	if err != nil {
 		return err
 	}

@@ -219,7 +219,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	var sink span.Sink
 	view, roll := newView(), newRoll()
 	if !o.captureOnly {
-		out, err = openOutputs(c, build(), who, by, by, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
+		out, err = openOutputs(c, build(), who, by, by, nil, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
 		if err != nil {
 			return 0, err
 		}

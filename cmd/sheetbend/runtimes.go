@@ -31,7 +31,7 @@ type runtimes struct {
 	pods     string // the directory in which pods' labels and annotations are followed, "" if they are not
 }
 
-func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, log *slog.Logger) (_ *runtimes, err error) {
+func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, d *dialer, log *slog.Logger) (_ *runtimes, err error) {
 	r := &runtimes{}
 	defer r.undo.onError(&err)
 	o := container.Options{Inject: inject, Log: log, Labels: map[string]bool{}, Annotations: map[string]bool{collector.SessionAnnotation: true, collector.CallAnnotation: true}}
@@ -46,7 +46,7 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 		}
 	}
 	for _, socket := range config.Expand(c.Containers.CRI, criSockets) {
-		client, err := cri.New(socket)
+		client, err := cri.New(socket, d.dial)
 		if err != nil {
 			return nil, err
 		}
@@ -54,7 +54,7 @@ func openRuntimes(c *config.Config, selectors []collector.Selector, inject func(
 		o.Sources = append(o.Sources, client)
 	}
 	for _, socket := range config.Expand(c.Containers.Docker, dockerSockets) {
-		client := docker.New(socket)
+		client := docker.New(socket, d.dial)
 		r.undo.add(socket, client.Close)
 		o.Sources = append(o.Sources, client)
 	}

@@ -111,6 +111,13 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	defer undo.onError(&err)
 	undo.add("after the delivery", delivered.run)
 	closing := ctx
+	var d *dialer
+	if sockets := unixSockets(c, os.Getenv); c.Confine && len(sockets) > 0 {
+		if d, err = startDialer(sockets); err != nil {
+			return fmt.Errorf("start the process that connects to unix sockets (confine: false leaves that): %w", err)
+		}
+		undo.add("connections to unix sockets", d.close)
+	}
 	var out *outputs
 	var sink span.Sink
 	var capture *captureFile
@@ -125,7 +132,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		if s.output != "" {
 			writes = s.by
 		}
-		if out, err = openOutputs(c, build(), writes, sends, identity{}, appendTo, show{}, os.Getenv, log); err != nil {
+		if out, err = openOutputs(c, build(), writes, sends, identity{}, d, appendTo, show{}, os.Getenv, log); err != nil {
 			return err
 		}
 		undo.add("spans", func() error { return out.close(closing) })
@@ -142,6 +149,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		undo.add("capture", capture.close)
 		view = nil // no spans come that it could show
 	}
+	pins.dialer = d
 	w, err := startWatch(c, cc, m, sink, capture, pins, log)
 	if err != nil {
 		return err

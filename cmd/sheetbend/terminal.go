@@ -423,13 +423,20 @@ func newMonitor() *cobra.Command {
 	}
 }
 
+// madeByParent refuses a socket pair that the parent has not made: who could pass one could have anything done as root.
+func madeByParent(fd int, name, by string) error {
+	made, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || int(made.Uid) != os.Geteuid() || int(made.Pid) != os.Getppid() {
+		return &exitError{exitUsage, fmt.Errorf("%s is started by %s alone", name, by)}
+	}
+	return nil
+}
+
 // monitor leads the session of a terminal, which is standard input. It starts what it is told in the cgroup with that descriptor,
 // tells what becomes of it, and ends when run closes the connection.
 func monitor(conn *os.File, cgroup int) error {
-	// Who could pass an end of a socket pair here could have anything started as anyone: it has to be one that run has made.
-	made, err := unix.GetsockoptUcred(3, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || made.Uid != 0 || int(made.Pid) != os.Getppid() {
-		return &exitError{exitUsage, fmt.Errorf("%s is started by sheetbend run alone", monitorName)}
+	if err := madeByParent(3, monitorName, "sheetbend run"); err != nil {
+		return err
 	}
 	// The terminal's signals are the command's. Caught, not ignored: the command would inherit that.
 	signal.Notify(make(chan os.Signal, 1), append(slices.Clone(forwarded), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)...)

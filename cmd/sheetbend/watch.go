@@ -115,6 +115,7 @@ type watch struct {
 	mount     cgroup.Mount
 	globs     cgroup.Globs // of the sandboxes
 	runtimes  *runtimes    // nil when none is asked
+	dialer    *dialer      // of unix sockets, nil if this process makes them itself
 	journal   string       // path; "" without one
 	resumed   uint64       // records of the journal
 
@@ -125,7 +126,7 @@ type watch struct {
 // startWatch loads the kernel side and watches the sandboxes of cc. When it returns, what is
 // started in one of them is seen; run has to follow.
 func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span.Sink, capture *captureFile, pins pinning, log *slog.Logger) (_ *watch, err error) {
-	w := &watch{capture: capture, mount: m}
+	w := &watch{capture: capture, mount: m, dialer: pins.dialer}
 	defer w.undo.onError(&err)
 	o := live.Options{Hierarchy: m, Log: log, Collector: ignore{}}
 	programs := lookedFor(cc)
@@ -165,7 +166,7 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 	}
 	w.globs = o.Globs
 	if cc.Containers {
-		if w.runtimes, err = openRuntimes(c, cc.Sandboxes, func(raw []byte) bool { return w.feed.Inject(raw) }, log); err != nil {
+		if w.runtimes, err = openRuntimes(c, cc.Sandboxes, func(raw []byte) bool { return w.feed.Inject(raw) }, pins.dialer, log); err != nil {
 			return nil, err
 		}
 		w.undo.add("container runtimes", w.runtimes.close)

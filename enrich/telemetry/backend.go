@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -88,6 +89,9 @@ func dial(b Backend) (*grpc.ClientConn, error) {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(maxAnswer)),
+	}
+	if b.Dial != nil && strings.HasPrefix(b.GRPC, "unix:") {
+		o = append(o, grpc.WithContextDialer(b.Dial))
 	}
 	if b.UserAgent != "" {
 		o = append(o, grpc.WithUserAgent(b.UserAgent))

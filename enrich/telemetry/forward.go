@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -34,7 +35,9 @@ type Backend struct {
 	// QueueBytes (32 MiB if 0) and queueMessages bound what waits; then the oldest is dropped.
 	QueueBytes int
 	UserAgent  string
-	Log        *slog.Logger // discards if nil
+	// Dial connects to the unix socket that GRPC names; it is given unix://PATH. nil: as usual.
+	Dial func(ctx context.Context, path string) (net.Conn, error)
+	Log  *slog.Logger // discards if nil
 
 	retryWait time.Duration // before the second attempt, doubled up to 10 s
 }

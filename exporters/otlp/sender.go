@@ -37,7 +37,9 @@ type SenderConfig struct {
 	Timeout   time.Duration
 	RetryWait time.Duration // between attempts to connect, 250 ms at first; grows up to 5 s
 	UserAgent string        // put before otlptracegrpc's own
-	Log       *slog.Logger  // nil: silent
+	// Dial connects to the unix socket of the endpoint; it is given unix://PATH, or PATH. nil: as usual, with the rights of TLS.As.
+	Dial func(ctx context.Context, path string) (net.Conn, error)
+	Log  *slog.Logger // nil: silent
 }
 
 // Receipt is a backend's answer to a batch that it took.
@@ -107,7 +109,10 @@ func (s *Sender) options() ([]otlptracegrpc.Option, error) {
 		// it. Pings only while a request runs, and seldom: servers close connections that ping more.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
-	if as := s.cfg.TLS.As; as != nil && strings.HasPrefix(s.cfg.Endpoint.Target, "unix:") {
+	switch as := s.cfg.TLS.As; {
+	case s.cfg.Dial != nil && strings.HasPrefix(s.cfg.Endpoint.Target, "unix:"):
+		dial = append(dial, grpc.WithContextDialer(s.cfg.Dial))
+	case as != nil && strings.HasPrefix(s.cfg.Endpoint.Target, "unix:"):
 		dial = append(dial, grpc.WithContextDialer(func(ctx context.Context, addr string) (conn net.Conn, err error) {
 			err = as(func() (err error) {
 				conn, err = new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))

@@ -37,7 +37,7 @@ type Report struct {
 // Sockets are those that can still be made.
 type Sockets struct {
 	IP      bool // to connect to a backend
-	Unix    bool // to connect to a container runtime or to a unix: endpoint
+	Unix    bool // to connect to any, which is for a process that does nothing else
 	Netlink bool // to ask whose a connection is
 }
 

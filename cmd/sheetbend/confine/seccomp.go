@@ -93,7 +93,6 @@ func ruled(pid int, s Sockets) []rule {
 		{call: "tgkill", number: unix.SYS_TGKILL, values: []uint32{uint32(pid)}},
 		{call: "prlimit64", number: unix.SYS_PRLIMIT64, values: []uint32{0, uint32(pid)}},
 		{call: "socket", number: unix.SYS_SOCKET, values: s.families()},
-		{call: "socketpair", number: unix.SYS_SOCKETPAIR, values: []uint32{unix.AF_UNIX}},
 	}
 }
 

@@ -58,7 +58,7 @@ func (e *engine) serve() {
 		e.t.Fatal(err)
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		_, err := docker.New(e.socket).Find(e.t.Context(), "none")
+		_, err := docker.New(e.socket, nil).Find(e.t.Context(), "none")
 		if errors.Is(err, container.ErrUnknown) {
 			return
 		}

@@ -7,6 +7,7 @@ package cri
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -40,17 +41,22 @@ type Client struct {
 	runtime string // its name; "" while not known
 }
 
-// New makes a client of the runtime that listens on a unix socket. It connects when it is used, and again when the
+// New makes a client of the runtime that listens on a unix socket, to which dial connects; it is given unix://PATH (nil: as usual). It connects when it is used, and again when the
 // connection is lost.
-func New(socket string) (*Client, error) {
-	conn, err := grpc.NewClient("unix://"+socket,
+func New(socket string, dial func(ctx context.Context, path string) (net.Conn, error)) (*Client, error) {
+	o := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// Short: a socket is close, and spans wait for the answer no longer than the hold.
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
 			MinConnectTimeout: time.Second,
-		}))
+		}),
+	}
+	if dial != nil {
+		o = append(o, grpc.WithContextDialer(dial))
+	}
+	conn, err := grpc.NewClient("unix://"+socket, o...)
 	if err != nil {
 		return nil, fmt.Errorf("container runtime at %s: %w", socket, err)
 	}

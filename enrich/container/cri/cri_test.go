@@ -102,7 +102,7 @@ func serve(t *testing.T, s *server) *Client {
 	runtime.RegisterRuntimeServiceServer(g, s)
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
-	c, err := New(socket)
+	c, err := New(socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

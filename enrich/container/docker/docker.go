@@ -41,13 +41,16 @@ type Client struct {
 	runtime string // its name; "" while not known
 }
 
-// New makes a client of the engine that listens on a unix socket. It connects when it is used.
-func New(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", socket)
+// New makes a client of the engine that listens on a unix socket, to which dial connects (nil: as usual). It connects when it is used.
+func New(socket string, dial func(ctx context.Context, path string) (net.Conn, error)) *Client {
+	if dial == nil {
+		dial = func(ctx context.Context, path string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", path)
+		}
 	}
+	there := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) }
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: dial, MaxIdleConns: 8, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: there, MaxIdleConns: 8, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 	}}}
 }
 

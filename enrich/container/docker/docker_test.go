@@ -62,7 +62,7 @@ func serve(t *testing.T, podman bool, events chan string) *Client {
 	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
 	s.Start()
 	t.Cleanup(s.Close)
-	c := New(socket)
+	c := New(socket, nil)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
