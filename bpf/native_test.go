@@ -412,7 +412,7 @@ func TestTheLossesOfAProcessStandBelowIt(t *testing.T) {
 	result := program.Run(t, r.sandbox("files"), "flood-files", fmt.Sprint(files))
 	r.stop()
 	var process *seen
-	opens, lost := 0, 0
+	opens, lost, below := 0, 0, 0
 	for _, s := range r.spans.spans {
 		switch {
 		case s.Kind == span.Exec && s.pid() == result.Pid:
@@ -428,13 +428,18 @@ func TestTheLossesOfAProcessStandBelowIt(t *testing.T) {
 		if s.Kind != span.Loss || s.text(span.KeyLostKind) != "open" {
 			continue
 		}
-		if s.pid() != result.Pid || s.Parent != process.ID || s.Trace != process.Trace {
-			t.Errorf("not below process %d: %v", result.Pid, s)
-		}
 		lost += s.number(span.KeyLost)
+		switch {
+		case s.pid() == 0 && s.Parent == (span.ID{}):
+			// Where the kernel refuses the process a counter, the sandbox's has it.
+		case s.pid() != result.Pid || s.Parent != process.ID || s.Trace != process.Trace:
+			t.Errorf("not below process %d: %v", result.Pid, s)
+		default:
+			below += s.number(span.KeyLost)
+		}
 	}
-	if lost == 0 || opens+lost < files {
-		t.Errorf("%d files made, %d told of, %d lost", files, opens, lost)
+	if below == 0 || opens+lost < files {
+		t.Errorf("%d files made, %d told of, %d lost, %d of these below the process", files, opens, lost, below)
 	}
 }
 
