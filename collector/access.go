@@ -10,13 +10,13 @@ import (
 )
 
 // access handles one process reaching into another.
-func (c *Collector) access(h *record.Header, r *record.Access) {
-	p := c.actor(h)
+func (c *spans) access(h *record.Header, r *record.Access) {
+	p := c.lineage.actor(h)
 	if p == nil {
 		return
 	}
 	a := act{kind: span.Access, op: r.Op, errno: r.Error, target: r.TargetTgid, start: r.TargetStart}
-	target := c.processes[r.TargetTgid]
+	target := c.lineage.processes[r.TargetTgid]
 	if target != nil && target.start != r.TargetStart {
 		target = nil
 	}
@@ -29,23 +29,23 @@ func (c *Collector) access(h *record.Header, r *record.Access) {
 	case h.Flags&record.AccessOutside != 0:
 		a.outside = true
 		if len(r.Exe) > 0 {
-			c.path = appendResolved(c.path[:0], r.Exe, marks{
+			c.lineage.path = appendResolved(c.lineage.path[:0], r.Exe, marks{
 				truncated: h.Flags&record.AccessExeTruncated != 0,
 				outside:   h.Flags&record.AccessExeOutside != 0,
 				pseudo:    h.Flags&record.AccessExePseudo != 0,
 				unlinked:  h.Flags&record.AccessExeUnlinked != 0,
 			})
-			a.executable = c.names.intern(c.path)
+			a.executable = c.lineage.names.intern(c.lineage.path)
 			a.program = path.Base(plain(a.executable, h.Flags&record.AccessExeUnlinked != 0))
 		}
 	default:
-		g := c.groups[r.TargetCgroup]
+		g := c.lineage.groups[r.TargetCgroup]
 		a.outside = g != nil && g.sandbox != p.sandbox
 	}
 	c.act(h, p, a)
 }
 
-func (c *Collector) tellAccess(d *draft, a *act) {
+func (c *spans) tellAccess(d *draft, a *act) {
 	verb := accessOp(a.op)
 	if a.executable != "" {
 		c.rename(verb, a.program)

@@ -48,14 +48,14 @@ type actSpan struct {
 	count       uint64
 }
 
-func (c *Collector) act(h *record.Header, p *process, a act) {
+func (c *spans) act(h *record.Header, p *process, a act) {
 	key := actKey{p, a}
 	if s := c.acts[key]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.resumes.joined {
+	if c.slicer.resumes.joined {
 		return
 	}
 	s := &actSpan{key: key, image: p.image, group: p.group, whose: p.whose(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
@@ -65,7 +65,7 @@ func (c *Collector) act(h *record.Header, p *process, a act) {
 }
 
 // flush sends what counts repeats of a process.
-func (c *Collector) flush(p *process) {
+func (c *spans) flush(p *process) {
 	c.flushOpens(p)
 	for len(p.acts) > 0 {
 		s := p.acts[0]
@@ -74,7 +74,7 @@ func (c *Collector) flush(p *process) {
 	}
 }
 
-func (s *actSpan) runOut(c *Collector) {
+func (s *actSpan) runOut(c *spans) {
 	c.sendAct(s)
 	delete(c.acts, s.key)
 	p := s.key.process
@@ -86,7 +86,7 @@ func (s *actSpan) runOut(c *Collector) {
 	}
 }
 
-func (c *Collector) sendAct(s *actSpan) {
+func (c *spans) sendAct(s *actSpan) {
 	p, i, a := s.key.process, s.image, &s.key.act
 	of := span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}
 	var id span.ID

@@ -222,8 +222,8 @@ func TestActsGoOutWhenTheirHoldEndsOrTheirProgramDoes(t *testing.T) {
 	if len(list) != 3 || list[0].Parent != list[1].Parent || list[1].Parent == list[2].Parent || list[0].ID == list[1].ID {
 		t.Errorf("spans %s", show(list))
 	}
-	if st := w.c.Stats(); st.Held != 0 || len(w.c.acts) != 0 {
-		t.Errorf("left over: %d held, %d acts", st.Held, len(w.c.acts))
+	if st := w.c.Stats(); st.Held != 0 || len(w.c.spans.acts) != 0 {
+		t.Errorf("left over: %d held, %d acts", st.Held, len(w.c.spans.acts))
 	}
 }
 
@@ -234,8 +234,8 @@ func TestActsOfAFloodAreBounded(t *testing.T) {
 	const targets = 1000
 	for pid := range uint32(targets) {
 		w.reach(10, record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 1000 + pid, TargetStart: 1})
-		if n := len(w.c.acts); n > 100 || len(w.c.processes[10].acts) != n {
-			t.Fatalf("%d are held, %d of the process", n, len(w.c.processes[10].acts))
+		if n := len(w.c.spans.acts); n > 100 || len(w.c.lineage.processes[10].acts) != n {
+			t.Fatalf("%d are held, %d of the process", n, len(w.c.lineage.processes[10].acts))
 		}
 	}
 	w.exit(10, 0)

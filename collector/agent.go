@@ -131,7 +131,7 @@ func (w whose) startedInCall() bool {
 }
 
 // belong makes a process w's, for its descendants too.
-func (c *Collector) belong(p *process, w whose) {
+func (c *attribution) belong(p *process, w whose) {
 	was := whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}
 	if w.agent != nil {
 		w.agent.users++
@@ -154,7 +154,7 @@ func (c *Collector) belong(p *process, w whose) {
 }
 
 // inherit gives a forked child what its parent has.
-func (c *Collector) inherit(parent, child *process) {
+func (c *attribution) inherit(parent, child *process) {
 	child.parentTgid, child.parentStart = parent.tgid, parent.start
 	w := parent.whose()
 	if w == (whose{}) {
@@ -181,7 +181,7 @@ func (c *Collector) inherit(parent, child *process) {
 
 // settle finds out what a process older than the sensor is. Parents may be told of after their
 // children, so it is asked when it is needed.
-func (c *Collector) settle(p *process) {
+func (c *lineage) settle(p *process) {
 	if p.role != roleUnread {
 		return
 	}
@@ -189,7 +189,7 @@ func (c *Collector) settle(p *process) {
 	parent := c.processes[p.parentTgid]
 	if parent != nil && parent != p && parent.start == p.parentStart && parent.sandbox == p.sandbox && parent.start <= p.start {
 		c.settle(parent)
-		c.belong(p, parent.whose())
+		c.attribution.belong(p, parent.whose())
 		if p.agent != nil && p.call == nil {
 			p.role = roleUnclear
 		}
@@ -200,7 +200,7 @@ func (c *Collector) settle(p *process) {
 	if i.exec != nil {
 		program.Args = i.exec.args
 	}
-	if d := c.dialects.Find(program); d != nil {
+	if d := c.attribution.dialects.Find(program); d != nil {
 		uid := i.uid
 		if i.exec != nil && !i.envRead {
 			uid = i.exec.uid
@@ -208,7 +208,7 @@ func (c *Collector) settle(p *process) {
 		if x := programOf(i.file, program); ofAgent && p.agent.mayWork(d, x) {
 			p.role = roleAgent
 		} else {
-			c.becomeAgent(p, d, &image{id: i.id, uid: uid}, x)
+			c.attribution.becomeAgent(p, d, &image{id: i.id, uid: uid}, x)
 		}
 	}
 	p.count()
@@ -241,7 +241,7 @@ func (a *agent) mayWork(d *agents.Dialect, x agentProgram) bool {
 
 // becomeAgent makes an agent of a process whose program speaks a dialect. Where it was started below another one, it
 // has a parent.
-func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image, program agentProgram) {
+func (c *attribution) becomeAgent(p *process, d *agents.Dialect, i *image, program agentProgram) {
 	p.role = roleAgent
 	outer := p.whose() // by a marker, too: one open on its cgroup holds for what was there before
 	outer.ambiguous = false
@@ -254,7 +254,7 @@ func (c *Collector) becomeAgent(p *process, d *agents.Dialect, i *image, program
 // again. Beyond it the parent is the outermost agent.
 const maxNested = 64
 
-func (c *Collector) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
+func (c *attribution) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
 	if outer.agent != nil && outer.agent.depth >= maxNested {
 		outer = outer.outermost()
 	}
@@ -275,7 +275,7 @@ func (c *Collector) newAgent(sb *sandbox, name string, outer whose, first span.I
 }
 
 // releaseAgent counts a user less; with the last one the agent is over.
-func (c *Collector) releaseAgent(a *agent) {
+func (c *attribution) releaseAgent(a *agent) {
 	a.users--
 	if a.users > 0 {
 		return
@@ -305,7 +305,7 @@ func (c *Collector) releaseAgent(a *agent) {
 
 // learn takes an agent's word for its session id; an agent may begin another one. A session that
 // is in use elsewhere is refused: nobody may put his doings under another's name.
-func (c *Collector) learn(a *agent, session string) bool {
+func (c *attribution) learn(a *agent, session string) bool {
 	session = strings.ToValidUTF8(session, "\uFFFD")
 	if session == "" || session == a.session {
 		return true
@@ -315,12 +315,12 @@ func (c *Collector) learn(a *agent, session string) bool {
 		return false
 	}
 	c.name(a, session)
-	c.claimed(a)
+	c.slicer.claimed(a)
 	return true
 }
 
 // name gives an agent a session that it may have.
-func (c *Collector) name(a *agent, session string) {
+func (c *attribution) name(a *agent, session string) {
 	c.unname(a)
 	if before := c.agentOf(session, a.uid); before != nil {
 		c.unname(before) // resumed: what its calls have left running stays theirs
@@ -344,7 +344,7 @@ func (c *Collector) name(a *agent, session string) {
 }
 
 // setOwner gives an agent an owner that was acquired for it.
-func (c *Collector) setOwner(a *agent, o *owner) {
+func (c *attribution) setOwner(a *agent, o *owner) {
 	was := a.owner
 	if a.left {
 		was.left--
@@ -364,7 +364,7 @@ func (a *agent) holder() holder {
 }
 
 // agentOf gives a user's agent that has this session id.
-func (c *Collector) agentOf(session string, uid uint32) *agent {
+func (c *attribution) agentOf(session string, uid uint32) *agent {
 	for _, a := range c.agents[session] {
 		if a.uid == uid {
 			return a
@@ -374,7 +374,7 @@ func (c *Collector) agentOf(session string, uid uint32) *agent {
 }
 
 // unname takes an agent's session id from it, in the table.
-func (c *Collector) unname(a *agent) {
+func (c *attribution) unname(a *agent) {
 	list := c.agents[a.session]
 	i := slices.Index(list, a)
 	switch {
@@ -389,7 +389,7 @@ func (c *Collector) unname(a *agent) {
 // mayHave says whether an agent may take a session for its own. Nobody may have one that is in use by his user or configured; one within
 // another agent, which may be anything that was started there, none that ever was another's. What such a one has
 // claimed before is given back to an agent that nobody started in a call.
-func (c *Collector) mayHave(a *agent, session string) bool {
+func (c *attribution) mayHave(a *agent, session string) bool {
 	holder := c.agentOf(session, a.uid)
 	resumes := holder != nil && a.resumes(holder)
 	if session == a.owner.session {
@@ -437,7 +437,7 @@ func (sb *sandbox) place() string {
 func (sb *sandbox) holder() holder { return holder{place: sb.place()} }
 
 // displaceNested gives a session free that nested agents claimed.
-func (c *Collector) displaceNested(session string) {
+func (c *attribution) displaceNested(session string) {
 	for _, b := range slices.Clone(c.agents[session]) {
 		if b.outer.agent != nil {
 			c.displace(b)
@@ -446,7 +446,7 @@ func (c *Collector) displaceNested(session string) {
 }
 
 // displace takes from a nested agent a session that it claimed.
-func (c *Collector) displace(b *agent) {
+func (c *attribution) displace(b *agent) {
 	c.stats.RefusedSessions++
 	c.unname(b)
 	b.session = ""
@@ -461,7 +461,7 @@ func (c *Collector) displace(b *agent) {
 
 // Hints gives what users can do to get real call ids, a line for each kind of agent
 // whose calls were inferred so far.
-func (c *Collector) Hints() []string {
+func (c *attribution) Hints() []string {
 	var lines []string
 	for i := range c.config.Agents {
 		if d := &c.config.Agents[i]; c.inferred[d.Name] && d.Note != "" {
@@ -478,7 +478,7 @@ func identified(p *process, start uint64) bool {
 }
 
 // peer gives the process that a header names, as it came from a socket, or nil.
-func (c *Collector) peer(h *record.Header) *process {
+func (c *lineage) peer(h *record.Header) *process {
 	p := c.processes[h.Tgid]
 	if h.Tgid == 0 || !identified(p, h.Start) {
 		return nil

@@ -27,7 +27,7 @@ func (a *alive) remove(tgid uint32) {
 
 // Started gives the start (ns of CLOCK_BOOTTIME) of the process of a sandbox that has this pid, wherever it is by now. ok is false if
 // there is none. Other than the rest of the collector it may be called from any goroutine.
-func (c *Collector) Started(tgid uint32) (start uint64, ok bool) {
+func (c *lineage) Started(tgid uint32) (start uint64, ok bool) {
 	c.alive.mu.RLock()
 	defer c.alive.mu.RUnlock()
 	start, ok = c.alive.starts[tgid]

@@ -26,13 +26,13 @@ func annotation(c *record.Container, key string) string {
 
 // openAnnotated opens the call that the pod's annotation names for what a container's processes do by themselves, below no agent: as a marker on its
 // cgroup would.
-func (c *Collector) openAnnotated(g *group) {
+func (c *containers) openAnnotated(g *group) {
 	call := annotation(&g.box.info, CallAnnotation)
 	if call == "" {
 		return
 	}
 	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.id}
-	owner := c.harness(g.sandbox, m)
+	owner := c.attribution.harness(g.sandbox, m)
 	if owner == nil {
 		return
 	}
@@ -40,35 +40,35 @@ func (c *Collector) openAnnotated(g *group) {
 		g.marks = &openCalls{}
 	}
 	at := place{owner: owner, who: markedByAnnotation, mark: mark{group: g}, list: &g.marks.open}
-	if k := c.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
+	if k := c.attribution.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
 		at.box = g.box.id
 	}
-	if !c.beginCall(at, m) {
+	if !c.attribution.beginCall(at, m) {
 		c.stats.RefusedMarks++
 		return
 	}
-	c.calls[callKey{owner.owner.session, at.name(call)}].annotated = true
+	c.attribution.calls[callKey{owner.owner.session, at.name(call)}].annotated = true
 }
 
 // retold does what another word of a container says: the pod has new labels or annotations. What is a sandbox stays one.
-func (c *Collector) retold(b *box) {
+func (c *containers) retold(b *box) {
 	s, ok := ChooseContainer(c.config.Sandboxes, &b.info)
 	if !ok {
 		return
 	}
 	*b.chosen = s
-	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+	for e := c.lineage.sandboxes.Front(); e != nil; e = e.Next() {
 		sb := e.Value.(*sandbox)
-		g := c.groups[sb.cgroup]
+		g := c.lineage.groups[sb.cgroup]
 		if sb.box != b || sb.path != b.root || g == nil {
 			continue
 		}
-		c.moveSession(sb, sb.configured(s))
+		c.lineage.moveSession(sb, sb.configured(s))
 		call := annotation(&b.info, CallAnnotation)
 		if g.marks != nil {
 			for _, k := range slices.Clone(g.marks.open) {
 				if k.annotated && (k.id != call || k.owner != sb.owner) {
-					c.closeMark(k)
+					c.attribution.closeMark(k)
 				}
 			}
 		}
@@ -78,20 +78,20 @@ func (c *Collector) retold(b *box) {
 
 // moveSession gives a sandbox another session for all further spans, and to the agents that were not started in a call. Open calls stay in
 // the one that they began in.
-func (c *Collector) moveSession(sb *sandbox, session string) {
+func (c *lineage) moveSession(sb *sandbox, session string) {
 	if session == sb.owner.session {
 		return
 	}
 	for p := sb.active.oldest; p != nil; p = p.newer {
-		c.flush(p)
+		c.above.flush(p)
 	}
-	c.displaceNested(session)
+	c.attribution.displaceNested(session)
 	was := sb.owner
-	sb.owner = c.owners.acquire(session, sb.holder())
-	c.owners.release(was)
+	sb.owner = c.attribution.owners.acquire(session, sb.holder())
+	c.attribution.owners.release(was)
 	for _, a := range sb.agents {
 		if a.outer.agent == nil {
-			c.setOwner(a, c.owners.acquire(session, sb.holder()))
+			c.attribution.setOwner(a, c.attribution.owners.acquire(session, sb.holder()))
 		}
 	}
 }

@@ -9,21 +9,21 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// attribution says how a span was tied to its owner.
-type attribution string
+// basis says how a span was tied to its owner.
+type basis string
 
 // The values, from strong to weak.
 const (
-	byMarker    attribution = "marker"
-	byContext   attribution = "trace_context"
-	byCallID    attribution = "call_id"
-	byTelemetry attribution = "telemetry"
-	inferred    attribution = "inferred"
-	unannounced attribution = "unannounced"
-	claimed     attribution = "claimed"
-	ambiguous   attribution = "ambiguous"
-	bySession   attribution = "session"
-	byCgroup    attribution = "cgroup"
+	byMarker    basis = "marker"
+	byContext   basis = "trace_context"
+	byCallID    basis = "call_id"
+	byTelemetry basis = "telemetry"
+	inferred    basis = "inferred"
+	unannounced basis = "unannounced"
+	claimed     basis = "claimed"
+	ambiguous   basis = "ambiguous"
+	bySession   basis = "session"
+	byCgroup    basis = "cgroup"
 )
 
 // A call is one tool call of an agent. Its processes point at it for life; the table by id
@@ -31,17 +31,17 @@ const (
 type call struct {
 	traces // session and call are what its ids are made of
 
-	agent       *agent
-	owner       *owner // the agent's session when it began
-	id          string // as told in gen_ai.tool.call.id; "" while only its trace context is known
-	computed    bool   // the id is ours
-	unnamed     bool   // spans may have gone out without its id
-	contextual  bool   // its ids are made of its trace context
-	tool        string
-	attribution attribution
-	outer       *call // it was begun by a process in this one
-	root        *call // the outermost of these
-	markedBy    markedBy
+	agent      *agent
+	owner      *owner // the agent's session when it began
+	id         string // as told in gen_ai.tool.call.id; "" while only its trace context is known
+	computed   bool   // the id is ours
+	unnamed    bool   // spans may have gone out without its id
+	contextual bool   // its ids are made of its trace context
+	tool       string
+	basis      basis
+	outer      *call // it was begun by a process in this one
+	root       *call // the outermost of these
+	markedBy   markedBy
 
 	first   span.TraceID // the first of its own traces
 	top     span.Link    // what its first spans stand under: its execute_tool, or the agent's own span
@@ -74,7 +74,7 @@ type call struct {
 type callKey struct{ session, call string }
 
 // callOf gives the call of this id, which is made if there is none.
-func (c *Collector) callOf(a *agent, id string, by attribution) *call {
+func (c *attribution) callOf(a *agent, id string, by basis) *call {
 	name := id
 	k := c.calls[callKey{a.owner.session, name}]
 	if k != nil && k.agent != a {
@@ -89,26 +89,25 @@ func (c *Collector) callOf(a *agent, id string, by attribution) *call {
 }
 
 // newCall makes a call; name goes into its ids.
-func (c *Collector) newCall(a *agent, id, name string, by attribution) *call {
+func (c *attribution) newCall(a *agent, id, name string, by basis) *call {
 	k := &call{
 		traces: newTraces(a.owner.session, name),
-		agent:  a, owner: a.owner, id: id, attribution: by, began: c.now,
+		agent:  a, owner: a.owner, id: id, basis: by, began: c.clock.now,
 	}
 	k.first = k.trace
 	k.top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.session, k.call)}
 	k.unnamed = id == ""
 	c.stats.Calls++
 	c.calls[callKey{k.session, k.call}] = k
-	c.hold(&k.held, k, len(id))
-	k.waiting = true
-	c.recall(k)
+	c.above.callBegan(k)
+	c.telemetry.recall(k)
 	return k
 }
 
 // join puts the call's spans under the agent's own span, if none has gone elsewhere yet. Where
 // that is not sampled, or goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and
 // none in a trace of the sensor's own, whose ids anyone can compute.
-func (c *Collector) join(k *call, l span.Link, sampled bool) {
+func (c *attribution) join(k *call, l span.Link, sampled bool) {
 	if l == k.top {
 		return
 	}
@@ -135,20 +134,20 @@ func (k *call) enter() {
 }
 
 // leave counts a process out.
-func (c *Collector) leave(k *call) {
+func (c *attribution) leave(k *call) {
 	k.processes--
 	c.endIfDone(k)
 }
 
 // endIfDone ends a call whose last process or marker is gone. A marker's end is the end, whatever the call left running.
-func (c *Collector) endIfDone(k *call) {
+func (c *attribution) endIfDone(k *call) {
 	if k.over || k.mark != nil || k.processes > 0 && !k.marked {
 		return
 	}
-	k.over, k.ended = true, c.now
+	k.over, k.ended = true, c.clock.now
 	if k.partial {
 		k.partial = false
-		c.sendToolEnd(k)
+		c.above.sendToolEnd(k)
 	}
 	if k.kept == nil {
 		k.kept = c.endedCalls.PushBack(k)
@@ -163,8 +162,8 @@ func (c *Collector) endIfDone(k *call) {
 
 // oldestEnded gives the ended call to forget for a new one of a sandbox: one of its own if it has more than its share, so that
 // many calls of one cost the others none.
-func (c *Collector) oldestEnded(sb *sandbox) *list.Element {
-	if sb.ended > c.config.MaxCalls/max(1, c.sandboxes.Len()) {
+func (c *attribution) oldestEnded(sb *sandbox) *list.Element {
+	if sb.ended > c.config.MaxCalls/max(1, c.tree.sandboxCount()) {
 		for e := c.endedCalls.Front(); e != nil; e = e.Next() {
 			if e.Value.(*call).agent.sandbox == sb {
 				return e
@@ -175,7 +174,7 @@ func (c *Collector) oldestEnded(sb *sandbox) *list.Element {
 }
 
 // forgetCall drops an ended call from the tables.
-func (c *Collector) forgetCall(e *list.Element) {
+func (c *attribution) forgetCall(e *list.Element) {
 	k := c.endedCalls.Remove(e).(*call)
 	k.kept = nil
 	k.agent.sandbox.ended--
@@ -193,9 +192,9 @@ func (c *Collector) forgetCall(e *list.Element) {
 }
 
 // expireCalls forgets what ended long ago.
-func (c *Collector) expireCalls() {
+func (c *attribution) expireCalls() {
 	for e := c.endedCalls.Front(); e != nil; e = c.endedCalls.Front() {
-		if k := e.Value.(*call); k.over && c.tick < k.ended+uint64(c.config.CallRetention) {
+		if k := e.Value.(*call); k.over && c.clock.tick < k.ended+uint64(c.config.CallRetention) {
 			return
 		}
 		c.forgetCall(e)
@@ -204,7 +203,7 @@ func (c *Collector) expireCalls() {
 
 // runOut sends the execute_tool span. It waits the whole hold even if the call ends
 // before: what the agent's telemetry says comes after.
-func (k *call) runOut(c *Collector) {
+func (k *call) runOut(c *spans) {
 	k.waiting = false
 	if k.joined {
 		return // the agent's own span is there
@@ -212,7 +211,7 @@ func (k *call) runOut(c *Collector) {
 	to := k.ended
 	if !k.over {
 		k.partial = true
-		to = c.tick
+		to = c.clock.tick
 	}
 	d := c.start(span.Tool, k.agent.sandbox, whose{agent: k.agent, call: k}, k.top.Span, k.top.Trace, k.began, to, span.Link{})
 	if k.outer != nil {
@@ -227,15 +226,15 @@ func (k *call) runOut(c *Collector) {
 }
 
 // sendToolEnd tells the end of a call whose execute_tool went out before.
-func (c *Collector) sendToolEnd(k *call) {
-	d := c.start(span.ToolEnd, k.agent.sandbox, whose{agent: k.agent, call: k}, span.ToolEndSpan(k.session, k.call), c.placeIn(&k.traces),
+func (c *spans) sendToolEnd(k *call) {
+	d := c.start(span.ToolEnd, k.agent.sandbox, whose{agent: k.agent, call: k}, span.ToolEndSpan(k.session, k.call), c.slicer.placeIn(&k.traces),
 		k.began, k.ended, k.top)
 	c.describeCall(d, k)
 	c.send()
 }
 
 // describeCall adds what is known of the call as a whole.
-func (c *Collector) describeCall(d *draft, k *call) {
+func (c *spans) describeCall(d *draft, k *call) {
 	if d.span.Kind == span.Tool {
 		if k.tool != "" {
 			d.span.Name += " " + d.valid(k.tool)

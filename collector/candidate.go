@@ -85,7 +85,7 @@ func (s *ContainerSelector) validate() error {
 }
 
 // selectContainer gives the selector of a container that was chosen, for its directories.
-func (c *Collector) selectContainer(cgroup string) (root string, s Selector, ok bool) {
+func (c *containers) selectContainer(cgroup string) (root string, s Selector, ok bool) {
 	if !c.chooses {
 		return "", Selector{}, false
 	}
@@ -130,7 +130,7 @@ type candidate struct {
 }
 
 // undecided keeps a record back if it is of a container that may be a sandbox.
-func (c *Collector) undecided(e *record.Event, raw []byte) bool {
+func (c *containers) undecided(e *record.Event, raw []byte) bool {
 	if !c.chooses {
 		return false
 	}
@@ -141,11 +141,11 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 		if b == nil {
 			b = c.candidateAt(string(e.Cgroup.Path))
 		}
-		if b == nil || c.groups[e.Cgroup.Parent] != nil {
+		if b == nil || c.lineage.groups[e.Cgroup.Parent] != nil {
 			return false
 		}
 		if len(c.candidates.byCgroup) >= c.config.MaxCgroups {
-			c.lose(record.TypeCgroup, record.CauseTableFull, nil)
+			c.losses.lose(record.TypeCgroup, record.CauseTableFull, nil)
 			return false
 		}
 		c.candidates.byCgroup[e.Cgroup.ID] = b
@@ -162,7 +162,7 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 		return b != nil && c.keep(b, raw)
 	case record.TypeConnectEnd:
 		// It may come from outside of the process.
-		if c.connects[e.ConnectEnd.Cookie] != nil {
+		if c.above.connecting(e.ConnectEnd.Cookie) {
 			return false
 		}
 		for el := c.candidates.order.Front(); el != nil; {
@@ -172,7 +172,7 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 		}
 		return false
 	}
-	if p := c.processes[h.Tgid]; p != nil && p.start == h.Start {
+	if p := c.lineage.processes[h.Tgid]; p != nil && p.start == h.Start {
 		return false
 	}
 	b := c.candidates.byCgroup[h.Cgroup]
@@ -187,7 +187,7 @@ func (c *Collector) undecided(e *record.Event, raw []byte) bool {
 }
 
 // candidateAt gives the container that has this topmost directory, if it may be a sandbox.
-func (c *Collector) candidateAt(cgroup string) *box {
+func (c *containers) candidateAt(cgroup string) *box {
 	ref, ok := container.FromCgroup(cgroup)
 	if !ok || ref.Root != cgroup || c.boxes.known[ref.ID] != nil {
 		return nil
@@ -196,10 +196,10 @@ func (c *Collector) candidateAt(cgroup string) *box {
 		return nil
 	}
 	if len(c.boxes.known) >= c.config.MaxCgroups {
-		c.lose(record.TypeCgroup, record.CauseTableFull, nil)
+		c.losses.lose(record.TypeCgroup, record.CauseTableFull, nil)
 		return nil
 	}
-	b := &box{id: ref.ID, root: ref.Root, candidate: &candidate{since: c.tick}}
+	b := &box{id: ref.ID, root: ref.Root, candidate: &candidate{since: c.clock.tick}}
 	b.candidate.element = c.candidates.order.PushBack(b)
 	c.boxes.known[ref.ID] = b
 	return b
@@ -207,12 +207,12 @@ func (c *Collector) candidateAt(cgroup string) *box {
 
 // keep keeps a record. Beyond the bound on all of them the records of the container that has most are lost, and counted: a noisy one
 // costs no other its own.
-func (c *Collector) keep(b *box, raw []byte) bool {
+func (c *containers) keep(b *box, raw []byte) bool {
 	for c.candidates.bytes+len(raw) > maxHeldBytes {
 		most := c.candidates.largest()
 		c.loseCandidate(most)
 		if most == b {
-			c.lose(record.TypeContainer, record.CauseUnassigned, nil)
+			c.losses.lose(record.TypeContainer, record.CauseUnassigned, nil)
 			return true
 		}
 	}
@@ -223,7 +223,7 @@ func (c *Collector) keep(b *box, raw []byte) bool {
 }
 
 // settleCandidate ends the wait and gives the records that were kept.
-func (c *Collector) settleCandidate(b *box) [][]byte {
+func (c *containers) settleCandidate(b *box) [][]byte {
 	k := b.candidate
 	b.candidate = nil
 	c.candidates.order.Remove(k.element)
@@ -235,7 +235,7 @@ func (c *Collector) settleCandidate(b *box) [][]byte {
 }
 
 // decide makes a container a sandbox, from its first record on, or forgets it.
-func (c *Collector) decide(b *box) {
+func (c *containers) decide(b *box) {
 	kept := c.settleCandidate(b)
 	s, ok := ChooseContainer(c.config.Sandboxes, &b.info)
 	if !ok {
@@ -244,16 +244,14 @@ func (c *Collector) decide(b *box) {
 	}
 	b.chosen = &s
 	for _, raw := range kept {
-		if c.event.Decode(raw) == nil {
-			c.apply()
-		}
+		c.replay(raw)
 	}
-	c.refused = false // who sent those has its answer
+	c.attribution.refused = false // who sent those has its answer
 	c.forgetBox(b)
 }
 
 // Undecided is since when (boottime) records are kept of a container of which it is not known whether it is a sandbox.
-func (c *Collector) Undecided() (since uint64, ok bool) {
+func (c *containers) Undecided() (since uint64, ok bool) {
 	if e := c.candidates.order.Front(); e != nil {
 		return e.Value.(*box).candidate.since, true
 	}
@@ -261,21 +259,21 @@ func (c *Collector) Undecided() (since uint64, ok bool) {
 }
 
 // Chose says whether a container is a sandbox because of what its runtime said. To be called from where Record is.
-func (c *Collector) Chose(id string) bool {
+func (c *containers) Chose(id string) bool {
 	b := c.boxes.known[id]
 	return b != nil && b.chosen != nil
 }
 
-func (c *Collector) loseCandidate(b *box) {
+func (c *containers) loseCandidate(b *box) {
 	c.stats.UnresolvedContainers++
 	for range c.settleCandidate(b) {
-		c.lose(record.TypeContainer, record.CauseUnassigned, nil)
+		c.losses.lose(record.TypeContainer, record.CauseUnassigned, nil)
 	}
 	delete(c.boxes.known, b.id)
 }
 
-func (c *Collector) expireCandidates() {
-	for e := c.candidates.order.Front(); e != nil && e.Value.(*box).candidate.since+uint64(undecidedFor) <= c.tick; e = c.candidates.order.Front() {
+func (c *containers) expireCandidates() {
+	for e := c.candidates.order.Front(); e != nil && e.Value.(*box).candidate.since+uint64(undecidedFor) <= c.clock.tick; e = c.candidates.order.Front() {
 		c.loseCandidate(e.Value.(*box))
 	}
 }

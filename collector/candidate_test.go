@@ -56,7 +56,7 @@ func TestAContainerIsChosenFromItsFirstExecOn(t *testing.T) {
 	other := web
 	other.Namespace = "test"
 	w.runtimeSays(other)
-	if !w.c.Chose(web.ID) || w.c.Chose(otherID) {
+	if !w.c.containers.Chose(web.ID) || w.c.containers.Chose(otherID) {
 		t.Error("it does not know its sandboxes")
 	}
 }
@@ -74,7 +74,7 @@ func TestOtherContainersLeaveNothing(t *testing.T) {
 	if len(w.spans) != 0 {
 		t.Errorf("%s", show(w.spans))
 	}
-	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.candidates.bytes != 0 || len(w.c.candidates.byCgroup) != 0 {
+	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.containers.candidates.bytes != 0 || len(w.c.containers.candidates.byCgroup) != 0 {
 		t.Errorf("kept: %+v", s)
 	}
 }
@@ -123,7 +123,7 @@ func TestAnAnnotationNamesTheCall(t *testing.T) {
 	w.removed(webCgroup, podPath+web.ID)
 	w.removed(21, podPath+otherID)
 	w.tick(time.Hour)
-	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.openMarks != 0 {
+	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.attribution.openMarks != 0 {
 		t.Errorf("kept: %+v", s)
 	}
 }
@@ -160,8 +160,8 @@ func TestASessionFollowsTheAnnotation(t *testing.T) {
 	if child.Parent != (span.ID{}) && child.Trace != server.Trace {
 		t.Error("a parent in another trace")
 	}
-	if w.c.openMarks != 0 {
-		t.Errorf("%d marks open", w.c.openMarks)
+	if w.c.attribution.openMarks != 0 {
+		t.Errorf("%d marks open", w.c.attribution.openMarks)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestAContainerThatNobodyTellsOfIsALoss(t *testing.T) {
 	w.tick(2 * undecidedFor)
 	w.tick(time.Second)
 	wants(t, w.only(span.Loss), map[string]any{span.KeyLostKind: "container", span.KeyLostCause: "unassigned"})
-	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.candidates.order.Len() != 0 {
+	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.containers.candidates.order.Len() != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -228,12 +228,12 @@ func TestCandidatesAreBounded(t *testing.T) {
 	for range 700 {
 		w.exec(30, "/bin/true", "true", long)
 		w.exec(31, "/bin/true", "true", long)
-		if w.c.candidates.bytes > maxHeldBytes {
-			t.Fatalf("%d bytes", w.c.candidates.bytes)
+		if w.c.containers.candidates.bytes > maxHeldBytes {
+			t.Fatalf("%d bytes", w.c.containers.candidates.bytes)
 		}
 	}
 	w.tick(2 * undecidedFor)
-	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.candidates.bytes != 0 {
+	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.containers.candidates.bytes != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -251,7 +251,7 @@ func TestANoisyContainerCostsNoOtherItsRecords(t *testing.T) {
 	w.runtimeSays(web)
 	w.tick(3 * time.Second)
 	wants(t, w.execOf(30), map[string]any{span.KeySessionID: "prod/shop-0/web"})
-	if w.c.losses.byKind[lossKind{record.TypeContainer, record.CauseUnassigned}] == 0 {
+	if w.c.losses.counts.byKind[lossKind{record.TypeContainer, record.CauseUnassigned}] == 0 {
 		t.Error("what was dropped is not told")
 	}
 }
@@ -265,14 +265,14 @@ func TestDirectoriesThatLookLikeContainersTakeNoRoom(t *testing.T) {
 		w.removed(uint64(1000+n), podPath+named(n))
 	}
 	w.tick(3 * time.Second)
-	if n := w.c.losses.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 0 || len(w.c.boxes.known) != 0 {
-		t.Errorf("%d lost, %d known", n, len(w.c.boxes.known))
+	if n := w.c.losses.counts.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 0 || len(w.c.containers.boxes.known) != 0 {
+		t.Errorf("%d lost, %d known", n, len(w.c.containers.boxes.known))
 	}
 	for n := range 20 {
 		w.podContainer(uint64(2000+n), named(1000+n))
 	}
 	w.tick(6 * time.Second)
-	if n := w.c.losses.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 4 {
+	if n := w.c.losses.counts.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 4 {
 		t.Errorf("%d told as lost, want 4", n)
 	}
 }

@@ -35,7 +35,7 @@ func variables(ds []agents.Dialect) map[string]bool {
 
 // environment gives the variables of an exec that matter here, each once, as "NAME=value\0". It shares the
 // string of the program before when nothing has changed, as is the rule.
-func (c *Collector) environment(raw []byte, before *image) string {
+func (c *environ) environment(raw []byte, before *image) string {
 	if len(raw) == 0 {
 		return ""
 	}
@@ -114,7 +114,7 @@ func (s claims) without(other claims) claims {
 
 // introduced gives what an agent tells its child and was not told itself. When the agent is older than the sensor,
 // the first child's environment stands for its own: what all children have was passed through.
-func (c *Collector) introduced(a *agent, before *image, env string) claims {
+func (c *environ) introduced(a *agent, before *image, env string) claims {
 	e := &a.dialect.Env
 	child := says(env, e)
 	if before.envRead {
@@ -144,7 +144,7 @@ type programStart struct {
 
 // attribute decides whose a process is from this exec on. It returns claims of its environment
 // that contradict lineage and therefore rebind nothing.
-func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
+func (c *attribution) attribute(p *process, x *programStart) (denied claims) {
 	d := c.dialects.Find(x.Program)
 	program := programOf(x.file, x.Program)
 	direct := p.role == roleFork
@@ -159,7 +159,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 	}
 	if direct {
 		a := p.agent
-		in := c.introduced(a, x.before, x.env)
+		in := c.environ.introduced(a, x.before, x.env)
 		if d != nil && in.call == "" && a.mayWork(d, program) {
 			c.learn(a, in.session)
 			p.role = roleAgent
@@ -178,7 +178,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 			return denied // the agent runs its own program as a tool
 		}
 	} else if p.role != roleAgent && p.role != roleUnclear && x.before.envRead {
-		denied = c.contradicted(p, x)
+		denied = c.environ.contradicted(p, x)
 	}
 	switch {
 	case d != nil && p.role == roleAgent && p.agent.mayWork(d, program):
@@ -191,7 +191,7 @@ func (c *Collector) attribute(p *process, x *programStart) (denied claims) {
 }
 
 // root decides which call the child of an agent belongs to, at its first exec.
-func (c *Collector) root(p *process, x *programStart, in claims) {
+func (c *attribution) root(p *process, x *programStart, in claims) {
 	a := p.agent
 	link, sampled, ok := span.ParseTraceparent(in.traceparent)
 	perCall := c.perCall(a, link, ok)
@@ -216,7 +216,7 @@ func (c *Collector) root(p *process, x *programStart, in claims) {
 }
 
 // command puts a process in the call that it is the first of.
-func (c *Collector) command(p *process, x *programStart, in claims, perCall bool, link span.Link, sampled, ok bool) {
+func (c *attribution) command(p *process, x *programStart, in claims, perCall bool, link span.Link, sampled, ok bool) {
 	a := p.agent
 	if len(a.open) > 1 {
 		c.closeStale(a)
@@ -257,7 +257,7 @@ func (c *Collector) command(p *process, x *programStart, in claims, perCall bool
 
 // contradicted gives the claims that a process which is no agent makes for its child, or for itself, and that
 // are not what lineage says.
-func (c *Collector) contradicted(p *process, x *programStart) (denied claims) {
+func (c *environ) contradicted(p *process, x *programStart) (denied claims) {
 	if x.env == "" || x.env == x.before.env {
 		return claims{}
 	}

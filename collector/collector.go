@@ -9,78 +9,29 @@
 package collector
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
-	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
 // Collector holds the process trees of all sandboxes. It is not safe for concurrent
 // use: all methods are called from one goroutine, and the sink is called on it.
 type Collector struct {
-	config    Config
-	sink      span.Sink
-	noise     patterns
-	sensitive patterns
-
+	config *Config
+	stats  *Stats
+	clock  *clock
 	event  record.Event // the record at hand
-	now    uint64       // boottime: the latest time that a record told of
-	tick   uint64       // boottime of the last tick
-	offset uint64       // added to boottime gives wall time; wraps
 	closed bool
 
-	alive     alive
-	groups    map[uint64]*group // cgroups in sandboxes, by id
-	sandboxes list.List         // of *sandbox, in the order they were seen
-	crowds    crowds            // those of them with processes
-	owners    owners
-	dialects  *agents.Table
-	variables map[string]bool // of the environment, that matter
-	meanings  map[string]meaning
-	agents    map[string][]*agent // live ones, by their own session id: one of each user
-	inferred  map[string]bool     // agents whose calls were inferred
-
-	calls      map[callKey]*call   // open ones, and ended ones for a while
-	contexts   map[span.Link]*call // by the trace context that their first process was given
-	endedCalls list.List           // of *call, in the order of their ends
-	openMarks  int
-	facts      facts
-	resources  map[string]*span.Resource
-	boxes      boxes
-
-	chooses    bool // there are selectors by what runtimes say
-	candidates candidates
-
-	processes map[uint32]*process // by pid; an entry is replaced when the pid is reused
-	arguments argPieces
-	gone      goneGroups
-	lastFound foundCgroup
-	foundArgs foundArgs
-	names     names
-
-	held     holdQueue
-	opens    map[openKey]*openSpan
-	freeOpen []*openSpan
-	acts     map[actKey]*actSpan
-	connects map[uint64]*connectSpan // by socket cookie
-
-	own       []ownLoss
-	losses    lossCounts
-	strangers strangers
-	over      endedProcesses
-	journal   Journal // or nil
-	placed    uint32  // spans of the record at hand that were given a trace
-	begun     bool    // the record at hand began a span that is held
-	resumes   resuming
-	refused   bool // what the record at hand asks for
-	stats     Stats
-	draft     draft
-	path      []byte // scratch
-	text      []byte // scratch
+	slicer      *slicer
+	attribution *attribution
+	telemetry   *telemetry
+	losses      *losses
+	lineage     *lineage
+	containers  *containers
+	spans       *spans
 }
 
 // Stats counts what the collector did and holds. What it lost is also told by sensor.loss spans.
@@ -134,33 +85,23 @@ func New(config Config, sink span.Sink) (*Collector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sensitive: %w", err)
 	}
-	return &Collector{
-		config:    config,
-		gone:      goneGroups{byID: make(map[uint64]*sandbox)},
-		sink:      sink,
-		noise:     noise,
-		sensitive: sensitive,
-		groups:    make(map[uint64]*group),
-		owners:    owners{bySession: make(map[string]*owner), shares: make(map[share]*int)},
-		dialects:  agents.NewTable(config.Agents),
-		variables: variables(config.Agents),
-		meanings:  meanings(config.Agents),
-		agents:    make(map[string][]*agent),
-		inferred:  make(map[string]bool),
-		calls:     make(map[callKey]*call),
-		contexts:  make(map[span.Link]*call),
-		facts:     facts{byCall: make(map[callKey][]*list.Element), of: make(map[speaker]int)},
-		resources: make(map[string]*span.Resource),
-		processes: make(map[uint32]*process),
-		names:     names{known: make(map[string]string)},
-		opens:     make(map[openKey]*openSpan),
-		acts:      make(map[actKey]*actSpan),
-		connects:  make(map[uint64]*connectSpan),
-		boxes:     boxes{known: make(map[string]*box)},
-
-		chooses:    slices.ContainsFunc(config.Sandboxes, func(s Selector) bool { return s.Container != nil }),
-		candidates: candidates{byCgroup: make(map[uint64]*box)},
-	}, nil
+	c := &Collector{config: &config, stats: &Stats{}, clock: &clock{}}
+	c.slicer = &slicer{config: c.config, clock: c.clock}
+	c.attribution = newAttribution(c.config, c.stats, c.clock, c.slicer)
+	c.slicer.attribution = c.attribution
+	c.telemetry = c.attribution.telemetry
+	c.losses = &losses{stats: c.stats, clock: c.clock}
+	c.lineage = newLineage(c.config, c.stats, c.clock, c.losses, c.attribution)
+	c.containers = c.lineage.containers
+	c.containers.replay = func(raw []byte) {
+		if c.event.Decode(raw) == nil {
+			c.apply()
+		}
+	}
+	c.spans = newSpans(c.lineage, sink, noise, sensitive)
+	c.attribution.tree, c.attribution.above = c.lineage, c.spans
+	c.lineage.above, c.containers.above = c.spans, c.spans
+	return c, nil
 }
 
 // ErrRefused says that a mark, or a sender of telemetry, may not do what it asks for, or names a call that is not known.
@@ -170,25 +111,25 @@ var ErrRefused = errors.New("the collector refuses it")
 // record.ErrMalformed: the record was skipped. Either is counted, and the stream may go on.
 func (c *Collector) Record(raw []byte) error {
 	c.stats.Records++
-	c.placed, c.begun, c.refused = 0, false, false
+	c.slicer.placed, c.slicer.begun, c.attribution.refused = 0, false, false
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.stats.Malformed++
-		c.lose(e.Header.Type, record.CauseMalformed, nil)
+		c.losses.lose(e.Header.Type, record.CauseMalformed, nil)
 		return err
 	}
-	c.now = max(c.now, e.Header.Time)
-	if !c.undecided(e, raw) {
+	c.clock.now = max(c.clock.now, e.Header.Time)
+	if !c.containers.undecided(e, raw) {
 		c.apply()
 	}
-	if c.refused {
+	if c.attribution.refused {
 		return ErrRefused
 	}
 	return nil
 }
 
 // refuse counts what the record at hand asks for in vain.
-func (c *Collector) refuse(counter *uint64) {
+func (c *attribution) refuse(counter *uint64) {
 	c.refused = true
 	*counter++
 }
@@ -199,61 +140,61 @@ func (c *Collector) apply() {
 	h := &e.Header
 	switch h.Type {
 	case record.TypeFork:
-		c.fork(h, &e.Fork)
+		c.lineage.fork(h, &e.Fork)
 	case record.TypeExec:
-		c.exec(h, &e.Exec)
+		c.lineage.exec(h, &e.Exec)
 	case record.TypeExecArgs:
-		c.arguments.add(h, &e.ExecArgs, c.config.MaxArgsBytes)
+		c.lineage.arguments.add(h, &e.ExecArgs, c.config.MaxArgsBytes)
 	case record.TypeExit:
-		c.exit(h, &e.Exit)
+		c.lineage.exit(h, &e.Exit)
 	case record.TypeOpen:
-		c.open(h, &e.Open)
+		c.spans.open(h, &e.Open)
 	case record.TypeConnect:
-		c.connect(h, &e.Connect)
+		c.spans.connect(h, &e.Connect)
 	case record.TypeConnectEnd:
-		c.connectEnd(h, &e.ConnectEnd)
+		c.spans.connectEnd(h, &e.ConnectEnd)
 	case record.TypeUnix:
-		c.unixConnect(h, &e.Unix)
+		c.spans.unixConnect(h, &e.Unix)
 	case record.TypeCgroupMkdir, record.TypeCgroup:
-		c.cgroupMade(h, &e.Cgroup)
+		c.lineage.cgroupMade(h, &e.Cgroup)
 	case record.TypeCgroupRmdir:
-		c.cgroupRemoved(h, &e.Cgroup)
+		c.lineage.cgroupRemoved(h, &e.Cgroup)
 	case record.TypeCgroupAttach:
-		c.attach(h, &e.Attach)
+		c.lineage.attach(h, &e.Attach)
 	case record.TypeProcess:
-		c.existing(h, &e.Process)
+		c.lineage.existing(h, &e.Process)
 	case record.TypeSocket:
-		c.socket(h, &e.Socket)
+		c.spans.socket(h, &e.Socket)
 	case record.TypeNamespace:
-		c.namespace(h, &e.Namespace)
+		c.spans.namespace(h, &e.Namespace)
 	case record.TypeAccess:
-		c.access(h, &e.Access)
+		c.spans.access(h, &e.Access)
 	case record.TypeCmdline:
-		c.cmdline(h, &e.Cmdline)
+		c.lineage.cmdline(h, &e.Cmdline)
 	case record.TypeMark:
-		c.mark(h, &e.Mark)
+		c.attribution.mark(h, &e.Mark)
 	case record.TypeSaid:
-		c.said(h, &e.Said)
+		c.telemetry.said(h, &e.Said)
 	case record.TypeContainer:
-		c.told(&e.Container)
+		c.containers.told(&e.Container)
 	case record.TypeClock:
-		c.offset = uint64(e.Clock.Wall) - h.Time
-		if c.tick == 0 {
-			c.tick = h.Time
+		c.clock.offset = uint64(e.Clock.Wall) - h.Time
+		if c.clock.tick == 0 {
+			c.clock.tick = h.Time
 		}
 	case record.TypeTick:
-		c.tick = max(c.tick, h.Time)
-		c.expire()
-		c.expireBoxes()
-		c.expireCandidates()
-		c.expireCalls()
-		c.expireFacts()
-		c.gone.expire(c.tick)
-		c.over.expire(c.tick)
-		c.tellOwnLosses()
-		c.sink.Flush()
+		c.clock.tick = max(c.clock.tick, h.Time)
+		c.spans.expire()
+		c.containers.expireBoxes()
+		c.containers.expireCandidates()
+		c.attribution.expireCalls()
+		c.telemetry.expireFacts()
+		c.lineage.gone.expire(c.clock.tick)
+		c.lineage.over.expire(c.clock.tick)
+		c.spans.tellOwnLosses()
+		c.spans.sink.Flush()
 	case record.TypeLoss:
-		c.loss(h, &e.Loss)
+		c.spans.loss(h, &e.Loss)
 	}
 }
 
@@ -269,32 +210,32 @@ func (c *Collector) Close() {
 
 // Drain sends everything that is still held, as far as it is known, and flushes the sink.
 func (c *Collector) Drain() {
-	c.placed = 0
-	c.tick = max(c.tick, c.now)
-	for e := c.candidates.order.Front(); e != nil; e = c.candidates.order.Front() {
-		c.loseCandidate(e.Value.(*box))
+	c.slicer.placed = 0
+	c.clock.tick = max(c.clock.tick, c.clock.now)
+	for e := c.containers.candidates.order.Front(); e != nil; e = c.containers.candidates.order.Front() {
+		c.containers.loseCandidate(e.Value.(*box))
 	}
-	for c.held.oldest != nil {
-		c.runOut(c.held.oldest)
+	for c.spans.held.oldest != nil {
+		c.spans.runOut(c.spans.held.oldest)
 	}
-	c.tellOwnLosses()
-	for e := c.boxes.pending.Front(); e != nil; e = c.boxes.pending.Front() {
-		c.giveUp(e.Value.(*box))
+	c.spans.tellOwnLosses()
+	for e := c.containers.boxes.pending.Front(); e != nil; e = c.containers.boxes.pending.Front() {
+		c.containers.giveUp(e.Value.(*box))
 	}
-	c.sink.Flush()
+	c.spans.sink.Flush()
 }
 
 // Stats gives the counters as they are now.
 func (c *Collector) Stats() Stats {
-	s := c.stats
-	s.Lost = c.losses.total
-	s.Processes = len(c.processes)
-	s.Held = c.held.count
-	s.Cgroups = len(c.groups)
-	s.Sandboxes = c.sandboxes.Len()
-	s.EndedCalls = c.endedCalls.Len()
-	s.WaitingFacts = c.facts.order.Len()
-	s.WaitingSpans = c.boxes.spans
-	s.Containers = len(c.boxes.known)
+	s := *c.stats
+	s.Lost = c.losses.counts.total
+	s.Processes = len(c.lineage.processes)
+	s.Held = c.spans.held.count
+	s.Cgroups = len(c.lineage.groups)
+	s.Sandboxes = c.lineage.sandboxes.Len()
+	s.EndedCalls = c.attribution.endedCalls.Len()
+	s.WaitingFacts = c.telemetry.facts.order.Len()
+	s.WaitingSpans = c.spans.waiting.spans
+	s.Containers = len(c.containers.boxes.known)
 	return s
 }

@@ -26,9 +26,9 @@ type connectSpan struct {
 	what    record.Connect
 }
 
-func (s *connectSpan) runOut(c *Collector) {
+func (s *connectSpan) runOut(c *spans) {
 	delete(c.connects, s.what.Cookie)
-	c.sendConnect(s, c.tick, outcome{partial: true})
+	c.sendConnect(s, c.clock.tick, outcome{partial: true})
 }
 
 // outcome of a connect.
@@ -37,12 +37,12 @@ type outcome struct {
 	partial bool // not known
 }
 
-func (c *Collector) connect(h *record.Header, r *record.Connect) {
-	p := c.actor(h)
+func (c *spans) connect(h *record.Header, r *record.Connect) {
+	p := c.lineage.actor(h)
 	if p == nil {
 		return
 	}
-	c.notHook(p)
+	c.attribution.notHook(p)
 	s := &connectSpan{process: p, image: p.image, group: p.group, whose: p.whose(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	if r.Op == record.ConnectSendmsg {
 		c.sendConnect(s, h.Time, outcome{})
@@ -57,7 +57,7 @@ func (c *Collector) connect(h *record.Header, r *record.Connect) {
 	c.connects[r.Cookie] = s
 }
 
-func (c *Collector) connectEnd(h *record.Header, r *record.ConnectEnd) {
+func (c *spans) connectEnd(h *record.Header, r *record.ConnectEnd) {
 	s := c.connects[r.Cookie]
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
 		return // an outcome after the hold, or none yet
@@ -67,7 +67,7 @@ func (c *Collector) connectEnd(h *record.Header, r *record.ConnectEnd) {
 	c.sendConnect(s, h.Time, outcome{errno: r.Error})
 }
 
-func (c *Collector) sendConnect(s *connectSpan, at uint64, how outcome) {
+func (c *spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	p, i := s.process, s.image
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, s.tid, s.at)
 	d := c.start(span.Connect, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.at, at, span.Link{Trace: i.trace, Span: i.span})
@@ -129,33 +129,33 @@ func transport(protocol uint16) string {
 	return "ip_protocol_" + strconv.Itoa(int(protocol))
 }
 
-func (c *Collector) unixConnect(h *record.Header, r *record.Unix) {
-	p := c.actor(h)
+func (c *spans) unixConnect(h *record.Header, r *record.Unix) {
+	p := c.lineage.actor(h)
 	if p == nil {
 		return
 	}
 	abstract := h.Flags&record.UnixAbstract != 0
 	name := unixName(r.Name, abstract)
-	c.path = c.path[:0]
+	c.lineage.path = c.lineage.path[:0]
 	switch {
 	case len(r.Path) > 0:
-		c.path = appendResolved(c.path, r.Path, marks{
+		c.lineage.path = appendResolved(c.lineage.path, r.Path, marks{
 			truncated: h.Flags&record.UnixTruncated != 0,
 			outside:   h.Flags&record.UnixOutside != 0,
 			unlinked:  h.Flags&record.UnixUnlinked != 0,
 		})
 	case abstract:
-		c.path = append(append(c.path, '@'), name...)
+		c.lineage.path = append(append(c.lineage.path, '@'), name...)
 	default:
-		c.path = append(c.path, name...)
+		c.lineage.path = append(c.lineage.path, name...)
 	}
-	sensitive := c.sensitive.match(plain(c.path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
+	sensitive := c.sensitive.match(plain(c.lineage.path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
 	i := p.image
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
 	w := p.whose()
 	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, p.group)
-	address := string(c.path)
+	address := string(c.lineage.path)
 	if abstract {
 		name = append([]byte{'@'}, name...)
 	}

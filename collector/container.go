@@ -49,12 +49,10 @@ type waitingSpan struct {
 type boxes struct {
 	known   map[string]*box
 	pending list.List // of *box, by deadline
-	spans   int       // that wait, in all of them
-	bytes   int
 }
 
 // enter finds the container that a new directory is or lies in; nil: in none.
-func (c *Collector) enter(path string) *box {
+func (c *containers) enter(path string) *box {
 	if !c.config.Containers {
 		return nil
 	}
@@ -70,7 +68,7 @@ func (c *Collector) enter(path string) *box {
 		if b != nil && b.pending != nil {
 			c.giveUp(b)
 		}
-		b = &box{id: ref.ID, root: ref.Root, deadline: c.tick + uint64(c.config.Hold)}
+		b = &box{id: ref.ID, root: ref.Root, deadline: c.clock.tick + uint64(c.config.Hold)}
 		c.boxes.known[ref.ID] = b
 		b.pending = c.boxes.pending.PushBack(b)
 	case b.root != ref.Root:
@@ -82,7 +80,7 @@ func (c *Collector) enter(path string) *box {
 }
 
 // leaveBox forgets a container whose directories are gone, unless spans still wait for the word about it.
-func (c *Collector) leaveBox(b *box) {
+func (c *containers) leaveBox(b *box) {
 	if b == nil || c.boxes.known[b.id] != b {
 		return
 	}
@@ -90,14 +88,14 @@ func (c *Collector) leaveBox(b *box) {
 	c.forgetBox(b)
 }
 
-func (c *Collector) forgetBox(b *box) {
+func (c *containers) forgetBox(b *box) {
 	if b.dirs == 0 && b.pending == nil && b.candidate == nil && c.boxes.known[b.id] == b {
 		delete(c.boxes.known, b.id)
 	}
 }
 
 // told takes the runtime's word. It may come again: labels change, and a runtime may answer late.
-func (c *Collector) told(r *record.Container) {
+func (c *containers) told(r *record.Container) {
 	b := c.boxes.known[r.ID]
 	if b == nil {
 		return
@@ -117,43 +115,48 @@ func (c *Collector) told(r *record.Container) {
 }
 
 // unwait sends what waited.
-func (c *Collector) unwait(b *box) {
+func (c *containers) unwait(b *box) {
 	if b.pending == nil {
 		return
 	}
 	c.boxes.pending.Remove(b.pending)
 	b.pending = nil
-	for n := range b.spans {
-		s := &b.spans[n]
-		c.boxes.spans--
-		c.boxes.bytes -= size(&s.span)
-		c.emit(&s.span, s.agent, b)
-	}
-	b.spans = nil
+	c.above.release(b)
 	c.forgetBox(b)
 }
 
 // giveUp ends the wait for a container without a word.
-func (c *Collector) giveUp(b *box) {
+func (c *containers) giveUp(b *box) {
 	b.state = boxUnresolved
 	c.stats.UnresolvedContainers++
 	c.unwait(b)
 }
 
-func (c *Collector) expireBoxes() {
-	for e := c.boxes.pending.Front(); e != nil && e.Value.(*box).deadline <= c.tick; e = c.boxes.pending.Front() {
+func (c *containers) expireBoxes() {
+	for e := c.boxes.pending.Front(); e != nil && e.Value.(*box).deadline <= c.clock.tick; e = c.boxes.pending.Front() {
 		c.giveUp(e.Value.(*box))
 	}
 }
 
+// release sends the spans that waited for a container.
+func (c *spans) release(b *box) {
+	for n := range b.spans {
+		s := &b.spans[n]
+		c.waiting.spans--
+		c.waiting.bytes -= size(&s.span)
+		c.emit(&s.span, s.agent, b)
+	}
+	b.spans = nil
+}
+
 // await keeps a finished span until its container is known. When too much waits, the oldest container's spans go out
 // early: with less known, but not lost.
-func (c *Collector) await(s *span.Span, agent string, b *box) {
+func (c *spans) await(s *span.Span, agent string, b *box) {
 	n := size(s)
-	for c.boxes.spans >= c.config.MaxPending || c.boxes.bytes+n > maxHeldBytes {
-		oldest := c.boxes.pending.Front().Value.(*box)
+	for c.waiting.spans >= c.config.MaxPending || c.waiting.bytes+n > maxHeldBytes {
+		oldest := c.containers.boxes.pending.Front().Value.(*box)
 		c.stats.EarlySpans += uint64(len(oldest.spans))
-		c.giveUp(oldest)
+		c.containers.giveUp(oldest)
 		if oldest == b {
 			c.emit(s, agent, b)
 			return
@@ -166,8 +169,8 @@ func (c *Collector) await(s *span.Span, agent string, b *box) {
 		kept.Attrs[i].List = slices.Clone(kept.Attrs[i].List)
 	}
 	b.spans = append(b.spans, waitingSpan{kept, agent})
-	c.boxes.spans++
-	c.boxes.bytes += n
+	c.waiting.spans++
+	c.waiting.bytes += n
 }
 
 // size is about what a span keeps.
@@ -183,7 +186,7 @@ func size(s *span.Span) int {
 }
 
 // emit hands a finished span to the sink, with the resource of its agent and container.
-func (c *Collector) emit(s *span.Span, agent string, b *box) {
+func (c *spans) emit(s *span.Span, agent string, b *box) {
 	s.Resource = c.resource(agent)
 	if b != nil {
 		if b.state == boxKnown {
@@ -198,7 +201,7 @@ func (c *Collector) emit(s *span.Span, agent string, b *box) {
 }
 
 // boxResource is shared by all spans of one agent in one container.
-func (c *Collector) boxResource(b *box, agent string) *span.Resource {
+func (c *spans) boxResource(b *box, agent string) *span.Resource {
 	if r := b.resources[agent]; r != nil {
 		return r
 	}

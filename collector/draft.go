@@ -24,23 +24,23 @@ type draft struct {
 const seqAt = 1
 
 // place counts a span into its call or session.
-func (c *Collector) place(sb *sandbox, w whose) span.TraceID {
+func (c *spans) place(sb *sandbox, w whose) span.TraceID {
 	t := &sb.ownerOf(w).traces
 	if w.call != nil {
 		t = &w.call.traces
 	}
-	return c.placeIn(t)
+	return c.slicer.placeIn(t)
 }
 
 // start begins a span of a sandbox in a trace. Times are boottime. The parent is the span's
 // parent if it is in the same trace; otherwise the span is a root that links to it.
-func (c *Collector) start(kind span.Kind, sb *sandbox, w whose, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *draft {
+func (c *spans) start(kind span.Kind, sb *sandbox, w whose, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *draft {
 	owner := sb.ownerOf(w)
 	d := &c.draft
 	s := &d.span
 	*s = span.Span{
 		Trace: trace, ID: id, Kind: kind, Name: kind.String(),
-		Start: from + c.offset, End: max(to, from+1000) + c.offset,
+		Start: from + c.clock.offset, End: max(to, from+1000) + c.clock.offset,
 		Attrs: s.Attrs[:0], Session: owner.session,
 	}
 	d.repaired, d.agent, d.box = false, sb.agent, sb.box
@@ -86,7 +86,7 @@ func (d *draft) attribution(sb *sandbox, w whose) {
 	k := w.call
 	switch {
 	case k != nil:
-		by = k.attribution
+		by = k.basis
 		if k.id != "" {
 			d.text(span.KeyCallID, k.id)
 		}
@@ -171,7 +171,7 @@ func (d *draft) valid(s string) string {
 }
 
 // rename gives the span a name for people, if that is what the user wants.
-func (c *Collector) rename(verb, what string) {
+func (c *spans) rename(verb, what string) {
 	if c.config.ReadableNames && what != "" {
 		const maxName = 128
 		what = c.draft.valid(what)
@@ -188,7 +188,7 @@ func (d *draft) fail(why string) {
 }
 
 // send hands the draft to the sink, or lets it wait for its container.
-func (c *Collector) send() {
+func (c *spans) send() {
 	d := &c.draft
 	if d.repaired {
 		d.flag(span.KeyUTF8Repaired)

@@ -14,7 +14,7 @@ type escape struct {
 }
 
 // attach handles a task that was moved to another cgroup.
-func (c *Collector) attach(h *record.Header, r *record.Attach) {
+func (c *lineage) attach(h *record.Header, r *record.Attach) {
 	g := c.groups[h.Cgroup]
 	p := c.find(h.Tgid, h.Start)
 	if p == nil {
@@ -25,7 +25,7 @@ func (c *Collector) attach(h *record.Header, r *record.Attach) {
 			if r.Watched {
 				// It left a sandbox; which one only its lost fork could tell.
 				c.stats.Unassigned++
-				c.lose(record.TypeCgroupAttach, record.CauseUnassigned, nil)
+				c.losses.lose(record.TypeCgroupAttach, record.CauseUnassigned, nil)
 			}
 			return
 		}
@@ -49,12 +49,12 @@ func (c *Collector) attach(h *record.Header, r *record.Attach) {
 	}
 	c.moveTo(p, g)
 	if g.sandbox != p.sandbox {
-		c.sendEscape(p, h.Time, h.Tid, escape{from: from, to: g.path, mover: r.MoverTgid, execID: h.ExecID})
+		c.above.sendEscape(p, h.Time, h.Tid, escape{from: from, to: g.path, mover: r.MoverTgid, execID: h.ExecID})
 	}
 }
 
 // sendEscape tells that a process is now outside its sandbox's cgroups. It stays the sandbox's all the same.
-func (c *Collector) sendEscape(p *process, at uint64, tid uint32, e escape) {
+func (c *spans) sendEscape(p *process, at uint64, tid uint32, e escape) {
 	i := p.image
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: e.execID}, tid, at)
 	w := p.whose()

@@ -41,13 +41,13 @@ type execSpan struct {
 	denied      *claims // of its environment, that contradict lineage
 }
 
-func (x *execSpan) runOut(c *Collector) {
-	c.sendExec(x, c.tick, nil)
+func (x *execSpan) runOut(c *spans) {
+	c.sendExec(x, c.clock.tick, nil)
 }
 
 // findParent looks for the parent of a process that is older than the sensor. Parents
 // may be told of after their children, so it is asked again when the span goes out.
-func (c *Collector) findParent(x *execSpan) {
+func (c *lineage) findParent(x *execSpan) {
 	if x.parent != (span.ID{}) || !x.preexisting {
 		return
 	}
@@ -61,12 +61,12 @@ func (c *Collector) findParent(x *execSpan) {
 }
 
 // sendExec sends the span; how is nil when the end is not known yet.
-func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
-	c.findParent(x)
+func (c *spans) sendExec(x *execSpan, at uint64, how *ending) {
+	c.lineage.findParent(x)
 	p, i := x.process, x.image
-	c.settle(p)
+	c.lineage.settle(p)
 	if p.hook != nil && p.image == i && how == nil {
-		c.hookOver(p) // it has run no hook for as long as the span was held
+		c.attribution.hookOver(p) // it has run no hook for as long as the span was held
 	}
 	i.exec = nil
 	d := c.start(span.Exec, p.sandbox, i.whose, i.span, i.trace, i.start, at, span.Link{Trace: x.parentTrace, Span: x.parent})
@@ -125,7 +125,7 @@ func (c *Collector) sendExec(x *execSpan, at uint64, how *ending) {
 }
 
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
-func (c *Collector) sendExit(p *process, at uint64, how ending) {
+func (c *spans) sendExit(p *process, at uint64, how ending) {
 	i := p.image
 	d := c.start(span.Exit, p.sandbox, i.whose, span.ExitSpan(c.config.BootID, i.id), c.place(p.sandbox, i.whose), i.start, at,
 		span.Link{Trace: i.trace, Span: i.span})
@@ -172,7 +172,7 @@ func (d *draft) flagScript(x *execSpan) {
 }
 
 // ended adds what is known of an image's end, and fails the span when it was not a good one.
-func (c *Collector) ended(d *draft, i *image, how *ending) {
+func (c *spans) ended(d *draft, i *image, how *ending) {
 	d.flagIf(how.replaced, span.KeyReplaced)
 	d.flagIf(how.unknown, span.KeyExitUnknown)
 	r := how.exit
@@ -203,7 +203,7 @@ func (c *Collector) ended(d *draft, i *image, how *ending) {
 }
 
 // creationTime is ISO 8601 in UTC, with nanoseconds.
-func (c *Collector) creationTime(start uint64) string {
-	c.text = time.Unix(0, int64(start+c.offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
+func (c *spans) creationTime(start uint64) string {
+	c.text = time.Unix(0, int64(start+c.clock.offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
 	return string(c.text)
 }

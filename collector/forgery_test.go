@@ -417,7 +417,7 @@ func TestForgeries(t *testing.T) {
 			}()
 			w := scene(t)
 			actor := c.do(w)
-			if w.c.agents["SOMEBODY-ELSES"] != nil {
+			if w.c.attribution.agents["SOMEBODY-ELSES"] != nil {
 				t.Error("an agent has somebody else's session")
 			}
 			w.open(actor, secret)

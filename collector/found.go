@@ -19,7 +19,7 @@ import (
 const AllAgents = "*"
 
 // Knows says whether the collector takes what this process does.
-func (c *Collector) Knows(tgid uint32, start uint64) bool {
+func (c *lineage) Knows(tgid uint32, start uint64) bool {
 	p := c.processes[tgid]
 	return p != nil && p.start == start
 }
@@ -39,11 +39,11 @@ type foundArgs struct {
 }
 
 // found makes the sandbox of a program outside of all others. nil: it is no agent, or none that is asked for.
-func (c *Collector) found(h *record.Header, program agents.Program) *group {
+func (c *lineage) found(h *record.Header, program agents.Program) *group {
 	if h.Flags&record.ExecFound == 0 {
 		return nil
 	}
-	d := c.dialects.Find(program)
+	d := c.attribution.dialects.Find(program)
 	if d == nil || !slices.ContainsFunc(c.config.Sandboxes, func(s Selector) bool { return s.Finds(d.Name) }) {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (c *Collector) found(h *record.Header, program agents.Program) *group {
 }
 
 // foundGroup is a directory in which processes of such a sandbox are. It is theirs alone: others there are none of ours.
-func (c *Collector) foundGroup(sb *sandbox, cgroup uint64) *group {
+func (c *lineage) foundGroup(sb *sandbox, cgroup uint64) *group {
 	g := &group{id: cgroup, sandbox: sb}
 	if c.lastFound.id == cgroup {
 		g.path = c.lastFound.path
@@ -72,7 +72,7 @@ func (s Selector) Finds(name string) bool {
 
 // foundExisting gives the place of a process outside of all sandboxes that is older than the sensor: below an agent, or one
 // itself. nil: it is none of ours.
-func (c *Collector) foundExisting(h *record.Header, r *record.Process) *group {
+func (c *lineage) foundExisting(h *record.Header, r *record.Process) *group {
 	if parent := c.processes[r.ParentTgid]; parent != nil && parent.start == r.ParentStart && parent.sandbox.found {
 		if parent.group.id == h.Cgroup {
 			return parent.group

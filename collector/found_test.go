@@ -63,12 +63,12 @@ func TestAProgramThatIsNoAgentIsNotTaken(t *testing.T) {
 		t.Errorf("told: %s", show(w.spans))
 	}
 	for pid := uint32(7); pid <= 10; pid++ {
-		if w.c.Knows(pid, start(pid)) {
+		if w.c.lineage.Knows(pid, start(pid)) {
 			t.Errorf("process %d is known", pid)
 		}
 	}
 	w.execFound(11, outside, "/opt/claude", "claude")
-	if !w.c.Knows(11, start(11)) || w.c.Knows(11, start(12)) {
+	if !w.c.lineage.Knows(11, start(11)) || w.c.lineage.Knows(11, start(12)) {
 		t.Error("the agent is not known, or another one under its pid")
 	}
 }

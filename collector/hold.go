@@ -14,7 +14,7 @@ type held struct {
 // waiting is the part of a held span that knows what to do when its time is up.
 type waiting interface {
 	// runOut sends the span with what is known. It is no longer in the queue.
-	runOut(c *Collector)
+	runOut(c *spans)
 }
 
 // maxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
@@ -59,20 +59,20 @@ func (q *holdQueue) remove(h *held) {
 
 // hold starts the wait of a span. When too many wait, the oldest goes out early: with
 // less known, but not lost.
-func (c *Collector) hold(h *held, w waiting, bytes int) {
+func (c *spans) hold(h *held, w waiting, bytes int) {
 	for q := &c.held; q.oldest != nil && (q.count >= c.config.MaxPending || q.bytes+bytes > maxHeldBytes); {
 		c.stats.EarlySpans++
 		c.runOut(q.oldest)
 	}
-	c.begin()
+	c.slicer.begin()
 	h.span, h.bytes = w, bytes
-	h.deadline = c.tick + uint64(c.config.Hold)
+	h.deadline = c.clock.tick + uint64(c.config.Hold)
 	c.held.push(h)
 }
 
 // grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early, perhaps
 // that span itself.
-func (c *Collector) grow(h *held, bytes int) {
+func (c *spans) grow(h *held, bytes int) {
 	h.bytes += bytes
 	c.held.bytes += bytes
 	for c.held.oldest != nil && c.held.bytes > maxHeldBytes {
@@ -81,13 +81,13 @@ func (c *Collector) grow(h *held, bytes int) {
 	}
 }
 
-func (c *Collector) runOut(h *held) {
+func (c *spans) runOut(h *held) {
 	c.held.remove(h)
 	h.span.runOut(c)
 }
 
-func (c *Collector) expire() {
-	for c.held.oldest != nil && c.held.oldest.deadline <= c.tick {
+func (c *spans) expire() {
+	for c.held.oldest != nil && c.held.oldest.deadline <= c.clock.tick {
 		c.runOut(c.held.oldest)
 	}
 }

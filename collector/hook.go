@@ -26,7 +26,7 @@ type maybeHook struct {
 const maxMaybe = 4
 
 // isHook is true of the sensor's own program that is run as "sheetbend hook NAME".
-func (c *Collector) isHook(x *programStart) bool {
+func (c *attribution) isHook(x *programStart) bool {
 	argv := strings.SplitN(x.Args, "\x00", 4)
 	return x.file == c.config.Self && x.file != (FileID{}) && len(argv) == 4 && argv[3] == "" && argv[1] == "hook" // each ended by a NUL
 }
@@ -61,8 +61,8 @@ func startsHook(x *programStart) bool {
 	return len(words) == 2 && words[0] == "hook"
 }
 
-func (c *Collector) deferHook(p *process, x *programStart, in claims) {
-	m := &maybeHook{start: *x, in: in, at: c.now}
+func (c *attribution) deferHook(p *process, x *programStart, in claims) {
+	m := &maybeHook{start: *x, in: in, at: c.clock.now}
 	m.start.before = nil
 	p.role, p.hook = roleHook, nil
 	m.add(p)
@@ -81,20 +81,20 @@ func (m *maybeHook) remove(p *process) {
 }
 
 // hooked makes a helper of the agent of a process that runs the sensor's own program.
-func (c *Collector) hooked(p *process) {
+func (c *attribution) hooked(p *process) {
 	p.hook.ran = true
 	p.hook.remove(p)
 	p.role, p.likeCommand = roleNone, true
 }
 
 // notHook puts all that came of what was no hook in its call.
-func (c *Collector) notHook(p *process) {
+func (c *attribution) notHook(p *process) {
 	m := p.hook
 	if m == nil {
 		return
 	}
 	members := slices.Clone(m.members)
-	now := c.now
+	now := c.clock.now
 	var w whose
 	for n, p := range members {
 		m.remove(p)
@@ -110,12 +110,12 @@ func (c *Collector) notHook(p *process) {
 		} else {
 			c.belong(p, w)
 		}
-		c.reassign(p, n == 0)
+		c.above.reassign(p, n == 0)
 	}
 }
 
 // reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
-func (c *Collector) reassign(p *process, first bool) {
+func (c *spans) reassign(p *process, first bool) {
 	w := p.whose()
 	if i := p.image; p.owns(i) && i.whose != w && !i.ended {
 		if x := i.exec; x != nil {
@@ -136,7 +136,7 @@ func (c *Collector) reassign(p *process, first bool) {
 }
 
 // inheritHook makes a child of a shell that may be a hook one that may be it as well.
-func (c *Collector) inheritHook(parent, child *process) {
+func (c *attribution) inheritHook(parent, child *process) {
 	child.role = roleHook
 	parent.hook.add(child)
 	if len(parent.hook.members) > maxMaybe {
@@ -145,7 +145,7 @@ func (c *Collector) inheritHook(parent, child *process) {
 }
 
 // hookOver is told before a process ends, or has waited for long. A shell waits for the hook that it forked; any other has run no hook.
-func (c *Collector) hookOver(p *process) {
+func (c *attribution) hookOver(p *process) {
 	if p.hook == nil {
 		return
 	}
@@ -155,6 +155,6 @@ func (c *Collector) hookOver(p *process) {
 }
 
 // perCall says whether a trace context that an agent gave its child names a call.
-func (c *Collector) perCall(a *agent, link span.Link, ok bool) bool {
+func (c *attribution) perCall(a *agent, link span.Link, ok bool) bool {
 	return ok && a.dialect.Env.Traceparent == agents.TraceparentCall && c.contexts[link] == nil
 }

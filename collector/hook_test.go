@@ -74,7 +74,7 @@ func TestACommandDoesNotBecomeTheAgentAsAHook(t *testing.T) {
 				wants(t, w.opened(path), map[string]any{span.KeyCallID: call, span.KeySessionID: "real"})
 			}
 			wants(t, w.execOf(11), map[string]any{span.KeyCallID: call})
-			if w.c.agents["real"] == nil || w.c.Stats().RefusedFacts != 1 {
+			if w.c.attribution.agents["real"] == nil || w.c.Stats().RefusedFacts != 1 {
 				t.Errorf("the session was renamed, or telemetry believed: %+v", w.c.Stats())
 			}
 		})
@@ -131,7 +131,7 @@ func TestAHookThatRunsLikeACommandRenamesNothing(t *testing.T) {
 	w.mark(12, mark)
 	w.open(11, "/a/x")
 	w.c.Close()
-	if w.c.agents["real"] == nil || len(w.c.agents["forged"]) > 0 || w.c.Stats().RefusedMarks != 1 {
+	if w.c.attribution.agents["real"] == nil || len(w.c.attribution.agents["forged"]) > 0 || w.c.Stats().RefusedMarks != 1 {
 		t.Errorf("%+v", w.c.Stats())
 	}
 	wants(t, w.opened("/a/x"), map[string]any{span.KeySessionID: "real", span.KeyAttribution: "inferred"})

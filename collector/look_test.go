@@ -239,10 +239,10 @@ func TestNothingThatCallsLeftBehindKeepsASessionFromWhoResumesIt(t *testing.T) {
 			if s := w.opened("/a/second"); s.Session == "sess" {
 				t.Error("two agents have the session at once")
 			}
-			for pid := range w.c.processes {
+			for pid := range w.c.lineage.processes {
 				w.exit(pid, 0)
 			}
-			if o := w.c.owners.bySession["sess"]; o == nil || o.users != 0 || o.left != 0 || w.c.Stats().Agents != 0 {
+			if o := w.c.attribution.owners.bySession["sess"]; o == nil || o.users != 0 || o.left != 0 || w.c.Stats().Agents != 0 {
 				t.Errorf("%+v when all is over, %d agents", o, w.c.Stats().Agents)
 			}
 		})

@@ -22,15 +22,15 @@ type ownLoss struct {
 const maxOwnLosses = 32
 
 // lose counts a loss of the collector's own; the next tick tells it. sb: whose it was; nil: not known.
-func (c *Collector) lose(kind record.Type, cause record.Cause, sb *sandbox) {
+func (c *losses) lose(kind record.Type, cause record.Cause, sb *sandbox) {
 	c.loseMany(kind, cause, sb, 1)
 }
 
-func (c *Collector) loseMany(kind record.Type, cause record.Cause, sb *sandbox, n uint64) {
+func (c *losses) loseMany(kind record.Type, cause record.Cause, sb *sandbox, n uint64) {
 	if n == 0 {
 		return
 	}
-	c.losses.count(kind, cause, sb, n)
+	c.counts.count(kind, cause, sb, n)
 	if len(c.own) >= maxOwnLosses {
 		sb = nil
 	}
@@ -40,38 +40,38 @@ func (c *Collector) loseMany(kind record.Type, cause record.Cause, sb *sandbox, 
 			return
 		}
 	}
-	c.own = append(c.own, ownLoss{kind: kind, cause: cause, sandbox: sb, count: n, from: c.now})
+	c.own = append(c.own, ownLoss{kind: kind, cause: cause, sandbox: sb, count: n, from: c.clock.now})
 }
 
-func (c *Collector) tellOwnLosses() {
-	for n := range c.own {
-		l := &c.own[n]
-		c.tellLoss(&record.Header{}, l.sandbox, &record.Loss{Kind: l.kind, Cause: l.cause, Count: l.count, From: l.from, To: c.tick})
+func (c *spans) tellOwnLosses() {
+	for n := range c.losses.own {
+		l := &c.losses.own[n]
+		c.tellLoss(&record.Header{}, l.sandbox, &record.Loss{Kind: l.kind, Cause: l.cause, Count: l.count, From: l.from, To: c.clock.tick})
 	}
-	c.own = c.own[:0]
+	c.losses.own = c.losses.own[:0]
 }
 
 // loss handles the word that records did not reach the collector.
-func (c *Collector) loss(h *record.Header, r *record.Loss) {
+func (c *spans) loss(h *record.Header, r *record.Loss) {
 	c.stats.KernelLost += r.Count
 	if r.Count == 0 {
 		return
 	}
 	if r.Kind == record.TypeCgroupMkdir {
-		c.directoriesLost(r.From, r.To)
+		c.losses.directoriesLost(r.From, r.To)
 	}
-	if v := c.victim(h.Tgid, h.Start); v != nil {
-		c.losses.count(r.Kind, r.Cause, v.sandbox, r.Count)
+	if v := c.lineage.victim(h.Tgid, h.Start); v != nil {
+		c.losses.counts.count(r.Kind, r.Cause, v.sandbox, r.Count)
 		c.sendLoss(h, v.sandbox, v.whose, v, r)
 		return
 	}
 	var sb *sandbox
-	if g := c.groups[h.Cgroup]; g != nil {
+	if g := c.lineage.groups[h.Cgroup]; g != nil {
 		sb = g.sandbox
 	} else {
-		sb = c.gone.sandbox(h.Cgroup)
+		sb = c.lineage.gone.sandbox(h.Cgroup)
 	}
-	c.losses.count(r.Kind, r.Cause, sb, r.Count)
+	c.losses.counts.count(r.Kind, r.Cause, sb, r.Count)
 	c.tellLoss(h, sb, r)
 }
 
@@ -91,7 +91,7 @@ func victimOf(p *process) victim {
 }
 
 // victim finds the process that a loss is told of; nil if it is not known.
-func (c *Collector) victim(tgid uint32, start uint64) *victim {
+func (c *lineage) victim(tgid uint32, start uint64) *victim {
 	if tgid == 0 {
 		return nil
 	}
@@ -206,8 +206,8 @@ type LossCount struct {
 }
 
 // LossCounts gives what sensor.loss spans told of and will at the next tick: by kind and cause, and by sandbox. It changes with Stats.Lost.
-func (c *Collector) LossCounts() (byKind, bySandbox []LossCount) {
-	l := &c.losses
+func (c *losses) LossCounts() (byKind, bySandbox []LossCount) {
+	l := &c.counts
 	for k, n := range l.byKind {
 		byKind = append(byKind, LossCount{Kind: k.kind.String(), Cause: k.cause.String(), Count: n})
 	}
@@ -264,23 +264,23 @@ func (g *goneGroups) expire(now uint64) {
 func (g *goneGroups) sandbox(id uint64) *sandbox { return g.byID[id] }
 
 // tellLoss tells a loss to the session of a sandbox, or to every session when it may be any's.
-func (c *Collector) tellLoss(h *record.Header, sb *sandbox, r *record.Loss) {
+func (c *spans) tellLoss(h *record.Header, sb *sandbox, r *record.Loss) {
 	told := make(map[*owner]bool)
 	if sb != nil {
 		c.tellSandbox(told, h, sb, r)
 		return
 	}
-	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+	for e := c.lineage.sandboxes.Front(); e != nil; e = e.Next() {
 		c.tellSandbox(told, h, e.Value.(*sandbox), r)
 	}
 	// It may be of one that is over by now.
-	for e := c.gone.order.Front(); e != nil; e = e.Next() {
-		c.tellSandbox(told, h, c.gone.byID[e.Value.(goneGroup).id], r)
+	for e := c.lineage.gone.order.Front(); e != nil; e = e.Next() {
+		c.tellSandbox(told, h, c.lineage.gone.byID[e.Value.(goneGroup).id], r)
 	}
 }
 
 // tellSandbox tells a loss to each session in a sandbox once.
-func (c *Collector) tellSandbox(told map[*owner]bool, h *record.Header, sb *sandbox, r *record.Loss) {
+func (c *spans) tellSandbox(told map[*owner]bool, h *record.Header, sb *sandbox, r *record.Loss) {
 	if !told[sb.owner] {
 		told[sb.owner] = true
 		c.sendLoss(h, sb, whose{}, nil, r)
@@ -295,7 +295,7 @@ func (c *Collector) tellSandbox(told map[*owner]bool, h *record.Header, sb *sand
 
 // sendLoss tells a loss below the process that it was of, or to a session when v is nil: where none is known by the pid of h, for its
 // fork was lost, too.
-func (c *Collector) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, r *record.Loss) {
+func (c *spans) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
 	var parent span.Link
 	if v != nil {
@@ -307,9 +307,9 @@ func (c *Collector) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, 
 	if v != nil {
 		d.process(v.tgid, v.image, v.group)
 	} else {
-		g := c.groups[h.Cgroup]
+		g := c.lineage.groups[h.Cgroup]
 		// Of a cgroup that is not known each session is told: then it is not said to be one of its processes.
-		if h.Tgid != 0 && (g != nil && g.sandbox == sb || c.gone.sandbox(h.Cgroup) == sb) {
+		if h.Tgid != 0 && (g != nil && g.sandbox == sb || c.lineage.gone.sandbox(h.Cgroup) == sb) {
 			d.int(span.KeyPID, int64(h.Tgid))
 		}
 		if g != nil {

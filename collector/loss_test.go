@@ -56,8 +56,8 @@ func TestALossOfAProcessThatHasEndedStandsBelowIt(t *testing.T) {
 		t.Errorf("span %s", show([]span.Span{s}))
 	}
 	w.tick(5 * time.Second)
-	if len(w.c.over.list) != 0 {
-		t.Errorf("%d are remembered for ever", len(w.c.over.list))
+	if len(w.c.lineage.over.list) != 0 {
+		t.Errorf("%d are remembered for ever", len(w.c.lineage.over.list))
 	}
 	w.lose(10, one, 7)
 	if s := w.of(span.Loss)[1]; s.Parent != (span.ID{}) || s.Session != "s1" {
@@ -138,7 +138,7 @@ func TestLossesAreCountedByKindAndSandbox(t *testing.T) {
 	if err := w.c.Record(bad); err == nil {
 		t.Fatal("it was malformed")
 	}
-	byKind, bySandbox := w.c.LossCounts()
+	byKind, bySandbox := w.c.losses.LossCounts()
 	told := func(list []LossCount) (lines []string) {
 		for _, l := range list {
 			lines = append(lines, fmt.Sprintf("%s %s%s %d", l.Kind, l.Cause, l.Sandbox, l.Count))
@@ -173,7 +173,7 @@ func TestTheSandboxesThatLoseAreBounded(t *testing.T) {
 	}
 	lose(1000)
 	total := func() (sum, others uint64) {
-		_, list := w.c.LossCounts()
+		_, list := w.c.losses.LossCounts()
 		if len(list) > maxLossSandboxes+1 {
 			t.Errorf("%d series", len(list))
 		}

@@ -79,7 +79,7 @@ func (at *place) name(call string) string {
 	return " " + call
 }
 
-func (c *Collector) mark(h *record.Header, m *record.Mark) {
+func (c *attribution) mark(h *record.Header, m *record.Mark) {
 	m.Call = strings.ToValidUTF8(m.Call, "\uFFFD")
 	done := false
 	if at, ok := c.placeOf(h, m); ok && m.Call != "" {
@@ -106,20 +106,20 @@ func (c *Collector) mark(h *record.Header, m *record.Mark) {
 // placeOf finds where a mark belongs, and whether its sender may put it there. Lineage
 // decides: the agent and its hooks for whatever is the agent's, a process in a call (or below no agent)
 // for itself and its children, a process outside of all sandboxes for what runs as its user.
-func (c *Collector) placeOf(h *record.Header, m *record.Mark) (at place, ok bool) {
+func (c *attribution) placeOf(h *record.Header, m *record.Mark) (at place, ok bool) {
 	var target *process
 	if m.TargetTgid != 0 {
-		target = c.processes[m.TargetTgid]
+		target = c.tree.process(m.TargetTgid)
 		if !identified(target, m.TargetStart) {
 			if m.Op == record.MarkBegin {
 				return at, false
 			}
 			target = nil // it is gone; its call may still be ended
 		} else {
-			c.settle(target)
+			c.tree.settle(target)
 		}
 	}
-	peer := c.peer(h)
+	peer := c.tree.peer(h)
 	if peer == nil {
 		return c.placeFromOutside(m, target)
 	}
@@ -181,8 +181,8 @@ func (p *process) speaksFor() markedBy {
 	return markedBySelf
 }
 
-func (c *Collector) placeFromOutside(m *record.Mark, target *process) (at place, ok bool) {
-	if m.PeerCgroup == 0 || c.groups[m.PeerCgroup] != nil {
+func (c *attribution) placeFromOutside(m *record.Mark, target *process) (at place, ok bool) {
+	if m.PeerCgroup == 0 || c.tree.group(m.PeerCgroup) != nil {
 		return at, false // perhaps inside: its fork was lost
 	}
 	at.by, at.who = authority{uid: m.UID}, markedByOutside
@@ -200,7 +200,7 @@ func (c *Collector) placeFromOutside(m *record.Mark, target *process) (at place,
 		}
 		return onProcess(at, target), at.owner != nil
 	case m.Cgroup != 0:
-		g := c.groups[m.Cgroup]
+		g := c.tree.group(m.Cgroup)
 		if g == nil || g.sandbox == nil || m.UID != 0 {
 			return at, false
 		}
@@ -236,7 +236,7 @@ func onProcess(at place, p *process) place {
 
 // harness gives the agent that stands for whoever names calls below no agent: one for each session in a sandbox.
 // nil: the session is in use elsewhere, or there are too many.
-func (c *Collector) harness(sb *sandbox, m *record.Mark) *agent {
+func (c *attribution) harness(sb *sandbox, m *record.Mark) *agent {
 	session := strings.ToValidUTF8(m.Session, "\uFFFD")
 	for _, a := range sb.harnesses {
 		if a.session == session {
@@ -247,7 +247,7 @@ func (c *Collector) harness(sb *sandbox, m *record.Mark) *agent {
 		return nil
 	}
 	name := strings.ToValidUTF8(m.Agent, "\uFFFD")
-	if name == "" || len(c.resources) >= maxResources && c.resources[name] == nil {
+	if name == "" || !c.above.mayName(name) {
 		name = sb.agent
 	}
 	a := c.newAgent(sb, name, whose{}, span.Image{})
@@ -262,7 +262,7 @@ func (c *Collector) harness(sb *sandbox, m *record.Mark) *agent {
 }
 
 // beginCall opens a call. Doing so twice is harmless; taking over one that another began is refused.
-func (c *Collector) beginCall(at place, m *record.Mark) bool {
+func (c *attribution) beginCall(at place, m *record.Mark) bool {
 	a := at.owner
 	k := c.calls[callKey{a.owner.session, at.name(m.Call)}]
 	switch {
@@ -296,16 +296,16 @@ func (c *Collector) beginCall(at place, m *record.Mark) bool {
 	k.markedBy = at.who
 	k.mark, k.marked = &at.mark, true
 	k.over = false
-	c.flushMarked(k.mark)
+	c.above.flushMarked(k.mark)
 	*at.list = append(*at.list, k)
 	c.openMarks++
 	return true
 }
 
 // closeMark ends a marker. Processes that the call started stay its own.
-func (c *Collector) closeMark(k *call) {
+func (c *attribution) closeMark(k *call) {
 	m := k.mark
-	c.flushMarked(m)
+	c.above.flushMarked(m)
 	var list *[]*call
 	switch {
 	case m.process != nil:
@@ -325,28 +325,16 @@ func (c *Collector) closeMark(k *call) {
 
 // closeStale ends markers of calls that never ran: agents begin a call before they ask the user, and say
 // nothing when the answer is no.
-func (c *Collector) closeStale(a *agent) {
+func (c *attribution) closeStale(a *agent) {
 	for _, k := range slices.Clone(a.open) {
-		if !k.ran && c.now >= k.began+uint64(c.config.CallRetention) {
+		if !k.ran && c.clock.now >= k.began+uint64(c.config.CallRetention) {
 			c.closeMark(k)
 		}
 	}
 }
 
-// flushMarked sends what is counted, so that those of two calls do not become one.
-func (c *Collector) flushMarked(m *mark) {
-	switch {
-	case m.process != nil:
-		c.flush(m.process)
-	case m.group != nil:
-		for _, p := range c.inside(m.group) {
-			c.flush(p)
-		}
-	}
-}
-
 // unmark ends the markers on a process or cgroup that is gone.
-func (c *Collector) unmark(m *openCalls) {
+func (c *attribution) unmark(m *openCalls) {
 	for m != nil && len(m.open) > 0 {
 		c.closeMark(m.open[0])
 	}

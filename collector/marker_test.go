@@ -269,7 +269,7 @@ func TestMarksThatAreRefused(t *testing.T) {
 				t.Errorf("%d refused", n)
 			}
 			for pid, call := range map[uint32]string{11: "call_1", 20: "call_2"} {
-				if w.c.processes[pid] != nil {
+				if w.c.lineage.processes[pid] != nil {
 					file := fmt.Sprintf("/a/%d", pid)
 					w.open(pid, file)
 					defer w.owned(file, call, "call_id")
@@ -288,13 +288,13 @@ func TestAgentsUnderOneSessionDoNotTakeOverEachOthersCalls(t *testing.T) {
 		w.mark(pid, record.Mark{Op: record.MarkBegin, Call: "c1"})
 	}
 	w.mark(20, record.Mark{Op: record.MarkEnd, Call: "c1"})
-	if n := w.c.Stats().RefusedMarks; n != 2 || w.c.openMarks != 1 {
-		t.Errorf("%d refused, %d open", n, w.c.openMarks)
+	if n := w.c.Stats().RefusedMarks; n != 2 || w.c.attribution.openMarks != 1 {
+		t.Errorf("%d refused, %d open", n, w.c.attribution.openMarks)
 	}
 	w.mark(10, record.Mark{Op: record.MarkEnd, Call: "c1"})
 	w.mark(20, record.Mark{Op: record.MarkBegin, Call: "c1"}) // over, and still the other's
-	if n := w.c.Stats().RefusedMarks; n != 3 || w.c.openMarks != 0 {
-		t.Errorf("%d refused, %d open", n, w.c.openMarks)
+	if n := w.c.Stats().RefusedMarks; n != 3 || w.c.attribution.openMarks != 0 {
+		t.Errorf("%d refused, %d open", n, w.c.attribution.openMarks)
 	}
 }
 
@@ -305,8 +305,8 @@ func TestMarkEndsWithItsProcess(t *testing.T) {
 	w.exit(10, 0)
 	end := w.now
 	w.tick(3 * time.Second)
-	if s := w.tool("c1"); s.End != wallStart+end-bootStart || w.c.openMarks != 0 {
-		t.Errorf("%s, %d open", show([]span.Span{s}), w.c.openMarks)
+	if s := w.tool("c1"); s.End != wallStart+end-bootStart || w.c.attribution.openMarks != 0 {
+		t.Errorf("%s, %d open", show([]span.Span{s}), w.c.attribution.openMarks)
 	}
 }
 
@@ -436,17 +436,17 @@ func TestOpenMarksAreBounded(t *testing.T) {
 			w.mark(pid, record.Mark{Op: record.MarkBegin, Call: fmt.Sprint(pid, n)})
 		}
 	}
-	if w.c.openMarks != 16 || w.c.Stats().RefusedMarks != 384 {
-		t.Errorf("%d open, %+v", w.c.openMarks, w.c.Stats())
+	if w.c.attribution.openMarks != 16 || w.c.Stats().RefusedMarks != 384 {
+		t.Errorf("%d open, %+v", w.c.attribution.openMarks, w.c.Stats())
 	}
 	for pid := uint32(10); pid < 14; pid++ {
 		w.exit(pid, 0)
 	}
-	if s := w.c.Stats(); w.c.openMarks != 0 || s.Agents != 0 || s.EndedCalls != 16 {
-		t.Errorf("%d open, %+v", w.c.openMarks, s)
+	if s := w.c.Stats(); w.c.attribution.openMarks != 0 || s.Agents != 0 || s.EndedCalls != 16 {
+		t.Errorf("%d open, %+v", w.c.attribution.openMarks, s)
 	}
 	w.tick(time.Hour)
-	if s := w.c.Stats(); s.EndedCalls != 0 || len(w.c.calls) != 0 {
-		t.Errorf("%d calls, %+v", len(w.c.calls), s)
+	if s := w.c.Stats(); s.EndedCalls != 0 || len(w.c.attribution.calls) != 0 {
+		t.Errorf("%d calls, %+v", len(w.c.attribution.calls), s)
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-func (c *Collector) namespace(h *record.Header, r *record.Namespace) {
-	if p := c.actor(h); p != nil {
+func (c *spans) namespace(h *record.Header, r *record.Namespace) {
+	if p := c.lineage.actor(h); p != nil {
 		c.act(h, p, act{kind: span.Namespace, op: r.Op, errno: r.Error, types: r.Types})
 	}
 }
 
-func (c *Collector) tellNamespace(d *draft, a *act) {
+func (c *spans) tellNamespace(d *draft, a *act) {
 	d.list = appendNamespaces(d.list[:0], a.types)
 	verb := namespaceOp(a.op)
 	c.rename(verb, strings.Join(d.list, ","))

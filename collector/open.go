@@ -109,8 +109,8 @@ func (l *openList) remove(s *openSpan) {
 	s.next, s.prev = nil, nil
 }
 
-func (c *Collector) open(h *record.Header, r *record.Open) {
-	p := c.actor(h)
+func (c *spans) open(h *record.Header, r *record.Open) {
+	p := c.lineage.actor(h)
 	if p == nil {
 		return
 	}
@@ -119,18 +119,18 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 	// the request is all there is, as for a refusal.
 	resolved := r.Error == 0 && h.Flags&(record.OpenBase|record.OpenSubmitted) == 0 && (r.Inode != 0 || len(r.Path) > 0)
 	if resolved {
-		c.path = appendResolved(c.path[:0], r.Path, openMarks(h.Flags))
+		c.lineage.path = appendResolved(c.lineage.path[:0], r.Path, openMarks(h.Flags))
 	} else {
-		c.path = appendRequested(c.path[:0], r.Path, h.Flags, r.Name)
+		c.lineage.path = appendRequested(c.lineage.path[:0], r.Path, h.Flags, r.Name)
 	}
-	if string(requested) == string(c.path) {
+	if string(requested) == string(c.lineage.path) {
 		requested = nil
 	}
 	to := accessOf(h, r)
-	name := plain(c.path, resolved && h.Flags&record.OpenUnlinked != 0)
+	name := plain(c.lineage.path, resolved && h.Flags&record.OpenUnlinked != 0)
 	sensitive := c.sensitive.match(name)
 	if p.hook != nil && (sensitive || p.hook.ran) {
-		c.notHook(p) // no shell does so on the way to a hook, or after it
+		c.attribution.notHook(p) // no shell does so on the way to a hook, or after it
 	}
 	read := resolved && to == accessRead && !sensitive
 	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library, and
@@ -146,19 +146,19 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 	}
 	// The key is written out so that the compiler looks the path up without a copy.
 	if s := c.opens[openKey{
-		process: p, path: string(c.path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
+		process: p, path: string(c.lineage.path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
 	}]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.resumes.joined {
+	if c.slicer.resumes.joined {
 		return
 	}
 	if read && c.folds(h, p, name) {
 		return
 	}
-	key.path = string(c.path)
+	key.path = string(c.lineage.path)
 	s := c.newOpen(h, p, key)
 	s.sensitive = sensitive
 	s.resolved = resolved
@@ -169,7 +169,7 @@ func (c *Collector) open(h *record.Header, r *record.Open) {
 }
 
 // isNoise says whether a read is one to be counted only; that needs a span to tell the count.
-func (c *Collector) isNoise(p *process, path []byte) bool {
+func (c *spans) isNoise(p *process, path []byte) bool {
 	if p.image.span == (span.ID{}) || p.image.ended {
 		return false
 	}
@@ -178,7 +178,7 @@ func (c *Collector) isNoise(p *process, path []byte) bool {
 
 // ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the pid
 // of a pid namespace of its own: where there is noise /proc is the host's, and 1 there another process.
-func (c *Collector) ownProc(p *process, path []byte) []byte {
+func (c *spans) ownProc(p *process, path []byte) []byte {
 	const proc = "/proc/"
 	if len(path) <= len(proc) || string(path[:len(proc)]) != proc {
 		return path
@@ -202,7 +202,7 @@ const maxFoldedNames = 8
 
 // folds counts a successful read of a file not read before into a span for its directory, when the process has read too
 // many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
-func (c *Collector) folds(h *record.Header, p *process, file []byte) bool {
+func (c *spans) folds(h *record.Header, p *process, file []byte) bool {
 	fold := &c.config.Fold
 	if h.Time > p.windowStart && h.Time-p.windowStart >= uint64(fold.Window) {
 		p.windowStart = h.Time
@@ -237,7 +237,7 @@ func (c *Collector) folds(h *record.Header, p *process, file []byte) bool {
 }
 
 // keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
-func (c *Collector) keepName(s *openSpan, name []byte) {
+func (c *spans) keepName(s *openSpan, name []byte) {
 	if len(name) == 0 || len(s.names) >= maxFoldedNames || slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
 		return
 	}
@@ -245,7 +245,7 @@ func (c *Collector) keepName(s *openSpan, name []byte) {
 	c.grow(&s.held, len(name))
 }
 
-func (c *Collector) newOpen(h *record.Header, p *process, key openKey) *openSpan {
+func (c *spans) newOpen(h *record.Header, p *process, key openKey) *openSpan {
 	var s *openSpan
 	if n := len(c.freeOpen); n > 0 {
 		s, c.freeOpen = c.freeOpen[n-1], c.freeOpen[:n-1]
@@ -260,14 +260,14 @@ func (c *Collector) newOpen(h *record.Header, p *process, key openKey) *openSpan
 const maxFreeOpens = 4096
 
 // flushOpens sends all held opens of a process.
-func (c *Collector) flushOpens(p *process) {
+func (c *spans) flushOpens(p *process) {
 	for s := p.opens.first; s != nil; s = p.opens.first {
 		c.held.remove(&s.held)
 		s.runOut(c)
 	}
 }
 
-func (s *openSpan) runOut(c *Collector) {
+func (s *openSpan) runOut(c *spans) {
 	c.sendOpen(s)
 	delete(c.opens, s.key)
 	s.key.process.opens.remove(s)
@@ -283,7 +283,7 @@ func (s *openSpan) runOut(c *Collector) {
 	}
 }
 
-func (c *Collector) sendOpen(s *openSpan) {
+func (c *spans) sendOpen(s *openSpan) {
 	p, i, flags := s.key.process, s.image, s.key.flags
 	id := span.OpenSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, s.tid, s.first)
 	to := s.last

@@ -286,7 +286,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		}
 		w.open(10, "/src/customers.db")
 		w.open(10, "/etc/passwd")
-		if n := len(w.c.processes[10].folded); n != 2 {
+		if n := len(w.c.lineage.processes[10].folded); n != 2 {
 			t.Errorf("%d directories held", n)
 		}
 		w.exit(10, 0)
@@ -312,14 +312,14 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		for n := range 5 {
 			w.open(10, fmt.Sprintf("/src/%d", n))
 		}
-		held := w.c.held.bytes
+		held := w.c.spans.held.bytes
 		w.open(10, "/src/"+strings.Repeat("n", 200))
-		if n := w.c.held.bytes - held; n != 200 {
+		if n := w.c.spans.held.bytes - held; n != 200 {
 			t.Errorf("a name of 200 bytes counts as %d", n)
 		}
 		w.exit(10, 0)
-		if w.c.held.bytes != 0 {
-			t.Errorf("%d bytes held by nobody", w.c.held.bytes)
+		if w.c.spans.held.bytes != 0 {
+			t.Errorf("%d bytes held by nobody", w.c.spans.held.bytes)
 		}
 	})
 	for _, c := range []struct {

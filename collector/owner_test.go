@@ -166,8 +166,8 @@ func TestNobodyPushesOutWhoseAnEndedSessionIs(t *testing.T) {
 			if s := w.opened("/a/ended0/60"); s.Session != "ended0" {
 				t.Errorf("its own sandbox goes on with it in %q", s.Session)
 			}
-			if n := w.c.owners.retired.Len(); n > maxRetiredOwners || len(w.c.owners.shares) > 2*n {
-				t.Errorf("%d are remembered, in %d shares", n, len(w.c.owners.shares))
+			if n := w.c.attribution.owners.retired.Len(); n > maxRetiredOwners || len(w.c.attribution.owners.shares) > 2*n {
+				t.Errorf("%d are remembered, in %d shares", n, len(w.c.attribution.owners.shares))
 			}
 		})
 	}

@@ -119,7 +119,7 @@ func (a *activity) touch(p *process) {
 
 // find gives the process with this identity, or nil. A process of the same pid that started
 // earlier is over: its exit was lost.
-func (c *Collector) find(tgid uint32, start uint64) *process {
+func (c *lineage) find(tgid uint32, start uint64) *process {
 	p := c.processes[tgid]
 	switch {
 	case p == nil:
@@ -127,14 +127,14 @@ func (c *Collector) find(tgid uint32, start uint64) *process {
 	case p.start == start:
 		return p
 	case p.start < start:
-		c.end(p, c.now, ending{unknown: true})
+		c.end(p, c.clock.now, ending{unknown: true})
 	}
 	return nil
 }
 
 // actor gives the process that a record speaks of. One that is not known but acts in a sandbox is
 // taken in: its fork was lost. Nil: it is none of ours.
-func (c *Collector) actor(h *record.Header) *process {
+func (c *lineage) actor(h *record.Header) *process {
 	p := c.find(h.Tgid, h.Start)
 	if p == nil {
 		if c.processes[h.Tgid] != nil {
@@ -142,7 +142,7 @@ func (c *Collector) actor(h *record.Header) *process {
 		}
 		g := c.groups[h.Cgroup]
 		if g == nil {
-			c.ignore(h)
+			c.losses.ignore(h)
 			return nil
 		}
 		return c.admit(h.Tgid, h.Start, g.sandbox, g, &image{
@@ -180,19 +180,19 @@ func (p *process) lostExec() {
 }
 
 // admit makes a process known. The caller has made sure that its pid is free.
-func (c *Collector) admit(tgid uint32, start uint64, sb *sandbox, g *group, i *image) *process {
+func (c *lineage) admit(tgid uint32, start uint64, sb *sandbox, g *group, i *image) *process {
 	if len(c.processes) >= c.config.MaxProcesses {
 		c.stats.EvictedProcesses++
 		idlest := c.idlest(sb)
-		c.lose(record.TypeProcess, record.CauseTableFull, idlest.sandbox)
-		c.end(idlest, c.now, ending{unknown: true})
+		c.losses.lose(record.TypeProcess, record.CauseTableFull, idlest.sandbox)
+		c.end(idlest, c.clock.now, ending{unknown: true})
 	}
 	p := &process{tgid: tgid, start: start, sandbox: sb, group: g, image: i}
 	c.processes[tgid] = p
 	c.alive.add(tgid, start)
 	sb.active.push(p)
 	if g.marks != nil && len(g.marks.open) > 0 {
-		c.belong(p, g.marks.whose())
+		c.attribution.belong(p, g.marks.whose())
 	}
 	c.populate(sb, 1)
 	g.processes++
@@ -201,7 +201,7 @@ func (c *Collector) admit(tgid uint32, start uint64, sb *sandbox, g *group, i *i
 
 // follow keeps up with a process that moves within its sandbox. A move out of it is
 // left to the attach record, which may come after the first record from the new place.
-func (c *Collector) follow(p *process, h *record.Header) {
+func (c *lineage) follow(p *process, h *record.Header) {
 	if p.group.id == h.Cgroup {
 		return
 	}
@@ -211,7 +211,7 @@ func (c *Collector) follow(p *process, h *record.Header) {
 	}
 }
 
-func (c *Collector) moveTo(p *process, g *group) {
+func (c *lineage) moveTo(p *process, g *group) {
 	p.group.processes--
 	p.group = g
 	g.processes++
@@ -225,20 +225,20 @@ type ending struct {
 }
 
 // end finishes a process and forgets it.
-func (c *Collector) end(p *process, at uint64, how ending) {
-	c.hookOver(p)
+func (c *lineage) end(p *process, at uint64, how ending) {
+	c.attribution.hookOver(p)
 	if p.hook != nil {
 		p.hook.remove(p)
 	}
-	c.flush(p)
+	c.above.flush(p)
 	if p.owns(p.image) {
-		c.endImage(p, at, how)
+		c.above.endImage(p, at, how)
 	}
-	c.unmark(p.marks)
+	c.attribution.unmark(p.marks)
 	v := victimOf(p)
 	v.at = at
 	c.over.add(v)
-	c.belong(p, whose{})
+	c.attribution.belong(p, whose{})
 	c.arguments.drop(p.tgid)
 	delete(c.processes, p.tgid)
 	c.alive.remove(p.tgid)
@@ -248,7 +248,7 @@ func (c *Collector) end(p *process, at uint64, how ending) {
 	c.forgetIfDone(p.sandbox)
 }
 
-func (c *Collector) endImage(p *process, at uint64, how ending) {
+func (c *spans) endImage(p *process, at uint64, how ending) {
 	i := p.image
 	i.ended = true
 	switch {
@@ -261,16 +261,16 @@ func (c *Collector) endImage(p *process, at uint64, how ending) {
 }
 
 // replaceImage is what an exec does: the process goes on, its program ends.
-func (c *Collector) replaceImage(p *process, at uint64, i *image) {
-	c.flush(p)
+func (c *lineage) replaceImage(p *process, at uint64, i *image) {
+	c.above.flush(p)
 	if p.owns(p.image) {
-		c.endImage(p, at, ending{replaced: true})
+		c.above.endImage(p, at, ending{replaced: true})
 	}
 	p.image = i
 	p.filesRead = 0
 }
 
-func (c *Collector) fork(h *record.Header, r *record.Fork) {
+func (c *lineage) fork(h *record.Header, r *record.Fork) {
 	parent := c.find(h.Tgid, h.Start)
 	if parent != nil || c.groups[h.Cgroup] != nil {
 		parent = c.actor(h)
@@ -287,7 +287,7 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 		// Started from outside into a sandbox (CLONE_INTO_CGROUP): what it runs until its
 		// first exec is not part of the sandbox.
 		if g == nil {
-			c.ignore(h)
+			c.losses.ignore(h)
 			return
 		}
 		child = c.admit(r.ChildTgid, r.ChildStart, g.sandbox, g, &image{
@@ -303,48 +303,48 @@ func (c *Collector) fork(h *record.Header, r *record.Fork) {
 	}
 	child = c.admit(r.ChildTgid, r.ChildStart, parent.sandbox, g, parent.image)
 	child.vpid = r.ChildVpid
-	c.inherit(parent, child)
+	c.attribution.inherit(parent, child)
 	if r.ChildCgroup != h.Cgroup && g.sandbox != parent.sandbox {
-		c.sendEscape(child, h.Time, h.Tid, escape{from: from.path, to: g.path, mover: h.Tgid, execID: h.ExecID})
+		c.above.sendEscape(child, h.Time, h.Tid, escape{from: from.path, to: g.path, mover: h.Tgid, execID: h.ExecID})
 	}
 }
 
 // unlook forgets what a look has found of a process whose fork comes only now, as it waited in the ring: this record and
 // those behind it say whose the process is, and what it ran from its start. A span of the look that has not gone out is
 // dropped; the exec's own will come.
-func (c *Collector) unlook(p *process) {
+func (c *lineage) unlook(p *process) {
 	if i := p.image; p.owns(i) {
 		if i.exec != nil {
-			c.held.remove(&i.exec.held)
+			c.above.dropExec(i.exec)
 			i.exec = nil
 		}
 		i.span = span.ID{}
 	}
-	c.end(p, c.now, ending{unknown: true})
+	c.end(p, c.clock.now, ending{unknown: true})
 }
 
 // unsee forgets the program that a look has found p running, when the record of its exec comes, or one of before it: what
 // p did until then and what it ran come from the ring.
-func (c *Collector) unsee(p *process, h *record.Header) {
+func (c *lineage) unsee(p *process, h *record.Header) {
 	i := p.image
 	if !i.seen || !p.owns(i) {
 		return
 	}
 	if i.exec != nil {
-		c.held.remove(&i.exec.held)
+		c.above.dropExec(i.exec)
 	}
 	if a := p.agent; p.role == roleAgent && a.first == i.id && h.ExecID < i.id.ExecID {
 		// It is not the agent yet.
 		if p.role = roleNone; a.outer.agent != nil && a.outer.call == nil {
 			p.role = roleUnclear
 		}
-		c.belong(p, a.outer)
+		c.attribution.belong(p, a.outer)
 	}
 	p.image = &image{id: imageOf(h), start: p.start, unknown: true, whose: p.whose()}
 }
 
 // beside gives the group of a process that is outside of all sandboxes' cgroups as its parent's child.
-func (c *Collector) beside(parent *process, cgroup uint64) *group {
+func (c *lineage) beside(parent *process, cgroup uint64) *group {
 	if parent.group.id == cgroup {
 		return parent.group
 	}
@@ -354,7 +354,7 @@ func (c *Collector) beside(parent *process, cgroup uint64) *group {
 	return &group{id: cgroup}
 }
 
-func (c *Collector) exec(h *record.Header, r *record.Exec) {
+func (c *lineage) exec(h *record.Header, r *record.Exec) {
 	args := c.arguments.take(h, r, c.config.MaxArgsBytes)
 	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
 	shown := c.names.intern(c.path)
@@ -377,7 +377,7 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 			}
 		}
 		if g == nil || c.processes[h.Tgid] != nil {
-			c.ignore(h)
+			c.losses.ignore(h)
 			return
 		}
 		p = c.admit(h.Tgid, h.Start, sb, g, &image{id: span.Image{Tgid: h.Tgid, Start: h.Start}})
@@ -395,7 +395,7 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	renamed := same && look.unproven
 	program.Unproven = program.Unproven || renamed
 	if same && look.exec == nil { // and its span has gone out
-		look.env, look.envRead, look.uid = c.environment(r.Env, look), true, r.UID
+		look.env, look.envRead, look.uid = c.environ.environment(r.Env, look), true, r.UID
 		c.settle(p)
 		return
 	}
@@ -414,8 +414,8 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 			before = parent.image
 		}
 	}
-	env := c.environment(r.Env, before)
-	denied := c.attribute(p, &programStart{
+	env := c.environ.environment(r.Env, before)
+	denied := c.attribution.attribute(p, &programStart{
 		Program: program, file: FileID{r.Dev, r.Inode},
 		env: env, before: before, leader: h.Flags&record.ExecSessionLeader != 0,
 		id: imageOf(h), uid: r.UID,
@@ -448,11 +448,11 @@ func (c *Collector) exec(h *record.Header, r *record.Exec) {
 	x.vpid = r.Vpid
 	c.path = appendDirectory(c.path[:0], r.Cwd, h.Flags)
 	x.cwd = c.names.intern(c.path)
-	c.holdExec(x)
+	c.above.holdExec(x)
 }
 
 // newImage gives the process a program, and a place in a trace for its span.
-func (c *Collector) newImage(p *process, x *execSpan, h *record.Header, shown, parent string) {
+func (c *lineage) newImage(p *process, x *execSpan, h *record.Header, shown, parent string) {
 	i := &image{
 		id:         imageOf(h),
 		executable: plain(shown, h.Flags&record.ExecUnlinked != 0),
@@ -466,25 +466,25 @@ func (c *Collector) newImage(p *process, x *execSpan, h *record.Header, shown, p
 	i.span = span.ExecSpan(c.config.BootID, i.id)
 	i.whose = p.whose()
 	c.replaceImage(p, h.Time, i)
-	i.trace = c.place(p.sandbox, i.whose)
+	i.trace = c.above.place(p.sandbox, i.whose)
 	x.image = i
 }
 
-func (c *Collector) holdExec(x *execSpan) {
+func (c *spans) holdExec(x *execSpan) {
 	c.hold(&x.held, x, len(x.args)+len(x.filename))
 }
 
-func (c *Collector) exit(h *record.Header, r *record.Exit) {
+func (c *lineage) exit(h *record.Header, r *record.Exit) {
 	p := c.find(h.Tgid, h.Start)
 	if p == nil {
-		c.ignore(h)
+		c.losses.ignore(h)
 		return
 	}
 	c.end(p, h.Time, ending{exit: r})
 }
 
 // existing handles a process that is older than the sensor.
-func (c *Collector) existing(h *record.Header, r *record.Process) {
+func (c *lineage) existing(h *record.Header, r *record.Process) {
 	p := c.find(h.Tgid, h.Start)
 	if p == nil {
 		g := c.groups[h.Cgroup]
@@ -524,14 +524,14 @@ func (c *Collector) existing(h *record.Header, r *record.Process) {
 	x.image.span = span.SeenSpan(c.config.BootID, x.image.id, h.Time)
 	c.path = appendDirectory(c.path[:0], r.Cwd, h.Flags)
 	x.cwd = c.names.intern(c.path)
-	c.holdExec(x)
+	c.above.holdExec(x)
 	if c.foundArgs.id == x.image.id {
 		c.addArgs(p, &c.foundArgs)
 	}
 }
 
 // cmdline adds argv to a process that existing told of just before, or is going to tell of.
-func (c *Collector) cmdline(h *record.Header, r *record.Cmdline) {
+func (c *lineage) cmdline(h *record.Header, r *record.Cmdline) {
 	said := foundArgs{id: imageOf(h), args: string(r.Args[:min(len(r.Args), c.config.MaxArgsBytes)]), argc: r.Argc}
 	said.truncated = len(said.args) < len(r.Args) || len(r.Args) >= record.MaxCmdline
 	p := c.processes[h.Tgid]
@@ -542,13 +542,13 @@ func (c *Collector) cmdline(h *record.Header, r *record.Cmdline) {
 	}
 }
 
-func (c *Collector) addArgs(p *process, said *foundArgs) {
+func (c *lineage) addArgs(p *process, said *foundArgs) {
 	x := p.image.exec
 	if x == nil || !x.preexisting || x.args != "" {
 		return
 	}
 	x.args, x.argc, x.truncated = said.args, said.argc, said.truncated
 	// The bytes it holds have changed: hold again, with the old deadline's place given up.
-	c.held.remove(&x.held)
-	c.holdExec(x)
+	c.above.dropExec(x)
+	c.above.holdExec(x)
 }

@@ -46,7 +46,7 @@ type Claim struct {
 }
 
 // SetJournal has j told of everything that is not resumed. To be called before Record.
-func (c *Collector) SetJournal(j Journal) { c.journal = j }
+func (c *Collector) SetJournal(j Journal) { c.slicer.journal = j }
 
 // resuming is what a collector does otherwise while it is given a journal.
 type resuming struct {
@@ -61,12 +61,12 @@ type resuming struct {
 
 // Resuming begins or ends the time in which slices are only begun as Next says.
 func (c *Collector) Resuming(on bool) {
-	c.rollLeft()
-	c.resumes = resuming{on: on}
+	c.slicer.rollLeft()
+	c.slicer.resumes = resuming{on: on}
 }
 
 // rollLeft begins the slices that a record began with spans that are not made of it any more.
-func (c *Collector) rollLeft() {
+func (c *slicer) rollLeft() {
 	for _, s := range c.resumes.rolls {
 		s.Spans = 0
 		c.SetSlice(s)
@@ -78,13 +78,13 @@ func (c *Collector) rollLeft() {
 // whole says that what was before it is all there, end that it is the last, in the middle of which a kill may have come: what it begins
 // besides is told.
 func (c *Collector) Next(rolls []Slice, begun, whole, end bool) {
-	c.rollLeft()
-	c.resumes.rolls, c.resumes.any, c.resumes.joined = rolls, !whole, !begun && !whole
-	c.resumes.begun, c.resumes.end = begun, whole && end
+	c.slicer.rollLeft()
+	c.slicer.resumes.rolls, c.slicer.resumes.any, c.slicer.resumes.joined = rolls, !whole, !begun && !whole
+	c.slicer.resumes.begun, c.slicer.resumes.end = begun, whole && end
 }
 
 // begin notes that the record at hand begins to hold a span.
-func (c *Collector) begin() {
+func (c *slicer) begin() {
 	if c.begun {
 		return
 	}
@@ -102,20 +102,20 @@ func (c *Collector) SetSeq(n uint64) { c.stats.Spans = n }
 
 // Counted gives what SetSlice and SetReads take back.
 func (c *Collector) Counted(slice func(Slice), reads func(Reads)) {
-	for e := c.owners.retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
+	for e := c.attribution.owners.retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
 		slice(e.Value.(*owner).state())
 	}
-	for _, o := range c.owners.bySession {
+	for _, o := range c.attribution.owners.bySession {
 		if o.retired == nil {
 			slice(o.state())
 		}
 	}
-	for key, k := range c.calls {
+	for key, k := range c.attribution.calls {
 		if key.call == k.call { // it may be there by its id, too
 			slice(k.state())
 		}
 	}
-	for _, p := range c.processes {
+	for _, p := range c.lineage.processes {
 		if r, ok := p.reads(); ok {
 			reads(r)
 		}
@@ -124,7 +124,7 @@ func (c *Collector) Counted(slice func(Slice), reads func(Reads)) {
 
 // ReadsOf gives what a process has read, if that is anything.
 func (c *Collector) ReadsOf(tgid uint32, start uint64) (Reads, bool) {
-	p := c.processes[tgid]
+	p := c.lineage.processes[tgid]
 	if p == nil || p.start != start {
 		return Reads{}, false
 	}
@@ -153,22 +153,22 @@ func (t *traces) set(s Slice) {
 }
 
 // SetSlice says how far a trace has come.
-func (c *Collector) SetSlice(s Slice) {
+func (c *slicer) SetSlice(s Slice) {
 	if s.Call == "" {
 		// Whoever had the session may be over and left out; it is remembered as long as others are.
-		o := c.owners.get(s.Session, holder{place: nowhere})
+		o := c.attribution.owners.get(s.Session, holder{place: nowhere})
 		o.set(s)
 		if o.users == 0 {
-			c.owners.restore(o)
-			c.owners.retire(o)
+			c.attribution.owners.restore(o)
+			c.attribution.owners.retire(o)
 		}
-	} else if k := c.calls[callKey{s.Session, s.Call}]; k != nil {
+	} else if k := c.attribution.calls[callKey{s.Session, s.Call}]; k != nil {
 		k.set(s)
 	}
 }
 
 // claimed tells the journal that an agent has a session from now on.
-func (c *Collector) claimed(a *agent) {
+func (c *slicer) claimed(a *agent) {
 	if c.journal == nil || c.resumes.on && !c.resumes.end {
 		return
 	}
@@ -178,19 +178,19 @@ func (c *Collector) claimed(a *agent) {
 
 // Remembers says whether it still counts who has had a session.
 func (c *Collector) Remembers(k Claim) bool {
-	return c.agentOf(k.Session, k.UID) != nil || c.owners.bySession[c.owners.nameFor(k.Session, k.UID)] != nil
+	return c.attribution.agentOf(k.Session, k.UID) != nil || c.attribution.owners.bySession[c.attribution.owners.nameFor(k.Session, k.UID)] != nil
 }
 
 // SetClaim says which agent had a session from then on. What is there by its own record already does not change.
 func (c *Collector) SetClaim(k Claim) {
 	if !k.Nested {
-		c.displaceNested(k.Session)
+		c.attribution.displaceNested(k.Session)
 	}
-	for e := c.sandboxes.Front(); e != nil && k.Agent != (span.Image{}); e = e.Next() {
+	for e := c.lineage.sandboxes.Front(); e != nil && k.Agent != (span.Image{}); e = e.Next() {
 		for _, a := range e.Value.(*sandbox).agents {
 			if a.first == k.Agent {
 				if a.session != k.Session {
-					c.name(a, k.Session)
+					c.attribution.name(a, k.Session)
 				}
 				return
 			}
@@ -198,18 +198,18 @@ func (c *Collector) SetClaim(k Claim) {
 	}
 	// It is over.
 	h := holder{k.Place, k.UID, k.Dialect}
-	o := c.owners.get(c.owners.nameFor(k.Session, k.UID), h)
+	o := c.attribution.owners.get(c.attribution.owners.nameFor(k.Session, k.UID), h)
 	if o.users > 0 {
 		return
 	}
-	c.owners.restore(o)
+	c.attribution.owners.restore(o)
 	o.claimed, o.of = !k.Nested, h
-	c.owners.retire(o)
+	c.attribution.owners.retire(o)
 }
 
 // SetReads says what a process has read.
 func (c *Collector) SetReads(r Reads) {
-	p := c.processes[r.Tgid]
+	p := c.lineage.processes[r.Tgid]
 	if p == nil || p.start != r.Start {
 		return
 	}
@@ -220,7 +220,7 @@ func (c *Collector) SetReads(r Reads) {
 }
 
 // placeIn counts a span of now in, and says which trace it goes to.
-func (c *Collector) placeIn(t *traces) span.TraceID {
+func (c *slicer) placeIn(t *traces) span.TraceID {
 	c.placed++
 	if c.resumes.on && !(c.resumes.end && len(c.resumes.rolls) == 0) {
 		for i, s := range c.resumes.rolls {
@@ -236,13 +236,13 @@ func (c *Collector) placeIn(t *traces) span.TraceID {
 			}
 		}
 		if t.spans == 0 {
-			t.began = c.now
+			t.began = c.clock.now
 		}
 		t.spans++
 		return t.trace
 	}
 	slice, foreign := t.slice, t.foreign
-	trace := t.place(c.now, c.config.MaxSpansPerTrace, c.config.Slice)
+	trace := t.place(c.clock.now, c.config.MaxSpansPerTrace, c.config.Slice)
 	if (t.slice != slice || t.foreign != foreign) && c.journal != nil {
 		s := t.state()
 		s.Within = c.placed

@@ -8,10 +8,10 @@ import "testing"
 func TestASliceOfASpanThatIsNotMadeAgainBegins(t *testing.T) {
 	w := newWorld(t)
 	c := w.c
-	left, made := c.owners.acquire("left out", holder{}), c.owners.acquire("made", holder{})
+	left, made := c.attribution.owners.acquire("left out", holder{}), c.attribution.owners.acquire("made", holder{})
 	c.Resuming(true)
 	c.Next([]Slice{{Session: "left out", Number: 3}, {Session: "made", Number: 4}, {Session: "left out", Number: 5}}, false, false, false)
-	c.placeIn(&made.traces)
+	c.slicer.placeIn(&made.traces)
 	if left.slice != 3 || made.slice != 4 {
 		t.Errorf("slices %d and %d, want 3 and 4", left.slice, made.slice)
 	}

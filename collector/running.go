@@ -15,7 +15,7 @@ type Running struct {
 
 // Running lists the processes of all sandboxes, wherever they are by now, in the order of their start. To be called where Record is:
 // between two records, or by the sink.
-func (c *Collector) Running() []Running {
+func (c *lineage) Running() []Running {
 	list := make([]Running, 0, len(c.processes))
 	for _, p := range c.processes {
 		list = append(list, Running{p.tgid, p.start})

@@ -9,7 +9,7 @@ import (
 
 func TestProcessesAreRunningUntilTheyEndWhereverTheyGo(t *testing.T) {
 	w := newWorld(t)
-	if got := w.c.Running(); len(got) != 0 {
+	if got := w.c.lineage.Running(); len(got) != 0 {
 		t.Errorf("%v before any", got)
 	}
 	w.begin(11, one)
@@ -18,13 +18,13 @@ func TestProcessesAreRunningUntilTheyEndWhereverTheyGo(t *testing.T) {
 	w.fork(10, 12)
 	w.fork(10, 13)
 	w.exit(10, 0)
-	if got, want := w.c.Running(), []Running{{11, start(11)}, {12, start(12)}, {13, start(13)}}; !slices.Equal(got, want) {
+	if got, want := w.c.lineage.Running(), []Running{{11, start(11)}, {12, start(12)}, {13, start(13)}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	if at, ok := w.c.Started(12); !ok || at != start(12) {
+	if at, ok := w.c.lineage.Started(12); !ok || at != start(12) {
 		t.Errorf("12 started at %d, %v", at, ok)
 	}
-	if _, ok := w.c.Started(10); ok {
+	if _, ok := w.c.lineage.Started(10); ok {
 		t.Error("10 is known after its end")
 	}
 }

@@ -35,26 +35,26 @@ const (
 const maxSaid = 2
 
 // said takes a fact from an agent's telemetry. It only annotates: it never moves an event.
-func (c *Collector) said(h *record.Header, s *record.Said) {
+func (c *telemetry) said(h *record.Header, s *record.Said) {
 	for _, t := range []*string{&s.Session, &s.Call, &s.Tool, &s.Decision, &s.Source, &s.Detail} {
 		*t = strings.ToValidUTF8(*t, "\uFFFD")
 	}
-	sender := c.peer(h)
+	sender := c.attribution.tree.peer(h)
 	by := speaker{}
 	if s.Outside && sender == nil {
 		by = speaker{outside: true, uid: s.UID}
 	}
 	if s.Kind == record.SaidRequest && sender == nil && !s.Outside {
-		c.refuse(&c.stats.RefusedSenders) // of a sandbox, and not known: its fork was lost
+		c.attribution.refuse(&c.stats.RefusedSenders) // of a sandbox, and not known: its fork was lost
 		return
 	}
 	if sender != nil {
-		c.notHook(sender)
+		c.attribution.notHook(sender)
 		w := sender.whose()
 		inside := w.call != nil || w.ambiguous || sender.role == roleUnclear
 		switch {
 		case s.Kind == record.SaidRequest && (inside || w.startedInCall() && !w.agent.pinned()):
-			c.refuse(&c.stats.RefusedSenders)
+			c.attribution.refuse(&c.stats.RefusedSenders)
 			return
 		case inside:
 			c.stats.RefusedFacts++ // a tool that speaks for the agent
@@ -69,7 +69,7 @@ func (c *Collector) said(h *record.Header, s *record.Said) {
 	}
 	if s.Kind == record.SaidSession {
 		if sender != nil && sender.role == roleAgent {
-			c.learn(sender.agent, s.Session)
+			c.attribution.learn(sender.agent, s.Session)
 		}
 		return
 	}
@@ -100,11 +100,11 @@ func (by speaker) mayTell(a *agent) bool {
 
 // callSaid finds the call that a fact is about: by the agent's session and the call's id, or by the agent's span that
 // its first process was given.
-func (c *Collector) callSaid(s *record.Said, by speaker) *call {
+func (c *telemetry) callSaid(s *record.Said, by speaker) *call {
 	var other *call // of an agent that the speaker tells nothing of
 	if s.Call != "" {
-		for _, a := range c.agents[s.Session] {
-			if k := c.calls[callKey{a.owner.session, s.Call}]; k != nil && k.agent == a {
+		for _, a := range c.attribution.agents[s.Session] {
+			if k := c.attribution.calls[callKey{a.owner.session, s.Call}]; k != nil && k.agent == a {
 				if by.mayTell(a) {
 					return k
 				}
@@ -112,8 +112,8 @@ func (c *Collector) callSaid(s *record.Said, by speaker) *call {
 			}
 		}
 		// The agent may be over: its calls are kept under its session for a while.
-		for _, name := range []string{s.Session, c.owners.nameFor(s.Session, by.uid)} {
-			if k := c.calls[callKey{name, s.Call}]; k != nil && k.agent.session == s.Session && c.agentOf(s.Session, k.agent.uid) == nil {
+		for _, name := range []string{s.Session, c.attribution.owners.nameFor(s.Session, by.uid)} {
+			if k := c.attribution.calls[callKey{name, s.Call}]; k != nil && k.agent.session == s.Session && c.attribution.agentOf(s.Session, k.agent.uid) == nil {
 				if by.mayTell(k.agent) {
 					return k
 				}
@@ -130,16 +130,16 @@ func (c *Collector) callSaid(s *record.Said, by speaker) *call {
 	if s.Kind != record.SaidContext || s.Span == (span.ID{}) {
 		return nil
 	}
-	k := c.contexts[span.Link{Trace: s.Trace, Span: s.Span}]
+	k := c.attribution.contexts[span.Link{Trace: s.Trace, Span: s.Span}]
 	if k == nil || s.Session != "" && k.agent.session != "" && k.agent.session != s.Session {
 		return nil
 	}
 	if s.Call != "" && (k.id == "" || k.computed) && by.mayTell(k.agent) {
-		if key := (callKey{k.session, s.Call}); c.calls[key] == nil {
-			c.calls[key] = k
+		if key := (callKey{k.session, s.Call}); c.attribution.calls[key] == nil {
+			c.attribution.calls[key] = k
 			k.id, k.computed = s.Call, false
-			if k.attribution == inferred {
-				k.attribution = byTelemetry
+			if k.basis == inferred {
+				k.basis = byTelemetry
 			}
 			c.recall(k)
 		}
@@ -148,7 +148,7 @@ func (c *Collector) callSaid(s *record.Said, by speaker) *call {
 }
 
 // wait keeps a fact until its call is seen, within bounds of time and number.
-func (f *facts) wait(c *Collector, at uint64, s *record.Said, by speaker) {
+func (f *facts) wait(c *telemetry, at uint64, s *record.Said, by speaker) {
 	key := callKey{s.Session, s.Call}
 	if len(f.byCall[key]) >= maxFacts || f.of[by] >= c.config.MaxCalls/maxSaid {
 		c.stats.DroppedFacts++
@@ -169,7 +169,7 @@ func (f *facts) remove(e *list.Element) *fact {
 	return x
 }
 
-func (c *Collector) dropFact(e *list.Element) {
+func (c *telemetry) dropFact(e *list.Element) {
 	key := c.facts.remove(e).key
 	c.stats.DroppedFacts++
 	// Facts of one call are in the order of the list: the oldest is its first.
@@ -180,14 +180,14 @@ func (c *Collector) dropFact(e *list.Element) {
 	}
 }
 
-func (c *Collector) expireFacts() {
-	for e := c.facts.order.Front(); e != nil && e.Value.(*fact).at+uint64(c.config.CallRetention) <= c.tick; e = c.facts.order.Front() {
+func (c *telemetry) expireFacts() {
+	for e := c.facts.order.Front(); e != nil && e.Value.(*fact).at+uint64(c.config.CallRetention) <= c.clock.tick; e = c.facts.order.Front() {
 		c.dropFact(e)
 	}
 }
 
 // recall gives a call the facts that came before it.
-func (c *Collector) recall(k *call) {
+func (c *telemetry) recall(k *call) {
 	key := callKey{k.agent.session, k.id}
 	if key.session == "" || k.id == "" {
 		return
@@ -205,14 +205,14 @@ func (c *Collector) recall(k *call) {
 }
 
 // annotate adds a fact to a call: on its execute_tool while that is held, later as a span of its own.
-func (c *Collector) annotate(k *call, at uint64, s *record.Said, by speaker) {
+func (c *telemetry) annotate(k *call, at uint64, s *record.Said, by speaker) {
 	if !by.mayTell(k.agent) {
 		// Told, and marked; it changes nothing.
 		if k.unverified++; k.unverified > maxUnverified {
 			c.stats.RefusedFacts++
 			return
 		}
-		c.sendTelemetry(k, at, s, true)
+		c.attribution.above.sendTelemetry(k, at, s, true)
 		return
 	}
 	if k.tool == "" {
@@ -227,14 +227,14 @@ func (c *Collector) annotate(k *call, at uint64, s *record.Said, by speaker) {
 		if link.Span == (span.ID{}) || link.Trace == (span.TraceID{}) || link == k.top || link == k.extra || k.context == link && k.joined {
 			change = false
 		} else {
-			c.join(k, link, s.TraceFlags&1 != 0)
+			c.attribution.join(k, link, s.TraceFlags&1 != 0)
 			change = !k.joined || k.top != link
 		}
 		change = change || named && k.spans > 0 // spans have gone out without the id
 	case record.SaidDecision:
 		change = k.decide(s.Decision, s.Source)
 		if k.mark != nil && !k.ran && s.Decision == record.Denied {
-			c.closeMark(k) // no end follows
+			c.attribution.closeMark(k) // no end follows
 		}
 	case record.SaidResult:
 		change = s.Success != record.SuccessUnknown && k.result != s.Success
@@ -244,7 +244,7 @@ func (c *Collector) annotate(k *call, at uint64, s *record.Said, by speaker) {
 	}
 	own := s.Kind == record.SaidSandbox || s.Kind == record.SaidNetwork
 	if own || change && (!k.waiting || k.joined) {
-		c.sendTelemetry(k, at, s, false)
+		c.attribution.above.sendTelemetry(k, at, s, false)
 	}
 }
 
@@ -278,7 +278,7 @@ func kindSaid(k record.SaidKind) string {
 	return "other"
 }
 
-func (c *Collector) sendTelemetry(k *call, at uint64, s *record.Said, unverified bool) {
+func (c *spans) sendTelemetry(k *call, at uint64, s *record.Said, unverified bool) {
 	if k.told >= maxTold {
 		c.stats.DroppedFacts++
 		return
@@ -289,7 +289,7 @@ func (c *Collector) sendTelemetry(k *call, at uint64, s *record.Said, unverified
 	}
 	at = max(at, k.began)
 	id := span.TelemetrySpan(k.session, k.call, k.told)
-	d := c.start(span.Telemetry, k.agent.sandbox, whose{agent: k.agent, call: k}, id, c.placeIn(&k.traces), at, at, k.top)
+	d := c.start(span.Telemetry, k.agent.sandbox, whose{agent: k.agent, call: k}, id, c.slicer.placeIn(&k.traces), at, at, k.top)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.top {
 		d.span.Links = append(d.span.Links, link)
 	}

@@ -169,11 +169,11 @@ func TestTelemetryMovesNothing(t *testing.T) {
 		for n := range 100 {
 			w.say(decided(fmt.Sprint("call_", n), "denied", ""))
 		}
-		if s := w.c.Stats(); s.WaitingFacts != 8 || s.DroppedFacts != 92 || len(w.c.facts.byCall) != 8 {
+		if s := w.c.Stats(); s.WaitingFacts != 8 || s.DroppedFacts != 92 || len(w.c.telemetry.facts.byCall) != 8 {
 			t.Errorf("%+v", s)
 		}
 		w.tick(2 * time.Minute)
-		if s := w.c.Stats(); s.WaitingFacts != 0 || len(w.c.facts.byCall) != 0 || len(w.spans) != 1 {
+		if s := w.c.Stats(); s.WaitingFacts != 0 || len(w.c.telemetry.facts.byCall) != 0 || len(w.spans) != 1 {
 			t.Errorf("%+v, %s", s, show(w.spans))
 		}
 	})
@@ -192,8 +192,8 @@ func TestTelemetryMovesNothing(t *testing.T) {
 		w.call(10, 11, "call_1")
 		w.c.Close()
 		wants(t, w.tool("call_1"), map[string]any{span.KeyApproval: "denied"})
-		if len(w.c.facts.of) != 1 {
-			t.Errorf("%d speakers are counted", len(w.c.facts.of))
+		if len(w.c.telemetry.facts.of) != 1 {
+			t.Errorf("%d speakers are counted", len(w.c.telemetry.facts.of))
 		}
 	})
 	t.Run("of one whom nobody knows it is told and marked, and changes nothing", func(t *testing.T) {

@@ -64,7 +64,7 @@ func Select(selectors []Selector, cgroup string) (root string, selector int, ok 
 }
 
 // cgroupMade handles a new or newly seen cgroup directory. Only those in sandboxes are kept.
-func (c *Collector) cgroupMade(h *record.Header, r *record.Cgroup) {
+func (c *lineage) cgroupMade(h *record.Header, r *record.Cgroup) {
 	if old, ok := c.groups[r.ID]; ok {
 		if old.path == string(r.Path) {
 			return
@@ -82,7 +82,7 @@ func (c *Collector) cgroupMade(h *record.Header, r *record.Cgroup) {
 		root, selector, ok := Select(c.config.Sandboxes, cgroup)
 		if ok {
 			s = c.config.Sandboxes[selector]
-		} else if root, s, ok = c.selectContainer(cgroup); !ok {
+		} else if root, s, ok = c.containers.selectContainer(cgroup); !ok {
 			if h.Type == record.TypeCgroup {
 				c.lastFound = foundCgroup{r.ID, cgroup}
 			}
@@ -97,23 +97,23 @@ func (c *Collector) cgroupMade(h *record.Header, r *record.Cgroup) {
 	}
 	if len(c.groups) >= c.config.MaxCgroups {
 		c.stats.RefusedCgroups++
-		c.lose(record.TypeCgroup, record.CauseTableFull, sb)
+		c.losses.lose(record.TypeCgroup, record.CauseTableFull, sb)
 		return
 	}
-	b := c.enter(cgroup)
+	b := c.containers.enter(cgroup)
 	if sb != nil && sb.cgroup == r.ID {
 		sb.box = b
 	}
 	g := &group{id: r.ID, path: cgroup, sandbox: sb, box: b}
 	c.groups[r.ID] = g
 	if sb != nil && sb.cgroup == r.ID && b != nil && b.chosen != nil {
-		c.openAnnotated(g)
+		c.containers.openAnnotated(g)
 	}
 }
 
 // sandboxAt finds a live sandbox by path. It is needed only when directories are told
 // of before their parents.
-func (c *Collector) sandboxAt(root string) *sandbox {
+func (c *lineage) sandboxAt(root string) *sandbox {
 	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
 		if sb := e.Value.(*sandbox); sb.path == root && !sb.removed {
 			return sb
@@ -122,7 +122,7 @@ func (c *Collector) sandboxAt(root string) *sandbox {
 	return nil
 }
 
-func (c *Collector) newSandbox(id uint64, root string, s Selector) *sandbox {
+func (c *lineage) newSandbox(id uint64, root string, s Selector) *sandbox {
 	sb := &sandbox{
 		id:     span.SandboxID(c.config.BootID, id),
 		cgroup: id,
@@ -130,7 +130,7 @@ func (c *Collector) newSandbox(id uint64, root string, s Selector) *sandbox {
 		agent:  strings.ToValidUTF8(s.Agent, "\uFFFD"),
 	}
 	session := sb.configured(s)
-	c.displaceNested(session)
+	c.attribution.displaceNested(session)
 	c.addSandbox(sb, session)
 	return sb
 }
@@ -145,8 +145,8 @@ func (sb *sandbox) configured(s Selector) string {
 	return strings.ToValidUTF8(session, "\uFFFD")
 }
 
-func (c *Collector) addSandbox(sb *sandbox, session string) {
-	sb.owner = c.owners.acquire(session, sb.holder())
+func (c *lineage) addSandbox(sb *sandbox, session string) {
+	sb.owner = c.attribution.owners.acquire(session, sb.holder())
 	sb.element = c.sandboxes.PushBack(sb)
 }
 
@@ -155,7 +155,7 @@ const maxResources = 1024
 
 // resource is shared by all that is of one agent; agents come from selectors and dialects, which are few,
 // and from markers.
-func (c *Collector) resource(agent string) *span.Resource {
+func (c *spans) resource(agent string) *span.Resource {
 	if r := c.resources[agent]; r != nil {
 		return r
 	}
@@ -176,7 +176,7 @@ func (c *Collector) resource(agent string) *span.Resource {
 	return r
 }
 
-func (c *Collector) cgroupRemoved(h *record.Header, r *record.Cgroup) {
+func (c *lineage) cgroupRemoved(h *record.Header, r *record.Cgroup) {
 	g := c.groups[r.ID]
 	if g == nil {
 		return
@@ -184,10 +184,10 @@ func (c *Collector) cgroupRemoved(h *record.Header, r *record.Cgroup) {
 	if g.processes > 0 {
 		c.vacate(g, c.groups[r.Parent], h.Time)
 	}
-	c.unmark(g.marks)
+	c.attribution.unmark(g.marks)
 	delete(c.groups, r.ID)
 	c.gone.add(r.ID, h.Time, g.sandbox)
-	c.leaveBox(g.box)
+	c.containers.leaveBox(g.box)
 	if sb := g.sandbox; sb != nil && sb.cgroup == r.ID {
 		sb.removed = true
 		c.forgetIfDone(sb)
@@ -197,7 +197,7 @@ func (c *Collector) cgroupRemoved(h *record.Header, r *record.Cgroup) {
 // vacate lets no process be in a directory that is gone. The kernel removes one only when no task alive
 // is in it: exits were lost. But of a process with threads in several directories only a thread may have been in
 // this one; it goes on in the directory above, the nearest that is sure to be there.
-func (c *Collector) vacate(g, above *group, at uint64) {
+func (c *lineage) vacate(g, above *group, at uint64) {
 	for _, p := range c.inside(g) {
 		if p.threaded && above != nil {
 			c.moveTo(p, above)
@@ -208,7 +208,7 @@ func (c *Collector) vacate(g, above *group, at uint64) {
 }
 
 // inside gives the processes in a directory itself; those that came from another sandbox are still that one's.
-func (c *Collector) inside(g *group) []*process {
+func (c *lineage) inside(g *group) []*process {
 	list := make([]*process, 0, g.processes)
 	for _, sb := range c.crowds {
 		for p := sb.active.oldest; p != nil && len(list) < g.processes; p = p.newer {
@@ -222,16 +222,16 @@ func (c *Collector) inside(g *group) []*process {
 
 // forgetIfDone drops a sandbox whose directory and processes are gone. Processes may
 // outlive the directory when they were moved out of it.
-func (c *Collector) forgetIfDone(sb *sandbox) {
+func (c *lineage) forgetIfDone(sb *sandbox) {
 	if !sb.removed || sb.processes > 0 || sb.element == nil {
 		return
 	}
 	c.sandboxes.Remove(sb.element)
 	sb.element = nil
 	for _, a := range sb.harnesses {
-		c.releaseAgent(a)
+		c.attribution.releaseAgent(a)
 	}
-	c.owners.release(sb.owner)
+	c.attribution.owners.release(sb.owner)
 }
 
 // crowds are the sandboxes that have processes as a heap (container/heap), the one with the most processes first.
@@ -260,7 +260,7 @@ func (l *crowds) Pop() any {
 }
 
 // populate counts processes that came to a sandbox or, below zero, went.
-func (c *Collector) populate(sb *sandbox, n int) {
+func (c *lineage) populate(sb *sandbox, n int) {
 	before := sb.processes
 	sb.processes += n
 	switch {
@@ -276,7 +276,7 @@ func (c *Collector) populate(sb *sandbox, n int) {
 // idlest gives the process to forget for a new one of a sandbox: that with the oldest record in the sandbox with
 // the most processes, so that a storm of forks in one costs no other its agent. The
 // new one's sandbox keeps its last process, which may be the parent.
-func (c *Collector) idlest(newcomer *sandbox) *process {
+func (c *lineage) idlest(newcomer *sandbox) *process {
 	from := c.crowds[0]
 	if newcomer.processes > 1 && newcomer.processes == from.processes {
 		from = newcomer

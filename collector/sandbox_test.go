@@ -137,7 +137,7 @@ func TestSandboxIsForgottenWithItsDirectory(t *testing.T) {
 		h = w.header(1)
 		h.Type = record.TypeCgroupRmdir
 		w.raw(rt.Record(h, record.Cgroup{ID: oneInside, Parent: one}))
-		if p := w.c.processes[10]; p == nil || p.group != w.c.groups[one] || p.group.processes != 1 {
+		if p := w.c.lineage.processes[10]; p == nil || p.group != w.c.lineage.groups[one] || p.group.processes != 1 {
 			t.Fatalf("the process is %+v", p)
 		}
 		w.exit(10, 0)
@@ -320,7 +320,7 @@ func TestTheLossesOfASandboxThatIsGoneAreToldInItsSession(t *testing.T) {
 		t.Errorf("%d told, want one more in each session", n)
 	}
 	w.tick(5 * time.Second)
-	if len(w.c.gone.byID) != 0 || w.c.gone.order.Len() != 0 {
+	if len(w.c.lineage.gone.byID) != 0 || w.c.lineage.gone.order.Len() != 0 {
 		t.Error("it is remembered for ever")
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-func (c *Collector) socket(h *record.Header, r *record.Socket) {
-	p := c.actor(h)
+func (c *spans) socket(h *record.Header, r *record.Socket) {
+	p := c.lineage.actor(h)
 	if p == nil {
 		return
 	}
@@ -29,7 +29,7 @@ func (c *Collector) socket(h *record.Header, r *record.Socket) {
 	c.act(h, p, a)
 }
 
-func (c *Collector) tellSocket(d *draft, a *act) {
+func (c *spans) tellSocket(d *draft, a *act) {
 	family, kind := socketFamily(a.family), socketType(a.sockType)
 	c.rename("socket", family+" "+kind)
 	d.ours(span.KeySocketFamily, family)
@@ -109,7 +109,7 @@ func socketProtocol(a *act) string {
 }
 
 // sendVsock tells of a connect of a vsock socket when the call has returned.
-func (c *Collector) sendVsock(h *record.Header, r *record.Socket, p *process) {
+func (c *spans) sendVsock(h *record.Header, r *record.Socket, p *process) {
 	i, w := p.image, p.whose()
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
 	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})

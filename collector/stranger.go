@@ -24,7 +24,7 @@ const (
 )
 
 // ignore drops a record of a process and a cgroup that are not known.
-func (c *Collector) ignore(h *record.Header) {
+func (c *losses) ignore(h *record.Header) {
 	c.stats.Ignored++
 	s := &c.strangers
 	if h.Time <= s.until {
@@ -43,7 +43,7 @@ func (c *Collector) ignore(h *record.Header) {
 }
 
 // directoriesLost has all that was and will be ignored, of a time, count as lost.
-func (c *Collector) directoriesLost(from, to uint64) {
+func (c *losses) directoriesLost(from, to uint64) {
 	s := &c.strangers
 	for _, t := range []*strangeTime{&s.before, &s.now} {
 		if t.last < from {

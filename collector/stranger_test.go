@@ -12,7 +12,7 @@ import (
 func TestWhatHappensInADirectoryOfWhichTheMakingWasLostIsCounted(t *testing.T) {
 	w := newWorld(t)
 	const unknown = 4711
-	lost := func(kind record.Type) uint64 { return w.c.losses.byKind[lossKind{kind, record.CauseUnassigned}] }
+	lost := func(kind record.Type) uint64 { return w.c.losses.counts.byKind[lossKind{kind, record.CauseUnassigned}] }
 	execs := func(from, to uint32) {
 		for pid := from; pid < to; pid++ {
 			w.cgroup[pid] = unknown

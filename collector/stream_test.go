@@ -96,7 +96,7 @@ func TestSameRecordsMakeTheSameSpans(t *testing.T) {
 	for range 3 {
 		again := newWorld(t, func(c *Config) { c.Fold.Files = 5 })
 		again.spans = nil
-		c, err := New(first.c.config, again)
+		c, err := New(*first.c.config, again)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -394,7 +394,7 @@ func TestAMillionShortProcessesLeaveNothing(t *testing.T) {
 	before := heap()
 	run(count - count/10)
 	after := heap()
-	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || len(c.opens) != 0 || len(c.connects) != 0 {
+	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || len(c.spans.opens) != 0 || len(c.spans.connects) != 0 {
 		t.Errorf("left over: %+v", s)
 	}
 	if after > before+1<<20 {
@@ -412,7 +412,7 @@ func TestChainOfExecsHoldsNoMemory(t *testing.T) {
 	w.exec(10, "/bin/x", "x")
 	w.exec(10, "/bin/x", "x")
 	freed := make(chan struct{})
-	runtime.AddCleanup(w.c.processes[10].image, func(ch chan struct{}) { close(ch) }, freed)
+	runtime.AddCleanup(w.c.lineage.processes[10].image, func(ch chan struct{}) { close(ch) }, freed)
 	for range 10 {
 		w.exec(10, "/bin/x", "x")
 	}
@@ -440,7 +440,7 @@ func TestLimits(t *testing.T) {
 			w.exec(n, "/bin/x", "x")
 		}
 		s := w.c.Stats()
-		if s.Processes != 16 || s.EvictedProcesses != 5 || w.c.processes[10] == nil || w.c.processes[100] != nil {
+		if s.Processes != 16 || s.EvictedProcesses != 5 || w.c.lineage.processes[10] == nil || w.c.lineage.processes[100] != nil {
 			t.Errorf("%+v", s)
 		}
 		wants(t, w.execOf(100), map[string]any{span.KeyExitUnknown: true})
@@ -456,8 +456,8 @@ func TestLimits(t *testing.T) {
 		for n := uint32(100); n < 140; n++ {
 			w.fork(20, n)
 		}
-		if w.c.processes[10] == nil || w.c.processes[20] == nil || len(w.c.processes) != 16 {
-			t.Errorf("agent %v, storm %v, %d processes", w.c.processes[10], w.c.processes[20], len(w.c.processes))
+		if w.c.lineage.processes[10] == nil || w.c.lineage.processes[20] == nil || len(w.c.lineage.processes) != 16 {
+			t.Errorf("agent %v, storm %v, %d processes", w.c.lineage.processes[10], w.c.lineage.processes[20], len(w.c.lineage.processes))
 		}
 		w.exit(10, 0)
 		wants(t, w.execOf(10), map[string]any{span.KeyExitCode: 0, span.KeyExitUnknown: nil})
@@ -471,11 +471,11 @@ func TestLimits(t *testing.T) {
 			w.exec(10+n, "/bin/x", "x")
 		}
 		for n := uint32(0); n < 16; n++ {
-			if w.c.processes[10+n] == nil {
+			if w.c.lineage.processes[10+n] == nil {
 				continue
 			}
 			w.fork(10+n, 100+n)
-			if w.c.processes[10+n] == nil || w.c.processes[100+n] == nil {
+			if w.c.lineage.processes[10+n] == nil || w.c.lineage.processes[100+n] == nil {
 				t.Fatalf("the parent %d is gone", 10+n)
 			}
 		}
@@ -488,7 +488,7 @@ func TestLimits(t *testing.T) {
 			w.open(10, fmt.Sprintf("/repo/%d", n))
 		}
 		s := w.c.Stats()
-		if s.Held != 16 || s.EarlySpans != 85 || len(w.c.opens) != 16 {
+		if s.Held != 16 || s.EarlySpans != 85 || len(w.c.spans.opens) != 16 {
 			t.Errorf("%+v", s)
 		}
 		w.exit(10, 0)
@@ -506,12 +506,12 @@ func TestLimits(t *testing.T) {
 			w.execWith(n, 0, record.Exec{Exe: rt.Path("/bin/x"), Args: big, Argc: 1})
 			w.records = nil
 		}
-		if w.c.held.bytes > maxHeldBytes || w.c.Stats().EarlySpans == 0 {
-			t.Errorf("%d bytes held", w.c.held.bytes)
+		if w.c.spans.held.bytes > maxHeldBytes || w.c.Stats().EarlySpans == 0 {
+			t.Errorf("%d bytes held", w.c.spans.held.bytes)
 		}
 		w.c.Close()
-		if w.c.held.bytes != 0 || w.c.held.count != 0 {
-			t.Errorf("%+v after close", w.c.held)
+		if w.c.spans.held.bytes != 0 || w.c.spans.held.count != 0 {
+			t.Errorf("%+v after close", w.c.spans.held)
 		}
 	})
 	t.Run("cgroups beyond the limit are told as lost", func(t *testing.T) {
@@ -531,7 +531,7 @@ func TestLimits(t *testing.T) {
 			w.raw(rt.Record(w.header(n), record.ExecArgs{Args: piece}))
 			w.records = nil
 		}
-		if a := &w.c.arguments; a.bytes > maxArgPieceBytes || len(a.open) > maxArgPieces {
+		if a := &w.c.lineage.arguments; a.bytes > maxArgPieceBytes || len(a.open) > maxArgPieces {
 			t.Errorf("%d bytes in %d", a.bytes, len(a.open))
 		}
 	})
@@ -573,42 +573,42 @@ func FuzzRecord(f *testing.F) {
 			stream = stream[n:]
 			// The error is the record's fault.
 			_ = c.Record(raw)
-			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.openMarks > 16 || len(c.calls) > 200 || len(c.contexts) > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || len(c.opens) > 16 || len(c.connects) > 16 {
+			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.attribution.openMarks > 16 || len(c.attribution.calls) > 200 || len(c.attribution.contexts) > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || len(c.spans.opens) > 16 || len(c.spans.connects) > 16 {
 				t.Fatalf("unbounded: %+v", s)
 			}
 		}
 		c.Close()
-		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.boxes.bytes != 0 || c.boxes.pending.Len() != 0 || c.candidates.bytes != 0 || len(c.candidates.byCgroup) != 0 || len(c.opens) != 0 || len(c.connects) != 0 {
+		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.spans.waiting.bytes != 0 || c.containers.boxes.pending.Len() != 0 || c.containers.candidates.bytes != 0 || len(c.containers.candidates.byCgroup) != 0 || len(c.spans.opens) != 0 || len(c.spans.connects) != 0 {
 			t.Fatalf("held after close: %+v", s)
 		}
 		counted := 0
-		for _, sb := range c.crowds {
+		for _, sb := range c.lineage.crowds {
 			of := 0
 			for p := sb.active.oldest; p != nil; p = p.newer {
 				of++
 			}
-			if of != sb.processes || of > c.crowds[0].processes {
-				t.Fatalf("a sandbox has %d processes by activity, %d by count, the fullest %d", of, sb.processes, c.crowds[0].processes)
+			if of != sb.processes || of > c.lineage.crowds[0].processes {
+				t.Fatalf("a sandbox has %d processes by activity, %d by count, the fullest %d", of, sb.processes, c.lineage.crowds[0].processes)
 			}
 			counted += of
 		}
-		if counted != len(c.processes) {
-			t.Fatalf("%d processes by activity, %d by pid", counted, len(c.processes))
+		if counted != len(c.lineage.processes) {
+			t.Fatalf("%d processes by activity, %d by pid", counted, len(c.lineage.processes))
 		}
-		for len(c.crowds) > 0 {
-			c.end(c.crowds[0].active.oldest, c.now, ending{unknown: true})
+		for len(c.lineage.crowds) > 0 {
+			c.lineage.end(c.lineage.crowds[0].active.oldest, c.clock.now, ending{unknown: true})
 		}
-		for _, g := range c.groups {
-			c.unmark(g.marks)
+		for _, g := range c.lineage.groups {
+			c.attribution.unmark(g.marks)
 		}
 		harnesses := 0
-		for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+		for e := c.lineage.sandboxes.Front(); e != nil; e = e.Next() {
 			harnesses += len(e.Value.(*sandbox).harnesses)
 		}
-		if s := c.Stats(); s.Agents != harnesses || c.openMarks != 0 {
-			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.openMarks, harnesses)
+		if s := c.Stats(); s.Agents != harnesses || c.attribution.openMarks != 0 {
+			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.attribution.openMarks, harnesses)
 		}
-		for _, k := range c.calls {
+		for _, k := range c.attribution.calls {
 			if !k.over || k.processes != 0 {
 				t.Fatalf("a call without processes goes on: %+v", k)
 			}
