@@ -102,7 +102,7 @@ func (c *spans) sendAct(s *actSpan) {
 	if s.count > 1 {
 		to++
 	}
-	d := c.start(a.kind, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
+	d := c.start(a.kind, &p.sandbox.aSandbox, s.whose, id, c.place(&p.sandbox.aSandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, s.group)
 	switch a.kind {
 	case span.Socket:

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -17,7 +16,7 @@ import (
 type agent struct {
 	name    string
 	dialect *agents.Dialect // nil: a harness
-	sandbox *sandbox
+	sandbox *aSandbox
 	owner   *owner
 	session string // the agent's own id; "" while not known
 	uid     uint32
@@ -61,19 +60,62 @@ const (
 	roleUnclear             // below an agent, and perhaps of a call: older than the sensor, or its exec was lost
 )
 
+// An aProcess is what attribution knows of a process.
+type aProcess struct {
+	tgid  uint32
+	start uint64  // boottime
+	in    *aGroup // where it is now
+	home  *aSandbox
+
+	role        role
+	ambiguous   bool
+	agent       *agent
+	call        *call
+	free        bool // counted in agent.free
+	marks       openCalls
+	hook        *maybeHook // with roleHook
+	runsHook    bool       // its program is sheetbend hook, started by its agent or by a hookShell
+	hookShell   bool       // its program is a shell that its agent started for a hook alone, or it is a fork of one
+	likeCommand bool       // it is a hook, but the agent starts the commands of calls alike
+	parentTgid  uint32     // who forked it; 0: not known
+	parentStart uint64
+}
+
+// An aGroup is what attribution knows of a cgroup.
+type aGroup struct {
+	id    uint64
+	home  *aSandbox // nil: outside every sandbox
+	box   *box      // nil: in no container
+	marks openCalls
+}
+
+// An aSandbox is what attribution knows of a sandbox.
+type aSandbox struct {
+	id    string
+	agent string
+	found bool // by its program: it has no directory
+	fixed bool // the session is configured
+	owner *owner
+	box   *box // that its topmost directory is, or lies in
+
+	agents    []*agent // live
+	harnesses []*agent // that name calls in it by markers
+	ended     int      // calls that are kept
+}
+
 // whose gives the owner of what p does now.
-func (p *process) whose() whose {
-	if p.marks != nil && len(p.marks.open) > 0 {
+func (p *aProcess) whose() whose {
+	if len(p.marks.open) > 0 {
 		return p.marks.whose()
 	}
-	if m := p.group.marks; m != nil && p.call == nil && p.agent == nil && len(m.open) > 0 {
+	if m := &p.in.marks; p.call == nil && p.agent == nil && len(m.open) > 0 {
 		return m.whose()
 	}
 	return whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}
 }
 
 // ownerOf gives the session that spans go to. A call stays in the one that it began in.
-func (sb *sandbox) ownerOf(w whose) *owner {
+func (sb *aSandbox) ownerOf(w whose) *owner {
 	switch {
 	case w.call != nil:
 		return w.call.owner
@@ -107,7 +149,7 @@ func (w whose) outermost() whose {
 
 // count keeps up with whether p has its agent's session in use: a process does that is outside of calls, and not
 // perhaps of one.
-func (p *process) count() {
+func (p *aProcess) count() {
 	free := p.agent != nil && p.call == nil && !p.ambiguous && p.role != roleUnclear
 	if free == p.free {
 		return
@@ -131,7 +173,7 @@ func (w whose) startedInCall() bool {
 }
 
 // belong makes a process w's, for its descendants too.
-func (c *attribution) belong(p *process, w whose) {
+func (c *attribution) belong(p *aProcess, w whose) {
 	was := whose{agent: p.agent, call: p.call, ambiguous: p.ambiguous}
 	if w.agent != nil {
 		w.agent.users++
@@ -154,7 +196,7 @@ func (c *attribution) belong(p *process, w whose) {
 }
 
 // inherit gives a forked child what its parent has.
-func (c *attribution) inherit(parent, child *process) {
+func (c *attribution) inherit(parent, child *aProcess) {
 	child.parentTgid, child.parentStart = parent.tgid, parent.start
 	w := parent.whose()
 	if w == (whose{}) {
@@ -176,44 +218,6 @@ func (c *attribution) inherit(parent, child *process) {
 		if w.call == nil {
 			c.inheritHook(parent, child)
 		}
-	}
-}
-
-// settle finds out what a process older than the sensor is. Parents may be told of after their
-// children, so it is asked when it is needed.
-func (c *lineage) settle(p *process) {
-	if p.role != roleUnread {
-		return
-	}
-	p.role = roleNone
-	parent := c.processes[p.parentTgid]
-	if parent != nil && parent != p && parent.start == p.parentStart && parent.sandbox == p.sandbox && parent.start <= p.start {
-		c.settle(parent)
-		c.attribution.belong(p, parent.whose())
-		if p.agent != nil && p.call == nil {
-			p.role = roleUnclear
-		}
-	}
-	i := p.image
-	ofAgent := p.role == roleUnclear && parent.role == roleAgent
-	program := agents.Program{Executable: i.executable, Owner: i.exeUID, Unproven: i.unproven}
-	if i.exec != nil {
-		program.Args = i.exec.args
-	}
-	if d := c.attribution.dialects.Find(program); d != nil {
-		uid := i.uid
-		if i.exec != nil && !i.envRead {
-			uid = i.exec.uid
-		}
-		if x := programOf(i.file, program); ofAgent && p.agent.mayWork(d, x) {
-			p.role = roleAgent
-		} else {
-			c.attribution.becomeAgent(p, d, &image{id: i.id, uid: uid}, x)
-		}
-	}
-	p.count()
-	if p.owns(i) {
-		i.whose = p.whose()
 	}
 }
 
@@ -241,12 +245,12 @@ func (a *agent) mayWork(d *agents.Dialect, x agentProgram) bool {
 
 // becomeAgent makes an agent of a process whose program speaks a dialect. Where it was started below another one, it
 // has a parent.
-func (c *attribution) becomeAgent(p *process, d *agents.Dialect, i *image, program agentProgram) {
+func (c *attribution) becomeAgent(p *aProcess, d *agents.Dialect, first span.Image, uid uint32, program agentProgram) {
 	p.role = roleAgent
 	outer := p.whose() // by a marker, too: one open on its cgroup holds for what was there before
 	outer.ambiguous = false
-	a := c.newAgent(p.sandbox, d.Name, outer, i.id)
-	a.dialect, a.uid, a.box, a.program = d, i.uid, p.group.box, program
+	a := c.newAgent(p.home, d.Name, outer, first)
+	a.dialect, a.uid, a.box, a.program = d, uid, p.in.box, program
 	c.belong(p, whose{agent: a})
 }
 
@@ -254,7 +258,7 @@ func (c *attribution) becomeAgent(p *process, d *agents.Dialect, i *image, progr
 // again. Beyond it the parent is the outermost agent.
 const maxNested = 64
 
-func (c *attribution) newAgent(sb *sandbox, name string, outer whose, first span.Image) *agent {
+func (c *attribution) newAgent(sb *aSandbox, name string, outer whose, first span.Image) *agent {
 	if outer.agent != nil && outer.agent.depth >= maxNested {
 		outer = outer.outermost()
 	}
@@ -426,7 +430,7 @@ func (a *agent) resumes(b *agent) bool {
 
 // place is what sessions are not taken out of: the sandbox, or the host outside of all sandboxes, where each agent that is
 // found is one of its own.
-func (sb *sandbox) place() string {
+func (sb *aSandbox) place() string {
 	if sb.found {
 		return ""
 	}
@@ -434,7 +438,7 @@ func (sb *sandbox) place() string {
 }
 
 // holder is whose the session of a sandbox itself is.
-func (sb *sandbox) holder() holder { return holder{place: sb.place()} }
+func (sb *aSandbox) holder() holder { return holder{place: sb.place()} }
 
 // displaceNested gives a session free that nested agents claimed.
 func (c *attribution) displaceNested(session string) {
@@ -469,20 +473,4 @@ func (c *attribution) Hints() []string {
 		}
 	}
 	return lines
-}
-
-// identified says whether h's process is p: start times from /proc are rounded down to a clock tick.
-func identified(p *process, start uint64) bool {
-	const tick = 10_000_000
-	return p != nil && (p.start == start || p.start-p.start%tick == start)
-}
-
-// peer gives the process that a header names, as it came from a socket, or nil.
-func (c *lineage) peer(h *record.Header) *process {
-	p := c.processes[h.Tgid]
-	if h.Tgid == 0 || !identified(p, h.Start) {
-		return nil
-	}
-	c.settle(p)
-	return p
 }

@@ -32,14 +32,11 @@ func (c *containers) openAnnotated(g *group) {
 		return
 	}
 	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.id}
-	owner := c.attribution.harness(g.sandbox, m)
+	owner := c.attribution.harness(g.home, m)
 	if owner == nil {
 		return
 	}
-	if g.marks == nil {
-		g.marks = &openCalls{}
-	}
-	at := place{owner: owner, who: markedByAnnotation, mark: mark{group: g}, list: &g.marks.open}
+	at := place{owner: owner, who: markedByAnnotation, mark: mark{group: &g.aGroup}, list: &g.marks.open}
 	if k := c.attribution.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
 		at.box = g.box.id
 	}
@@ -65,11 +62,9 @@ func (c *containers) retold(b *box) {
 		}
 		c.lineage.moveSession(sb, sb.configured(s))
 		call := annotation(&b.info, CallAnnotation)
-		if g.marks != nil {
-			for _, k := range slices.Clone(g.marks.open) {
-				if k.annotated && (k.id != call || k.owner != sb.owner) {
-					c.attribution.closeMark(k)
-				}
+		for _, k := range slices.Clone(g.marks.open) {
+			if k.annotated && (k.id != call || k.owner != sb.owner) {
+				c.attribution.closeMark(k)
 			}
 		}
 		c.openAnnotated(g)

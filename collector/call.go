@@ -162,7 +162,7 @@ func (c *attribution) endIfDone(k *call) {
 
 // oldestEnded gives the ended call to forget for a new one of a sandbox: one of its own if it has more than its share, so that
 // many calls of one cost the others none.
-func (c *attribution) oldestEnded(sb *sandbox) *list.Element {
+func (c *attribution) oldestEnded(sb *aSandbox) *list.Element {
 	if sb.ended > c.config.MaxCalls/max(1, c.tree.sandboxCount()) {
 		for e := c.endedCalls.Front(); e != nil; e = e.Next() {
 			if e.Value.(*call).agent.sandbox == sb {

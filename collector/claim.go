@@ -144,7 +144,7 @@ type programStart struct {
 
 // attribute decides whose a process is from this exec on. It returns claims of its environment
 // that contradict lineage and therefore rebind nothing.
-func (c *attribution) attribute(p *process, x *programStart) (denied claims) {
+func (c *attribution) attribute(p *aProcess, x *programStart) (denied claims) {
 	d := c.dialects.Find(x.Program)
 	program := programOf(x.file, x.Program)
 	direct := p.role == roleFork
@@ -183,7 +183,7 @@ func (c *attribution) attribute(p *process, x *programStart) (denied claims) {
 	switch {
 	case d != nil && p.role == roleAgent && p.agent.mayWork(d, program):
 	case d != nil:
-		c.becomeAgent(p, d, &image{id: x.id, uid: x.uid}, program)
+		c.becomeAgent(p, d, x.id, x.uid, program)
 	case p.role == roleAgent:
 		p.role = roleNone
 	}
@@ -191,7 +191,7 @@ func (c *attribution) attribute(p *process, x *programStart) (denied claims) {
 }
 
 // root decides which call the child of an agent belongs to, at its first exec.
-func (c *attribution) root(p *process, x *programStart, in claims) {
+func (c *attribution) root(p *aProcess, x *programStart, in claims) {
 	a := p.agent
 	link, sampled, ok := span.ParseTraceparent(in.traceparent)
 	perCall := c.perCall(a, link, ok)
@@ -216,7 +216,7 @@ func (c *attribution) root(p *process, x *programStart, in claims) {
 }
 
 // command puts a process in the call that it is the first of.
-func (c *attribution) command(p *process, x *programStart, in claims, perCall bool, link span.Link, sampled, ok bool) {
+func (c *attribution) command(p *aProcess, x *programStart, in claims, perCall bool, link span.Link, sampled, ok bool) {
 	a := p.agent
 	if len(a.open) > 1 {
 		c.closeStale(a)
@@ -257,7 +257,7 @@ func (c *attribution) command(p *process, x *programStart, in claims, perCall bo
 
 // contradicted gives the claims that a process which is no agent makes for its child, or for itself, and that
 // are not what lineage says.
-func (c *environ) contradicted(p *process, x *programStart) (denied claims) {
+func (c *environ) contradicted(p *aProcess, x *programStart) (denied claims) {
 	if x.env == "" || x.env == x.before.env {
 		return claims{}
 	}

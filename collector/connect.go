@@ -42,7 +42,7 @@ func (c *spans) connect(h *record.Header, r *record.Connect) {
 	if p == nil {
 		return
 	}
-	c.attribution.notHook(p)
+	c.attribution.notHook(&p.aProcess)
 	s := &connectSpan{process: p, image: p.image, group: p.group, whose: p.whose(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	if r.Op == record.ConnectSendmsg {
 		c.sendConnect(s, h.Time, outcome{})
@@ -70,7 +70,7 @@ func (c *spans) connectEnd(h *record.Header, r *record.ConnectEnd) {
 func (c *spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	p, i := s.process, s.image
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, s.tid, s.at)
-	d := c.start(span.Connect, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.at, at, span.Link{Trace: i.trace, Span: i.span})
+	d := c.start(span.Connect, &p.sandbox.aSandbox, s.whose, id, c.place(&p.sandbox.aSandbox, s.whose), s.at, at, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, s.group)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
@@ -153,7 +153,7 @@ func (c *spans) unixConnect(h *record.Header, r *record.Unix) {
 	i := p.image
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
 	w := p.whose()
-	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
+	d := c.start(span.Connect, &p.sandbox.aSandbox, w, id, c.place(&p.sandbox.aSandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, p.group)
 	address := string(c.lineage.path)
 	if abstract {

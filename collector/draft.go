@@ -24,7 +24,7 @@ type draft struct {
 const seqAt = 1
 
 // place counts a span into its call or session.
-func (c *spans) place(sb *sandbox, w whose) span.TraceID {
+func (c *spans) place(sb *aSandbox, w whose) span.TraceID {
 	t := &sb.ownerOf(w).traces
 	if w.call != nil {
 		t = &w.call.traces
@@ -34,7 +34,7 @@ func (c *spans) place(sb *sandbox, w whose) span.TraceID {
 
 // start begins a span of a sandbox in a trace. Times are boottime. The parent is the span's
 // parent if it is in the same trace; otherwise the span is a root that links to it.
-func (c *spans) start(kind span.Kind, sb *sandbox, w whose, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *draft {
+func (c *spans) start(kind span.Kind, sb *aSandbox, w whose, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *draft {
 	owner := sb.ownerOf(w)
 	d := &c.draft
 	s := &d.span
@@ -81,7 +81,7 @@ func (c *spans) start(kind span.Kind, sb *sandbox, w whose, id span.ID, trace sp
 }
 
 // attribution says how the span was tied to whom, and to which call.
-func (d *draft) attribution(sb *sandbox, w whose) {
+func (d *draft) attribution(sb *aSandbox, w whose) {
 	by := bySession
 	k := w.call
 	switch {

@@ -42,10 +42,11 @@ func (c *lineage) attach(h *record.Header, r *record.Attach) {
 	p.threaded = p.threaded || h.Tid != h.Tgid
 	from := p.group.path
 	if g == nil {
-		g = &group{id: h.Cgroup, path: string(r.Path)}
+		var sb *sandbox
 		if p.sandbox.found {
-			g.sandbox = p.sandbox // it has no cgroup that could be left
+			sb = p.sandbox // it has no cgroup that could be left
 		}
+		g = newGroup(h.Cgroup, string(r.Path), sb)
 	}
 	c.moveTo(p, g)
 	if g.sandbox != p.sandbox {
@@ -58,7 +59,7 @@ func (c *spans) sendEscape(p *process, at uint64, tid uint32, e escape) {
 	i := p.image
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: e.execID}, tid, at)
 	w := p.whose()
-	d := c.start(span.Escape, p.sandbox, w, id, c.place(p.sandbox, w), at, at, span.Link{Trace: i.trace, Span: i.span})
+	d := c.start(span.Escape, &p.sandbox.aSandbox, w, id, c.place(&p.sandbox.aSandbox, w), at, at, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, p.group)
 	c.rename("escape to", e.to)
 	d.text(span.KeyCgroupFrom, e.from)

@@ -64,12 +64,12 @@ func (c *lineage) findParent(x *execSpan) {
 func (c *spans) sendExec(x *execSpan, at uint64, how *ending) {
 	c.lineage.findParent(x)
 	p, i := x.process, x.image
-	c.lineage.settle(p)
+	c.lineage.settle(&p.aProcess)
 	if p.hook != nil && p.image == i && how == nil {
-		c.attribution.hookOver(p) // it has run no hook for as long as the span was held
+		c.attribution.hookOver(&p.aProcess) // it has run no hook for as long as the span was held
 	}
 	i.exec = nil
-	d := c.start(span.Exec, p.sandbox, i.whose, i.span, i.trace, i.start, at, span.Link{Trace: x.parentTrace, Span: x.parent})
+	d := c.start(span.Exec, &p.sandbox.aSandbox, i.whose, i.span, i.trace, i.start, at, span.Link{Trace: x.parentTrace, Span: x.parent})
 	d.process(p.tgid, i, x.group)
 	c.rename("exec", i.name)
 
@@ -127,7 +127,7 @@ func (c *spans) sendExec(x *execSpan, at uint64, how *ending) {
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
 func (c *spans) sendExit(p *process, at uint64, how ending) {
 	i := p.image
-	d := c.start(span.Exit, p.sandbox, i.whose, span.ExitSpan(c.config.BootID, i.id), c.place(p.sandbox, i.whose), i.start, at,
+	d := c.start(span.Exit, &p.sandbox.aSandbox, i.whose, span.ExitSpan(c.config.BootID, i.id), c.place(&p.sandbox.aSandbox, i.whose), i.start, at,
 		span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, p.group)
 	c.rename("exit", i.name)
@@ -206,4 +206,26 @@ func (c *spans) ended(d *draft, i *image, how *ending) {
 func (c *spans) creationTime(start uint64) string {
 	c.text = time.Unix(0, int64(start+c.clock.offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
 	return string(c.text)
+}
+
+// reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
+func (c *spans) reassign(a *aProcess, first bool) {
+	p := c.lineage.processes[a.tgid]
+	w := p.whose()
+	if i := p.image; p.owns(i) && i.whose != w && !i.ended {
+		if x := i.exec; x != nil {
+			i.whose, i.trace = w, c.place(&p.sandbox.aSandbox, w)
+			x.callRoot = first && w.call != nil
+		}
+	}
+	for s := p.opens.first; s != nil; s = s.next {
+		if s.image == p.image {
+			s.whose = w
+		}
+	}
+	for _, s := range p.acts {
+		if s.image == p.image {
+			s.whose = w
+		}
+	}
 }

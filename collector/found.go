@@ -48,17 +48,14 @@ func (c *lineage) found(h *record.Header, program agents.Program) *group {
 		return nil
 	}
 	// removed: there is no directory to wait for, it is over with its last process.
-	sb := &sandbox{
-		id:    span.FoundSandboxID(c.config.BootID, span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}),
-		agent: d.Name, found: true, removed: true,
-	}
+	sb := &sandbox{aSandbox: aSandbox{id: span.FoundSandboxID(c.config.BootID, imageOf(h)), agent: d.Name, found: true}, removed: true}
 	c.addSandbox(sb, sb.id)
 	return c.foundGroup(sb, h.Cgroup)
 }
 
 // foundGroup is a directory in which processes of such a sandbox are. It is theirs alone: others there are none of ours.
 func (c *lineage) foundGroup(sb *sandbox, cgroup uint64) *group {
-	g := &group{id: cgroup, sandbox: sb}
+	g := newGroup(cgroup, "", sb)
 	if c.lastFound.id == cgroup {
 		g.path = c.lastFound.path
 	}

@@ -18,7 +18,7 @@ type maybeHook struct {
 	start   programStart
 	in      claims
 	at      uint64 // boottime
-	members []*process
+	members []*aProcess
 	ran     bool // one of them became the hook
 }
 
@@ -61,19 +61,19 @@ func startsHook(x *programStart) bool {
 	return len(words) == 2 && words[0] == "hook"
 }
 
-func (c *attribution) deferHook(p *process, x *programStart, in claims) {
+func (c *attribution) deferHook(p *aProcess, x *programStart, in claims) {
 	m := &maybeHook{start: *x, in: in, at: c.clock.now}
 	m.start.before = nil
 	p.role, p.hook = roleHook, nil
 	m.add(p)
 }
 
-func (m *maybeHook) add(p *process) {
+func (m *maybeHook) add(p *aProcess) {
 	p.hook = m
 	m.members = append(m.members, p)
 }
 
-func (m *maybeHook) remove(p *process) {
+func (m *maybeHook) remove(p *aProcess) {
 	p.hook = nil
 	if i := slices.Index(m.members, p); i >= 0 {
 		m.members = slices.Delete(m.members, i, i+1)
@@ -81,14 +81,14 @@ func (m *maybeHook) remove(p *process) {
 }
 
 // hooked makes a helper of the agent of a process that runs the sensor's own program.
-func (c *attribution) hooked(p *process) {
+func (c *attribution) hooked(p *aProcess) {
 	p.hook.ran = true
 	p.hook.remove(p)
 	p.role, p.likeCommand = roleNone, true
 }
 
 // notHook puts all that came of what was no hook in its call.
-func (c *attribution) notHook(p *process) {
+func (c *attribution) notHook(p *aProcess) {
 	m := p.hook
 	if m == nil {
 		return
@@ -114,29 +114,8 @@ func (c *attribution) notHook(p *process) {
 	}
 }
 
-// reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
-func (c *spans) reassign(p *process, first bool) {
-	w := p.whose()
-	if i := p.image; p.owns(i) && i.whose != w && !i.ended {
-		if x := i.exec; x != nil {
-			i.whose, i.trace = w, c.place(p.sandbox, w)
-			x.callRoot = first && w.call != nil
-		}
-	}
-	for s := p.opens.first; s != nil; s = s.next {
-		if s.image == p.image {
-			s.whose = w
-		}
-	}
-	for _, s := range p.acts {
-		if s.image == p.image {
-			s.whose = w
-		}
-	}
-}
-
 // inheritHook makes a child of a shell that may be a hook one that may be it as well.
-func (c *attribution) inheritHook(parent, child *process) {
+func (c *attribution) inheritHook(parent, child *aProcess) {
 	child.role = roleHook
 	parent.hook.add(child)
 	if len(parent.hook.members) > maxMaybe {
@@ -145,7 +124,7 @@ func (c *attribution) inheritHook(parent, child *process) {
 }
 
 // hookOver is told before a process ends, or has waited for long. A shell waits for the hook that it forked; any other has run no hook.
-func (c *attribution) hookOver(p *process) {
+func (c *attribution) hookOver(p *aProcess) {
 	if p.hook == nil {
 		return
 	}

@@ -302,7 +302,7 @@ func (c *spans) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, r *r
 		parent = span.Link{Trace: v.image.trace, Span: v.image.span}
 	}
 	id := span.LossSpan(c.config.BootID, sb.ownerOf(w).session, h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
-	d := c.start(span.Loss, sb, w, id, c.place(sb, w), r.From, r.To, parent)
+	d := c.start(span.Loss, &sb.aSandbox, w, id, c.place(&sb.aSandbox, w), r.From, r.To, parent)
 	c.rename("lost", kind)
 	if v != nil {
 		d.process(v.tgid, v.image, v.group)

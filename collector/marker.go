@@ -27,8 +27,8 @@ const maxOpen = 64
 // A mark is what keeps a call open.
 type mark struct {
 	by      authority
-	process *process // one of these three is where
-	group   *group
+	process *aProcess // one of these three is where
+	group   *aGroup
 	agent   *agent
 }
 
@@ -107,7 +107,7 @@ func (c *attribution) mark(h *record.Header, m *record.Mark) {
 // decides: the agent and its hooks for whatever is the agent's, a process in a call (or below no agent)
 // for itself and its children, a process outside of all sandboxes for what runs as its user.
 func (c *attribution) placeOf(h *record.Header, m *record.Mark) (at place, ok bool) {
-	var target *process
+	var target *aProcess
 	if m.TargetTgid != 0 {
 		target = c.tree.process(m.TargetTgid)
 		if !identified(target, m.TargetStart) {
@@ -159,7 +159,7 @@ func (c *attribution) placeOf(h *record.Header, m *record.Mark) (at place, ok bo
 		}
 		if at.owner == nil {
 			// What it says of its agent and session is not taken: it could be anybody's.
-			at.owner = c.harness(peer.sandbox, &record.Mark{Op: m.Op})
+			at.owner = c.harness(peer.home, &record.Mark{Op: m.Op})
 		}
 		return onProcess(at, target), at.owner != nil
 	}
@@ -168,10 +168,10 @@ func (c *attribution) placeOf(h *record.Header, m *record.Mark) (at place, ok bo
 // speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started, directly
 // or by a shell that does nothing else. Whatever else runs below an agent, outside of calls, may be what a call has planted
 // there (a hook of git, a program in PATH, an MCP server), and speaks of itself alone, whatever it runs.
-func (p *process) speaksFor() markedBy {
+func (p *aProcess) speaksFor() markedBy {
 	a := p.agent
 	switch {
-	case a == nil || a.dialect == nil || p.call != nil || p.ambiguous || p.marks != nil && len(p.marks.open) > 0:
+	case a == nil || a.dialect == nil || p.call != nil || p.ambiguous || len(p.marks.open) > 0:
 		return markedBySelf
 	case p.role == roleAgent || p.role == roleFork:
 		return markedByAgent
@@ -181,19 +181,19 @@ func (p *process) speaksFor() markedBy {
 	return markedBySelf
 }
 
-func (c *attribution) placeFromOutside(m *record.Mark, target *process) (at place, ok bool) {
+func (c *attribution) placeFromOutside(m *record.Mark, target *aProcess) (at place, ok bool) {
 	if m.PeerCgroup == 0 || c.tree.group(m.PeerCgroup) != nil {
 		return at, false // perhaps inside: its fork was lost
 	}
 	at.by, at.who = authority{uid: m.UID}, markedByOutside
 	switch {
 	case target != nil:
-		if m.UID != 0 && (m.UID != target.image.uid || !target.image.envRead) {
+		if uid, known := c.tree.user(target); m.UID != 0 && (m.UID != uid || !known) {
 			return at, false
 		}
 		at.outer = target.call
 		if at.owner = target.agent; at.owner == nil || at.owner.dialect == nil {
-			at.owner = c.harness(target.sandbox, m)
+			at.owner = c.harness(target.home, m)
 			at.outer = nil
 		} else if m.Session != "" && m.Session != at.owner.session && (at.owner.session != "" || !c.learn(at.owner, m.Session)) {
 			return at, false
@@ -201,13 +201,10 @@ func (c *attribution) placeFromOutside(m *record.Mark, target *process) (at plac
 		return onProcess(at, target), at.owner != nil
 	case m.Cgroup != 0:
 		g := c.tree.group(m.Cgroup)
-		if g == nil || g.sandbox == nil || m.UID != 0 {
+		if g == nil || g.home == nil || m.UID != 0 {
 			return at, false
 		}
-		at.owner = c.harness(g.sandbox, m)
-		if g.marks == nil {
-			g.marks = &openCalls{}
-		}
+		at.owner = c.harness(g.home, m)
 		at.mark.group, at.list = g, &g.marks.open
 		return at, at.owner != nil
 	}
@@ -226,17 +223,14 @@ func onAgent(at place) place {
 	return at
 }
 
-func onProcess(at place, p *process) place {
-	if p.marks == nil {
-		p.marks = &openCalls{}
-	}
+func onProcess(at place, p *aProcess) place {
 	at.mark.process, at.list = p, &p.marks.open
 	return at
 }
 
 // harness gives the agent that stands for whoever names calls below no agent: one for each session in a sandbox.
 // nil: the session is in use elsewhere, or there are too many.
-func (c *attribution) harness(sb *sandbox, m *record.Mark) *agent {
+func (c *attribution) harness(sb *aSandbox, m *record.Mark) *agent {
 	session := strings.ToValidUTF8(m.Session, "\uFFFD")
 	for _, a := range sb.harnesses {
 		if a.session == session {
@@ -335,7 +329,13 @@ func (c *attribution) closeStale(a *agent) {
 
 // unmark ends the markers on a process or cgroup that is gone.
 func (c *attribution) unmark(m *openCalls) {
-	for m != nil && len(m.open) > 0 {
+	for len(m.open) > 0 {
 		c.closeMark(m.open[0])
 	}
+}
+
+// identified says whether h's process is p: start times from /proc are rounded down to a clock tick.
+func identified(p *aProcess, start uint64) bool {
+	const tick = 10_000_000
+	return p != nil && (p.start == start || p.start-p.start%tick == start)
 }

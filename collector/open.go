@@ -130,7 +130,7 @@ func (c *spans) open(h *record.Header, r *record.Open) {
 	name := plain(c.lineage.path, resolved && h.Flags&record.OpenUnlinked != 0)
 	sensitive := c.sensitive.match(name)
 	if p.hook != nil && (sensitive || p.hook.ran) {
-		c.attribution.notHook(p) // no shell does so on the way to a hook, or after it
+		c.attribution.notHook(&p.aProcess) // no shell does so on the way to a hook, or after it
 	}
 	read := resolved && to == accessRead && !sensitive
 	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library, and
@@ -290,7 +290,7 @@ func (c *spans) sendOpen(s *openSpan) {
 	if s.count > 1 {
 		to++
 	}
-	d := c.start(span.Open, p.sandbox, s.whose, id, c.place(p.sandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
+	d := c.start(span.Open, &p.sandbox.aSandbox, s.whose, id, c.place(&p.sandbox.aSandbox, s.whose), s.first, to, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, s.group)
 	if c.config.ReadableNames {
 		c.rename("open", path.Base(s.key.path))

@@ -13,8 +13,7 @@ import (
 // A process belongs to a sandbox from its fork, its first sight or its move into one, and stays
 // there wherever it goes.
 type process struct {
-	tgid    uint32
-	start   uint64 // boottime
+	aProcess
 	vpid    uint32 // 0: not known
 	sandbox *sandbox
 	group   *group // where it is now
@@ -22,20 +21,6 @@ type process struct {
 
 	looked   bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
-
-	// Lineage and what follows from it.
-	role        role
-	ambiguous   bool
-	agent       *agent
-	call        *call
-	free        bool // counted in agent.free
-	marks       *openCalls
-	hook        *maybeHook // with roleHook
-	runsHook    bool       // its program is sheetbend hook, started by its agent or by a hookShell
-	hookShell   bool       // its program is a shell that its agent started for a hook alone, or it is a fork of one
-	likeCommand bool       // it is a hook, but the agent starts the commands of calls alike
-	parentTgid  uint32     // who forked it; 0: not known
-	parentStart uint64
 
 	opens openList
 	acts  []*actSpan // held, oldest first
@@ -154,7 +139,7 @@ func (c *lineage) actor(h *record.Header) *process {
 	if h.ExecID < p.image.id.ExecID {
 		c.unsee(p, h)
 	}
-	c.settle(p)
+	c.settle(&p.aProcess)
 	if h.Type != record.TypeExit && h.ExecID > p.image.id.ExecID {
 		// An exec was lost: what runs now is not the program that we know. An exit
 		// may come with a count one higher when an exec failed halfway.
@@ -168,8 +153,47 @@ func (c *lineage) actor(h *record.Header) *process {
 	return p
 }
 
+// settle finds out what a process older than the sensor is. Parents may be told of after their
+// children, so it is asked when it is needed.
+func (c *lineage) settle(a *aProcess) {
+	if a.role != roleUnread {
+		return
+	}
+	p := c.processes[a.tgid]
+	p.role = roleNone
+	parent := c.processes[p.parentTgid]
+	if parent != nil && parent != p && parent.start == p.parentStart && parent.sandbox == p.sandbox && parent.start <= p.start {
+		c.settle(&parent.aProcess)
+		c.attribution.belong(a, parent.whose())
+		if p.agent != nil && p.call == nil {
+			p.role = roleUnclear
+		}
+	}
+	i := p.image
+	ofAgent := p.role == roleUnclear && parent.role == roleAgent
+	program := agents.Program{Executable: i.executable, Owner: i.exeUID, Unproven: i.unproven}
+	if i.exec != nil {
+		program.Args = i.exec.args
+	}
+	if d := c.attribution.dialects.Find(program); d != nil {
+		uid := i.uid
+		if i.exec != nil && !i.envRead {
+			uid = i.exec.uid
+		}
+		if x := programOf(i.file, program); ofAgent && p.agent.mayWork(d, x) {
+			p.role = roleAgent
+		} else {
+			c.attribution.becomeAgent(a, d, i.id, uid, x)
+		}
+	}
+	p.count()
+	if p.owns(i) {
+		i.whose = p.whose()
+	}
+}
+
 // lostExec is told when the record of a program that p ran was lost: it may have been the first program of a call, or a helper.
-func (p *process) lostExec() {
+func (p *aProcess) lostExec() {
 	if p.hook != nil {
 		p.hook.remove(p)
 	}
@@ -187,12 +211,12 @@ func (c *lineage) admit(tgid uint32, start uint64, sb *sandbox, g *group, i *ima
 		c.losses.lose(record.TypeProcess, record.CauseTableFull, idlest.sandbox)
 		c.end(idlest, c.clock.now, ending{unknown: true})
 	}
-	p := &process{tgid: tgid, start: start, sandbox: sb, group: g, image: i}
+	p := &process{aProcess: aProcess{tgid: tgid, start: start, in: &g.aGroup, home: &sb.aSandbox}, sandbox: sb, group: g, image: i}
 	c.processes[tgid] = p
 	c.alive.add(tgid, start)
 	sb.active.push(p)
-	if g.marks != nil && len(g.marks.open) > 0 {
-		c.attribution.belong(p, g.marks.whose())
+	if len(g.marks.open) > 0 {
+		c.attribution.belong(&p.aProcess, g.marks.whose())
 	}
 	c.populate(sb, 1)
 	g.processes++
@@ -213,7 +237,7 @@ func (c *lineage) follow(p *process, h *record.Header) {
 
 func (c *lineage) moveTo(p *process, g *group) {
 	p.group.processes--
-	p.group = g
+	p.group, p.in = g, &g.aGroup
 	g.processes++
 }
 
@@ -226,19 +250,19 @@ type ending struct {
 
 // end finishes a process and forgets it.
 func (c *lineage) end(p *process, at uint64, how ending) {
-	c.attribution.hookOver(p)
+	c.attribution.hookOver(&p.aProcess)
 	if p.hook != nil {
-		p.hook.remove(p)
+		p.hook.remove(&p.aProcess)
 	}
 	c.above.flush(p)
 	if p.owns(p.image) {
 		c.above.endImage(p, at, how)
 	}
-	c.attribution.unmark(p.marks)
+	c.attribution.unmark(&p.marks)
 	v := victimOf(p)
 	v.at = at
 	c.over.add(v)
-	c.attribution.belong(p, whose{})
+	c.attribution.belong(&p.aProcess, whose{})
 	c.arguments.drop(p.tgid)
 	delete(c.processes, p.tgid)
 	c.alive.remove(p.tgid)
@@ -303,7 +327,7 @@ func (c *lineage) fork(h *record.Header, r *record.Fork) {
 	}
 	child = c.admit(r.ChildTgid, r.ChildStart, parent.sandbox, g, parent.image)
 	child.vpid = r.ChildVpid
-	c.attribution.inherit(parent, child)
+	c.attribution.inherit(&parent.aProcess, &child.aProcess)
 	if r.ChildCgroup != h.Cgroup && g.sandbox != parent.sandbox {
 		c.above.sendEscape(child, h.Time, h.Tid, escape{from: from.path, to: g.path, mover: h.Tgid, execID: h.ExecID})
 	}
@@ -338,7 +362,7 @@ func (c *lineage) unsee(p *process, h *record.Header) {
 		if p.role = roleNone; a.outer.agent != nil && a.outer.call == nil {
 			p.role = roleUnclear
 		}
-		c.attribution.belong(p, a.outer)
+		c.attribution.belong(&p.aProcess, a.outer)
 	}
 	p.image = &image{id: imageOf(h), start: p.start, unknown: true, whose: p.whose()}
 }
@@ -349,9 +373,9 @@ func (c *lineage) beside(parent *process, cgroup uint64) *group {
 		return parent.group
 	}
 	if parent.sandbox.found {
-		return &group{id: cgroup, sandbox: parent.sandbox}
+		return newGroup(cgroup, "", parent.sandbox)
 	}
-	return &group{id: cgroup}
+	return newGroup(cgroup, "", nil)
 }
 
 func (c *lineage) exec(h *record.Header, r *record.Exec) {
@@ -396,13 +420,13 @@ func (c *lineage) exec(h *record.Header, r *record.Exec) {
 	program.Unproven = program.Unproven || renamed
 	if same && look.exec == nil { // and its span has gone out
 		look.env, look.envRead, look.uid = c.environ.environment(r.Env, look), true, r.UID
-		c.settle(p)
+		c.settle(&p.aProcess)
 		return
 	}
 	if h.ExecID <= look.id.ExecID {
 		c.unsee(p, h)
 	}
-	c.settle(p)
+	c.settle(&p.aProcess)
 	if h.ExecID > p.image.id.ExecID+1 {
 		p.lostExec()
 		p.count()
@@ -415,7 +439,7 @@ func (c *lineage) exec(h *record.Header, r *record.Exec) {
 		}
 	}
 	env := c.environ.environment(r.Env, before)
-	denied := c.attribution.attribute(p, &programStart{
+	denied := c.attribution.attribute(&p.aProcess, &programStart{
 		Program: program, file: FileID{r.Dev, r.Inode},
 		env: env, before: before, leader: h.Flags&record.ExecSessionLeader != 0,
 		id: imageOf(h), uid: r.UID,
@@ -466,7 +490,7 @@ func (c *lineage) newImage(p *process, x *execSpan, h *record.Header, shown, par
 	i.span = span.ExecSpan(c.config.BootID, i.id)
 	i.whose = p.whose()
 	c.replaceImage(p, h.Time, i)
-	i.trace = c.above.place(p.sandbox, i.whose)
+	i.trace = c.above.place(&p.sandbox.aSandbox, i.whose)
 	x.image = i
 }
 

@@ -73,10 +73,13 @@ type environ struct {
 
 // A tree finds processes and cgroups: lineage.
 type tree interface {
-	process(tgid uint32) *process // nil: not known
-	peer(h *record.Header) *process
-	settle(p *process)
-	group(id uint64) *group // nil: in no sandbox
+	process(tgid uint32) *aProcess // nil: not known
+	peer(h *record.Header) *aProcess
+	// settle finds out what a process older than the sensor is.
+	settle(p *aProcess)
+	// user is who runs a process's program, if that is known.
+	user(p *aProcess) (uid uint32, known bool)
+	group(id uint64) *aGroup // nil: in no sandbox
 	sandboxCount() int
 }
 
@@ -85,11 +88,10 @@ type callSpans interface {
 	callBegan(k *call)
 	sendToolEnd(k *call)
 	sendTelemetry(k *call, at uint64, s *record.Said, unverified bool)
-	// flush sends what is counted of a process, flushMarked of all that a mark is on: before its owner changes.
-	flush(p *process)
+	// flushMarked sends what is counted of all that a mark is on: before its owner changes.
 	flushMarked(m *mark)
 	// reassign gives what is not sent yet of a process to its new owner.
-	reassign(p *process, first bool)
+	reassign(p *aProcess, first bool)
 	// mayName says whether there is room for the name of an agent.
 	mayName(agent string) bool
 }
@@ -139,7 +141,7 @@ type lineage struct {
 // programSpans is what lineage has done about spans of programs: spans.
 type programSpans interface {
 	// place counts a span into its call or session, and says which trace it goes to.
-	place(sb *sandbox, w whose) span.TraceID
+	place(sb *aSandbox, w whose) span.TraceID
 	holdExec(x *execSpan)
 	// dropExec forgets a span that is held.
 	dropExec(x *execSpan)
@@ -165,8 +167,35 @@ func newLineage(config *Config, stats *Stats, clock *clock, losses *losses, a *a
 	return c
 }
 
-func (c *lineage) process(tgid uint32) *process { return c.processes[tgid] }
-func (c *lineage) group(id uint64) *group       { return c.groups[id] }
+func (c *lineage) process(tgid uint32) *aProcess {
+	if p := c.processes[tgid]; p != nil {
+		return &p.aProcess
+	}
+	return nil
+}
+
+func (c *lineage) group(id uint64) *aGroup {
+	if g := c.groups[id]; g != nil {
+		return &g.aGroup
+	}
+	return nil
+}
+
+// peer gives the process that a header names, as it came from a socket, or nil.
+func (c *lineage) peer(h *record.Header) *aProcess {
+	p := c.process(h.Tgid)
+	if h.Tgid == 0 || !identified(p, h.Start) {
+		return nil
+	}
+	c.settle(p)
+	return p
+}
+
+func (c *lineage) user(p *aProcess) (uid uint32, known bool) {
+	i := c.processes[p.tgid].image
+	return i.uid, i.envRead
+}
+
 func (c *lineage) sandboxCount() int            { return c.sandboxes.Len() }
 
 // containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.
@@ -261,9 +290,9 @@ func (c *spans) mayName(agent string) bool {
 func (c *spans) flushMarked(m *mark) {
 	switch {
 	case m.process != nil:
-		c.flush(m.process)
+		c.flush(c.lineage.processes[m.process.tgid])
 	case m.group != nil:
-		for _, p := range c.lineage.inside(m.group) {
+		for _, p := range c.lineage.inside(c.lineage.groups[m.group.id]) {
 			c.flush(p)
 		}
 	}

@@ -15,20 +15,11 @@ import (
 // A sandbox is a cgroup that a selector chose, with everything below it; or an agent that was found outside of
 // these, with all that it starts.
 type sandbox struct {
-	id     string
+	aSandbox
 	cgroup uint64 // of its topmost directory
 	path   string
-	agent  string
-	found  bool // by its program: it has no directory
-	fixed  bool // the session is configured
-	owner  *owner
-	box    *box // that its topmost directory is, or lies in
-
-	agents    []*agent // live
-	harnesses []*agent // that name calls in it by markers
 
 	processes int // known and alive
-	ended     int // calls that are kept
 	active    activity
 	removed   bool // its directory is gone
 	element   *list.Element
@@ -37,12 +28,18 @@ type sandbox struct {
 
 // A group is one cgroup directory.
 type group struct {
-	id        uint64
+	aGroup
 	path      string
 	sandbox   *sandbox // nil: outside every sandbox
-	box       *box     // nil: in no container
 	processes int      // known and alive, in this directory itself
-	marks     *openCalls
+}
+
+func newGroup(id uint64, path string, sb *sandbox) *group {
+	g := &group{aGroup: aGroup{id: id}, path: path, sandbox: sb}
+	if sb != nil {
+		g.home = &sb.aSandbox
+	}
+	return g
 }
 
 // Select finds the sandbox that a cgroup path lies in: the path of its topmost directory
@@ -104,7 +101,8 @@ func (c *lineage) cgroupMade(h *record.Header, r *record.Cgroup) {
 	if sb != nil && sb.cgroup == r.ID {
 		sb.box = b
 	}
-	g := &group{id: r.ID, path: cgroup, sandbox: sb, box: b}
+	g := newGroup(r.ID, cgroup, sb)
+	g.box = b
 	c.groups[r.ID] = g
 	if sb != nil && sb.cgroup == r.ID && b != nil && b.chosen != nil {
 		c.containers.openAnnotated(g)
@@ -124,10 +122,9 @@ func (c *lineage) sandboxAt(root string) *sandbox {
 
 func (c *lineage) newSandbox(id uint64, root string, s Selector) *sandbox {
 	sb := &sandbox{
-		id:     span.SandboxID(c.config.BootID, id),
-		cgroup: id,
-		path:   root,
-		agent:  strings.ToValidUTF8(s.Agent, "\uFFFD"),
+		aSandbox: aSandbox{id: span.SandboxID(c.config.BootID, id), agent: strings.ToValidUTF8(s.Agent, "\uFFFD")},
+		cgroup:   id,
+		path:     root,
 	}
 	session := sb.configured(s)
 	c.attribution.displaceNested(session)
@@ -184,7 +181,7 @@ func (c *lineage) cgroupRemoved(h *record.Header, r *record.Cgroup) {
 	if g.processes > 0 {
 		c.vacate(g, c.groups[r.Parent], h.Time)
 	}
-	c.attribution.unmark(g.marks)
+	c.attribution.unmark(&g.marks)
 	delete(c.groups, r.ID)
 	c.gone.add(r.ID, h.Time, g.sandbox)
 	c.containers.leaveBox(g.box)

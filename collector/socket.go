@@ -112,7 +112,7 @@ func socketProtocol(a *act) string {
 func (c *spans) sendVsock(h *record.Header, r *record.Socket, p *process) {
 	i, w := p.image, p.whose()
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: i.id.ExecID}, h.Tid, h.Time)
-	d := c.start(span.Connect, p.sandbox, w, id, c.place(p.sandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
+	d := c.start(span.Connect, &p.sandbox.aSandbox, w, id, c.place(&p.sandbox.aSandbox, w), h.Time, h.Time, span.Link{Trace: i.trace, Span: i.span})
 	d.process(p.tgid, i, p.group)
 	address := strconv.FormatUint(uint64(r.CID), 10)
 	c.rename("connect", "vsock "+address+":"+strconv.FormatUint(uint64(r.Port), 10))

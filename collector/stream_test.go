@@ -599,7 +599,7 @@ func FuzzRecord(f *testing.F) {
 			c.lineage.end(c.lineage.crowds[0].active.oldest, c.clock.now, ending{unknown: true})
 		}
 		for _, g := range c.lineage.groups {
-			c.attribution.unmark(g.marks)
+			c.attribution.unmark(&g.marks)
 		}
 		harnesses := 0
 		for e := c.lineage.sandboxes.Front(); e != nil; e = e.Next() {
