@@ -61,14 +61,18 @@ func (c *spans) act(h *record.Header, p *process, a act) {
 	s := &actSpan{key: key, image: p.image, group: p.group, whose: p.whose(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
 	c.hold(&s.held, s, len(a.executable))
 	c.acts[key] = s
-	p.acts = append(p.acts, s)
+	pending := pendingOf(p)
+	pending.acts = append(pending.acts, s)
 }
 
 // flush sends what counts repeats of a process.
 func (c *spans) flush(p *process) {
+	if p.pending == nil {
+		return
+	}
 	c.flushOpens(p)
-	for len(p.acts) > 0 {
-		s := p.acts[0]
+	for pending := pendingOf(p); len(pending.acts) > 0; {
+		s := pending.acts[0]
 		c.held.remove(&s.held)
 		s.runOut(c)
 	}
@@ -77,7 +81,7 @@ func (c *spans) flush(p *process) {
 func (s *actSpan) runOut(c *spans) {
 	c.sendAct(s)
 	delete(c.acts, s.key)
-	p := s.key.process
+	p := pendingOf(s.key.process)
 	if n := slices.Index(p.acts, s); n == 0 { // as all are held equally long
 		p.acts[0] = nil
 		p.acts = p.acts[1:]

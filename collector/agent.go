@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -20,7 +21,7 @@ type agent struct {
 	owner   *owner
 	session string // the agent's own id; "" while not known
 	uid     uint32
-	box     *box       // where it was started; nil: in no container
+	box     *aBox      // where it was started; nil: in no container
 	first   span.Image // its first process
 	program agentProgram
 	outer   whose // where it was started; an agent in it is this one's parent
@@ -85,9 +86,26 @@ type aProcess struct {
 type aGroup struct {
 	id    uint64
 	home  *aSandbox // nil: outside every sandbox
-	box   *box      // nil: in no container
+	box   *aBox     // nil: in no container
 	marks openCalls
 }
+
+// An aBox is a container.
+type aBox struct {
+	id      string
+	state   boxState
+	info    record.Container // with boxKnown
+	pending any              // what package spans keeps of it; nil: nothing
+}
+
+// boxState says what is known of a container.
+type boxState uint8
+
+const (
+	boxWaiting    boxState = iota // nothing yet
+	boxKnown                      // the runtime has told
+	boxUnresolved                 // nothing, and spans do not wait for it any more
+)
 
 // An aSandbox is what attribution knows of a sandbox.
 type aSandbox struct {
@@ -96,7 +114,7 @@ type aSandbox struct {
 	found bool // by its program: it has no directory
 	fixed bool // the session is configured
 	owner *owner
-	box   *box // that its topmost directory is, or lies in
+	box   *aBox // that its topmost directory is, or lies in
 
 	agents    []*agent // live
 	harnesses []*agent // that name calls in it by markers

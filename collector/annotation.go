@@ -57,7 +57,7 @@ func (c *containers) retold(b *box) {
 	for e := c.lineage.sandboxes.Front(); e != nil; e = e.Next() {
 		sb := e.Value.(*sandbox)
 		g := c.lineage.groups[sb.cgroup]
-		if sb.box != b || sb.path != b.root || g == nil {
+		if sb.box != &b.aBox || sb.path != b.root || g == nil {
 			continue
 		}
 		c.lineage.moveSession(sb, sb.configured(s))

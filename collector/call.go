@@ -58,7 +58,6 @@ type call struct {
 	over         bool
 	kept         *list.Element // in calls.ended
 
-	held    held
 	waiting bool // its execute_tool is held
 	partial bool // … went out before the end
 
@@ -201,9 +200,16 @@ func (c *attribution) expireCalls() {
 	}
 }
 
+// A callSpan is an execute_tool span that waits.
+type callSpan struct {
+	held held
+	call *call
+}
+
 // runOut sends the execute_tool span. It waits the whole hold even if the call ends
 // before: what the agent's telemetry says comes after.
-func (k *call) runOut(c *spans) {
+func (s *callSpan) runOut(c *spans) {
+	k := s.call
 	k.waiting = false
 	if k.joined {
 		return // the agent's own span is there

@@ -199,7 +199,7 @@ func (c *containers) candidateAt(cgroup string) *box {
 		c.losses.lose(record.TypeCgroup, record.CauseTableFull, nil)
 		return nil
 	}
-	b := &box{id: ref.ID, root: ref.Root, candidate: &candidate{since: c.clock.tick}}
+	b := &box{aBox: aBox{id: ref.ID}, root: ref.Root, candidate: &candidate{since: c.clock.tick}}
 	b.candidate.element = c.candidates.order.PushBack(b)
 	c.boxes.known[ref.ID] = b
 	return b

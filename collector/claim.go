@@ -35,7 +35,7 @@ func variables(ds []agents.Dialect) map[string]bool {
 
 // environment gives the variables of an exec that matter here, each once, as "NAME=value\0". It shares the
 // string of the program before when nothing has changed, as is the rule.
-func (c *environ) environment(raw []byte, before *image) string {
+func (c *environ) environment(raw []byte, before string) string {
 	if len(raw) == 0 {
 		return ""
 	}
@@ -51,8 +51,8 @@ func (c *environ) environment(raw []byte, before *image) string {
 		kept = append(append(kept, entry...), 0)
 	}
 	c.text = kept
-	if string(kept) == before.env {
-		return before.env
+	if string(kept) == before {
+		return before
 	}
 	return string(kept)
 }
@@ -114,7 +114,7 @@ func (s claims) without(other claims) claims {
 
 // introduced gives what an agent tells its child and was not told itself. When the agent is older than the sensor,
 // the first child's environment stands for its own: what all children have was passed through.
-func (c *environ) introduced(a *agent, before *image, env string) claims {
+func (c *environ) introduced(a *agent, before environment, env string) claims {
 	e := &a.dialect.Env
 	child := says(env, e)
 	if before.envRead {
@@ -131,13 +131,19 @@ func (c *environ) introduced(a *agent, before *image, env string) claims {
 	return in
 }
 
+// An environment is that of a program, as far as dialects name its variables.
+type environment struct {
+	env     string
+	envRead bool // otherwise it is not known
+}
+
 // A start of a program, as attribution needs it.
 type programStart struct {
 	agents.Program
 	file   FileID
 	env    string
-	before *image // of the same process, or of who forked it
-	leader bool   // of a kernel session
+	before environment // of the same process, or of who forked it
+	leader bool        // of a kernel session
 	id     span.Image
 	uid    uint32
 }

@@ -17,7 +17,7 @@ type draft struct {
 	list     []string     // of the one attribute that is a list
 	repaired bool
 	agent    string // whose resource it has
-	box      *box   // and of which container; nil: of none
+	box      *aBox  // and of which container; nil: of none
 }
 
 // seqAt is where sheetbend.seq stands among a span's attributes. Its value is known when the span is sent.
@@ -120,7 +120,7 @@ func (d *draft) attribution(sb *aSandbox, w whose) {
 
 // process adds what every span of a process carries.
 func (d *draft) process(tgid uint32, i *image, g *group) {
-	d.box = g.box
+	d.box = g.aGroup.box
 	d.int(span.KeyPID, int64(tgid))
 	if i.shown != "" {
 		d.text(span.KeyExecutablePath, i.shown)

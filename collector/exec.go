@@ -16,52 +16,49 @@ import (
 
 // An execSpan is a process.exec span that waits for its end.
 type execSpan struct {
-	held    held
-	process *process
-	image   *image
-	group   *group // where the exec was
-
-	parent      span.ID
-	parentTrace span.TraceID
-
-	args        string // "arg\0arg\0"
-	argc        uint32 // true count
-	truncated   bool   // bytes of args are missing
-	cwd         string
-	filename    string // what execve was asked to run
-	ppid        uint32
-	parentStart uint64 // only when preexisting
-	vpid        uint32
-	uid         uint32
-	euid, egid  uint32 // only with credentials
-	credentials bool
-	preexisting bool // found by a look at the existing processes
-	flags       uint16
-	callRoot    bool    // the first program of its call
-	denied      *claims // of its environment, that contradict lineage
+	held held
+	exec *execStart
 }
 
 func (x *execSpan) runOut(c *spans) {
-	c.sendExec(x, c.clock.tick, nil)
+	c.sendExec(x.exec, c.clock.tick, nil)
 }
 
-// findParent looks for the parent of a process that is older than the sensor. Parents
-// may be told of after their children, so it is asked again when the span goes out.
-func (c *lineage) findParent(x *execSpan) {
-	if x.parent != (span.ID{}) || !x.preexisting {
+func (c *spans) holdExec(x *execStart) {
+	s := &execSpan{exec: x}
+	x.span = s
+	c.hold(&s.held, s, len(x.args)+len(x.filename))
+}
+
+func (c *spans) dropExec(x *execStart) { c.held.remove(&x.span.(*execSpan).held) }
+
+// replaceProgram sends what there is of a program that an exec replaces.
+func (c *spans) replaceProgram(p *process, at uint64) {
+	c.endProgram(p, at, ending{replaced: true})
+	if p.pending != nil {
+		pendingOf(p).filesRead = 0
+	}
+}
+
+// endProgram sends what there is of a program that ends, where it is the process's own.
+func (c *spans) endProgram(p *process, at uint64, how ending) {
+	c.flush(p)
+	i := p.image
+	if !p.owns(i) {
 		return
 	}
-	parent := c.processes[x.ppid]
-	if parent == nil || parent == x.process || parent.start != x.parentStart || parent.sandbox != x.process.sandbox ||
-		parent.image.start > x.image.start {
-		return
+	i.ended = true
+	switch {
+	case i.exec != nil:
+		c.dropExec(i.exec)
+		c.sendExec(i.exec, at, &how)
+	case i.span != span.ID{}:
+		c.sendExit(p, at, how)
 	}
-	x.parent, x.parentTrace = parent.image.span, parent.image.trace
-	x.image.parent = parent.image.shown
 }
 
 // sendExec sends the span; how is nil when the end is not known yet.
-func (c *spans) sendExec(x *execSpan, at uint64, how *ending) {
+func (c *spans) sendExec(x *execStart, at uint64, how *ending) {
 	c.lineage.findParent(x)
 	p, i := x.process, x.image
 	c.lineage.settle(&p.aProcess)
@@ -159,7 +156,7 @@ func (d *draft) noise(i *image) {
 
 // flagScript tells a script from a program under another name: for a script the kernel puts the
 // file that was asked for after the interpreter and its one option, if there is one.
-func (d *draft) flagScript(x *execSpan) {
+func (d *draft) flagScript(x *execStart) {
 	_, rest, _ := strings.Cut(x.args, "\x00")
 	for range 2 {
 		arg, after, _ := strings.Cut(rest, "\x00")
@@ -218,12 +215,12 @@ func (c *spans) reassign(a *aProcess, first bool) {
 			x.callRoot = first && w.call != nil
 		}
 	}
-	for s := p.opens.first; s != nil; s = s.next {
+	for s := pendingOf(p).opens.first; s != nil; s = s.next {
 		if s.image == p.image {
 			s.whose = w
 		}
 	}
-	for _, s := range p.acts {
+	for _, s := range pendingOf(p).acts {
 		if s.image == p.image {
 			s.whose = w
 		}

@@ -63,7 +63,7 @@ func startsHook(x *programStart) bool {
 
 func (c *attribution) deferHook(p *aProcess, x *programStart, in claims) {
 	m := &maybeHook{start: *x, in: in, at: c.clock.now}
-	m.start.before = nil
+	m.start.before = environment{}
 	p.role, p.hook = roleHook, nil
 	m.add(p)
 }

@@ -313,7 +313,7 @@ func (c *spans) sendLoss(h *record.Header, sb *sandbox, w whose, v *victim, r *r
 			d.int(span.KeyPID, int64(h.Tgid))
 		}
 		if g != nil {
-			d.box = g.box
+			d.box = g.aGroup.box
 			d.text(span.KeyCgroup, g.path)
 		}
 	}

@@ -80,6 +80,24 @@ type openSpan struct {
 	next, prev *openSpan // of the same process
 }
 
+// pending is what is held of a process.
+type pending struct {
+	opens openList
+	acts  []*actSpan // oldest first
+
+	// For the fold budget: distinct files read since windowStart.
+	windowStart uint64
+	filesRead   int
+	folded      []*openSpan // oldest first
+}
+
+func pendingOf(p *process) *pending {
+	if p.pending == nil {
+		p.pending = &pending{}
+	}
+	return p.pending.(*pending)
+}
+
 // openList has the held opens of one process, oldest first.
 type openList struct {
 	first, last *openSpan
@@ -165,7 +183,7 @@ func (c *spans) open(h *record.Header, r *record.Open) {
 	s.requested = string(requested)
 	c.hold(&s.held, s, len(key.path)+len(s.requested))
 	c.opens[key] = s
-	p.opens.push(s)
+	pendingOf(p).opens.push(s)
 }
 
 // isNoise says whether a read is one to be counted only; that needs a span to tell the count.
@@ -204,12 +222,13 @@ const maxFoldedNames = 8
 // many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
 func (c *spans) folds(h *record.Header, p *process, file []byte) bool {
 	fold := &c.config.Fold
-	if h.Time > p.windowStart && h.Time-p.windowStart >= uint64(fold.Window) {
-		p.windowStart = h.Time
-		p.filesRead = 0
+	pending := pendingOf(p)
+	if h.Time > pending.windowStart && h.Time-pending.windowStart >= uint64(fold.Window) {
+		pending.windowStart = h.Time
+		pending.filesRead = 0
 	}
-	if p.filesRead < fold.Files {
-		p.filesRead++
+	if pending.filesRead < fold.Files {
+		pending.filesRead++
 		return false
 	}
 	dir := directory(file)
@@ -223,15 +242,15 @@ func (c *spans) folds(h *record.Header, p *process, file []byte) bool {
 		c.keepName(s, name)
 		return true
 	}
-	for len(p.folded) >= fold.Directories {
-		c.runOut(&p.folded[0].held)
+	for len(pending.folded) >= fold.Directories {
+		c.runOut(&pending.folded[0].held)
 	}
 	key := openKey{process: p, path: string(dir), folded: true}
 	s := c.newOpen(h, p, key)
 	c.hold(&s.held, s, len(key.path))
 	c.opens[key] = s
-	p.opens.push(s)
-	p.folded = append(p.folded, s)
+	pending.opens.push(s)
+	pending.folded = append(pending.folded, s)
 	c.keepName(s, name)
 	return true
 }
@@ -261,7 +280,8 @@ const maxFreeOpens = 4096
 
 // flushOpens sends all held opens of a process.
 func (c *spans) flushOpens(p *process) {
-	for s := p.opens.first; s != nil; s = p.opens.first {
+	pending := pendingOf(p)
+	for s := pending.opens.first; s != nil; s = pending.opens.first {
 		c.held.remove(&s.held)
 		s.runOut(c)
 	}
@@ -270,9 +290,9 @@ func (c *spans) flushOpens(p *process) {
 func (s *openSpan) runOut(c *spans) {
 	c.sendOpen(s)
 	delete(c.opens, s.key)
-	s.key.process.opens.remove(s)
+	p := pendingOf(s.key.process)
+	p.opens.remove(s)
 	if s.key.folded {
-		p := s.key.process
 		if i := slices.Index(p.folded, s); i >= 0 {
 			p.folded = slices.Delete(p.folded, i, i+1)
 		}

@@ -286,7 +286,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		}
 		w.open(10, "/src/customers.db")
 		w.open(10, "/etc/passwd")
-		if n := len(w.c.lineage.processes[10].folded); n != 2 {
+		if n := len(pendingOf(w.c.lineage.processes[10]).folded); n != 2 {
 			t.Errorf("%d directories held", n)
 		}
 		w.exit(10, 0)

@@ -22,13 +22,7 @@ type process struct {
 	looked   bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
 
-	opens openList
-	acts  []*actSpan // held, oldest first
-
-	// For the fold budget: distinct files read since windowStart.
-	windowStart uint64
-	filesRead   int
-	folded      []*openSpan // held, oldest first
+	pending any // what package spans keeps of it; nil: nothing
 
 	older, newer *process // in activity
 }
@@ -50,14 +44,13 @@ type image struct {
 	outside    bool   // what a process was forked with from outside into the sandbox
 	noise      uint64 // noise reads not yet told
 	ended      bool
-	exec       *execSpan // while its process.exec span is held
+	exec       *execStart // while its process.exec span is held
 	whose      whose
 
-	env     string // the variables that dialects name
-	envRead bool
-	uid     uint32 // real; only with envRead
-	exeUID  uint32
-	file    FileID // of the executable
+	environment
+	uid    uint32 // real; only with envRead
+	exeUID uint32
+	file   FileID // of the executable
 
 	peakBefore uint32 // pages; of what the process ran before it
 }
@@ -254,10 +247,7 @@ func (c *lineage) end(p *process, at uint64, how ending) {
 	if p.hook != nil {
 		p.hook.remove(&p.aProcess)
 	}
-	c.above.flush(p)
-	if p.owns(p.image) {
-		c.above.endImage(p, at, how)
-	}
+	c.above.endProgram(p, at, how)
 	c.attribution.unmark(&p.marks)
 	v := victimOf(p)
 	v.at = at
@@ -272,26 +262,10 @@ func (c *lineage) end(p *process, at uint64, how ending) {
 	c.forgetIfDone(p.sandbox)
 }
 
-func (c *spans) endImage(p *process, at uint64, how ending) {
-	i := p.image
-	i.ended = true
-	switch {
-	case i.exec != nil:
-		c.held.remove(&i.exec.held)
-		c.sendExec(i.exec, at, &how)
-	case i.span != span.ID{}:
-		c.sendExit(p, at, how)
-	}
-}
-
 // replaceImage is what an exec does: the process goes on, its program ends.
 func (c *lineage) replaceImage(p *process, at uint64, i *image) {
-	c.above.flush(p)
-	if p.owns(p.image) {
-		c.above.endImage(p, at, ending{replaced: true})
-	}
+	c.above.replaceProgram(p, at)
 	p.image = i
-	p.filesRead = 0
 }
 
 func (c *lineage) fork(h *record.Header, r *record.Fork) {
@@ -419,7 +393,7 @@ func (c *lineage) exec(h *record.Header, r *record.Exec) {
 	renamed := same && look.unproven
 	program.Unproven = program.Unproven || renamed
 	if same && look.exec == nil { // and its span has gone out
-		look.env, look.envRead, look.uid = c.environ.environment(r.Env, look), true, r.UID
+		look.env, look.envRead, look.uid = c.environ.environment(r.Env, look.env), true, r.UID
 		c.settle(&p.aProcess)
 		return
 	}
@@ -438,13 +412,13 @@ func (c *lineage) exec(h *record.Header, r *record.Exec) {
 			before = parent.image
 		}
 	}
-	env := c.environ.environment(r.Env, before)
+	env := c.environ.environment(r.Env, before.env)
 	denied := c.attribution.attribute(&p.aProcess, &programStart{
 		Program: program, file: FileID{r.Dev, r.Inode},
-		env: env, before: before, leader: h.Flags&record.ExecSessionLeader != 0,
+		env: env, before: before.environment, leader: h.Flags&record.ExecSessionLeader != 0,
 		id: imageOf(h), uid: r.UID,
 	})
-	x := &execSpan{
+	x := &execStart{
 		process:     p,
 		group:       p.group,
 		parent:      before.span,
@@ -476,7 +450,7 @@ func (c *lineage) exec(h *record.Header, r *record.Exec) {
 }
 
 // newImage gives the process a program, and a place in a trace for its span.
-func (c *lineage) newImage(p *process, x *execSpan, h *record.Header, shown, parent string) {
+func (c *lineage) newImage(p *process, x *execStart, h *record.Header, shown, parent string) {
 	i := &image{
 		id:         imageOf(h),
 		executable: plain(shown, h.Flags&record.ExecUnlinked != 0),
@@ -492,10 +466,6 @@ func (c *lineage) newImage(p *process, x *execSpan, h *record.Header, shown, par
 	c.replaceImage(p, h.Time, i)
 	i.trace = c.above.place(&p.sandbox.aSandbox, i.whose)
 	x.image = i
-}
-
-func (c *spans) holdExec(x *execSpan) {
-	c.hold(&x.held, x, len(x.args)+len(x.filename))
 }
 
 func (c *lineage) exit(h *record.Header, r *record.Exit) {
@@ -532,7 +502,7 @@ func (c *lineage) existing(h *record.Header, r *record.Process) {
 		return // no memory of its own any more, only threads or a parent that has not waited
 	}
 	c.path = appendResolved(c.path[:0], r.Exe, execMarks(h.Flags))
-	x := &execSpan{
+	x := &execStart{
 		process:     p,
 		group:       p.group,
 		ppid:        r.ParentTgid,
@@ -575,4 +545,46 @@ func (c *lineage) addArgs(p *process, said *foundArgs) {
 	// The bytes it holds have changed: hold again, with the old deadline's place given up.
 	c.above.dropExec(x)
 	c.above.holdExec(x)
+}
+
+// An execStart is what is known of the start of a program, until its process.exec span goes out.
+type execStart struct {
+	span    any // of package spans, while that is held
+	process *process
+	image   *image
+	group   *group // where the exec was
+
+	parent      span.ID
+	parentTrace span.TraceID
+
+	args        string // "arg\0arg\0"
+	argc        uint32 // true count
+	truncated   bool   // bytes of args are missing
+	cwd         string
+	filename    string // what execve was asked to run
+	ppid        uint32
+	parentStart uint64 // only when preexisting
+	vpid        uint32
+	uid         uint32
+	euid, egid  uint32 // only with credentials
+	credentials bool
+	preexisting bool // found by a look at the existing processes
+	flags       uint16
+	callRoot    bool    // the first program of its call
+	denied      *claims // of its environment, that contradict lineage
+}
+
+// findParent looks for the parent of a process that is older than the sensor. Parents
+// may be told of after their children, so it is asked again when the span goes out.
+func (c *lineage) findParent(x *execStart) {
+	if x.parent != (span.ID{}) || !x.preexisting {
+		return
+	}
+	parent := c.processes[x.ppid]
+	if parent == nil || parent == x.process || parent.start != x.parentStart || parent.sandbox != x.process.sandbox ||
+		parent.image.start > x.image.start {
+		return
+	}
+	x.parent, x.parentTrace = parent.image.span, parent.image.trace
+	x.image.parent = parent.image.shown
 }

@@ -132,7 +132,7 @@ func (c *Collector) ReadsOf(tgid uint32, start uint64) (Reads, bool) {
 }
 
 func (p *process) reads() (r Reads, ok bool) {
-	r = Reads{p.tgid, p.start, p.image.noise, p.windowStart, uint32(p.filesRead)}
+	r = Reads{p.tgid, p.start, p.image.noise, pendingOf(p).windowStart, uint32(pendingOf(p).filesRead)}
 	ok = r.Noise > 0 || r.Files > 0
 	if !p.owns(p.image) {
 		r.Noise = 0 // its parent's, which has it
@@ -213,7 +213,7 @@ func (c *Collector) SetReads(r Reads) {
 	if p == nil || p.start != r.Start {
 		return
 	}
-	p.windowStart, p.filesRead = r.WindowStart, int(r.Files)
+	pendingOf(p).windowStart, pendingOf(p).filesRead = r.WindowStart, int(r.Files)
 	if p.owns(p.image) {
 		p.image.noise = r.Noise
 	}

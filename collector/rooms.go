@@ -142,10 +142,11 @@ type lineage struct {
 type programSpans interface {
 	// place counts a span into its call or session, and says which trace it goes to.
 	place(sb *aSandbox, w whose) span.TraceID
-	holdExec(x *execSpan)
+	holdExec(x *execStart)
 	// dropExec forgets a span that is held.
-	dropExec(x *execSpan)
-	endImage(p *process, at uint64, how ending)
+	dropExec(x *execStart)
+	replaceProgram(p *process, at uint64)
+	endProgram(p *process, at uint64, how ending)
 	sendEscape(p *process, at uint64, tid uint32, e escape)
 	flush(p *process)
 }
@@ -196,7 +197,7 @@ func (c *lineage) user(p *aProcess) (uid uint32, known bool) {
 	return i.uid, i.envRead
 }
 
-func (c *lineage) sandboxCount() int            { return c.sandboxes.Len() }
+func (c *lineage) sandboxCount() int { return c.sandboxes.Len() }
 
 // containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.
 type containers struct {
@@ -217,7 +218,9 @@ type containers struct {
 // containerSpans is what containers have done about spans: spans.
 type containerSpans interface {
 	// release sends the spans that waited for a container.
-	release(b *box)
+	release(b *aBox)
+	// containerChanged is called when a runtime has reported a container once more.
+	containerChanged(b *aBox)
 	// connecting says whether the outcome of a connect is awaited.
 	connecting(cookie uint64) bool
 	flush(p *process)
@@ -274,11 +277,10 @@ func newSpans(l *lineage, sink span.Sink, noise, sensitive patterns) *spans {
 }
 
 func (c *spans) callBegan(k *call) {
-	c.hold(&k.held, k, len(k.id))
+	s := &callSpan{call: k}
+	c.hold(&s.held, s, len(k.id))
 	k.waiting = true
 }
-
-func (c *spans) dropExec(x *execSpan) { c.held.remove(&x.held) }
 
 func (c *spans) connecting(cookie uint64) bool { return c.connects[cookie] != nil }
 

@@ -29,6 +29,7 @@ type sandbox struct {
 // A group is one cgroup directory.
 type group struct {
 	aGroup
+	box       *box // nil: in no container
 	path      string
 	sandbox   *sandbox // nil: outside every sandbox
 	processes int      // known and alive, in this directory itself
@@ -99,10 +100,10 @@ func (c *lineage) cgroupMade(h *record.Header, r *record.Cgroup) {
 	}
 	b := c.containers.enter(cgroup)
 	if sb != nil && sb.cgroup == r.ID {
-		sb.box = b
+		sb.aSandbox.box = b.view()
 	}
 	g := newGroup(r.ID, cgroup, sb)
-	g.box = b
+	g.box, g.aGroup.box = b, b.view()
 	c.groups[r.ID] = g
 	if sb != nil && sb.cgroup == r.ID && b != nil && b.chosen != nil {
 		c.containers.openAnnotated(g)
@@ -145,32 +146,6 @@ func (sb *sandbox) configured(s Selector) string {
 func (c *lineage) addSandbox(sb *sandbox, session string) {
 	sb.owner = c.attribution.owners.acquire(session, sb.holder())
 	sb.element = c.sandboxes.PushBack(sb)
-}
-
-// maxResources bounds the names of agents that markers bring in.
-const maxResources = 1024
-
-// resource is shared by all that is of one agent; agents come from selectors and dialects, which are few,
-// and from markers.
-func (c *spans) resource(agent string) *span.Resource {
-	if r := c.resources[agent]; r != nil {
-		return r
-	}
-	r := &span.Resource{}
-	named := false
-	for _, a := range c.config.Resource {
-		named = named || a.Key == span.KeyServiceName
-	}
-	if !named {
-		service := agent
-		if service == "" {
-			service = "sandbox"
-		}
-		r.Attrs = append(r.Attrs, span.Attr{Key: span.KeyServiceName, Kind: span.StringAttr, Str: service})
-	}
-	r.Attrs = append(r.Attrs, c.config.Resource...)
-	c.resources[agent] = r
-	return r
 }
 
 func (c *lineage) cgroupRemoved(h *record.Header, r *record.Cgroup) {
