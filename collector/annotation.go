@@ -4,25 +4,9 @@ package collector
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 )
-
-// Annotations of a pod that say whose its containers are. They are the word of whoever made the pod: stronger than what is seen in it.
-const (
-	SessionAnnotation = "sheetbend.github.io/session-id"
-	CallAnnotation    = "sheetbend.github.io/call-id"
-)
-
-func annotation(c *record.Container, key string) string {
-	for _, a := range c.Annotations {
-		if a.Key == key {
-			return strings.ToValidUTF8(a.Value, "\uFFFD")
-		}
-	}
-	return ""
-}
 
 // openAnnotated opens the call that the pod's annotation names for what a container's processes do by themselves, below no agent: as a marker on its
 // cgroup would.

@@ -3,86 +3,13 @@
 package collector
 
 import (
-	"cmp"
 	"container/list"
-	"errors"
-	"fmt"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/container"
 )
-
-// ContainerSelector chooses containers by what their runtime says. All that is given has to hold; of a list one.
-type ContainerSelector struct {
-	Kubernetes bool              `json:"kubernetes"` // containers of pods; otherwise those of none
-	Namespaces []string          `json:"namespaces,omitempty"`
-	Handlers   []string          `json:"handlers,omitempty"`   // runtime handlers of pods
-	Containers []string          `json:"containers,omitempty"` // names; patterns of path.Match
-	Labels     map[string]string `json:"labels,omitempty"`     // "*": the label is there
-
-	Annotations map[string]string `json:"annotations,omitempty"` // of pods, as Labels
-}
-
-// Chooses says whether the selector matches. A pod's own container, which only waits, is never chosen.
-func (s *ContainerSelector) Chooses(c *record.Container) bool {
-	pod := c.Pod != "" || c.PodUID != ""
-	name := c.Name
-	if s.Kubernetes {
-		name = c.PodPart
-	}
-	if pod != s.Kubernetes || pod && c.PodPart == "" {
-		return false
-	}
-	if len(s.Namespaces) > 0 && !slices.Contains(s.Namespaces, c.Namespace) || len(s.Handlers) > 0 && !slices.Contains(s.Handlers, c.Handler) {
-		return false
-	}
-	if len(s.Containers) > 0 && !slices.ContainsFunc(s.Containers, func(glob string) bool { ok, err := path.Match(glob, name); return ok && err == nil }) {
-		return false
-	}
-	return have(c.Labels, s.Labels) && have(c.Annotations, s.Annotations)
-}
-
-// have says whether all that is wanted is among the pairs.
-func have(pairs []record.Pair, wanted map[string]string) bool {
-	for key, want := range wanted {
-		i := slices.IndexFunc(pairs, func(p record.Pair) bool { return p.Key == key })
-		if i < 0 || want != "*" && pairs[i].Value != want {
-			return false
-		}
-	}
-	return true
-}
-
-// ChooseContainer gives the first selector that chooses a container.
-func ChooseContainer(selectors []Selector, c *record.Container) (Selector, bool) {
-	for _, s := range selectors {
-		if s.Container == nil || !s.Container.Chooses(c) {
-			continue
-		}
-		s.Session = strings.NewReplacer("{namespace}", c.Namespace, "{pod}", c.Pod, "{container}", cmp.Or(c.PodPart, c.Name)).Replace(s.Session)
-		if session := annotation(c, SessionAnnotation); session != "" {
-			s.Session = session
-		}
-		return s, true
-	}
-	return Selector{}, false
-}
-
-func (s *ContainerSelector) validate() error {
-	if len(s.Namespaces) > maxSelectors || len(s.Handlers) > maxSelectors || len(s.Containers) > maxSelectors || len(s.Labels) > record.MaxPairs || len(s.Annotations) > record.MaxPairs-2 { // less those that name session and call
-		return errors.New("a list is too long")
-	}
-	for _, glob := range s.Containers {
-		if _, err := path.Match(glob, ""); err != nil {
-			return fmt.Errorf("container %q: %w", glob, err)
-		}
-	}
-	return nil
-}
 
 // selectContainer gives the selector of a container that was chosen, for its directories.
 func (c *containers) selectContainer(cgroup string) (root string, s Selector, ok bool) {

@@ -53,19 +53,3 @@ func (c *lineage) attach(h *record.Header, r *record.Attach) {
 		c.above.sendEscape(p, h.Time, h.Tid, escape{from: from, to: g.path, mover: r.MoverTgid, execID: h.ExecID})
 	}
 }
-
-// sendEscape tells that a process is now outside its sandbox's cgroups. It stays the sandbox's all the same.
-func (c *spans) sendEscape(p *process, at uint64, tid uint32, e escape) {
-	i := p.image
-	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.tgid, Start: p.start, ExecID: e.execID}, tid, at)
-	w := p.whose()
-	d := c.start(span.Escape, &p.sandbox.aSandbox, w, id, c.place(&p.sandbox.aSandbox, w), at, at, span.Link{Trace: i.trace, Span: i.span})
-	d.process(p.tgid, i, p.group)
-	c.rename("escape to", e.to)
-	d.text(span.KeyCgroupFrom, e.from)
-	if e.to != "" {
-		d.text(span.KeyCgroupTo, e.to)
-	}
-	d.int(span.KeyMoverPID, int64(e.mover))
-	c.send()
-}

@@ -15,9 +15,6 @@ import (
 // interpreter of some; here it is decided which are agents. The reader of the stream asks Knows, and has the kernel
 // side leave the others alone.
 
-// AllAgents stands for every dialect in Selector.Agents.
-const AllAgents = "*"
-
 // Knows says whether the collector takes what this process does.
 func (c *lineage) Knows(tgid uint32, start uint64) bool {
 	p := c.processes[tgid]
@@ -60,11 +57,6 @@ func (c *lineage) foundGroup(sb *sandbox, cgroup uint64) *group {
 		g.path = c.lastFound.path
 	}
 	return g
-}
-
-// Finds says whether the selector asks for agents of this name, wherever they are.
-func (s Selector) Finds(name string) bool {
-	return slices.Contains(s.Agents, AllAgents) || slices.Contains(s.Agents, name)
 }
 
 // foundExisting gives the place of a process outside of all sandboxes that is older than the sensor: below an agent, or one

@@ -43,24 +43,6 @@ func newGroup(id uint64, path string, sb *sandbox) *group {
 	return g
 }
 
-// Select finds the sandbox that a cgroup path lies in: the path of its topmost directory
-// and the index of the selector that chose it. A sandbox is the shallowest
-// directory that any selector matches; of several selectors for it the first wins.
-func Select(selectors []Selector, cgroup string) (root string, selector int, ok bool) {
-	for end := 1; end <= len(cgroup); end++ {
-		if end < len(cgroup) && cgroup[end] != '/' {
-			continue
-		}
-		for i := range selectors {
-			// path.Match errs on malformed globs only, which Validate refuses.
-			if match, err := path.Match(selectors[i].Cgroup, cgroup[:end]); err == nil && match && selectors[i].Container == nil {
-				return cgroup[:end], i, true
-			}
-		}
-	}
-	return "", 0, false
-}
-
 // cgroupMade handles a new or newly seen cgroup directory. Only those in sandboxes are kept.
 func (c *lineage) cgroupMade(h *record.Header, r *record.Cgroup) {
 	if old, ok := c.groups[r.ID]; ok {
