@@ -4,8 +4,6 @@ package collector
 
 import (
 	"slices"
-
-	"github.com/sheetbend/sheetbend/collector/record"
 )
 
 // openAnnotated opens the call that the pod's annotation names for what a container's processes do by themselves, below no agent: as a marker on its
@@ -15,20 +13,7 @@ func (c *containers) openAnnotated(g *group) {
 	if call == "" {
 		return
 	}
-	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.id}
-	owner := c.attribution.harness(g.home, m)
-	if owner == nil {
-		return
-	}
-	at := place{owner: owner, who: markedByAnnotation, mark: mark{group: &g.aGroup}, list: &g.marks.open}
-	if k := c.attribution.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
-		at.box = g.box.id
-	}
-	if !c.attribution.beginCall(at, m) {
-		c.stats.RefusedMarks++
-		return
-	}
-	c.attribution.calls[callKey{owner.owner.session, at.name(call)}].annotated = true
+	c.attribution.annotated(&g.aGroup, call)
 }
 
 // retold does what another word of a container says: the pod has new labels or annotations. What is a sandbox stays one.

@@ -10,10 +10,23 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
+// attributionStats counts what attribution did.
+type attributionStats struct {
+	Calls           uint64 // seen
+	AmbiguousCalls  uint64 // first processes of which it is not known to which of several open calls they belong
+	Contradictions  uint64 // execs whose environment claims what lineage contradicts
+	RefusedSessions uint64 // session ids claimed that are in use elsewhere
+	RefusedMarks    uint64 // begin or end of a call, by whom may not, or of nothing known
+	RefusedFacts    uint64 // telemetry about no call, or from inside of one
+	RefusedSenders  uint64 // of telemetry, from inside of a call
+	DroppedFacts    uint64 // telemetry about calls that never came, or beyond the bounds
+	Agents          int    // live
+}
+
 // attribution decides whose the doings of a process are: which agent's, in which session and call. It knows no spans.
 type attribution struct {
 	config    *Config
-	stats     *Stats
+	stats     attributionStats
 	clock     *clock
 	slicer    *slicer
 	telemetry *telemetry
@@ -33,22 +46,10 @@ type attribution struct {
 	refused    bool // what the record at hand asks for
 }
 
-// slicer deals out the traces: it cuts what goes into one, and tells the journal of it.
-type slicer struct {
-	config      *Config
-	clock       *clock
-	attribution *attribution
-
-	journal Journal // or nil
-	placed  uint32  // spans of the record at hand that were given a trace
-	begun   bool    // the record at hand began a span that is held
-	resumes resuming
-}
-
 // telemetry is what agents report of their calls.
 type telemetry struct {
 	config      *Config
-	stats       *Stats
+	stats       *attributionStats
 	clock       *clock
 	attribution *attribution
 
@@ -57,7 +58,7 @@ type telemetry struct {
 
 // environ reads what environments claim.
 type environ struct {
-	stats     *Stats
+	stats     *attributionStats
 	variables map[string]bool // that matter
 	meanings  map[string]meaning
 	text      []byte // scratch
@@ -88,9 +89,9 @@ type callSpans interface {
 	mayName(agent string) bool
 }
 
-func newAttribution(config *Config, stats *Stats, clock *clock, slicer *slicer) *attribution {
+func newAttribution(config *Config, clock *clock, slicer *slicer) *attribution {
 	c := &attribution{
-		config: config, stats: stats, clock: clock, slicer: slicer,
+		config: config, clock: clock, slicer: slicer,
 		owners:   owners{bySession: make(map[string]*owner), shares: make(map[share]*int)},
 		dialects: agents.NewTable(config.Agents),
 		agents:   make(map[string][]*agent),
@@ -98,8 +99,8 @@ func newAttribution(config *Config, stats *Stats, clock *clock, slicer *slicer) 
 		calls:    make(map[callKey]*call),
 		contexts: make(map[span.Link]*call),
 	}
-	c.environ = &environ{stats: stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
-	c.telemetry = &telemetry{config: config, stats: stats, clock: clock, attribution: c}
+	c.environ = &environ{stats: &c.stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
+	c.telemetry = &telemetry{config: config, stats: &c.stats, clock: clock, attribution: c}
 	c.telemetry.facts = facts{byCall: make(map[callKey][]*list.Element), of: make(map[speaker]int)}
 	return c
 }

@@ -101,7 +101,7 @@ func kindSaid(k record.SaidKind) string {
 
 func (c *spans) sendTelemetry(k *call, at uint64, s *record.Said, unverified bool) {
 	if k.told >= maxTold {
-		c.stats.DroppedFacts++
+		c.attribution.stats.DroppedFacts++
 		return
 	}
 	k.told++

@@ -38,29 +38,12 @@ type Collector struct {
 type Stats struct {
 	Records   uint64 // taken, malformed ones included
 	Malformed uint64 // records that could not be decoded
-	Ignored   uint64 // records of tasks that are in no sandbox
-	Spans     uint64 // handed to the sink; also the last sheetbend.seq
-
-	EvictedProcesses uint64 // forgotten because MaxProcesses were known
-	RefusedCgroups   uint64 // not taken because MaxCgroups were known
-	Unassigned       uint64 // escapes of processes whose sandbox was not known
-	EarlySpans       uint64 // sent before their hold ended, because MaxPending waited
-	KernelLost       uint64 // records lost before they reached the collector, as told by Loss records
-	Lost             uint64 // these, and what the collector lost itself
-
-	Calls           uint64 // seen
-	AmbiguousCalls  uint64 // first processes of which it is not known to which of several open calls they belong
-	Contradictions  uint64 // execs whose environment claims what lineage contradicts
-	RefusedSessions uint64 // session ids claimed that are in use elsewhere
-	RefusedMarks    uint64 // begin or end of a call, by whom may not, or of nothing known
-	RefusedFacts    uint64 // telemetry about no call, or from inside of one
-	RefusedSenders  uint64 // of telemetry, from inside of a call
-	DroppedFacts    uint64 // telemetry about calls that never came, or beyond the bounds
-
-	UnresolvedContainers uint64 // of which no runtime told within the hold
+	Lost      uint64 // KernelLost, and what the collector lost itself
+	attributionStats
+	lineageStats
+	spansStats
 
 	// Live state.
-	Agents       int
 	EndedCalls   int // kept for what comes late
 	WaitingFacts int
 	WaitingSpans int // finished, for their container
@@ -87,12 +70,11 @@ func New(config Config, sink span.Sink) (*Collector, error) {
 	}
 	c := &Collector{config: &config, stats: &Stats{}, clock: &clock{}}
 	c.slicer = &slicer{config: c.config, clock: c.clock}
-	c.attribution = newAttribution(c.config, c.stats, c.clock, c.slicer)
+	c.attribution = newAttribution(c.config, c.clock, c.slicer)
 	c.slicer.attribution = c.attribution
 	c.telemetry = c.attribution.telemetry
-	c.losses = &losses{stats: c.stats, clock: c.clock}
-	c.lineage = newLineage(c.config, c.stats, c.clock, c.losses, c.attribution)
-	c.containers = c.lineage.containers
+	c.lineage = newLineage(c.config, c.clock, c.attribution)
+	c.losses, c.containers = c.lineage.losses, c.lineage.containers
 	c.containers.replay = func(raw []byte) {
 		if c.event.Decode(raw) == nil {
 			c.apply()
@@ -228,6 +210,7 @@ func (c *Collector) Drain() {
 // Stats gives the counters as they are now.
 func (c *Collector) Stats() Stats {
 	s := *c.stats
+	s.attributionStats, s.lineageStats, s.spansStats = c.attribution.stats, c.lineage.stats, c.spans.stats
 	s.Lost = c.losses.counts.total
 	s.Processes = len(c.lineage.processes)
 	s.Held = c.spans.held.count

@@ -10,10 +10,19 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
+// lineageStats counts what lineage did.
+type lineageStats struct {
+	Ignored              uint64 // records of tasks that are in no sandbox
+	EvictedProcesses     uint64 // forgotten because MaxProcesses were known
+	RefusedCgroups       uint64 // not taken because MaxCgroups were known
+	Unassigned           uint64 // escapes of processes whose sandbox was not known
+	UnresolvedContainers uint64 // of which no runtime told within the hold
+}
+
 // lineage follows processes, their programs and cgroups, from records alone.
 type lineage struct {
 	config      *Config
-	stats       *Stats
+	stats       lineageStats
 	clock       *clock
 	losses      *losses
 	attribution *attribution
@@ -49,16 +58,17 @@ type programSpans interface {
 	flush(p *process)
 }
 
-func newLineage(config *Config, stats *Stats, clock *clock, losses *losses, a *attribution) *lineage {
+func newLineage(config *Config, clock *clock, a *attribution) *lineage {
 	c := &lineage{
-		config: config, stats: stats, clock: clock, losses: losses, attribution: a, environ: a.environ,
+		config: config, clock: clock, attribution: a, environ: a.environ,
 		processes: make(map[uint32]*process),
 		groups:    make(map[uint64]*group),
 		gone:      goneGroups{byID: make(map[uint64]*sandbox)},
 		names:     names{known: make(map[string]string)},
 	}
+	c.losses = &losses{stats: &c.stats, clock: clock}
 	c.containers = &containers{
-		config: config, stats: stats, clock: clock, losses: losses, lineage: c, attribution: a,
+		config: config, stats: &c.stats, clock: clock, losses: c.losses, lineage: c, attribution: a,
 		chooses:    slices.ContainsFunc(config.Sandboxes, func(s Selector) bool { return s.Container != nil }),
 		boxes:      boxes{known: make(map[string]*box)},
 		candidates: candidates{byCgroup: make(map[uint64]*box)},
@@ -100,7 +110,7 @@ func (c *lineage) sandboxCount() int { return c.sandboxes.Len() }
 // containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.
 type containers struct {
 	config      *Config
-	stats       *Stats
+	stats       *lineageStats
 	clock       *clock
 	losses      *losses
 	lineage     *lineage
@@ -126,7 +136,7 @@ type containerSpans interface {
 
 // losses counts what was lost.
 type losses struct {
-	stats *Stats
+	stats *lineageStats
 	clock *clock
 
 	own       []ownLoss

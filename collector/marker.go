@@ -327,6 +327,24 @@ func (c *attribution) closeStale(a *agent) {
 	}
 }
 
+// annotated opens a call that the annotation of a pod names, on the cgroup of a container.
+func (c *attribution) annotated(g *aGroup, call string) {
+	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.id}
+	owner := c.harness(g.home, m)
+	if owner == nil {
+		return
+	}
+	at := place{owner: owner, who: markedByAnnotation, mark: mark{group: g}, list: &g.marks.open}
+	if k := c.calls[callKey{owner.owner.session, at.name(call)}]; k != nil && k.agent != owner {
+		at.box = g.box.id
+	}
+	if !c.beginCall(at, m) {
+		c.stats.RefusedMarks++
+		return
+	}
+	c.calls[callKey{owner.owner.session, at.name(call)}].annotated = true
+}
+
 // unmark ends the markers on a process or cgroup that is gone.
 func (c *attribution) unmark(m *openCalls) {
 	for len(m.open) > 0 {

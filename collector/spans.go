@@ -4,10 +4,17 @@ package collector
 
 import "github.com/sheetbend/sheetbend/collector/span"
 
+// spansStats counts what package spans did.
+type spansStats struct {
+	Spans      uint64 // handed to the sink; also the last sheetbend.seq
+	EarlySpans uint64 // sent before their hold ended, because MaxPending waited
+	KernelLost uint64 // records lost before they reached the collector, as told by Loss records
+}
+
 // spans makes the spans.
 type spans struct {
 	config      *Config
-	stats       *Stats
+	stats       spansStats
 	clock       *clock
 	losses      *losses
 	slicer      *slicer
@@ -34,7 +41,7 @@ type spans struct {
 
 func newSpans(l *lineage, sink span.Sink, noise, sensitive patterns) *spans {
 	return &spans{
-		config: l.config, stats: l.stats, clock: l.clock, losses: l.losses, slicer: l.attribution.slicer,
+		config: l.config, clock: l.clock, losses: l.losses, slicer: l.attribution.slicer,
 		attribution: l.attribution, lineage: l, containers: l.containers,
 		sink: sink, noise: noise, sensitive: sensitive,
 		resources: make(map[string]*span.Resource),
