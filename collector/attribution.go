@@ -74,6 +74,7 @@ type tree interface {
 	user(p *aProcess) (uid uint32, known bool)
 	group(id uint64) *aGroup // nil: in no sandbox
 	sandboxCount() int
+	eachSandbox(func(*aSandbox))
 }
 
 // callSpans is what attribution has done about spans of calls: spans.

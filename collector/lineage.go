@@ -105,6 +105,12 @@ func (c *lineage) user(p *aProcess) (uid uint32, known bool) {
 	return i.uid, i.envRead
 }
 
+func (c *lineage) eachSandbox(yield func(*aSandbox)) {
+	for e := c.sandboxes.Front(); e != nil; e = e.Next() {
+		yield(&e.Value.(*sandbox).aSandbox)
+	}
+}
+
 func (c *lineage) sandboxCount() int { return c.sandboxes.Len() }
 
 // containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.

@@ -143,3 +143,75 @@ func (c *slicer) placeIn(t *traces) span.TraceID {
 	}
 	return trace
 }
+
+// counted gives what SetSlice takes back.
+func (c *slicer) counted(slice func(Slice)) {
+	for e := c.attribution.owners.retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
+		slice(e.Value.(*owner).state())
+	}
+	for _, o := range c.attribution.owners.bySession {
+		if o.retired == nil {
+			slice(o.state())
+		}
+	}
+	for key, k := range c.attribution.calls {
+		if key.call == k.call { // it may be there by its id, too
+			slice(k.state())
+		}
+	}
+}
+
+// resuming begins or ends the time in which slices are only begun as next says.
+func (c *slicer) resuming(on bool) {
+	c.rollLeft()
+	c.resumes = resuming{on: on}
+}
+
+// next says what the next record did when it was taken the first time: see Collector.Next.
+func (c *slicer) next(rolls []Slice, begun, whole, end bool) {
+	c.rollLeft()
+	c.resumes.rolls, c.resumes.any, c.resumes.joined = rolls, !whole, !begun && !whole
+	c.resumes.begun, c.resumes.end = begun, whole && end
+}
+
+// remembers says whether it still counts who has had a session.
+func (c *attribution) remembers(k Claim) bool {
+	return c.agentOf(k.Session, k.UID) != nil || c.owners.bySession[c.owners.nameFor(k.Session, k.UID)] != nil
+}
+
+// setClaim says which agent had a session from then on. What is there by its own record already does not change.
+func (c *attribution) setClaim(k Claim) {
+	if !k.Nested {
+		c.displaceNested(k.Session)
+	}
+	if a := c.startedAs(k.Agent); a != nil {
+		if a.session != k.Session {
+			c.name(a, k.Session)
+		}
+		return
+	}
+	// It is over.
+	h := holder{k.Place, k.UID, k.Dialect}
+	o := c.owners.get(c.owners.nameFor(k.Session, k.UID), h)
+	if o.users > 0 {
+		return
+	}
+	c.owners.restore(o)
+	o.claimed, o.of = !k.Nested, h
+	c.owners.retire(o)
+}
+
+// startedAs gives the agent whose first program this is; nil: none, or it is not known.
+func (c *attribution) startedAs(first span.Image) (found *agent) {
+	if first == (span.Image{}) {
+		return nil
+	}
+	c.tree.eachSandbox(func(sb *aSandbox) {
+		for _, a := range sb.agents {
+			if found == nil && a.first == first {
+				found = a
+			}
+		}
+	})
+	return found
+}
