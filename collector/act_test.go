@@ -10,7 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/spans"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -222,20 +225,20 @@ func TestActsGoOutWhenTheirHoldEndsOrTheirProgramDoes(t *testing.T) {
 	if len(list) != 3 || list[0].Parent != list[1].Parent || list[1].Parent == list[2].Parent || list[0].ID == list[1].ID {
 		t.Errorf("spans %s", show(list))
 	}
-	if st := w.c.Stats(); st.Held != 0 || len(w.c.spans.acts) != 0 {
-		t.Errorf("left over: %d held, %d acts", st.Held, len(w.c.spans.acts))
+	if st := w.c.Stats(); st.Held != 0 || len(w.c.spans.Counted) != 0 {
+		t.Errorf("left over: %d held, %d acts", st.Held, len(w.c.spans.Counted))
 	}
 }
 
 func TestActsOfAFloodAreBounded(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.MaxPending = 100 })
+	w := newWorld(t, func(c *config.Config) { c.MaxPending = 100 })
 	w.begin(10, one)
 	w.exec(10, "/bin/x", "x")
 	const targets = 1000
 	for pid := range uint32(targets) {
 		w.reach(10, record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 1000 + pid, TargetStart: 1})
-		if n := len(w.c.spans.acts); n > 100 || len(pendingOf(w.c.lineage.processes[10]).acts) != n {
-			t.Fatalf("%d are held, %d of the process", n, len(pendingOf(w.c.lineage.processes[10]).acts))
+		if n := len(w.c.spans.Counted); n > 100 || len(spans.PendingOf(w.c.lineage.Processes[10]).Counted) != n {
+			t.Fatalf("%d are held, %d of the process", n, len(spans.PendingOf(w.c.lineage.Processes[10]).Counted))
 		}
 	}
 	w.exit(10, 0)

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/spans"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -20,7 +23,7 @@ func TestNoArgumentsMakeAnExecTooLargeToBeSent(t *testing.T) {
 		args  string
 		count int // elements at least
 	}{
-		{"empty ones", strings.Repeat("\x00", 256<<10), maxArgs},
+		{"empty ones", strings.Repeat("\x00", 256<<10), spans.MaxArgs},
 		{"ones that are not UTF-8", strings.Repeat("a\xff", limit/2), 1},
 		{"ones that grow when they are masked", strings.Repeat("pass=x ", limit/7), 1},
 		{"many that grow when they are masked", strings.Repeat(strings.Repeat("pass=x ", 30)+"\x00", limit/211), 1000},
@@ -28,7 +31,7 @@ func TestNoArgumentsMakeAnExecTooLargeToBeSent(t *testing.T) {
 	} {
 		for _, show := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, credentials shown: %v", c.name, show), func(t *testing.T) {
-				w := newWorld(t, func(c *Config) { c.MaxArgsBytes, c.ShowCredentials = limit, show })
+				w := newWorld(t, func(c *config.Config) { c.MaxArgsBytes, c.ShowCredentials = limit, show })
 				w.begin(10, one)
 				h := w.header(10)
 				h.ExecID = 1
@@ -40,7 +43,7 @@ func TestNoArgumentsMakeAnExecTooLargeToBeSent(t *testing.T) {
 				w.exit(10, 0)
 				s := w.only(span.Exec)
 				wants(t, s, map[string]any{span.KeyArgsTruncated: true, span.KeyArgsCount: 300_000})
-				if n := len(get(s, span.KeyCommandArgs).([]string)); n < c.count || n > maxArgs {
+				if n := len(get(s, span.KeyCommandArgs).([]string)); n < c.count || n > spans.MaxArgs {
 					t.Errorf("%d arguments", n)
 				}
 				size := 0
@@ -58,11 +61,11 @@ func TestNoArgumentsMakeAnExecTooLargeToBeSent(t *testing.T) {
 func TestArgumentsWithinTheBoundsAreWhole(t *testing.T) {
 	w := newWorld(t)
 	w.begin(10, one)
-	w.exec(10, "/bin/x", make([]string, maxArgs)...)
+	w.exec(10, "/bin/x", make([]string, spans.MaxArgs)...)
 	w.exit(10, 0)
 	s := w.only(span.Exec)
-	wants(t, s, map[string]any{span.KeyArgsTruncated: nil, span.KeyArgsCount: maxArgs})
-	if n := len(get(s, span.KeyCommandArgs).([]string)); n != maxArgs {
+	wants(t, s, map[string]any{span.KeyArgsTruncated: nil, span.KeyArgsCount: spans.MaxArgs})
+	if n := len(get(s, span.KeyCommandArgs).([]string)); n != spans.MaxArgs {
 		t.Errorf("%d arguments", n)
 	}
 }

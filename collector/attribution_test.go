@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -514,7 +516,7 @@ func TestAttribution(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, func(c *Config) { c.Agents = withPinned() })
+			w := newWorld(t, func(c *config.Config) { c.Agents = withPinned() })
 			c.do(w)
 			w.c.Close()
 			c.then(w)
@@ -569,7 +571,7 @@ func TestExecuteTool(t *testing.T) {
 		}
 	})
 	t.Run("a call with more spans than a trace goes on in another, linked", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxSpansPerTrace = 3 })
+		w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 3 })
 		w.codex(10)
 		w.call(10, 11, "call_1")
 		for n := range 5 {
@@ -602,7 +604,7 @@ func TestTraceContext(t *testing.T) {
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	carrier := func(flags string) string { return "TRACEPARENT=00-" + trace + "-" + parent + "-" + flags }
 	run := func(t *testing.T, own, given string) *world {
-		w := newWorld(t, func(c *Config) { c.MaxSpansPerTrace = 3 })
+		w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 3 })
 		w.claude(10, own)
 		w.fork(10, 11)
 		w.start(11, "/bin/bash", true, given)
@@ -710,8 +712,8 @@ func TestNobodyTakesASessionBeforeItsOwnerHasIt(t *testing.T) {
 		}
 	})
 	t.Run("a configured one is nobody's", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) {
-			c.Sandboxes = append(c.Sandboxes, Selector{Cgroup: "/later", Session: "fixed"}, Selector{Cgroup: "/more/*", Session: "s-{name}"})
+		w := newWorld(t, func(c *config.Config) {
+			c.Sandboxes = append(c.Sandboxes, config.Selector{Cgroup: "/later", Session: "fixed"}, config.Selector{Cgroup: "/more/*", Session: "s-{name}"})
 		})
 		nested(w, "fixed")
 		w.fork(12, 14)
@@ -774,7 +776,7 @@ func TestACommandThatAnAgentDidNotAnnounceIsTold(t *testing.T) {
 }
 
 func TestWithoutTheAgentsSpansACallHasItsOwnRoot(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.OwnTraces = true })
+	w := newWorld(t, func(c *config.Config) { c.OwnTraces = true })
 	w.claude(10)
 	w.fork(10, 11)
 	w.start(11, "/bin/bash", true, "TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")

@@ -9,7 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -95,7 +97,7 @@ func BenchmarkRecordsToSpans(b *testing.B) {
 	spans := 0
 	for b.Loop() {
 		b.StopTimer()
-		c, err := New(Config{BootID: "boot", Sandboxes: []Selector{{Cgroup: "/agents/*", Agent: "codex"}}}, sink)
+		c, err := New(config.Config{BootID: "boot", Sandboxes: []config.Selector{{Cgroup: "/agents/*", Agent: "codex"}}}, sink)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -117,7 +119,7 @@ func BenchmarkRecordsToSpans(b *testing.B) {
 // BenchmarkLiveProcesses reports the heap that 10,000 processes keep after their hold.
 func BenchmarkLiveProcesses(b *testing.B) {
 	for b.Loop() {
-		c, err := New(Config{BootID: "boot", Sandboxes: []Selector{{Cgroup: "/agents/*"}}}, &nullSink{})
+		c, err := New(config.Config{BootID: "boot", Sandboxes: []config.Selector{{Cgroup: "/agents/*"}}}, &nullSink{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -17,12 +19,12 @@ const (
 	podsRoot = uint64(5)
 )
 
-func choosing(s Selector) func(*Config) {
-	return func(c *Config) { c.Containers, c.Sandboxes = true, []Selector{s} }
+func choosing(s config.Selector) func(*config.Config) {
+	return func(c *config.Config) { c.Containers, c.Sandboxes = true, []config.Selector{s} }
 }
 
-func prod() Selector {
-	return Selector{Agent: "codex", Session: "{namespace}/{pod}/{container}", Container: &ContainerSelector{Kubernetes: true, Namespaces: []string{"prod"}}}
+func prod() config.Selector {
+	return config.Selector{Agent: "codex", Session: "{namespace}/{pod}/{container}", Container: &config.ContainerSelector{Kubernetes: true, Namespaces: []string{"prod"}}}
 }
 
 func (w *world) podContainer(id uint64, containerID string) {
@@ -74,7 +76,7 @@ func TestOtherContainersLeaveNothing(t *testing.T) {
 	if len(w.spans) != 0 {
 		t.Errorf("%s", show(w.spans))
 	}
-	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.containers.candidates.bytes != 0 || len(w.c.containers.candidates.byCgroup) != 0 {
+	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.containers.Candidates.Bytes != 0 || len(w.c.containers.Candidates.ByCgroup) != 0 {
 		t.Errorf("kept: %+v", s)
 	}
 }
@@ -83,7 +85,7 @@ func TestAnAnnotationNamesTheSession(t *testing.T) {
 	w := newWorld(t, choosing(prod()))
 	w.podContainer(webCgroup, web.ID)
 	c := web
-	c.Annotations = []record.Pair{{Key: SessionAnnotation, Value: "run-42"}}
+	c.Annotations = []record.Pair{{Key: config.SessionAnnotation, Value: "run-42"}}
 	w.runtimeSays(c)
 	w.runs(30, webCgroup)
 	w.tick(3 * time.Second)
@@ -103,9 +105,9 @@ func TestAnAnnotationNamesTheCall(t *testing.T) {
 	w := newWorld(t, choosing(prod()))
 	w.podContainer(webCgroup, web.ID)
 	w.runs(30, webCgroup)
-	w.runtimeSays(annotated(web, SessionAnnotation, "run-42", CallAnnotation, "call-7"))
+	w.runtimeSays(annotated(web, config.SessionAnnotation, "run-42", config.CallAnnotation, "call-7"))
 	// Another container of the same pod.
-	other := annotated(web, SessionAnnotation, "run-42", CallAnnotation, "call-7")
+	other := annotated(web, config.SessionAnnotation, "run-42", config.CallAnnotation, "call-7")
 	other.ID, other.Name, other.PodPart = otherID, "side", "side"
 	w.podContainer(21, otherID)
 	w.runs(31, 21)
@@ -123,7 +125,7 @@ func TestAnAnnotationNamesTheCall(t *testing.T) {
 	w.removed(webCgroup, podPath+web.ID)
 	w.removed(21, podPath+otherID)
 	w.tick(time.Hour)
-	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.attribution.openMarks != 0 {
+	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.attribution.OpenMarks != 0 {
 		t.Errorf("kept: %+v", s)
 	}
 }
@@ -136,17 +138,17 @@ func TestASessionFollowsTheAnnotation(t *testing.T) {
 	w.begin(30, webCgroup)
 	w.exec(30, "/bin/server", "server")
 	w.runs(31, webCgroup)
-	w.runtimeSays(annotated(web, SessionAnnotation, "claim-1"))
+	w.runtimeSays(annotated(web, config.SessionAnnotation, "claim-1"))
 	w.fork(30, 32)
 	w.exec(32, "/bin/child", "child")
 	w.exit(32, 0)
-	w.runtimeSays(annotated(web, SessionAnnotation, "claim-1", CallAnnotation, "call-1"))
+	w.runtimeSays(annotated(web, config.SessionAnnotation, "claim-1", config.CallAnnotation, "call-1"))
 	w.runs(33, webCgroup)
-	w.runtimeSays(annotated(web, SessionAnnotation, "claim-1", CallAnnotation, "call-2"))
+	w.runtimeSays(annotated(web, config.SessionAnnotation, "claim-1", config.CallAnnotation, "call-2"))
 	w.runs(34, webCgroup)
-	w.runtimeSays(annotated(web, SessionAnnotation, "claim-2"))
+	w.runtimeSays(annotated(web, config.SessionAnnotation, "claim-2"))
 	w.runs(35, webCgroup)
-	elsewhere := annotated(web, SessionAnnotation, "claim-3")
+	elsewhere := annotated(web, config.SessionAnnotation, "claim-3")
 	elsewhere.Namespace = "test" // what is a sandbox stays one
 	w.runtimeSays(elsewhere)
 	w.runs(36, webCgroup)
@@ -160,8 +162,8 @@ func TestASessionFollowsTheAnnotation(t *testing.T) {
 	if child.Parent != (span.ID{}) && child.Trace != server.Trace {
 		t.Error("a parent in another trace")
 	}
-	if w.c.attribution.openMarks != 0 {
-		t.Errorf("%d marks open", w.c.attribution.openMarks)
+	if w.c.attribution.OpenMarks != 0 {
+		t.Errorf("%d marks open", w.c.attribution.OpenMarks)
 	}
 }
 
@@ -173,10 +175,10 @@ func TestAContainerThatNobodyTellsOfIsALoss(t *testing.T) {
 	w.runtimeSays(told) // so that there is a session to tell
 	w.podContainer(webCgroup, web.ID)
 	w.runs(30, webCgroup)
-	w.tick(2 * undecidedFor)
+	w.tick(2 * lineage.UndecidedFor)
 	w.tick(time.Second)
 	wants(t, w.only(span.Loss), map[string]any{span.KeyLostKind: "container", span.KeyLostCause: "unassigned"})
-	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.containers.candidates.order.Len() != 0 {
+	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.containers.Candidates.Order.Len() != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -188,29 +190,29 @@ func TestWhatSelectorsChoose(t *testing.T) {
 	pause.PodPart, pause.Name = "", ""
 	docker := record.Container{ID: otherID, Runtime: "docker", Name: "runner-1", Labels: []record.Pair{{Key: "role", Value: "agent"}}}
 	for name, c := range map[string]struct {
-		s    ContainerSelector
+		s    config.ContainerSelector
 		c    record.Container
 		want bool
 	}{
-		"any container of a pod":       {ContainerSelector{Kubernetes: true}, labelled, true},
-		"a pod's own container":        {ContainerSelector{Kubernetes: true}, pause, false},
-		"one of two namespaces":        {ContainerSelector{Kubernetes: true, Namespaces: []string{"a", "prod"}}, labelled, true},
-		"another namespace":            {ContainerSelector{Kubernetes: true, Namespaces: []string{"a"}}, labelled, false},
-		"a label":                      {ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "shop"}}, labelled, true},
-		"a label of another value":     {ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "x"}}, labelled, false},
-		"one of two labels":            {ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "shop", "tier": "*"}}, labelled, false},
-		"an agent sandbox":             {ContainerSelector{Kubernetes: true, Labels: map[string]string{"agents.x-k8s.io/sandbox-name-hash": "*"}}, labelled, true},
-		"an annotation":                {ContainerSelector{Kubernetes: true, Annotations: map[string]string{"watch": "yes", "team": "*"}}, annotated(labelled, "team", "a", "watch", "yes"), true},
-		"an annotation of other value": {ContainerSelector{Kubernetes: true, Annotations: map[string]string{"watch": "yes"}}, annotated(labelled, "watch", "no"), false},
-		"a label is no annotation":     {ContainerSelector{Kubernetes: true, Annotations: map[string]string{"app": "*"}}, labelled, false},
-		"a container's name":           {ContainerSelector{Kubernetes: true, Containers: []string{"w?b"}}, labelled, true},
-		"another container's name":     {ContainerSelector{Kubernetes: true, Containers: []string{"main"}}, labelled, false},
-		"a runtime handler":            {ContainerSelector{Kubernetes: true, Handlers: []string{"runc"}}, labelled, true},
-		"another runtime handler":      {ContainerSelector{Kubernetes: true, Handlers: []string{"gvisor"}}, labelled, false},
-		"a container of Docker":        {ContainerSelector{Labels: map[string]string{"role": "agent"}}, docker, true},
-		"of Docker, by name":           {ContainerSelector{Containers: []string{"runner-*"}}, docker, true},
-		"of Docker, where pods are":    {ContainerSelector{Kubernetes: true}, docker, false},
-		"a pod, where Docker is meant": {ContainerSelector{}, labelled, false},
+		"any container of a pod":       {config.ContainerSelector{Kubernetes: true}, labelled, true},
+		"a pod's own container":        {config.ContainerSelector{Kubernetes: true}, pause, false},
+		"one of two namespaces":        {config.ContainerSelector{Kubernetes: true, Namespaces: []string{"a", "prod"}}, labelled, true},
+		"another namespace":            {config.ContainerSelector{Kubernetes: true, Namespaces: []string{"a"}}, labelled, false},
+		"a label":                      {config.ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "shop"}}, labelled, true},
+		"a label of another value":     {config.ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "x"}}, labelled, false},
+		"one of two labels":            {config.ContainerSelector{Kubernetes: true, Labels: map[string]string{"app": "shop", "tier": "*"}}, labelled, false},
+		"an agent sandbox":             {config.ContainerSelector{Kubernetes: true, Labels: map[string]string{"agents.x-k8s.io/sandbox-name-hash": "*"}}, labelled, true},
+		"an annotation":                {config.ContainerSelector{Kubernetes: true, Annotations: map[string]string{"watch": "yes", "team": "*"}}, annotated(labelled, "team", "a", "watch", "yes"), true},
+		"an annotation of other value": {config.ContainerSelector{Kubernetes: true, Annotations: map[string]string{"watch": "yes"}}, annotated(labelled, "watch", "no"), false},
+		"a label is no annotation":     {config.ContainerSelector{Kubernetes: true, Annotations: map[string]string{"app": "*"}}, labelled, false},
+		"a container's name":           {config.ContainerSelector{Kubernetes: true, Containers: []string{"w?b"}}, labelled, true},
+		"another container's name":     {config.ContainerSelector{Kubernetes: true, Containers: []string{"main"}}, labelled, false},
+		"a runtime handler":            {config.ContainerSelector{Kubernetes: true, Handlers: []string{"runc"}}, labelled, true},
+		"another runtime handler":      {config.ContainerSelector{Kubernetes: true, Handlers: []string{"gvisor"}}, labelled, false},
+		"a container of Docker":        {config.ContainerSelector{Labels: map[string]string{"role": "agent"}}, docker, true},
+		"of Docker, by name":           {config.ContainerSelector{Containers: []string{"runner-*"}}, docker, true},
+		"of Docker, where pods are":    {config.ContainerSelector{Kubernetes: true}, docker, false},
+		"a pod, where Docker is meant": {config.ContainerSelector{}, labelled, false},
 	} {
 		if got := c.s.Chooses(&c.c); got != c.want {
 			t.Errorf("%s: %v", name, got)
@@ -228,12 +230,12 @@ func TestCandidatesAreBounded(t *testing.T) {
 	for range 700 {
 		w.exec(30, "/bin/true", "true", long)
 		w.exec(31, "/bin/true", "true", long)
-		if w.c.containers.candidates.bytes > maxHeldBytes {
-			t.Fatalf("%d bytes", w.c.containers.candidates.bytes)
+		if w.c.containers.Candidates.Bytes > lineage.MaxKeptBytes {
+			t.Fatalf("%d bytes", w.c.containers.Candidates.Bytes)
 		}
 	}
-	w.tick(2 * undecidedFor)
-	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.containers.candidates.bytes != 0 {
+	w.tick(2 * lineage.UndecidedFor)
+	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.containers.Candidates.Bytes != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -251,28 +253,28 @@ func TestANoisyContainerCostsNoOtherItsRecords(t *testing.T) {
 	w.runtimeSays(web)
 	w.tick(3 * time.Second)
 	wants(t, w.execOf(30), map[string]any{span.KeySessionID: "prod/shop-0/web"})
-	if w.c.losses.counts.byKind[lossKind{record.TypeContainer, record.CauseUnassigned}] == 0 {
+	if w.c.losses.Counts.ByKind[lineage.LossKind{Kind: record.TypeContainer, Cause: record.CauseUnassigned}] == 0 {
 		t.Error("what was dropped is not told")
 	}
 }
 
 // Somebody who makes directories with names of containers takes no room from real ones, and is told where there is none.
 func TestDirectoriesThatLookLikeContainersTakeNoRoom(t *testing.T) {
-	w := newWorld(t, choosing(prod()), func(c *Config) { c.MaxCgroups = 16 })
+	w := newWorld(t, choosing(prod()), func(c *config.Config) { c.MaxCgroups = 16 })
 	named := func(n int) string { return fmt.Sprintf("%064x", n) }
 	for n := range 100 {
 		w.podContainer(uint64(1000+n), named(n))
 		w.removed(uint64(1000+n), podPath+named(n))
 	}
 	w.tick(3 * time.Second)
-	if n := w.c.losses.counts.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 0 || len(w.c.containers.boxes.known) != 0 {
-		t.Errorf("%d lost, %d known", n, len(w.c.containers.boxes.known))
+	if n := w.c.losses.Counts.ByKind[lineage.LossKind{Kind: record.TypeCgroup, Cause: record.CauseTableFull}]; n != 0 || len(w.c.containers.Containers.Known) != 0 {
+		t.Errorf("%d lost, %d known", n, len(w.c.containers.Containers.Known))
 	}
 	for n := range 20 {
 		w.podContainer(uint64(2000+n), named(1000+n))
 	}
 	w.tick(6 * time.Second)
-	if n := w.c.losses.counts.byKind[lossKind{record.TypeCgroup, record.CauseTableFull}]; n != 4 {
+	if n := w.c.losses.Counts.ByKind[lineage.LossKind{Kind: record.TypeCgroup, Cause: record.CauseTableFull}]; n != 4 {
 		t.Errorf("%d told as lost, want 4", n)
 	}
 }

@@ -12,26 +12,30 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/collector/spans"
 )
 
 // Collector holds the process trees of all sandboxes. It is not safe for concurrent
 // use: all methods are called from one goroutine, and the sink is called on it.
 type Collector struct {
-	config *Config
+	config *config.Config
 	stats  *Stats
-	clock  *clock
+	clock  *attribution.Clock
 	event  record.Event // the record at hand
 	closed bool
 
-	slicer      *slicer
-	attribution *attribution
-	telemetry   *telemetry
-	losses      *losses
-	lineage     *lineage
-	containers  *containers
-	spans       *spans
+	slicer      *attribution.Slicer
+	attribution *attribution.Table
+	telemetry   *attribution.Telemetry
+	losses      *lineage.Losses
+	lineage     *lineage.Tree
+	containers  *lineage.Containers
+	spans       *spans.Spans
 }
 
 // Stats counts what the collector did and holds. What it lost is also told by sensor.loss spans.
@@ -39,9 +43,9 @@ type Stats struct {
 	Records   uint64 // taken, malformed ones included
 	Malformed uint64 // records that could not be decoded
 	Lost      uint64 // KernelLost, and what the collector lost itself
-	attributionStats
-	lineageStats
-	spansStats
+	attribution.AttributionStats
+	lineage.LineageStats
+	spans.SpansStats
 
 	// Live state.
 	EndedCalls   int // kept for what comes late
@@ -55,34 +59,34 @@ type Stats struct {
 }
 
 // New makes a collector that sends its spans to sink. The error tells what is wrong with the configuration.
-func New(config Config, sink span.Sink) (*Collector, error) {
-	if err := config.Validate(); err != nil {
+func New(conf config.Config, sink span.Sink) (*Collector, error) {
+	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
-	config = config.WithDefaults()
-	noise, err := compilePatterns(config.Noise)
+	conf = conf.WithDefaults()
+	noise, err := config.CompilePatterns(conf.Noise)
 	if err != nil {
 		return nil, fmt.Errorf("noise: %w", err)
 	}
-	sensitive, err := compilePatterns(config.Sensitive)
+	sensitive, err := config.CompilePatterns(conf.Sensitive)
 	if err != nil {
 		return nil, fmt.Errorf("sensitive: %w", err)
 	}
-	c := &Collector{config: &config, stats: &Stats{}, clock: &clock{}}
-	c.slicer = &slicer{config: c.config, clock: c.clock}
-	c.attribution = newAttribution(c.config, c.clock, c.slicer)
-	c.slicer.attribution = c.attribution
-	c.telemetry = c.attribution.telemetry
-	c.lineage = newLineage(c.config, c.clock, c.attribution)
-	c.losses, c.containers = c.lineage.losses, c.lineage.containers
-	c.containers.replay = func(raw []byte) {
+	c := &Collector{config: &conf, stats: &Stats{}, clock: &attribution.Clock{}}
+	c.slicer = &attribution.Slicer{Config: c.config, Clock: c.clock}
+	c.attribution = attribution.NewAttribution(c.config, c.clock, c.slicer)
+	c.slicer.Attribution = c.attribution
+	c.telemetry = c.attribution.Telemetry
+	c.lineage = lineage.NewLineage(c.config, c.clock, c.attribution)
+	c.losses, c.containers = c.lineage.Losses, c.lineage.Containers
+	c.containers.Replay = func(raw []byte) {
 		if c.event.Decode(raw) == nil {
 			c.apply()
 		}
 	}
-	c.spans = newSpans(c.lineage, sink, noise, sensitive)
-	c.attribution.tree, c.attribution.above = c.lineage, c.spans
-	c.lineage.above, c.containers.above = c.spans, c.spans
+	c.spans = spans.NewSpans(c.lineage, sink, noise, sensitive)
+	c.attribution.Tree, c.attribution.Above = c.lineage, c.spans
+	c.lineage.Above, c.containers.Above = c.spans, c.spans
 	return c, nil
 }
 
@@ -93,27 +97,21 @@ var ErrRefused = errors.New("the collector refuses it")
 // record.ErrMalformed: the record was skipped. Either is counted, and the stream may go on.
 func (c *Collector) Record(raw []byte) error {
 	c.stats.Records++
-	c.slicer.placed, c.slicer.begun, c.attribution.refused = 0, false, false
+	c.slicer.Placed, c.slicer.Begun, c.attribution.Refused = 0, false, false
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.stats.Malformed++
-		c.losses.lose(e.Header.Type, record.CauseMalformed, nil)
+		c.losses.Lose(e.Header.Type, record.CauseMalformed, nil)
 		return err
 	}
-	c.clock.now = max(c.clock.now, e.Header.Time)
-	if !c.containers.undecided(e, raw) {
+	c.clock.Now = max(c.clock.Now, e.Header.Time)
+	if !c.containers.Keeps(e, raw) {
 		c.apply()
 	}
-	if c.attribution.refused {
+	if c.attribution.Refused {
 		return ErrRefused
 	}
 	return nil
-}
-
-// refuse counts what the record at hand asks for in vain.
-func (c *attribution) refuse(counter *uint64) {
-	c.refused = true
-	*counter++
 }
 
 // apply does what the record at hand says.
@@ -122,61 +120,61 @@ func (c *Collector) apply() {
 	h := &e.Header
 	switch h.Type {
 	case record.TypeFork:
-		c.lineage.fork(h, &e.Fork)
+		c.lineage.Fork(h, &e.Fork)
 	case record.TypeExec:
-		c.lineage.exec(h, &e.Exec)
+		c.lineage.Exec(h, &e.Exec)
 	case record.TypeExecArgs:
-		c.lineage.arguments.add(h, &e.ExecArgs, c.config.MaxArgsBytes)
+		c.lineage.Arguments.Add(h, &e.ExecArgs, c.config.MaxArgsBytes)
 	case record.TypeExit:
-		c.lineage.exit(h, &e.Exit)
+		c.lineage.Exit(h, &e.Exit)
 	case record.TypeOpen:
-		c.spans.open(h, &e.Open)
+		c.spans.Open(h, &e.Open)
 	case record.TypeConnect:
-		c.spans.connect(h, &e.Connect)
+		c.spans.Connect(h, &e.Connect)
 	case record.TypeConnectEnd:
-		c.spans.connectEnd(h, &e.ConnectEnd)
+		c.spans.ConnectEnd(h, &e.ConnectEnd)
 	case record.TypeUnix:
-		c.spans.unixConnect(h, &e.Unix)
+		c.spans.UnixConnect(h, &e.Unix)
 	case record.TypeCgroupMkdir, record.TypeCgroup:
-		c.lineage.cgroupMade(h, &e.Cgroup)
+		c.lineage.CgroupMade(h, &e.Cgroup)
 	case record.TypeCgroupRmdir:
-		c.lineage.cgroupRemoved(h, &e.Cgroup)
+		c.lineage.CgroupRemoved(h, &e.Cgroup)
 	case record.TypeCgroupAttach:
-		c.lineage.attach(h, &e.Attach)
+		c.lineage.Attach(h, &e.Attach)
 	case record.TypeProcess:
-		c.lineage.existing(h, &e.Process)
+		c.lineage.Existing(h, &e.Process)
 	case record.TypeSocket:
-		c.spans.socket(h, &e.Socket)
+		c.spans.Socket(h, &e.Socket)
 	case record.TypeNamespace:
-		c.spans.namespace(h, &e.Namespace)
+		c.spans.Namespace(h, &e.Namespace)
 	case record.TypeAccess:
-		c.spans.access(h, &e.Access)
+		c.spans.Access(h, &e.Access)
 	case record.TypeCmdline:
-		c.lineage.cmdline(h, &e.Cmdline)
+		c.lineage.Cmdline(h, &e.Cmdline)
 	case record.TypeMark:
-		c.attribution.mark(h, &e.Mark)
+		c.attribution.Mark(h, &e.Mark)
 	case record.TypeSaid:
-		c.telemetry.said(h, &e.Said)
+		c.telemetry.Event(h, &e.Said)
 	case record.TypeContainer:
-		c.containers.told(&e.Container)
+		c.containers.Reported(&e.Container)
 	case record.TypeClock:
-		c.clock.offset = uint64(e.Clock.Wall) - h.Time
-		if c.clock.tick == 0 {
-			c.clock.tick = h.Time
+		c.clock.Offset = uint64(e.Clock.Wall) - h.Time
+		if c.clock.Tick == 0 {
+			c.clock.Tick = h.Time
 		}
 	case record.TypeTick:
-		c.clock.tick = max(c.clock.tick, h.Time)
-		c.spans.expire()
-		c.containers.expireBoxes()
-		c.containers.expireCandidates()
-		c.attribution.expireCalls()
-		c.telemetry.expireFacts()
-		c.lineage.gone.expire(c.clock.tick)
-		c.lineage.over.expire(c.clock.tick)
-		c.spans.tellOwnLosses()
-		c.spans.sink.Flush()
+		c.clock.Tick = max(c.clock.Tick, h.Time)
+		c.spans.Expire()
+		c.containers.Expire()
+		c.containers.ExpireCandidates()
+		c.attribution.ExpireCalls()
+		c.telemetry.Expire()
+		c.lineage.Gone.Expire(c.clock.Tick)
+		c.lineage.Over.Expire(c.clock.Tick)
+		c.spans.TellOwnLosses()
+		c.spans.Sink.Flush()
 	case record.TypeLoss:
-		c.spans.loss(h, &e.Loss)
+		c.spans.Loss(h, &e.Loss)
 	}
 }
 
@@ -192,33 +190,33 @@ func (c *Collector) Close() {
 
 // Drain sends everything that is still held, as far as it is known, and flushes the sink.
 func (c *Collector) Drain() {
-	c.slicer.placed = 0
-	c.clock.tick = max(c.clock.tick, c.clock.now)
-	for e := c.containers.candidates.order.Front(); e != nil; e = c.containers.candidates.order.Front() {
-		c.containers.loseCandidate(e.Value.(*box))
+	c.slicer.Placed = 0
+	c.clock.Tick = max(c.clock.Tick, c.clock.Now)
+	for e := c.containers.Candidates.Order.Front(); e != nil; e = c.containers.Candidates.Order.Front() {
+		c.containers.LoseCandidate(e.Value.(*lineage.Container))
 	}
-	for c.spans.held.oldest != nil {
-		c.spans.runOut(c.spans.held.oldest)
+	for c.spans.Held.Oldest != nil {
+		c.spans.RunOut(c.spans.Held.Oldest)
 	}
-	c.spans.tellOwnLosses()
-	for e := c.containers.boxes.pending.Front(); e != nil; e = c.containers.boxes.pending.Front() {
-		c.containers.giveUp(e.Value.(*box))
+	c.spans.TellOwnLosses()
+	for e := c.containers.Containers.Pending.Front(); e != nil; e = c.containers.Containers.Pending.Front() {
+		c.containers.GiveUp(e.Value.(*lineage.Container))
 	}
-	c.spans.sink.Flush()
+	c.spans.Sink.Flush()
 }
 
 // Stats gives the counters as they are now.
 func (c *Collector) Stats() Stats {
 	s := *c.stats
-	s.attributionStats, s.lineageStats, s.spansStats = c.attribution.stats, c.lineage.stats, c.spans.stats
-	s.Lost = c.losses.counts.total
-	s.Processes = len(c.lineage.processes)
-	s.Held = c.spans.held.count
-	s.Cgroups = len(c.lineage.groups)
-	s.Sandboxes = c.lineage.sandboxes.Len()
-	s.EndedCalls = c.attribution.endedCalls.Len()
-	s.WaitingFacts = c.telemetry.facts.order.Len()
-	s.WaitingSpans = c.spans.waiting.spans
-	s.Containers = len(c.containers.boxes.known)
+	s.AttributionStats, s.LineageStats, s.SpansStats = c.attribution.Stats, c.lineage.Stats, c.spans.Stats
+	s.Lost = c.losses.Counts.Total
+	s.Processes = len(c.lineage.Processes)
+	s.Held = c.spans.Held.Count
+	s.Cgroups = len(c.lineage.Cgroups)
+	s.Sandboxes = c.lineage.Sandboxes.Len()
+	s.EndedCalls = c.attribution.EndedCalls.Len()
+	s.WaitingFacts = c.telemetry.Waiting.Order.Len()
+	s.WaitingSpans = c.spans.Waiting.Spans
+	s.Containers = len(c.containers.Containers.Known)
 	return s
 }

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -51,7 +53,7 @@ func (w *world) runs(pid uint32, cgroup uint64) {
 	w.exit(pid, 0)
 }
 
-func withContainers(c *Config) { c.Containers = true }
+func withContainers(c *config.Config) { c.Containers = true }
 
 func resource(s span.Span, key string) any {
 	for _, a := range s.Resource.Attrs {
@@ -179,7 +181,7 @@ func TestANameAloneMakesNoContainer(t *testing.T) {
 }
 
 func TestWaitingSpansAreBounded(t *testing.T) {
-	w := newWorld(t, withContainers, func(c *Config) { c.MaxPending = 16 })
+	w := newWorld(t, withContainers, func(c *config.Config) { c.MaxPending = 16 })
 	w.container(webCgroup, webPath)
 	w.container(21, "/agents/two/docker-"+otherID+".scope")
 	for n := range uint32(12) {
@@ -198,7 +200,7 @@ func TestWaitingSpansAreBounded(t *testing.T) {
 			t.Errorf("seq %v at %d", get(s, span.KeySeq), n+1)
 		}
 	}
-	if s := w.c.Stats(); s.EarlySpans == 0 || s.WaitingSpans != 0 || w.c.spans.waiting.bytes != 0 {
+	if s := w.c.Stats(); s.EarlySpans == 0 || s.WaitingSpans != 0 || w.c.spans.Waiting.Bytes != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -28,10 +30,10 @@ const (
 )
 
 // known are the two files that are codex in the scene: the agent's own, and another one of that name.
-var known, planted = FileID{Dev: 8 << 20, Inode: 501}, FileID{Dev: 8 << 20, Inode: 666}
+var known, planted = config.FileID{Dev: 8 << 20, Inode: 501}, config.FileID{Dev: 8 << 20, Inode: 666}
 
 // program starts a file of its own.
-func (w *world) program(pid uint32, file FileID, leader bool, args []string, env ...string) {
+func (w *world) program(pid uint32, file config.FileID, leader bool, args []string, env ...string) {
 	w.t.Helper()
 	flags := uint16(0)
 	if leader {
@@ -44,7 +46,7 @@ func (w *world) program(pid uint32, file FileID, leader bool, args []string, env
 }
 
 // fake starts a program that is named like an agent and starts a call as that does. It returns the call's process.
-func (w *world) fake(parent, pid uint32, file FileID, session, call string) uint32 {
+func (w *world) fake(parent, pid uint32, file config.FileID, session, call string) uint32 {
 	w.t.Helper()
 	w.fork(parent, pid)
 	w.program(pid, file, false, []string{"/tmp/codex"})
@@ -62,7 +64,7 @@ func (w *world) child(parent, pid uint32, env ...string) uint32 {
 }
 
 func scene(t *testing.T) *world {
-	w := newWorld(t, withSelf, withContainers, func(c *Config) { c.Sandboxes = append(c.Sandboxes, prod()) })
+	w := newWorld(t, withSelf, withContainers, func(c *config.Config) { c.Sandboxes = append(c.Sandboxes, prod()) })
 	w.begin(codex, two)
 	w.program(codex, known, false, []string{"/usr/bin/codex"})
 	w.call(codex, good, "call_GOOD")
@@ -404,7 +406,7 @@ func TestForgeries(t *testing.T) {
 		}},
 		{name: "annotation: a call moves into a container whose pod names the other call", rule: ruleLineage, do: func(w *world) uint32 {
 			w.podContainer(webCgroup, web.ID)
-			w.runtimeSays(annotated(web, SessionAnnotation, "run-42", CallAnnotation, "call_GOOD"))
+			w.runtimeSays(annotated(web, config.SessionAnnotation, "run-42", config.CallAnnotation, "call_GOOD"))
 			w.attach(evil, webCgroup, podPath+web.ID, true)
 			return evil
 		}},
@@ -417,7 +419,7 @@ func TestForgeries(t *testing.T) {
 			}()
 			w := scene(t)
 			actor := c.do(w)
-			if w.c.attribution.agents["SOMEBODY-ELSES"] != nil {
+			if w.c.attribution.Agents["SOMEBODY-ELSES"] != nil {
 				t.Error("an agent has somebody else's session")
 			}
 			w.open(actor, secret)

@@ -6,13 +6,15 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-func anyAgent(names ...string) func(*Config) {
-	return func(c *Config) { c.Sandboxes = append(c.Sandboxes, Selector{Agents: names}) }
+func anyAgent(names ...string) func(*config.Config) {
+	return func(c *config.Config) { c.Sandboxes = append(c.Sandboxes, config.Selector{Agents: names}) }
 }
 
 // execFound is an exec outside of every sandbox, of a program that the kernel side looked for.
@@ -23,7 +25,7 @@ func (w *world) execFound(pid uint32, cgroup uint64, exe string, args ...string)
 }
 
 func TestAnAgentOutsideOfAllSandboxesIsASandboxOfItsOwn(t *testing.T) {
-	w := newWorld(t, anyAgent(AllAgents))
+	w := newWorld(t, anyAgent(config.AllAgents))
 	w.raw(record.AppendCgroup(nil, w.now, outside, 0, "/user.slice/terminal"))
 	w.execFound(7, outside, "/usr/bin/node", "node", "/usr/lib/node_modules/@openai/codex/bin/codex.js")
 	w.fork(7, 8)
@@ -74,7 +76,7 @@ func TestAProgramThatIsNoAgentIsNotTaken(t *testing.T) {
 }
 
 func TestOneWhoMovesAboutOutsideOfAllSandboxesHasNotEscaped(t *testing.T) {
-	w := newWorld(t, anyAgent(AllAgents))
+	w := newWorld(t, anyAgent(config.AllAgents))
 	w.execFound(7, outside, "/opt/claude", "claude")
 	h := w.header(7)
 	h.Cgroup = 100
@@ -99,7 +101,7 @@ func TestOneWhoMovesAboutOutsideOfAllSandboxesHasNotEscaped(t *testing.T) {
 }
 
 func TestAgentsOlderThanTheSensorAreFoundWithWhatIsBelowThem(t *testing.T) {
-	w := newWorld(t, anyAgent(AllAgents))
+	w := newWorld(t, anyAgent(config.AllAgents))
 	old := func(pid, parent uint32, flags uint16, exe string, args ...string) {
 		w.cgroup[pid] = outside
 		h := w.header(pid)
@@ -124,7 +126,7 @@ func TestAgentsOlderThanTheSensorAreFoundWithWhatIsBelowThem(t *testing.T) {
 }
 
 func TestWhoIsBelowAnAgentIsKnownByItsParentWhenItsForkWasLost(t *testing.T) {
-	w := newWorld(t, anyAgent(AllAgents))
+	w := newWorld(t, anyAgent(config.AllAgents))
 	w.execFound(7, outside, "/opt/claude", "claude")
 	below := func(pid, parent uint32, cgroup uint64) {
 		w.cgroup[pid] = cgroup
@@ -150,7 +152,7 @@ func TestWhoIsBelowAnAgentIsKnownByItsParentWhenItsForkWasLost(t *testing.T) {
 }
 
 func TestAnAgentWhoseFileWasReplacedIsTheAgent(t *testing.T) {
-	dialects := func(c *Config) { c.Agents = withPinned() }
+	dialects := func(c *config.Config) { c.Agents = withPinned() }
 	const gone = record.ExecUnlinked
 	for _, c := range []struct {
 		name  string
@@ -168,7 +170,7 @@ func TestAnAgentWhoseFileWasReplacedIsTheAgent(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, how := range []string{"that the sensor finds", "that it finds in a sandbox", "that is started"} {
-				w := newWorld(t, anyAgent(AllAgents), dialects)
+				w := newWorld(t, anyAgent(config.AllAgents), dialects)
 				cgroup := outside
 				if how == "that it finds in a sandbox" {
 					cgroup = two
@@ -224,7 +226,7 @@ func TestAPinHoldsOnlyWhereRootDecides(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, owner := range []bool{true, false} {
 				for _, how := range []string{"found", "found in a sandbox", "started", "found and then started"} {
-					w := newWorld(t, anyAgent(AllAgents), func(c *Config) {
+					w := newWorld(t, anyAgent(config.AllAgents), func(c *config.Config) {
 						c.Agents = withPinned()
 						for i := range c.Agents {
 							if owner && c.Agents[i].Name == "pinned" {

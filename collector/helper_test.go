@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -45,126 +48,126 @@ func TestWhatStartedAHookDecidesForWhomItSpeaks(t *testing.T) {
 	git := []string{"/usr/bin/git", "status"}
 	for _, c := range []struct {
 		name string
-		want markedBy
+		want attribution.MarkedBy
 		do   func(w *world) uint32 // 20 is a fork of the agent, and has run nothing yet
 	}{
-		{"the agent's fork", markedByHook, func(w *world) uint32 { return w.hookIn(20) }},
-		{"the agent's own program that prepares the process", markedByHook, func(w *world) uint32 {
+		{"the agent's fork", attribution.MarkedByHook, func(w *world) uint32 { return w.hookIn(20) }},
+		{"the agent's own program that prepares the process", attribution.MarkedByHook, func(w *world) uint32 {
 			w.execWith(20, 0, record.Exec{Exe: rt.Path("/usr/bin/claude"), Args: rt.Args("claude-prepare"), Argc: 1})
 			return w.hookIn(20)
 		}},
-		{"another copy, which is root's", markedByHook, func(w *world) uint32 {
+		{"another copy, which is root's", attribution.MarkedByHook, func(w *world) uint32 {
 			w.become(20, sh(command)...)
 			w.become(20, "/usr/bin/sheetbend", "hook", "claude-code")
 			return 20
 		}},
-		{"a shell", markedByHook, inPlace(sh(command)...)},
-		{"a shell that forks", markedByHook, forked(sh(command)...)},
-		{"a shell that is told a name", markedByHook, forked("/usr/bin/zsh", "-c", "sheetbend hook claude-code")},
-		{"a path with a space", markedByHook, inPlace("/bin/bash", "-c", "'/opt/my tools/sheetbend' hook claude-code")},
-		{"a login shell whose profile runs a program", markedByHook, func(w *world) uint32 {
+		{"a shell", attribution.MarkedByHook, inPlace(sh(command)...)},
+		{"a shell that forks", attribution.MarkedByHook, forked(sh(command)...)},
+		{"a shell that is told a name", attribution.MarkedByHook, forked("/usr/bin/zsh", "-c", "sheetbend hook claude-code")},
+		{"a path with a space", attribution.MarkedByHook, inPlace("/bin/bash", "-c", "'/opt/my tools/sheetbend' hook claude-code")},
+		{"a login shell whose profile runs a program", attribution.MarkedByHook, func(w *world) uint32 {
 			w.become(20, "/bin/bash", "-lc", command)
 			w.fork(20, 21)
 			w.become(21, "/usr/bin/id", "-u")
 			return w.hookIn(20)
 		}},
 
-		{"a helper", markedBySelf, forked(git...)},
-		{"a helper that it takes the place of", markedBySelf, inPlace(git...)},
-		{"env", markedBySelf, inPlace("/usr/bin/env", "LD_PRELOAD=/tmp/evil.so", "sheetbend", "hook", "claude-code")},
-		{"a helper's shell (a hook of git, fsmonitor)", markedBySelf, func(w *world) uint32 {
+		{"a helper", attribution.MarkedBySelf, forked(git...)},
+		{"a helper that it takes the place of", attribution.MarkedBySelf, inPlace(git...)},
+		{"env", attribution.MarkedBySelf, inPlace("/usr/bin/env", "LD_PRELOAD=/tmp/evil.so", "sheetbend", "hook", "claude-code")},
+		{"a helper's shell (a hook of git, fsmonitor)", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, git...)
 			w.fork(20, 21)
 			w.become(21, sh(command)...)
 			return w.hookIn(21)
 		}},
-		{"a helper's shell that forks", markedBySelf, func(w *world) uint32 {
+		{"a helper's shell that forks", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, git...)
 			w.fork(20, 21)
 			w.become(21, sh(command)...)
 			return w.hookBelow(21, 22)
 		}},
-		{"a shell in a helper's place", markedBySelf, func(w *world) uint32 {
+		{"a shell in a helper's place", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, git...)
 			w.become(20, sh(command)...)
 			return w.hookIn(20)
 		}},
-		{"an MCP server", markedBySelf, forked("/usr/bin/node", "/repo/mcp.js")},
-		{"a script in PATH", markedBySelf, forked("/bin/sh", "/home/u/.local/bin/git", "status")},
-		{"a script in PATH, whose place it takes", markedBySelf, inPlace("/bin/sh", "/home/u/.local/bin/git", "status")},
-		{"a script that is called like the hook", markedBySelf, inPlace("/bin/sh", "/tmp/sheetbend", "hook", "claude-code")},
-		{"a script that is called -c", markedBySelf, inPlace("/bin/sh", "--", "-c", command)},
-		{"a script with the hook's command as its argument", markedBySelf, forked("/bin/sh", "./-c", command)},
-		{"a shell with options", markedBySelf, inPlace("/bin/bash", "--rcfile", "/tmp/evil", "-ic", command)},
-		{"a shell with a name and arguments", markedBySelf, inPlace("/bin/sh", "-c", command, "sh", "x")},
-		{"a shell that pipes", markedBySelf, forked(sh("/tmp/forge|" + command)...)},
-		{"a shell that pipes, and execs", markedBySelf, inPlace(sh("forge | " + command)...)},
-		{"a shell that runs something first", markedBySelf, inPlace(sh("/tmp/x;" + command)...)},
-		{"… on a line of its own", markedBySelf, inPlace(sh("/tmp/x\n" + command)...)},
-		{"… and only then", markedBySelf, inPlace(sh("x && " + command)...)},
-		{"… in the background", markedBySelf, inPlace(sh("/tmp/x&" + command)...)},
-		{"… in its arguments", markedBySelf, inPlace(sh("sheetbend hook $(x)")...)},
-		{"… and after it", markedBySelf, forked(sh(command + ";x")...)},
-		{"a shell with a forged input", markedBySelf, inPlace(sh(command + "</tmp/forged")...)},
-		{"a shell with a forged text", markedBySelf, inPlace(sh(command + " <<< '{}'")...)},
-		{"a shell that sets a variable", markedBySelf, inPlace(sh("LD_PRELOAD=/tmp/evil.so " + command)...)},
-		{"a shell that makes a function of it", markedBySelf, forked(sh("sheetbend() { x; }; sheetbend hook claude-code")...)},
-		{"a shell that sources a file", markedBySelf, forked(sh(". hook x")...)},
-		{"a shell that evaluates", markedBySelf, forked(sh("eval hook x")...)},
-		{"a user's own program that is called sh", markedBySelf, func(w *world) uint32 {
+		{"an MCP server", attribution.MarkedBySelf, forked("/usr/bin/node", "/repo/mcp.js")},
+		{"a script in PATH", attribution.MarkedBySelf, forked("/bin/sh", "/home/u/.local/bin/git", "status")},
+		{"a script in PATH, whose place it takes", attribution.MarkedBySelf, inPlace("/bin/sh", "/home/u/.local/bin/git", "status")},
+		{"a script that is called like the hook", attribution.MarkedBySelf, inPlace("/bin/sh", "/tmp/sheetbend", "hook", "claude-code")},
+		{"a script that is called -c", attribution.MarkedBySelf, inPlace("/bin/sh", "--", "-c", command)},
+		{"a script with the hook's command as its argument", attribution.MarkedBySelf, forked("/bin/sh", "./-c", command)},
+		{"a shell with options", attribution.MarkedBySelf, inPlace("/bin/bash", "--rcfile", "/tmp/evil", "-ic", command)},
+		{"a shell with a name and arguments", attribution.MarkedBySelf, inPlace("/bin/sh", "-c", command, "sh", "x")},
+		{"a shell that pipes", attribution.MarkedBySelf, forked(sh("/tmp/forge|" + command)...)},
+		{"a shell that pipes, and execs", attribution.MarkedBySelf, inPlace(sh("forge | " + command)...)},
+		{"a shell that runs something first", attribution.MarkedBySelf, inPlace(sh("/tmp/x;" + command)...)},
+		{"… on a line of its own", attribution.MarkedBySelf, inPlace(sh("/tmp/x\n" + command)...)},
+		{"… and only then", attribution.MarkedBySelf, inPlace(sh("x && " + command)...)},
+		{"… in the background", attribution.MarkedBySelf, inPlace(sh("/tmp/x&" + command)...)},
+		{"… in its arguments", attribution.MarkedBySelf, inPlace(sh("sheetbend hook $(x)")...)},
+		{"… and after it", attribution.MarkedBySelf, forked(sh(command + ";x")...)},
+		{"a shell with a forged input", attribution.MarkedBySelf, inPlace(sh(command + "</tmp/forged")...)},
+		{"a shell with a forged text", attribution.MarkedBySelf, inPlace(sh(command + " <<< '{}'")...)},
+		{"a shell that sets a variable", attribution.MarkedBySelf, inPlace(sh("LD_PRELOAD=/tmp/evil.so " + command)...)},
+		{"a shell that makes a function of it", attribution.MarkedBySelf, forked(sh("sheetbend() { x; }; sheetbend hook claude-code")...)},
+		{"a shell that sources a file", attribution.MarkedBySelf, forked(sh(". hook x")...)},
+		{"a shell that evaluates", attribution.MarkedBySelf, forked(sh("eval hook x")...)},
+		{"a user's own program that is called sh", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.execWith(20, 0, record.Exec{Exe: rt.Path("/home/u/bin/sh"), Args: rt.Args(sh(command)...), Argc: 3, ExeUID: 1000})
 			return w.hookIn(20)
 		}},
-		{"a shell's file under another name (busybox nc)", markedBySelf, func(w *world) uint32 {
+		{"a shell's file under another name (busybox nc)", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.execWith(20, 0, record.Exec{Exe: rt.Path("/bin/busybox"), Args: rt.Args("nc", "-c", command), Argc: 3})
 			return w.hookIn(20)
 		}},
-		{"a program that calls itself a shell", markedBySelf, func(w *world) uint32 {
+		{"a program that calls itself a shell", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.execWith(20, 0, record.Exec{Exe: rt.Path("/usr/bin/evil"), Args: rt.Args(sh(command)...), Argc: 3})
 			return w.hookIn(20)
 		}},
-		{"a shell that has run another program in its place", markedBySelf, func(w *world) uint32 {
+		{"a shell that has run another program in its place", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, sh(command)...)
 			w.become(20, "/usr/bin/evil")
 			return w.hookIn(20)
 		}},
-		{"a shell's child that has run another program", markedBySelf, func(w *world) uint32 {
+		{"a shell's child that has run another program", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, sh(command)...)
 			w.fork(20, 21)
 			w.become(21, "/usr/bin/evil")
 			return w.hookIn(21)
 		}},
-		{"a child of that", markedBySelf, func(w *world) uint32 {
+		{"a child of that", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, sh(command)...)
 			w.fork(20, 21)
 			w.become(21, "/usr/bin/evil")
 			return w.hookBelow(21, 22)
 		}},
-		{"a shell whose next program was lost", markedBySelf, func(w *world) uint32 {
+		{"a shell whose next program was lost", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, sh(command)...)
 			w.execIDs[20]++
 			w.open(20, "/a/lost")
 			return w.hookIn(20)
 		}},
-		{"a shell whose child's program was lost", markedBySelf, func(w *world) uint32 {
+		{"a shell whose child's program was lost", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.become(20, sh(command)...)
 			w.fork(20, 21)
 			w.execIDs[21]++
 			return w.hookIn(21)
 		}},
-		{"the agent's fork whose first program was lost", markedBySelf, func(w *world) uint32 {
+		{"the agent's fork whose first program was lost", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.execIDs[20]++
 			return w.hookIn(20)
 		}},
-		{"the hook's child", markedBySelf, func(w *world) uint32 {
+		{"the hook's child", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.hookIn(20)
 			return w.hookBelow(20, 21)
 		}},
-		{"a call", markedBySelf, func(w *world) uint32 {
+		{"a call", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.start(20, "/bin/bash", true)
 			return w.hookBelow(20, 21)
 		}},
-		{"a call whose place it takes", markedBySelf, func(w *world) uint32 {
+		{"a call whose place it takes", attribution.MarkedBySelf, func(w *world) uint32 {
 			w.start(20, "/bin/bash", true)
 			return w.hookIn(20)
 		}},
@@ -182,7 +185,7 @@ func TestWhatStartedAHookDecidesForWhomItSpeaks(t *testing.T) {
 			w.open(40, "/a/next")
 			w.c.Close()
 			next, planted := w.opened("/a/next"), w.opened("/etc/gshadow")
-			if c.want == markedByHook {
+			if c.want == attribution.MarkedByHook {
 				wants(t, next, map[string]any{span.KeyCallID: "toolu_VICTIM", span.KeyAttribution: "marker", span.KeyMarkedBy: "hook"})
 				return
 			}
@@ -235,7 +238,7 @@ func TestAnotherScriptInTheAgentsInterpreterIsNotTheAgent(t *testing.T) {
 		{"its own script", node, []string{"/usr/bin/node", "--max-old-space-size=99", cli}, "agent"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, withSelf, func(c *Config) { c.Agents = agents.Merge(agents.Builtin(), []agents.Dialect{dialect}) })
+			w := newWorld(t, withSelf, func(c *config.Config) { c.Agents = agents.Merge(agents.Builtin(), []agents.Dialect{dialect}) })
 			w.begin(10, two)
 			w.become(10, c.agent...)
 			w.fork(10, 11)

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -18,14 +20,14 @@ func (w *world) shellFor(agent, pid uint32, exe, command string) {
 	w.execWith(pid, record.ExecSessionLeader, record.Exec{Exe: rt.Path(exe), Args: rt.Args(exe, "-c", command)})
 }
 
-func (w *world) execsFile(pid uint32, exe string, file FileID, args ...string) {
+func (w *world) execsFile(pid uint32, exe string, file config.FileID, args ...string) {
 	w.t.Helper()
 	w.execWith(pid, record.ExecSessionLeader, record.Exec{Exe: rt.Path(exe), Args: rt.Args(append([]string{exe}, args...)...), Dev: file.Dev, Inode: file.Inode})
 }
 
 // Whatever a shell does that is told to run a hook, only the sensor's own program gets it out of the call.
 func TestACommandDoesNotBecomeTheAgentAsAHook(t *testing.T) {
-	script := FileID{Dev: self.Dev, Inode: 99}
+	script := config.FileID{Dev: self.Dev, Inode: 99}
 	for _, c := range []struct {
 		name, exe, command string
 		do                 func(w *world)
@@ -74,7 +76,7 @@ func TestACommandDoesNotBecomeTheAgentAsAHook(t *testing.T) {
 				wants(t, w.opened(path), map[string]any{span.KeyCallID: call, span.KeySessionID: "real"})
 			}
 			wants(t, w.execOf(11), map[string]any{span.KeyCallID: call})
-			if w.c.attribution.agents["real"] == nil || w.c.Stats().RefusedFacts != 1 {
+			if w.c.attribution.Agents["real"] == nil || w.c.Stats().RefusedFacts != 1 {
 				t.Errorf("the session was renamed, or telemetry believed: %+v", w.c.Stats())
 			}
 		})
@@ -131,7 +133,7 @@ func TestAHookThatRunsLikeACommandRenamesNothing(t *testing.T) {
 	w.mark(12, mark)
 	w.open(11, "/a/x")
 	w.c.Close()
-	if w.c.attribution.agents["real"] == nil || len(w.c.attribution.agents["forged"]) > 0 || w.c.Stats().RefusedMarks != 1 {
+	if w.c.attribution.Agents["real"] == nil || len(w.c.attribution.Agents["forged"]) > 0 || w.c.Stats().RefusedMarks != 1 {
 		t.Errorf("%+v", w.c.Stats())
 	}
 	wants(t, w.opened("/a/x"), map[string]any{span.KeySessionID: "real", span.KeyAttribution: "inferred"})

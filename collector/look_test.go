@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -140,7 +142,7 @@ func TestASessionInUseIsNotTaken(t *testing.T) {
 }
 
 func TestAnAgentThatIsFoundOutsideOfAllSandboxesResumesItsSession(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Sandboxes = append(c.Sandboxes, Selector{Agents: []string{"codex"}}) })
+	w := newWorld(t, func(c *config.Config) { c.Sandboxes = append(c.Sandboxes, config.Selector{Agents: []string{"codex"}}) })
 	w.foundAgent(10)
 	w.call(10, 11, "call_1")
 	w.exit(10, 0)
@@ -239,10 +241,10 @@ func TestNothingThatCallsLeftBehindKeepsASessionFromWhoResumesIt(t *testing.T) {
 			if s := w.opened("/a/second"); s.Session == "sess" {
 				t.Error("two agents have the session at once")
 			}
-			for pid := range w.c.lineage.processes {
+			for pid := range w.c.lineage.Processes {
 				w.exit(pid, 0)
 			}
-			if o := w.c.attribution.owners.bySession["sess"]; o == nil || o.users != 0 || o.left != 0 || w.c.Stats().Agents != 0 {
+			if o := w.c.attribution.Sessions.BySession["sess"]; o == nil || o.Users != 0 || o.Left != 0 || w.c.Stats().Agents != 0 {
 				t.Errorf("%+v when all is over, %d agents", o, w.c.Stats().Agents)
 			}
 		})

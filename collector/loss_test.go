@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -56,8 +59,8 @@ func TestALossOfAProcessThatHasEndedStandsBelowIt(t *testing.T) {
 		t.Errorf("span %s", show([]span.Span{s}))
 	}
 	w.tick(5 * time.Second)
-	if len(w.c.lineage.over.list) != 0 {
-		t.Errorf("%d are remembered for ever", len(w.c.lineage.over.list))
+	if len(w.c.lineage.Over.List) != 0 {
+		t.Errorf("%d are remembered for ever", len(w.c.lineage.Over.List))
 	}
 	w.lose(10, one, 7)
 	if s := w.of(span.Loss)[1]; s.Parent != (span.ID{}) || s.Session != "s1" {
@@ -114,7 +117,7 @@ func TestALossOfAnUnknownProcessIsItsSessions(t *testing.T) {
 }
 
 func TestTheCollectorsOwnLossesAreToldToTheSandboxThatTheyAreOf(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.MaxProcesses = 16 })
+	w := newWorld(t, func(c *config.Config) { c.MaxProcesses = 16 })
 	w.begin(10, two)
 	for n := uint32(100); n < 120; n++ {
 		w.begin(n, one)
@@ -139,7 +142,7 @@ func TestLossesAreCountedByKindAndSandbox(t *testing.T) {
 		t.Fatal("it was malformed")
 	}
 	byKind, bySandbox := w.c.losses.LossCounts()
-	told := func(list []LossCount) (lines []string) {
+	told := func(list []lineage.LossCount) (lines []string) {
 		for _, l := range list {
 			lines = append(lines, fmt.Sprintf("%s %s%s %d", l.Kind, l.Cause, l.Sandbox, l.Count))
 		}
@@ -163,7 +166,7 @@ func TestLossesAreCountedByKindAndSandbox(t *testing.T) {
 // TestTheSandboxesThatLoseAreBounded: what becomes of their series is told as one, and never less than before.
 func TestTheSandboxesThatLoseAreBounded(t *testing.T) {
 	w := newWorld(t)
-	const many = maxLossSandboxes + 10
+	const many = lineage.MaxLossSandboxes + 10
 	lose := func(from uint64) {
 		for n := range uint64(many) {
 			id := from + n
@@ -174,7 +177,7 @@ func TestTheSandboxesThatLoseAreBounded(t *testing.T) {
 	lose(1000)
 	total := func() (sum, others uint64) {
 		_, list := w.c.losses.LossCounts()
-		if len(list) > maxLossSandboxes+1 {
+		if len(list) > lineage.MaxLossSandboxes+1 {
 			t.Errorf("%d series", len(list))
 		}
 		for _, l := range list {
@@ -192,7 +195,7 @@ func TestTheSandboxesThatLoseAreBounded(t *testing.T) {
 		w.raw(rt.Record(record.Header{Time: w.now, Type: record.TypeCgroupRmdir}, record.Cgroup{ID: 1000 + n, Path: []byte("/agents/x")}))
 	}
 	lose(2000)
-	if sum, others := total(); sum != 4*many || others != 20+2*maxLossSandboxes+20 {
+	if sum, others := total(); sum != 4*many || others != 20+2*lineage.MaxLossSandboxes+20 {
 		t.Errorf("%d in all, %d of others", sum, others)
 	}
 }

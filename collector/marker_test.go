@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -103,7 +106,7 @@ func TestTwoOpenCallsAreAmbiguous(t *testing.T) {
 		}
 	})
 	t.Run("a call that was begun and never ran stays open no longer than calls are kept", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.CallRetention = time.Minute })
+		w := newWorld(t, func(c *config.Config) { c.CallRetention = time.Minute })
 		w.claude(10)
 		w.mark(10, record.Mark{Op: record.MarkBegin, Call: "refused"})
 		w.tick(2 * time.Minute)
@@ -117,9 +120,9 @@ func TestTwoOpenCallsAreAmbiguous(t *testing.T) {
 }
 
 // self is the file of the sensor's own program in these tests.
-var self = FileID{Dev: 8 << 20, Inode: 77}
+var self = config.FileID{Dev: 8 << 20, Inode: 77}
 
-func withSelf(c *Config) { c.Self = self }
+func withSelf(c *config.Config) { c.Self = self }
 
 func TestHooksMarkCallsOfTheirAgent(t *testing.T) {
 	for _, shell := range [][]string{
@@ -160,7 +163,7 @@ func TestHooksMarkCallsOfTheirAgent(t *testing.T) {
 
 func TestACommandThatOnlyLooksLikeAHookIsACall(t *testing.T) {
 	for _, command := range []string{"sheetbend hook x; evil", "sheetbend hook x < forged", "$(evil) sheetbend hook x", "sheetbend hook", "'a' b'/sheetbend hook x", "/tmp/evil sheetbend hook x", ". hook x", "./evil hook x", "evil hook x"} {
-		if startsHook(&programStart{Program: agents.Program{Executable: "/bin/sh", Args: string(rt.Args("/bin/sh", "-c", command))}}) {
+		if attribution.StartsHook(&attribution.ProgramStart{Program: agents.Program{Executable: "/bin/sh", Args: string(rt.Args("/bin/sh", "-c", command))}}) {
 			t.Errorf("%q is taken for a hook", command)
 		}
 	}
@@ -269,7 +272,7 @@ func TestMarksThatAreRefused(t *testing.T) {
 				t.Errorf("%d refused", n)
 			}
 			for pid, call := range map[uint32]string{11: "call_1", 20: "call_2"} {
-				if w.c.lineage.processes[pid] != nil {
+				if w.c.lineage.Processes[pid] != nil {
 					file := fmt.Sprintf("/a/%d", pid)
 					w.open(pid, file)
 					defer w.owned(file, call, "call_id")
@@ -288,13 +291,13 @@ func TestAgentsUnderOneSessionDoNotTakeOverEachOthersCalls(t *testing.T) {
 		w.mark(pid, record.Mark{Op: record.MarkBegin, Call: "c1"})
 	}
 	w.mark(20, record.Mark{Op: record.MarkEnd, Call: "c1"})
-	if n := w.c.Stats().RefusedMarks; n != 2 || w.c.attribution.openMarks != 1 {
-		t.Errorf("%d refused, %d open", n, w.c.attribution.openMarks)
+	if n := w.c.Stats().RefusedMarks; n != 2 || w.c.attribution.OpenMarks != 1 {
+		t.Errorf("%d refused, %d open", n, w.c.attribution.OpenMarks)
 	}
 	w.mark(10, record.Mark{Op: record.MarkEnd, Call: "c1"})
 	w.mark(20, record.Mark{Op: record.MarkBegin, Call: "c1"}) // over, and still the other's
-	if n := w.c.Stats().RefusedMarks; n != 3 || w.c.attribution.openMarks != 0 {
-		t.Errorf("%d refused, %d open", n, w.c.attribution.openMarks)
+	if n := w.c.Stats().RefusedMarks; n != 3 || w.c.attribution.OpenMarks != 0 {
+		t.Errorf("%d refused, %d open", n, w.c.attribution.OpenMarks)
 	}
 }
 
@@ -305,8 +308,8 @@ func TestMarkEndsWithItsProcess(t *testing.T) {
 	w.exit(10, 0)
 	end := w.now
 	w.tick(3 * time.Second)
-	if s := w.tool("c1"); s.End != wallStart+end-bootStart || w.c.attribution.openMarks != 0 {
-		t.Errorf("%s, %d open", show([]span.Span{s}), w.c.attribution.openMarks)
+	if s := w.tool("c1"); s.End != wallStart+end-bootStart || w.c.attribution.OpenMarks != 0 {
+		t.Errorf("%s, %d open", show([]span.Span{s}), w.c.attribution.OpenMarks)
 	}
 }
 
@@ -375,7 +378,7 @@ func TestWhatAProcessBelowNoAgentSaysOfItselfIsItsWord(t *testing.T) {
 }
 
 func TestManyCallsOfOneCostTheOthersNone(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.MaxCalls = 64 })
+	w := newWorld(t, func(c *config.Config) { c.MaxCalls = 64 })
 	w.begin(30, one)
 	w.start(30, "/usr/bin/codex", false)
 	w.fork(30, 31)
@@ -429,24 +432,24 @@ func TestAnAgentThatStartsWhereACallIsOpenIsInIt(t *testing.T) {
 }
 
 func TestOpenMarksAreBounded(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.MaxCalls = 16 })
+	w := newWorld(t, func(c *config.Config) { c.MaxCalls = 16 })
 	for pid := uint32(10); pid < 14; pid++ {
 		w.codex(pid)
 		for n := range 100 {
 			w.mark(pid, record.Mark{Op: record.MarkBegin, Call: fmt.Sprint(pid, n)})
 		}
 	}
-	if w.c.attribution.openMarks != 16 || w.c.Stats().RefusedMarks != 384 {
-		t.Errorf("%d open, %+v", w.c.attribution.openMarks, w.c.Stats())
+	if w.c.attribution.OpenMarks != 16 || w.c.Stats().RefusedMarks != 384 {
+		t.Errorf("%d open, %+v", w.c.attribution.OpenMarks, w.c.Stats())
 	}
 	for pid := uint32(10); pid < 14; pid++ {
 		w.exit(pid, 0)
 	}
-	if s := w.c.Stats(); w.c.attribution.openMarks != 0 || s.Agents != 0 || s.EndedCalls != 16 {
-		t.Errorf("%d open, %+v", w.c.attribution.openMarks, s)
+	if s := w.c.Stats(); w.c.attribution.OpenMarks != 0 || s.Agents != 0 || s.EndedCalls != 16 {
+		t.Errorf("%d open, %+v", w.c.attribution.OpenMarks, s)
 	}
 	w.tick(time.Hour)
-	if s := w.c.Stats(); s.EndedCalls != 0 || len(w.c.attribution.calls) != 0 {
-		t.Errorf("%d calls, %+v", len(w.c.attribution.calls), s)
+	if s := w.c.Stats(); s.EndedCalls != 0 || len(w.c.attribution.Calls) != 0 {
+		t.Errorf("%d calls, %+v", len(w.c.attribution.Calls), s)
 	}
 }

@@ -11,7 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/spans"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -235,7 +238,7 @@ func TestNoiseIsCountedOnItsProcess(t *testing.T) {
 }
 
 func TestReadsBeyondTheBudgetFold(t *testing.T) {
-	fold := func(c *Config) { c.Fold = Fold{Files: 3, Window: time.Minute, Directories: 2} }
+	fold := func(c *config.Config) { c.Fold = config.Fold{Files: 3, Window: time.Minute, Directories: 2} }
 	t.Run("into one span a directory with exact counts", func(t *testing.T) {
 		w := newWorld(t, fold)
 		w.begin(10, one)
@@ -262,7 +265,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 			w.open(10, fmt.Sprintf("/listed/%d", n))
 		}
 		w.openWith(10, record.OpenUnlinked, record.Open{Path: rt.Path("/src/f0")})
-		for n := range maxFoldedNames + 3 {
+		for n := range spans.MaxFoldedNames + 3 {
 			w.open(10, fmt.Sprintf("/src/f%d", n))
 			w.open(10, fmt.Sprintf("/src/f%d", n))
 		}
@@ -270,7 +273,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		w.exit(10, 0)
 		list := w.of(span.Open)[3:]
 		wants(t, list[0], map[string]any{
-			span.KeyFilePath: "/src/", span.KeyCount: 2*(maxFoldedNames+3) + 1, span.KeyFoldedNames: []string{"f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"},
+			span.KeyFilePath: "/src/", span.KeyCount: 2*(spans.MaxFoldedNames+3) + 1, span.KeyFoldedNames: []string{"f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"},
 		})
 		wants(t, list[1], map[string]any{span.KeyFoldedNames: []string{"\uFFFD"}, span.KeyUTF8Repaired: true})
 	})
@@ -286,7 +289,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		}
 		w.open(10, "/src/customers.db")
 		w.open(10, "/etc/passwd")
-		if n := len(pendingOf(w.c.lineage.processes[10]).folded); n != 2 {
+		if n := len(spans.PendingOf(w.c.lineage.Processes[10]).Folded); n != 2 {
 			t.Errorf("%d directories held", n)
 		}
 		w.exit(10, 0)
@@ -312,14 +315,14 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		for n := range 5 {
 			w.open(10, fmt.Sprintf("/src/%d", n))
 		}
-		held := w.c.spans.held.bytes
+		held := w.c.spans.Held.Bytes
 		w.open(10, "/src/"+strings.Repeat("n", 200))
-		if n := w.c.spans.held.bytes - held; n != 200 {
+		if n := w.c.spans.Held.Bytes - held; n != 200 {
 			t.Errorf("a name of 200 bytes counts as %d", n)
 		}
 		w.exit(10, 0)
-		if w.c.spans.held.bytes != 0 {
-			t.Errorf("%d bytes held by nobody", w.c.spans.held.bytes)
+		if w.c.spans.Held.Bytes != 0 {
+			t.Errorf("%d bytes held by nobody", w.c.spans.Held.Bytes)
 		}
 	})
 	for _, c := range []struct {

@@ -5,6 +5,7 @@ package collector
 import (
 	"testing"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkRecordsToOTLP(b *testing.B) {
 				bytes += len(rs)
 			}
 		})
-		c, err := New(Config{BootID: "6f1c3a52-95a7-4be5-a1b2-123456789abc", Sandboxes: []Selector{{Cgroup: "/agents/*", Agent: "codex"}}}, sink)
+		c, err := New(config.Config{BootID: "6f1c3a52-95a7-4be5-a1b2-123456789abc", Sandboxes: []config.Selector{{Cgroup: "/agents/*", Agent: "codex"}}}, sink)
 		if err != nil {
 			b.Fatal(err)
 		}

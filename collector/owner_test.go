@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -137,7 +140,7 @@ func (w *world) session(cgroup uint64, uid, pid uint32, session string) {
 }
 
 func TestNobodyPushesOutWhoseAnEndedSessionIs(t *testing.T) {
-	const many = 3 * maxRetiredOwners / 2
+	const many = 3 * attribution.MaxRetiredOwners / 2
 	for name, flood := range map[string]func(w *world, n uint32){
 		"of another sandbox":           func(w *world, n uint32) { w.session(three, 1000, 1000+2*n, fmt.Sprint("s", n)) },
 		"of many users there":          func(w *world, n uint32) { w.session(three, n, 1000+2*n, fmt.Sprint("s", n)) },
@@ -147,7 +150,7 @@ func TestNobodyPushesOutWhoseAnEndedSessionIs(t *testing.T) {
 		"nested, that claim no others": func(w *world, n uint32) { w.nestedAgent(1000+2*n, "") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, func(c *Config) { c.Sandboxes = append(c.Sandboxes, Selector{Agents: []string{"codex"}}) })
+			w := newWorld(t, func(c *config.Config) { c.Sandboxes = append(c.Sandboxes, config.Selector{Agents: []string{"codex"}}) })
 			w.raw(record.AppendCgroup(nil, w.now, three, 1, "/agents/three"))
 			w.codex(10)
 			w.call(10, 11, "call_1")
@@ -166,8 +169,8 @@ func TestNobodyPushesOutWhoseAnEndedSessionIs(t *testing.T) {
 			if s := w.opened("/a/ended0/60"); s.Session != "ended0" {
 				t.Errorf("its own sandbox goes on with it in %q", s.Session)
 			}
-			if n := w.c.attribution.owners.retired.Len(); n > maxRetiredOwners || len(w.c.attribution.owners.shares) > 2*n {
-				t.Errorf("%d are remembered, in %d shares", n, len(w.c.attribution.owners.shares))
+			if n := w.c.attribution.Sessions.Retired.Len(); n > attribution.MaxRetiredOwners || len(w.c.attribution.Sessions.Shares) > 2*n {
+				t.Errorf("%d are remembered, in %d shares", n, len(w.c.attribution.Sessions.Shares))
 			}
 		})
 	}

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/spans"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -66,7 +69,7 @@ func TestExecThatEndsWithinTheHoldIsOneCompleteSpan(t *testing.T) {
 }
 
 func TestRootsOutsideOfTheSessionsFirstTraceLinkToIt(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.MaxSpansPerTrace = 2 })
+	w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 2 })
 	for _, pid := range []uint32{10, 11, 12} {
 		w.begin(pid, one)
 		w.exec(pid, "/bin/sh", "sh")
@@ -327,7 +330,7 @@ func TestArguments(t *testing.T) {
 }
 
 func TestCredentialsAreShownWhenAskedFor(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.ShowCredentials = true })
+	w := newWorld(t, func(c *config.Config) { c.ShowCredentials = true })
 	w.begin(10, one)
 	w.exec(10, "/bin/x", "x", "--password=p")
 	w.exit(10, 0)
@@ -341,7 +344,7 @@ func TestCommandLineIsBounded(t *testing.T) {
 	w.exit(10, 0)
 	s := w.only(span.Exec)
 	line := get(s, span.KeyCommandLine).(string)
-	if len(line) > maxCommandLine+10 || !strings.HasSuffix(line, "…") || get(s, span.KeyUTF8Repaired) != nil {
+	if len(line) > spans.MaxCommandLine+10 || !strings.HasSuffix(line, "…") || get(s, span.KeyUTF8Repaired) != nil {
 		t.Errorf("%d bytes, ends %q", len(line), line[len(line)-10:])
 	}
 }

@@ -5,6 +5,8 @@ package collector
 import (
 	"slices"
 	"testing"
+
+	"github.com/sheetbend/sheetbend/collector/lineage"
 )
 
 func TestProcessesAreRunningUntilTheyEndWhereverTheyGo(t *testing.T) {
@@ -18,7 +20,7 @@ func TestProcessesAreRunningUntilTheyEndWhereverTheyGo(t *testing.T) {
 	w.fork(10, 12)
 	w.fork(10, 13)
 	w.exit(10, 0)
-	if got, want := w.c.lineage.Running(), []Running{{11, start(11)}, {12, start(12)}, {13, start(13)}}; !slices.Equal(got, want) {
+	if got, want := w.c.lineage.Running(), []lineage.Running{{Tgid: 11, Start: start(11)}, {Tgid: 12, Start: start(12)}, {Tgid: 13, Start: start(13)}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if at, ok := w.c.lineage.Started(12); !ok || at != start(12) {

@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -106,7 +109,7 @@ func TestTelemetryAnnotatesCalls(t *testing.T) {
 			s.Detail = fmt.Sprint(n)
 			w.say(s)
 		}
-		if n := len(w.of(span.Telemetry)); n != maxTold || w.c.Stats().DroppedFacts != 1000-maxTold {
+		if n := len(w.of(span.Telemetry)); n != attribution.MaxReports || w.c.Stats().DroppedFacts != 1000-attribution.MaxReports {
 			t.Errorf("%d spans, %+v", n, w.c.Stats())
 		}
 	})
@@ -164,21 +167,21 @@ func TestTelemetryContext(t *testing.T) {
 
 func TestTelemetryMovesNothing(t *testing.T) {
 	t.Run("of calls that are not there it is forgotten after a time", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.CallRetention, c.MaxCalls = time.Minute, 16 })
+		w := newWorld(t, func(c *config.Config) { c.CallRetention, c.MaxCalls = time.Minute, 16 })
 		w.codex(10)
 		for n := range 100 {
 			w.say(decided(fmt.Sprint("call_", n), "denied", ""))
 		}
-		if s := w.c.Stats(); s.WaitingFacts != 8 || s.DroppedFacts != 92 || len(w.c.telemetry.facts.byCall) != 8 {
+		if s := w.c.Stats(); s.WaitingFacts != 8 || s.DroppedFacts != 92 || len(w.c.telemetry.Waiting.ByCall) != 8 {
 			t.Errorf("%+v", s)
 		}
 		w.tick(2 * time.Minute)
-		if s := w.c.Stats(); s.WaitingFacts != 0 || len(w.c.telemetry.facts.byCall) != 0 || len(w.spans) != 1 {
+		if s := w.c.Stats(); s.WaitingFacts != 0 || len(w.c.telemetry.Waiting.ByCall) != 0 || len(w.spans) != 1 {
 			t.Errorf("%+v, %s", s, show(w.spans))
 		}
 	})
 	t.Run("one who says much leaves room for others", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxCalls = 16 })
+		w := newWorld(t, func(c *config.Config) { c.MaxCalls = 16 })
 		w.codex(10)
 		w.begin(30, two)
 		w.start(30, "/usr/bin/codex", false)
@@ -192,8 +195,8 @@ func TestTelemetryMovesNothing(t *testing.T) {
 		w.call(10, 11, "call_1")
 		w.c.Close()
 		wants(t, w.tool("call_1"), map[string]any{span.KeyApproval: "denied"})
-		if len(w.c.telemetry.facts.of) != 1 {
-			t.Errorf("%d speakers are counted", len(w.c.telemetry.facts.of))
+		if len(w.c.telemetry.Waiting.Of) != 1 {
+			t.Errorf("%d speakers are counted", len(w.c.telemetry.Waiting.Of))
 		}
 	})
 	t.Run("of one whom nobody knows it is told and marked, and changes nothing", func(t *testing.T) {
@@ -224,7 +227,7 @@ func TestTelemetryMovesNothing(t *testing.T) {
 			}
 			wants(t, s, map[string]any{span.KeyApproval: "unknown"})
 		}
-		if all := len(w.of(span.Telemetry)); all != 1+maxUnverified || verified != 1 {
+		if all := len(w.of(span.Telemetry)); all != 1+attribution.MaxUnverified || verified != 1 {
 			t.Errorf("%d told, %d of them verified", all, verified)
 		}
 	})
@@ -324,7 +327,7 @@ func TestAnAgentWithinACallSendsOnlyIfItIsPinned(t *testing.T) {
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, func(cfg *Config) {
+			w := newWorld(t, func(cfg *config.Config) {
 				cfg.Agents = agents.Builtin()
 				for i := range cfg.Agents {
 					if cfg.Agents[i].Name == "claude-code" && c.pinned {

@@ -6,13 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 func TestSelect(t *testing.T) {
-	selectors := []Selector{{Cgroup: "/agents/*/job"}, {Cgroup: "/agents/*"}, {Cgroup: "/agents/x"}, {Cgroup: "/a[0-9]"}}
+	selectors := []config.Selector{{Cgroup: "/agents/*/job"}, {Cgroup: "/agents/*"}, {Cgroup: "/agents/x"}, {Cgroup: "/a[0-9]"}}
 	for _, c := range []struct {
 		path     string
 		root     string
@@ -27,7 +29,7 @@ func TestSelect(t *testing.T) {
 		{"/other/agents/x", "", -1},
 		{"/a7/b", "/a7", 3},
 	} {
-		root, selector, ok := Select(selectors, c.path)
+		root, selector, ok := config.Select(selectors, c.path)
 		if !ok {
 			selector = -1
 		}
@@ -57,7 +59,7 @@ func TestSandboxWithoutASessionIsItsOwn(t *testing.T) {
 }
 
 func TestSessionMayHaveTheSandboxesName(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Sandboxes = []Selector{{Cgroup: "/agents/*", Session: "job-{name}"}} })
+	w := newWorld(t, func(c *config.Config) { c.Sandboxes = []config.Selector{{Cgroup: "/agents/*", Session: "job-{name}"}} })
 	w.begin(10, two)
 	w.exec(10, "/bin/x", "x")
 	w.exit(10, 0)
@@ -65,7 +67,7 @@ func TestSessionMayHaveTheSandboxesName(t *testing.T) {
 }
 
 func TestServiceNameOfTheHostWins(t *testing.T) {
-	w := newWorld(t, func(c *Config) {
+	w := newWorld(t, func(c *config.Config) {
 		c.Resource = []span.Attr{{Key: span.KeyServiceName, Kind: span.StringAttr, Str: "mine"}}
 	})
 	w.begin(10, one)
@@ -137,7 +139,7 @@ func TestSandboxIsForgottenWithItsDirectory(t *testing.T) {
 		h = w.header(1)
 		h.Type = record.TypeCgroupRmdir
 		w.raw(rt.Record(h, record.Cgroup{ID: oneInside, Parent: one}))
-		if p := w.c.lineage.processes[10]; p == nil || p.group != w.c.lineage.groups[one] || p.group.processes != 1 {
+		if p := w.c.lineage.Processes[10]; p == nil || p.Cgroup != w.c.lineage.Cgroups[one] || p.Cgroup.Processes != 1 {
 			t.Fatalf("the process is %+v", p)
 		}
 		w.exit(10, 0)
@@ -233,7 +235,7 @@ func TestEscapeOfAnUnknownProcessIsALoss(t *testing.T) {
 
 func TestTraceRollsOver(t *testing.T) {
 	t.Run("when it is full", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxSpansPerTrace = 3 })
+		w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 3 })
 		w.begin(10, one)
 		w.exec(10, "/bin/sh", "sh")
 		w.fork(10, 11)
@@ -257,7 +259,7 @@ func TestTraceRollsOver(t *testing.T) {
 		}
 	})
 	t.Run("when it is old", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.Slice = time.Minute })
+		w := newWorld(t, func(c *config.Config) { c.Slice = time.Minute })
 		w.begin(10, one)
 		w.exec(10, "/bin/sh", "sh")
 		w.tick(2 * time.Minute)
@@ -267,7 +269,7 @@ func TestTraceRollsOver(t *testing.T) {
 		}
 	})
 	t.Run("and goes on where it was when a session comes back", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxSpansPerTrace = 2 })
+		w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 2 })
 		for n := range uint64(3) {
 			h := w.header(1)
 			h.Type = record.TypeCgroupRmdir
@@ -320,7 +322,7 @@ func TestTheLossesOfASandboxThatIsGoneAreToldInItsSession(t *testing.T) {
 		t.Errorf("%d told, want one more in each session", n)
 	}
 	w.tick(5 * time.Second)
-	if len(w.c.lineage.gone.byID) != 0 || w.c.lineage.gone.order.Len() != 0 {
+	if len(w.c.lineage.Gone.ByID) != 0 || w.c.lineage.Gone.Order.Len() != 0 {
 		t.Error("it is remembered for ever")
 	}
 }

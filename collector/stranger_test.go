@@ -6,13 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
 func TestWhatHappensInADirectoryOfWhichTheMakingWasLostIsCounted(t *testing.T) {
 	w := newWorld(t)
 	const unknown = 4711
-	lost := func(kind record.Type) uint64 { return w.c.losses.counts.byKind[lossKind{kind, record.CauseUnassigned}] }
+	lost := func(kind record.Type) uint64 {
+		return w.c.losses.Counts.ByKind[lineage.LossKind{Kind: kind, Cause: record.CauseUnassigned}]
+	}
 	execs := func(from, to uint32) {
 		for pid := from; pid < to; pid++ {
 			w.cgroup[pid] = unknown

@@ -22,14 +22,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/spans"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // busy makes a world in which everything happens that the contract knows of.
-func busy(t testing.TB, change ...func(*Config)) *world {
-	w := newWorld(t, append([]func(*Config){func(c *Config) { c.Fold.Files, c.Containers = 5, true }}, change...)...)
+func busy(t testing.TB, change ...func(*config.Config)) *world {
+	w := newWorld(t, append([]func(*config.Config){func(c *config.Config) { c.Fold.Files, c.Containers = 5, true }}, change...)...)
 	w.raw(rt.Record(w.header(20), record.Process{ParentTgid: 1, Vpid: 2, Exe: rt.Path("/bin/agent"), Cwd: rt.Path("/srv")}))
 	w.raw(record.AppendCmdline(nil, w.header(20), 1, rt.Args("agent")))
 	w.begin(10, one)
@@ -94,7 +98,7 @@ func busy(t testing.TB, change ...func(*Config)) *world {
 func TestSameRecordsMakeTheSameSpans(t *testing.T) {
 	first := busy(t)
 	for range 3 {
-		again := newWorld(t, func(c *Config) { c.Fold.Files = 5 })
+		again := newWorld(t, func(c *config.Config) { c.Fold.Files = 5 })
 		again.spans = nil
 		c, err := New(*first.c.config, again)
 		if err != nil {
@@ -276,7 +280,7 @@ func TestContractIsDocumented(t *testing.T) {
 			t.Errorf("docs/spans.md does not say what %s is", k)
 		}
 	}
-	for _, list := range [][]string{DefaultNoise(), DefaultSensitive()} {
+	for _, list := range [][]string{config.DefaultNoise(), config.DefaultSensitive()} {
 		for _, p := range list {
 			if !strings.Contains(string(page), p+"\n") {
 				t.Errorf("docs/spans.md does not list the pattern %s", p)
@@ -299,7 +303,7 @@ func TestContractIsDocumented(t *testing.T) {
 }
 
 func TestNamesForPeople(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.ReadableNames = true })
+	w := newWorld(t, func(c *config.Config) { c.ReadableNames = true })
 	w.begin(10, one)
 	w.exec(10, "/usr/bin/curl", "curl")
 	w.open(10, "/repo/package.json")
@@ -345,7 +349,7 @@ func TestAMillionShortProcessesLeaveNothing(t *testing.T) {
 		count = 50_000
 	}
 	sink := &nullSink{}
-	c, err := New(Config{BootID: boot, Sandboxes: []Selector{{Cgroup: "/agents/*"}}}, sink)
+	c, err := New(config.Config{BootID: boot, Sandboxes: []config.Selector{{Cgroup: "/agents/*"}}}, sink)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +398,7 @@ func TestAMillionShortProcessesLeaveNothing(t *testing.T) {
 	before := heap()
 	run(count - count/10)
 	after := heap()
-	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || len(c.spans.opens) != 0 || len(c.spans.connects) != 0 {
+	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || len(c.spans.Opens) != 0 || len(c.spans.Connects) != 0 {
 		t.Errorf("left over: %+v", s)
 	}
 	if after > before+1<<20 {
@@ -412,7 +416,7 @@ func TestChainOfExecsHoldsNoMemory(t *testing.T) {
 	w.exec(10, "/bin/x", "x")
 	w.exec(10, "/bin/x", "x")
 	freed := make(chan struct{})
-	runtime.AddCleanup(w.c.lineage.processes[10].image, func(ch chan struct{}) { close(ch) }, freed)
+	runtime.AddCleanup(w.c.lineage.Processes[10].Program, func(ch chan struct{}) { close(ch) }, freed)
 	for range 10 {
 		w.exec(10, "/bin/x", "x")
 	}
@@ -432,7 +436,7 @@ func TestChainOfExecsHoldsNoMemory(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Run("the process idle for longest is forgotten, and told as lost", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxProcesses = 16 })
+		w := newWorld(t, func(c *config.Config) { c.MaxProcesses = 16 })
 		w.begin(10, one)
 		w.exec(10, "/bin/agent", "agent")
 		for n := uint32(100); n < 120; n++ {
@@ -440,7 +444,7 @@ func TestLimits(t *testing.T) {
 			w.exec(n, "/bin/x", "x")
 		}
 		s := w.c.Stats()
-		if s.Processes != 16 || s.EvictedProcesses != 5 || w.c.lineage.processes[10] == nil || w.c.lineage.processes[100] != nil {
+		if s.Processes != 16 || s.EvictedProcesses != 5 || w.c.lineage.Processes[10] == nil || w.c.lineage.Processes[100] != nil {
 			t.Errorf("%+v", s)
 		}
 		wants(t, w.execOf(100), map[string]any{span.KeyExitUnknown: true})
@@ -448,7 +452,7 @@ func TestLimits(t *testing.T) {
 		wants(t, w.of(span.Loss)[0], map[string]any{span.KeyLost: 5, span.KeyLostCause: "table_full", span.KeyLostKind: "process"})
 	})
 	t.Run("a storm of forks in one sandbox forgets no process of another", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxProcesses = 16 })
+		w := newWorld(t, func(c *config.Config) { c.MaxProcesses = 16 })
 		w.begin(10, two)
 		w.exec(10, "/bin/agent", "agent")
 		w.begin(20, one)
@@ -456,14 +460,14 @@ func TestLimits(t *testing.T) {
 		for n := uint32(100); n < 140; n++ {
 			w.fork(20, n)
 		}
-		if w.c.lineage.processes[10] == nil || w.c.lineage.processes[20] == nil || len(w.c.lineage.processes) != 16 {
-			t.Errorf("agent %v, storm %v, %d processes", w.c.lineage.processes[10], w.c.lineage.processes[20], len(w.c.lineage.processes))
+		if w.c.lineage.Processes[10] == nil || w.c.lineage.Processes[20] == nil || len(w.c.lineage.Processes) != 16 {
+			t.Errorf("agent %v, storm %v, %d processes", w.c.lineage.Processes[10], w.c.lineage.Processes[20], len(w.c.lineage.Processes))
 		}
 		w.exit(10, 0)
 		wants(t, w.execOf(10), map[string]any{span.KeyExitCode: 0, span.KeyExitUnknown: nil})
 	})
 	t.Run("the parent is not forgotten for its child when every sandbox has one process", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxProcesses, c.MaxCgroups = 16, 64 })
+		w := newWorld(t, func(c *config.Config) { c.MaxProcesses, c.MaxCgroups = 16, 64 })
 		for n := uint32(0); n < 16; n++ {
 			id := uint64(200 + n)
 			w.raw(record.AppendCgroup(nil, w.now, id, 1, fmt.Sprintf("/agents/n%d", n)))
@@ -471,24 +475,24 @@ func TestLimits(t *testing.T) {
 			w.exec(10+n, "/bin/x", "x")
 		}
 		for n := uint32(0); n < 16; n++ {
-			if w.c.lineage.processes[10+n] == nil {
+			if w.c.lineage.Processes[10+n] == nil {
 				continue
 			}
 			w.fork(10+n, 100+n)
-			if w.c.lineage.processes[10+n] == nil || w.c.lineage.processes[100+n] == nil {
+			if w.c.lineage.Processes[10+n] == nil || w.c.lineage.Processes[100+n] == nil {
 				t.Fatalf("the parent %d is gone", 10+n)
 			}
 		}
 	})
 	t.Run("the span held for longest goes out early", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxPending = 16 })
+		w := newWorld(t, func(c *config.Config) { c.MaxPending = 16 })
 		w.begin(10, one)
 		w.exec(10, "/bin/x", "x")
 		for n := range 100 {
 			w.open(10, fmt.Sprintf("/repo/%d", n))
 		}
 		s := w.c.Stats()
-		if s.Held != 16 || s.EarlySpans != 85 || len(w.c.spans.opens) != 16 {
+		if s.Held != 16 || s.EarlySpans != 85 || len(w.c.spans.Opens) != 16 {
 			t.Errorf("%+v", s)
 		}
 		w.exit(10, 0)
@@ -506,16 +510,16 @@ func TestLimits(t *testing.T) {
 			w.execWith(n, 0, record.Exec{Exe: rt.Path("/bin/x"), Args: big, Argc: 1})
 			w.records = nil
 		}
-		if w.c.spans.held.bytes > maxHeldBytes || w.c.Stats().EarlySpans == 0 {
-			t.Errorf("%d bytes held", w.c.spans.held.bytes)
+		if w.c.spans.Held.Bytes > spans.MaxHeldBytes || w.c.Stats().EarlySpans == 0 {
+			t.Errorf("%d bytes held", w.c.spans.Held.Bytes)
 		}
 		w.c.Close()
-		if w.c.spans.held.bytes != 0 || w.c.spans.held.count != 0 {
-			t.Errorf("%+v after close", w.c.spans.held)
+		if w.c.spans.Held.Bytes != 0 || w.c.spans.Held.Count != 0 {
+			t.Errorf("%+v after close", w.c.spans.Held)
 		}
 	})
 	t.Run("cgroups beyond the limit are told as lost", func(t *testing.T) {
-		w := newWorld(t, func(c *Config) { c.MaxCgroups = 16 })
+		w := newWorld(t, func(c *config.Config) { c.MaxCgroups = 16 })
 		for n := range uint64(30) {
 			w.raw(record.AppendCgroup(nil, w.now, 1000+n, 1, fmt.Sprintf("/agents/n%d", n)))
 		}
@@ -531,8 +535,8 @@ func TestLimits(t *testing.T) {
 			w.raw(rt.Record(w.header(n), record.ExecArgs{Args: piece}))
 			w.records = nil
 		}
-		if a := &w.c.lineage.arguments; a.bytes > maxArgPieceBytes || len(a.open) > maxArgPieces {
-			t.Errorf("%d bytes in %d", a.bytes, len(a.open))
+		if a := &w.c.lineage.Arguments; a.Bytes > lineage.MaxArgPieceBytes || len(a.Open) > lineage.MaxArgPieces {
+			t.Errorf("%d bytes in %d", a.Bytes, len(a.Open))
 		}
 	})
 }
@@ -553,9 +557,9 @@ func FuzzRecord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
 		sink := &checkingSink{t: t}
-		c, err := New(Config{
-			BootID: boot, Sandboxes: []Selector{{Cgroup: "/agents/*"}, {Container: &ContainerSelector{Kubernetes: true}}}, Containers: true,
-			MaxProcesses: 16, MaxPending: 16, MaxCgroups: 16, MaxSpansPerTrace: 5, MaxCalls: 16, CallRetention: 5 * time.Second, Fold: Fold{Files: 2, Directories: 1},
+		c, err := New(config.Config{
+			BootID: boot, Sandboxes: []config.Selector{{Cgroup: "/agents/*"}, {Container: &config.ContainerSelector{Kubernetes: true}}}, Containers: true,
+			MaxProcesses: 16, MaxPending: 16, MaxCgroups: 16, MaxSpansPerTrace: 5, MaxCalls: 16, CallRetention: 5 * time.Second, Fold: config.Fold{Files: 2, Directories: 1},
 		}, sink)
 		if err != nil {
 			t.Fatal(err)
@@ -573,43 +577,43 @@ func FuzzRecord(f *testing.F) {
 			stream = stream[n:]
 			// The error is the record's fault.
 			_ = c.Record(raw)
-			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.attribution.openMarks > 16 || len(c.attribution.calls) > 200 || len(c.attribution.contexts) > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || len(c.spans.opens) > 16 || len(c.spans.connects) > 16 {
+			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.attribution.OpenMarks > 16 || len(c.attribution.Calls) > 200 || len(c.attribution.Contexts) > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || len(c.spans.Opens) > 16 || len(c.spans.Connects) > 16 {
 				t.Fatalf("unbounded: %+v", s)
 			}
 		}
 		c.Close()
-		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.spans.waiting.bytes != 0 || c.containers.boxes.pending.Len() != 0 || c.containers.candidates.bytes != 0 || len(c.containers.candidates.byCgroup) != 0 || len(c.spans.opens) != 0 || len(c.spans.connects) != 0 {
+		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.spans.Waiting.Bytes != 0 || c.containers.Containers.Pending.Len() != 0 || c.containers.Candidates.Bytes != 0 || len(c.containers.Candidates.ByCgroup) != 0 || len(c.spans.Opens) != 0 || len(c.spans.Connects) != 0 {
 			t.Fatalf("held after close: %+v", s)
 		}
 		counted := 0
-		for _, sb := range c.lineage.crowds {
+		for _, sb := range c.lineage.ByProcesses {
 			of := 0
-			for p := sb.active.oldest; p != nil; p = p.newer {
+			for p := sb.Active.Oldest; p != nil; p = p.Newer {
 				of++
 			}
-			if of != sb.processes || of > c.lineage.crowds[0].processes {
-				t.Fatalf("a sandbox has %d processes by activity, %d by count, the fullest %d", of, sb.processes, c.lineage.crowds[0].processes)
+			if of != sb.Processes || of > c.lineage.ByProcesses[0].Processes {
+				t.Fatalf("a sandbox has %d processes by activity, %d by count, the fullest %d", of, sb.Processes, c.lineage.ByProcesses[0].Processes)
 			}
 			counted += of
 		}
-		if counted != len(c.lineage.processes) {
-			t.Fatalf("%d processes by activity, %d by pid", counted, len(c.lineage.processes))
+		if counted != len(c.lineage.Processes) {
+			t.Fatalf("%d processes by activity, %d by pid", counted, len(c.lineage.Processes))
 		}
-		for len(c.lineage.crowds) > 0 {
-			c.lineage.end(c.lineage.crowds[0].active.oldest, c.clock.now, ending{unknown: true})
+		for len(c.lineage.ByProcesses) > 0 {
+			c.lineage.End(c.lineage.ByProcesses[0].Active.Oldest, c.clock.Now, lineage.Ending{Unknown: true})
 		}
-		for _, g := range c.lineage.groups {
-			c.attribution.unmark(&g.marks)
+		for _, g := range c.lineage.Cgroups {
+			c.attribution.Unmark(&g.Marks)
 		}
 		harnesses := 0
-		for e := c.lineage.sandboxes.Front(); e != nil; e = e.Next() {
-			harnesses += len(e.Value.(*sandbox).harnesses)
+		for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
+			harnesses += len(e.Value.(*lineage.Sandbox).MarkerAgents)
 		}
-		if s := c.Stats(); s.Agents != harnesses || c.attribution.openMarks != 0 {
-			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.attribution.openMarks, harnesses)
+		if s := c.Stats(); s.Agents != harnesses || c.attribution.OpenMarks != 0 {
+			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.attribution.OpenMarks, harnesses)
 		}
-		for _, k := range c.attribution.calls {
-			if !k.over || k.processes != 0 {
+		for _, k := range c.attribution.Calls {
+			if !k.Over || k.Processes != 0 {
 				t.Fatalf("a call without processes goes on: %+v", k)
 			}
 		}

@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/paths"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -33,17 +36,17 @@ func TestPatterns(t *testing.T) {
 		{"/**/x/*/y", []string{"/a/x/b/y", "/x/x/x/b/y"}, []string{"/a/x/b/c/y"}},
 		{"/[a]", []string{"/[a]"}, []string{"/a"}},
 	} {
-		ps, err := compilePatterns([]string{c.pattern})
+		ps, err := config.CompilePatterns([]string{c.pattern})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range c.yes {
-			if !ps.match([]byte(p)) {
+			if !ps.Match([]byte(p)) {
 				t.Errorf("%q does not match %q", c.pattern, p)
 			}
 		}
 		for _, p := range c.no {
-			if ps.match([]byte(p)) {
+			if ps.Match([]byte(p)) {
 				t.Errorf("%q matches %q", c.pattern, p)
 			}
 		}
@@ -52,7 +55,7 @@ func TestPatterns(t *testing.T) {
 
 func TestPatternsThatCannotBeMeant(t *testing.T) {
 	for _, p := range []string{"", "etc/x", "*/x", "/a/***", strings.Repeat("/x", 4000)} {
-		if _, err := compilePatterns([]string{p}); err == nil {
+		if _, err := config.CompilePatterns([]string{p}); err == nil {
 			t.Errorf("%.20q was taken", p)
 		}
 	}
@@ -91,12 +94,12 @@ func TestPatternsMeanWhatTheyAreDefinedToMean(t *testing.T) {
 			long := strings.Repeat("x", 57+random.IntN(80))
 			pattern, s = "/*"+long+pattern[1:], "/"+long+s[1:]
 		}
-		ps, err := compilePatterns([]string{pattern})
+		ps, err := config.CompilePatterns([]string{pattern})
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := slowGlob(pattern, s)
-		if got := ps.match([]byte(s)); got != want {
+		if got := ps.Match([]byte(s)); got != want {
 			t.Fatalf("%q matches %q: %v, want %v", pattern, s, got, want)
 		}
 		if want {
@@ -115,18 +118,18 @@ func TestPatternsKnowEveryByte(t *testing.T) {
 			all.WriteByte(byte(b))
 		}
 	}
-	ps, err := compilePatterns([]string{"/?" + all.String() + "/*"})
+	ps, err := config.CompilePatterns([]string{"/?" + all.String() + "/*"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ps.match([]byte("/*"+all.String()+"/x")) || ps.match([]byte("/*"+all.String()[1:]+"/x")) {
+	if !ps.Match([]byte("/*"+all.String()+"/x")) || ps.Match([]byte("/*"+all.String()[1:]+"/x")) {
 		t.Error("a byte is taken for another")
 	}
 }
 
 // The time is to grow with the length of the path, not with its square.
 func BenchmarkHostilePath(b *testing.B) {
-	ps, err := compilePatterns([]string{"/lib/**.so.*", "/lib/**.so", "/lib/**/a*b/**"})
+	ps, err := config.CompilePatterns([]string{"/lib/**.so.*", "/lib/**.so", "/lib/**/a*b/**"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -134,20 +137,20 @@ func BenchmarkHostilePath(b *testing.B) {
 		p := []byte("/lib/" + strings.Repeat(".so.", n/2) + strings.Repeat("/a", n/2))
 		b.Run(strconv.Itoa(len(p)), func(b *testing.B) {
 			for b.Loop() {
-				ps.match(p)
+				ps.Match(p)
 			}
 		})
 	}
 }
 
 func TestHostilePathsCostLittleToMatch(t *testing.T) {
-	noise, err := compilePatterns([]string{"/**a*a*a*a*a*b", "**/a**/a**/a**/c"})
+	noise, err := config.CompilePatterns([]string{"/**a*a*a*a*a*b", "**/a**/a**/a**/c"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := []byte("/" + strings.Repeat("a/a", 1365))
 	done := make(chan bool)
-	go func() { done <- noise.match(p) }()
+	go func() { done <- noise.Match(p) }()
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
@@ -157,7 +160,7 @@ func TestHostilePathsCostLittleToMatch(t *testing.T) {
 
 func TestCleanIsPathClean(t *testing.T) {
 	for _, p := range []string{"/", "//", "/a", "/a/", "/a//b", "/./a", "/a/./b/.", "/..", "/../a", "/a/..", "/a/../..", "/a/b/../../c/..//d", "/a/...", "/.a/..b/c.."} {
-		if got := string(clean([]byte(p))); got != path.Clean(p) {
+		if got := string(paths.Clean([]byte(p))); got != path.Clean(p) {
 			t.Errorf("%q: %q, want %q", p, got, path.Clean(p))
 		}
 	}
@@ -167,7 +170,7 @@ func FuzzClean(f *testing.F) {
 	f.Add("/a/../b//./c")
 	f.Fuzz(func(t *testing.T, p string) {
 		p = "/" + p
-		if got := string(clean([]byte(p))); got != path.Clean(p) {
+		if got := string(paths.Clean([]byte(p))); got != path.Clean(p) {
 			t.Errorf("%q: %q, want %q", p, got, path.Clean(p))
 		}
 	})
@@ -189,32 +192,32 @@ func TestRequestedPaths(t *testing.T) {
 		{"/w", record.OpenBase | record.OpenTruncated, "y", "…/w/y"},
 		{"/w", record.OpenBase, "", ""},
 	} {
-		if got := string(appendRequested(nil, rt.Path(c.base), c.flags, []byte(c.name))); got != c.want {
+		if got := string(paths.AppendRequested(nil, rt.Path(c.base), c.flags, []byte(c.name))); got != c.want {
 			t.Errorf("%q from %q: %q, want %q", c.name, c.base, got, c.want)
 		}
 	}
 }
 
 func TestConfigIsChecked(t *testing.T) {
-	good := Config{BootID: boot, Sandboxes: []Selector{{Cgroup: "/agents/*"}}}
+	good := config.Config{BootID: boot, Sandboxes: []config.Selector{{Cgroup: "/agents/*"}}}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		want   string
 	}{
-		{"a relative glob", func(c *Config) { c.Sandboxes[0].Cgroup = "agents" }, "begin with a slash"},
-		{"the root", func(c *Config) { c.Sandboxes[0].Cgroup = "/" }, "whole host"},
-		{"a trailing slash", func(c *Config) { c.Sandboxes[0].Cgroup = "/agents/" }, `"/agents"`},
-		{"a malformed glob", func(c *Config) { c.Sandboxes[0].Cgroup = "/a[" }, "syntax error"},
-		{"a NUL in the session", func(c *Config) { c.Sandboxes[0].Session = "a\x00b" }, "NUL"},
-		{"a negative hold", func(c *Config) { c.Hold = -1 }, "hold"},
-		{"a trace of one span", func(c *Config) { c.MaxSpansPerTrace = 1 }, "max_spans_per_trace"},
-		{"a pattern that matches nothing", func(c *Config) { c.Noise = []string{"x"} }, "noise"},
-		{"a sensitive pattern that matches nothing", func(c *Config) { c.Sensitive = []string{"x"} }, "sensitive"},
-		{"too many selectors", func(c *Config) { c.Sandboxes = make([]Selector, 2000) }, "selectors"},
+		{"a relative glob", func(c *config.Config) { c.Sandboxes[0].Cgroup = "agents" }, "begin with a slash"},
+		{"the root", func(c *config.Config) { c.Sandboxes[0].Cgroup = "/" }, "whole host"},
+		{"a trailing slash", func(c *config.Config) { c.Sandboxes[0].Cgroup = "/agents/" }, `"/agents"`},
+		{"a malformed glob", func(c *config.Config) { c.Sandboxes[0].Cgroup = "/a[" }, "syntax error"},
+		{"a NUL in the session", func(c *config.Config) { c.Sandboxes[0].Session = "a\x00b" }, "NUL"},
+		{"a negative hold", func(c *config.Config) { c.Hold = -1 }, "hold"},
+		{"a trace of one span", func(c *config.Config) { c.MaxSpansPerTrace = 1 }, "max_spans_per_trace"},
+		{"a pattern that matches nothing", func(c *config.Config) { c.Noise = []string{"x"} }, "noise"},
+		{"a sensitive pattern that matches nothing", func(c *config.Config) { c.Sensitive = []string{"x"} }, "sensitive"},
+		{"too many selectors", func(c *config.Config) { c.Sandboxes = make([]config.Selector, 2000) }, "selectors"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := good
@@ -232,7 +235,7 @@ func TestConfigIsChecked(t *testing.T) {
 }
 
 func TestEmptyListsAreNotTheDefaults(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Noise, c.Sensitive = []string{}, []string{} })
+	w := newWorld(t, func(c *config.Config) { c.Noise, c.Sensitive = []string{}, []string{} })
 	w.begin(10, one)
 	w.exec(10, "/bin/x", "x")
 	w.open(10, "/etc/ld.so.cache")

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
+
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -60,11 +62,11 @@ const (
 	outside   = uint64(99)
 )
 
-func newWorld(t testing.TB, change ...func(*Config)) *world {
+func newWorld(t testing.TB, change ...func(*config.Config)) *world {
 	t.Helper()
-	config := Config{
+	config := config.Config{
 		BootID: boot,
-		Sandboxes: []Selector{
+		Sandboxes: []config.Selector{
 			{Cgroup: "/agents/one", Session: "s1", Agent: "codex"},
 			{Cgroup: "/agents/*"},
 		},

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attribution
+
+import (
+	"container/list"
+
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
+)
+
+// AttributionStats counts what attribution did.
+type AttributionStats struct {
+	Calls           uint64 // seen
+	AmbiguousCalls  uint64 // first processes of which it is not known to which of several open calls they belong
+	Contradictions  uint64 // execs whose environment claims what lineage contradicts
+	RefusedSessions uint64 // session ids claimed that are in use elsewhere
+	RefusedMarks    uint64 // begin or end of a call, by whom may not, or of nothing known
+	RefusedFacts    uint64 // telemetry about no call, or from inside of one
+	RefusedSenders  uint64 // of telemetry, from inside of a call
+	DroppedFacts    uint64 // telemetry about calls that never came, or beyond the bounds
+	Agents          int    // live
+}
+
+// Table decides whose the doings of a process are: which agent's, in which session and call. It knows no spans.
+type Table struct {
+	config    *config.Config
+	Stats     AttributionStats
+	clock     *Clock
+	Slicer    *Slicer
+	Telemetry *Telemetry
+	Environ   *Environ
+	Tree      tree
+	Above     callSpans
+
+	Sessions Sessions
+	Dialects *agents.Table
+	Agents   map[string][]*agent // live ones, by their own session id: one of each user
+	inferred map[string]bool     // agents whose calls were inferred
+
+	Calls      map[callKey]*Call   // open ones, and ended ones for a while
+	Contexts   map[span.Link]*Call // by the trace context that their first process was given
+	EndedCalls list.List           // of *call, in the order of their ends
+	OpenMarks  int
+	Refused    bool // what the record at hand asks for
+}
+
+// Telemetry is what agents report of their calls.
+type Telemetry struct {
+	config      *config.Config
+	stats       *AttributionStats
+	clock       *Clock
+	attribution *Table
+
+	Waiting waitingEvents
+}
+
+// Environ reads what environments claim.
+type Environ struct {
+	stats     *AttributionStats
+	variables map[string]bool // that matter
+	meanings  map[string]meaning
+	text      []byte // scratch
+}
+
+// A tree finds processes and cgroups: lineage.
+type tree interface {
+	Process(tgid uint32) *Process // nil: not known
+	Sender(h *record.Header) *Process
+	// settle finds out what a process older than the sensor is.
+	Resolve(p *Process)
+	// user is who runs a process's program, if that is known.
+	User(p *Process) (uid uint32, known bool)
+	Group(id uint64) *Cgroup // nil: in no sandbox
+	SandboxCount() int
+	EachSandbox(func(*Sandbox))
+}
+
+// callSpans is what attribution has done about spans of calls: spans.
+type callSpans interface {
+	CallBegan(k *Call)
+	SendToolEnd(k *Call)
+	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
+	// flushMarked sends what is counted of all that a mark is on: before its owner changes.
+	FlushMarked(m *Mark)
+	// reassign gives what is not sent yet of a process to its new owner.
+	Reassign(p *Process, first bool)
+	// mayName says whether there is room for the name of an agent.
+	MayName(agent string) bool
+}
+
+func NewAttribution(config *config.Config, clock *Clock, slicer *Slicer) *Table {
+	c := &Table{
+		config: config, clock: clock, Slicer: slicer,
+		Sessions: Sessions{BySession: make(map[string]*Session), Shares: make(map[share]*int)},
+		Dialects: agents.NewTable(config.Agents),
+		Agents:   make(map[string][]*agent),
+		inferred: make(map[string]bool),
+		Calls:    make(map[callKey]*Call),
+		Contexts: make(map[span.Link]*Call),
+	}
+	c.Environ = &Environ{stats: &c.Stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
+	c.Telemetry = &Telemetry{config: config, stats: &c.Stats, clock: clock, attribution: c}
+	c.Telemetry.Waiting = waitingEvents{ByCall: make(map[callKey][]*list.Element), Of: make(map[source]int)}
+	return c
+}
+
+// refuse counts what the record at hand asks for in vain.
+func (c *Table) refuse(counter *uint64) {
+	c.Refused = true
+	*counter++
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attribution
+
+import (
+	"container/list"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// basis says how a span was tied to its owner.
+type basis string
+
+// The values, from strong to weak.
+const (
+	byMarker    basis = "marker"
+	byContext   basis = "trace_context"
+	byCallID    basis = "call_id"
+	byTelemetry basis = "telemetry"
+	inferred    basis = "inferred"
+	unannounced basis = "unannounced"
+	claimed     basis = "claimed"
+	Ambiguous   basis = "ambiguous"
+	BySession   basis = "session"
+	ByCgroup    basis = "cgroup"
+)
+
+// A Call is one tool call of an agent. Its processes point at it for life; the table by id
+// keeps it for a while after its end.
+type Call struct {
+	Traces // session and call are what its ids are made of
+
+	Agent      *agent
+	Session    *Session // the agent's session when it began
+	Id         string   // as told in gen_ai.tool.call.id; "" while only its trace context is known
+	computed   bool     // the id is ours
+	unnamed    bool     // spans may have gone out without its id
+	Contextual bool     // its ids are made of its trace context
+	Tool       string
+	Basis      basis
+	Outer      *Call // it was begun by a process in this one
+	root       *Call // the outermost of these
+	MarkedBy   MarkedBy
+
+	first   span.TraceID // the first of its own traces
+	Top     span.Link    // what its first spans stand under: its execute_tool, or the agent's own span
+	Joined  bool         // top is the agent's own
+	context span.Link    // given to its first process
+	Extra   span.Link    // the agent's span, known too late or not sampled
+
+	Began, Ended uint64 // boottime
+	Processes    int    // that belong to it
+	Ran          bool   // there was one
+	marked       bool   // was opened by a marker at least once
+	Annotated    bool   // … by a pod's annotation
+	mark         *Mark  // while open by a marker
+	Over         bool
+	kept         *list.Element // in calls.ended
+
+	Waiting bool // its execute_tool is held
+	Partial bool // … went out before the end
+
+	Approval, ApprovalSource string
+
+	Result  record.Success
+	Reports uint64 // tool.telemetry spans
+
+	unverified int // of what nobody knows who said it
+}
+
+// callKey names a call: the id of its session on spans, and its own.
+type callKey struct{ session, call string }
+
+// callOf gives the call of this id, which is made if there is none.
+func (c *Table) callOf(a *agent, id string, by basis) *Call {
+	name := id
+	k := c.Calls[callKey{a.Session.SessionName, name}]
+	if k != nil && k.Agent != a {
+		// Two agents under one session (--session) count their calls alike.
+		name = id + " " + span.NestedSession(c.config.BootID, a.First)
+		k = c.Calls[callKey{a.Session.SessionName, name}]
+	}
+	if k == nil {
+		k = c.newCall(a, id, name, by)
+	}
+	return k
+}
+
+// newCall makes a call; name goes into its ids.
+func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
+	k := &Call{
+		Traces: newTraces(a.Session.SessionName, name),
+		Agent:  a, Session: a.Session, Id: id, Basis: by, Began: c.clock.Now,
+	}
+	k.first = k.trace
+	k.Top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.SessionName, k.CallName)}
+	k.unnamed = id == ""
+	c.Stats.Calls++
+	c.Calls[callKey{k.SessionName, k.CallName}] = k
+	c.Above.CallBegan(k)
+	c.Telemetry.deliver(k)
+	return k
+}
+
+// join puts the call's spans under the agent's own span, if none has gone elsewhere yet. Where
+// that is not sampled, or goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and
+// none in a trace of the sensor's own, whose ids anyone can compute.
+func (c *Table) join(k *Call, l span.Link, sampled bool) {
+	if l == k.Top {
+		return
+	}
+	if k.Agent.Outer.Agent != nil || l.Trace.Own() {
+		sampled = false
+	}
+	if k.spans > 0 || k.Joined || !sampled || c.config.OwnTraces {
+		if k.Extra == (span.Link{}) {
+			k.Extra = l
+		}
+		return
+	}
+	k.Joined, k.foreign = true, true
+	k.Top, k.trace = l, l.Trace
+}
+
+// enter counts a process in. A call may be entered again after its end, when the agent tries it again.
+func (k *Call) enter() {
+	k.Processes++
+	k.Ran = true
+	if !k.marked {
+		k.Over = false
+	}
+}
+
+// leave counts a process out.
+func (c *Table) leave(k *Call) {
+	k.Processes--
+	c.endIfDone(k)
+}
+
+// endIfDone ends a call whose last process or marker is gone. A marker's end is the end, whatever the call left running.
+func (c *Table) endIfDone(k *Call) {
+	if k.Over || k.mark != nil || k.Processes > 0 && !k.marked {
+		return
+	}
+	k.Over, k.Ended = true, c.clock.Now
+	if k.Partial {
+		k.Partial = false
+		c.Above.SendToolEnd(k)
+	}
+	if k.kept == nil {
+		k.kept = c.EndedCalls.PushBack(k)
+		k.Agent.Sandbox.ended++
+	} else {
+		c.EndedCalls.MoveToBack(k.kept)
+	}
+	for c.EndedCalls.Len() > c.config.MaxCalls {
+		c.forgetCall(c.oldestEnded(k.Agent.Sandbox))
+	}
+}
+
+// oldestEnded gives the ended call to forget for a new one of a sandbox: one of its own if it has more than its share, so that
+// many calls of one cost the others none.
+func (c *Table) oldestEnded(sb *Sandbox) *list.Element {
+	if sb.ended > c.config.MaxCalls/max(1, c.Tree.SandboxCount()) {
+		for e := c.EndedCalls.Front(); e != nil; e = e.Next() {
+			if e.Value.(*Call).Agent.Sandbox == sb {
+				return e
+			}
+		}
+	}
+	return c.EndedCalls.Front()
+}
+
+// forgetCall drops an ended call from the tables.
+func (c *Table) forgetCall(e *list.Element) {
+	k := c.EndedCalls.Remove(e).(*Call)
+	k.kept = nil
+	k.Agent.Sandbox.ended--
+	if !k.Over {
+		return // entered again; it is kept once more at its next end
+	}
+	for _, name := range []string{k.CallName, k.Id} {
+		if key := (callKey{k.SessionName, name}); c.Calls[key] == k {
+			delete(c.Calls, key)
+		}
+	}
+	if c.Contexts[k.context] == k {
+		delete(c.Contexts, k.context)
+	}
+}
+
+// ExpireCalls forgets what ended long ago.
+func (c *Table) ExpireCalls() {
+	for e := c.EndedCalls.Front(); e != nil; e = c.EndedCalls.Front() {
+		if k := e.Value.(*Call); k.Over && c.clock.Tick < k.Ended+uint64(c.config.CallRetention) {
+			return
+		}
+		c.forgetCall(e)
+	}
+}

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attribution
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// openCalls are the calls open on a process or a cgroup: what that does, and whom it starts, is theirs.
+type openCalls struct{ Open []*Call }
+
+// whose: of two open calls nobody can say which one it is.
+func (m *openCalls) Owner() Owner {
+	if len(m.Open) == 1 {
+		return Owner{Agent: m.Open[0].Agent, Call: m.Open[0]}
+	}
+	return Owner{Agent: m.Open[0].Agent, Ambiguous: true}
+}
+
+// maxOpen bounds the calls open on one process, cgroup or agent.
+const maxOpen = 64
+
+// A Mark is what keeps a call open.
+type Mark struct {
+	by      authority
+	Process *Process // one of these three is where
+	Group   *Cgroup
+	agent   *agent
+}
+
+// MarkedBy says who began a call, on all spans of it. Empty: nobody did, it was seen to begin.
+type MarkedBy string
+
+const (
+	markedByAgent      MarkedBy = "agent"      // the agent's own program
+	MarkedByHook       MarkedBy = "hook"       // sheetbend hook, which the agent started
+	markedByOutside    MarkedBy = "outside"    // a process outside of all sandboxes
+	MarkedBySelf       MarkedBy = "self"       // a process of the sandbox, of itself and its children
+	markedByAnnotation MarkedBy = "annotation" // of the pod
+)
+
+// authority is who began a call: only the same may end it.
+type authority struct {
+	agent *agent // the agent or a hook of it
+	// Otherwise a single process of a sandbox, or, without a pid, any of this user outside of all.
+	tgid  uint32
+	start uint64
+	uid   uint32
+}
+
+// A target is where a mark puts a call.
+type target struct {
+	by    authority
+	agent *agent // of the call
+	outer *Call  // the marker itself runs in this one
+	// own: it is the word of a process of the sandbox about itself, not of the agent, its hook or somebody outside.
+	own         bool
+	who         MarkedBy
+	containerID string // id of the container whose pod's annotation names the call, if another's did so before
+	mark        Mark
+	list        *[]*Call
+}
+
+// name is what the ids of the call are made of, and by which it is found. A process's own calls have names that no agent can
+// mean: each begins with whom it says it of, and a space.
+func (at *target) name(call string) string {
+	switch {
+	case at.containerID != "":
+		return call + " " + at.containerID
+	case !at.own:
+		return call
+	case at.outer != nil:
+		return at.outer.CallName + " " + call
+	}
+	return " " + call
+}
+
+func (c *Table) Mark(h *record.Header, m *record.Mark) {
+	m.Call = strings.ToValidUTF8(m.Call, "\uFFFD")
+	done := false
+	if at, ok := c.targetOf(h, m); ok && m.Call != "" {
+		switch m.Op {
+		case record.MarkBegin:
+			done = c.beginCall(at, m)
+		case record.MarkEnd:
+			k := c.Calls[callKey{at.agent.Session.SessionName, at.name(m.Call)}]
+			for _, open := range *at.list {
+				if open.Id == m.Call {
+					k = open // the session may have another id since
+				}
+			}
+			if done = k != nil && k.mark != nil && k.mark.by == at.by; done {
+				c.CloseMark(k)
+			}
+		}
+	}
+	if !done {
+		c.refuse(&c.Stats.RefusedMarks)
+	}
+}
+
+// targetOf finds where a mark belongs, and whether its sender may put it there. Lineage
+// decides: the agent and its hooks for whatever is the agent's, a process in a call (or below no agent)
+// for itself and its children, a process outside of all sandboxes for what runs as its user.
+func (c *Table) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) {
+	var target *Process
+	if m.TargetTgid != 0 {
+		target = c.Tree.Process(m.TargetTgid)
+		if !Identified(target, m.TargetStart) {
+			if m.Op == record.MarkBegin {
+				return at, false
+			}
+			target = nil // it is gone; its call may still be ended
+		} else {
+			c.Tree.Resolve(target)
+		}
+	}
+	peer := c.Tree.Sender(h)
+	if peer == nil {
+		return c.targetFromOutside(m, target)
+	}
+	c.NotHook(peer) // it speaks before it has run the hook
+	w := peer.Owner()
+	speaks := peer.speaksFor()
+	at.agent, at.outer, at.who = w.Agent, w.Call, speaks
+	switch {
+	case m.Cgroup != 0:
+		return at, false
+	case speaks != MarkedBySelf:
+		at.by = authority{agent: w.Agent}
+		if peer.likeCommand {
+			// Perhaps a call has run the hook, with an input of its own: that renames nothing, and marks nothing in a call.
+			if target != nil && target.Call != nil {
+				return at, false
+			}
+		}
+		if w.Agent.OwnID != "" {
+			m.Session = w.Agent.OwnID // known: no mark renames it
+		}
+		if target == nil || target.Agent == w.Agent && (target.Role == RoleAgent || target.Role == RoleFork) {
+			return onAgent(at), c.learn(w.Agent, m.Session)
+		}
+		if target.Agent != w.Agent {
+			return at, false
+		}
+		at.outer = target.Call
+		return onProcess(at, target), c.learn(w.Agent, m.Session)
+	default:
+		if target == nil && m.TargetTgid == 0 {
+			target = peer
+		}
+		at.by, at.own = authority{tgid: peer.Tgid, start: peer.Start}, true
+		if target == nil || target != peer && (target.ParentTgid != peer.Tgid || target.ParentStart != peer.Start) {
+			return at, false
+		}
+		if at.agent == nil {
+			// What it says of its agent and session is not taken: it could be anybody's.
+			at.agent = c.markerAgent(peer.Home, &record.Mark{Op: m.Op})
+		}
+		return onProcess(at, target), at.agent != nil
+	}
+}
+
+// speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started, directly
+// or by a shell that does nothing else. Whatever else runs below an agent, outside of calls, may be what a call has planted
+// there (a hook of git, a program in PATH, an MCP server), and speaks of itself alone, whatever it runs.
+func (p *Process) speaksFor() MarkedBy {
+	a := p.Agent
+	switch {
+	case a == nil || a.dialect == nil || p.Call != nil || p.ambiguous || len(p.Marks.Open) > 0:
+		return MarkedBySelf
+	case p.Role == RoleAgent || p.Role == RoleFork:
+		return markedByAgent
+	case p.RunsHook:
+		return MarkedByHook
+	}
+	return MarkedBySelf
+}
+
+func (c *Table) targetFromOutside(m *record.Mark, target *Process) (at target, ok bool) {
+	if m.PeerCgroup == 0 || c.Tree.Group(m.PeerCgroup) != nil {
+		return at, false // perhaps inside: its fork was lost
+	}
+	at.by, at.who = authority{uid: m.UID}, markedByOutside
+	switch {
+	case target != nil:
+		if uid, known := c.Tree.User(target); m.UID != 0 && (m.UID != uid || !known) {
+			return at, false
+		}
+		at.outer = target.Call
+		if at.agent = target.Agent; at.agent == nil || at.agent.dialect == nil {
+			at.agent = c.markerAgent(target.Home, m)
+			at.outer = nil
+		} else if m.Session != "" && m.Session != at.agent.OwnID && (at.agent.OwnID != "" || !c.learn(at.agent, m.Session)) {
+			return at, false
+		}
+		return onProcess(at, target), at.agent != nil
+	case m.Cgroup != 0:
+		g := c.Tree.Group(m.Cgroup)
+		if g == nil || g.Home == nil || m.UID != 0 {
+			return at, false
+		}
+		at.agent = c.markerAgent(g.Home, m)
+		at.mark.Group, at.list = g, &g.Marks.Open
+		return at, at.agent != nil
+	}
+	at.agent = c.agentOf(m.Session, m.UID)
+	if list := c.Agents[m.Session]; at.agent == nil && m.UID == 0 && len(list) == 1 {
+		at.agent = list[0]
+	}
+	if m.Session == "" || at.agent == nil || m.UID != 0 && m.UID != at.agent.uid {
+		return at, false
+	}
+	return onAgent(at), true
+}
+
+func onAgent(at target) target {
+	at.mark.agent, at.list = at.agent, &at.agent.open
+	return at
+}
+
+func onProcess(at target, p *Process) target {
+	at.mark.Process, at.list = p, &p.Marks.Open
+	return at
+}
+
+// markerAgent gives the agent that stands for whoever names calls below no agent: one for each session in a sandbox.
+// nil: the session is in use elsewhere, or there are too many.
+func (c *Table) markerAgent(sb *Sandbox, m *record.Mark) *agent {
+	session := strings.ToValidUTF8(m.Session, "\uFFFD")
+	for _, a := range sb.MarkerAgents {
+		if a.OwnID == session {
+			return a
+		}
+	}
+	if len(sb.MarkerAgents) >= maxOpen || m.Op != record.MarkBegin {
+		return nil
+	}
+	name := strings.ToValidUTF8(m.Agent, "\uFFFD")
+	if name == "" || !c.Above.MayName(name) {
+		name = sb.Agent
+	}
+	a := c.newAgent(sb, name, Owner{}, span.Image{})
+	a.uid = m.UID
+	a.users++ // until the sandbox is gone
+	if !c.learn(a, session) {
+		c.ReleaseAgent(a)
+		return nil
+	}
+	sb.MarkerAgents = append(sb.MarkerAgents, a)
+	return a
+}
+
+// beginCall opens a call. Doing so twice is harmless; taking over one that another began is refused.
+func (c *Table) beginCall(at target, m *record.Mark) bool {
+	a := at.agent
+	k := c.Calls[callKey{a.Session.SessionName, at.name(m.Call)}]
+	switch {
+	case k == nil && c.OpenMarks >= c.config.MaxCalls, len(*at.list) >= maxOpen:
+		return false
+	case k == nil:
+		by := byMarker
+		if at.own {
+			by = claimed
+		}
+		k = c.newCall(a, m.Call, at.name(m.Call), by)
+		if k.Outer = at.outer; k.Outer != nil {
+			k.root = Owner{Agent: a, Call: k.Outer}.Outermost().Call
+		}
+	case k.Agent != a:
+		return false
+	case k.mark != nil:
+		same := at.mark
+		same.by = at.by
+		return *k.mark == same
+	case at.by.agent != a && at.by.tgid != 0:
+		return false // a call that it did not begin, or that is over
+	}
+	if k.Tool == "" {
+		k.Tool = m.Tool
+	}
+	if link, sampled, ok := span.ParseTraceparent(m.Traceparent); ok {
+		c.join(k, link, sampled)
+	}
+	at.mark.by = at.by
+	k.MarkedBy = at.who
+	k.mark, k.marked = &at.mark, true
+	k.Over = false
+	c.Above.FlushMarked(k.mark)
+	*at.list = append(*at.list, k)
+	c.OpenMarks++
+	return true
+}
+
+// CloseMark ends a marker. Processes that the call started stay its own.
+func (c *Table) CloseMark(k *Call) {
+	m := k.mark
+	c.Above.FlushMarked(m)
+	var list *[]*Call
+	switch {
+	case m.Process != nil:
+		list = &m.Process.Marks.Open
+	case m.Group != nil:
+		list = &m.Group.Marks.Open
+	default:
+		list = &m.agent.open
+	}
+	if i := slices.Index(*list, k); i >= 0 {
+		*list = slices.Delete(*list, i, i+1)
+	}
+	k.mark = nil
+	c.OpenMarks--
+	c.endIfDone(k)
+}
+
+// closeStale ends markers of calls that never ran: agents begin a call before they ask the user, and say
+// nothing when the answer is no.
+func (c *Table) closeStale(a *agent) {
+	for _, k := range slices.Clone(a.open) {
+		if !k.Ran && c.clock.Now >= k.Began+uint64(c.config.CallRetention) {
+			c.CloseMark(k)
+		}
+	}
+}
+
+// Annotated opens a call that the annotation of a pod names, on the cgroup of a container.
+func (c *Table) Annotated(g *Cgroup, call string) {
+	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.Id}
+	owner := c.markerAgent(g.Home, m)
+	if owner == nil {
+		return
+	}
+	at := target{agent: owner, who: markedByAnnotation, mark: Mark{Group: g}, list: &g.Marks.Open}
+	if k := c.Calls[callKey{owner.Session.SessionName, at.name(call)}]; k != nil && k.Agent != owner {
+		at.containerID = g.Container.Id
+	}
+	if !c.beginCall(at, m) {
+		c.Stats.RefusedMarks++
+		return
+	}
+	c.Calls[callKey{owner.Session.SessionName, at.name(call)}].Annotated = true
+}
+
+// Unmark ends the markers on a process or cgroup that is gone.
+func (c *Table) Unmark(m *openCalls) {
+	for len(m.Open) > 0 {
+		c.CloseMark(m.Open[0])
+	}
+}
+
+// Identified says whether h's process is p: start times from /proc are rounded down to a clock tick.
+func Identified(p *Process, start uint64) bool {
+	const tick = 10_000_000
+	return p != nil && (p.Start == start || p.Start-p.Start%tick == start)
+}

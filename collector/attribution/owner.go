@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attribution
+
+import (
+	"cmp"
+	"container/list"
+	"strconv"
+	"time"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// Traces deals out the traces of a session outside of calls, or of one call: a trace ends when
+// it is old or full, because backends keep only so much of one.
+type Traces struct {
+	SessionName, CallName string
+	trace                 span.TraceID
+	Slice                 uint64
+	began                 uint64 // boottime of the slice's first span
+	spans                 int    // in this slice; 0: none yet
+	foreign               bool   // the trace is the agent's own; the next one is our slice 0
+}
+
+func newTraces(session, call string) Traces {
+	return Traces{SessionName: session, CallName: call, trace: span.TraceFor(session, call, 0)}
+}
+
+// place counts one span in and says which trace it goes to.
+func (t *Traces) place(now uint64, maxSpans int, slice time.Duration) span.TraceID {
+	old := now > t.began && now-t.began >= uint64(slice)
+	if t.spans > 0 && (old || t.spans >= maxSpans) {
+		if !t.foreign {
+			t.Slice++
+		}
+		t.foreign = false
+		t.spans = 0
+		t.trace = span.TraceFor(t.SessionName, t.CallName, t.Slice)
+	}
+	if t.spans == 0 {
+		t.began = now
+	}
+	t.spans++
+	return t.trace
+}
+
+// A Session is whom spans are told to: a session.
+type Session struct {
+	Traces
+	Link span.Link // of every root span
+
+	claimed bool          // by an agent that nobody started in a call; not configured or made here
+	of      Holder        // with claimed: whose it is. Without: of whose share it is
+	Users   int           // sandboxes and agents that share the session
+	Left    int           // agents among them that are over, but for what their calls left running
+	retired *list.Element // in owners.retired while users is 0
+	shares  [2]*int       // then: how many of the place are there, and of the user in it
+}
+
+// A Holder is whose a session is: that of agents of one kind, user and place.
+type Holder struct {
+	place   string // as sandbox.place
+	uid     uint32
+	dialect string // "": a harness, or not known
+}
+
+// nowhere is the place of sessions of which only the traces are known.
+const nowhere = "?"
+
+// Sessions finds sessions by id. A session without users is remembered for a while: if
+// a sandbox of the same name comes back, its spans must not start again in slice 0, and no agent takes
+// over one that was another's.
+type Sessions struct {
+	BySession map[string]*Session
+	Retired   list.List // of *owner, oldest first
+	Shares    map[share]*int
+}
+
+// A share is what is remembered of a place, or of one user in it.
+type share struct {
+	place string
+	uid   int64 // -1: all
+}
+
+const MaxRetiredOwners = 1024
+
+// ofUser is between a session's id and a user in the names of sessions that another user's agent had first. No agent's own
+// session id has it.
+const ofUser = " of uid "
+
+// nameFor is what spans call the session of a user's agent: its id, unless that is what another user's agent said first. So
+// nobody keeps another user's agent from its session, or puts anything in it, by being earlier.
+func (os *Sessions) nameFor(session string, uid uint32) string {
+	if o := os.BySession[session]; o != nil && o.claimed && o.of.uid != uid {
+		return session + ofUser + strconv.FormatUint(uint64(uid), 10)
+	}
+	return session
+}
+
+// another says whether the session was had by another kind of agent, or in another place. It is over, and stays that one's.
+// A harness, which somebody outside of all sandboxes speaks for, is of any kind.
+func (os *Sessions) another(session string, h Holder) bool {
+	o := os.BySession[session]
+	return o != nil && o.claimed && (o.of.place != h.place || o.of.dialect != h.dialect && h.dialect != "")
+}
+
+// taken says whether a session is in use.
+func (os *Sessions) taken(session string) bool {
+	o := os.BySession[session]
+	return o != nil && o.Users > o.Left
+}
+
+// get gives the owner of a session, which is made if there is none.
+func (os *Sessions) get(session string, h Holder) *Session {
+	o := os.BySession[session]
+	if o == nil {
+		o = &Session{Traces: newTraces(session, ""), of: h}
+		o.Link = span.Link{Trace: o.trace, Span: span.SessionSpan(session)}
+		os.BySession[session] = o
+	}
+	return o
+}
+
+func (os *Sessions) Acquire(session string, h Holder) *Session {
+	o := os.get(session, h)
+	os.restore(o)
+	if o.Users == 0 {
+		o.claimed, o.of = false, h
+	}
+	o.Users++
+	return o
+}
+
+// restore takes an owner from those that are not in use.
+func (os *Sessions) restore(o *Session) {
+	if o.retired == nil {
+		return
+	}
+	os.Retired.Remove(o.retired)
+	o.retired = nil
+	for i, k := range o.keys() {
+		if *o.shares[i]--; *o.shares[i] == 0 {
+			delete(os.Shares, k)
+		}
+	}
+}
+
+func (o *Session) keys() [2]share { return [2]share{{o.of.place, -1}, {o.of.place, int64(o.of.uid)}} }
+
+func (os *Sessions) Release(o *Session) {
+	o.Users--
+	if o.Users == 0 {
+		os.retire(o)
+	}
+}
+
+// retire remembers a session without users.
+func (os *Sessions) retire(o *Session) {
+	for i, k := range o.keys() {
+		n := os.Shares[k]
+		if n == nil {
+			n = new(int)
+			os.Shares[k] = n
+		}
+		*n++
+		o.shares[i] = n
+	}
+	o.retired = os.Retired.PushBack(o)
+	if os.Retired.Len() > MaxRetiredOwners {
+		least := os.least()
+		os.restore(least)
+		delete(os.BySession, least.SessionName)
+	}
+}
+
+// least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one that
+// is no agent's before one that is.
+func (os *Sessions) least() *Session {
+	var least *Session
+	for e := os.Retired.Front(); e != nil; e = e.Next() {
+		o := e.Value.(*Session)
+		if least == nil {
+			least = o
+			continue
+		}
+		place, user := cmp.Compare(*o.shares[0], *least.shares[0]), cmp.Compare(*o.shares[1], *least.shares[1])
+		if cmp.Or(place, user) > 0 || place == 0 && user == 0 && least.claimed && !o.claimed {
+			least = o
+		}
+	}
+	return least
+}

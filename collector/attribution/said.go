@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attribution
+
+import (
+	"container/list"
+	"strings"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// waitingEvents waits for calls: what was said about those that lineage does not know yet.
+type waitingEvents struct {
+	ByCall map[callKey][]*list.Element // by the agent's own session id
+	Of     map[source]int
+	Order  list.List // of *fact, oldest first
+}
+
+type waitingEvent struct {
+	key   callKey
+	by    source
+	at    uint64 // boottime
+	event record.Said
+}
+
+// Bounds of what is told of one call.
+const (
+	maxWaiting    = 16 // that wait for it
+	MaxReports    = 64 // tool.telemetry spans
+	MaxUnverified = 8  // of these, of what nobody knows who said it
+)
+
+// maxSaid: of all that can wait one speaker may have half.
+const maxSaid = 2
+
+// Event takes a fact from an agent's telemetry. It only annotates: it never moves an event.
+func (c *Telemetry) Event(h *record.Header, s *record.Said) {
+	for _, t := range []*string{&s.Session, &s.Call, &s.Tool, &s.Decision, &s.Source, &s.Detail} {
+		*t = strings.ToValidUTF8(*t, "\uFFFD")
+	}
+	sender := c.attribution.Tree.Sender(h)
+	by := source{}
+	if s.Outside && sender == nil {
+		by = source{outside: true, uid: s.UID}
+	}
+	if s.Kind == record.SaidRequest && sender == nil && !s.Outside {
+		c.attribution.refuse(&c.stats.RefusedSenders) // of a sandbox, and not known: its fork was lost
+		return
+	}
+	if sender != nil {
+		c.attribution.NotHook(sender)
+		w := sender.Owner()
+		inside := w.Call != nil || w.Ambiguous || sender.Role == RoleUnclear
+		switch {
+		case s.Kind == record.SaidRequest && (inside || w.startedInCall() && !w.Agent.pinned()):
+			c.attribution.refuse(&c.stats.RefusedSenders)
+			return
+		case inside:
+			c.stats.RefusedFacts++ // a tool that speaks for the agent
+			return
+		}
+		if w.Agent != nil && (w.Agent.dialect == nil || sender.speaksFor() != MarkedBySelf) {
+			by.agent = w.Agent
+		}
+	}
+	if s.Kind == record.SaidRequest {
+		return
+	}
+	if s.Kind == record.SaidSession {
+		if sender != nil && sender.Role == RoleAgent {
+			c.attribution.learn(sender.Agent, s.Session)
+		}
+		return
+	}
+	if k := c.callOf(s, by); k != nil {
+		c.annotate(k, h.Time, s, by)
+		return
+	}
+	if s.Session == "" || s.Call == "" || by == (source{}) {
+		c.stats.RefusedFacts++
+		return
+	}
+	c.Waiting.wait(c, h.Time, s, by)
+}
+
+// A source is who said a fact: an agent or its hook, or somebody outside of every sandbox. Zero: nobody knows, so it
+// could be a command that speaks for its agent.
+type source struct {
+	agent   *agent
+	outside bool
+	uid     uint32 // only with outside
+}
+
+// mayReport says whether the speaker's word about an agent's calls is taken as that agent's. Outside, as with marks, it is
+// who may do as the agent does.
+func (by source) mayReport(a *agent) bool {
+	return by.outside && (by.uid == 0 || by.uid == a.uid) || by.agent == a && a != nil
+}
+
+// callOf finds the call that a fact is about: by the agent's session and the call's id, or by the agent's span that
+// its first process was given.
+func (c *Telemetry) callOf(s *record.Said, by source) *Call {
+	var other *Call // of an agent that the speaker tells nothing of
+	if s.Call != "" {
+		for _, a := range c.attribution.Agents[s.Session] {
+			if k := c.attribution.Calls[callKey{a.Session.SessionName, s.Call}]; k != nil && k.Agent == a {
+				if by.mayReport(a) {
+					return k
+				}
+				other = k
+			}
+		}
+		// The agent may be over: its calls are kept under its session for a while.
+		for _, name := range []string{s.Session, c.attribution.Sessions.nameFor(s.Session, by.uid)} {
+			if k := c.attribution.Calls[callKey{name, s.Call}]; k != nil && k.Agent.OwnID == s.Session && c.attribution.agentOf(s.Session, k.Agent.uid) == nil {
+				if by.mayReport(k.Agent) {
+					return k
+				}
+				other = k
+			}
+		}
+	}
+	if by.agent != nil && by.agent.OwnID == s.Session {
+		other = nil // it tells of its own, which may not be known yet
+	}
+	if other != nil {
+		return other
+	}
+	if s.Kind != record.SaidContext || s.Span == (span.ID{}) {
+		return nil
+	}
+	k := c.attribution.Contexts[span.Link{Trace: s.Trace, Span: s.Span}]
+	if k == nil || s.Session != "" && k.Agent.OwnID != "" && k.Agent.OwnID != s.Session {
+		return nil
+	}
+	if s.Call != "" && (k.Id == "" || k.computed) && by.mayReport(k.Agent) {
+		if key := (callKey{k.SessionName, s.Call}); c.attribution.Calls[key] == nil {
+			c.attribution.Calls[key] = k
+			k.Id, k.computed = s.Call, false
+			if k.Basis == inferred {
+				k.Basis = byTelemetry
+			}
+			c.deliver(k)
+		}
+	}
+	return k
+}
+
+// wait keeps a fact until its call is seen, within bounds of time and number.
+func (f *waitingEvents) wait(c *Telemetry, at uint64, s *record.Said, by source) {
+	key := callKey{s.Session, s.Call}
+	if len(f.ByCall[key]) >= maxWaiting || f.Of[by] >= c.config.MaxCalls/maxSaid {
+		c.stats.DroppedFacts++
+		return
+	}
+	if f.Order.Len() >= c.config.MaxCalls {
+		c.drop(f.Order.Front())
+	}
+	f.ByCall[key] = append(f.ByCall[key], f.Order.PushBack(&waitingEvent{key: key, by: by, at: at, event: *s}))
+	f.Of[by]++
+}
+
+func (f *waitingEvents) remove(e *list.Element) *waitingEvent {
+	x := f.Order.Remove(e).(*waitingEvent)
+	if f.Of[x.by]--; f.Of[x.by] == 0 {
+		delete(f.Of, x.by)
+	}
+	return x
+}
+
+func (c *Telemetry) drop(e *list.Element) {
+	key := c.Waiting.remove(e).key
+	c.stats.DroppedFacts++
+	// Facts of one call are in the order of the list: the oldest is its first.
+	if rest := c.Waiting.ByCall[key][1:]; len(rest) > 0 {
+		c.Waiting.ByCall[key] = rest
+	} else {
+		delete(c.Waiting.ByCall, key)
+	}
+}
+
+func (c *Telemetry) Expire() {
+	for e := c.Waiting.Order.Front(); e != nil && e.Value.(*waitingEvent).at+uint64(c.config.CallRetention) <= c.clock.Tick; e = c.Waiting.Order.Front() {
+		c.drop(e)
+	}
+}
+
+// deliver gives a call the facts that came before it.
+func (c *Telemetry) deliver(k *Call) {
+	key := callKey{k.Agent.OwnID, k.Id}
+	if key.session == "" || k.Id == "" {
+		return
+	}
+	waiting := c.Waiting.ByCall[key]
+	delete(c.Waiting.ByCall, key)
+	for _, e := range waiting {
+		if by := e.Value.(*waitingEvent).by.agent; by != nil && by != k.Agent && by.OwnID == key.session {
+			c.Waiting.ByCall[key] = append(c.Waiting.ByCall[key], e) // of a call of its own
+			continue
+		}
+		f := c.Waiting.remove(e)
+		c.annotate(k, f.at, &f.event, f.by)
+	}
+}
+
+// annotate adds a fact to a call: on its execute_tool while that is held, later as a span of its own.
+func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
+	if !by.mayReport(k.Agent) {
+		// Told, and marked; it changes nothing.
+		if k.unverified++; k.unverified > MaxUnverified {
+			c.stats.RefusedFacts++
+			return
+		}
+		c.attribution.Above.SendTelemetry(k, at, s, true)
+		return
+	}
+	if k.Tool == "" {
+		k.Tool = s.Tool
+	}
+	link := span.Link{Trace: s.Trace, Span: s.Span}
+	change := true
+	named := k.unnamed && k.Id != ""
+	k.unnamed = k.unnamed && !named
+	switch s.Kind {
+	case record.SaidContext:
+		if link.Span == (span.ID{}) || link.Trace == (span.TraceID{}) || link == k.Top || link == k.Extra || k.context == link && k.Joined {
+			change = false
+		} else {
+			c.attribution.join(k, link, s.TraceFlags&1 != 0)
+			change = !k.Joined || k.Top != link
+		}
+		change = change || named && k.spans > 0 // spans have gone out without the id
+	case record.SaidDecision:
+		change = k.decide(s.Decision, s.Source)
+		if k.mark != nil && !k.Ran && s.Decision == record.Denied {
+			c.attribution.CloseMark(k) // no end follows
+		}
+	case record.SaidResult:
+		change = s.Success != record.SuccessUnknown && k.Result != s.Success
+		if change {
+			k.Result = s.Success
+		}
+	}
+	own := s.Kind == record.SaidSandbox || s.Kind == record.SaidNetwork
+	if own || change && (!k.Waiting || k.Joined) {
+		c.attribution.Above.SendTelemetry(k, at, s, false)
+	}
+}
+
+// decide takes a decision. It says whether that was news.
+func (k *Call) decide(decision, source string) bool {
+	switch {
+	case decision == "" || decision == k.Approval && (source == k.ApprovalSource || source == ""):
+		return false
+	case k.Approval == "" || k.Approval == decision:
+		k.Approval, k.ApprovalSource = decision, source
+	default:
+		k.Approval, k.ApprovalSource = "conflict", ""
+	}
+	return true
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lineage
+
+import (
+	"container/list"
+	"slices"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// LineageStats counts what lineage did.
+type LineageStats struct {
+	Ignored              uint64 // records of tasks that are in no sandbox
+	EvictedProcesses     uint64 // forgotten because MaxProcesses were known
+	RefusedCgroups       uint64 // not taken because MaxCgroups were known
+	Unassigned           uint64 // escapes of processes whose sandbox was not known
+	UnresolvedContainers uint64 // of which no runtime told within the hold
+}
+
+// Tree follows processes, their programs and cgroups, from records alone.
+type Tree struct {
+	Config      *config.Config
+	Stats       LineageStats
+	Clock       *attribution.Clock
+	Losses      *Losses
+	Attribution *attribution.Table
+	environ     *attribution.Environ
+	Containers  *Containers
+	Above       programSpans
+
+	alive       alive
+	Processes   map[uint32]*Process // by pid; an entry is replaced when the pid is reused
+	Cgroups     map[uint64]*Cgroup  // cgroups in sandboxes, by id
+	Sandboxes   list.List           // of *sandbox, in the order they were seen
+	ByProcesses byProcesses         // those of them with processes
+
+	Arguments argPieces
+	Gone      goneGroups
+	Over      endedProcesses
+	lastFound foundCgroup
+	foundArgs foundArgs
+	Names     names
+	Path      []byte // scratch
+}
+
+// programSpans is what lineage has done about spans of programs: spans.
+type programSpans interface {
+	// place counts a span into its call or session, and says which trace it goes to.
+	Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID
+	HoldExec(x *ExecStart)
+	// dropExec forgets a span that is held.
+	DropExec(x *ExecStart)
+	ReplaceProgram(p *Process, at uint64)
+	EndProgram(p *Process, at uint64, how Ending)
+	SendEscape(p *Process, at uint64, tid uint32, e Escape)
+	Flush(p *Process)
+}
+
+func NewLineage(conf *config.Config, clock *attribution.Clock, a *attribution.Table) *Tree {
+	c := &Tree{
+		Config: conf, Clock: clock, Attribution: a, environ: a.Environ,
+		Processes: make(map[uint32]*Process),
+		Cgroups:   make(map[uint64]*Cgroup),
+		Gone:      goneGroups{ByID: make(map[uint64]*Sandbox)},
+		Names:     names{known: make(map[string]string)},
+	}
+	c.Losses = &Losses{stats: &c.Stats, clock: clock}
+	c.Containers = &Containers{
+		config: conf, stats: &c.Stats, clock: clock, losses: c.Losses, lineage: c, attribution: a,
+		chooses:    slices.ContainsFunc(conf.Sandboxes, func(s config.Selector) bool { return s.Container != nil }),
+		Containers: knownContainers{Known: make(map[string]*Container)},
+		Candidates: candidates{ByCgroup: make(map[uint64]*Container)},
+	}
+	return c
+}
+
+func (c *Tree) Process(tgid uint32) *attribution.Process {
+	if p := c.Processes[tgid]; p != nil {
+		return &p.Process
+	}
+	return nil
+}
+
+func (c *Tree) Group(id uint64) *attribution.Cgroup {
+	if g := c.Cgroups[id]; g != nil {
+		return &g.Cgroup
+	}
+	return nil
+}
+
+// Sender gives the process that a header names, as it came from a socket, or nil.
+func (c *Tree) Sender(h *record.Header) *attribution.Process {
+	p := c.Process(h.Tgid)
+	if h.Tgid == 0 || !attribution.Identified(p, h.Start) {
+		return nil
+	}
+	c.Resolve(p)
+	return p
+}
+
+func (c *Tree) User(p *attribution.Process) (uid uint32, known bool) {
+	i := c.Processes[p.Tgid].Program
+	return i.uid, i.EnvRead
+}
+
+func (c *Tree) EachSandbox(yield func(*attribution.Sandbox)) {
+	for e := c.Sandboxes.Front(); e != nil; e = e.Next() {
+		yield(&e.Value.(*Sandbox).Sandbox)
+	}
+}
+
+func (c *Tree) SandboxCount() int { return c.Sandboxes.Len() }
+
+// Containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.
+type Containers struct {
+	config      *config.Config
+	stats       *LineageStats
+	clock       *attribution.Clock
+	losses      *Losses
+	lineage     *Tree
+	attribution *attribution.Table
+	Above       containerSpans
+	Replay      func(raw []byte) // takes a record that was kept
+
+	Containers knownContainers
+	chooses    bool // there are selectors by what runtimes say
+	Candidates candidates
+}
+
+// containerSpans is what containers have done about spans: spans.
+type containerSpans interface {
+	// release sends the spans that waited for a container.
+	Release(b *attribution.Container)
+	// containerChanged is called when a runtime has reported a container once more.
+	ContainerChanged(b *attribution.Container)
+	// connecting says whether the outcome of a connect is awaited.
+	Connecting(cookie uint64) bool
+	Flush(p *Process)
+}
+
+// Losses counts what was lost.
+type Losses struct {
+	stats *LineageStats
+	clock *attribution.Clock
+
+	Own     []ownLoss
+	Counts  lossCounts
+	unknown unknownCgroups
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// A countedEvent is what a net.socket, process.namespace or process.access span tells, but for time and thread. Acts
+// of one process that are equal are repeats of one another.
+type countedEvent struct {
+	kind  span.Kind
+	op    uint16
+	errno int32
+
+	family, sockType uint16 // net.socket
+	protocol         uint32
+
+	types uint32 // process.namespace
+
+	target     uint32 // process.access
+	start      uint64 // of the target
+	executable string // as /proc shows it
+	program    string // its name
+	outside    bool
+}
+
+type countedKey struct {
+	process *lineage.Process
+	event   countedEvent
+}
+
+// A countedSpan counts repeats until its hold runs out.
+type countedSpan struct {
+	held    held
+	key     countedKey
+	program *lineage.Program
+	cgroup  *lineage.Cgroup
+	owner   attribution.Owner
+
+	first, last uint64 // boottime
+	tid         uint32 // of the first
+	count       uint64
+}
+
+func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
+	key := countedKey{p, a}
+	if s := c.Counted[key]; s != nil {
+		s.count++
+		s.last = max(s.last, h.Time)
+		return
+	}
+	if c.slicer.Resumes.Joined {
+		return
+	}
+	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
+	c.hold(&s.held, s, len(a.executable))
+	c.Counted[key] = s
+	pending := PendingOf(p)
+	pending.Counted = append(pending.Counted, s)
+}
+
+// Flush sends what counts repeats of a process.
+func (c *Spans) Flush(p *lineage.Process) {
+	if p.Pending == nil {
+		return
+	}
+	c.flushOpens(p)
+	for pending := PendingOf(p); len(pending.Counted) > 0; {
+		s := pending.Counted[0]
+		c.Held.remove(&s.held)
+		s.runOut(c)
+	}
+}
+
+func (s *countedSpan) runOut(c *Spans) {
+	c.sendCounted(s)
+	delete(c.Counted, s.key)
+	p := PendingOf(s.key.process)
+	if n := slices.Index(p.Counted, s); n == 0 { // as all are held equally long
+		p.Counted[0] = nil
+		p.Counted = p.Counted[1:]
+	} else if n > 0 {
+		p.Counted = slices.Delete(p.Counted, n, n+1)
+	}
+}
+
+func (c *Spans) sendCounted(s *countedSpan) {
+	p, i, a := s.key.process, s.program, &s.key.event
+	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}
+	var id span.ID
+	switch a.kind {
+	case span.Socket:
+		id = span.SocketSpan(c.config.BootID, of, s.tid, s.first)
+	case span.Namespace:
+		id = span.NamespaceSpan(c.config.BootID, of, s.tid, s.first)
+	default:
+		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
+	}
+	to := s.last
+	if s.count > 1 {
+		to++
+	}
+	d := c.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
+	d.process(p.Tgid, i, s.cgroup)
+	switch a.kind {
+	case span.Socket:
+		c.tellSocket(d, a)
+	case span.Namespace:
+		c.tellNamespace(d, a)
+	default:
+		c.tellAccess(d, a)
+	}
+	d.int(span.KeyCount, int64(s.count))
+	if a.errno != 0 {
+		d.errno(a.errno, refusesAct)
+	}
+	c.send()
+}
+
+// refusesAct: what the kernel does not have, or calls that are wrong, fail without being forbidden.
+func refusesAct(e unix.Errno) bool { return e == unix.EPERM || e == unix.EACCES }

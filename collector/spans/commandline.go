@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of process.command_args. An element costs up to eight bytes in OTLP besides its text, so that
+// 256 KiB of empty arguments would make more than the 1 MiB that a batch may have.
+const (
+	MaxArgs         = 4096
+	argCost         = 8
+	maxArgsOnceSent = 512 << 10 // text and costs of all
+)
+
+// appendArgs splits argv, up to maxArgs.
+func appendArgs(list []string, argv string) []string {
+	for len(argv) > 0 && len(list) < MaxArgs {
+		arg, rest, _ := strings.Cut(argv, "\x00")
+		list = append(list, arg)
+		argv = rest
+	}
+	return list
+}
+
+// fitArgs cuts the list where it would exceed maxArgsOnceSent, and says whether it did. It comes after all
+// that makes arguments longer: masks, and replacements of what is not UTF-8.
+func fitArgs(args []string) ([]string, bool) {
+	room := maxArgsOnceSent
+	for n, arg := range args {
+		room -= argCost + len(arg)
+		if room >= 0 {
+			continue
+		}
+		if keep := len(arg) + room; keep > 0 {
+			args[n] = arg[:runeStart(arg, keep)]
+			n++
+		}
+		return args[:n], true
+	}
+	return args, false
+}
+
+// runeStart gives the last place up to n where UTF-8 may be cut.
+func runeStart(s string, n int) int {
+	for back := 0; back < utf8.UTFMax-1 && n > back && n < len(s); back++ {
+		if utf8.RuneStart(s[n-back]) {
+			return n - back
+		}
+	}
+	return n
+}
+
+// maxCommandLine bounds process.command_line: it is for reading; process.command_args has all.
+const MaxCommandLine = 4096
+
+// appendCommandLine writes the arguments so that a POSIX shell would read them as they
+// are, and "…" where it became too long.
+func appendCommandLine(dst []byte, args []string) []byte {
+	for n, arg := range args {
+		if n > 0 {
+			dst = append(dst, ' ')
+		}
+		if len(dst)+len(arg) > MaxCommandLine {
+			room := max(0, MaxCommandLine-len(dst))
+			dst = appendQuoted(dst, strings.ToValidUTF8(arg[:min(room, len(arg))], ""))
+			return append(dst, "…"...)
+		}
+		dst = appendQuoted(dst, arg)
+	}
+	return dst
+}
+
+func appendQuoted(dst []byte, arg string) []byte {
+	plain := arg != ""
+	for i := 0; i < len(arg) && plain; i++ {
+		plain = plainByte(arg[i])
+	}
+	if plain {
+		return append(dst, arg...)
+	}
+	dst = append(dst, '\'')
+	for i := 0; i < len(arg); i++ {
+		if arg[i] == '\'' {
+			dst = append(dst, `'\''`...)
+		} else {
+			dst = append(dst, arg[i])
+		}
+	}
+	return append(dst, '\'')
+}
+
+func plainByte(b byte) bool {
+	switch {
+	case 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z', '0' <= b && b <= '9', b >= 0x80:
+		return true
+	}
+	return strings.IndexByte("_-./:=,+@%^", b) >= 0
+}

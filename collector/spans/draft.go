@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"cmp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// A builder is the one span in the making; its memory is used again for the next.
+type builder struct {
+	span      span.Span
+	links     [6]span.Link // of one span; more are allocated
+	list      []string     // of the one attribute that is a list
+	repaired  bool
+	agent     string                 // whose resource it has
+	container *attribution.Container // and of which container; nil: of none
+}
+
+// seqAt is where sheetbend.seq stands among a span's attributes. Its value is known when the span is sent.
+const seqAt = 1
+
+// Place counts a span into its call or session.
+func (c *Spans) Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID {
+	t := &sb.SessionOf(w).Traces
+	if w.Call != nil {
+		t = &w.Call.Traces
+	}
+	return c.slicer.PlaceIn(t)
+}
+
+// start begins a span of a sandbox in a trace. Times are boottime. The parent is the span's
+// parent if it is in the same trace; otherwise the span is a root that links to it.
+func (c *Spans) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *builder {
+	owner := sb.SessionOf(w)
+	d := &c.builder
+	s := &d.span
+	*s = span.Span{
+		Trace: trace, ID: id, Kind: kind, Name: kind.String(),
+		Start: from + c.clock.Offset, End: max(to, from+1000) + c.clock.Offset,
+		Attrs: s.Attrs[:0], Session: owner.SessionName,
+	}
+	d.repaired, d.agent, d.container = false, sb.Agent, sb.Container
+	if w.Agent != nil {
+		d.agent, d.container = w.Agent.Name, w.Agent.Container
+	}
+	links := d.links[:0]
+	switch {
+	case parent.Span == (span.ID{}):
+	case parent.Trace == trace:
+		s.Parent = parent.Span
+	default:
+		links = append(links, parent)
+	}
+	if w.Call != nil && s.Parent == (span.ID{}) && kind != span.Tool {
+		if top := w.Call.Top; top.Trace == trace {
+			s.Parent = top.Span
+		} else if top != parent {
+			links = append(links, top)
+		}
+	}
+	// Within its own trace a root needs no link to the session, and Jaeger would take one for a parent
+	// that is missing.
+	if s.Parent == (span.ID{}) && owner.Link.Trace != trace {
+		links = append(links, owner.Link)
+	}
+	s.Remote = w.Call != nil && w.Call.Joined && s.Parent == w.Call.Top.Span && s.Trace == w.Call.Top.Trace
+	s.Links = links
+	d.trusted(span.KeyContract, span.Contract)
+	d.int(span.KeySeq, 0)
+	d.trusted(span.KeySandboxID, sb.Id)
+	d.trusted(span.KeySessionID, owner.SessionName)
+	if d.agent != "" {
+		d.trusted(span.KeyAgentName, d.agent)
+	}
+	d.attribution(sb, w)
+	return d
+}
+
+// attribution says how the span was tied to whom, and to which call.
+func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
+	by := attribution.BySession
+	k := w.Call
+	switch {
+	case k != nil:
+		by = k.Basis
+		if k.Id != "" {
+			d.text(span.KeyCallID, k.Id)
+		}
+		if k.Contextual {
+			d.trusted(span.KeyCallContext, k.CallName)
+		}
+		if k.Tool != "" {
+			d.text(span.KeyToolName, k.Tool)
+		}
+		if k.MarkedBy != "" {
+			d.trusted(span.KeyMarkedBy, string(k.MarkedBy))
+		}
+	case w.Ambiguous:
+		by = attribution.Ambiguous
+	case w.Agent == nil && !sb.Fixed:
+		by = attribution.ByCgroup
+	}
+	d.trusted(span.KeyAttribution, string(by))
+	if outer := w.Within(); outer.Agent != nil {
+		d.trusted(span.KeyParentSession, sb.SessionOf(outer).SessionName)
+		if outer.Call != nil && outer.Call.Id != "" {
+			d.text(span.KeyParentCall, outer.Call.Id)
+		}
+		root := w.Outermost()
+		d.trusted(span.KeyRootSession, sb.SessionOf(root).SessionName)
+		if root.Call != nil {
+			d.text(span.KeyRootCall, cmp.Or(root.Call.Id, root.Call.CallName))
+		}
+	}
+}
+
+// process adds what every span of a process carries.
+func (d *builder) process(tgid uint32, i *lineage.Program, g *lineage.Cgroup) {
+	d.container = g.Cgroup.Container
+	d.int(span.KeyPID, int64(tgid))
+	if i.Shown != "" {
+		d.text(span.KeyExecutablePath, i.Shown)
+		d.text(span.KeyExecutableName, i.Name)
+	}
+	if i.Parent != "" {
+		d.text(span.KeyParentExecutable, i.Parent)
+	}
+	if g.Path != "" {
+		d.text(span.KeyCgroup, g.Path)
+	}
+	if i.Unknown {
+		d.flag(span.KeyUnknownProcess)
+	}
+}
+
+// trusted adds a string that is known to be UTF-8: not from a sandbox.
+func (d *builder) trusted(key, s string) {
+	d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.StringAttr, Str: s})
+}
+
+// text adds a string that may be anything.
+func (d *builder) text(key, s string) {
+	d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.StringAttr, Str: d.valid(s)})
+}
+
+func (d *builder) int(key string, n int64) {
+	d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.IntAttr, Int: n})
+}
+
+func (d *builder) flag(key string) {
+	d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.BoolAttr, Int: 1})
+}
+
+func (d *builder) flagIf(set bool, key string) {
+	if set {
+		d.flag(key)
+	}
+}
+
+// valid makes text that OTLP takes and remembers that it had to.
+func (d *builder) valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	d.repaired = true
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// displayName gives the span a name for people, if that is what the user wants.
+func (c *Spans) displayName(verb, what string) {
+	if c.config.ReadableNames && what != "" {
+		const maxName = 128
+		what = c.builder.valid(what)
+		if len(what) > maxName {
+			what = strings.ToValidUTF8(what[:maxName], "") + "…"
+		}
+		c.builder.span.Name = verb + " " + what
+	}
+}
+
+func (d *builder) fail(why string) {
+	d.span.Failed = true
+	d.span.Status = why
+}
+
+// send hands the draft to the sink, or lets it wait for its container.
+func (c *Spans) send() {
+	d := &c.builder
+	if d.repaired {
+		d.flag(span.KeyUTF8Repaired)
+	}
+	if d.container != nil && d.container.State == attribution.ContainerWaiting {
+		c.await(&d.span, d.agent, d.container)
+		return
+	}
+	c.emit(&d.span, d.agent, d.container)
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/mask"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// An execSpan is a process.exec span that waits for its end.
+type execSpan struct {
+	held held
+	exec *lineage.ExecStart
+}
+
+func (x *execSpan) runOut(c *Spans) {
+	c.sendExec(x.exec, c.clock.Tick, nil)
+}
+
+func (c *Spans) HoldExec(x *lineage.ExecStart) {
+	s := &execSpan{exec: x}
+	x.Span = s
+	c.hold(&s.held, s, len(x.Args)+len(x.Filename))
+}
+
+func (c *Spans) DropExec(x *lineage.ExecStart) { c.Held.remove(&x.Span.(*execSpan).held) }
+
+// ReplaceProgram sends what there is of a program that an exec replaces.
+func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
+	c.EndProgram(p, at, lineage.Ending{Replaced: true})
+	if p.Pending != nil {
+		PendingOf(p).filesRead = 0
+	}
+}
+
+// EndProgram sends what there is of a program that ends, where it is the process's own.
+func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
+	c.Flush(p)
+	i := p.Program
+	if !p.Owns(i) {
+		return
+	}
+	i.Ended = true
+	switch {
+	case i.Exec != nil:
+		c.DropExec(i.Exec)
+		c.sendExec(i.Exec, at, &how)
+	case i.Span != span.ID{}:
+		c.sendExit(p, at, how)
+	}
+}
+
+// sendExec sends the span; how is nil when the end is not known yet.
+func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
+	c.lineage.FindParent(x)
+	p, i := x.Process, x.Program
+	c.lineage.Resolve(&p.Process)
+	if p.Hook != nil && p.Program == i && how == nil {
+		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
+	}
+	i.Exec = nil
+	d := c.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, i.Trace, i.Start, at, span.Link{Trace: x.ParentTrace, Span: x.Parent})
+	d.process(p.Tgid, i, x.Cgroup)
+	c.displayName("exec", i.Name)
+
+	d.list = appendArgs(d.list[:0], x.Args)
+	args := d.list
+	short := x.Truncated || uint64(len(args)) < uint64(x.Argc)
+	hidden := false
+	if !c.config.ShowCredentials {
+		var cut bool
+		hidden, cut = mask.Args(args)
+		short = short || cut
+	}
+	for n := range args {
+		args[n] = d.valid(args[n])
+	}
+	args, cut := fitArgs(args)
+	short = short || cut
+	if len(args) > 0 {
+		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyCommandArgs, Kind: span.StringsAttr, List: args})
+		c.text = appendCommandLine(c.text[:0], args)
+		d.trusted(span.KeyCommandLine, string(c.text))
+	}
+	if x.Argc > 0 || !x.Preexisting {
+		d.int(span.KeyArgsCount, int64(x.Argc))
+	}
+	d.flagIf(x.CallRoot, span.KeyCallRoot)
+	d.flagIf(short, span.KeyArgsTruncated)
+	d.flagIf(hidden, span.KeyArgsMasked)
+	d.text(span.KeyWorkingDirectory, x.Cwd)
+	d.int(span.KeyParentPID, int64(x.Ppid))
+	d.int(span.KeyVPID, int64(x.Vpid))
+	d.trusted(span.KeyCreationTime, c.creationTime(p.Start))
+	if x.Credentials {
+		d.int(span.KeyUserID, int64(x.Euid))
+		d.int(span.KeyGroupID, int64(x.Egid))
+	}
+	d.int(span.KeyRealUserID, int64(x.Uid))
+	if x.Filename != "" && x.Filename != i.Shown {
+		d.text(span.KeyRequestedExecutable, x.Filename)
+		d.flagScript(x)
+	}
+	d.flagIf(x.Flags&(record.ExecUnlinked|record.ExecMemfd) != 0, span.KeyFileless)
+	d.flagIf(x.Flags&record.ExecSecure != 0, span.KeyPrivilegedExec)
+	d.flagIf(x.Preexisting, span.KeyPreexisting)
+	d.contradicted(x.Denied)
+	d.noise(i)
+	if how == nil {
+		d.flag(span.KeyPartial)
+	} else {
+		c.ended(d, i, how)
+	}
+	c.send()
+}
+
+// sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
+func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
+	i := p.Program
+	d := c.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.Id), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
+		span.Link{Trace: i.Trace, Span: i.Span})
+	d.process(p.Tgid, i, p.Cgroup)
+	c.displayName("exit", i.Name)
+	d.noise(i)
+	c.ended(d, i, &how)
+	c.send()
+}
+
+func (d *builder) contradicted(s *attribution.Claims) {
+	if s == nil {
+		return
+	}
+	d.flag(span.KeyClaimContradicted)
+	for _, t := range []struct{ key, value string }{
+		{span.KeyClaimSession, s.Session}, {span.KeyClaimCall, s.Call}, {span.KeyClaimTraceparent, s.Traceparent},
+	} {
+		if t.value != "" {
+			d.text(t.key, t.value)
+		}
+	}
+}
+
+func (d *builder) noise(i *lineage.Program) {
+	if i.Noise > 0 {
+		d.int(span.KeyNoiseOpens, int64(i.Noise))
+		i.Noise = 0
+	}
+}
+
+// flagScript tells a script from a program under another name: for a script the kernel puts the
+// file that was asked for after the interpreter and its one option, if there is one.
+func (d *builder) flagScript(x *lineage.ExecStart) {
+	_, rest, _ := strings.Cut(x.Args, "\x00")
+	for range 2 {
+		arg, after, _ := strings.Cut(rest, "\x00")
+		if arg == x.Filename {
+			d.text(span.KeyScript, x.Filename)
+			return
+		}
+		rest = after
+	}
+}
+
+// ended adds what is known of an image's end, and fails the span when it was not a good one.
+func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
+	d.flagIf(how.Replaced, span.KeyReplaced)
+	d.flagIf(how.Unknown, span.KeyExitUnknown)
+	r := how.Exit
+	if r == nil {
+		return
+	}
+	if signal := r.Status & 0x7f; signal != 0 {
+		name := unix.SignalName(unix.Signal(signal))
+		if name == "" {
+			name = "SIG" + strconv.Itoa(int(signal))
+		}
+		d.trusted(span.KeyExitSignal, name)
+		d.flagIf(r.Status&0x80 != 0, span.KeyCoreDumped)
+		d.fail("killed by " + name)
+	} else {
+		code := int64(r.Status >> 8 & 0xff)
+		d.int(span.KeyExitCode, code)
+		if code != 0 {
+			d.fail("exit code " + strconv.FormatInt(code, 10))
+		}
+	}
+	d.int(span.KeyCPUTime, int64(r.CPU))
+	d.int(span.KeyUserTime, int64(r.User))
+	d.int(span.KeySystemTime, int64(r.System))
+	if r.PeakRSS > uint64(i.PeakBefore) {
+		d.int(span.KeyPeakMemory, int64(r.PeakRSS)*int64(c.config.PageBytes))
+	}
+}
+
+// creationTime is ISO 8601 in UTC, with nanoseconds.
+func (c *Spans) creationTime(start uint64) string {
+	c.text = time.Unix(0, int64(start+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
+	return string(c.text)
+}
+
+// Reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
+func (c *Spans) Reassign(a *attribution.Process, first bool) {
+	p := c.lineage.Processes[a.Tgid]
+	w := p.Owner()
+	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
+		if x := i.Exec; x != nil {
+			i.Owner, i.Trace = w, c.Place(&p.Sandbox.Sandbox, w)
+			x.CallRoot = first && w.Call != nil
+		}
+	}
+	for s := PendingOf(p).opens.first; s != nil; s = s.next {
+		if s.program == p.Program {
+			s.owner = w
+		}
+	}
+	for _, s := range PendingOf(p).Counted {
+		if s.program == p.Program {
+			s.owner = w
+		}
+	}
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+// A held span waits for its end or for the hold to run out. All spans wait equally
+// long, so the queue by arrival is the queue by deadline.
+type held struct {
+	next, prev *held
+	deadline   uint64 // boottime
+	bytes      int    // what it keeps, for the bound on all
+	span       waiting
+}
+
+// waiting is the part of a held span that knows what to do when its time is up.
+type waiting interface {
+	// runOut sends the span with what is known. It is no longer in the queue.
+	runOut(c *Spans)
+}
+
+// maxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
+// would otherwise add up to gigabytes.
+const MaxHeldBytes = 32 << 20
+
+// holdQueue is ordered by deadline. Deadlines count from ticks, not from record times,
+// which are not quite monotonic across CPUs.
+type holdQueue struct {
+	Oldest, newest *held
+	Count          int
+	Bytes          int
+}
+
+func (q *holdQueue) push(h *held) {
+	h.prev, h.next = q.newest, nil
+	if q.newest != nil {
+		q.newest.next = h
+	} else {
+		q.Oldest = h
+	}
+	q.newest = h
+	q.Count++
+	q.Bytes += h.bytes
+}
+
+func (q *holdQueue) remove(h *held) {
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		q.Oldest = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		q.newest = h.prev
+	}
+	h.next, h.prev = nil, nil
+	q.Count--
+	q.Bytes -= h.bytes
+}
+
+// hold starts the wait of a span. When too many wait, the oldest goes out early: with
+// less known, but not lost.
+func (c *Spans) hold(h *held, w waiting, bytes int) {
+	for q := &c.Held; q.Oldest != nil && (q.Count >= c.config.MaxPending || q.Bytes+bytes > MaxHeldBytes); {
+		c.Stats.EarlySpans++
+		c.RunOut(q.Oldest)
+	}
+	c.slicer.Begin()
+	h.span, h.bytes = w, bytes
+	h.deadline = c.clock.Tick + uint64(c.config.Hold)
+	c.Held.push(h)
+}
+
+// grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early, perhaps
+// that span itself.
+func (c *Spans) grow(h *held, bytes int) {
+	h.bytes += bytes
+	c.Held.Bytes += bytes
+	for c.Held.Oldest != nil && c.Held.Bytes > MaxHeldBytes {
+		c.Stats.EarlySpans++
+		c.RunOut(c.Held.Oldest)
+	}
+}
+
+func (c *Spans) RunOut(h *held) {
+	c.Held.remove(h)
+	h.span.runOut(c)
+}
+
+func (c *Spans) Expire() {
+	for c.Held.Oldest != nil && c.Held.Oldest.deadline <= c.clock.Tick {
+		c.RunOut(c.Held.Oldest)
+	}
+}

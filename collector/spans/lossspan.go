@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+func (c *Spans) TellOwnLosses() {
+	for n := range c.losses.Own {
+		l := &c.losses.Own[n]
+		c.tellLoss(&record.Header{}, l.Sandbox, &record.Loss{Kind: l.Kind, Cause: l.Cause, Count: l.Count, From: l.From, To: c.clock.Tick})
+	}
+	c.losses.Own = c.losses.Own[:0]
+}
+
+// Loss handles the word that records did not reach the collector.
+func (c *Spans) Loss(h *record.Header, r *record.Loss) {
+	c.Stats.KernelLost += r.Count
+	if r.Count == 0 {
+		return
+	}
+	if r.Kind == record.TypeCgroupMkdir {
+		c.losses.DirectoriesLost(r.From, r.To)
+	}
+	if v := c.lineage.Ref(h.Tgid, h.Start); v != nil {
+		c.losses.Counts.Count(r.Kind, r.Cause, v.Sandbox, r.Count)
+		c.sendLoss(h, v.Sandbox, v.Owner, v, r)
+		return
+	}
+	var sb *lineage.Sandbox
+	if g := c.lineage.Cgroups[h.Cgroup]; g != nil {
+		sb = g.Sandbox
+	} else {
+		sb = c.lineage.Gone.Sandbox(h.Cgroup)
+	}
+	c.losses.Counts.Count(r.Kind, r.Cause, sb, r.Count)
+	c.tellLoss(h, sb, r)
+}
+
+// tellLoss tells a loss to the session of a sandbox, or to every session when it may be any's.
+func (c *Spans) tellLoss(h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
+	told := make(map[*attribution.Session]bool)
+	if sb != nil {
+		c.tellSandbox(told, h, sb, r)
+		return
+	}
+	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
+		c.tellSandbox(told, h, e.Value.(*lineage.Sandbox), r)
+	}
+	// It may be of one that is over by now.
+	for e := c.lineage.Gone.Order.Front(); e != nil; e = e.Next() {
+		c.tellSandbox(told, h, c.lineage.Gone.ByID[e.Value.(lineage.GoneGroup).Id], r)
+	}
+}
+
+// tellSandbox tells a loss to each session in a sandbox once.
+func (c *Spans) tellSandbox(told map[*attribution.Session]bool, h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
+	if !told[sb.Session] {
+		told[sb.Session] = true
+		c.sendLoss(h, sb, attribution.Owner{}, nil, r)
+	}
+	for _, a := range sb.Agents {
+		if !told[a.Session] {
+			told[a.Session] = true
+			c.sendLoss(h, sb, attribution.Owner{Agent: a}, nil, r)
+		}
+	}
+}
+
+// sendLoss tells a loss below the process that it was of, or to a session when v is nil: where none is known by the pid of h, for its
+// fork was lost, too.
+func (c *Spans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Owner, v *lineage.ProcessRef, r *record.Loss) {
+	kind, cause := r.Kind.String(), r.Cause.String()
+	var parent span.Link
+	if v != nil {
+		parent = span.Link{Trace: v.Program.Trace, Span: v.Program.Span}
+	}
+	id := span.LossSpan(c.config.BootID, sb.SessionOf(w).SessionName, h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
+	d := c.start(span.Loss, &sb.Sandbox, w, id, c.Place(&sb.Sandbox, w), r.From, r.To, parent)
+	c.displayName("lost", kind)
+	if v != nil {
+		d.process(v.Tgid, v.Program, v.Cgroup)
+	} else {
+		g := c.lineage.Cgroups[h.Cgroup]
+		// Of a cgroup that is not known each session is told: then it is not said to be one of its processes.
+		if h.Tgid != 0 && (g != nil && g.Sandbox == sb || c.lineage.Gone.Sandbox(h.Cgroup) == sb) {
+			d.int(span.KeyPID, int64(h.Tgid))
+		}
+		if g != nil {
+			d.container = g.Cgroup.Container
+			d.text(span.KeyCgroup, g.Path)
+		}
+	}
+	d.int(span.KeyLost, int64(r.Count))
+	d.trusted(span.KeyLostCause, cause)
+	d.trusted(span.KeyLostKind, kind)
+	d.fail("records were lost: " + cause)
+	c.send()
+}

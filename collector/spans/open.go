@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"path"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/paths"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// access says what an open was for. Of several that hold, the last of this list is said.
+type access uint8
+
+const (
+	accessRead access = iota
+	accessWrite
+	accessReadWrite
+	accessTruncate
+	accessCreate // the open made the file
+	accessPathOnly
+)
+
+func (a access) String() string {
+	return [...]string{"read", "write", "read_write", "truncate", "create", "path_only"}[a]
+}
+
+// A capture may come from another architecture: only flags are read whose values are the same on all that are supported.
+func accessOf(h *record.Header, r *record.Open) access {
+	switch {
+	case r.Flags&unix.O_PATH != 0:
+		return accessPathOnly
+	case h.Flags&record.OpenCreated != 0:
+		return accessCreate
+	case r.Flags&unix.O_TRUNC != 0:
+		return accessTruncate
+	}
+	switch r.Flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		return accessRead
+	case unix.O_WRONLY:
+		return accessWrite
+	}
+	return accessReadWrite
+}
+
+// An openKey says which opens are repeats of one another: those of one process that differ in nothing
+// that the span tells, but for time, thread and the words of the request.
+type openKey struct {
+	process *lineage.Process
+	path    string
+	inode   uint64
+	dev     uint32
+	errno   int32
+	flags   uint16 // of the record
+	access  access
+	folded  bool
+}
+
+// An openSpan is a file.open span that counts repeats until its hold runs out.
+type openSpan struct {
+	held    held
+	key     openKey
+	program *lineage.Program
+	cgroup  *lineage.Cgroup
+	owner   attribution.Owner
+
+	first, last uint64 // boottime
+	tid         uint32 // of the first
+	count       uint64
+	requested   string // of the first; "" when it is the path
+	sensitive   bool
+	resolved    bool     // the path is the kernel's, not made of the request
+	names       []string // folded: of the first files
+
+	next, prev *openSpan // of the same process
+}
+
+// pending is what is held of a process.
+type pending struct {
+	opens   openList
+	Counted []*countedSpan // oldest first
+
+	// For the fold budget: distinct files read since windowStart.
+	windowStart uint64
+	filesRead   int
+	Folded      []*openSpan // oldest first
+}
+
+func PendingOf(p *lineage.Process) *pending {
+	if p.Pending == nil {
+		p.Pending = &pending{}
+	}
+	return p.Pending.(*pending)
+}
+
+// openList has the held opens of one process, oldest first.
+type openList struct {
+	first, last *openSpan
+}
+
+func (l *openList) push(s *openSpan) {
+	s.prev, s.next = l.last, nil
+	if l.last != nil {
+		l.last.next = s
+	} else {
+		l.first = s
+	}
+	l.last = s
+}
+
+func (l *openList) remove(s *openSpan) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.first = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.last = s.prev
+	}
+	s.next, s.prev = nil, nil
+}
+
+func (c *Spans) Open(h *record.Header, r *record.Open) {
+	p := c.lineage.Actor(h)
+	if p == nil {
+		return
+	}
+	requested := r.Name
+	// The descriptor of a success may be closed again before the kernel's program looks: then
+	// the request is all there is, as for a refusal.
+	resolved := r.Error == 0 && h.Flags&(record.OpenBase|record.OpenSubmitted) == 0 && (r.Inode != 0 || len(r.Path) > 0)
+	if resolved {
+		c.lineage.Path = paths.AppendResolved(c.lineage.Path[:0], r.Path, paths.OpenMarks(h.Flags))
+	} else {
+		c.lineage.Path = paths.AppendRequested(c.lineage.Path[:0], r.Path, h.Flags, r.Name)
+	}
+	if string(requested) == string(c.lineage.Path) {
+		requested = nil
+	}
+	to := accessOf(h, r)
+	name := paths.Plain(c.lineage.Path, resolved && h.Flags&record.OpenUnlinked != 0)
+	sensitive := c.sensitive.Match(name)
+	if p.Hook != nil && (sensitive || p.Hook.Ran) {
+		c.attribution.NotHook(&p.Process) // no shell does so on the way to a hook, or after it
+	}
+	read := resolved && to == accessRead && !sensitive
+	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library, and
+	// whoever has another root a directory of his own. On the host root decides; so root is the owner, or the kernel itself.
+	everybodys := read && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
+	if (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && h.Flags&record.OpenForeign == 0 && c.isNoise(p, name) {
+		p.Program.Noise++
+		return
+	}
+	key := openKey{
+		process: p, inode: r.Inode, dev: r.Dev, errno: r.Error,
+		flags: h.Flags, access: to,
+	}
+	// The key is written out so that the compiler looks the path up without a copy.
+	if s := c.Opens[openKey{
+		process: p, path: string(c.lineage.Path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
+	}]; s != nil {
+		s.count++
+		s.last = max(s.last, h.Time)
+		return
+	}
+	if c.slicer.Resumes.Joined {
+		return
+	}
+	if read && c.folds(h, p, name) {
+		return
+	}
+	key.path = string(c.lineage.Path)
+	s := c.newOpen(h, p, key)
+	s.sensitive = sensitive
+	s.resolved = resolved
+	s.requested = string(requested)
+	c.hold(&s.held, s, len(key.path)+len(s.requested))
+	c.Opens[key] = s
+	PendingOf(p).opens.push(s)
+}
+
+// isNoise says whether a read is one to be counted only; that needs a span to tell the count.
+func (c *Spans) isNoise(p *lineage.Process, path []byte) bool {
+	if p.Program.Span == (span.ID{}) || p.Program.Ended {
+		return false
+	}
+	return c.noise.Match(c.ownProc(p, path))
+}
+
+// ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the pid
+// of a pid namespace of its own: where there is noise /proc is the host's, and 1 there another process.
+func (c *Spans) ownProc(p *lineage.Process, path []byte) []byte {
+	const proc = "/proc/"
+	if len(path) <= len(proc) || string(path[:len(proc)]) != proc {
+		return path
+	}
+	end := len(proc)
+	var pid uint64
+	for end < len(path) && '0' <= path[end] && path[end] <= '9' && pid < 1<<32 {
+		pid = pid*10 + uint64(path[end]-'0')
+		end++
+	}
+	if end == len(proc) || end < len(path) && path[end] != '/' || pid != uint64(p.Tgid) {
+		return path
+	}
+	c.text = append(c.text[:0], "/proc/self"...)
+	c.text = append(c.text, path[end:]...)
+	return c.text
+}
+
+// maxFoldedNames is how many names of files a folded span keeps, of at most 255 bytes each.
+const MaxFoldedNames = 8
+
+// folds counts a successful read of a file not read before into a span for its directory, when the process has read too
+// many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
+func (c *Spans) folds(h *record.Header, p *lineage.Process, file []byte) bool {
+	fold := &c.config.Fold
+	pending := PendingOf(p)
+	if h.Time > pending.windowStart && h.Time-pending.windowStart >= uint64(fold.Window) {
+		pending.windowStart = h.Time
+		pending.filesRead = 0
+	}
+	if pending.filesRead < fold.Files {
+		pending.filesRead++
+		return false
+	}
+	dir := paths.Directory(file)
+	if len(dir) == 0 {
+		return false // a pseudo file
+	}
+	name := file[len(dir):]
+	if s := c.Opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
+		s.count++
+		s.last = max(s.last, h.Time)
+		c.keepName(s, name)
+		return true
+	}
+	for len(pending.Folded) >= fold.Directories {
+		c.RunOut(&pending.Folded[0].held)
+	}
+	key := openKey{process: p, path: string(dir), folded: true}
+	s := c.newOpen(h, p, key)
+	c.hold(&s.held, s, len(key.path))
+	c.Opens[key] = s
+	pending.opens.push(s)
+	pending.Folded = append(pending.Folded, s)
+	c.keepName(s, name)
+	return true
+}
+
+// keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
+func (c *Spans) keepName(s *openSpan, name []byte) {
+	if len(name) == 0 || len(s.names) >= MaxFoldedNames || slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
+		return
+	}
+	s.names = append(s.names, string(name))
+	c.grow(&s.held, len(name))
+}
+
+func (c *Spans) newOpen(h *record.Header, p *lineage.Process, key openKey) *openSpan {
+	var s *openSpan
+	if n := len(c.freeOpen); n > 0 {
+		s, c.freeOpen = c.freeOpen[n-1], c.freeOpen[:n-1]
+	} else {
+		s = new(openSpan)
+	}
+	*s = openSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
+	return s
+}
+
+// maxFreeOpens bounds the memory kept for the next opens.
+const maxFreeOpens = 4096
+
+// flushOpens sends all held opens of a process.
+func (c *Spans) flushOpens(p *lineage.Process) {
+	pending := PendingOf(p)
+	for s := pending.opens.first; s != nil; s = pending.opens.first {
+		c.Held.remove(&s.held)
+		s.runOut(c)
+	}
+}
+
+func (s *openSpan) runOut(c *Spans) {
+	c.sendOpen(s)
+	delete(c.Opens, s.key)
+	p := PendingOf(s.key.process)
+	p.opens.remove(s)
+	if s.key.folded {
+		if i := slices.Index(p.Folded, s); i >= 0 {
+			p.Folded = slices.Delete(p.Folded, i, i+1)
+		}
+	}
+	if len(c.freeOpen) < maxFreeOpens {
+		*s = openSpan{}
+		c.freeOpen = append(c.freeOpen, s)
+	}
+}
+
+func (c *Spans) sendOpen(s *openSpan) {
+	p, i, flags := s.key.process, s.program, s.key.flags
+	id := span.OpenSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, s.tid, s.first)
+	to := s.last
+	if s.count > 1 {
+		to++
+	}
+	d := c.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
+	d.process(p.Tgid, i, s.cgroup)
+	if c.config.ReadableNames {
+		c.displayName("open", path.Base(s.key.path))
+	}
+	if s.key.path != "" {
+		d.text(span.KeyFilePath, s.key.path)
+	}
+	d.trusted(span.KeyFileAccess, s.key.access.String())
+	d.int(span.KeyCount, int64(s.count))
+	if s.key.folded {
+		d.flag(span.KeyFolded)
+		d.list = d.list[:0]
+		for _, name := range s.names {
+			d.list = append(d.list, d.valid(name))
+		}
+		if len(d.list) > 0 {
+			d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyFoldedNames, Kind: span.StringsAttr, List: d.list})
+		}
+		c.send()
+		return
+	}
+	if s.requested != "" {
+		d.text(span.KeyFileRequested, s.requested)
+	}
+	asked := s.requested != "" || !s.resolved
+	d.flagIf(asked && flags&record.OpenNameFromUser != 0, span.KeyFileNameFromUser)
+	d.flagIf(asked && flags&record.OpenNameTruncated != 0, span.KeyFileNameTruncated)
+	d.flagIf(flags&record.OpenNameMissing != 0, span.KeyFileNameMissing)
+	d.flagIf(s.sensitive, span.KeySensitive)
+	d.flagIf(flags&record.OpenTruncated != 0, span.KeyFilePathTruncated)
+	d.flagIf(flags&record.OpenOutside != 0, span.KeyFilePathOutside)
+	d.flagIf(flags&record.OpenSubmitted != 0, span.KeyFileSubmitted)
+	if s.resolved {
+		d.trusted(span.KeyFileInode, strconv.FormatUint(s.key.inode, 10))
+		d.flagIf(flags&record.OpenUnlinked != 0, span.KeyFileDeleted)
+	} else {
+		d.flag(span.KeyFilePathUnresolved)
+	}
+	if s.key.errno != 0 {
+		d.errno(s.key.errno, refusesOpen)
+	}
+	c.send()
+}
+
+// refusesOpen tells real refusals from the errors that programs live with all the time, as when they look
+// for a file in one directory after the other.
+func refusesOpen(e unix.Errno) bool {
+	switch e {
+	case unix.EPERM, unix.EACCES, unix.EROFS, unix.ELOOP, unix.EXDEV, unix.ETXTBSY:
+		return true
+	}
+	return false
+}
+
+// errno adds error.type, and fails the span when the error is a real failure.
+func (d *builder) errno(n int32, fails func(unix.Errno) bool) {
+	e := unix.Errno(n)
+	name := unix.ErrnoName(e)
+	if name == "" {
+		name = "E" + strconv.Itoa(int(n))
+	}
+	d.text(span.KeyErrorType, name)
+	if fails(e) {
+		d.fail(e.Error())
+	}
+}
