@@ -76,7 +76,7 @@ func TestOtherContainersLeaveNothing(t *testing.T) {
 	if len(w.spans) != 0 {
 		t.Errorf("%s", show(w.spans))
 	}
-	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.containers.Candidates.Bytes != 0 || len(w.c.containers.Candidates.ByCgroup) != 0 {
+	if s := w.c.Stats(); s.Cgroups != 0 || s.Containers != 0 || s.Processes != 0 || w.c.Stats().UndecidedBytes != 0 || w.c.Stats().Undecided != 0 {
 		t.Errorf("kept: %+v", s)
 	}
 }
@@ -125,7 +125,7 @@ func TestAnAnnotationNamesTheCall(t *testing.T) {
 	w.removed(webCgroup, podPath+web.ID)
 	w.removed(21, podPath+otherID)
 	w.tick(time.Hour)
-	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.attribution.OpenMarks != 0 {
+	if s := w.c.Stats(); s.Containers != 0 || s.Agents != 0 || s.Sandboxes != 0 || w.c.Stats().OpenMarks != 0 {
 		t.Errorf("kept: %+v", s)
 	}
 }
@@ -162,8 +162,8 @@ func TestASessionFollowsTheAnnotation(t *testing.T) {
 	if child.Parent != (span.ID{}) && child.Trace != server.Trace {
 		t.Error("a parent in another trace")
 	}
-	if w.c.attribution.OpenMarks != 0 {
-		t.Errorf("%d marks open", w.c.attribution.OpenMarks)
+	if w.c.Stats().OpenMarks != 0 {
+		t.Errorf("%d marks open", w.c.Stats().OpenMarks)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestAContainerThatNobodyTellsOfIsALoss(t *testing.T) {
 	w.tick(2 * lineage.UndecidedFor)
 	w.tick(time.Second)
 	wants(t, w.only(span.Loss), map[string]any{span.KeyLostKind: "container", span.KeyLostCause: "unassigned"})
-	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.containers.Candidates.Order.Len() != 0 {
+	if s := w.c.Stats(); s.UnresolvedContainers != 1 || s.Containers != 1 || w.c.Stats().Undecided != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -230,12 +230,12 @@ func TestCandidatesAreBounded(t *testing.T) {
 	for range 700 {
 		w.exec(30, "/bin/true", "true", long)
 		w.exec(31, "/bin/true", "true", long)
-		if w.c.containers.Candidates.Bytes > lineage.MaxKeptBytes {
-			t.Fatalf("%d bytes", w.c.containers.Candidates.Bytes)
+		if w.c.Stats().UndecidedBytes > lineage.MaxKeptBytes {
+			t.Fatalf("%d bytes", w.c.Stats().UndecidedBytes)
 		}
 	}
 	w.tick(2 * lineage.UndecidedFor)
-	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.containers.Candidates.Bytes != 0 {
+	if s := w.c.Stats(); s.UnresolvedContainers != 2 || w.c.Stats().UndecidedBytes != 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -267,8 +267,8 @@ func TestDirectoriesThatLookLikeContainersTakeNoRoom(t *testing.T) {
 		w.removed(uint64(1000+n), podPath+named(n))
 	}
 	w.tick(3 * time.Second)
-	if n := w.c.losses.Counts.ByKind[lineage.LossKind{Kind: record.TypeCgroup, Cause: record.CauseTableFull}]; n != 0 || len(w.c.containers.Containers.Known) != 0 {
-		t.Errorf("%d lost, %d known", n, len(w.c.containers.Containers.Known))
+	if n := w.c.losses.Counts.ByKind[lineage.LossKind{Kind: record.TypeCgroup, Cause: record.CauseTableFull}]; n != 0 || w.c.Stats().Containers != 0 {
+		t.Errorf("%d lost, %d known", n, w.c.Stats().Containers)
 	}
 	for n := range 20 {
 		w.podContainer(uint64(2000+n), named(1000+n))

@@ -24,10 +24,11 @@ import (
 // use: all methods are called from one goroutine, and the sink is called on it.
 type Collector struct {
 	config *config.Config
-	stats  *Stats
 	clock  *attribution.Clock
 	event  record.Event // the record at hand
 	closed bool
+
+	records, malformed uint64
 
 	slicer      *attribution.Slicer
 	attribution *attribution.Table
@@ -42,21 +43,17 @@ type Collector struct {
 type Stats struct {
 	Records   uint64 // taken, malformed ones included
 	Malformed uint64 // records that could not be decoded
-	Lost      uint64 // KernelLost, and what the collector lost itself
-	attribution.AttributionStats
-	lineage.LineageStats
-	spans.SpansStats
-
-	// Live state.
-	EndedCalls   int // kept for what comes late
-	WaitingFacts int
-	WaitingSpans int // finished, for their container
-	Containers   int
-	Processes    int
-	Held         int
-	Cgroups      int
-	Sandboxes    int
+	AttributionStats
+	LineageStats
+	SpansStats
 }
+
+// The counters of the rooms.
+type (
+	AttributionStats = attribution.Stats
+	LineageStats     = lineage.Stats
+	SpansStats       = spans.Stats
+)
 
 // New makes a collector that sends its spans to sink. The error tells what is wrong with the configuration.
 func New(conf config.Config, sink span.Sink) (*Collector, error) {
@@ -72,7 +69,7 @@ func New(conf config.Config, sink span.Sink) (*Collector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sensitive: %w", err)
 	}
-	c := &Collector{config: &conf, stats: &Stats{}, clock: &attribution.Clock{}}
+	c := &Collector{config: &conf, clock: &attribution.Clock{}}
 	c.slicer = &attribution.Slicer{Config: c.config, Clock: c.clock}
 	c.attribution = attribution.NewAttribution(c.config, c.clock, c.slicer)
 	c.slicer.Attribution = c.attribution
@@ -96,11 +93,11 @@ var ErrRefused = errors.New("the collector refuses it")
 // Record takes the next record of the stream; raw is not kept. An error is ErrRefused, or wraps
 // record.ErrMalformed: the record was skipped. Either is counted, and the stream may go on.
 func (c *Collector) Record(raw []byte) error {
-	c.stats.Records++
+	c.records++
 	c.slicer.Placed, c.slicer.Begun, c.attribution.Refused = 0, false, false
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
-		c.stats.Malformed++
+		c.malformed++
 		c.losses.Lose(e.Header.Type, record.CauseMalformed, nil)
 		return err
 	}
@@ -124,7 +121,7 @@ func (c *Collector) apply() {
 	case record.TypeExec:
 		c.lineage.Exec(h, &e.Exec)
 	case record.TypeExecArgs:
-		c.lineage.Arguments.Add(h, &e.ExecArgs, c.config.MaxArgsBytes)
+		c.lineage.ExecArgs(h, &e.ExecArgs)
 	case record.TypeExit:
 		c.lineage.Exit(h, &e.Exit)
 	case record.TypeOpen:
@@ -165,14 +162,10 @@ func (c *Collector) apply() {
 	case record.TypeTick:
 		c.clock.Tick = max(c.clock.Tick, h.Time)
 		c.spans.Expire()
-		c.containers.Expire()
-		c.containers.ExpireCandidates()
-		c.attribution.ExpireCalls()
-		c.telemetry.Expire()
-		c.lineage.Gone.Expire(c.clock.Tick)
-		c.lineage.Over.Expire(c.clock.Tick)
-		c.spans.TellOwnLosses()
-		c.spans.Sink.Flush()
+		c.lineage.Expire()
+		c.attribution.Expire()
+		c.spans.SendLosses()
+		c.spans.FlushSink()
 	case record.TypeLoss:
 		c.spans.Loss(h, &e.Loss)
 	}
@@ -192,31 +185,14 @@ func (c *Collector) Close() {
 func (c *Collector) Drain() {
 	c.slicer.Placed = 0
 	c.clock.Tick = max(c.clock.Tick, c.clock.Now)
-	for e := c.containers.Candidates.Order.Front(); e != nil; e = c.containers.Candidates.Order.Front() {
-		c.containers.LoseCandidate(e.Value.(*lineage.Container))
-	}
-	for c.spans.Held.Oldest != nil {
-		c.spans.RunOut(c.spans.Held.Oldest)
-	}
-	c.spans.TellOwnLosses()
-	for e := c.containers.Containers.Pending.Front(); e != nil; e = c.containers.Containers.Pending.Front() {
-		c.containers.GiveUp(e.Value.(*lineage.Container))
-	}
-	c.spans.Sink.Flush()
+	c.containers.LoseCandidates()
+	c.spans.SendHeld()
+	c.spans.SendLosses()
+	c.containers.GiveUpAll()
+	c.spans.FlushSink()
 }
 
 // Stats gives the counters as they are now.
 func (c *Collector) Stats() Stats {
-	s := *c.stats
-	s.AttributionStats, s.LineageStats, s.SpansStats = c.attribution.Stats, c.lineage.Stats, c.spans.Stats
-	s.Lost = c.losses.Counts.Total
-	s.Processes = len(c.lineage.Processes)
-	s.Held = c.spans.Held.Count
-	s.Cgroups = len(c.lineage.Cgroups)
-	s.Sandboxes = c.lineage.Sandboxes.Len()
-	s.EndedCalls = c.attribution.EndedCalls.Len()
-	s.WaitingFacts = c.telemetry.Waiting.Order.Len()
-	s.WaitingSpans = c.spans.Waiting.Spans
-	s.Containers = len(c.containers.Containers.Known)
-	return s
+	return Stats{c.records, c.malformed, c.attribution.Stats(), c.lineage.Stats(), c.spans.Stats()}
 }

@@ -200,7 +200,7 @@ func TestWaitingSpansAreBounded(t *testing.T) {
 			t.Errorf("seq %v at %d", get(s, span.KeySeq), n+1)
 		}
 	}
-	if s := w.c.Stats(); s.EarlySpans == 0 || s.WaitingSpans != 0 || w.c.spans.Waiting.Bytes != 0 {
+	if s := w.c.Stats(); s.EarlySpans == 0 || s.WaitingSpans != 0 || w.c.Stats().WaitingBytes != 0 {
 		t.Errorf("%+v", s)
 	}
 }

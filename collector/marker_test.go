@@ -291,13 +291,13 @@ func TestAgentsUnderOneSessionDoNotTakeOverEachOthersCalls(t *testing.T) {
 		w.mark(pid, record.Mark{Op: record.MarkBegin, Call: "c1"})
 	}
 	w.mark(20, record.Mark{Op: record.MarkEnd, Call: "c1"})
-	if n := w.c.Stats().RefusedMarks; n != 2 || w.c.attribution.OpenMarks != 1 {
-		t.Errorf("%d refused, %d open", n, w.c.attribution.OpenMarks)
+	if n := w.c.Stats().RefusedMarks; n != 2 || w.c.Stats().OpenMarks != 1 {
+		t.Errorf("%d refused, %d open", n, w.c.Stats().OpenMarks)
 	}
 	w.mark(10, record.Mark{Op: record.MarkEnd, Call: "c1"})
 	w.mark(20, record.Mark{Op: record.MarkBegin, Call: "c1"}) // over, and still the other's
-	if n := w.c.Stats().RefusedMarks; n != 3 || w.c.attribution.OpenMarks != 0 {
-		t.Errorf("%d refused, %d open", n, w.c.attribution.OpenMarks)
+	if n := w.c.Stats().RefusedMarks; n != 3 || w.c.Stats().OpenMarks != 0 {
+		t.Errorf("%d refused, %d open", n, w.c.Stats().OpenMarks)
 	}
 }
 
@@ -308,8 +308,8 @@ func TestMarkEndsWithItsProcess(t *testing.T) {
 	w.exit(10, 0)
 	end := w.now
 	w.tick(3 * time.Second)
-	if s := w.tool("c1"); s.End != wallStart+end-bootStart || w.c.attribution.OpenMarks != 0 {
-		t.Errorf("%s, %d open", show([]span.Span{s}), w.c.attribution.OpenMarks)
+	if s := w.tool("c1"); s.End != wallStart+end-bootStart || w.c.Stats().OpenMarks != 0 {
+		t.Errorf("%s, %d open", show([]span.Span{s}), w.c.Stats().OpenMarks)
 	}
 }
 
@@ -439,17 +439,17 @@ func TestOpenMarksAreBounded(t *testing.T) {
 			w.mark(pid, record.Mark{Op: record.MarkBegin, Call: fmt.Sprint(pid, n)})
 		}
 	}
-	if w.c.attribution.OpenMarks != 16 || w.c.Stats().RefusedMarks != 384 {
-		t.Errorf("%d open, %+v", w.c.attribution.OpenMarks, w.c.Stats())
+	if w.c.Stats().OpenMarks != 16 || w.c.Stats().RefusedMarks != 384 {
+		t.Errorf("%d open, %+v", w.c.Stats().OpenMarks, w.c.Stats())
 	}
 	for pid := uint32(10); pid < 14; pid++ {
 		w.exit(pid, 0)
 	}
-	if s := w.c.Stats(); w.c.attribution.OpenMarks != 0 || s.Agents != 0 || s.EndedCalls != 16 {
-		t.Errorf("%d open, %+v", w.c.attribution.OpenMarks, s)
+	if s := w.c.Stats(); w.c.Stats().OpenMarks != 0 || s.Agents != 0 || s.EndedCalls != 16 {
+		t.Errorf("%d open, %+v", w.c.Stats().OpenMarks, s)
 	}
 	w.tick(time.Hour)
-	if s := w.c.Stats(); s.EndedCalls != 0 || len(w.c.attribution.Calls) != 0 {
-		t.Errorf("%d calls, %+v", len(w.c.attribution.Calls), s)
+	if s := w.c.Stats(); s.EndedCalls != 0 || w.c.Stats().KnownCalls != 0 {
+		t.Errorf("%d calls, %+v", w.c.Stats().KnownCalls, s)
 	}
 }

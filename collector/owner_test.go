@@ -169,7 +169,7 @@ func TestNobodyPushesOutWhoseAnEndedSessionIs(t *testing.T) {
 			if s := w.opened("/a/ended0/60"); s.Session != "ended0" {
 				t.Errorf("its own sandbox goes on with it in %q", s.Session)
 			}
-			if n := w.c.attribution.Sessions.Retired.Len(); n > attribution.MaxRetiredOwners || len(w.c.attribution.Sessions.Shares) > 2*n {
+			if n := w.c.Stats().RetiredSessions; n > attribution.MaxRetiredOwners || len(w.c.attribution.Sessions.Shares) > 2*n {
 				t.Errorf("%d are remembered, in %d shares", n, len(w.c.attribution.Sessions.Shares))
 			}
 		})

@@ -26,10 +26,10 @@ func (c *Collector) Next(rolls []attribution.Slice, begun, whole, end bool) {
 }
 
 // Seq is the number of the last span.
-func (c *Collector) Seq() uint64 { return c.spans.Stats.Spans }
+func (c *Collector) Seq() uint64 { return c.spans.Seq() }
 
 // SetSeq has the next span be n+1.
-func (c *Collector) SetSeq(n uint64) { c.spans.Stats.Spans = n }
+func (c *Collector) SetSeq(n uint64) { c.spans.SetSeq(n) }
 
 // Counted gives what SetSlice and SetReads take back.
 func (c *Collector) Counted(slice func(attribution.Slice), reads func(spans.Reads)) {

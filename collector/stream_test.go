@@ -398,7 +398,7 @@ func TestAMillionShortProcessesLeaveNothing(t *testing.T) {
 	before := heap()
 	run(count - count/10)
 	after := heap()
-	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || len(c.spans.Opens) != 0 || len(c.spans.Connects) != 0 {
+	if s := c.Stats(); s.Processes != 1 || s.Held != 0 || c.Stats().Opens != 0 || c.Stats().Connects != 0 {
 		t.Errorf("left over: %+v", s)
 	}
 	if after > before+1<<20 {
@@ -460,8 +460,8 @@ func TestLimits(t *testing.T) {
 		for n := uint32(100); n < 140; n++ {
 			w.fork(20, n)
 		}
-		if w.c.lineage.Processes[10] == nil || w.c.lineage.Processes[20] == nil || len(w.c.lineage.Processes) != 16 {
-			t.Errorf("agent %v, storm %v, %d processes", w.c.lineage.Processes[10], w.c.lineage.Processes[20], len(w.c.lineage.Processes))
+		if w.c.lineage.Processes[10] == nil || w.c.lineage.Processes[20] == nil || w.c.Stats().Processes != 16 {
+			t.Errorf("agent %v, storm %v, %d processes", w.c.lineage.Processes[10], w.c.lineage.Processes[20], w.c.Stats().Processes)
 		}
 		w.exit(10, 0)
 		wants(t, w.execOf(10), map[string]any{span.KeyExitCode: 0, span.KeyExitUnknown: nil})
@@ -492,7 +492,7 @@ func TestLimits(t *testing.T) {
 			w.open(10, fmt.Sprintf("/repo/%d", n))
 		}
 		s := w.c.Stats()
-		if s.Held != 16 || s.EarlySpans != 85 || len(w.c.spans.Opens) != 16 {
+		if s.Held != 16 || s.EarlySpans != 85 || w.c.Stats().Opens != 16 {
 			t.Errorf("%+v", s)
 		}
 		w.exit(10, 0)
@@ -510,12 +510,12 @@ func TestLimits(t *testing.T) {
 			w.execWith(n, 0, record.Exec{Exe: rt.Path("/bin/x"), Args: big, Argc: 1})
 			w.records = nil
 		}
-		if w.c.spans.Held.Bytes > spans.MaxHeldBytes || w.c.Stats().EarlySpans == 0 {
-			t.Errorf("%d bytes held", w.c.spans.Held.Bytes)
+		if w.c.Stats().HeldBytes > spans.MaxHeldBytes || w.c.Stats().EarlySpans == 0 {
+			t.Errorf("%d bytes held", w.c.Stats().HeldBytes)
 		}
 		w.c.Close()
-		if w.c.spans.Held.Bytes != 0 || w.c.spans.Held.Count != 0 {
-			t.Errorf("%+v after close", w.c.spans.Held)
+		if w.c.Stats().HeldBytes != 0 || w.c.Stats().Held != 0 {
+			t.Errorf("%+v after close", w.c.Stats())
 		}
 	})
 	t.Run("cgroups beyond the limit are told as lost", func(t *testing.T) {
@@ -577,12 +577,12 @@ func FuzzRecord(f *testing.F) {
 			stream = stream[n:]
 			// The error is the record's fault.
 			_ = c.Record(raw)
-			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.attribution.OpenMarks > 16 || len(c.attribution.Calls) > 200 || len(c.attribution.Contexts) > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || len(c.spans.Opens) > 16 || len(c.spans.Connects) > 16 {
+			if s := c.Stats(); s.EndedCalls > 16 || s.WaitingFacts > 16 || c.Stats().OpenMarks > 16 || c.Stats().KnownCalls > 200 || c.Stats().KnownContexts > 200 || s.Processes > 16 || s.Held > 16 || s.Cgroups > 16 || s.WaitingSpans > 16 || s.Containers > 16 || c.Stats().Opens > 16 || c.Stats().Connects > 16 {
 				t.Fatalf("unbounded: %+v", s)
 			}
 		}
 		c.Close()
-		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.spans.Waiting.Bytes != 0 || c.containers.Containers.Pending.Len() != 0 || c.containers.Candidates.Bytes != 0 || len(c.containers.Candidates.ByCgroup) != 0 || len(c.spans.Opens) != 0 || len(c.spans.Connects) != 0 {
+		if s := c.Stats(); s.Held != 0 || s.WaitingSpans != 0 || c.Stats().WaitingBytes != 0 || c.containers.Containers.Pending.Len() != 0 || c.Stats().UndecidedBytes != 0 || c.Stats().Undecided != 0 || c.Stats().Opens != 0 || c.Stats().Connects != 0 {
 			t.Fatalf("held after close: %+v", s)
 		}
 		counted := 0
@@ -596,8 +596,8 @@ func FuzzRecord(f *testing.F) {
 			}
 			counted += of
 		}
-		if counted != len(c.lineage.Processes) {
-			t.Fatalf("%d processes by activity, %d by pid", counted, len(c.lineage.Processes))
+		if counted != c.Stats().Processes {
+			t.Fatalf("%d processes by activity, %d by pid", counted, c.Stats().Processes)
 		}
 		for len(c.lineage.ByProcesses) > 0 {
 			c.lineage.End(c.lineage.ByProcesses[0].Active.Oldest, c.clock.Now, lineage.Ending{Unknown: true})
@@ -609,8 +609,8 @@ func FuzzRecord(f *testing.F) {
 		for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
 			harnesses += len(e.Value.(*lineage.Sandbox).MarkerAgents)
 		}
-		if s := c.Stats(); s.Agents != harnesses || c.attribution.OpenMarks != 0 {
-			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.attribution.OpenMarks, harnesses)
+		if s := c.Stats(); s.Agents != harnesses || c.Stats().OpenMarks != 0 {
+			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.Stats().OpenMarks, harnesses)
 		}
 		for _, k := range c.attribution.Calls {
 			if !k.Over || k.Processes != 0 {

@@ -295,7 +295,7 @@ func (c *Table) newAgent(sb *Sandbox, name string, outer Owner, first span.Image
 		}
 	}
 	sb.Agents = append(sb.Agents, a)
-	c.Stats.Agents++
+	c.stats.Agents++
 	return a
 }
 
@@ -305,7 +305,7 @@ func (c *Table) ReleaseAgent(a *agent) {
 	if a.users > 0 {
 		return
 	}
-	c.Stats.Agents--
+	c.stats.Agents--
 	for len(a.open) > 0 {
 		c.CloseMark(a.open[0])
 	}
@@ -336,7 +336,7 @@ func (c *Table) learn(a *agent, session string) bool {
 		return true
 	}
 	if !c.mayHave(a, session) {
-		c.Stats.RefusedSessions++
+		c.stats.RefusedSessions++
 		return false
 	}
 	c.name(a, session)
@@ -472,7 +472,7 @@ func (c *Table) DisplaceNested(session string) {
 
 // displace takes from a nested agent a session that it claimed.
 func (c *Table) displace(b *agent) {
-	c.Stats.RefusedSessions++
+	c.stats.RefusedSessions++
 	c.unname(b)
 	b.OwnID = ""
 	was := b.Session

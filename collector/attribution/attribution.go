@@ -11,8 +11,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// AttributionStats counts what attribution did.
-type AttributionStats struct {
+// Stats counts what attribution did.
+type Stats struct {
 	Calls           uint64 // seen
 	AmbiguousCalls  uint64 // first processes of which it is not known to which of several open calls they belong
 	Contradictions  uint64 // execs whose environment claims what lineage contradicts
@@ -21,13 +21,19 @@ type AttributionStats struct {
 	RefusedFacts    uint64 // telemetry about no call, or from inside of one
 	RefusedSenders  uint64 // of telemetry, from inside of a call
 	DroppedFacts    uint64 // telemetry about calls that never came, or beyond the bounds
-	Agents          int    // live
+
+	// Live state.
+	Agents, OpenMarks         int
+	KnownCalls, KnownContexts int // calls, ended ones included, by their ids; by their trace contexts
+	EndedCalls                int // kept for what comes late
+	WaitingFacts              int // telemetry about calls that are not known yet
+	RetiredSessions           int // that nobody has, remembered
 }
 
 // Table decides whose the doings of a process are: which agent's, in which session and call. It knows no spans.
 type Table struct {
 	config    *config.Config
-	Stats     AttributionStats
+	stats     Stats
 	clock     *Clock
 	Slicer    *Slicer
 	Telemetry *Telemetry
@@ -50,7 +56,7 @@ type Table struct {
 // Telemetry is what agents report of their calls.
 type Telemetry struct {
 	config      *config.Config
-	stats       *AttributionStats
+	stats       *Stats
 	clock       *Clock
 	attribution *Table
 
@@ -59,7 +65,7 @@ type Telemetry struct {
 
 // Environ reads what environments claim.
 type Environ struct {
-	stats     *AttributionStats
+	stats     *Stats
 	variables map[string]bool // that matter
 	meanings  map[string]meaning
 	text      []byte // scratch
@@ -101,10 +107,25 @@ func NewAttribution(config *config.Config, clock *Clock, slicer *Slicer) *Table 
 		Calls:    make(map[callKey]*Call),
 		Contexts: make(map[span.Link]*Call),
 	}
-	c.Environ = &Environ{stats: &c.Stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
-	c.Telemetry = &Telemetry{config: config, stats: &c.Stats, clock: clock, attribution: c}
+	c.Environ = &Environ{stats: &c.stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
+	c.Telemetry = &Telemetry{config: config, stats: &c.stats, clock: clock, attribution: c}
 	c.Telemetry.Waiting = waitingEvents{ByCall: make(map[callKey][]*list.Element), Of: make(map[source]int)}
 	return c
+}
+
+// Expire forgets calls that ended long ago, and telemetry about calls that never came.
+func (c *Table) Expire() {
+	c.ExpireCalls()
+	c.Telemetry.Expire()
+}
+
+// Stats gives the counters as they are now.
+func (c *Table) Stats() Stats {
+	s := c.stats
+	s.OpenMarks, s.KnownCalls, s.KnownContexts = c.OpenMarks, len(c.Calls), len(c.Contexts)
+	s.EndedCalls, s.WaitingFacts = c.EndedCalls.Len(), c.Telemetry.Waiting.Order.Len()
+	s.RetiredSessions = c.Sessions.Retired.Len()
+	return s
 }
 
 // refuse counts what the record at hand asks for in vain.

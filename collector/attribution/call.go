@@ -96,7 +96,7 @@ func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
 	k.first = k.trace
 	k.Top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.SessionName, k.CallName)}
 	k.unnamed = id == ""
-	c.Stats.Calls++
+	c.stats.Calls++
 	c.Calls[callKey{k.SessionName, k.CallName}] = k
 	c.Above.CallBegan(k)
 	c.Telemetry.deliver(k)

@@ -238,7 +238,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext)
 		k.Contextual = true
 	case len(a.open) > 1:
-		c.Stats.AmbiguousCalls++
+		c.stats.AmbiguousCalls++
 		c.Belong(p, Owner{Agent: a, Ambiguous: true})
 		return
 	default:

@@ -99,7 +99,7 @@ func (c *Table) Mark(h *record.Header, m *record.Mark) {
 		}
 	}
 	if !done {
-		c.refuse(&c.Stats.RefusedMarks)
+		c.refuse(&c.stats.RefusedMarks)
 	}
 }
 
@@ -339,7 +339,7 @@ func (c *Table) Annotated(g *Cgroup, call string) {
 		at.containerID = g.Container.Id
 	}
 	if !c.beginCall(at, m) {
-		c.Stats.RefusedMarks++
+		c.stats.RefusedMarks++
 		return
 	}
 	c.Calls[callKey{owner.Session.SessionName, at.name(call)}].Annotated = true

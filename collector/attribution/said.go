@@ -260,3 +260,6 @@ func (k *Call) decide(decision, source string) bool {
 	}
 	return true
 }
+
+// Dropped counts an event that was dropped where its span would have been made.
+func (c *Telemetry) Dropped() { c.stats.DroppedFacts++ }

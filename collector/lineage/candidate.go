@@ -209,3 +209,10 @@ func (c *Containers) ExpireCandidates() {
 		c.LoseCandidate(e.Value.(*Container))
 	}
 }
+
+// LoseCandidates gives up every container that is not decided.
+func (c *Containers) LoseCandidates() {
+	for e := c.Candidates.Order.Front(); e != nil; e = c.Candidates.Order.Front() {
+		c.LoseCandidate(e.Value.(*Container))
+	}
+}

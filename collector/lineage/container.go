@@ -127,3 +127,10 @@ func (c *Containers) Expire() {
 		c.GiveUp(e.Value.(*Container))
 	}
 }
+
+// GiveUpAll ends every wait for what runtimes report.
+func (c *Containers) GiveUpAll() {
+	for e := c.Containers.Pending.Front(); e != nil; e = c.Containers.Pending.Front() {
+		c.GiveUp(e.Value.(*Container))
+	}
+}

@@ -24,7 +24,7 @@ func (c *Tree) Attach(h *record.Header, r *record.Attach) {
 		if g == nil {
 			if r.Watched {
 				// It left a sandbox; which one only its lost fork could tell.
-				c.Stats.Unassigned++
+				c.stats.Unassigned++
 				c.Losses.Lose(record.TypeCgroupAttach, record.CauseUnassigned, nil)
 			}
 			return

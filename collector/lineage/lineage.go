@@ -12,19 +12,25 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// LineageStats counts what lineage did.
-type LineageStats struct {
+// Stats counts what lineage did.
+type Stats struct {
 	Ignored              uint64 // records of tasks that are in no sandbox
 	EvictedProcesses     uint64 // forgotten because MaxProcesses were known
 	RefusedCgroups       uint64 // not taken because MaxCgroups were known
 	Unassigned           uint64 // escapes of processes whose sandbox was not known
-	UnresolvedContainers uint64 // of which no runtime told within the hold
+	UnresolvedContainers uint64 // of which no runtime reported within the hold
+	Lost                 uint64 // records that did not reach the collector, and those that it lost itself
+
+	// Live state.
+	Processes, Cgroups, Sandboxes int
+	Containers                    int
+	Undecided, UndecidedBytes     int // cgroups of containers that may be sandboxes; their records
 }
 
 // Tree follows processes, their programs and cgroups, from records alone.
 type Tree struct {
 	Config      *config.Config
-	Stats       LineageStats
+	stats       Stats
 	Clock       *attribution.Clock
 	Losses      *Losses
 	Attribution *attribution.Table
@@ -68,14 +74,37 @@ func NewLineage(conf *config.Config, clock *attribution.Clock, a *attribution.Ta
 		Gone:      goneGroups{ByID: make(map[uint64]*Sandbox)},
 		Names:     names{known: make(map[string]string)},
 	}
-	c.Losses = &Losses{stats: &c.Stats, clock: clock}
+	c.Losses = &Losses{stats: &c.stats, clock: clock}
 	c.Containers = &Containers{
-		config: conf, stats: &c.Stats, clock: clock, losses: c.Losses, lineage: c, attribution: a,
+		config: conf, stats: &c.stats, clock: clock, losses: c.Losses, lineage: c, attribution: a,
 		chooses:    slices.ContainsFunc(conf.Sandboxes, func(s config.Selector) bool { return s.Container != nil }),
 		Containers: knownContainers{Known: make(map[string]*Container)},
 		Candidates: candidates{ByCgroup: make(map[uint64]*Container)},
 	}
 	return c
+}
+
+// Expire forgets what is over and waits no more for what has not come.
+func (c *Tree) Expire() {
+	c.Containers.Expire()
+	c.Containers.ExpireCandidates()
+	c.Gone.Expire(c.Clock.Tick)
+	c.Over.Expire(c.Clock.Tick)
+}
+
+// Stats gives the counters as they are now.
+func (c *Tree) Stats() Stats {
+	s := c.stats
+	s.Lost = c.Losses.Counts.Total
+	s.Processes, s.Cgroups, s.Sandboxes = len(c.Processes), len(c.Cgroups), c.Sandboxes.Len()
+	s.Containers = len(c.Containers.Containers.Known)
+	s.Undecided, s.UndecidedBytes = len(c.Containers.Candidates.ByCgroup), c.Containers.Candidates.Bytes
+	return s
+}
+
+// ExecArgs takes a piece of the arguments of an exec whose record follows.
+func (c *Tree) ExecArgs(h *record.Header, r *record.ExecArgs) {
+	c.Arguments.Add(h, r, c.Config.MaxArgsBytes)
 }
 
 func (c *Tree) Process(tgid uint32) *attribution.Process {
@@ -118,7 +147,7 @@ func (c *Tree) SandboxCount() int { return c.Sandboxes.Len() }
 // Containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.
 type Containers struct {
 	config      *config.Config
-	stats       *LineageStats
+	stats       *Stats
 	clock       *attribution.Clock
 	losses      *Losses
 	lineage     *Tree
@@ -144,7 +173,7 @@ type containerSpans interface {
 
 // Losses counts what was lost.
 type Losses struct {
-	stats *LineageStats
+	stats *Stats
 	clock *attribution.Clock
 
 	Own     []ownLoss

@@ -190,7 +190,7 @@ func (c *Tree) Resolve(a *attribution.Process) {
 // admit makes a process known. The caller has made sure that its pid is free.
 func (c *Tree) admit(tgid uint32, start uint64, sb *Sandbox, g *Cgroup, i *Program) *Process {
 	if len(c.Processes) >= c.Config.MaxProcesses {
-		c.Stats.EvictedProcesses++
+		c.stats.EvictedProcesses++
 		idlest := c.leastActive(sb)
 		c.Losses.Lose(record.TypeProcess, record.CauseTableFull, idlest.Sandbox)
 		c.End(idlest, c.Clock.Now, Ending{Unknown: true})
@@ -476,7 +476,7 @@ func (c *Tree) Existing(h *record.Header, r *record.Process) {
 			g = c.foundExisting(h, r)
 		}
 		if g == nil || c.Processes[h.Tgid] != nil {
-			c.Stats.Ignored++
+			c.stats.Ignored++
 			return
 		}
 		p = c.admit(h.Tgid, h.Start, g.Sandbox, g, &Program{Id: imageOf(h), Start: h.Start, Unknown: true})

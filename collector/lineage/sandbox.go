@@ -78,7 +78,7 @@ func (c *Tree) CgroupMade(h *record.Header, r *record.Cgroup) {
 		}
 	}
 	if len(c.Cgroups) >= c.Config.MaxCgroups {
-		c.Stats.RefusedCgroups++
+		c.stats.RefusedCgroups++
 		c.Losses.Lose(record.TypeCgroup, record.CauseTableFull, sb)
 		return
 	}

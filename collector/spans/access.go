@@ -49,7 +49,7 @@ func (c *Spans) Access(h *record.Header, r *record.Access) {
 func (c *Spans) tellAccess(d *builder, a *countedEvent) {
 	verb := accessOp(a.op)
 	if a.executable != "" {
-		c.displayName(verb, a.program)
+		c.out.displayName(verb, a.program)
 	}
 	d.trusted(span.KeyAccessOp, verb)
 	if a.target != 0 {

@@ -52,7 +52,7 @@ type countedSpan struct {
 
 func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
 	key := countedKey{p, a}
-	if s := c.Counted[key]; s != nil {
+	if s := c.counted[key]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		return
@@ -61,10 +61,10 @@ func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
 		return
 	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	c.hold(&s.held, s, len(a.executable))
-	c.Counted[key] = s
-	pending := PendingOf(p)
-	pending.Counted = append(pending.Counted, s)
+	c.queue.hold(&s.held, s, len(a.executable))
+	c.counted[key] = s
+	pending := pendingOf(p)
+	pending.counted = append(pending.counted, s)
 }
 
 // Flush sends what counts repeats of a process.
@@ -72,23 +72,23 @@ func (c *Spans) Flush(p *lineage.Process) {
 	if p.Pending == nil {
 		return
 	}
-	c.flushOpens(p)
-	for pending := PendingOf(p); len(pending.Counted) > 0; {
-		s := pending.Counted[0]
-		c.Held.remove(&s.held)
+	c.files.flushOpens(p)
+	for pending := pendingOf(p); len(pending.counted) > 0; {
+		s := pending.counted[0]
+		c.queue.held.remove(&s.held)
 		s.runOut(c)
 	}
 }
 
 func (s *countedSpan) runOut(c *Spans) {
 	c.sendCounted(s)
-	delete(c.Counted, s.key)
-	p := PendingOf(s.key.process)
-	if n := slices.Index(p.Counted, s); n == 0 { // as all are held equally long
-		p.Counted[0] = nil
-		p.Counted = p.Counted[1:]
+	delete(c.counted, s.key)
+	p := pendingOf(s.key.process)
+	if n := slices.Index(p.counted, s); n == 0 { // as all are held equally long
+		p.counted[0] = nil
+		p.counted = p.counted[1:]
 	} else if n > 0 {
-		p.Counted = slices.Delete(p.Counted, n, n+1)
+		p.counted = slices.Delete(p.counted, n, n+1)
 	}
 }
 
@@ -108,7 +108,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	if s.count > 1 {
 		to++
 	}
-	d := c.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
@@ -122,7 +122,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	if a.errno != 0 {
 		d.errno(a.errno, refusesAct)
 	}
-	c.send()
+	c.out.send()
 }
 
 // refusesAct: what the kernel does not have, or calls that are wrong, fail without being forbidden.

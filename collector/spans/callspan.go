@@ -27,7 +27,7 @@ func (s *callSpan) runOut(c *Spans) {
 		k.Partial = true
 		to = c.clock.Tick
 	}
-	d := c.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Top.Span, k.Top.Trace, k.Began, to, span.Link{})
+	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Top.Span, k.Top.Trace, k.Began, to, span.Link{})
 	if k.Outer != nil {
 		d.span.Links = append(d.span.Links, k.Outer.Top)
 	}
@@ -36,15 +36,15 @@ func (s *callSpan) runOut(c *Spans) {
 	}
 	c.describeCall(d, k)
 	d.flagIf(k.Partial, span.KeyPartial)
-	c.send()
+	c.out.send()
 }
 
 // SendToolEnd tells the end of a call whose execute_tool went out before.
 func (c *Spans) SendToolEnd(k *attribution.Call) {
-	d := c.start(span.ToolEnd, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, span.ToolEndSpan(k.SessionName, k.CallName), c.slicer.PlaceIn(&k.Traces),
+	d := c.out.start(span.ToolEnd, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, span.ToolEndSpan(k.SessionName, k.CallName), c.slicer.PlaceIn(&k.Traces),
 		k.Began, k.Ended, k.Top)
 	c.describeCall(d, k)
-	c.send()
+	c.out.send()
 }
 
 // describeCall adds what is known of the call as a whole.
@@ -102,7 +102,7 @@ func kindSaid(k record.SaidKind) string {
 
 func (c *Spans) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unverified bool) {
 	if k.Reports >= attribution.MaxReports {
-		c.attribution.Stats.DroppedFacts++
+		c.attribution.Telemetry.Dropped()
 		return
 	}
 	k.Reports++
@@ -111,7 +111,7 @@ func (c *Spans) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, un
 	}
 	at = max(at, k.Began)
 	id := span.TelemetrySpan(k.SessionName, k.CallName, k.Reports)
-	d := c.start(span.Telemetry, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, id, c.slicer.PlaceIn(&k.Traces), at, at, k.Top)
+	d := c.out.start(span.Telemetry, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, id, c.slicer.PlaceIn(&k.Traces), at, at, k.Top)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Top {
 		d.span.Links = append(d.span.Links, link)
 	}
@@ -125,5 +125,5 @@ func (c *Spans) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, un
 		}
 	}
 	c.describeCall(d, k)
-	c.send()
+	c.out.send()
 }

@@ -30,7 +30,7 @@ type connectSpan struct {
 }
 
 func (s *connectSpan) runOut(c *Spans) {
-	delete(c.Connects, s.what.Cookie)
+	delete(c.connects, s.what.Cookie)
 	c.sendConnect(s, c.clock.Tick, outcome{partial: true})
 }
 
@@ -51,33 +51,33 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 		c.sendConnect(s, h.Time, outcome{})
 		return
 	}
-	if old := c.Connects[r.Cookie]; old != nil {
+	if old := c.connects[r.Cookie]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
-		c.Held.remove(&old.held)
+		c.queue.held.remove(&old.held)
 		c.sendConnect(old, h.Time, outcome{partial: true})
 	}
-	c.hold(&s.held, s, 0)
-	c.Connects[r.Cookie] = s
+	c.queue.hold(&s.held, s, 0)
+	c.connects[r.Cookie] = s
 }
 
 func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
-	s := c.Connects[r.Cookie]
+	s := c.connects[r.Cookie]
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
 		return // an outcome after the hold, or none yet
 	}
-	delete(c.Connects, r.Cookie)
-	c.Held.remove(&s.held)
+	delete(c.connects, r.Cookie)
+	c.queue.held.remove(&s.held)
 	c.sendConnect(s, h.Time, outcome{errno: r.Error})
 }
 
 func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	p, i := s.process, s.program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, s.tid, s.at)
-	d := c.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.at, at, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.at, at, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, s.cgroup)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
-		c.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
+		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
 	}
 	d.trusted(span.KeyPeerAddress, address.String())
 	d.int(span.KeyPeerPort, int64(s.what.Port))
@@ -93,7 +93,7 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	if how.errno != 0 {
 		d.errno(how.errno, failsConnect)
 	}
-	c.send()
+	c.out.send()
 }
 
 // failsConnect: everything but giving up before an outcome, as programs do that try several addresses at once.
@@ -156,13 +156,13 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	i := p.Program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
-	d := c.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
 	address := string(c.lineage.Path)
 	if abstract {
 		name = append([]byte{'@'}, name...)
 	}
-	c.displayName("connect", address)
+	c.out.displayName("connect", address)
 	if address != "" {
 		d.text(span.KeyPeerAddress, address)
 	}
@@ -183,7 +183,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	if r.Error != 0 {
 		d.errno(r.Error, failsUnix)
 	}
-	c.send()
+	c.out.send()
 }
 
 // unixName takes the NULs of sun_path away: before an abstract name, after a path.

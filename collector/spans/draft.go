@@ -36,13 +36,13 @@ func (c *Spans) Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID
 
 // start begins a span of a sandbox in a trace. Times are boottime. The parent is the span's
 // parent if it is in the same trace; otherwise the span is a root that links to it.
-func (c *Spans) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *builder {
+func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *builder {
 	owner := sb.SessionOf(w)
 	d := &c.builder
 	s := &d.span
 	*s = span.Span{
 		Trace: trace, ID: id, Kind: kind, Name: kind.String(),
-		Start: from + c.clock.Offset, End: max(to, from+1000) + c.clock.Offset,
+		Start: from + c.spans.clock.Offset, End: max(to, from+1000) + c.spans.clock.Offset,
 		Attrs: s.Attrs[:0], Session: owner.SessionName,
 	}
 	d.repaired, d.agent, d.container = false, sb.Agent, sb.Container
@@ -173,8 +173,8 @@ func (d *builder) valid(s string) string {
 }
 
 // displayName gives the span a name for people, if that is what the user wants.
-func (c *Spans) displayName(verb, what string) {
-	if c.config.ReadableNames && what != "" {
+func (c *out) displayName(verb, what string) {
+	if c.spans.config.ReadableNames && what != "" {
 		const maxName = 128
 		what = c.builder.valid(what)
 		if len(what) > maxName {
@@ -190,7 +190,7 @@ func (d *builder) fail(why string) {
 }
 
 // send hands the draft to the sink, or lets it wait for its container.
-func (c *Spans) send() {
+func (c *out) send() {
 	d := &c.builder
 	if d.repaired {
 		d.flag(span.KeyUTF8Repaired)

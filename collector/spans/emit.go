@@ -37,21 +37,21 @@ func (c *Spans) Release(b *attribution.Container) {
 	pending := containerOf(b)
 	for n := range pending.spans {
 		s := &pending.spans[n]
-		c.Waiting.Spans--
-		c.Waiting.Bytes -= size(&s.span)
-		c.emit(&s.span, s.agent, b)
+		c.out.waiting.spans--
+		c.out.waiting.bytes -= size(&s.span)
+		c.out.emit(&s.span, s.agent, b)
 	}
 	pending.spans = nil
 }
 
 // await keeps a finished span until its container is known. When too much waits, the oldest container's spans go out
 // early: with less known, but not lost.
-func (c *Spans) await(s *span.Span, agent string, b *attribution.Container) {
+func (c *out) await(s *span.Span, agent string, b *attribution.Container) {
 	n := size(s)
-	for c.Waiting.Spans >= c.config.MaxPending || c.Waiting.Bytes+n > MaxHeldBytes {
-		oldest := c.containers.Containers.Pending.Front().Value.(*lineage.Container)
-		c.Stats.EarlySpans += uint64(len(containerOf(&oldest.Container).spans))
-		c.containers.GiveUp(oldest)
+	for c.waiting.spans >= c.spans.config.MaxPending || c.waiting.bytes+n > MaxHeldBytes {
+		oldest := c.spans.containers.Containers.Pending.Front().Value.(*lineage.Container)
+		c.spans.stats.EarlySpans += uint64(len(containerOf(&oldest.Container).spans))
+		c.spans.containers.GiveUp(oldest)
 		if &oldest.Container == b {
 			c.emit(s, agent, b)
 			return
@@ -65,8 +65,8 @@ func (c *Spans) await(s *span.Span, agent string, b *attribution.Container) {
 	}
 	pending := containerOf(b)
 	pending.spans = append(pending.spans, waitingSpan{kept, agent})
-	c.Waiting.Spans++
-	c.Waiting.Bytes += n
+	c.waiting.spans++
+	c.waiting.bytes += n
 }
 
 // size is about what a span keeps.
@@ -82,7 +82,7 @@ func size(s *span.Span) int {
 }
 
 // emit hands a finished span to the sink, with the resource of its agent and container.
-func (c *Spans) emit(s *span.Span, agent string, b *attribution.Container) {
+func (c *out) emit(s *span.Span, agent string, b *attribution.Container) {
 	s.Resource = c.resource(agent)
 	if b != nil {
 		if b.State == attribution.ContainerKnown {
@@ -91,13 +91,13 @@ func (c *Spans) emit(s *span.Span, agent string, b *attribution.Container) {
 			s.Attrs = append(s.Attrs, span.Attr{Key: span.KeyContainerUnresolved, Kind: span.BoolAttr, Int: 1})
 		}
 	}
-	c.Stats.Spans++
-	s.Attrs[seqAt].Int = int64(c.Stats.Spans)
-	c.Sink.Span(s)
+	c.spans.stats.Spans++
+	s.Attrs[seqAt].Int = int64(c.spans.stats.Spans)
+	c.sink.Span(s)
 }
 
 // boxResource is shared by all spans of one agent in one container.
-func (c *Spans) boxResource(b *attribution.Container, agent string) *span.Resource {
+func (c *out) boxResource(b *attribution.Container, agent string) *span.Resource {
 	pending := containerOf(b)
 	if r := pending.resources[agent]; r != nil {
 		return r
@@ -133,13 +133,13 @@ const maxResources = 1024
 
 // resource is shared by all that is of one agent; agents come from selectors and dialects, which are few,
 // and from markers.
-func (c *Spans) resource(agent string) *span.Resource {
+func (c *out) resource(agent string) *span.Resource {
 	if r := c.resources[agent]; r != nil {
 		return r
 	}
 	r := &span.Resource{}
 	named := false
-	for _, a := range c.config.Resource {
+	for _, a := range c.spans.config.Resource {
 		named = named || a.Key == span.KeyServiceName
 	}
 	if !named {
@@ -149,7 +149,7 @@ func (c *Spans) resource(agent string) *span.Resource {
 		}
 		r.Attrs = append(r.Attrs, span.Attr{Key: span.KeyServiceName, Kind: span.StringAttr, Str: service})
 	}
-	r.Attrs = append(r.Attrs, c.config.Resource...)
+	r.Attrs = append(r.Attrs, c.spans.config.Resource...)
 	c.resources[agent] = r
 	return r
 }

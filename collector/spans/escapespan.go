@@ -12,13 +12,13 @@ func (c *Spans) SendEscape(p *lineage.Process, at uint64, tid uint32, e lineage.
 	i := p.Program
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: e.ExecID}, tid, at)
 	w := p.Owner()
-	d := c.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), at, at, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), at, at, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
-	c.displayName("escape to", e.To)
+	c.out.displayName("escape to", e.To)
 	d.text(span.KeyCgroupFrom, e.From)
 	if e.To != "" {
 		d.text(span.KeyCgroupTo, e.To)
 	}
 	d.int(span.KeyMoverPID, int64(e.Mover))
-	c.send()
+	c.out.send()
 }

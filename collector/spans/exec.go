@@ -29,16 +29,16 @@ func (x *execSpan) runOut(c *Spans) {
 func (c *Spans) HoldExec(x *lineage.ExecStart) {
 	s := &execSpan{exec: x}
 	x.Span = s
-	c.hold(&s.held, s, len(x.Args)+len(x.Filename))
+	c.queue.hold(&s.held, s, len(x.Args)+len(x.Filename))
 }
 
-func (c *Spans) DropExec(x *lineage.ExecStart) { c.Held.remove(&x.Span.(*execSpan).held) }
+func (c *Spans) DropExec(x *lineage.ExecStart) { c.queue.held.remove(&x.Span.(*execSpan).held) }
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 	c.EndProgram(p, at, lineage.Ending{Replaced: true})
 	if p.Pending != nil {
-		PendingOf(p).filesRead = 0
+		pendingOf(p).filesRead = 0
 	}
 }
 
@@ -68,9 +68,9 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}
 	i.Exec = nil
-	d := c.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, i.Trace, i.Start, at, span.Link{Trace: x.ParentTrace, Span: x.Parent})
+	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, i.Trace, i.Start, at, span.Link{Trace: x.ParentTrace, Span: x.Parent})
 	d.process(p.Tgid, i, x.Cgroup)
-	c.displayName("exec", i.Name)
+	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
 	args := d.list
@@ -120,19 +120,19 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	} else {
 		c.ended(d, i, how)
 	}
-	c.send()
+	c.out.send()
 }
 
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
-	d := c.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.Id), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
+	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.Id), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
 		span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
-	c.displayName("exit", i.Name)
+	c.out.displayName("exit", i.Name)
 	d.noise(i)
 	c.ended(d, i, &how)
-	c.send()
+	c.out.send()
 }
 
 func (d *builder) contradicted(s *attribution.Claims) {
@@ -217,12 +217,12 @@ func (c *Spans) Reassign(a *attribution.Process, first bool) {
 			x.CallRoot = first && w.Call != nil
 		}
 	}
-	for s := PendingOf(p).opens.first; s != nil; s = s.next {
+	for s := pendingOf(p).opens.first; s != nil; s = s.next {
 		if s.program == p.Program {
 			s.owner = w
 		}
 	}
-	for _, s := range PendingOf(p).Counted {
+	for _, s := range pendingOf(p).counted {
 		if s.program == p.Program {
 			s.owner = w
 		}

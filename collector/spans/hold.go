@@ -24,7 +24,7 @@ const MaxHeldBytes = 32 << 20
 // holdQueue is ordered by deadline. Deadlines count from ticks, not from record times,
 // which are not quite monotonic across CPUs.
 type holdQueue struct {
-	Oldest, newest *held
+	oldest, newest *held
 	Count          int
 	Bytes          int
 }
@@ -34,7 +34,7 @@ func (q *holdQueue) push(h *held) {
 	if q.newest != nil {
 		q.newest.next = h
 	} else {
-		q.Oldest = h
+		q.oldest = h
 	}
 	q.newest = h
 	q.Count++
@@ -45,7 +45,7 @@ func (q *holdQueue) remove(h *held) {
 	if h.prev != nil {
 		h.prev.next = h.next
 	} else {
-		q.Oldest = h.next
+		q.oldest = h.next
 	}
 	if h.next != nil {
 		h.next.prev = h.prev
@@ -59,35 +59,41 @@ func (q *holdQueue) remove(h *held) {
 
 // hold starts the wait of a span. When too many wait, the oldest goes out early: with
 // less known, but not lost.
-func (c *Spans) hold(h *held, w waiting, bytes int) {
-	for q := &c.Held; q.Oldest != nil && (q.Count >= c.config.MaxPending || q.Bytes+bytes > MaxHeldBytes); {
-		c.Stats.EarlySpans++
-		c.RunOut(q.Oldest)
+func (c *queue) hold(h *held, w waiting, bytes int) {
+	for q := &c.held; q.oldest != nil && (q.Count >= c.spans.config.MaxPending || q.Bytes+bytes > MaxHeldBytes); {
+		c.spans.stats.EarlySpans++
+		c.runOutOf(q.oldest)
 	}
-	c.slicer.Begin()
+	c.spans.slicer.Begin()
 	h.span, h.bytes = w, bytes
-	h.deadline = c.clock.Tick + uint64(c.config.Hold)
-	c.Held.push(h)
+	h.deadline = c.spans.clock.Tick + uint64(c.spans.config.Hold)
+	c.held.push(h)
 }
 
 // grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early, perhaps
 // that span itself.
-func (c *Spans) grow(h *held, bytes int) {
+func (c *queue) grow(h *held, bytes int) {
 	h.bytes += bytes
-	c.Held.Bytes += bytes
-	for c.Held.Oldest != nil && c.Held.Bytes > MaxHeldBytes {
-		c.Stats.EarlySpans++
-		c.RunOut(c.Held.Oldest)
+	c.held.Bytes += bytes
+	for c.held.oldest != nil && c.held.Bytes > MaxHeldBytes {
+		c.spans.stats.EarlySpans++
+		c.runOutOf(c.held.oldest)
 	}
 }
 
-func (c *Spans) RunOut(h *held) {
-	c.Held.remove(h)
-	h.span.runOut(c)
+func (c *queue) runOutOf(h *held) {
+	c.held.remove(h)
+	h.span.runOut(c.spans)
 }
 
-func (c *Spans) Expire() {
-	for c.Held.Oldest != nil && c.Held.Oldest.deadline <= c.clock.Tick {
-		c.RunOut(c.Held.Oldest)
+func (c *queue) expire() {
+	for c.held.oldest != nil && c.held.oldest.deadline <= c.spans.clock.Tick {
+		c.runOutOf(c.held.oldest)
+	}
+}
+
+func (c *queue) drain() {
+	for c.held.oldest != nil {
+		c.runOutOf(c.held.oldest)
 	}
 }

@@ -9,56 +9,56 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-func (c *Spans) TellOwnLosses() {
-	for n := range c.losses.Own {
-		l := &c.losses.Own[n]
-		c.tellLoss(&record.Header{}, l.Sandbox, &record.Loss{Kind: l.Kind, Cause: l.Cause, Count: l.Count, From: l.From, To: c.clock.Tick})
+func (c *lossSpans) own() {
+	for n := range c.spans.losses.Own {
+		l := &c.spans.losses.Own[n]
+		c.tellLoss(&record.Header{}, l.Sandbox, &record.Loss{Kind: l.Kind, Cause: l.Cause, Count: l.Count, From: l.From, To: c.spans.clock.Tick})
 	}
-	c.losses.Own = c.losses.Own[:0]
+	c.spans.losses.Own = c.spans.losses.Own[:0]
 }
 
 // Loss handles the word that records did not reach the collector.
-func (c *Spans) Loss(h *record.Header, r *record.Loss) {
-	c.Stats.KernelLost += r.Count
+func (c *lossSpans) loss(h *record.Header, r *record.Loss) {
+	c.spans.stats.KernelLost += r.Count
 	if r.Count == 0 {
 		return
 	}
 	if r.Kind == record.TypeCgroupMkdir {
-		c.losses.DirectoriesLost(r.From, r.To)
+		c.spans.losses.DirectoriesLost(r.From, r.To)
 	}
-	if v := c.lineage.Ref(h.Tgid, h.Start); v != nil {
-		c.losses.Counts.Count(r.Kind, r.Cause, v.Sandbox, r.Count)
+	if v := c.spans.lineage.Ref(h.Tgid, h.Start); v != nil {
+		c.spans.losses.Counts.Count(r.Kind, r.Cause, v.Sandbox, r.Count)
 		c.sendLoss(h, v.Sandbox, v.Owner, v, r)
 		return
 	}
 	var sb *lineage.Sandbox
-	if g := c.lineage.Cgroups[h.Cgroup]; g != nil {
+	if g := c.spans.lineage.Cgroups[h.Cgroup]; g != nil {
 		sb = g.Sandbox
 	} else {
-		sb = c.lineage.Gone.Sandbox(h.Cgroup)
+		sb = c.spans.lineage.Gone.Sandbox(h.Cgroup)
 	}
-	c.losses.Counts.Count(r.Kind, r.Cause, sb, r.Count)
+	c.spans.losses.Counts.Count(r.Kind, r.Cause, sb, r.Count)
 	c.tellLoss(h, sb, r)
 }
 
 // tellLoss tells a loss to the session of a sandbox, or to every session when it may be any's.
-func (c *Spans) tellLoss(h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
+func (c *lossSpans) tellLoss(h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
 	told := make(map[*attribution.Session]bool)
 	if sb != nil {
 		c.tellSandbox(told, h, sb, r)
 		return
 	}
-	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
+	for e := c.spans.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
 		c.tellSandbox(told, h, e.Value.(*lineage.Sandbox), r)
 	}
 	// It may be of one that is over by now.
-	for e := c.lineage.Gone.Order.Front(); e != nil; e = e.Next() {
-		c.tellSandbox(told, h, c.lineage.Gone.ByID[e.Value.(lineage.GoneGroup).Id], r)
+	for e := c.spans.lineage.Gone.Order.Front(); e != nil; e = e.Next() {
+		c.tellSandbox(told, h, c.spans.lineage.Gone.ByID[e.Value.(lineage.GoneGroup).Id], r)
 	}
 }
 
 // tellSandbox tells a loss to each session in a sandbox once.
-func (c *Spans) tellSandbox(told map[*attribution.Session]bool, h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
+func (c *lossSpans) tellSandbox(told map[*attribution.Session]bool, h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
 	if !told[sb.Session] {
 		told[sb.Session] = true
 		c.sendLoss(h, sb, attribution.Owner{}, nil, r)
@@ -73,21 +73,21 @@ func (c *Spans) tellSandbox(told map[*attribution.Session]bool, h *record.Header
 
 // sendLoss tells a loss below the process that it was of, or to a session when v is nil: where none is known by the pid of h, for its
 // fork was lost, too.
-func (c *Spans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Owner, v *lineage.ProcessRef, r *record.Loss) {
+func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Owner, v *lineage.ProcessRef, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
 	var parent span.Link
 	if v != nil {
 		parent = span.Link{Trace: v.Program.Trace, Span: v.Program.Span}
 	}
-	id := span.LossSpan(c.config.BootID, sb.SessionOf(w).SessionName, h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
-	d := c.start(span.Loss, &sb.Sandbox, w, id, c.Place(&sb.Sandbox, w), r.From, r.To, parent)
-	c.displayName("lost", kind)
+	id := span.LossSpan(c.spans.config.BootID, sb.SessionOf(w).SessionName, h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
+	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.Place(&sb.Sandbox, w), r.From, r.To, parent)
+	c.spans.out.displayName("lost", kind)
 	if v != nil {
 		d.process(v.Tgid, v.Program, v.Cgroup)
 	} else {
-		g := c.lineage.Cgroups[h.Cgroup]
+		g := c.spans.lineage.Cgroups[h.Cgroup]
 		// Of a cgroup that is not known each session is told: then it is not said to be one of its processes.
-		if h.Tgid != 0 && (g != nil && g.Sandbox == sb || c.lineage.Gone.Sandbox(h.Cgroup) == sb) {
+		if h.Tgid != 0 && (g != nil && g.Sandbox == sb || c.spans.lineage.Gone.Sandbox(h.Cgroup) == sb) {
 			d.int(span.KeyPID, int64(h.Tgid))
 		}
 		if g != nil {
@@ -99,5 +99,5 @@ func (c *Spans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Ow
 	d.trusted(span.KeyLostCause, cause)
 	d.trusted(span.KeyLostKind, kind)
 	d.fail("records were lost: " + cause)
-	c.send()
+	c.spans.out.send()
 }

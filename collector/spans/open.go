@@ -86,15 +86,15 @@ type openSpan struct {
 // pending is what is held of a process.
 type pending struct {
 	opens   openList
-	Counted []*countedSpan // oldest first
+	counted []*countedSpan // oldest first
 
 	// For the fold budget: distinct files read since windowStart.
 	windowStart uint64
 	filesRead   int
-	Folded      []*openSpan // oldest first
+	folded      []*openSpan // oldest first
 }
 
-func PendingOf(p *lineage.Process) *pending {
+func pendingOf(p *lineage.Process) *pending {
 	if p.Pending == nil {
 		p.Pending = &pending{}
 	}
@@ -130,8 +130,8 @@ func (l *openList) remove(s *openSpan) {
 	s.next, s.prev = nil, nil
 }
 
-func (c *Spans) Open(h *record.Header, r *record.Open) {
-	p := c.lineage.Actor(h)
+func (c *files) open(h *record.Header, r *record.Open) {
+	p := c.spans.lineage.Actor(h)
 	if p == nil {
 		return
 	}
@@ -140,18 +140,18 @@ func (c *Spans) Open(h *record.Header, r *record.Open) {
 	// the request is all there is, as for a refusal.
 	resolved := r.Error == 0 && h.Flags&(record.OpenBase|record.OpenSubmitted) == 0 && (r.Inode != 0 || len(r.Path) > 0)
 	if resolved {
-		c.lineage.Path = paths.AppendResolved(c.lineage.Path[:0], r.Path, paths.OpenMarks(h.Flags))
+		c.spans.lineage.Path = paths.AppendResolved(c.spans.lineage.Path[:0], r.Path, paths.OpenMarks(h.Flags))
 	} else {
-		c.lineage.Path = paths.AppendRequested(c.lineage.Path[:0], r.Path, h.Flags, r.Name)
+		c.spans.lineage.Path = paths.AppendRequested(c.spans.lineage.Path[:0], r.Path, h.Flags, r.Name)
 	}
-	if string(requested) == string(c.lineage.Path) {
+	if string(requested) == string(c.spans.lineage.Path) {
 		requested = nil
 	}
 	to := accessOf(h, r)
-	name := paths.Plain(c.lineage.Path, resolved && h.Flags&record.OpenUnlinked != 0)
-	sensitive := c.sensitive.Match(name)
+	name := paths.Plain(c.spans.lineage.Path, resolved && h.Flags&record.OpenUnlinked != 0)
+	sensitive := c.spans.sensitive.Match(name)
 	if p.Hook != nil && (sensitive || p.Hook.Ran) {
-		c.attribution.NotHook(&p.Process) // no shell does so on the way to a hook, or after it
+		c.spans.attribution.NotHook(&p.Process) // no shell does so on the way to a hook, or after it
 	}
 	read := resolved && to == accessRead && !sensitive
 	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library, and
@@ -166,31 +166,31 @@ func (c *Spans) Open(h *record.Header, r *record.Open) {
 		flags: h.Flags, access: to,
 	}
 	// The key is written out so that the compiler looks the path up without a copy.
-	if s := c.Opens[openKey{
-		process: p, path: string(c.lineage.Path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
+	if s := c.opens[openKey{
+		process: p, path: string(c.spans.lineage.Path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
 	}]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.slicer.Resumes.Joined {
+	if c.spans.slicer.Resumes.Joined {
 		return
 	}
 	if read && c.folds(h, p, name) {
 		return
 	}
-	key.path = string(c.lineage.Path)
+	key.path = string(c.spans.lineage.Path)
 	s := c.newOpen(h, p, key)
 	s.sensitive = sensitive
 	s.resolved = resolved
 	s.requested = string(requested)
-	c.hold(&s.held, s, len(key.path)+len(s.requested))
-	c.Opens[key] = s
-	PendingOf(p).opens.push(s)
+	c.spans.queue.hold(&s.held, s, len(key.path)+len(s.requested))
+	c.opens[key] = s
+	pendingOf(p).opens.push(s)
 }
 
 // isNoise says whether a read is one to be counted only; that needs a span to tell the count.
-func (c *Spans) isNoise(p *lineage.Process, path []byte) bool {
+func (c *files) isNoise(p *lineage.Process, path []byte) bool {
 	if p.Program.Span == (span.ID{}) || p.Program.Ended {
 		return false
 	}
@@ -199,7 +199,7 @@ func (c *Spans) isNoise(p *lineage.Process, path []byte) bool {
 
 // ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the pid
 // of a pid namespace of its own: where there is noise /proc is the host's, and 1 there another process.
-func (c *Spans) ownProc(p *lineage.Process, path []byte) []byte {
+func (c *files) ownProc(p *lineage.Process, path []byte) []byte {
 	const proc = "/proc/"
 	if len(path) <= len(proc) || string(path[:len(proc)]) != proc {
 		return path
@@ -213,9 +213,9 @@ func (c *Spans) ownProc(p *lineage.Process, path []byte) []byte {
 	if end == len(proc) || end < len(path) && path[end] != '/' || pid != uint64(p.Tgid) {
 		return path
 	}
-	c.text = append(c.text[:0], "/proc/self"...)
-	c.text = append(c.text, path[end:]...)
-	return c.text
+	c.spans.text = append(c.spans.text[:0], "/proc/self"...)
+	c.spans.text = append(c.spans.text, path[end:]...)
+	return c.spans.text
 }
 
 // maxFoldedNames is how many names of files a folded span keeps, of at most 255 bytes each.
@@ -223,9 +223,9 @@ const MaxFoldedNames = 8
 
 // folds counts a successful read of a file not read before into a span for its directory, when the process has read too
 // many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
-func (c *Spans) folds(h *record.Header, p *lineage.Process, file []byte) bool {
-	fold := &c.config.Fold
-	pending := PendingOf(p)
+func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
+	fold := &c.spans.config.Fold
+	pending := pendingOf(p)
 	if h.Time > pending.windowStart && h.Time-pending.windowStart >= uint64(fold.Window) {
 		pending.windowStart = h.Time
 		pending.filesRead = 0
@@ -239,38 +239,38 @@ func (c *Spans) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 		return false // a pseudo file
 	}
 	name := file[len(dir):]
-	if s := c.Opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
+	if s := c.opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		c.keepName(s, name)
 		return true
 	}
-	for len(pending.Folded) >= fold.Directories {
-		c.RunOut(&pending.Folded[0].held)
+	for len(pending.folded) >= fold.Directories {
+		c.spans.queue.runOutOf(&pending.folded[0].held)
 	}
 	key := openKey{process: p, path: string(dir), folded: true}
 	s := c.newOpen(h, p, key)
-	c.hold(&s.held, s, len(key.path))
-	c.Opens[key] = s
+	c.spans.queue.hold(&s.held, s, len(key.path))
+	c.opens[key] = s
 	pending.opens.push(s)
-	pending.Folded = append(pending.Folded, s)
+	pending.folded = append(pending.folded, s)
 	c.keepName(s, name)
 	return true
 }
 
 // keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
-func (c *Spans) keepName(s *openSpan, name []byte) {
+func (c *files) keepName(s *openSpan, name []byte) {
 	if len(name) == 0 || len(s.names) >= MaxFoldedNames || slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
 		return
 	}
 	s.names = append(s.names, string(name))
-	c.grow(&s.held, len(name))
+	c.spans.queue.grow(&s.held, len(name))
 }
 
-func (c *Spans) newOpen(h *record.Header, p *lineage.Process, key openKey) *openSpan {
+func (c *files) newOpen(h *record.Header, p *lineage.Process, key openKey) *openSpan {
 	var s *openSpan
-	if n := len(c.freeOpen); n > 0 {
-		s, c.freeOpen = c.freeOpen[n-1], c.freeOpen[:n-1]
+	if n := len(c.free); n > 0 {
+		s, c.free = c.free[n-1], c.free[:n-1]
 	} else {
 		s = new(openSpan)
 	}
@@ -282,41 +282,41 @@ func (c *Spans) newOpen(h *record.Header, p *lineage.Process, key openKey) *open
 const maxFreeOpens = 4096
 
 // flushOpens sends all held opens of a process.
-func (c *Spans) flushOpens(p *lineage.Process) {
-	pending := PendingOf(p)
+func (c *files) flushOpens(p *lineage.Process) {
+	pending := pendingOf(p)
 	for s := pending.opens.first; s != nil; s = pending.opens.first {
-		c.Held.remove(&s.held)
-		s.runOut(c)
+		c.spans.queue.held.remove(&s.held)
+		s.runOut(c.spans)
 	}
 }
 
 func (s *openSpan) runOut(c *Spans) {
-	c.sendOpen(s)
-	delete(c.Opens, s.key)
-	p := PendingOf(s.key.process)
+	c.files.sendOpen(s)
+	delete(c.files.opens, s.key)
+	p := pendingOf(s.key.process)
 	p.opens.remove(s)
 	if s.key.folded {
-		if i := slices.Index(p.Folded, s); i >= 0 {
-			p.Folded = slices.Delete(p.Folded, i, i+1)
+		if i := slices.Index(p.folded, s); i >= 0 {
+			p.folded = slices.Delete(p.folded, i, i+1)
 		}
 	}
-	if len(c.freeOpen) < maxFreeOpens {
+	if len(c.files.free) < maxFreeOpens {
 		*s = openSpan{}
-		c.freeOpen = append(c.freeOpen, s)
+		c.files.free = append(c.files.free, s)
 	}
 }
 
-func (c *Spans) sendOpen(s *openSpan) {
+func (c *files) sendOpen(s *openSpan) {
 	p, i, flags := s.key.process, s.program, s.key.flags
-	id := span.OpenSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, s.tid, s.first)
+	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, s.tid, s.first)
 	to := s.last
 	if s.count > 1 {
 		to++
 	}
-	d := c.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, c.spans.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, s.cgroup)
-	if c.config.ReadableNames {
-		c.displayName("open", path.Base(s.key.path))
+	if c.spans.config.ReadableNames {
+		c.spans.out.displayName("open", path.Base(s.key.path))
 	}
 	if s.key.path != "" {
 		d.text(span.KeyFilePath, s.key.path)
@@ -332,7 +332,7 @@ func (c *Spans) sendOpen(s *openSpan) {
 		if len(d.list) > 0 {
 			d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyFoldedNames, Kind: span.StringsAttr, List: d.list})
 		}
-		c.send()
+		c.spans.out.send()
 		return
 	}
 	if s.requested != "" {
@@ -355,7 +355,7 @@ func (c *Spans) sendOpen(s *openSpan) {
 	if s.key.errno != 0 {
 		d.errno(s.key.errno, refusesOpen)
 	}
-	c.send()
+	c.spans.out.send()
 }
 
 // refusesOpen tells real refusals from the errors that programs live with all the time, as when they look

@@ -23,7 +23,7 @@ func (c *Spans) ReadsOf(tgid uint32, start uint64) (Reads, bool) {
 }
 
 func reads(p *lineage.Process) (r Reads, ok bool) {
-	r = Reads{p.Tgid, p.Start, p.Program.Noise, PendingOf(p).windowStart, uint32(PendingOf(p).filesRead)}
+	r = Reads{p.Tgid, p.Start, p.Program.Noise, pendingOf(p).windowStart, uint32(pendingOf(p).filesRead)}
 	ok = r.Noise > 0 || r.Files > 0
 	if !p.Owns(p.Program) {
 		r.Noise = 0 // its parent's, which has it
@@ -37,7 +37,7 @@ func (c *Spans) SetReads(r Reads) {
 	if p == nil || p.Start != r.Start {
 		return
 	}
-	PendingOf(p).windowStart, PendingOf(p).filesRead = r.WindowStart, int(r.Files)
+	pendingOf(p).windowStart, pendingOf(p).filesRead = r.WindowStart, int(r.Files)
 	if p.Owns(p.Program) {
 		p.Program.Noise = r.Noise
 	}

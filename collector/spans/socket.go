@@ -32,7 +32,7 @@ func (c *Spans) Socket(h *record.Header, r *record.Socket) {
 
 func (c *Spans) tellSocket(d *builder, a *countedEvent) {
 	family, kind := socketFamily(a.family), socketType(a.sockType)
-	c.displayName("socket", family+" "+kind)
+	c.out.displayName("socket", family+" "+kind)
 	d.trusted(span.KeySocketFamily, family)
 	d.trusted(span.KeySocketType, kind)
 	if protocol := socketProtocol(a); protocol != "" {
@@ -113,10 +113,10 @@ func socketProtocol(a *countedEvent) string {
 func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process) {
 	i, w := p.Program, p.Owner()
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, h.Tid, h.Time)
-	d := c.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
 	address := strconv.FormatUint(uint64(r.CID), 10)
-	c.displayName("connect", "vsock "+address+":"+strconv.FormatUint(uint64(r.Port), 10))
+	c.out.displayName("connect", "vsock "+address+":"+strconv.FormatUint(uint64(r.Port), 10))
 	d.trusted(span.KeyPeerAddress, address)
 	d.int(span.KeyPeerPort, int64(r.Port))
 	d.trusted(span.KeyTransport, "vsock")
@@ -129,5 +129,5 @@ func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process
 	default:
 		d.errno(r.Error, failsConnect)
 	}
-	c.send()
+	c.out.send()
 }

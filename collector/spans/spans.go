@@ -6,20 +6,26 @@ import (
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// SpansStats counts what package spans did.
-type SpansStats struct {
+// Stats counts what package spans did.
+type Stats struct {
 	Spans      uint64 // handed to the sink; also the last sheetbend.seq
 	EarlySpans uint64 // sent before their hold ended, because MaxPending waited
-	KernelLost uint64 // records lost before they reached the collector, as told by Loss records
+	KernelLost uint64 // records lost before they reached the collector, as Loss records report
+
+	// Live state.
+	Held, HeldBytes            int // spans that wait for their end; of their strings
+	Opens, Connects, Repeats   int // of these: of files, of connections, and others that count repeats
+	WaitingSpans, WaitingBytes int // finished, for their container
 }
 
-// Spans makes the spans.
+// Spans makes spans of records and of what the rooms below know. It is used by one goroutine.
 type Spans struct {
 	config      *config.Config
-	Stats       SpansStats
+	stats       Stats
 	clock       *attribution.Clock
 	losses      *lineage.Losses
 	slicer      *attribution.Slicer
@@ -27,45 +33,100 @@ type Spans struct {
 	lineage     *lineage.Tree
 	containers  *lineage.Containers
 
-	Sink      span.Sink
-	noise     config.Patterns
+	out       out
+	queue     queue
+	files     files
+	lossSpans lossSpans
+
 	sensitive config.Patterns
-	resources map[string]*span.Resource
-	Waiting   struct{ Spans, Bytes int } // for their containers
+	counted   map[countedKey]*countedSpan
+	connects  map[uint64]*connectSpan // by socket cookie
 
-	Held     holdQueue
-	Opens    map[openKey]*openSpan
-	freeOpen []*openSpan
-	Counted  map[countedKey]*countedSpan
-	Connects map[uint64]*connectSpan // by socket cookie
-
-	builder builder
-	path    []byte // scratch
-	text    []byte // scratch
+	path []byte // scratch
+	text []byte // scratch
 }
 
+// out makes the span at hand and hands it to the sink.
+type out struct {
+	spans     *Spans
+	sink      span.Sink
+	builder   builder
+	resources map[string]*span.Resource  // by the agent's name
+	waiting   struct{ spans, bytes int } // for their containers
+}
+
+// queue has the spans that wait for their end.
+type queue struct {
+	spans *Spans
+	held  holdQueue
+}
+
+// files makes the file.open spans.
+type files struct {
+	spans *Spans
+	noise config.Patterns
+	opens map[openKey]*openSpan
+	free  []*openSpan // for the next ones
+}
+
+// lossSpans makes the sensor.loss spans.
+type lossSpans struct{ spans *Spans }
+
 func NewSpans(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spans {
-	return &Spans{
+	c := &Spans{
 		config: l.Config, clock: l.Clock, losses: l.Losses, slicer: l.Attribution.Slicer,
 		attribution: l.Attribution, lineage: l, containers: l.Containers,
-		Sink: sink, noise: noise, sensitive: sensitive,
-		resources: make(map[string]*span.Resource),
-		Opens:     make(map[openKey]*openSpan),
-		Counted:   make(map[countedKey]*countedSpan),
-		Connects:  make(map[uint64]*connectSpan),
+		sensitive: sensitive,
+		counted:   make(map[countedKey]*countedSpan),
+		connects:  make(map[uint64]*connectSpan),
 	}
+	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
+	c.queue.spans, c.lossSpans.spans = c, c
+	c.files = files{spans: c, noise: noise, opens: make(map[openKey]*openSpan)}
+	return c
+}
+
+// Open takes an open of a file.
+func (c *Spans) Open(h *record.Header, r *record.Open) { c.files.open(h, r) }
+
+// Loss takes the word that records did not reach the collector.
+func (c *Spans) Loss(h *record.Header, r *record.Loss) { c.lossSpans.loss(h, r) }
+
+// Expire sends the spans whose hold is over.
+func (c *Spans) Expire() { c.queue.expire() }
+
+// SendHeld sends all spans that wait for their end.
+func (c *Spans) SendHeld() { c.queue.drain() }
+
+// SendLosses sends what the collector itself has lost since it was called last.
+func (c *Spans) SendLosses() { c.lossSpans.own() }
+
+// FlushSink has the sink send what it has.
+func (c *Spans) FlushSink() { c.out.sink.Flush() }
+
+// Seq is the number of the last span; SetSeq has the next one be n+1.
+func (c *Spans) Seq() uint64     { return c.stats.Spans }
+func (c *Spans) SetSeq(n uint64) { c.stats.Spans = n }
+
+// Stats gives the counters as they are now.
+func (c *Spans) Stats() Stats {
+	s := c.stats
+	s.Held, s.HeldBytes = c.queue.held.Count, c.queue.held.Bytes
+	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
+	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
+	return s
 }
 
 func (c *Spans) CallBegan(k *attribution.Call) {
 	s := &callSpan{call: k}
-	c.hold(&s.held, s, len(k.Id))
+	c.queue.hold(&s.held, s, len(k.Id))
 	k.Waiting = true
 }
 
-func (c *Spans) Connecting(cookie uint64) bool { return c.Connects[cookie] != nil }
+func (c *Spans) Connecting(cookie uint64) bool { return c.connects[cookie] != nil }
 
 func (c *Spans) MayName(agent string) bool {
-	return len(c.resources) < maxResources || c.resources[agent] != nil
+	return len(c.out.resources) < maxResources || c.out.resources[agent] != nil
 }
 
 // FlushMarked sends what is counted, so that those of two calls do not become one.
