@@ -56,8 +56,8 @@ type role uint8
 const (
 	RoleNone    role = iota // in a call, a helper of the agent, or below none
 	RoleAgent               // runs the agent
-	RoleFork                // forked by the agent, and still runs its program
-	RoleHook                // a shell that may be about to run a hook: maybeHook
+	roleFork                // forked by the agent, and still runs its program
+	roleHook                // a shell that may be about to run a hook: maybeHook
 	RoleUnread              // older than the sensor; what it is was not asked yet
 	RoleUnclear             // below an agent, and perhaps of a call: older than the sensor, or its exec was lost
 )
@@ -75,9 +75,9 @@ type Process struct {
 	Call        *Call
 	free        bool // counted in agent.free
 	Marks       openCalls
-	Hook        *PendingHook // with roleHook
-	RunsHook    bool         // its program is sheetbend hook, started by its agent or by a hookShell
-	HookShell   bool         // its program is a shell that its agent started for a hook alone, or it is a fork of one
+	Hook        *pendingHook // with roleHook
+	runsHook    bool         // its program is sheetbend hook, started by its agent or by a hookShell
+	hookShell   bool         // its program is a shell that its agent started for a hook alone, or it is a fork of one
 	likeCommand bool         // it is a hook, but the agent starts the commands of calls alike
 	ParentTgid  uint32       // who forked it; 0: not known
 	ParentStart uint64
@@ -222,18 +222,18 @@ func (c *Table) Inherit(parent, child *Process) {
 		return
 	}
 	c.Belong(child, w)
-	child.HookShell = parent.HookShell
+	child.hookShell = parent.hookShell
 	switch parent.Role {
-	case RoleAgent, RoleFork:
+	case RoleAgent, roleFork:
 		if w.Call == nil {
-			child.Role = RoleFork
+			child.Role = roleFork
 		}
 	case RoleUnclear:
 		if w.Call == nil {
 			child.Role = RoleUnclear
 			child.Count()
 		}
-	case RoleHook:
+	case roleHook:
 		if w.Call == nil {
 			c.inheritHook(parent, child)
 		}
@@ -501,9 +501,9 @@ func (p *Process) LostExec() {
 	if p.Hook != nil {
 		p.Hook.Remove(p)
 	}
-	if p.Role == RoleAgent || p.Role == RoleFork || p.Role == RoleHook {
+	if p.Role == RoleAgent || p.Role == roleFork || p.Role == roleHook {
 		p.Role = RoleUnclear
 	}
-	p.RunsHook, p.HookShell = false, false
+	p.runsHook, p.hookShell = false, false
 	p.Count()
 }

@@ -41,15 +41,15 @@ type Table struct {
 	Tree      tree
 	Above     callSpans
 
-	Sessions Sessions
+	Sessions sessions
 	Dialects *agents.Table
 	Agents   map[string][]*agent // live ones, by their own session id: one of each user
 	inferred map[string]bool     // agents whose calls were inferred
 
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
-	Contexts   map[span.Link]*Call // by the trace context that their first process was given
-	EndedCalls list.List           // of *call, in the order of their ends
-	OpenMarks  int
+	contexts   map[span.Link]*Call // by the trace context that their first process was given
+	endedCalls list.List           // of *call, in the order of their ends
+	openMarks  int
 	Refused    bool // what the record at hand asks for
 }
 
@@ -100,12 +100,12 @@ type callSpans interface {
 func NewAttribution(config *config.Config, clock *Clock, slicer *Slicer) *Table {
 	c := &Table{
 		config: config, clock: clock, Slicer: slicer,
-		Sessions: Sessions{BySession: make(map[string]*Session), Shares: make(map[share]*int)},
+		Sessions: sessions{BySession: make(map[string]*Session), Shares: make(map[share]*int)},
 		Dialects: agents.NewTable(config.Agents),
 		Agents:   make(map[string][]*agent),
 		inferred: make(map[string]bool),
 		Calls:    make(map[callKey]*Call),
-		Contexts: make(map[span.Link]*Call),
+		contexts: make(map[span.Link]*Call),
 	}
 	c.Environ = &Environ{stats: &c.stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
 	c.Telemetry = &Telemetry{config: config, stats: &c.stats, clock: clock, attribution: c}
@@ -115,16 +115,16 @@ func NewAttribution(config *config.Config, clock *Clock, slicer *Slicer) *Table 
 
 // Expire forgets calls that ended long ago, and telemetry about calls that never came.
 func (c *Table) Expire() {
-	c.ExpireCalls()
-	c.Telemetry.Expire()
+	c.expireCalls()
+	c.Telemetry.expire()
 }
 
 // Stats gives the counters as they are now.
 func (c *Table) Stats() Stats {
 	s := c.stats
-	s.OpenMarks, s.KnownCalls, s.KnownContexts = c.OpenMarks, len(c.Calls), len(c.Contexts)
-	s.EndedCalls, s.WaitingFacts = c.EndedCalls.Len(), c.Telemetry.Waiting.Order.Len()
-	s.RetiredSessions = c.Sessions.Retired.Len()
+	s.OpenMarks, s.KnownCalls, s.KnownContexts = c.openMarks, len(c.Calls), len(c.contexts)
+	s.EndedCalls, s.WaitingFacts = c.endedCalls.Len(), c.Telemetry.Waiting.order.Len()
+	s.RetiredSessions = c.Sessions.retired.Len()
 	return s
 }
 

@@ -149,12 +149,12 @@ func (c *Table) endIfDone(k *Call) {
 		c.Above.SendToolEnd(k)
 	}
 	if k.kept == nil {
-		k.kept = c.EndedCalls.PushBack(k)
+		k.kept = c.endedCalls.PushBack(k)
 		k.Agent.Sandbox.ended++
 	} else {
-		c.EndedCalls.MoveToBack(k.kept)
+		c.endedCalls.MoveToBack(k.kept)
 	}
-	for c.EndedCalls.Len() > c.config.MaxCalls {
+	for c.endedCalls.Len() > c.config.MaxCalls {
 		c.forgetCall(c.oldestEnded(k.Agent.Sandbox))
 	}
 }
@@ -163,18 +163,18 @@ func (c *Table) endIfDone(k *Call) {
 // many calls of one cost the others none.
 func (c *Table) oldestEnded(sb *Sandbox) *list.Element {
 	if sb.ended > c.config.MaxCalls/max(1, c.Tree.SandboxCount()) {
-		for e := c.EndedCalls.Front(); e != nil; e = e.Next() {
+		for e := c.endedCalls.Front(); e != nil; e = e.Next() {
 			if e.Value.(*Call).Agent.Sandbox == sb {
 				return e
 			}
 		}
 	}
-	return c.EndedCalls.Front()
+	return c.endedCalls.Front()
 }
 
 // forgetCall drops an ended call from the tables.
 func (c *Table) forgetCall(e *list.Element) {
-	k := c.EndedCalls.Remove(e).(*Call)
+	k := c.endedCalls.Remove(e).(*Call)
 	k.kept = nil
 	k.Agent.Sandbox.ended--
 	if !k.Over {
@@ -185,14 +185,14 @@ func (c *Table) forgetCall(e *list.Element) {
 			delete(c.Calls, key)
 		}
 	}
-	if c.Contexts[k.context] == k {
-		delete(c.Contexts, k.context)
+	if c.contexts[k.context] == k {
+		delete(c.contexts, k.context)
 	}
 }
 
-// ExpireCalls forgets what ended long ago.
-func (c *Table) ExpireCalls() {
-	for e := c.EndedCalls.Front(); e != nil; e = c.EndedCalls.Front() {
+// expireCalls forgets what ended long ago.
+func (c *Table) expireCalls() {
+	for e := c.endedCalls.Front(); e != nil; e = c.endedCalls.Front() {
 		if k := e.Value.(*Call); k.Over && c.clock.Tick < k.Ended+uint64(c.config.CallRetention) {
 			return
 		}

@@ -154,10 +154,10 @@ type ProgramStart struct {
 func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 	d := c.Dialects.Find(x.Program)
 	program := ProgramOf(x.File, x.Program)
-	direct := p.Role == RoleFork
-	p.RunsHook = (direct || p.HookShell) && (c.isHook(x) || namedHook(x))
-	p.HookShell = direct && StartsHook(x)
-	if p.Role == RoleHook {
+	direct := p.Role == roleFork
+	p.runsHook = (direct || p.hookShell) && (c.isHook(x) || namedHook(x))
+	p.hookShell = direct && StartsHook(x)
+	if p.Role == roleHook {
 		if c.isHook(x) {
 			c.hooked(p)
 			return Claims{}
@@ -255,9 +255,9 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	if perCall {
 		c.join(k, link, sampled)
 	}
-	if ok && c.Contexts[link] == nil && k.context == (span.Link{}) {
+	if ok && c.contexts[link] == nil && k.context == (span.Link{}) {
 		k.context = link
-		c.Contexts[link] = k
+		c.contexts[link] = k
 	}
 	c.Belong(p, Owner{Agent: a, Call: k})
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// A PendingHook is a shell that an agent started as it starts commands, and that is told to do nothing but run a hook. While
+// A pendingHook is a shell that an agent started as it starts commands, and that is told to do nothing but run a hook. While
 // nobody knows whether it does it is of no call, and its word is not the agent's. What it runs first tells: the sensor's own
 // program makes a hook of it, anything else the command of a call, from its start.
-type PendingHook struct {
+type pendingHook struct {
 	start   ProgramStart
 	in      Claims
 	at      uint64 // boottime
@@ -63,18 +63,18 @@ func StartsHook(x *ProgramStart) bool {
 }
 
 func (c *Table) deferHook(p *Process, x *ProgramStart, in Claims) {
-	m := &PendingHook{start: *x, in: in, at: c.clock.Now}
+	m := &pendingHook{start: *x, in: in, at: c.clock.Now}
 	m.start.Before = Environment{}
-	p.Role, p.Hook = RoleHook, nil
+	p.Role, p.Hook = roleHook, nil
 	m.add(p)
 }
 
-func (m *PendingHook) add(p *Process) {
+func (m *pendingHook) add(p *Process) {
 	p.Hook = m
 	m.members = append(m.members, p)
 }
 
-func (m *PendingHook) Remove(p *Process) {
+func (m *pendingHook) Remove(p *Process) {
 	p.Hook = nil
 	if i := slices.Index(m.members, p); i >= 0 {
 		m.members = slices.Delete(m.members, i, i+1)
@@ -117,7 +117,7 @@ func (c *Table) NotHook(p *Process) {
 
 // inheritHook makes a child of a shell that may be a hook one that may be it as well.
 func (c *Table) inheritHook(parent, child *Process) {
-	child.Role = RoleHook
+	child.Role = roleHook
 	parent.Hook.add(child)
 	if len(parent.Hook.members) > maxMaybe {
 		c.NotHook(child)
@@ -136,5 +136,5 @@ func (c *Table) HookOver(p *Process) {
 
 // perCall says whether a trace context that an agent gave its child names a call.
 func (c *Table) perCall(a *agent, link span.Link, ok bool) bool {
-	return ok && a.dialect.Env.Traceparent == agents.TraceparentCall && c.Contexts[link] == nil
+	return ok && a.dialect.Env.Traceparent == agents.TraceparentCall && c.contexts[link] == nil
 }

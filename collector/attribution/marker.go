@@ -141,7 +141,7 @@ func (c *Table) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 		if w.Agent.OwnID != "" {
 			m.Session = w.Agent.OwnID // known: no mark renames it
 		}
-		if target == nil || target.Agent == w.Agent && (target.Role == RoleAgent || target.Role == RoleFork) {
+		if target == nil || target.Agent == w.Agent && (target.Role == RoleAgent || target.Role == roleFork) {
 			return onAgent(at), c.learn(w.Agent, m.Session)
 		}
 		if target.Agent != w.Agent {
@@ -173,9 +173,9 @@ func (p *Process) speaksFor() MarkedBy {
 	switch {
 	case a == nil || a.dialect == nil || p.Call != nil || p.ambiguous || len(p.Marks.Open) > 0:
 		return MarkedBySelf
-	case p.Role == RoleAgent || p.Role == RoleFork:
+	case p.Role == RoleAgent || p.Role == roleFork:
 		return markedByAgent
-	case p.RunsHook:
+	case p.runsHook:
 		return MarkedByHook
 	}
 	return MarkedBySelf
@@ -260,7 +260,7 @@ func (c *Table) beginCall(at target, m *record.Mark) bool {
 	a := at.agent
 	k := c.Calls[callKey{a.Session.SessionName, at.name(m.Call)}]
 	switch {
-	case k == nil && c.OpenMarks >= c.config.MaxCalls, len(*at.list) >= maxOpen:
+	case k == nil && c.openMarks >= c.config.MaxCalls, len(*at.list) >= maxOpen:
 		return false
 	case k == nil:
 		by := byMarker
@@ -292,7 +292,7 @@ func (c *Table) beginCall(at target, m *record.Mark) bool {
 	k.Over = false
 	c.Above.FlushMarked(k.mark)
 	*at.list = append(*at.list, k)
-	c.OpenMarks++
+	c.openMarks++
 	return true
 }
 
@@ -313,7 +313,7 @@ func (c *Table) CloseMark(k *Call) {
 		*list = slices.Delete(*list, i, i+1)
 	}
 	k.mark = nil
-	c.OpenMarks--
+	c.openMarks--
 	c.endIfDone(k)
 }
 

@@ -67,12 +67,12 @@ type Holder struct {
 // nowhere is the place of sessions of which only the traces are known.
 const nowhere = "?"
 
-// Sessions finds sessions by id. A session without users is remembered for a while: if
+// sessions finds sessions by id. A session without users is remembered for a while: if
 // a sandbox of the same name comes back, its spans must not start again in slice 0, and no agent takes
 // over one that was another's.
-type Sessions struct {
+type sessions struct {
 	BySession map[string]*Session
-	Retired   list.List // of *owner, oldest first
+	retired   list.List // of *owner, oldest first
 	Shares    map[share]*int
 }
 
@@ -90,7 +90,7 @@ const ofUser = " of uid "
 
 // nameFor is what spans call the session of a user's agent: its id, unless that is what another user's agent said first. So
 // nobody keeps another user's agent from its session, or puts anything in it, by being earlier.
-func (os *Sessions) nameFor(session string, uid uint32) string {
+func (os *sessions) nameFor(session string, uid uint32) string {
 	if o := os.BySession[session]; o != nil && o.claimed && o.of.uid != uid {
 		return session + ofUser + strconv.FormatUint(uint64(uid), 10)
 	}
@@ -99,19 +99,19 @@ func (os *Sessions) nameFor(session string, uid uint32) string {
 
 // another says whether the session was had by another kind of agent, or in another place. It is over, and stays that one's.
 // A harness, which somebody outside of all sandboxes speaks for, is of any kind.
-func (os *Sessions) another(session string, h Holder) bool {
+func (os *sessions) another(session string, h Holder) bool {
 	o := os.BySession[session]
 	return o != nil && o.claimed && (o.of.place != h.place || o.of.dialect != h.dialect && h.dialect != "")
 }
 
 // taken says whether a session is in use.
-func (os *Sessions) taken(session string) bool {
+func (os *sessions) taken(session string) bool {
 	o := os.BySession[session]
 	return o != nil && o.Users > o.Left
 }
 
 // get gives the owner of a session, which is made if there is none.
-func (os *Sessions) get(session string, h Holder) *Session {
+func (os *sessions) get(session string, h Holder) *Session {
 	o := os.BySession[session]
 	if o == nil {
 		o = &Session{Traces: newTraces(session, ""), of: h}
@@ -121,7 +121,7 @@ func (os *Sessions) get(session string, h Holder) *Session {
 	return o
 }
 
-func (os *Sessions) Acquire(session string, h Holder) *Session {
+func (os *sessions) Acquire(session string, h Holder) *Session {
 	o := os.get(session, h)
 	os.restore(o)
 	if o.Users == 0 {
@@ -132,11 +132,11 @@ func (os *Sessions) Acquire(session string, h Holder) *Session {
 }
 
 // restore takes an owner from those that are not in use.
-func (os *Sessions) restore(o *Session) {
+func (os *sessions) restore(o *Session) {
 	if o.retired == nil {
 		return
 	}
-	os.Retired.Remove(o.retired)
+	os.retired.Remove(o.retired)
 	o.retired = nil
 	for i, k := range o.keys() {
 		if *o.shares[i]--; *o.shares[i] == 0 {
@@ -147,7 +147,7 @@ func (os *Sessions) restore(o *Session) {
 
 func (o *Session) keys() [2]share { return [2]share{{o.of.place, -1}, {o.of.place, int64(o.of.uid)}} }
 
-func (os *Sessions) Release(o *Session) {
+func (os *sessions) Release(o *Session) {
 	o.Users--
 	if o.Users == 0 {
 		os.retire(o)
@@ -155,7 +155,7 @@ func (os *Sessions) Release(o *Session) {
 }
 
 // retire remembers a session without users.
-func (os *Sessions) retire(o *Session) {
+func (os *sessions) retire(o *Session) {
 	for i, k := range o.keys() {
 		n := os.Shares[k]
 		if n == nil {
@@ -165,8 +165,8 @@ func (os *Sessions) retire(o *Session) {
 		*n++
 		o.shares[i] = n
 	}
-	o.retired = os.Retired.PushBack(o)
-	if os.Retired.Len() > MaxRetiredOwners {
+	o.retired = os.retired.PushBack(o)
+	if os.retired.Len() > MaxRetiredOwners {
 		least := os.least()
 		os.restore(least)
 		delete(os.BySession, least.SessionName)
@@ -175,9 +175,9 @@ func (os *Sessions) retire(o *Session) {
 
 // least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one that
 // is no agent's before one that is.
-func (os *Sessions) least() *Session {
+func (os *sessions) least() *Session {
 	var least *Session
-	for e := os.Retired.Front(); e != nil; e = e.Next() {
+	for e := os.retired.Front(); e != nil; e = e.Next() {
 		o := e.Value.(*Session)
 		if least == nil {
 			least = o

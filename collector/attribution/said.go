@@ -14,7 +14,7 @@ import (
 type waitingEvents struct {
 	ByCall map[callKey][]*list.Element // by the agent's own session id
 	Of     map[source]int
-	Order  list.List // of *fact, oldest first
+	order  list.List // of *fact, oldest first
 }
 
 type waitingEvent struct {
@@ -130,7 +130,7 @@ func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 	if s.Kind != record.SaidContext || s.Span == (span.ID{}) {
 		return nil
 	}
-	k := c.attribution.Contexts[span.Link{Trace: s.Trace, Span: s.Span}]
+	k := c.attribution.contexts[span.Link{Trace: s.Trace, Span: s.Span}]
 	if k == nil || s.Session != "" && k.Agent.OwnID != "" && k.Agent.OwnID != s.Session {
 		return nil
 	}
@@ -154,15 +154,15 @@ func (f *waitingEvents) wait(c *Telemetry, at uint64, s *record.Said, by source)
 		c.stats.DroppedFacts++
 		return
 	}
-	if f.Order.Len() >= c.config.MaxCalls {
-		c.drop(f.Order.Front())
+	if f.order.Len() >= c.config.MaxCalls {
+		c.drop(f.order.Front())
 	}
-	f.ByCall[key] = append(f.ByCall[key], f.Order.PushBack(&waitingEvent{key: key, by: by, at: at, event: *s}))
+	f.ByCall[key] = append(f.ByCall[key], f.order.PushBack(&waitingEvent{key: key, by: by, at: at, event: *s}))
 	f.Of[by]++
 }
 
 func (f *waitingEvents) remove(e *list.Element) *waitingEvent {
-	x := f.Order.Remove(e).(*waitingEvent)
+	x := f.order.Remove(e).(*waitingEvent)
 	if f.Of[x.by]--; f.Of[x.by] == 0 {
 		delete(f.Of, x.by)
 	}
@@ -180,8 +180,8 @@ func (c *Telemetry) drop(e *list.Element) {
 	}
 }
 
-func (c *Telemetry) Expire() {
-	for e := c.Waiting.Order.Front(); e != nil && e.Value.(*waitingEvent).at+uint64(c.config.CallRetention) <= c.clock.Tick; e = c.Waiting.Order.Front() {
+func (c *Telemetry) expire() {
+	for e := c.Waiting.order.Front(); e != nil && e.Value.(*waitingEvent).at+uint64(c.config.CallRetention) <= c.clock.Tick; e = c.Waiting.order.Front() {
 		c.drop(e)
 	}
 }

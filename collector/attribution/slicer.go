@@ -149,7 +149,7 @@ func (c *Slicer) PlaceIn(t *Traces) span.TraceID {
 
 // Counted gives what SetSlice takes back.
 func (c *Slicer) Counted(slice func(Slice)) {
-	for e := c.Attribution.Sessions.Retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
+	for e := c.Attribution.Sessions.retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
 		slice(e.Value.(*Session).state())
 	}
 	for _, o := range c.Attribution.Sessions.BySession {

@@ -30,7 +30,7 @@ const (
 	MaxArgPieceBytes = 16 << 20
 )
 
-func (a *argPieces) Add(h *record.Header, r *record.ExecArgs, limit int) {
+func (a *argPieces) add(h *record.Header, r *record.ExecArgs, limit int) {
 	var p *argPiece
 	for _, q := range a.Open {
 		if q.tgid == h.Tgid {

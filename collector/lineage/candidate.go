@@ -19,14 +19,14 @@ func (c *Containers) selectContainer(cgroup string) (root string, s config.Selec
 		return "", config.Selector{}, false
 	}
 	ref, ok := container.FromCgroup(cgroup)
-	b := c.Containers.Known[ref.ID]
+	b := c.Containers.known[ref.ID]
 	if !ok || b == nil || b.chosen == nil || b.root != ref.Root {
 		return "", config.Selector{}, false
 	}
 	return b.root, *b.chosen, true
 }
 
-// undecidedFor is how long records of a container wait for the word that decides whether it is a sandbox. It is longer
+// UndecidedFor is how long records of a container wait for the word that decides whether it is a sandbox. It is longer
 // than the hold: a span that comes late is better than one that is lost.
 const UndecidedFor = time.Minute
 
@@ -35,15 +35,15 @@ const MaxKeptBytes = 32 << 20
 
 // candidates are the containers of which it is not known yet whether they are sandboxes.
 type candidates struct {
-	ByCgroup map[uint64]*Container
-	Order    list.List // of *box, oldest first
-	Bytes    int       // of their records
+	byCgroup map[uint64]*Container
+	order    list.List // of *box, oldest first
+	bytes    int       // of their records
 }
 
 // largest is rarely asked for: each time a good part of the bound comes free.
 func (k *candidates) largest() *Container {
-	most := k.Order.Front().Value.(*Container)
-	for e := k.Order.Front().Next(); e != nil; e = e.Next() {
+	most := k.order.Front().Value.(*Container)
+	for e := k.order.Front().Next(); e != nil; e = e.Next() {
 		if b := e.Value.(*Container); b.candidate.bytes > most.candidate.bytes {
 			most = b
 		}
@@ -69,26 +69,26 @@ func (c *Containers) Keeps(e *record.Event, raw []byte) bool {
 	h := &e.Header
 	switch h.Type {
 	case record.TypeCgroup, record.TypeCgroupMkdir:
-		b := c.Candidates.ByCgroup[e.Cgroup.Parent]
+		b := c.candidates.byCgroup[e.Cgroup.Parent]
 		if b == nil {
 			b = c.candidateAt(string(e.Cgroup.Path))
 		}
 		if b == nil || c.lineage.Cgroups[e.Cgroup.Parent] != nil {
 			return false
 		}
-		if len(c.Candidates.ByCgroup) >= c.config.MaxCgroups {
+		if len(c.candidates.byCgroup) >= c.config.MaxCgroups {
 			c.losses.Lose(record.TypeCgroup, record.CauseTableFull, nil)
 			return false
 		}
-		c.Candidates.ByCgroup[e.Cgroup.ID] = b
+		c.candidates.byCgroup[e.Cgroup.ID] = b
 		b.candidate.cgroups = append(b.candidate.cgroups, e.Cgroup.ID)
 		return c.keep(b, raw)
 	case record.TypeCgroupRmdir:
-		b := c.Candidates.ByCgroup[e.Cgroup.ID]
+		b := c.candidates.byCgroup[e.Cgroup.ID]
 		if b != nil && !b.candidate.used && e.Cgroup.ID == b.candidate.cgroups[0] {
 			// Nothing has happened in it: there is nothing to tell, whatever it was.
 			c.settleCandidate(b)
-			delete(c.Containers.Known, b.Id)
+			delete(c.Containers.known, b.Id)
 			return true
 		}
 		return b != nil && c.keep(b, raw)
@@ -97,7 +97,7 @@ func (c *Containers) Keeps(e *record.Event, raw []byte) bool {
 		if c.Above.Connecting(e.ConnectEnd.Cookie) {
 			return false
 		}
-		for el := c.Candidates.Order.Front(); el != nil; {
+		for el := c.candidates.order.Front(); el != nil; {
 			b := el.Value.(*Container)
 			el = el.Next()
 			c.keep(b, raw)
@@ -107,9 +107,9 @@ func (c *Containers) Keeps(e *record.Event, raw []byte) bool {
 	if p := c.lineage.Processes[h.Tgid]; p != nil && p.Start == h.Start {
 		return false
 	}
-	b := c.Candidates.ByCgroup[h.Cgroup]
+	b := c.candidates.byCgroup[h.Cgroup]
 	if b == nil && h.Type == record.TypeFork {
-		b = c.Candidates.ByCgroup[e.Fork.ChildCgroup]
+		b = c.candidates.byCgroup[e.Fork.ChildCgroup]
 	}
 	if b == nil {
 		return false
@@ -121,28 +121,28 @@ func (c *Containers) Keeps(e *record.Event, raw []byte) bool {
 // candidateAt gives the container that has this topmost directory, if it may be a sandbox.
 func (c *Containers) candidateAt(cgroup string) *Container {
 	ref, ok := container.FromCgroup(cgroup)
-	if !ok || ref.Root != cgroup || c.Containers.Known[ref.ID] != nil {
+	if !ok || ref.Root != cgroup || c.Containers.known[ref.ID] != nil {
 		return nil
 	}
 	if _, _, ok := config.Select(c.config.Sandboxes, cgroup); ok {
 		return nil
 	}
-	if len(c.Containers.Known) >= c.config.MaxCgroups {
+	if len(c.Containers.known) >= c.config.MaxCgroups {
 		c.losses.Lose(record.TypeCgroup, record.CauseTableFull, nil)
 		return nil
 	}
 	b := &Container{Container: attribution.Container{Id: ref.ID}, root: ref.Root, candidate: &candidate{since: c.clock.Tick}}
-	b.candidate.element = c.Candidates.Order.PushBack(b)
-	c.Containers.Known[ref.ID] = b
+	b.candidate.element = c.candidates.order.PushBack(b)
+	c.Containers.known[ref.ID] = b
 	return b
 }
 
 // keep keeps a record. Beyond the bound on all of them the records of the container that has most are lost, and counted: a noisy one
 // costs no other its own.
 func (c *Containers) keep(b *Container, raw []byte) bool {
-	for c.Candidates.Bytes+len(raw) > MaxKeptBytes {
-		most := c.Candidates.largest()
-		c.LoseCandidate(most)
+	for c.candidates.bytes+len(raw) > MaxKeptBytes {
+		most := c.candidates.largest()
+		c.loseCandidate(most)
 		if most == b {
 			c.losses.Lose(record.TypeContainer, record.CauseUnassigned, nil)
 			return true
@@ -150,7 +150,7 @@ func (c *Containers) keep(b *Container, raw []byte) bool {
 	}
 	b.candidate.raw = append(b.candidate.raw, slices.Clone(raw))
 	b.candidate.bytes += len(raw)
-	c.Candidates.Bytes += len(raw)
+	c.candidates.bytes += len(raw)
 	return true
 }
 
@@ -158,10 +158,10 @@ func (c *Containers) keep(b *Container, raw []byte) bool {
 func (c *Containers) settleCandidate(b *Container) [][]byte {
 	k := b.candidate
 	b.candidate = nil
-	c.Candidates.Order.Remove(k.element)
-	c.Candidates.Bytes -= k.bytes
+	c.candidates.order.Remove(k.element)
+	c.candidates.bytes -= k.bytes
 	for _, id := range k.cgroups {
-		delete(c.Candidates.ByCgroup, id)
+		delete(c.candidates.byCgroup, id)
 	}
 	return k.raw
 }
@@ -171,7 +171,7 @@ func (c *Containers) decide(b *Container) {
 	kept := c.settleCandidate(b)
 	s, ok := config.ChooseContainer(c.config.Sandboxes, &b.Info)
 	if !ok {
-		delete(c.Containers.Known, b.Id)
+		delete(c.Containers.known, b.Id)
 		return
 	}
 	b.chosen = &s
@@ -184,7 +184,7 @@ func (c *Containers) decide(b *Container) {
 
 // Undecided is since when (boottime) records are kept of a container of which it is not known whether it is a sandbox.
 func (c *Containers) Undecided() (since uint64, ok bool) {
-	if e := c.Candidates.Order.Front(); e != nil {
+	if e := c.candidates.order.Front(); e != nil {
 		return e.Value.(*Container).candidate.since, true
 	}
 	return 0, false
@@ -192,27 +192,27 @@ func (c *Containers) Undecided() (since uint64, ok bool) {
 
 // Chose says whether a container is a sandbox because of what its runtime said. To be called from where Record is.
 func (c *Containers) Chose(id string) bool {
-	b := c.Containers.Known[id]
+	b := c.Containers.known[id]
 	return b != nil && b.chosen != nil
 }
 
-func (c *Containers) LoseCandidate(b *Container) {
+func (c *Containers) loseCandidate(b *Container) {
 	c.stats.UnresolvedContainers++
 	for range c.settleCandidate(b) {
 		c.losses.Lose(record.TypeContainer, record.CauseUnassigned, nil)
 	}
-	delete(c.Containers.Known, b.Id)
+	delete(c.Containers.known, b.Id)
 }
 
-func (c *Containers) ExpireCandidates() {
-	for e := c.Candidates.Order.Front(); e != nil && e.Value.(*Container).candidate.since+uint64(UndecidedFor) <= c.clock.Tick; e = c.Candidates.Order.Front() {
-		c.LoseCandidate(e.Value.(*Container))
+func (c *Containers) expireCandidates() {
+	for e := c.candidates.order.Front(); e != nil && e.Value.(*Container).candidate.since+uint64(UndecidedFor) <= c.clock.Tick; e = c.candidates.order.Front() {
+		c.loseCandidate(e.Value.(*Container))
 	}
 }
 
 // LoseCandidates gives up every container that is not decided.
 func (c *Containers) LoseCandidates() {
-	for e := c.Candidates.Order.Front(); e != nil; e = c.Candidates.Order.Front() {
-		c.LoseCandidate(e.Value.(*Container))
+	for e := c.candidates.order.Front(); e != nil; e = c.candidates.order.Front() {
+		c.loseCandidate(e.Value.(*Container))
 	}
 }

@@ -36,7 +36,7 @@ func (b *Container) view() *attribution.Container {
 
 // knownContainers are the containers by id.
 type knownContainers struct {
-	Known   map[string]*Container
+	known   map[string]*Container
 	Pending list.List // of *box, by deadline
 }
 
@@ -49,16 +49,16 @@ func (c *Containers) enter(path string) *Container {
 	if !ok {
 		return nil
 	}
-	b := c.Containers.Known[ref.ID]
+	b := c.Containers.known[ref.ID]
 	switch {
-	case b == nil && len(c.Containers.Known) >= c.config.MaxCgroups:
+	case b == nil && len(c.Containers.known) >= c.config.MaxCgroups:
 		return &Container{Container: attribution.Container{Id: ref.ID, State: attribution.ContainerUnresolved}}
 	case b == nil || b.dirs == 0 && b.candidate == nil && b.root != ref.Root:
 		if b != nil && b.waits != nil {
 			c.GiveUp(b)
 		}
 		b = &Container{Container: attribution.Container{Id: ref.ID}, root: ref.Root, deadline: c.clock.Tick + uint64(c.config.Hold)}
-		c.Containers.Known[ref.ID] = b
+		c.Containers.known[ref.ID] = b
 		b.waits = c.Containers.Pending.PushBack(b)
 	case b.root != ref.Root:
 		// A container has one directory. This one was given the name by somebody in a sandbox.
@@ -70,7 +70,7 @@ func (c *Containers) enter(path string) *Container {
 
 // leave forgets a container whose directories are gone, unless spans still wait for the word about it.
 func (c *Containers) leave(b *Container) {
-	if b == nil || c.Containers.Known[b.Id] != b {
+	if b == nil || c.Containers.known[b.Id] != b {
 		return
 	}
 	b.dirs--
@@ -78,14 +78,14 @@ func (c *Containers) leave(b *Container) {
 }
 
 func (c *Containers) forget(b *Container) {
-	if b.dirs == 0 && b.waits == nil && b.candidate == nil && c.Containers.Known[b.Id] == b {
-		delete(c.Containers.Known, b.Id)
+	if b.dirs == 0 && b.waits == nil && b.candidate == nil && c.Containers.known[b.Id] == b {
+		delete(c.Containers.known, b.Id)
 	}
 }
 
 // Reported takes the runtime's word. It may come again: labels change, and a runtime may answer late.
 func (c *Containers) Reported(r *record.Container) {
-	b := c.Containers.Known[r.ID]
+	b := c.Containers.known[r.ID]
 	if b == nil {
 		return
 	}
@@ -122,7 +122,7 @@ func (c *Containers) GiveUp(b *Container) {
 	c.stopWaiting(b)
 }
 
-func (c *Containers) Expire() {
+func (c *Containers) expire() {
 	for e := c.Containers.Pending.Front(); e != nil && e.Value.(*Container).deadline <= c.clock.Tick; e = c.Containers.Pending.Front() {
 		c.GiveUp(e.Value.(*Container))
 	}

@@ -78,33 +78,33 @@ func NewLineage(conf *config.Config, clock *attribution.Clock, a *attribution.Ta
 	c.Containers = &Containers{
 		config: conf, stats: &c.stats, clock: clock, losses: c.Losses, lineage: c, attribution: a,
 		chooses:    slices.ContainsFunc(conf.Sandboxes, func(s config.Selector) bool { return s.Container != nil }),
-		Containers: knownContainers{Known: make(map[string]*Container)},
-		Candidates: candidates{ByCgroup: make(map[uint64]*Container)},
+		Containers: knownContainers{known: make(map[string]*Container)},
+		candidates: candidates{byCgroup: make(map[uint64]*Container)},
 	}
 	return c
 }
 
 // Expire forgets what is over and waits no more for what has not come.
 func (c *Tree) Expire() {
-	c.Containers.Expire()
-	c.Containers.ExpireCandidates()
-	c.Gone.Expire(c.Clock.Tick)
-	c.Over.Expire(c.Clock.Tick)
+	c.Containers.expire()
+	c.Containers.expireCandidates()
+	c.Gone.expire(c.Clock.Tick)
+	c.Over.expire(c.Clock.Tick)
 }
 
 // Stats gives the counters as they are now.
 func (c *Tree) Stats() Stats {
 	s := c.stats
-	s.Lost = c.Losses.Counts.Total
+	s.Lost = c.Losses.Counts.total
 	s.Processes, s.Cgroups, s.Sandboxes = len(c.Processes), len(c.Cgroups), c.Sandboxes.Len()
-	s.Containers = len(c.Containers.Containers.Known)
-	s.Undecided, s.UndecidedBytes = len(c.Containers.Candidates.ByCgroup), c.Containers.Candidates.Bytes
+	s.Containers = len(c.Containers.Containers.known)
+	s.Undecided, s.UndecidedBytes = len(c.Containers.candidates.byCgroup), c.Containers.candidates.bytes
 	return s
 }
 
 // ExecArgs takes a piece of the arguments of an exec whose record follows.
 func (c *Tree) ExecArgs(h *record.Header, r *record.ExecArgs) {
-	c.Arguments.Add(h, r, c.Config.MaxArgsBytes)
+	c.Arguments.add(h, r, c.Config.MaxArgsBytes)
 }
 
 func (c *Tree) Process(tgid uint32) *attribution.Process {
@@ -157,7 +157,7 @@ type Containers struct {
 
 	Containers knownContainers
 	chooses    bool // there are selectors by what runtimes say
-	Candidates candidates
+	candidates candidates
 }
 
 // containerSpans is what containers have done about spans: spans.

@@ -90,7 +90,7 @@ func (e *endedProcesses) drop() {
 	e.List = e.List[1:]
 }
 
-func (e *endedProcesses) Expire(now uint64) {
+func (e *endedProcesses) expire(now uint64) {
 	for len(e.List) > 0 && e.List[0].at+goneForNs < now {
 		e.drop()
 	}
@@ -111,7 +111,7 @@ type lossCounts struct {
 	bySandbox []sandboxLosses
 	others    uint64 // of sandboxes beyond the bound
 	unknown   uint64 // whose is not known
-	Total     uint64
+	total     uint64
 }
 
 type LossKind struct {
@@ -131,7 +131,7 @@ const (
 )
 
 func (l *lossCounts) Count(kind record.Type, cause record.Cause, sb *Sandbox, n uint64) {
-	l.Total += n
+	l.total += n
 	if l.ByKind == nil {
 		l.ByKind = map[LossKind]uint64{}
 	}
@@ -223,7 +223,7 @@ func (g *goneGroups) drop() {
 	delete(g.ByID, g.Order.Remove(g.Order.Front()).(GoneGroup).Id)
 }
 
-func (g *goneGroups) Expire(now uint64) {
+func (g *goneGroups) expire(now uint64) {
 	for e := g.Order.Front(); e != nil && e.Value.(GoneGroup).at+goneForNs < now; e = g.Order.Front() {
 		g.drop()
 	}

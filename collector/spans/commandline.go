@@ -53,7 +53,7 @@ func runeStart(s string, n int) int {
 	return n
 }
 
-// maxCommandLine bounds process.command_line: it is for reading; process.command_args has all.
+// MaxCommandLine bounds process.command_line: it is for reading; process.command_args has all.
 const MaxCommandLine = 4096
 
 // appendCommandLine writes the arguments so that a POSIX shell would read them as they

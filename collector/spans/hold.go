@@ -17,7 +17,7 @@ type waiting interface {
 	runOut(c *Spans)
 }
 
-// maxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
+// MaxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
 // would otherwise add up to gigabytes.
 const MaxHeldBytes = 32 << 20
 
@@ -25,8 +25,8 @@ const MaxHeldBytes = 32 << 20
 // which are not quite monotonic across CPUs.
 type holdQueue struct {
 	oldest, newest *held
-	Count          int
-	Bytes          int
+	count          int
+	bytes          int
 }
 
 func (q *holdQueue) push(h *held) {
@@ -37,8 +37,8 @@ func (q *holdQueue) push(h *held) {
 		q.oldest = h
 	}
 	q.newest = h
-	q.Count++
-	q.Bytes += h.bytes
+	q.count++
+	q.bytes += h.bytes
 }
 
 func (q *holdQueue) remove(h *held) {
@@ -53,14 +53,14 @@ func (q *holdQueue) remove(h *held) {
 		q.newest = h.prev
 	}
 	h.next, h.prev = nil, nil
-	q.Count--
-	q.Bytes -= h.bytes
+	q.count--
+	q.bytes -= h.bytes
 }
 
 // hold starts the wait of a span. When too many wait, the oldest goes out early: with
 // less known, but not lost.
 func (c *queue) hold(h *held, w waiting, bytes int) {
-	for q := &c.held; q.oldest != nil && (q.Count >= c.spans.config.MaxPending || q.Bytes+bytes > MaxHeldBytes); {
+	for q := &c.held; q.oldest != nil && (q.count >= c.spans.config.MaxPending || q.bytes+bytes > MaxHeldBytes); {
 		c.spans.stats.EarlySpans++
 		c.runOutOf(q.oldest)
 	}
@@ -74,8 +74,8 @@ func (c *queue) hold(h *held, w waiting, bytes int) {
 // that span itself.
 func (c *queue) grow(h *held, bytes int) {
 	h.bytes += bytes
-	c.held.Bytes += bytes
-	for c.held.oldest != nil && c.held.Bytes > MaxHeldBytes {
+	c.held.bytes += bytes
+	for c.held.oldest != nil && c.held.bytes > MaxHeldBytes {
 		c.spans.stats.EarlySpans++
 		c.runOutOf(c.held.oldest)
 	}

@@ -17,7 +17,7 @@ func (c *lossSpans) own() {
 	c.spans.losses.Own = c.spans.losses.Own[:0]
 }
 
-// Loss handles the word that records did not reach the collector.
+// loss handles the word that records did not reach the collector.
 func (c *lossSpans) loss(h *record.Header, r *record.Loss) {
 	c.spans.stats.KernelLost += r.Count
 	if r.Count == 0 {

@@ -218,7 +218,7 @@ func (c *files) ownProc(p *lineage.Process, path []byte) []byte {
 	return c.spans.text
 }
 
-// maxFoldedNames is how many names of files a folded span keeps, of at most 255 bytes each.
+// MaxFoldedNames is how many names of files a folded span keeps, of at most 255 bytes each.
 const MaxFoldedNames = 8
 
 // folds counts a successful read of a file not read before into a span for its directory, when the process has read too

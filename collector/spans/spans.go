@@ -111,7 +111,7 @@ func (c *Spans) SetSeq(n uint64) { c.stats.Spans = n }
 // Stats gives the counters as they are now.
 func (c *Spans) Stats() Stats {
 	s := c.stats
-	s.Held, s.HeldBytes = c.queue.held.Count, c.queue.held.Bytes
+	s.Held, s.HeldBytes = c.queue.held.count, c.queue.held.bytes
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	return s
