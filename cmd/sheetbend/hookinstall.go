@@ -12,11 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -150,7 +150,7 @@ func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string,
 		fmt.Fprintf(out, "nothing to do: %s is as it should be\n", file)
 		return nil
 	}
-	fmt.Fprintf(out, "%s:\n%s", file, diff(old, text))
+	fmt.Fprintf(out, "%s:\n%s", file, diff(string(old), string(text)))
 	if !yes {
 		ok, err := ask(cmd.InOrStdin(), out)
 		if err != nil || !ok {
@@ -214,59 +214,19 @@ func ask(in io.Reader, out io.Writer) (bool, error) {
 }
 
 // diff shows the lines that come and go.
-func diff(old, text []byte) string {
-	lines := func(b []byte) []string {
-		if len(b) == 0 {
-			return nil
-		}
-		return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
-	}
-	a, b := lines(old), lines(text)
-	// What changes stands close together: the rest need not be compared.
-	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	// The longest common subsequence, in 8 MiB at most: beyond, lines come and go that are the same.
-	const most = 2000
-	if len(a) > most || len(b) > most {
-		return signed("- ", a) + signed("+ ", b)
-	}
-	common := make([][]uint16, len(a)+1)
-	for i := range common {
-		common[i] = make([]uint16, len(b)+1)
-	}
-	for i, x := range slices.Backward(a) {
-		for j, y := range slices.Backward(b) {
-			if x == y {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
-		}
-	}
+func diff(old, text string) string {
 	var out strings.Builder
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			i, j = i+1, j+1
-		case j < len(b) && (i == len(a) || common[i][j+1] >= common[i+1][j]):
-			out.WriteString(signed("+ ", b[j:j+1]))
-			j++
-		default:
-			out.WriteString(signed("- ", a[i:i+1]))
-			i++
-		}
+	for _, e := range udiff.Lines(old, text) {
+		out.WriteString(signed("- ", old[e.Start:e.End]))
+		out.WriteString(signed("+ ", e.New))
 	}
 	return out.String()
 }
 
-func signed(sign string, lines []string) string {
+func signed(sign, lines string) string {
 	var out strings.Builder
-	for _, line := range lines {
-		fmt.Fprintf(&out, "%s%s\n", sign, printable(strings.ReplaceAll(line, "\t", "    ")))
+	for line := range strings.Lines(lines) {
+		fmt.Fprintf(&out, "%s%s\n", sign, printable(strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", "    ")))
 	}
 	return out.String()
 }

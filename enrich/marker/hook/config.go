@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tailscale/hujson"
 )
 
 // A Place is the hook configuration of one agent.
@@ -159,14 +162,18 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 			text = []byte("{}" + madeByUs)
 		}
 	}
+	root, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
 	s := styleOf(text)
 	for _, e := range events {
 		g := group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
-		if text, err = s.addGroup(text, e.Name, g); err != nil {
+		if err := s.addGroup(root, e.Name, g); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name, err)
 		}
 	}
-	return text, nil
+	return root.Pack(), nil
 }
 
 // installed says whether the text has exactly the hooks that Install adds.
@@ -199,28 +206,26 @@ func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool
 	return n == len(events)
 }
 
-func (s style) addGroup(text []byte, event string, g group) ([]byte, error) {
-	root, err := whole(text)
+func (s style) addGroup(root *hujson.Value, event string, g group) error {
+	top, err := object(root)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	top, err := members(text, root)
+	if root.Find("/hooks") == nil {
+		s.addMember(top, 1, "hooks", &hujson.Object{})
+	}
+	events, err := object(root.Find("/hooks"))
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("hooks: %w", err)
 	}
-	hooks, ok := named(top, "hooks")
+	if root.Find("/hooks/"+event) == nil {
+		s.addMember(events, 2, event, &hujson.Array{})
+	}
+	groups, ok := root.Find("/hooks/" + event).Value.(*hujson.Array)
 	if !ok {
-		return s.add(text, root, 1, "hooks", map[string][]group{event: {g}})
+		return errForm
 	}
-	events, err := members(text, hooks.value)
-	if err != nil {
-		return nil, fmt.Errorf("hooks: %w", err)
-	}
-	list, ok := named(events, event)
-	if !ok {
-		return s.add(text, hooks.value, 2, event, []group{g})
-	}
-	return s.add(text, list.value, 3, "", g)
+	return s.addElement(groups, 3, g)
 }
 
 // madeByUs is how a file ends that Install has made: an empty line, by which Uninstall knows that the file can go.
@@ -233,85 +238,88 @@ func (p *Place) Uninstall(text []byte, program string) ([]byte, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return text, nil
 	}
-	command := Command(program, p.Agent)
+	root, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
 	changed := false
 	for {
-		next, again, err := p.removeOne(text, command)
+		again, err := p.removeOne(root, Command(program, p.Agent))
 		if err != nil {
 			return nil, err
 		}
 		if !again {
 			break
 		}
-		text, changed = next, true
+		changed = true
 	}
-	if changed && string(text) == "{}"+madeByUs {
+	if !changed {
+		return text, nil
+	}
+	root.Standardize() // no comma behind what has become the last of its list
+	if text = root.Pack(); string(text) == "{}"+madeByUs {
 		return nil, nil
 	}
 	return text, nil
 }
 
-// removeOne takes one of our handlers out; false if there is none.
-func (p *Place) removeOne(text []byte, command string) ([]byte, bool, error) {
-	root, err := whole(text)
+// removeOne takes one of our handlers out, with what would be empty without it; false if there is none.
+func (p *Place) removeOne(root *hujson.Value, command string) (bool, error) {
+	top, err := object(root)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
-	top, err := members(text, root)
+	hooks := root.Find("/hooks")
+	if hooks == nil {
+		return false, nil
+	}
+	events, err := object(hooks)
 	if err != nil {
-		return nil, false, err
+		return false, fmt.Errorf("hooks: %w", err)
 	}
-	for i, hooks := range top {
-		if hooks.key != "hooks" {
-			continue
+	for i, event := range events.Members {
+		groups, ok := event.Value.Value.(*hujson.Array)
+		if !ok {
+			continue // not of the form that the agent documents: not ours
 		}
-		events, err := members(text, hooks.value)
-		if err != nil {
-			return nil, false, fmt.Errorf("hooks: %w", err)
-		}
-		for j, event := range events {
-			groups, err := members(text, event.value)
-			if err != nil {
-				continue // not of the form that the agent documents: not ours
-			}
-			for k, g := range groups {
-				list, handlers, l := p.ourHandler(text, g.value, command)
-				switch {
-				case l < 0:
-				case len(handlers) > 1:
-					return remove(text, list, handlers, l), true, nil
-				case len(groups) > 1:
-					return remove(text, event.value, groups, k), true, nil
-				case len(events) > 1:
-					return remove(text, hooks.value, events, j), true, nil
-				default:
-					return remove(text, root, top, i), true, nil
+		for j := range groups.Elements {
+			handlers, k := p.ourHandler(&groups.Elements[j], command)
+			switch {
+			case k < 0:
+				continue
+			case len(handlers.Elements) > 1:
+				handlers.Elements = slices.Delete(handlers.Elements, k, k+1)
+			case len(groups.Elements) > 1:
+				groups.Elements = slices.Delete(groups.Elements, j, j+1)
+			case len(events.Members) > 1:
+				events.Members = slices.Delete(events.Members, i, i+1)
+			default:
+				top.Members = slices.DeleteFunc(top.Members, func(m hujson.ObjectMember) bool { return keyOf(m) == "hooks" })
+				if len(top.Members) == 0 {
+					top.AfterExtra = nil
 				}
 			}
+			return true, nil
 		}
 	}
-	return text, false, nil
+	return false, nil
 }
 
-// ourHandler finds one of our handlers in a group: the list of handlers, what is in it, and which is ours, or -1.
-func (p *Place) ourHandler(text []byte, g value, command string) (value, []member, int) {
-	inner, err := members(text, g)
-	if err != nil {
-		return value{}, nil, -1
+// ourHandler finds one of our handlers in a group: the list that it stands in, and where, or -1.
+func (p *Place) ourHandler(g *hujson.Value, command string) (*hujson.Array, int) {
+	if _, err := object(g); err != nil {
+		return nil, -1
 	}
-	hooks, ok := named(inner, "hooks")
+	list := g.Find("/hooks")
+	if list == nil {
+		return nil, -1
+	}
+	handlers, ok := list.Value.(*hujson.Array)
 	if !ok {
-		return value{}, nil, -1
+		return nil, -1
 	}
-	handlers, err := members(text, hooks.value)
-	if err != nil {
-		return value{}, nil, -1
-	}
-	for i, m := range handlers {
+	return handlers, slices.IndexFunc(handlers.Elements, func(v hujson.Value) bool {
 		var h handler
-		if json.Unmarshal(text[m.from:m.to], &h) == nil && (h.Command == command || ours(h.Command, p.Agent)) {
-			return hooks.value, handlers, i
-		}
-	}
-	return value{}, nil, -1
+		return json.Unmarshal(v.Pack(), &h) == nil && (h.Command == command || ours(h.Command, p.Agent))
+	})
 }
