@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
 )
 
@@ -234,29 +234,23 @@ func (f *Forwarder) run() {
 	}
 }
 
-// deliver tries until the message is taken, refused for good, or too old.
+// deliver tries until the message is taken, refused for good, or too old. The pauses are random in part: the senders should not
+// all come back at once.
 func (f *Forwarder) deliver(m *message) error {
 	ctx, cancel := context.WithTimeout(f.ctx, f.b.RetryFor)
 	defer cancel()
-	wait := f.b.retryWait
-	for {
+	pauses := backoff.ExponentialBackOff{InitialInterval: f.b.retryWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 10 * time.Second}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		again, err := f.attempt(ctx, m)
 		if ctx.Err() == nil {
 			f.report(m.signal, again, err)
 		}
-		if err == nil || !again {
-			return err
+		if err != nil && !again {
+			err = backoff.Permanent(err)
 		}
-		// Jitter: the senders should not all come back at once.
-		timer := time.NewTimer(wait/2 + rand.N(wait/2+1)) //nolint:gosec // nothing secret
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		}
-		wait = min(2*wait, 10*time.Second)
-	}
+		return struct{}{}, err
+	}, backoff.WithBackOff(&pauses), backoff.WithMaxElapsedTime(0))
+	return err
 }
 
 func (f *Forwarder) attempt(ctx context.Context, m *message) (again bool, err error) {

@@ -103,17 +103,3 @@ func FuzzFindInTable(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseStart(f *testing.F) {
-	f.Add([]byte("2230 (a) b (sh)) S 2229 2230 2229 34816 2230 4194304 1 0 0 0 0 0 0 0 20 0 1 0 123456 2596864 1\n"))
-	f.Add([]byte("1 ("))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		start, err := parseStart(text)
-		if err != nil {
-			return
-		}
-		if again, err := parseStart(append([]byte("1 (x) 1 2 )"), text[bytes.LastIndexByte(text, ')')+1:]...)); err != nil || again != start {
-			t.Fatalf("%d, with another name %d (%v)", start, again, err)
-		}
-	})
-}

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/sheetbend/sheetbend/collector/proc"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/socket"
@@ -74,7 +75,12 @@ func TestTheSDKsGRPCClientIsServedOnTCPAndUnixSocketsWithAndWithoutCompression(t
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 			from := h.senders[before]
-			if own, err := startOf(int32(os.Getpid())); c.sender && (err != nil || from != Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}) || !c.sender && from != (Sender{}) {
+			own, err := proc.Start("/proc", uint32(os.Getpid()))
+			sender := Sender{}
+			if c.sender {
+				sender = Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}
+			}
+			if err != nil || from != sender {
 				t.Errorf("sender %+v", from)
 			}
 		})

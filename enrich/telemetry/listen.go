@@ -3,17 +3,16 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/proc"
 	"github.com/sheetbend/sheetbend/enrich/socket"
 )
 
@@ -163,7 +162,7 @@ func identify(c net.Conn) origin {
 			return origin{key: "unknown user"}
 		}
 		o := origin{key: user(cred.Uid), local: cred.Pid > 0} // 0: in a pid namespace that is not below ours
-		if start, err := startOf(cred.Pid); err == nil {
+		if start, err := proc.Start("/proc", uint32(cred.Pid)); err == nil {
 			o.holders = []Sender{{PID: uint32(cred.Pid), Start: start, UID: cred.Uid}}
 		}
 		return o
@@ -193,25 +192,4 @@ func peerCredentials(c *net.UnixConn) (cred *unix.Ucred) {
 		}
 	})
 	return cred
-}
-
-// startOf is field 22 of /proc/PID/stat in ns, counted after the name, which is in
-// parentheses and may hold anything.
-func startOf(pid int32) (uint64, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	return parseStart(text)
-}
-
-func parseStart(stat []byte) (uint64, error) {
-	const tick = 1e9 / 100 // ns; USER_HZ is 100 on every Linux ABI that Go runs on
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const startTime = 22 - 3
-	if len(fields) <= startTime {
-		return 0, fmt.Errorf("/proc/PID/stat has %d fields", len(fields))
-	}
-	ticks, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
-	return ticks * tick, err
 }
