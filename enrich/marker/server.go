@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/limit"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 	"github.com/sheetbend/sheetbend/enrich/socket"
 )
@@ -74,7 +76,7 @@ type Stats struct {
 type Server struct {
 	o      Options
 	l      *socket.Listener
-	quota  *quota
+	slots  *limit.Slots[tenant, *rate.Limiter]
 	asking chan struct{}
 
 	marks, refused atomic.Uint64
@@ -95,7 +97,7 @@ func Listen(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, l: l, quota: newQuota(), asking: make(chan struct{}, maxAsking),
+		o: o, l: l, slots: newSlots(), asking: make(chan struct{}, maxAsking),
 		conns: make(map[*net.UnixConn]struct{}),
 	}
 	s.wait.Go(s.accept)
@@ -104,7 +106,8 @@ func Listen(o Options) (*Server, error) {
 
 // Stats may be called at any time.
 func (s *Server) Stats() Stats {
-	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: s.quota.displaced()}
+	_, displaced := s.slots.Count()
+	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: displaced}
 }
 
 // Close ends all connections, removes the socket and returns when nothing is served any more.
@@ -136,7 +139,7 @@ func (s *Server) accept() {
 		}
 		p, err := s.identify(conn)
 		if err == nil {
-			err = s.sit(&p, conn)
+			err = s.admit(&p, conn)
 		}
 		if err != nil {
 			s.refuse(conn, p, err)
@@ -152,7 +155,7 @@ func (s *Server) accept() {
 		s.conns[conn] = struct{}{}
 		s.wait.Go(func() {
 			s.connection(conn, p)
-			s.quota.leave(p.seat)
+			s.slots.Leave(p.slot)
 			s.mu.Lock()
 			delete(s.conns, conn)
 			s.mu.Unlock()
@@ -176,7 +179,7 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 			return
 		}
 		answer, err := s.request(p, line, pidfd)
-		s.quota.used(p.seat)
+		s.slots.Used(p.slot)
 		if pidfd >= 0 {
 			_ = unix.Close(pidfd)
 		}
@@ -193,19 +196,19 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 // A peer is who sends.
 type peer struct {
 	process
-	party
+	tenant
 	cgroup string
 	inside bool
-	seat   *seat
+	slot   *slot
 }
 
-// sit takes a place for the connection.
-func (s *Server) sit(p *peer, conn *net.UnixConn) error {
+// admit takes a slot for the connection.
+func (s *Server) admit(p *peer, conn *net.UnixConn) error {
 	now, _, err := s.o.Clock()
 	if err != nil {
 		return err
 	}
-	if p.seat = s.quota.enter(p.party, now, func() { _ = conn.Close() }); p.seat == nil {
+	if p.slot = s.slots.Take(p.tenant, at(now), func() { _ = conn.Close() }); p.slot == nil {
 		return errors.New("too many connections")
 	}
 	return nil
@@ -213,7 +216,7 @@ func (s *Server) sit(p *peer, conn *net.UnixConn) error {
 
 func (s *Server) identify(conn *net.UnixConn) (peer, error) {
 	proc, err := peerOf(conn)
-	p := peer{process: proc, party: party{uid: proc.uid}}
+	p := peer{process: proc, tenant: tenant{uid: proc.uid}}
 	if err != nil {
 		return p, err
 	}
@@ -225,7 +228,7 @@ func (s *Server) identify(conn *net.UnixConn) (peer, error) {
 	}
 	if s.o.Sandbox != nil {
 		if name := s.o.Sandbox(proc.pid, proc.uid, p.cgroup); name != "" {
-			p.inside, p.party = true, party{sandbox: name}
+			p.inside, p.tenant = true, tenant{sandbox: name}
 		}
 	}
 	return p, nil
@@ -257,7 +260,7 @@ func (s *Server) request(p peer, line []byte, pidfd int) (client.Response, error
 	if r.Op == client.OpSessions || r.Op == client.OpSession {
 		price = askCosts
 	}
-	if !s.quota.pay(p.seat, price, now) {
+	if !pay(p.slot, price, now) {
 		return client.Response{}, errors.New("too many requests of this sandbox or user: at most 200 marks in a second")
 	}
 	if err != nil {

@@ -53,7 +53,7 @@ func (i *Intake) read(m *message, c *conn) error {
 		from = c.from(i)
 	}
 	for j := range f.found {
-		if !i.peers.tell(c.seat.Account()) {
+		if !i.peers.tell(c.slot.Account()) {
 			f.lost += len(f.found) - j
 			break
 		}

@@ -182,11 +182,12 @@ func (i *Intake) Addr() *net.TCPAddr { return i.tcp }
 
 // Stats is a snapshot.
 func (i *Intake) Stats() Stats {
+	_, displaced := i.peers.Count()
 	return Stats{
 		Requests: i.requests.Load(), Bytes: i.bytes.Load(), Facts: i.facts.Load(), FactsLost: i.factsLost.Load(),
 		TooLarge: i.tooLarge.Load(), Malformed: i.malformed.Load(), Busy: i.busy.Load(), Foreign: i.foreign.Load(),
 		Forged: i.forged.Load(), Inside: i.inside.Load(),
-		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: i.peers.displaced(),
+		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: displaced,
 	}
 }
 

@@ -82,7 +82,7 @@ func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 	if len(h.all()) != 0 || i.Stats().Requests != 0 {
 		t.Errorf("facts of refused requests: %+v", h.all())
 	}
-	if p := i.peers.connect(fmt.Sprintf("uid %d", os.Geteuid()), nil).Account(); i.peers.memory != 0 || p.memory != 0 {
+	if p := i.peers.Take(fmt.Sprintf("uid %d", os.Geteuid()), time.Now(), nil).Account(); i.peers.memory != 0 || p.memory != 0 {
 		t.Errorf("%d bytes stay accounted for", i.peers.memory)
 	}
 }
@@ -158,8 +158,8 @@ func TestASenderThatIsSlowIsCutOff(t *testing.T) {
 				if err := i.Close(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if i.peers.seats.Taken() != 0 {
-					t.Errorf("%d connections stay accounted for", i.peers.seats.Taken())
+				if taken, _ := i.peers.Count(); taken != 0 {
+					t.Errorf("%d connections stay accounted for", taken)
 				}
 			})
 		})
@@ -260,9 +260,8 @@ func TestSlowSendersKeepNobodyOut(t *testing.T) {
 		}
 		// Those that the listener has not taken yet would come between two requests of the agent, more than it may have.
 		until(t, "the slow one is connected", func() bool {
-			i.peers.mu.Lock()
-			defer i.peers.mu.Unlock()
-			return i.peers.seats.Taken()+int(i.peers.seats.Displaced()) == n+2
+			taken, displaced := i.peers.Count()
+			return taken+int(displaced) == n+2
 		})
 		if n%(maxPeerConns/2) == 0 && !served(agent) {
 			t.Fatalf("the agent's connection is closed after %d slow ones", n)
@@ -279,7 +278,7 @@ func TestSlowSendersKeepNobodyOut(t *testing.T) {
 func TestAPeerHasARateOfBytesAndFactsThatFillsUpAgain(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	ps := newPeers(func() time.Time { return now })
-	a, b := ps.connect("a", nil), ps.connect("b", nil)
+	a, b := ps.Take("a", now, nil), ps.Take("b", now, nil)
 	p, q := a.Account(), b.Account()
 	if !ps.spend(p, peerBytesBurst) || ps.spend(p, 1) || !ps.spend(q, 1) {
 		t.Error("bytes: the burst is not as stated")
@@ -292,8 +291,8 @@ func TestAPeerHasARateOfBytesAndFactsThatFillsUpAgain(t *testing.T) {
 	if ps.tell(p) {
 		t.Error("facts: more than the burst")
 	}
-	ps.disconnect(a)
-	if p = ps.connect("a", nil).Account(); ps.tell(p) {
+	ps.Leave(a)
+	if p = ps.Take("a", ps.now(), nil).Account(); ps.tell(p) {
 		t.Error("a new connection has a new rate")
 	}
 	now = now.Add(time.Second)
@@ -310,31 +309,31 @@ func TestPeersAreBoundedAndForgottenOnlyWhenTheyAreQuiet(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	ps := newPeers(func() time.Time { return now })
 	for i := range maxPeers {
-		s := ps.connect(fmt.Sprint(i), nil)
+		s := ps.Take(fmt.Sprint(i), ps.now(), nil)
 		ps.spend(s.Account(), 1)
-		ps.disconnect(s)
+		ps.Leave(s)
 	}
-	if ps.connect("one more", nil) != nil {
+	if ps.Take("one more", ps.now(), nil) != nil {
 		t.Error("a peer that used its rate was forgotten")
 	}
 	now = now.Add(time.Minute)
-	if ps.connect("one more", nil) == nil {
+	if ps.Take("one more", ps.now(), nil) == nil {
 		t.Error("a peer that is as good as new is not forgotten")
 	}
 	for i := range maxConns - 1 {
-		if ps.connect(fmt.Sprint(i), nil) == nil {
+		if ps.Take(fmt.Sprint(i), ps.now(), nil) == nil {
 			t.Fatalf("only %d connections", i)
 		}
 	}
-	if ps.connect("0", nil) != nil {
+	if ps.Take("0", ps.now(), nil) != nil {
 		t.Error("more connections than all may have")
 	}
 }
 
 func TestMemoryIsAccountedForBeforeItIsTaken(t *testing.T) {
 	ps := newPeers(time.Now)
-	greedy := &hold{peers: ps, peer: ps.connect("greedy", nil).Account()}
-	modest := &hold{peers: ps, peer: ps.connect("modest", nil).Account()}
+	greedy := &hold{peers: ps, peer: ps.Take("greedy", ps.now(), nil).Account()}
+	modest := &hold{peers: ps, peer: ps.Take("modest", ps.now(), nil).Account()}
 	if !greedy.grow(maxPeerMemory) || greedy.grow(1) {
 		t.Error("a peer's share is not as stated")
 	}

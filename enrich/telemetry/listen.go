@@ -64,13 +64,13 @@ func (l *limited) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		who := identify(c)
-		seat := l.intake.peers.connect(who.key, func() { _ = c.Close() })
-		if seat == nil {
+		slot := l.intake.peers.Take(who.key, l.intake.o.now(), func() { _ = c.Close() })
+		if slot == nil {
 			l.intake.noConnect.Add(1)
 			_ = c.Close()
 			continue
 		}
-		return &conn{Conn: c, peers: l.intake.peers, seat: seat, who: who}, nil
+		return &conn{Conn: c, peers: l.intake.peers, slot: slot, who: who}, nil
 	}
 }
 
@@ -78,7 +78,7 @@ func (l *limited) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	peers *peers
-	seat  *seat
+	slot  *slot
 
 	mu       sync.Mutex
 	who      origin
@@ -86,7 +86,7 @@ type conn struct {
 }
 
 func (c *conn) Close() error {
-	c.peers.disconnect(c.seat)
+	c.peers.Leave(c.slot)
 	return c.Conn.Close()
 }
 

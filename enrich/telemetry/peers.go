@@ -29,10 +29,10 @@ const (
 
 // peers accounts for what the peers use. It is safe for concurrent use.
 type peers struct {
+	limit.Slots[string, peer]
 	now func() time.Time
 
-	mu     sync.Mutex
-	seats  limit.Seats[string, peer]
+	mu     sync.Mutex // of memory, here and of each peer; after that of the slots, where both are held
 	memory int
 }
 
@@ -42,48 +42,21 @@ type peer struct {
 	facts  *rate.Limiter
 }
 
-type seat = limit.Seat[peer]
+type slot = limit.Slot[peer]
 
 func newPeers(now func() time.Time) *peers {
 	ps := &peers{now: now}
-	ps.seats = limit.Seats[string, peer]{
-		Most: maxConns, MostEach: maxPeerConns, Parties: maxPeers,
-		Open: func() peer {
-			return peer{bytes: rate.NewLimiter(peerBytes, peerBytesBurst), facts: rate.NewLimiter(peerFacts, peerFactsBurst)}
-		},
-		// One that has used up some of its rate should not get a new one by connecting again.
-		Idle: func(p *peer) bool {
-			now := ps.now()
-			return p.memory == 0 && p.bytes.TokensAt(now) >= peerBytesBurst && p.facts.TokensAt(now) >= peerFactsBurst
-		},
+	ps.Most, ps.MostEach, ps.Clients = maxConns, maxPeerConns, maxPeers
+	ps.Open = func() peer {
+		return peer{bytes: rate.NewLimiter(peerBytes, peerBytesBurst), facts: rate.NewLimiter(peerFacts, peerFactsBurst)}
+	}
+	// One that has used up some of its rate should not get a new one by connecting again.
+	ps.Idle = func(p *peer, now time.Time) bool {
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		return p.memory == 0 && p.bytes.TokensAt(now) >= peerBytesBurst && p.facts.TokensAt(now) >= peerFactsBurst
 	}
 	return ps
-}
-
-// connect takes a place for a connection, which disconnect gives back; nil if there is none: see limit.Seats.
-func (ps *peers) connect(key string, vacate func()) *seat {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return ps.seats.Take(key, vacate)
-}
-
-// used says that the connection has brought a request.
-func (ps *peers) used(s *seat) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.seats.Used(s)
-}
-
-func (ps *peers) disconnect(s *seat) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.seats.Leave(s)
-}
-
-func (ps *peers) displaced() uint64 {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return ps.seats.Displaced()
 }
 
 // spend takes n bytes of the peer's rate.

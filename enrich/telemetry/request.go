@@ -85,7 +85,7 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 		return errEnding
 	}
 	defer i.handlers.Done()
-	defer i.peers.used(c.seat)
+	defer i.peers.Used(c.slot)
 	switch {
 	case r.Method != http.MethodPost:
 		return errMethod
@@ -103,13 +103,13 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	if m.signal == 0 {
 		return errPath
 	}
-	h := &hold{peers: i.peers, peer: c.seat.Account()}
+	h := &hold{peers: i.peers, peer: c.slot.Account()}
 	defer h.release()
 	wire, err := i.receive(r, h, m)
 	if err != nil {
 		return err
 	}
-	if !i.peers.spend(c.seat.Account(), len(m.plain)+wire+requestCost) {
+	if !i.peers.spend(c.slot.Account(), len(m.plain)+wire+requestCost) {
 		return errRate
 	}
 	if m.json {
