@@ -279,36 +279,29 @@ func (d *Dialect) Validate() error {
 			bad("enable.env: %q is not a variable's name", name)
 		}
 	}
-	if !bounded(d) {
+	if !bounded(reflect.ValueOf(*d)) {
 		bad("a list is longer than %d or a string than %d bytes or has a NUL byte in it", maxList, maxString)
 	}
 	return errors.Join(errs...)
 }
 
-// bounded checks the size of every list and string of a dialect.
-func bounded(d *Dialect) bool {
-	t, h, e := &d.Telemetry, &d.Hook, &d.Enable
-	lists := [][]string{
-		{d.Name, d.Note, e.Also}, d.Executables, d.Scripts, d.Path,
-		d.Env.Session, d.Env.Call, d.Env.Commands, t.Services, t.Session, t.Call, t.Tool, t.CallSpans,
-		h.Session, h.Call, h.Tool, h.Traceparent, h.Event, h.Begin, h.End, h.Env, e.Args, e.Present,
-	}
-	for i := range t.Events {
-		ev := &t.Events[i]
-		lists = append(lists, []string{ev.Name}, ev.Decision, ev.Source, ev.Success, ev.Detail, ev.Approved, ev.Denied)
-	}
-	for name, value := range e.Env {
-		lists = append(lists, []string{name, value})
-	}
-	if len(t.Events) > maxList || len(e.Env) > maxList {
-		return false
-	}
-	for _, list := range lists {
-		if len(list) > maxList {
+// bounded checks the size of every list, map and string in v.
+func bounded(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String:
+		return v.Len() <= maxString && !strings.ContainsRune(v.String(), 0)
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			if !bounded(field) {
+				return false
+			}
+		}
+	case reflect.Slice, reflect.Map:
+		if v.Len() > maxList {
 			return false
 		}
-		for _, s := range list {
-			if len(s) > maxString || strings.ContainsRune(s, 0) {
+		for key, element := range v.Seq2() {
+			if !bounded(key) || !bounded(element) {
 				return false
 			}
 		}

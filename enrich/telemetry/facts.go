@@ -147,7 +147,7 @@ func (f *facts) context(it *item, rank int) {
 }
 
 func (f *facts) event(it *item, e *agents.Event) {
-	s := f.said(it, kindOf(e.Kind))
+	s := f.said(it, kinds[e.Kind])
 	// Codex writes its sources with a capital, Claude Code without.
 	s.Decision, s.Source = f.first(e.Decision, it.attrs), strings.ToLower(f.first(e.Source, it.attrs))
 	switch {
@@ -195,20 +195,9 @@ func (f *facts) event(it *item, e *agents.Event) {
 	}
 }
 
-func kindOf(k agents.EventKind) record.SaidKind {
-	switch k {
-	case agents.EventDecision:
-		return record.SaidDecision
-	case agents.EventResult:
-		return record.SaidResult
-	case agents.EventSandbox:
-		return record.SaidSandbox
-	case agents.EventNetwork:
-		return record.SaidNetwork
-	case agents.EventSession:
-		return record.SaidSession
-	}
-	return 0 // Validate has passed the dialect
+var kinds = map[agents.EventKind]record.SaidKind{
+	agents.EventDecision: record.SaidDecision, agents.EventResult: record.SaidResult, agents.EventSandbox: record.SaidSandbox,
+	agents.EventNetwork: record.SaidNetwork, agents.EventSession: record.SaidSession,
 }
 
 func (f *facts) add(one fact) bool {

@@ -99,9 +99,8 @@ type Intake struct {
 	closed   bool
 	handlers sync.WaitGroup
 
-	requests, bytes, facts, factsLost             atomic.Uint64
-	tooLarge, malformed, busy, foreign, noConnect atomic.Uint64
-	forged, inside                                atomic.Uint64
+	requests, bytes, facts, factsLost, noConnect atomic.Uint64
+	refused                                      [causes]atomic.Uint64
 }
 
 // Listen opens the sockets and serves until Close. The error says what to do.
@@ -185,8 +184,8 @@ func (i *Intake) Stats() Stats {
 	_, displaced := i.peers.Count()
 	return Stats{
 		Requests: i.requests.Load(), Bytes: i.bytes.Load(), Facts: i.facts.Load(), FactsLost: i.factsLost.Load(),
-		TooLarge: i.tooLarge.Load(), Malformed: i.malformed.Load(), Busy: i.busy.Load(), Foreign: i.foreign.Load(),
-		Forged: i.forged.Load(), Inside: i.inside.Load(),
+		TooLarge: i.refused[causeTooLarge].Load(), Malformed: i.refused[causeMalformed].Load(), Busy: i.refused[causeBusy].Load(),
+		Forged: i.refused[causeForged].Load(), Inside: i.refused[causeInside].Load(), Foreign: i.refused[causeForeign].Load(),
 		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: displaced,
 	}
 }

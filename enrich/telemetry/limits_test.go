@@ -57,7 +57,7 @@ func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 		{"another type", "/v1/logs", map[string]string{"Content-Type": "text/plain"}, good, 415, func(s Stats) uint64 { return s.Foreign }},
 		{"gRPC's type without HTTP/2", "/v1/logs", map[string]string{"Content-Type": typeGRPC}, good, 415, func(s Stats) uint64 { return s.Foreign }},
 		{"another path", "/v1/profiles", isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
-		{"gRPC's path", signals[1].grpc, isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
+		{"gRPC's path", Logs.grpcMethod(), isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
 		{"a web page", "/v1/logs", with("Origin", "https://example.com"), good, 403, func(s Stats) uint64 { return s.Foreign }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

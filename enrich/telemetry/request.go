@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -24,35 +23,41 @@ type refusal struct {
 	http  int
 	grpc  codes.Code
 	text  string
-	count func(*Intake) *atomic.Uint64
+	cause cause
 }
 
 func (r *refusal) Error() string { return r.text }
 
 // Which of them a client tries again, the OTLP specification says: 429, 503 and UNAVAILABLE.
 var (
-	errPath      = &refusal{http.StatusNotFound, codes.Unimplemented, "no such OTLP service: traces, logs and metrics are taken", countForeign}
-	errMethod    = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, "OTLP is sent by POST", countForeign}
-	errType      = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type is none of application/x-protobuf, application/json and application/grpc", countForeign}
-	errEncoding  = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, "the compression is not gzip", countForeign}
-	errWeb       = &refusal{http.StatusForbidden, codes.PermissionDenied, "web pages may not send telemetry here", countForeign}
-	errTooLarge  = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "the request is too large", countTooLarge}
-	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, "the request is not well-formed OTLP", countMalformed}
-	errBusy      = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "too much telemetry at once", countBusy}
-	errRate      = &refusal{http.StatusTooManyRequests, codes.Unavailable, "too much telemetry", countBusy}
-	errSlow      = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, "the request did not arrive in time", countMalformed}
-	errForged    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans", countForged}
-	errInside    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the sender runs inside of a tool call: only its agent's own telemetry is taken", countInside}
-	errHidden    = &refusal{http.StatusForbidden, codes.PermissionDenied, "who sends cannot be told: keep the connection open until the answer", countInside}
-	errEnding    = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "the intake is ending", countBusy}
+	errPath      = &refusal{http.StatusNotFound, codes.Unimplemented, "no such OTLP service: traces, logs and metrics are taken", causeForeign}
+	errMethod    = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, "OTLP is sent by POST", causeForeign}
+	errType      = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type is none of application/x-protobuf, application/json and application/grpc", causeForeign}
+	errEncoding  = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, "the compression is not gzip", causeForeign}
+	errWeb       = &refusal{http.StatusForbidden, codes.PermissionDenied, "web pages may not send telemetry here", causeForeign}
+	errTooLarge  = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "the request is too large", causeTooLarge}
+	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, "the request is not well-formed OTLP", causeMalformed}
+	errBusy      = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "too much telemetry at once", causeBusy}
+	errRate      = &refusal{http.StatusTooManyRequests, codes.Unavailable, "too much telemetry", causeBusy}
+	errSlow      = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, "the request did not arrive in time", causeMalformed}
+	errForged    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans", causeForged}
+	errInside    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the sender runs inside of a tool call: only its agent's own telemetry is taken", causeInside}
+	errHidden    = &refusal{http.StatusForbidden, codes.PermissionDenied, "who sends cannot be told: keep the connection open until the answer", causeInside}
+	errEnding    = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "the intake is ending", causeBusy}
 )
 
-func countForeign(i *Intake) *atomic.Uint64   { return &i.foreign }
-func countTooLarge(i *Intake) *atomic.Uint64  { return &i.tooLarge }
-func countMalformed(i *Intake) *atomic.Uint64 { return &i.malformed }
-func countForged(i *Intake) *atomic.Uint64    { return &i.forged }
-func countInside(i *Intake) *atomic.Uint64    { return &i.inside }
-func countBusy(i *Intake) *atomic.Uint64      { return &i.busy }
+// A cause says in which of the counters a refusal is.
+type cause uint8
+
+const (
+	causeForeign cause = iota
+	causeTooLarge
+	causeMalformed
+	causeForged
+	causeInside
+	causeBusy
+	causes
+)
 
 // ServeHTTP takes one OTLP request. gRPC is spoken here and not by a grpc.Server, so that one port and
 // one set of limits serve both, and the message is forwarded in the bytes it came in: a unary call is an HTTP/2
@@ -71,7 +76,7 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		no = errMalformed
 	}
-	if no.count(i).Add(1) == 1 && (no == errForged || no == errInside || no == errHidden) {
+	if i.refused[no.cause].Add(1) == 1 && (no == errForged || no == errInside || no == errHidden) {
 		i.o.Log.Warn("agent telemetry refused; more of it is only counted", "err", no)
 	}
 	i.o.Log.Debug("agent telemetry refused", "path", r.URL.Path, "content_type", contentType, "err", err)
@@ -95,9 +100,9 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	case !m.grpc && !m.json && contentType != typeProtobuf:
 		return errType
 	}
-	for _, s := range signals {
-		if !m.grpc && r.URL.Path == s.http || m.grpc && r.URL.Path == s.grpc {
-			m.signal = s.signal
+	for s := Traces; s <= Metrics; s++ {
+		if !m.grpc && r.URL.Path == s.httpPath() || m.grpc && r.URL.Path == s.grpcMethod() {
+			m.signal = s
 		}
 	}
 	if m.signal == 0 {

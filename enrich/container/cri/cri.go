@@ -87,7 +87,7 @@ func (c *Client) Find(ctx context.Context, id string) (record.Container, error) 
 		if err != nil {
 			return record.Container{}, err
 		}
-		if info, ok := listed(name, got, pod); ok {
+		if info := inPod(name, got, pod); info.Image != "" {
 			return info, nil
 		}
 		// The image was named by its id; the status has a name for it.
@@ -95,7 +95,7 @@ func (c *Client) Find(ctx context.Context, id string) (record.Container, error) 
 		if err != nil {
 			return record.Container{}, fmt.Errorf("ask for the container: %w", err)
 		}
-		return fromStatus(name, s.GetStatus(), pod), nil
+		return inPod(name, s.GetStatus(), pod), nil
 	}
 	pod, err := c.pod(ctx, id)
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *Client) list(ctx context.Context, tell func(record.Container)) error {
 		if !ok {
 			continue // removed in between
 		}
-		if info, ok := listed(name, got, p); ok {
+		if info := inPod(name, got, p); info.Image != "" {
 			tell(info)
 		}
 	}
@@ -183,7 +183,7 @@ func (c *Client) event(ctx context.Context, e *runtime.ContainerEventResponse, t
 	}
 	for _, s := range e.GetContainersStatuses() {
 		if s.GetId() == e.GetContainerId() && s.GetMetadata() != nil {
-			tell(fromStatus(name, s, p))
+			tell(inPod(name, s, p))
 		}
 	}
 }
@@ -239,22 +239,20 @@ func sandbox(name string, p pod) record.Container {
 	}
 }
 
-// listed is false when the image has no name there.
-func listed(name string, got *runtime.Container, p pod) (record.Container, bool) {
-	info := sandbox(name, p)
-	info.ID = got.GetId()
-	info.Name = got.GetMetadata().GetName()
-	info.PodPart = info.Name
-	info.Image, info.Tag = image(got.GetImage())
-	return info, info.Image != ""
+// part is what a list and a status say of a container.
+type part interface {
+	GetId() string
+	GetMetadata() *runtime.ContainerMetadata
+	GetImage() *runtime.ImageSpec
 }
 
-func fromStatus(name string, s *runtime.ContainerStatus, p pod) record.Container {
+// inPod is a container of a pod. The image may have no name.
+func inPod(name string, c part, p pod) record.Container {
 	info := sandbox(name, p)
-	info.ID = s.GetId()
-	info.Name = s.GetMetadata().GetName()
+	info.ID = c.GetId()
+	info.Name = c.GetMetadata().GetName()
 	info.PodPart = info.Name
-	info.Image, info.Tag = image(s.GetImage())
+	info.Image, info.Tag = image(c.GetImage())
 	return info
 }
 

@@ -4,9 +4,9 @@
 // runs the tool calls of an agent in a persistent shell says with it which call begins and
 // ends, so that what the shell starts in between is told as that call's:
 //
-//	c, err := client.Default()
+//	c := client.Default()
 //	...
-//	err = c.Begin(ctx, client.Mark{Session: "s-1", Call: "call-7", Tool: "bash", PID: shell.Process.Pid})
+//	err := c.Begin(ctx, client.Mark{Session: "s-1", Call: "call-7", Tool: "bash", PID: shell.Process.Pid})
 //	... // the shell works
 //	err = c.End(ctx, client.Mark{Session: "s-1", Call: "call-7", PID: shell.Process.Pid})
 //
