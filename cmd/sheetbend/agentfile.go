@@ -22,7 +22,7 @@ const (
 	maxLinks    = 40 // as the kernel
 )
 
-// A agentFile is the configuration file of an agent. It is read and changed with no more rights than those of the user whose
+// An agentFile is the configuration file of an agent. It is read and changed with no more rights than those of the user whose
 // directory it stands in: root changes a user's file as that user, so a link in it leads nowhere the user could not write.
 type agentFile struct {
 	path     string // without links in it, as far as it exists
@@ -121,26 +121,36 @@ func (f *agentFile) read() (text []byte, err error) {
 	if !f.exists {
 		return nil, nil
 	}
-	err = f.as(func() error {
-		// Without O_NONBLOCK a FIFO that came meanwhile would hold up the open.
-		file, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
-			return errors.Join(err, fmt.Errorf("%s is no regular file", f.path))
-		}
-		text, err = io.ReadAll(io.LimitReader(file, maxSettings+1))
-		if err == nil && len(text) > maxSettings {
-			err = fmt.Errorf("%s: larger than 16 MiB, which no configuration is", f.path)
-		}
+	err = f.as(func() (err error) {
+		text, err = readSettings(f.path, unix.O_NOFOLLOW, func(*syscall.Stat_t) bool { return true })
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the agent's configuration: %w", err)
 	}
 	return text, nil
+}
+
+// readSettings reads a regular file that is fit, of at most maxSettings bytes. flags are added to those of its open.
+func readSettings(name string, flags int, fit func(*syscall.Stat_t) bool) ([]byte, error) {
+	// Without O_NONBLOCK a FIFO that came meanwhile would hold up the open.
+	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || !info.Mode().IsRegular() || !fit(st) {
+		return nil, fmt.Errorf("%s is no regular file, or of another user", name)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxSettings+1))
+	if err == nil && len(text) > maxSettings {
+		err = fmt.Errorf("%s: larger than 16 MiB, which no configuration is", name)
+	}
+	return text, err
 }
 
 // write replaces the file in one step.

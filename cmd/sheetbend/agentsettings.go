@@ -4,9 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,7 +12,6 @@ import (
 	"syscall"
 
 	"github.com/BurntSushi/toml"
-	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -108,24 +104,8 @@ func (i identity) readOwn(name string) (text []byte, err error) {
 	if i.other() {
 		as = i.withRights // with all groups
 	}
-	err = as(func() error {
-		file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would hold up the open
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		info, err := file.Stat()
-		if err != nil {
-			return err
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || !info.Mode().IsRegular() || st.Uid != f.uid && st.Uid != 0 {
-			return fmt.Errorf("%s is no file of the user", name)
-		}
-		text, err = io.ReadAll(io.LimitReader(file, maxSettings+1))
-		if err == nil && len(text) > maxSettings {
-			err = errors.New("too large")
-		}
+	err = as(func() (err error) {
+		text, err = readSettings(name, 0, func(st *syscall.Stat_t) bool { return st.Uid == f.uid || st.Uid == 0 })
 		return err
 	})
 	return text, err
