@@ -31,35 +31,28 @@ const maxVersion = 64 << 10
 
 func newHookInstall() *cobra.Command {
 	return newHookChange("install", "Write the hook into an agent's configuration",
-		func(p *hook.Place, by identity, text []byte) ([]byte, []string, error) {
-			program, err := os.Executable()
-			if err != nil {
-				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
-			}
+		func(p *hook.Place, by identity, program string, text []byte) ([]byte, []string, error) {
 			version := agentVersion(p, by)
 			var then []string
 			if since := p.Lacks(version); since != "" {
-				then = append(then, fmt.Sprintf("the end of failed and denied calls is told by %s %s and later: after an update, install again", p.Program, since))
+				then = append(then, fmt.Sprintf("the end of failed and denied calls is reported by %s %s and later: "+
+					"after an update, install again", p.Program, since))
 			}
-			text, err = p.Install(text, program, version)
+			text, err := p.Install(text, program, version)
 			return text, append(then, p.After), err
 		})
 }
 
 func newHookUninstall() *cobra.Command {
 	return newHookChange("uninstall", "Take the hook out of an agent's configuration",
-		func(p *hook.Place, _ identity, text []byte) ([]byte, []string, error) {
-			program, err := os.Executable()
-			if err != nil {
-				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
-			}
-			text, err = p.Uninstall(text, program)
+		func(p *hook.Place, _ identity, program string, text []byte) ([]byte, []string, error) {
+			text, err := p.Uninstall(text, program)
 			return text, nil, err
 		})
 }
 
-// A settingsChange gives the new text, and what to tell the user once it is written.
-type settingsChange func(*hook.Place, identity, []byte) (text []byte, then []string, err error)
+// A settingsChange gives the new text, and lines for the user once it is written. program is the path of sheetbend.
+type settingsChange func(p *hook.Place, by identity, program string, text []byte) ([]byte, []string, error)
 
 func newHookChange(use, short string, change settingsChange) *cobra.Command {
 	var yes bool
@@ -121,7 +114,9 @@ func settingsFile(p *hook.Place, by identity, getenv func(string) string) (strin
 }
 
 // changeSettings looks for, reads and changes the file with the rights of by.
-func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string, yes bool, change settingsChange) error {
+func changeSettings(
+	cmd *cobra.Command, p *hook.Place, by identity, file string, yes bool, change settingsChange,
+) error {
 	var settings *agentFile
 	var old []byte
 	err := by.rights(func() (err error) {
@@ -138,7 +133,11 @@ func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string,
 		return err
 	}
 	file = settings.path
-	text, then, err := change(p, by, old)
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of sheetbend: %w", err)
+	}
+	text, then, err := change(p, by, program, old)
 	if err != nil {
 		return fmt.Errorf("%s is not changed: %w", file, err)
 	}

@@ -24,7 +24,7 @@ func seeds(f *testing.F) (protobuf, json [][]byte) {
 		logsOf("codex_exec", "", "event.name", "codex.tool_decision", "call_id", "é\n\"", "decision", "denied"),
 		metricsRequest(),
 	} {
-		protobuf, json = append(protobuf, proto(f, r)), append(json, asJSON(f, r))
+		protobuf, json = append(protobuf, asProtobuf(f, r)), append(json, asJSON(f, r))
 	}
 	return append(protobuf, nil), append(json, nil, []byte(`{"resourceSpans":[null,{"resource":null}]}`), []byte(`{"a":"\"}","b":[{"c":"]"}]}`))
 }
@@ -65,14 +65,14 @@ func FuzzAgainstPdata(f *testing.F) {
 			if r.UnmarshalProto(b) != nil {
 				return
 			}
-			s, clean = Logs, proto(t, r)
+			s, clean = Logs, asProtobuf(t, r)
 			asJSON, err = r.MarshalJSON()
 		} else {
 			r := ptraceotlp.NewExportRequest()
 			if r.UnmarshalProto(b) != nil {
 				return
 			}
-			s, clean = Traces, proto(t, r)
+			s, clean = Traces, asProtobuf(t, r)
 			asJSON, err = r.MarshalJSON()
 		}
 		direct, walkErr := walked(s, false, b)

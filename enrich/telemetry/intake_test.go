@@ -99,8 +99,8 @@ func TestHTTPIsServedInBothForms(t *testing.T) {
 		body   []byte
 		answer string
 	}{
-		{"protobuf", map[string]string{"Content-Type": typeProtobuf}, proto(t, r), ""},
-		{"protobuf, gzip", map[string]string{"Content-Type": typeProtobuf, "Content-Encoding": "gzip"}, zipped(t, proto(t, r)), ""},
+		{"protobuf", map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, r), ""},
+		{"protobuf, gzip", map[string]string{"Content-Type": typeProtobuf, "Content-Encoding": "gzip"}, zipped(t, asProtobuf(t, r)), ""},
 		{"JSON", map[string]string{"Content-Type": "application/json; charset=utf-8"}, asJSON(t, r), "{}"},
 		{"JSON, gzip", map[string]string{"Content-Type": typeJSON, "Content-Encoding": "GZIP"}, zipped(t, asJSON(t, r)), "{}"},
 	} {
@@ -220,7 +220,7 @@ func TestCloseWaitsForRequestsThatAreUnderWay(t *testing.T) {
 	}
 	answered := make(chan int, 1)
 	go func() {
-		code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, proto(t, logsOf("claude-code", "tool_result", "tool_use_id", "c")))
+		code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, logsOf("claude-code", "tool_result", "tool_use_id", "c")))
 		answered <- code
 	}()
 	<-begun

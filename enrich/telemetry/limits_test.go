@@ -30,7 +30,7 @@ func bomb(t *testing.T) []byte { t.Helper(); return zipped(t, make([]byte, 8<<20
 
 func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 	i, h := intake(t, Options{MaxMessage: small})
-	good := proto(t, logsOf("claude-code", "tool_result", "tool_use_id", "c"))
+	good := asProtobuf(t, logsOf("claude-code", "tool_result", "tool_use_id", "c"))
 	isProtobuf := map[string]string{"Content-Type": typeProtobuf}
 	with := func(pairs ...string) map[string]string {
 		m := map[string]string{"Content-Type": typeProtobuf}
@@ -365,7 +365,7 @@ func TestFactsBeyondTheRateAreDroppedAndCountedButForwarded(t *testing.T) {
 		records.At(0).CopyTo(records.AppendEmpty())
 	}
 	for range 3 {
-		if code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, proto(t, ld)); code != 200 {
+		if code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, ld)); code != 200 {
 			t.Fatalf("answer %d", code)
 		}
 		b.next(t)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -15,7 +14,9 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 )
 
 // refusal is an answer other than success. Its text is a constant: it goes into headers.
@@ -276,19 +277,14 @@ func refuse(w http.ResponseWriter, m *message, no *refusal) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
+	answer := status.New(no.grpc, no.text).Proto()
 	var body []byte
 	if m.json {
 		h.Set("Content-Type", typeJSON)
-		body, _ = json.Marshal(struct {
-			Code    int    `json:"code"`
-			Message string `json:"message"`
-		}{int(no.grpc), no.text})
+		body, _ = protojson.Marshal(answer)
 	} else {
 		h.Set("Content-Type", typeProtobuf)
-		body = protowire.AppendTag(nil, 1, protowire.VarintType)
-		body = protowire.AppendVarint(body, uint64(no.grpc))
-		body = protowire.AppendTag(body, 2, protowire.BytesType)
-		body = protowire.AppendString(body, no.text)
+		body, _ = proto.Marshal(answer)
 	}
 	switch no.http {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:

@@ -9,9 +9,9 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/hashicorp/go-version"
 	"github.com/tailscale/hujson"
 )
 
@@ -61,17 +61,11 @@ func Version(text string) string {
 	return regexp.MustCompile(`\d{1,6}\.\d{1,6}\.\d{1,6}`).FindString(text)
 }
 
-// older compares versions of three numbers.
+// older compares versions; what is none is older than any.
 func older(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(as), len(bs)) {
-		x, _ := strconv.Atoi(as[i])
-		y, _ := strconv.Atoi(bs[i])
-		if x != y {
-			return x < y
-		}
-	}
-	return false
+	x, errX := version.NewVersion(a)
+	y, errY := version.NewVersion(b)
+	return errX != nil || errY == nil && x.LessThan(y)
 }
 
 // timeout is how long the agent waits for the hook at most, in seconds. The hook itself takes far less.
