@@ -23,10 +23,10 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
-// versionWithin is how long an agent may take to tell its version.
+// versionWithin is how long an agent may take to print its version.
 const versionWithin = 10 * time.Second
 
-// maxVersion is how much of what it says then is read, in bytes.
+// maxVersion bounds what is read of that, in bytes.
 const maxVersion = 64 << 10
 
 func newHookInstall() *cobra.Command {
@@ -194,7 +194,7 @@ func agentVersion(p *hook.Place, by identity) string {
 	return hook.Version(string(text))
 }
 
-// ask takes silence for no.
+// ask reports whether the user answered yes. No answer is no.
 func ask(in io.Reader, out io.Writer) (bool, error) {
 	if f, ok := in.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
 		return false, &exitError{exitUsage, errors.New("not changed: there is nobody to ask; --yes changes it without")}

@@ -15,7 +15,8 @@ import (
 //go:embed builtin.yaml
 var builtin []byte
 
-// Builtin gives the dialects that Sheetbend knows. The list is the caller's; what the dialects hold is not to be changed.
+// Builtin gives the dialects that Sheetbend knows. The list is the caller's; what the dialects hold is not to be
+// changed.
 func Builtin() []Dialect { return slices.Clone(decoded()) }
 
 var decoded = sync.OnceValue(func() (ds []Dialect) {

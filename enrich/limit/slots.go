@@ -9,16 +9,17 @@ import (
 	"time"
 )
 
-// Slots are the places for connections to a server, with an account A of each client K that has had one. Who keeps connections
-// open keeps nobody out: when a client has too many, or all have, the connection of that client, or of the one that has most,
-// which was not used for longest has to go. The fields do not change once a slot was taken. The methods are safe for concurrent use.
+// Slots are the places for connections to a server, with an account A of each client K that has had one. Who keeps
+// connections open keeps nobody out: when a client has too many, or all have, the connection of that client, or of
+// the one that has most, which was not used for longest has to go. The fields do not change once a slot was taken.
+// The methods are safe for concurrent use.
 type Slots[K comparable, A any] struct {
 	Most       int                      // connections of all
 	MostEach   int                      // connections of one client
 	Clients    int                      // that are remembered
 	Privileged func(K) bool             // has MostEach more, and an account in any case; nil: nobody
 	Open       func() A                 // the account of a new client
-	Idle       func(*A, time.Time) bool // an account is as good as new: that of a client without connections is forgotten
+	Idle       func(*A, time.Time) bool // as good as new: may be forgotten without connections
 
 	mu        sync.Mutex
 	accounts  map[K]*account[A]
@@ -40,8 +41,8 @@ type Slot[A any] struct {
 // Account is that of the client that has the slot. Slots does not lock it.
 func (s *Slot[A]) Account() *A { return &s.account.of }
 
-// Take takes a slot, which Leave gives back; nil if there is none. evict ends the connection when it has to go; it is called
-// with the slots locked.
+// Take takes a slot, which Leave gives back; nil if there is none. evict ends the connection when it has to go; it
+// is called with the slots locked.
 func (s *Slots[K, A]) Take(client K, now time.Time, evict func()) *Slot[A] {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
-// A reader takes lines from one client.
+// A reader reads lines from one client.
 type reader struct {
 	conn  *net.UnixConn
 	peer  int
@@ -39,7 +39,8 @@ func (r *reader) line() ([]byte, int, error) {
 			r.buf = r.buf[:copy(r.buf, r.buf[i+1:])]
 			fd := r.pidfd
 			if fd >= 0 && len(r.buf) > 0 {
-				return nil, -1, fmt.Errorf("%w: a pidfd with more than one request: wait for the answer in between", errRequest)
+				return nil, -1, fmt.Errorf("%w: a pidfd with more than one request: wait for the answer in between",
+					errRequest)
 			}
 			r.pidfd = -1
 			return r.out, fd, nil

@@ -23,19 +23,20 @@ import (
 )
 
 const (
-	// idleAfter is how long a client may take for a request, and for taking an answer.
+	// idleAfter is how long a client may take to send a request, and to read an answer.
 	idleAfter = 5 * time.Second
 	// maxAsking is how many lists and trees are made at once.
 	maxAsking = 2
-	// judgedWithin is how long an answer waits for the verdict, of a stream that is about 0.1 s behind unless it is flooded.
-	judgedWithin = 500 * time.Millisecond
+	// resultWithin is how long an answer waits for the mark's result. The stream is about 0.1 s behind unless it is
+	// flooded.
+	resultWithin = 500 * time.Millisecond
 )
 
 // View answers questions about sessions: exporters/sessions. It is called from many goroutines.
 type View interface {
 	// List gives the sessions that the user may see.
 	List(uid uint32) []client.Session
-	// Tree gives one of them; nil if there is none, or none the user may see.
+	// Tree gives one of them; nil if there is no such session, or the user may not see it.
 	Tree(uid uint32, session string) *client.Tree
 }
 
@@ -44,15 +45,16 @@ type Options struct {
 	Path string
 	// Inject puts a Mark record into the record stream: live.Feed's.
 	Inject func(raw []byte) bool
-	// Judge does so, too, and tells afterwards whether the mark had an effect, from any goroutine. nil: nobody judges here.
-	Judge func(raw []byte, verdict func(taken bool)) bool
+	// InjectForResult does so, too, and reports afterwards whether the mark had an effect, from any goroutine. nil:
+	// no answer waits for a result.
+	InjectForResult func(raw []byte, result func(effective bool)) bool
 	// Clock gives ns of CLOCK_BOOTTIME: live.SystemClock.
 	Clock func() (boot uint64, wall int64, err error)
 	View  View // nil: nothing is shown
-	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by its lineage; ""
-	// if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
+	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by
+	// its lineage; "" if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
 	Sandbox func(pid int, uid uint32, cgroup string) string
-	// Dialects are the agents whose hooks the sensor knows: OpHook tells them.
+	// Dialects are the agents whose hooks the sensor knows: the answer to OpHook.
 	Dialects []agents.Dialect
 	// CgroupOf gives the path of a process's cgroup from the mount; it has to be given.
 	CgroupOf func(pid int) (string, error)
@@ -296,7 +298,7 @@ func (s *Server) ask(p peer, r client.Request) (client.Response, error) {
 	return client.Response{OK: true, Session: tree}, nil
 }
 
-// hook tells names of fields only: nothing in it is of the sensor or of another user.
+// hook answers with names of fields only: nothing in it is of the sensor or of another user.
 func (s *Server) hook(agent string) (client.Response, error) {
 	d := agents.Find(s.o.Dialects, agent)
 	if d == nil {
@@ -345,15 +347,15 @@ func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.R
 		}
 	}
 	raw := record.AppendMark(nil, now, uint32(p.pid), p.start, m)
-	verdict := make(chan bool, 1)
-	waits := s.o.Judge != nil && m.Source != record.SourceHook // an agent waits for its hook
-	var taken bool
+	result := make(chan bool, 1)
+	waits := s.o.InjectForResult != nil && m.Source != record.SourceHook // an agent waits for its hook
+	var injected bool
 	if waits {
-		taken = s.o.Judge(raw, func(taken bool) { verdict <- taken })
+		injected = s.o.InjectForResult(raw, func(effective bool) { result <- effective })
 	} else {
-		taken = s.o.Inject(raw)
+		injected = s.o.Inject(raw)
 	}
-	if !taken {
+	if !injected {
 		return client.Response{}, errors.New("the sensor is busy or ending: the mark was not taken")
 	}
 	s.marks.Add(1)
@@ -361,12 +363,13 @@ func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.R
 		return client.Response{OK: true}, nil
 	}
 	select {
-	case taken := <-verdict:
-		if !taken {
-			return client.Response{}, errors.New("the mark has no effect: its sender may not speak for this call, or none is open (docs/local-api.md says who may)")
+	case effective := <-result:
+		if !effective {
+			return client.Response{}, errors.New("the mark has no effect: its sender may not speak for this call, " +
+				"or none is open (docs/local-api.md says who may)")
 		}
 		return client.Response{OK: true, Judged: true}, nil
-	case <-time.After(judgedWithin):
+	case <-time.After(resultWithin):
 		return client.Response{OK: true}, nil
 	}
 }

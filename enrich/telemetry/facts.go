@@ -53,7 +53,7 @@ func (i *Intake) read(m *message, c *conn) error {
 		from = c.from(i)
 	}
 	for j := range f.found {
-		if !i.peers.tell(c.slot.Account()) {
+		if !i.peers.spendFact(c.slot.Account()) {
 			f.lost += len(f.found) - j
 			break
 		}
@@ -122,10 +122,10 @@ func (f *facts) item(it *item) {
 	}
 }
 
-// context tells of a span that stands for a call. Where several spans of one request do, the one that the
+// context adds the fact of a span that stands for a call. Where several spans of one request do, the one that the
 // dialect lists first counts.
 func (f *facts) context(it *item, rank int) {
-	s := f.said(it, record.SaidContext)
+	s := f.fact(it, record.SaidContext)
 	if s.Call == "" || s.Trace == ([16]byte{}) || s.Span == ([8]byte{}) {
 		return
 	}
@@ -147,7 +147,7 @@ func (f *facts) context(it *item, rank int) {
 }
 
 func (f *facts) event(it *item, e *agents.Event) {
-	s := f.said(it, kinds[e.Kind])
+	s := f.fact(it, kinds[e.Kind])
 	// Codex writes its sources with a capital, Claude Code without.
 	s.Decision, s.Source = f.first(e.Decision, it.attrs), strings.ToLower(f.first(e.Source, it.attrs))
 	switch {
@@ -183,7 +183,7 @@ func (f *facts) event(it *item, e *agents.Event) {
 		f.add(fact{said: s})
 		return
 	}
-	// Some agents tell the decision and the result in one event.
+	// Some agents report the decision and the result in one event.
 	result := s
 	s.Success = record.SuccessUnknown
 	if s.Decision != "" {
@@ -196,8 +196,9 @@ func (f *facts) event(it *item, e *agents.Event) {
 }
 
 var kinds = map[agents.EventKind]record.SaidKind{
-	agents.EventDecision: record.SaidDecision, agents.EventResult: record.SaidResult, agents.EventSandbox: record.SaidSandbox,
-	agents.EventNetwork: record.SaidNetwork, agents.EventSession: record.SaidSession,
+	agents.EventDecision: record.SaidDecision, agents.EventResult: record.SaidResult,
+	agents.EventSandbox: record.SaidSandbox, agents.EventNetwork: record.SaidNetwork,
+	agents.EventSession: record.SaidSession,
 }
 
 func (f *facts) add(one fact) bool {
@@ -209,12 +210,13 @@ func (f *facts) add(one fact) bool {
 	return true
 }
 
-// said is what every fact has. The trace context of a log record is that of a span around it.
-func (f *facts) said(it *item, kind record.SaidKind) record.Said {
+// fact has what every fact has. The trace context of a log record is that of a span around it.
+func (f *facts) fact(it *item, kind record.SaidKind) record.Said {
 	t := &f.dialect.Telemetry
 	s := record.Said{
 		Kind: kind, Trace: it.trace, Span: it.id,
-		Agent: f.dialect.Name, Session: f.first(t.Session, it.attrs), Call: f.first(t.Call, it.attrs), Tool: f.first(t.Tool, it.attrs),
+		Agent: f.dialect.Name, Session: f.first(t.Session, it.attrs),
+		Call: f.first(t.Call, it.attrs), Tool: f.first(t.Tool, it.attrs),
 	}
 	if t.CallHasTool {
 		s.Call = withoutTool(s.Call, s.Tool)
@@ -222,7 +224,7 @@ func (f *facts) said(it *item, kind record.SaidKind) record.Said {
 	return s
 }
 
-// withoutTool takes the tool's name off "<tool>__<id>".
+// withoutTool gives the id in "<tool>__<id>".
 func withoutTool(call, tool string) string {
 	if id, ok := strings.CutPrefix(call, tool+"__"); ok && tool != "" {
 		return id
@@ -281,6 +283,6 @@ func matches(pattern, name string) bool {
 	return pattern == name
 }
 
-func contains(words []string, word string) bool {
-	return slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
+func contains(list []string, text string) bool {
+	return slices.ContainsFunc(list, func(one string) bool { return strings.EqualFold(one, text) })
 }

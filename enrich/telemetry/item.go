@@ -5,7 +5,7 @@ package telemetry
 // Requests are not decoded into objects: two bytes of protobuf can ask for hundreds of bytes
 // of them. They are walked, in place, and of each span or log record only the wanted attributes are kept.
 
-// valueKind tells which field of a value is set.
+// valueKind is the field of a value that is set.
 type valueKind uint8
 
 const (
@@ -39,16 +39,16 @@ type item struct {
 // maxWanted bounds the attributes that are kept of one item, should somebody repeat them.
 const maxWanted = 64
 
-// visitor takes what a walk finds. What it is given is reused after it returns.
+// visitor receives what a walk finds. Its arguments are reused after it returns.
 type visitor interface {
 	// wanted returns the attribute name as a string if it is to be kept, and "" otherwise.
 	wanted(key []byte) string
-	// resource says whether the items of a resource are of interest.
+	// resource reports whether the items of a resource are of interest.
 	resource(attrs []attr) bool
 	item(*item)
 }
 
-func keep(attrs []attr, key string, v value) []attr {
+func appendWanted(attrs []attr, key string, v value) []attr {
 	if v.kind == 0 || len(attrs) >= maxWanted {
 		return attrs
 	}

@@ -280,27 +280,27 @@ func TestAPeerHasARateOfBytesAndFactsThatFillsUpAgain(t *testing.T) {
 	ps := newPeers(func() time.Time { return now })
 	a, b := ps.Take("a", now, nil), ps.Take("b", now, nil)
 	p, q := a.Account(), b.Account()
-	if !ps.spend(p, peerBytesBurst) || ps.spend(p, 1) || !ps.spend(q, 1) {
+	if !ps.spendBytes(p, peerBytesBurst) || ps.spendBytes(p, 1) || !ps.spendBytes(q, 1) {
 		t.Error("bytes: the burst is not as stated")
 	}
 	for range peerFactsBurst {
-		if !ps.tell(p) {
+		if !ps.spendFact(p) {
 			t.Fatal("facts: less than the burst")
 		}
 	}
-	if ps.tell(p) {
+	if ps.spendFact(p) {
 		t.Error("facts: more than the burst")
 	}
 	ps.Leave(a)
-	if p = ps.Take("a", ps.now(), nil).Account(); ps.tell(p) {
+	if p = ps.Take("a", ps.now(), nil).Account(); ps.spendFact(p) {
 		t.Error("a new connection has a new rate")
 	}
 	now = now.Add(time.Second)
-	if !ps.spend(p, peerBytes) || ps.spend(p, 1) || !ps.tell(p) {
+	if !ps.spendBytes(p, peerBytes) || ps.spendBytes(p, 1) || !ps.spendFact(p) {
 		t.Error("the rate does not come back")
 	}
 	now = now.Add(-time.Hour)
-	if ps.spend(p, 1) {
+	if ps.spendBytes(p, 1) {
 		t.Error("a clock that is set back gives a rate")
 	}
 }
@@ -310,7 +310,7 @@ func TestPeersAreBoundedAndForgottenOnlyWhenTheyAreQuiet(t *testing.T) {
 	ps := newPeers(func() time.Time { return now })
 	for i := range maxPeers {
 		s := ps.Take(fmt.Sprint(i), ps.now(), nil)
-		ps.spend(s.Account(), 1)
+		ps.spendBytes(s.Account(), 1)
 		ps.Leave(s)
 	}
 	if ps.Take("one more", ps.now(), nil) != nil {
@@ -332,8 +332,8 @@ func TestPeersAreBoundedAndForgottenOnlyWhenTheyAreQuiet(t *testing.T) {
 
 func TestMemoryIsAccountedForBeforeItIsTaken(t *testing.T) {
 	ps := newPeers(time.Now)
-	greedy := &hold{peers: ps, peer: ps.Take("greedy", ps.now(), nil).Account()}
-	modest := &hold{peers: ps, peer: ps.Take("modest", ps.now(), nil).Account()}
+	greedy := &reservation{peers: ps, peer: ps.Take("greedy", ps.now(), nil).Account()}
+	modest := &reservation{peers: ps, peer: ps.Take("modest", ps.now(), nil).Account()}
 	if !greedy.grow(maxPeerMemory) || greedy.grow(1) {
 		t.Error("a peer's share is not as stated")
 	}

@@ -27,14 +27,16 @@ func listenTCP(addr string, expose bool) (net.Listener, error) {
 	ip := net.ParseIP(host)
 	switch {
 	case host != "" && ip == nil:
-		return nil, fmt.Errorf("agent telemetry: %q is not an IP address to listen on: give one, as in 127.0.0.1:4318", host)
+		return nil, fmt.Errorf("agent telemetry: %q is not an IP address to listen on: give one, as in 127.0.0.1:4318",
+			host)
 	case !expose && (ip == nil || !ip.IsLoopback()):
 		return nil, fmt.Errorf("agent telemetry: %s can be reached from other hosts, and OTLP has no login: "+
 			"listen on 127.0.0.1, or set intake.expose if that is meant", addr)
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("agent telemetry: %s is in use, by an OpenTelemetry collector maybe: choose another port for the intake", addr)
+		return nil, fmt.Errorf("agent telemetry: %s is in use, by an OpenTelemetry collector maybe: "+
+			"choose another port for the intake", addr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for agent telemetry: %w", err)
@@ -129,7 +131,7 @@ func (c *conn) admit(ctx context.Context, i *Intake) error {
 
 type peerKey struct{}
 
-// An origin is what a connection says about where it comes from.
+// An origin is what is known of where a connection comes from.
 type origin struct {
 	key     string // what limits are counted for: a user of this host, or an address
 	local   bool   // from a process that this host must know
@@ -145,7 +147,7 @@ func (o *origin) look(i *Intake) error {
 	found, err := i.search.holders(o.other)
 	if err != nil {
 		if !errors.Is(err, errBusy) {
-			i.o.Log.Warn("who sends telemetry cannot be found", "err", err)
+			i.o.Log.Warn("the sender of telemetry cannot be found", "err", err)
 		}
 		return errBusy
 	}

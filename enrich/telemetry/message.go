@@ -5,7 +5,7 @@ package telemetry
 // Signal is one of OTLP's.
 type Signal uint8
 
-// The signals that are taken in.
+// The signals that are received.
 const (
 	Traces Signal = iota + 1
 	Logs

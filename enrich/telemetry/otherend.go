@@ -27,7 +27,8 @@ type end struct {
 // diagWithin bounds one question to the kernel, which answers at once.
 const diagWithin = 100 * time.Millisecond
 
-// otherEnd asks the kernel whose the other end of a connection is. Loopback does not cross network namespaces: it is in ours.
+// otherEnd asks the kernel for the other end of a connection. Loopback does not cross network namespaces: it is in
+// ours.
 func otherEnd(c *net.TCPConn) (end, error) {
 	remote, ok := c.RemoteAddr().(*net.TCPAddr)
 	local, ok2 := c.LocalAddr().(*net.TCPAddr)
@@ -39,14 +40,14 @@ func otherEnd(c *net.TCPConn) (end, error) {
 		diagWorks.Store(true)
 		return e, nil
 	}
-	// ENOENT says both that there is no such connection (any more) and that the kernel has no tcp_diag.
+	// ENOENT means either that there is no such connection (any more) or that the kernel has no tcp_diag.
 	if diagWorks.Load() || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPROTONOSUPPORT) {
 		return end{}, err
 	}
 	return lookInTable(remote, local)
 }
 
-// diagWorks once the kernel has answered: the table, which takes long to read, is not needed.
+// diagWorks is true once the kernel has answered: the table, which is slow to read, is not needed then.
 var diagWorks atomic.Bool
 
 func askDiag(remote, local *net.TCPAddr) (end, error) {
@@ -59,7 +60,8 @@ func askDiag(remote, local *net.TCPAddr) (end, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return end{}, err
 	}
-	if err := unix.Sendto(fd, diagRequest(remote, local), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(fd, diagRequest(remote, local), 0, kernel); err != nil {
 		return end{}, fmt.Errorf("ask the kernel about a connection: %w", err)
 	}
 	var answer [4096]byte
@@ -107,7 +109,7 @@ func findInTable(table io.Reader, from, to string) (end, error) {
 	return end{}, errors.New("no such connection in it")
 }
 
-// tableAddress writes an address as the table does: in words of the machine, in hex.
+// tableAddress writes an address as the table does: 32 bits at a time in the machine's byte order, in hex.
 func tableAddress(a *net.TCPAddr) string {
 	ip := a.IP.To4()
 	if ip == nil {
@@ -155,7 +157,8 @@ func parseDiag(b []byte) (end, error) {
 		return end{}, errors.New("the kernel's answer about a connection is cut off")
 	}
 	if kind := binary.NativeEndian.Uint16(b[4:]); kind != sockDiagByFamily {
-		return end{}, fmt.Errorf("ask the kernel about a connection: %w", unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:]))))
+		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:])))
+		return end{}, fmt.Errorf("ask the kernel about a connection: %w", errno)
 	}
 	if len(b) < nlHeader+diagAnswerBytes {
 		return end{}, errors.New("the kernel's answer about a connection is cut off")

@@ -11,8 +11,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/limit"
 )
 
-// What all peers together, and one of them, may hold and do. A peer is a user of this host
-// (unix socket, loopback TCP), what of loopback cannot be told whose it is, or an address.
+// What all peers together, and one of them, may use. A peer is a user of this host
+// (unix socket, loopback TCP), all of loopback TCP whose user is unknown together, or an address.
 const (
 	maxPeers     = 256
 	maxConns     = 128
@@ -23,7 +23,7 @@ const (
 
 	// Bytes of requests per second, and at once after a quiet time.
 	peerBytes, peerBytesBurst = 16 << 20, 64 << 20
-	// Facts. The stream of the collector takes some 8,000 at a time, markers included: this leaves room for those.
+	// Facts. The collector's stream queues some 8,000 injected records, marks included: this leaves room for marks.
 	peerFacts, peerFactsBurst = 500, 2000
 )
 
@@ -48,7 +48,9 @@ func newPeers(now func() time.Time) *peers {
 	ps := &peers{now: now}
 	ps.Most, ps.MostEach, ps.Clients = maxConns, maxPeerConns, maxPeers
 	ps.Open = func() peer {
-		return peer{bytes: rate.NewLimiter(peerBytes, peerBytesBurst), facts: rate.NewLimiter(peerFacts, peerFactsBurst)}
+		return peer{
+			bytes: rate.NewLimiter(peerBytes, peerBytesBurst), facts: rate.NewLimiter(peerFacts, peerFactsBurst),
+		}
 	}
 	// One that has used up some of its rate should not get a new one by connecting again.
 	ps.Idle = func(p *peer, now time.Time) bool {
@@ -59,20 +61,20 @@ func newPeers(now func() time.Time) *peers {
 	return ps
 }
 
-// spend takes n bytes of the peer's rate.
-func (ps *peers) spend(p *peer, n int) bool { return p.bytes.AllowN(ps.now(), n) }
+// spendBytes takes n bytes off the peer's rate.
+func (ps *peers) spendBytes(p *peer, n int) bool { return p.bytes.AllowN(ps.now(), n) }
 
-// tell takes one fact of the peer's rate.
-func (ps *peers) tell(p *peer) bool { return p.facts.AllowN(ps.now(), 1) }
+// spendFact takes one fact off the peer's rate.
+func (ps *peers) spendFact(p *peer) bool { return p.facts.AllowN(ps.now(), 1) }
 
-// hold is the memory that one request has. It is used by one goroutine.
-type hold struct {
+// reservation is the memory that one request has. It is used by one goroutine.
+type reservation struct {
 	peers *peers
 	peer  *peer
 	bytes int
 }
 
-func (h *hold) grow(n int) bool {
+func (h *reservation) grow(n int) bool {
 	h.peers.mu.Lock()
 	defer h.peers.mu.Unlock()
 	if h.peers.memory+n > maxMemory || h.peer.memory+n > maxPeerMemory {
@@ -84,7 +86,7 @@ func (h *hold) grow(n int) bool {
 	return true
 }
 
-func (h *hold) shrink(n int) {
+func (h *reservation) shrink(n int) {
 	h.peers.mu.Lock()
 	defer h.peers.mu.Unlock()
 	h.peers.memory -= n
@@ -92,4 +94,4 @@ func (h *hold) shrink(n int) {
 	h.bytes -= n
 }
 
-func (h *hold) release() { h.shrink(h.bytes) }
+func (h *reservation) release() { h.shrink(h.bytes) }

@@ -68,7 +68,7 @@ func eachField(b []byte, f func(field) error) error {
 	return nil
 }
 
-// is says whether v is field num; one of another wire type than the schema's is an error.
+// is reports whether v is field num. Another wire type than the schema's is an error.
 func (v field) is(num protowire.Number, typ protowire.Type, err *error) bool {
 	if v.num != num {
 		return false
@@ -198,7 +198,7 @@ func (w *protobufWalk) keyValue(b []byte, attrs []attr) ([]attr, error) {
 		return attrs, nil
 	}
 	v, err := anyValue(content)
-	return keep(attrs, name, v), err
+	return appendWanted(attrs, name, v), err
 }
 
 // anyValue reads scalars that can be facts; others leave the value empty.
@@ -222,7 +222,7 @@ func anyValue(b []byte) (v value, err error) {
 	return v, err
 }
 
-// exactly copies an id; an empty one is none.
+// exactly copies an id. An empty id means that there is none.
 func exactly(dst, src []byte) error {
 	if len(src) != 0 && len(src) != len(dst) {
 		return errMalformed

@@ -23,31 +23,73 @@ import (
 type refusal struct {
 	http  int
 	grpc  codes.Code
-	text  string
 	cause cause
+	text  string
 }
 
 func (r *refusal) Error() string { return r.text }
 
-// Which of them a client tries again, the OTLP specification says: 429, 503 and UNAVAILABLE.
+// By the OTLP specification a client retries after 429, 503 and UNAVAILABLE only.
 var (
-	errPath      = &refusal{http.StatusNotFound, codes.Unimplemented, "no such OTLP service: traces, logs and metrics are taken", causeForeign}
-	errMethod    = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, "OTLP is sent by POST", causeForeign}
-	errType      = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type is none of application/x-protobuf, application/json and application/grpc", causeForeign}
-	errEncoding  = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, "the compression is not gzip", causeForeign}
-	errWeb       = &refusal{http.StatusForbidden, codes.PermissionDenied, "web pages may not send telemetry here", causeForeign}
-	errTooLarge  = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "the request is too large", causeTooLarge}
-	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, "the request is not well-formed OTLP", causeMalformed}
-	errBusy      = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "too much telemetry at once", causeBusy}
-	errRate      = &refusal{http.StatusTooManyRequests, codes.Unavailable, "too much telemetry", causeBusy}
-	errSlow      = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, "the request did not arrive in time", causeMalformed}
-	errForged    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans", causeForged}
-	errInside    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the sender runs inside of a tool call: only its agent's own telemetry is taken", causeInside}
-	errHidden    = &refusal{http.StatusForbidden, codes.PermissionDenied, "who sends cannot be told: keep the connection open until the answer", causeInside}
-	errEnding    = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "the intake is ending", causeBusy}
+	errPath = &refusal{
+		http.StatusNotFound, codes.Unimplemented, causeForeign,
+		"no such OTLP service: traces, logs and metrics are accepted",
+	}
+	errMethod = &refusal{
+		http.StatusMethodNotAllowed, codes.Unimplemented, causeForeign,
+		"OTLP is sent by POST",
+	}
+	errType = &refusal{
+		http.StatusUnsupportedMediaType, codes.InvalidArgument, causeForeign,
+		"the content type is not one of application/x-protobuf, application/json and application/grpc",
+	}
+	errEncoding = &refusal{
+		http.StatusUnsupportedMediaType, codes.Unimplemented, causeForeign,
+		"the compression is not gzip",
+	}
+	errWeb = &refusal{
+		http.StatusForbidden, codes.PermissionDenied, causeForeign,
+		"web pages may not send telemetry here",
+	}
+	errTooLarge = &refusal{
+		http.StatusRequestEntityTooLarge, codes.ResourceExhausted, causeTooLarge,
+		"the request is too large",
+	}
+	errMalformed = &refusal{
+		http.StatusBadRequest, codes.InvalidArgument, causeMalformed,
+		"the request is not well-formed OTLP",
+	}
+	errBusy = &refusal{
+		http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
+		"too much telemetry at once",
+	}
+	errRate = &refusal{
+		http.StatusTooManyRequests, codes.Unavailable, causeBusy,
+		"too much telemetry",
+	}
+	errSlow = &refusal{
+		http.StatusRequestTimeout, codes.DeadlineExceeded, causeMalformed,
+		"the request did not arrive in time",
+	}
+	errForged = &refusal{
+		http.StatusForbidden, codes.PermissionDenied, causeForged,
+		"the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans",
+	}
+	errInside = &refusal{
+		http.StatusForbidden, codes.PermissionDenied, causeInside,
+		"the sender runs inside of a tool call: only its agent's own telemetry is accepted",
+	}
+	errHidden = &refusal{
+		http.StatusForbidden, codes.PermissionDenied, causeInside,
+		"the sender cannot be found: keep the connection open until the answer",
+	}
+	errEnding = &refusal{
+		http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
+		"the intake is ending",
+	}
 )
 
-// A cause says in which of the counters a refusal is.
+// A cause is the counter that a refusal goes to.
 type cause uint8
 
 const (
@@ -60,15 +102,14 @@ const (
 	causes
 )
 
-// ServeHTTP takes one OTLP request. gRPC is spoken here and not by a grpc.Server, so that one port and
-// one set of limits serve both, and the message is forwarded in the bytes it came in: a unary call is an HTTP/2
-// POST whose body is the message behind five bytes, and whose status is a trailer.
+// ServeHTTP answers one OTLP request. gRPC is spoken here and not by a grpc.Server (docs/design/intake.md): a unary
+// call is an HTTP/2 POST whose body is the message behind five bytes, and whose status is a trailer.
 func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := message{}
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	m.grpc = r.ProtoMajor == 2 && (contentType == typeGRPC || contentType == typeGRPC+"+proto")
 	m.json = contentType == typeJSON
-	err := i.take(r, contentType, &m)
+	err := i.handle(r, contentType, &m)
 	if err == nil {
 		accept(w, &m)
 		return
@@ -84,8 +125,8 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse(w, &m, no)
 }
 
-// take reads the request, hands over its facts and queues it.
-func (i *Intake) take(r *http.Request, contentType string, m *message) error {
+// handle reads the request, hands over its facts and queues it.
+func (i *Intake) handle(r *http.Request, contentType string, m *message) error {
 	c, ok := r.Context().Value(peerKey{}).(*conn)
 	if !ok || !i.enter() {
 		return errEnding
@@ -109,13 +150,13 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	if m.signal == 0 {
 		return errPath
 	}
-	h := &hold{peers: i.peers, peer: c.slot.Account()}
+	h := &reservation{peers: i.peers, peer: c.slot.Account()}
 	defer h.release()
 	wire, err := i.receive(r, h, m)
 	if err != nil {
 		return err
 	}
-	if !i.peers.spend(c.slot.Account(), len(m.plain)+wire+requestCost) {
+	if !i.peers.spendBytes(c.slot.Account(), len(m.plain)+wire+requestCost) {
 		return errRate
 	}
 	if m.json {
@@ -148,7 +189,7 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 const requestCost = 1 << 10
 
 // receive reads the body and uncompresses it.
-func (i *Intake) receive(r *http.Request, h *hold, m *message) (wire int, err error) {
+func (i *Intake) receive(r *http.Request, h *reservation, m *message) (wire int, err error) {
 	encoding, limit := r.Header.Get("Content-Encoding"), i.o.MaxMessage
 	if m.grpc {
 		encoding = r.Header.Get("Grpc-Encoding")
@@ -197,7 +238,7 @@ func (i *Intake) receive(r *http.Request, h *hold, m *message) (wire int, err er
 // frameHead is the flag and the length before a gRPC message.
 const frameHead = 5
 
-// unframe takes the one message out of the body of a unary call.
+// unframe gives the one message in the body of a unary call.
 func unframe(body []byte) (compressed bool, message []byte, ok bool) {
 	if len(body) < frameHead || body[0] > 1 {
 		return false, nil, false
@@ -207,7 +248,7 @@ func unframe(body []byte) (compressed bool, message []byte, ok bool) {
 }
 
 // readAll reads up to limit bytes, accounted for in h before they are there. expected is a guess at their count.
-func readAll(r io.Reader, limit, expected int, h *hold) ([]byte, error) {
+func readAll(r io.Reader, limit, expected int, h *reservation) ([]byte, error) {
 	const smallest = 16 << 10
 	if !h.grow(smallest) {
 		return nil, errBusy

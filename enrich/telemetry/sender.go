@@ -8,30 +8,31 @@ import (
 	"time"
 )
 
-// Sender is the process that sends: the one that connected to the unix socket, or the one that has the other end of a TCP connection
-// from this host open.
+// Sender is the process that sends: the one that connected to the unix socket, or the one that has the other end of
+// a TCP connection from this host open.
 type Sender struct {
 	PID uint32
-	// Start is the process's start in ns of CLOCK_BOOTTIME; from a unix socket it is cut to the 10 ms that /proc tells.
+	// Start is the process's start in ns of CLOCK_BOOTTIME; of a unix socket's sender it is rounded down to proc.Tick.
 	Start uint64
 	UID   uint32 // who connected
 }
 
-// Known is false when nobody could tell who sends: from another host or network namespace, through a proxy, with an end that
-// several processes have open or that is closed by now. Such a sender may be anybody.
+// Known is false when the sender could not be found: it is on another host or in another network namespace, or
+// behind a proxy, or several processes have its end open, or that end is closed by now. Such a sender may be
+// anybody.
 func (s Sender) Known() bool { return s.PID != 0 }
 
-// What bounds the time that searches take: each is a walk over all open files of the host.
+// Bounds on the time of searches: each is a walk over all open files of the host.
 const (
-	maxHolders     = 16                    // of one socket: with more of them nobody can say who sends
-	searchWait     = 10 * time.Second      // for the end of a walk: then the sender is told to try again
+	maxHolders     = 16                    // of one socket: with more of them the sender is unknown
+	searchWait     = 10 * time.Second      // for the end of a walk: after it the sender is told to try again
 	searchedAtOnce = 1024                  // sockets that one walk looks for
 	searchPause    = 50 * time.Millisecond // between walks, and at least
 	searchShare    = 4                     // times as long as the last one took
 )
 
-// A Find yields the processes that have sockets open: of each the number of the socket's inode, its tgid and its start in ns of
-// CLOCK_BOOTTIME; one process may come more than once.
+// A Find yields the processes that have sockets open: of each the number of the socket's inode, its tgid and its
+// start in ns of CLOCK_BOOTTIME; one process may come more than once.
 type Find func(inodes []uint32, yield func(inode, tgid uint32, start uint64)) error
 
 // searches are made one at a time; one walk serves all who wait for one when it begins.
@@ -107,7 +108,8 @@ func (s *searches) walk(w *walk) {
 	began := time.Now()
 	w.found = map[uint32][]Sender{}
 	w.err = s.find(w.inodes, func(inode, tgid uint32, start uint64) {
-		if h := (Sender{PID: tgid, Start: start}); len(w.found[inode]) <= maxHolders && !slices.Contains(w.found[inode], h) {
+		h := Sender{PID: tgid, Start: start}
+		if len(w.found[inode]) <= maxHolders && !slices.Contains(w.found[inode], h) {
 			w.found[inode] = append(w.found[inode], h)
 		}
 	})

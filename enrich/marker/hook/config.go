@@ -25,7 +25,8 @@ type handler struct {
 	Timeout int    `json:"timeout,omitempty"`
 }
 
-// Command is what the agent's shell runs: a plain command, by which the collector tells a hook's shell from that of a call.
+// Command is what the agent's shell runs: a plain command, by which the collector distinguishes a hook's shell from
+// that of a call.
 func Command(program, agent string) string { return quote(program) + " hook " + agent }
 
 // quote makes one word of s for any shell.
@@ -41,9 +42,9 @@ func ours(command, agent string) bool {
 	return regexp.MustCompile(`(^|[/ '])sheetbend[^/ ']*'? hook ` + regexp.QuoteMeta(agent) + `$`).MatchString(command)
 }
 
-// Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for byte. A
-// nil text is a file that is not there. If the hooks are there already, the text comes back as it is. version is the
-// agent's; if it is empty, only events that every version takes are added.
+// Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for
+// byte. A nil text is a file that is not there. If the hooks are there already, the text comes back as it is.
+// version is the agent's; if it is empty, only events that every version knows are added.
 func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	command := Command(program, p.Agent)
 	events := p.events(version)
@@ -51,7 +52,8 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 		return text, nil
 	}
 	if base := path.Base(program); !strings.HasPrefix(base, "sheetbend") {
-		return nil, fmt.Errorf("this program is called %s: the sensor knows hooks by the name sheetbend, so give it that name first", base)
+		return nil, fmt.Errorf("this program is called %s: the sensor knows hooks by the name sheetbend, "+
+			"so give it that name first", base)
 	}
 	made := text == nil || len(bytes.TrimSpace(text)) > 0 // here, or by an earlier Install if nothing else is in it
 	text, err := p.Uninstall(text, program)
@@ -78,7 +80,7 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	return root.Pack(), nil
 }
 
-// installed says whether the text has exactly the hooks that Install adds.
+// installed reports whether the text has exactly the hooks that Install adds.
 func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
 	var file struct {
 		Hooks map[string][]group `json:"hooks"`
@@ -133,9 +135,9 @@ func (s style) addGroup(root *hujson.Value, event string, g group) error {
 // madeByUs is how a file ends that Install has made: an empty line, by which Uninstall knows that the file can go.
 const madeByUs = "\n\n"
 
-// Uninstall gives the text without the hooks of Install, wherever they stand now: those of any program that is called sheetbend, and
-// of program. What is empty without them goes too; if nothing is left of a file that Install made, the text comes back empty: the
-// file can go.
+// Uninstall gives the text without the hooks of Install, wherever they stand now: those of any program that is
+// called sheetbend, and of program. What is empty without them goes too; if nothing is left of a file that Install
+// made, the text comes back empty: the file can go.
 func (p *Place) Uninstall(text []byte, program string) ([]byte, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return text, nil
@@ -196,7 +198,8 @@ func (p *Place) removeOne(root *hujson.Value, command string) (bool, error) {
 			case len(events.Members) > 1:
 				events.Members = slices.Delete(events.Members, i, i+1)
 			default:
-				top.Members = slices.DeleteFunc(top.Members, func(m hujson.ObjectMember) bool { return keyOf(m) == "hooks" })
+				isHooks := func(m hujson.ObjectMember) bool { return keyOf(m) == "hooks" }
+				top.Members = slices.DeleteFunc(top.Members, isHooks)
 				if len(top.Members) == 0 {
 					top.AfterExtra = nil
 				}

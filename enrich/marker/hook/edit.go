@@ -12,7 +12,8 @@ import (
 	"github.com/tailscale/hujson"
 )
 
-// The functions here change single places of a JSON text: [hujson.Value.Pack] writes every other byte as its owner wrote it.
+// The functions here change single places of a JSON text: [hujson.Value.Pack] writes every other byte as its owner
+// wrote it.
 
 // maxValues bounds the values of a text, counted by its commas: the tree takes up to 240 bytes for each.
 const maxValues = 1 << 18
@@ -31,7 +32,8 @@ func parse(text []byte) (*hujson.Value, error) {
 	return &v, err
 }
 
-// object gives v as an object. An error is errForm, or says which key stands there twice: programs differ in which they read.
+// object gives v as an object. An error is errForm, or names a key that stands there twice: programs differ in
+// which they read.
 func object(v *hujson.Value) (*hujson.Object, error) {
 	o, ok := v.Value.(*hujson.Object)
 	if !ok {
@@ -79,7 +81,8 @@ func (s style) line(depth int) hujson.Extra {
 	return hujson.Extra("\n" + strings.Repeat(s.indent, depth))
 }
 
-// before is what stands before a value that follows n others at a depth. After the first, the bracket needs a new closing, too.
+// before is what stands before a value that follows n others at a depth. After the first, the bracket needs a new
+// closing, too.
 func (s style) before(n, depth int, closing *hujson.Extra) hujson.Extra {
 	switch {
 	case n == 0:
@@ -92,8 +95,10 @@ func (s style) before(n, depth int, closing *hujson.Extra) hujson.Extra {
 
 // addMember appends to an object whose members stand at depth.
 func (s style) addMember(o *hujson.Object, depth int, key string, v hujson.ValueTrimmed) {
-	name := hujson.Value{BeforeExtra: s.before(len(o.Members), depth, &o.AfterExtra), Value: hujson.String(key)}
-	o.Members = append(o.Members, hujson.ObjectMember{Name: name, Value: hujson.Value{BeforeExtra: hujson.Extra(" "), Value: v}})
+	o.Members = append(o.Members, hujson.ObjectMember{
+		Name:  hujson.Value{BeforeExtra: s.before(len(o.Members), depth, &o.AfterExtra), Value: hujson.String(key)},
+		Value: hujson.Value{BeforeExtra: hujson.Extra(" "), Value: v},
+	})
 }
 
 // addElement appends to a list whose elements stand at depth.
@@ -105,7 +110,9 @@ func (s style) addElement(a *hujson.Array, depth int, what any) error {
 		e.SetIndent(strings.Repeat(s.indent, depth), s.indent)
 	}
 	err := e.Encode(what)
-	v := hujson.Literal(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
-	a.Elements = append(a.Elements, hujson.Value{BeforeExtra: s.before(len(a.Elements), depth, &a.AfterExtra), Value: v})
+	a.Elements = append(a.Elements, hujson.Value{
+		BeforeExtra: s.before(len(a.Elements), depth, &a.AfterExtra),
+		Value:       hujson.Literal(bytes.TrimSuffix(b.Bytes(), []byte("\n"))),
+	})
 	return err
 }

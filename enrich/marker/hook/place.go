@@ -14,9 +14,9 @@ type Place struct {
 	// Dir is the agent's directory below the user's home, Env a variable that names another one, File the file in it.
 	Dir, Env, File string
 	Events         []PlaceEvent
-	// Program is the agent's command; with --version it tells its version.
+	// Program is the agent's command; with --version it prints its version.
 	Program string
-	// After tells the user what else is to do.
+	// After is a line for the user: what else is to do.
 	After string
 }
 
@@ -24,12 +24,12 @@ type Place struct {
 type PlaceEvent struct {
 	Name    string
 	Matcher string // pattern of the tools that it runs for; empty: all
-	// Since is the first version of the agent that is known to take it; empty: any. Claude Code 2.0.30 runs no hook at all when
-	// its settings name one that it does not know.
+	// Since is the first version of the agent that is known to take it; empty: any. Claude Code 2.0.30 runs no hook
+	// at all when its settings name one that it does not know.
 	Since string
 }
 
-// events gives those that a version of the agent takes; an empty one is not known.
+// events gives those that a version of the agent knows. The version may be empty: unknown.
 func (p *Place) events(version string) (out []PlaceEvent) {
 	for _, e := range p.Events {
 		if e.Since == "" || version != "" && !older(version, e.Since) {
@@ -39,7 +39,7 @@ func (p *Place) events(version string) (out []PlaceEvent) {
 	return out
 }
 
-// Lacks says that a version of the agent, which may be empty, does not take all events, and which one does.
+// Lacks gives the first version of the agent that knows all events if this one, which may be empty, does not; else "".
 func (p *Place) Lacks(version string) (since string) {
 	for _, e := range p.Events {
 		if e.Since != "" && (version == "" || older(version, e.Since)) {
@@ -54,7 +54,7 @@ func Version(text string) string {
 	return regexp.MustCompile(`\d{1,6}\.\d{1,6}\.\d{1,6}`).FindString(text)
 }
 
-// older compares versions; what is none is older than any.
+// older compares versions. A text that is no version is older than any.
 func older(a, b string) bool {
 	x, errX := version.NewVersion(a)
 	y, errY := version.NewVersion(b)
@@ -64,7 +64,7 @@ func older(a, b string) bool {
 // timeout is how long the agent waits for the hook at most, in seconds. The hook itself takes far less.
 const timeout = 5
 
-// Places are the agents whose hooks can be installed. Only tools that run commands are marked: a call is told apart
+// Places are the agents whose hooks can be installed. Only tools that run commands are marked: a call is known
 // by what it starts, and marks of other calls at the same time would make that ambiguous.
 func Places() []Place {
 	return []Place{
