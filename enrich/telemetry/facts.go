@@ -4,7 +4,6 @@ package telemetry
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -64,7 +63,7 @@ func (i *Intake) read(m *message, c *conn) error {
 	return nil
 }
 
-// facts is a visitor that gathers those of one request.
+// facts gathers those of one request.
 type facts struct {
 	*reading
 	dialect *agents.Dialect // of the resource
@@ -81,8 +80,6 @@ type fact struct {
 }
 
 type callKey struct{ agent, session, call string }
-
-func (f *facts) wanted(key []byte) string { return f.keys[string(key)] }
 
 func (f *facts) resource(attrs []attr) bool {
 	f.dialect, f.attrs = nil, attrs
@@ -250,22 +247,9 @@ func (f *facts) text(key string, attrs []attr) string {
 	for _, list := range [][]attr{attrs, f.attrs} {
 		for i := range list {
 			if list[i].key == key {
-				return list[i].value.String()
+				return list[i].text
 			}
 		}
-	}
-	return ""
-}
-
-// String copies the value; it is valid UTF-8 of at most record.MaxText bytes.
-func (v value) String() string {
-	switch v.kind {
-	case textValue:
-		return bounded(string(v.text[:min(len(v.text), record.MaxText)]))
-	case intValue:
-		return strconv.FormatInt(v.number, 10)
-	case boolValue:
-		return strconv.FormatBool(v.number != 0)
 	}
 	return ""
 }

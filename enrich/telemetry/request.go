@@ -31,62 +31,34 @@ func (r *refusal) Error() string { return r.text }
 
 // By the OTLP specification a client retries after 429, 503 and UNAVAILABLE only.
 var (
-	errPath = &refusal{
-		http.StatusNotFound, codes.Unimplemented, causeForeign,
-		"no such OTLP service: traces, logs and metrics are accepted",
-	}
-	errMethod = &refusal{
-		http.StatusMethodNotAllowed, codes.Unimplemented, causeForeign,
-		"OTLP is sent by POST",
-	}
-	errType = &refusal{
-		http.StatusUnsupportedMediaType, codes.InvalidArgument, causeForeign,
-		"the content type is not one of application/x-protobuf, application/json and application/grpc",
-	}
-	errEncoding = &refusal{
-		http.StatusUnsupportedMediaType, codes.Unimplemented, causeForeign,
-		"the compression is not gzip",
-	}
-	errWeb = &refusal{
-		http.StatusForbidden, codes.PermissionDenied, causeForeign,
-		"web pages may not send telemetry here",
-	}
-	errTooLarge = &refusal{
-		http.StatusRequestEntityTooLarge, codes.ResourceExhausted, causeTooLarge,
-		"the request is too large",
-	}
-	errMalformed = &refusal{
-		http.StatusBadRequest, codes.InvalidArgument, causeMalformed,
-		"the request is not well-formed OTLP",
-	}
-	errBusy = &refusal{
-		http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
-		"too much telemetry at once",
-	}
-	errRate = &refusal{
-		http.StatusTooManyRequests, codes.Unavailable, causeBusy,
-		"too much telemetry",
-	}
-	errSlow = &refusal{
-		http.StatusRequestTimeout, codes.DeadlineExceeded, causeMalformed,
-		"the request did not arrive in time",
-	}
-	errForged = &refusal{
-		http.StatusForbidden, codes.PermissionDenied, causeForged,
-		"the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans",
-	}
-	errInside = &refusal{
-		http.StatusForbidden, codes.PermissionDenied, causeInside,
-		"the sender runs inside of a tool call: only its agent's own telemetry is accepted",
-	}
-	errHidden = &refusal{
-		http.StatusForbidden, codes.PermissionDenied, causeInside,
-		"the sender cannot be found: keep the connection open until the answer",
-	}
-	errEnding = &refusal{
-		http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
-		"the intake is ending",
-	}
+	errPath = &refusal{http.StatusNotFound, codes.Unimplemented, causeForeign,
+		"no such OTLP service: traces, logs and metrics are accepted"}
+	errMethod = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, causeForeign,
+		"OTLP is sent by POST"}
+	errType = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, causeForeign,
+		"the content type is not one of application/x-protobuf, application/json and application/grpc"}
+	errEncoding = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, causeForeign,
+		"the compression is not gzip"}
+	errWeb = &refusal{http.StatusForbidden, codes.PermissionDenied, causeForeign,
+		"web pages may not send telemetry here"}
+	errTooLarge = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, causeTooLarge,
+		"the request is too large"}
+	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, causeMalformed,
+		"the request is not well-formed OTLP"}
+	errBusy = &refusal{http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
+		"too much telemetry at once"}
+	errRate = &refusal{http.StatusTooManyRequests, codes.Unavailable, causeBusy,
+		"too much telemetry"}
+	errSlow = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, causeMalformed,
+		"the request did not arrive in time"}
+	errForged = &refusal{http.StatusForbidden, codes.PermissionDenied, causeForged,
+		"the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans"}
+	errInside = &refusal{http.StatusForbidden, codes.PermissionDenied, causeInside,
+		"the sender runs inside of a tool call: only its agent's own telemetry is accepted"}
+	errHidden = &refusal{http.StatusForbidden, codes.PermissionDenied, causeInside,
+		"the sender cannot be found: keep the connection open until the answer"}
+	errEnding = &refusal{http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
+		"the intake is ending"}
 )
 
 // A cause is the counter that a refusal goes to.
