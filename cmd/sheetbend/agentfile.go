@@ -22,17 +22,18 @@ const (
 	maxLinks    = 40 // as the kernel
 )
 
-// A agentFile is the configuration file of an agent. It is read and changed with no more rights than those of the user whose
-// directory it stands in: root changes a user's file as that user, so a link in it leads nowhere the user could not write.
+// An agentFile is the configuration file of an agent. It is read and changed with no more rights than those of the
+// user whose directory it stands in: root changes a user's file as that user, so a link in it leads nowhere the
+// user could not write.
 type agentFile struct {
 	path     string // without links in it, as far as it exists
 	linked   bool   // the last component of the name is a link
 	exists   bool
-	uid, gid uint32 // whose directory it is
+	uid, gid uint32 // of the owner of its directory
 }
 
-// findAgentFile follows the links in a name. Links of root lead anywhere; one of a user makes all that comes after it that
-// user's business.
+// findAgentFile follows the links in a name. Links of root lead anywhere; one of a user makes all that comes after
+// it that user's business.
 func findAgentFile(name string, euid uint32) (*agentFile, error) {
 	name, err := filepath.Abs(name)
 	if err != nil {
@@ -56,7 +57,8 @@ func findAgentFile(name string, euid uint32) (*agentFile, error) {
 		info, err := os.Lstat(at)
 		if errors.Is(err, fs.ErrNotExist) {
 			if links > 0 && f.linked {
-				return nil, fmt.Errorf("%s is a link to %s, which does not exist: make that, or remove the link", name, at)
+				return nil, fmt.Errorf("%s is a link to %s, which does not exist: make that, or remove the link",
+					name, at)
 			}
 			f.path, f.exists = filepath.Join(append([]string{at}, todo...)...), false
 			return f, nil
@@ -80,7 +82,8 @@ func findAgentFile(name string, euid uint32) (*agentFile, error) {
 			switch {
 			case st.Uid == 0:
 			case st.Uid != f.uid:
-				return nil, fmt.Errorf("%s is a link of user %d, where one of user %d should be: it is not followed", at, st.Uid, f.uid)
+				return nil, fmt.Errorf("%s is a link of user %d, where one of user %d should be: it is not followed",
+					at, st.Uid, f.uid)
 			default:
 				pinned = true
 			}
@@ -98,7 +101,8 @@ func findAgentFile(name string, euid uint32) (*agentFile, error) {
 		case !info.Mode().IsRegular():
 			return nil, fmt.Errorf("%s is no regular file", at)
 		case st.Uid != f.uid:
-			return nil, fmt.Errorf("%s belongs to user %d, and it is to be changed as user %d, as whose directory it stands in: change its owner first", at, st.Uid, f.uid)
+			return nil, fmt.Errorf("%s belongs to user %d, and it is to be changed as user %d, "+
+				"who owns its directory: change its owner first", at, st.Uid, f.uid)
 		default:
 			f.path, f.gid = at, st.Gid
 			return f, nil
@@ -107,7 +111,8 @@ func findAgentFile(name string, euid uint32) (*agentFile, error) {
 	return nil, fmt.Errorf("%s is a directory", name)
 }
 
-// as runs do with the rights of the file's user on files, and no others. do runs on a thread of its own, which ends with it.
+// as runs do with the rights of the file's user on files, and no others. do runs on a thread of its own, which ends
+// with it.
 func (f *agentFile) as(do func() error) error {
 	if os.Geteuid() != 0 || f.uid == 0 {
 		return do()
@@ -121,26 +126,36 @@ func (f *agentFile) read() (text []byte, err error) {
 	if !f.exists {
 		return nil, nil
 	}
-	err = f.as(func() error {
-		// Without O_NONBLOCK a FIFO that came meanwhile would hold up the open.
-		file, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
-			return errors.Join(err, fmt.Errorf("%s is no regular file", f.path))
-		}
-		text, err = io.ReadAll(io.LimitReader(file, maxSettings+1))
-		if err == nil && len(text) > maxSettings {
-			err = fmt.Errorf("%s: larger than 16 MiB, which no configuration is", f.path)
-		}
+	err = f.as(func() (err error) {
+		text, err = readSettings(f.path, unix.O_NOFOLLOW, func(*syscall.Stat_t) bool { return true })
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the agent's configuration: %w", err)
 	}
 	return text, nil
+}
+
+// readSettings reads a regular file that is fit, of at most maxSettings bytes. flags are added to those of its open.
+func readSettings(name string, flags int, fit func(*syscall.Stat_t) bool) ([]byte, error) {
+	// Without O_NONBLOCK a FIFO that came meanwhile would hold up the open.
+	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || !info.Mode().IsRegular() || !fit(st) {
+		return nil, fmt.Errorf("%s is no regular file, or of another user", name)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxSettings+1))
+	if err == nil && len(text) > maxSettings {
+		err = fmt.Errorf("%s: larger than 16 MiB, which no configuration is", name)
+	}
+	return text, err
 }
 
 // write replaces the file in one step.

@@ -4,9 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,13 +12,12 @@ import (
 	"syscall"
 
 	"github.com/BurntSushi/toml"
-	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// setUpIn says which of the agent's own files sets its telemetry up, with the key; "" if none does. Variables in such a file
-// win over those of the process, so where they point does not count: it would not be the intake.
+// setUpIn gives the agent's own file that sets its telemetry up, with the key; "" if there is none. Variables in
+// such a file win over those of the process, so where they point does not count: it would not be the intake.
 func setUpIn(d *agents.Dialect, l launch, who identity) string {
 	for _, place := range ownFiles(d.Name, l.env) {
 		text, err := who.readOwn(place.file)
@@ -40,7 +36,8 @@ type ownFile struct {
 	find func(text []byte) (key string)
 }
 
-// ownFiles are the files in which an agent's telemetry can be set up. The directory that the agent is started in is this process's.
+// ownFiles are the files in which an agent's telemetry can be set up. The directory that the agent is started in is
+// this process's.
 func ownFiles(agent string, env []string) (files []ownFile) {
 	home, _ := lookupEnv(env, "HOME")
 	dirOf := func(variable, name string) string {
@@ -59,11 +56,13 @@ func ownFiles(agent string, env []string) (files []ownFile) {
 	switch agent {
 	case "claude-code":
 		// https://docs.claude.com/en/docs/claude-code/settings
-		add(endpointInClaudeSettings, "/etc/claude-code/managed-settings.json", ".claude/settings.local.json", ".claude/settings.json",
+		add(endpointInClaudeSettings, "/etc/claude-code/managed-settings.json",
+			".claude/settings.local.json", ".claude/settings.json",
 			filepath.Join(dirOf("CLAUDE_CONFIG_DIR", ".claude"), "settings.json"))
 	case "codex":
 		// https://developers.openai.com/codex/config-reference
-		add(exporterInCodexConfig, "/etc/codex/config.toml", ".codex/config.toml", filepath.Join(dirOf("CODEX_HOME", ".codex"), "config.toml"))
+		add(exporterInCodexConfig, "/etc/codex/config.toml", ".codex/config.toml",
+			filepath.Join(dirOf("CODEX_HOME", ".codex"), "config.toml"))
 	}
 	return files
 }
@@ -76,7 +75,8 @@ func endpointInClaudeSettings(text []byte) string {
 		return ""
 	}
 	for _, name := range slices.Sorted(maps.Keys(file.Env)) {
-		if value, ok := file.Env[name].(string); ok && value != "" && strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && strings.HasSuffix(name, "ENDPOINT") {
+		value, _ := file.Env[name].(string)
+		if value != "" && strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") && strings.HasSuffix(name, "ENDPOINT") {
 			return name
 		}
 	}
@@ -108,24 +108,8 @@ func (i identity) readOwn(name string) (text []byte, err error) {
 	if i.other() {
 		as = i.withRights // with all groups
 	}
-	err = as(func() error {
-		file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would hold up the open
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		info, err := file.Stat()
-		if err != nil {
-			return err
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || !info.Mode().IsRegular() || st.Uid != f.uid && st.Uid != 0 {
-			return fmt.Errorf("%s is no file of the user", name)
-		}
-		text, err = io.ReadAll(io.LimitReader(file, maxSettings+1))
-		if err == nil && len(text) > maxSettings {
-			err = errors.New("too large")
-		}
+	err = as(func() (err error) {
+		text, err = readSettings(name, 0, func(st *syscall.Stat_t) bool { return st.Uid == f.uid || st.Uid == 0 })
 		return err
 	})
 	return text, err

@@ -12,54 +12,47 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
-// versionWithin is how long an agent may take to tell its version.
+// versionWithin is how long an agent may take to print its version.
 const versionWithin = 10 * time.Second
 
-// maxVersion is how much of what it says then is read, in bytes.
+// maxVersion bounds what is read of that, in bytes.
 const maxVersion = 64 << 10
 
 func newHookInstall() *cobra.Command {
 	return newHookChange("install", "Write the hook into an agent's configuration",
-		func(p *hook.Place, by identity, text []byte) ([]byte, []string, error) {
-			program, err := os.Executable()
-			if err != nil {
-				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
-			}
+		func(p *hook.Place, by identity, program string, text []byte) ([]byte, []string, error) {
 			version := agentVersion(p, by)
 			var then []string
 			if since := p.Lacks(version); since != "" {
-				then = append(then, fmt.Sprintf("the end of failed and denied calls is told by %s %s and later: after an update, install again", p.Program, since))
+				then = append(then, fmt.Sprintf("the end of failed and denied calls is reported by %s %s and later: "+
+					"after an update, install again", p.Program, since))
 			}
-			text, err = p.Install(text, program, version)
+			text, err := p.Install(text, program, version)
 			return text, append(then, p.After), err
 		})
 }
 
 func newHookUninstall() *cobra.Command {
 	return newHookChange("uninstall", "Take the hook out of an agent's configuration",
-		func(p *hook.Place, _ identity, text []byte) ([]byte, []string, error) {
-			program, err := os.Executable()
-			if err != nil {
-				return nil, nil, fmt.Errorf("find the path of sheetbend: %w", err)
-			}
-			text, err = p.Uninstall(text, program)
+		func(p *hook.Place, _ identity, program string, text []byte) ([]byte, []string, error) {
+			text, err := p.Uninstall(text, program)
 			return text, nil, err
 		})
 }
 
-// A settingsChange gives the new text, and what to tell the user once it is written.
-type settingsChange func(*hook.Place, identity, []byte) (text []byte, then []string, err error)
+// A settingsChange gives the new text, and lines for the user once it is written. program is the path of sheetbend.
+type settingsChange func(p *hook.Place, by identity, program string, text []byte) ([]byte, []string, error)
 
 func newHookChange(use, short string, change settingsChange) *cobra.Command {
 	var yes bool
@@ -121,7 +114,9 @@ func settingsFile(p *hook.Place, by identity, getenv func(string) string) (strin
 }
 
 // changeSettings looks for, reads and changes the file with the rights of by.
-func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string, yes bool, change settingsChange) error {
+func changeSettings(
+	cmd *cobra.Command, p *hook.Place, by identity, file string, yes bool, change settingsChange,
+) error {
 	var settings *agentFile
 	var old []byte
 	err := by.rights(func() (err error) {
@@ -138,7 +133,11 @@ func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string,
 		return err
 	}
 	file = settings.path
-	text, then, err := change(p, by, old)
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the path of sheetbend: %w", err)
+	}
+	text, then, err := change(p, by, program, old)
 	if err != nil {
 		return fmt.Errorf("%s is not changed: %w", file, err)
 	}
@@ -150,7 +149,7 @@ func changeSettings(cmd *cobra.Command, p *hook.Place, by identity, file string,
 		fmt.Fprintf(out, "nothing to do: %s is as it should be\n", file)
 		return nil
 	}
-	fmt.Fprintf(out, "%s:\n%s", file, diff(old, text))
+	fmt.Fprintf(out, "%s:\n%s", file, diff(string(old), string(text)))
 	if !yes {
 		ok, err := ask(cmd.InOrStdin(), out)
 		if err != nil || !ok {
@@ -195,7 +194,7 @@ func agentVersion(p *hook.Place, by identity) string {
 	return hook.Version(string(text))
 }
 
-// ask takes silence for no.
+// ask reports whether the user answered yes. No answer is no.
 func ask(in io.Reader, out io.Writer) (bool, error) {
 	if f, ok := in.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
 		return false, &exitError{exitUsage, errors.New("not changed: there is nobody to ask; --yes changes it without")}
@@ -214,59 +213,19 @@ func ask(in io.Reader, out io.Writer) (bool, error) {
 }
 
 // diff shows the lines that come and go.
-func diff(old, text []byte) string {
-	lines := func(b []byte) []string {
-		if len(b) == 0 {
-			return nil
-		}
-		return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
-	}
-	a, b := lines(old), lines(text)
-	// What changes stands close together: the rest need not be compared.
-	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	// The longest common subsequence, in 8 MiB at most: beyond, lines come and go that are the same.
-	const most = 2000
-	if len(a) > most || len(b) > most {
-		return signed("- ", a) + signed("+ ", b)
-	}
-	common := make([][]uint16, len(a)+1)
-	for i := range common {
-		common[i] = make([]uint16, len(b)+1)
-	}
-	for i, x := range slices.Backward(a) {
-		for j, y := range slices.Backward(b) {
-			if x == y {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
-		}
-	}
+func diff(old, text string) string {
 	var out strings.Builder
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			i, j = i+1, j+1
-		case j < len(b) && (i == len(a) || common[i][j+1] >= common[i+1][j]):
-			out.WriteString(signed("+ ", b[j:j+1]))
-			j++
-		default:
-			out.WriteString(signed("- ", a[i:i+1]))
-			i++
-		}
+	for _, e := range udiff.Lines(old, text) {
+		out.WriteString(signed("- ", old[e.Start:e.End]))
+		out.WriteString(signed("+ ", e.New))
 	}
 	return out.String()
 }
 
-func signed(sign string, lines []string) string {
+func signed(sign, lines string) string {
 	var out strings.Builder
-	for _, line := range lines {
-		fmt.Fprintf(&out, "%s%s\n", sign, printable(strings.ReplaceAll(line, "\t", "    ")))
+	for line := range strings.Lines(lines) {
+		fmt.Fprintf(&out, "%s%s\n", sign, printable(strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", "    ")))
 	}
 	return out.String()
 }

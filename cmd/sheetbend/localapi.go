@@ -36,7 +36,7 @@ func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessio
 		CgroupID: func(cg string) (uint64, error) { return m.ID(path.Clean(cg)) },
 	}
 	if w.collector != nil {
-		o.Judge = w.feed.InjectAnd
+		o.InjectForResult = w.feed.InjectAnd
 	}
 	if view != nil {
 		o.View = view

@@ -194,7 +194,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mRefused, float64(s.RefusedCgroups))
 	if w.runtimes != nil {
 		r := w.runtimes.resolver.Stats()
-		for outcome, n := range map[string]uint64{"told": r.Told, "unknown": r.Unknown, "refused": r.Refused, "not_taken": r.NotTaken, "unfollowed": r.Unfollowed, "unreadable": r.Unreadable} {
+		for outcome, n := range map[string]uint64{"told": r.Reported, "unknown": r.Unknown, "refused": r.Refused, "not_taken": r.NotTaken, "unfollowed": r.Unfollowed, "unreadable": r.Unreadable} {
 			put(mWords, float64(n), outcome)
 		}
 	}

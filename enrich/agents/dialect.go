@@ -19,16 +19,17 @@ import (
 type Dialect struct {
 	// Name is the agent's name on spans, and the service.name of its sandbox if that has none.
 	Name string `json:"name" yaml:"name"`
-	// Executables are names of the program's file, as the kernel resolved it and ProgramName tells. The base name of
+	// Executables are names of the program's file, as the kernel resolved it and ProgramName gives it. The base name of
 	// argv[0] has to be one of them, too: under other names agents serve as tools (codex-linux-sandbox, rg).
 	Executables []string `json:"executables,omitempty" yaml:"executables"`
-	// Scripts are ends of the path of a script that node, bun, deno or python runs, matched
-	// component by component from the last one, with the wildcards of path.Match: "@openai/codex/bin/codex.js", "*bin/codex".
+	// Scripts are ends of the path of a script that node, bun, deno or python runs, matched component by component
+	// from the last one, with the wildcards of path.Match: "@openai/codex/bin/codex.js", "*bin/codex".
 	Scripts []string `json:"scripts,omitempty" yaml:"scripts"`
 
 	// Path and Owner pin the dialect: only an executable whose path matches one of the globs (path.Match) and whose
-	// file belongs to the user is taken for the agent. Of a script the owner is its interpreter's, and the paths of both have to match.
-	// Where an unprivileged user decides what lies where (a mount namespace of a user namespace), no pin holds.
+	// file belongs to the user is taken for the agent. Of a script the owner is its interpreter's, and the paths of
+	// both have to match. Where an unprivileged user decides what lies where (a mount namespace of a user
+	// namespace), no pin holds.
 	Path  []string `json:"path,omitempty" yaml:"path"`
 	Owner *uint32  `json:"owner,omitempty" yaml:"owner"`
 
@@ -37,11 +38,11 @@ type Dialect struct {
 	Hook      Hook      `json:"hook,omitzero" yaml:"hook"`
 	Enable    Enable    `json:"enable,omitzero" yaml:"enable"`
 
-	// Note tells the user in one line how to get real call ids where the agent gives none by itself.
+	// Note is a line for the user: how to get real call ids where the agent gives none by itself.
 	Note string `json:"note,omitempty" yaml:"note"`
 }
 
-// Env says what the agent puts into the environment of the commands that it runs for a call. Of several
+// Env is what the agent puts into the environment of the commands that it runs for a call. Of several
 // variables the first that is set counts.
 type Env struct {
 	Session []string `json:"session,omitempty" yaml:"session"`
@@ -68,7 +69,7 @@ const (
 	TraceparentCall Traceparent = "call"
 )
 
-// Telemetry says how to read the agent's OTLP. Attribute names are looked for on the span or log record
+// Telemetry is how to read the agent's OTLP. Attribute names are looked for on the span or log record
 // first, then on its resource; of several the first that is there counts.
 type Telemetry struct {
 	// Services are values of service.name; "*" as the last character stands for any end.
@@ -84,7 +85,7 @@ type Telemetry struct {
 }
 
 // Event is a log record (by its event name, its attribute event.name or its body) or a
-// span (by its name) that tells a fact about a call.
+// span (by its name) with a fact about a call.
 type Event struct {
 	Name string    `json:"name" yaml:"name"` // "*" as the last character stands for any end
 	Kind EventKind `json:"kind" yaml:"kind"`
@@ -92,13 +93,13 @@ type Event struct {
 	Decision []string `json:"decision,omitempty" yaml:"decision"`
 	Source   []string `json:"source,omitempty" yaml:"source"`
 	Success  []string `json:"success,omitempty" yaml:"success"` // bool, or the strings true and false
-	Detail   []string `json:"detail,omitempty" yaml:"detail"`   // all that are there; never prompts, arguments or outputs
+	Detail   []string `json:"detail,omitempty" yaml:"detail"`   // all that are there; no prompts, arguments, outputs
 	// Approved and Denied are the agent's own words for the two; compared without case.
 	Approved []string `json:"approved,omitempty" yaml:"approved"`
 	Denied   []string `json:"denied,omitempty" yaml:"denied"`
 }
 
-// EventKind says what an event is about.
+// EventKind is what an event is about.
 type EventKind string
 
 // The kinds.
@@ -110,7 +111,7 @@ const (
 	EventSession  EventKind = "session"
 )
 
-// Hook says how to read the JSON that the agent gives its hooks on stdin. Field names with dots lead into objects;
+// Hook is how to read the JSON that the agent gives its hooks on stdin. Field names with dots lead into objects;
 // a list on the way stands for each of its elements.
 type Hook struct {
 	Session     []string `json:"session,omitempty" yaml:"session"`
@@ -132,12 +133,12 @@ type Enable struct {
 	Args []string          `json:"args,omitempty" yaml:"args"` // put right after the name of the program
 	// Present are variables, and beginnings of arguments, that say that the user has switched it on already.
 	Present []string `json:"present,omitempty" yaml:"present"`
-	// Also tells what cannot be switched on this way.
+	// Also is a line for the user: what cannot be switched on this way.
 	Also string `json:"also,omitempty" yaml:"also"`
 }
 
-// VarTraceparent is read of every process beside the variables that dialects name. TRACESTATE and BAGGAGE, which may come with
-// it, hold lists of whatever vendors and users put there, and nothing that identifies a call.
+// VarTraceparent is read of every process beside the variables that dialects name. TRACESTATE and BAGGAGE, which
+// may come with it, hold lists of whatever vendors and users put there, and nothing that identifies a call.
 const VarTraceparent = "TRACEPARENT"
 
 // Bounds of a table.
@@ -197,7 +198,7 @@ func Find(ds []Dialect, name string) *Dialect {
 	return nil
 }
 
-// Validate says what is wrong with a table, for the user who wrote it.
+// Validate returns all that is wrong with a table, for the user who wrote it.
 func Validate(ds []Dialect) error {
 	if len(ds) > maxDialects {
 		return fmt.Errorf("%d agents, at most %d are allowed", len(ds), maxDialects)
@@ -219,12 +220,13 @@ func Validate(ds []Dialect) error {
 		seen[d.Name] = true
 	}
 	if n := len(EnvNames(ds)); len(errs) == 0 && n > maxVariables {
-		errs = append(errs, fmt.Errorf("the agents name %d environment variables in all, at most %d can be read", n, maxVariables))
+		errs = append(errs, fmt.Errorf("the agents name %d environment variables in all, at most %d can be read",
+			n, maxVariables))
 	}
 	return errors.Join(errs...)
 }
 
-// Validate says what is wrong with the dialect.
+// Validate returns all that is wrong with the dialect.
 func (d *Dialect) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -271,7 +273,8 @@ func (d *Dialect) Validate() error {
 		switch e.Kind {
 		case EventDecision, EventResult, EventSandbox, EventNetwork, EventSession:
 		default:
-			bad("telemetry.events: %s: kind %q is not one of decision, result, sandbox, network, session", e.Name, e.Kind)
+			bad("telemetry.events: %s: kind %q is not one of decision, result, sandbox, network, session",
+				e.Name, e.Kind)
 		}
 	}
 	for name := range d.Enable.Env {
@@ -279,36 +282,29 @@ func (d *Dialect) Validate() error {
 			bad("enable.env: %q is not a variable's name", name)
 		}
 	}
-	if !bounded(d) {
+	if !bounded(reflect.ValueOf(*d)) {
 		bad("a list is longer than %d or a string than %d bytes or has a NUL byte in it", maxList, maxString)
 	}
 	return errors.Join(errs...)
 }
 
-// bounded checks the size of every list and string of a dialect.
-func bounded(d *Dialect) bool {
-	t, h, e := &d.Telemetry, &d.Hook, &d.Enable
-	lists := [][]string{
-		{d.Name, d.Note, e.Also}, d.Executables, d.Scripts, d.Path,
-		d.Env.Session, d.Env.Call, d.Env.Commands, t.Services, t.Session, t.Call, t.Tool, t.CallSpans,
-		h.Session, h.Call, h.Tool, h.Traceparent, h.Event, h.Begin, h.End, h.Env, e.Args, e.Present,
-	}
-	for i := range t.Events {
-		ev := &t.Events[i]
-		lists = append(lists, []string{ev.Name}, ev.Decision, ev.Source, ev.Success, ev.Detail, ev.Approved, ev.Denied)
-	}
-	for name, value := range e.Env {
-		lists = append(lists, []string{name, value})
-	}
-	if len(t.Events) > maxList || len(e.Env) > maxList {
-		return false
-	}
-	for _, list := range lists {
-		if len(list) > maxList {
+// bounded checks the size of every list, map and string in v.
+func bounded(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String:
+		return v.Len() <= maxString && !strings.ContainsRune(v.String(), 0)
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			if !bounded(field) {
+				return false
+			}
+		}
+	case reflect.Slice, reflect.Map:
+		if v.Len() > maxList {
 			return false
 		}
-		for _, s := range list {
-			if len(s) > maxString || strings.ContainsRune(s, 0) {
+		for key, element := range v.Seq2() {
+			if !bounded(key) || !bounded(element) {
 				return false
 			}
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Program is what an exec tells about the program that it starts.
+// Program is what an exec record has of the program that it starts.
 type Program struct {
 	Executable string // path as the kernel resolved it, without its mark of a file that has no name any more
 	Owner      uint32 // of the executable's file
@@ -20,7 +20,7 @@ type Program struct {
 // A Table finds the dialect of a program. It is safe for concurrent use.
 type Table struct {
 	dialects []Dialect
-	names    map[string]bool // base names that any dialect's executable has, so that most programs are passed over at once
+	names    map[string]bool // base names of all dialects' executables: most programs have another
 }
 
 // NewTable makes a table of dialects that Validate has passed.
@@ -58,8 +58,9 @@ func (p Program) Script() string {
 	return ""
 }
 
-// ProgramName gives the name of an executable's program: its base name, or, where that is a version, the name
-// of the directory of all versions. Claude Code's own installer makes …/claude/versions/2.0.64, and bin/claude a link to it.
+// ProgramName gives the name of an executable's program: its base name, or, where that is a version, the name of
+// the directory of all versions. Claude Code's own installer makes …/claude/versions/2.0.64, and bin/claude a link
+// to it.
 func ProgramName(executable string) string {
 	dir, base := path.Split(executable)
 	if base == "" || base[0] < '0' || base[0] > '9' {
@@ -83,7 +84,7 @@ func (d *Dialect) hasExecutable(base, args string) bool {
 	return name == "" || slices.Contains(d.Executables, path.Base(name))
 }
 
-// pinned says whether the pins hold: of a script those of its path and of its interpreter's.
+// pinned reports whether the pins hold: of a script those of its path and of its interpreter's.
 func (d *Dialect) pinned(p Program, script string) bool {
 	if d.Owner == nil && len(d.Path) == 0 {
 		return true
@@ -105,7 +106,7 @@ func (d *Dialect) hasScript(script string) bool {
 	return slices.ContainsFunc(d.Scripts, func(tail string) bool { return endsWith(script, tail) })
 }
 
-// endsWith says whether the last components of a path match those of the pattern.
+// endsWith reports whether the last components of a path match those of the pattern.
 func endsWith(name, pattern string) bool {
 	pattern = strings.TrimPrefix(pattern, "/")
 	end := len(name)
@@ -119,7 +120,7 @@ func endsWith(name, pattern string) bool {
 	return err == nil && ok
 }
 
-// interprets says whether a program of this name runs scripts that agents are written in.
+// interprets reports whether a program of this name runs scripts that agents are written in.
 func interprets(base string) bool {
 	switch base {
 	case "node", "nodejs", "bun", "deno":

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package container says which container a cgroup is, and what the container runtimes of the host
+// Package container finds which container a cgroup is, and what the container runtimes of the host
 // know about it. Clients of the runtimes are in packages of their own.
 package container
 
@@ -14,18 +14,18 @@ const (
 	Podman     = "podman"
 )
 
-// Ref is what the path of a cgroup says about the container that it is, or lies in.
+// Ref is what the path of a cgroup has about the container that it is, or lies in.
 type Ref struct {
 	ID      string // 64 hex digits
-	Runtime string // "" where the path does not tell
+	Runtime string // "" where the path has no name of it
 	PodUID  string // of a Kubernetes pod, "" outside of one; a static pod's has no dashes
 	Root    string // path of the container's topmost directory
 }
 
 const idLength = 64
 
-// prefixes of the names of containers' directories. The monitors' names (crio-conmon-…, libpod-conmon-…) are none
-// of these: what follows the prefix is no id.
+// prefixes of the names of containers' directories. The monitors' names (crio-conmon-…, libpod-conmon-…) are not
+// among these: what follows the prefix is no id.
 var prefixes = []struct{ prefix, runtime string }{
 	{"cri-containerd-", Containerd},
 	{"nerdctl-", Containerd},
@@ -44,7 +44,7 @@ var parents = map[string]string{
 }
 
 // FromCgroup reads the path of a cgroup v2 directory, from the mount or from above it. Of nested containers
-// it gives the innermost. False: the path tells of no container. The processes that watch a container
+// it gives the innermost. False: the path is in no container. The processes that watch a container
 // (conmon) have directories beside it, and are not in it.
 func FromCgroup(path string) (Ref, bool) {
 	for end := len(path); end > 0; {
@@ -62,7 +62,7 @@ func FromCgroup(path string) (Ref, bool) {
 	return Ref{}, false
 }
 
-// own reads a name that says by itself that it is a container's: "cri-containerd-ID.scope", "crio-ID", and
+// own reads a name that is a container's wherever it stands: "cri-containerd-ID.scope", "crio-ID", and
 // "kubepods-podUID.slice:cri-containerd:ID", which the cgroupfs driver makes of a path meant for systemd.
 func own(name string) (id, runtime string) {
 	name = strings.TrimSuffix(name, ".scope")

@@ -13,23 +13,23 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// Pods tells of pods as they are now: a runtime is told of a pod's labels and annotations once. An error that is
-// fs.ErrNotExist says that there is nothing of this pod, or not any more.
+// Pods reads pods as they are now: a runtime gets a pod's labels and annotations only once. An error that wraps
+// fs.ErrNotExist means that there is nothing of this pod, or not any more.
 type Pods interface {
 	Read(uid string) (PodNow, error)
 	// Version changes when what Read gives does.
 	Version(uid string) (string, error)
 }
 
-// PodNow is what is known of a pod. nil: nothing, and the runtime's word holds.
+// PodNow is what is known of a pod. A nil map: nothing is known, and what the runtime reported stays.
 type PodNow struct {
 	Version             string
 	Labels, Annotations map[string]string
 }
 
 const (
-	// lookEvery is how often followed pods are looked at: one readlink each.
-	lookEvery = time.Second
+	// refreshEvery is how often followed pods are read: one readlink each.
+	refreshEvery = time.Second
 	// maxPods and maxParts bound the pods that are followed, and the containers of each.
 	maxPods  = 1024
 	maxParts = 64
@@ -39,10 +39,10 @@ const (
 type followed struct {
 	version string
 	now     PodNow             // with what is asked for
-	parts   []record.Container // as the runtime said, with the labels and annotations that are asked for
+	parts   []record.Container // as the runtime reported them, with the labels and annotations that are asked for
 }
 
-// current adds to a runtime's word what is known of the pod now, and follows the pod from then on.
+// current adds what is known of the pod now to what a runtime reported, and follows the pod from then on.
 func (r *Resolver) current(info record.Container) record.Container {
 	if r.o.Pods == nil || info.PodUID == "" {
 		return info
@@ -106,20 +106,20 @@ func overlaid(info record.Container, now PodNow) record.Container {
 // follow looks at the followed pods until ctx ends.
 func (r *Resolver) follow(ctx context.Context) {
 	for {
-		sleep(ctx, lookEvery)
+		sleep(ctx, refreshEvery)
 		if ctx.Err() != nil {
 			return
 		}
 		r.podsMu.Lock()
 		for uid, pod := range r.pods {
-			r.look(uid, pod)
+			r.refresh(uid, pod)
 		}
 		r.podsMu.Unlock()
 	}
 }
 
-// look tells of a pod's containers again if the pod has changed.
-func (r *Resolver) look(uid string, pod *followed) {
+// refresh injects a pod's containers again if the pod has changed.
+func (r *Resolver) refresh(uid string, pod *followed) {
 	version, err := r.o.Pods.Version(uid)
 	if err == nil && version == pod.version {
 		return
@@ -136,7 +136,7 @@ func (r *Resolver) look(uid string, pod *followed) {
 	pod.version, pod.now = now.Version, now
 	time, err := r.o.Now()
 	if err != nil {
-		r.o.Log.Warn("a pod that has changed is not told of", "pod", uid, "err", err)
+		r.o.Log.Warn("a pod has changed, and its containers are not reported again", "pod", uid, "err", err)
 		return
 	}
 	r.mu.Lock()
@@ -153,7 +153,8 @@ func (r *Resolver) look(uid string, pod *followed) {
 func (r *Resolver) unreadable(uid string, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		r.count(func(s *Stats) { s.Unreadable++ })
-		r.o.Log.Warn("what the kubelet says of a pod cannot be read: the runtime's word holds", "pod", uid, "err", err)
+		r.o.Log.Warn("the kubelet's files of a pod cannot be read: what the runtime reported stays",
+			"pod", uid, "err", err)
 	}
 }
 

@@ -15,21 +15,21 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// ErrUnknown says that a runtime answered, and knows no such container.
+// ErrUnknown is returned, wrapped or not, when a runtime answered and knows no such container.
 var ErrUnknown = errors.New("no such container")
 
 // Source is one container runtime of the host. Its methods are called from several goroutines.
 type Source interface {
 	// Find asks for one container.
 	Find(ctx context.Context, id string) (record.Container, error)
-	// Watch tells of the containers that there are, and of those made from then on, until the connection is lost.
-	Watch(ctx context.Context, tell func(record.Container)) error
+	// Watch reports the containers that there are, and those made from then on, until the connection is lost.
+	Watch(ctx context.Context, report func(record.Container)) error
 	// String names the runtime's socket for people.
 	String() string
 }
 
 const (
-	// kept is how many containers are remembered, and keptFor how long: a word that comes by an event is used
+	// kept is how many containers are remembered, and keptFor how long: what comes by an event is used
 	// when the container's cgroup is seen, which may be after its end.
 	kept    = 4096
 	keptFor = 10 * time.Minute
@@ -57,7 +57,8 @@ type Options struct {
 	Inject func(raw []byte) bool
 	// Labels and Annotations are the keys of those that go into records.
 	Labels, Annotations map[string]bool
-	// Pods, if set, is asked for labels and annotations of now; Now is the time of records (ns of boottime), and needed with it.
+	// Pods, if set, is asked for labels and annotations of now; Now is the time of records (ns of boottime), and
+	// needed with it.
 	Pods Pods
 	Now  func() (uint64, error)
 	Log  *slog.Logger // discards if nil
@@ -65,8 +66,8 @@ type Options struct {
 
 // Stats count what a Resolver did.
 type Stats struct {
-	Told     uint64 // records injected
-	Unknown  uint64 // containers that no runtime told of
+	Reported uint64 // records injected
+	Unknown  uint64 // containers that no runtime knew in time
 	Refused  uint64 // not asked for: too many at once
 	NotTaken uint64 // records that Inject refused
 
@@ -94,10 +95,10 @@ type Resolver struct {
 	pods   map[string]*followed
 }
 
-// A question is a container whose cgroup was seen and that no runtime has told of yet.
+// A question is a container whose cgroup was seen and that no runtime has reported yet.
 type question struct {
 	id       string
-	time     uint64 // of the record that told of the cgroup
+	time     uint64 // of the cgroup's record
 	answered chan struct{}
 }
 
@@ -111,10 +112,13 @@ func NewResolver(o Options) *Resolver {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Resolver{o: o, slots: make(chan struct{}, parallel), wanted: map[string]*question{}, known: map[string]*list.Element{}, pods: map[string]*followed{}}
+	return &Resolver{
+		o: o, slots: make(chan struct{}, parallel),
+		wanted: map[string]*question{}, known: map[string]*list.Element{}, pods: map[string]*followed{},
+	}
 }
 
-// Seen says that the record stream told of a cgroup at a time (ns of boottime). It waits for nothing.
+// Seen is called with a cgroup's path and the time of its record (ns of boottime). It waits for nothing.
 func (r *Resolver) Seen(time uint64, cgroup string) {
 	ref, ok := FromCgroup(cgroup)
 	if !ok || ref.Root != cgroup {
@@ -174,13 +178,13 @@ func (r *Resolver) Run(ctx context.Context) {
 	r.group.Wait()
 }
 
-// watch keeps up with what a runtime tells by itself.
+// watch follows what a runtime reports by itself.
 func (r *Resolver) watch(ctx context.Context, s Source) {
 	pause := firstReconnect
 	connected := true
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.Watch(ctx, r.told)
+		err := s.Watch(ctx, r.learned)
 		if time.Since(began) > lastReconnect {
 			pause, connected = firstReconnect, true
 		}
@@ -189,7 +193,7 @@ func (r *Resolver) watch(ctx context.Context, s Source) {
 		}
 		if connected {
 			connected = false
-			r.o.Log.Debug("a container runtime tells nothing; it is tried again", "runtime", s.String(), "err", err)
+			r.o.Log.Debug("a container runtime reports nothing; it is tried again", "runtime", s.String(), "err", err)
 		}
 		sleep(ctx, pause)
 		pause = min(2*pause, lastReconnect)
@@ -214,7 +218,7 @@ func (r *Resolver) ask(ctx context.Context, q *question) {
 		info, err = r.find(ctx, q.id)
 		<-r.slots
 		if err == nil {
-			r.told(info)
+			r.learned(info)
 			return
 		}
 		select {
@@ -230,7 +234,8 @@ func (r *Resolver) ask(ctx context.Context, q *question) {
 	if r.wanted[q.id] == q && !r.ended && r.ctx.Err() == nil {
 		delete(r.wanted, q.id)
 		r.stats.Unknown++
-		r.o.Log.Warn("no container runtime tells of a container: its spans have the cgroup alone", "container", q.id, "err", err)
+		r.o.Log.Warn("no container runtime knows a container: its spans have the cgroup alone",
+			"container", q.id, "err", err)
 	}
 }
 
@@ -263,8 +268,8 @@ func (r *Resolver) find(ctx context.Context, id string) (record.Container, error
 	return record.Container{}, errors.Join(errs...)
 }
 
-// told remembers what a runtime said, and passes it on if the container's cgroup was seen.
-func (r *Resolver) told(info record.Container) {
+// learned remembers what a runtime reported, and passes it on if the container's cgroup was seen.
+func (r *Resolver) learned(info record.Container) {
 	info.Labels = only(info.Labels, r.o.Labels)
 	info.Annotations = only(info.Annotations, r.o.Annotations)
 	info = r.current(info)
@@ -285,10 +290,10 @@ func (r *Resolver) told(info record.Container) {
 	}
 }
 
-// inject gives the record the time of the one that told of the cgroup: the collector's hold counts from there.
+// inject gives the record the time of the cgroup's record: the collector's hold counts from there.
 func (r *Resolver) inject(time uint64, info record.Container) {
 	if r.o.Inject(record.AppendContainer(nil, time, info)) {
-		r.stats.Told++
+		r.stats.Reported++
 	} else {
 		r.stats.NotTaken++
 	}

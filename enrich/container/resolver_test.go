@@ -43,7 +43,7 @@ func (r *runtime) Find(_ context.Context, id string) (record.Container, error) {
 	return record.Container{}, ErrUnknown
 }
 
-func (r *runtime) Watch(ctx context.Context, tell func(record.Container)) error {
+func (r *runtime) Watch(ctx context.Context, report func(record.Container)) error {
 	r.mu.Lock()
 	r.watches++
 	r.mu.Unlock()
@@ -53,7 +53,7 @@ func (r *runtime) Watch(ctx context.Context, tell func(record.Container)) error 
 			if !ok {
 				return errors.New("connection lost")
 			}
-			tell(c)
+			report(c)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -316,7 +316,7 @@ func TestAPodThatChangesIsToldOfAgain(t *testing.T) {
 			t.Errorf("read %d times, and nothing had changed", kubelet.reads-reads)
 		}
 		kubelet.set(uid, PodNow{Version: "2", Labels: map[string]string{"app": "taken"}})
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * refreshEvery)
 		says(3, 99, "taken")
 		d.Seen(10, path) // its cgroup is told of once more
 		says(4, 10, "taken")
@@ -327,12 +327,12 @@ func TestAPodThatChangesIsToldOfAgain(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		kubelet.set(uid, PodNow{Version: "3", Labels: map[string]string{"app": "again"}})
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * refreshEvery)
 		says(5, 99, "again")
 		kubelet.mu.Lock()
 		delete(kubelet.of, uid)
 		kubelet.mu.Unlock()
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * refreshEvery)
 		synctest.Wait()
 		if len(d.pods) != 0 {
 			t.Errorf("%d pods followed", len(d.pods))
@@ -346,10 +346,10 @@ func TestFollowedPodsAreBounded(t *testing.T) {
 	for n := range maxPods + 3 {
 		uid := fmt.Sprintf("%032x", n)
 		kubelet.of[uid] = PodNow{Version: "1"}
-		r.told(record.Container{ID: fmt.Sprintf("%064x", n), PodUID: uid})
+		r.learned(record.Container{ID: fmt.Sprintf("%064x", n), PodUID: uid})
 	}
 	for n := range maxParts + 2 {
-		r.told(record.Container{ID: fmt.Sprintf("%063xf", n), PodUID: fmt.Sprintf("%032x", 0)})
+		r.learned(record.Container{ID: fmt.Sprintf("%063xf", n), PodUID: fmt.Sprintf("%032x", 0)})
 	}
 	if s := r.Stats(); s.Unfollowed != 3+3 || len(r.pods) != maxPods || len(r.pods[fmt.Sprintf("%032x", 0)].parts) != maxParts {
 		t.Errorf("%+v, %d pods", s, len(r.pods))
@@ -382,13 +382,13 @@ func TestOfAPodOnlyWhatIsAskedForIsKept(t *testing.T) {
 			}
 		}
 	}
-	r.told(record.Container{ID: a, PodUID: uid, Annotations: []record.Pair{{Key: "session", Value: file[:2]}, {Key: "configuration", Value: file}}})
+	r.learned(record.Container{ID: a, PodUID: uid, Annotations: []record.Pair{{Key: "session", Value: file[:2]}, {Key: "configuration", Value: file}}})
 	kept()
 	if of := r.pods[uid].parts[0].Annotations; len(of) != 1 || unsafe.StringData(of[0].Value) == unsafe.StringData(file) {
 		t.Errorf("the runtime's word is kept whole: %d", len(of))
 	}
 	kubelet.of[uid] = all("2")
-	r.look(uid, r.pods[uid])
+	r.refresh(uid, r.pods[uid])
 	kept()
 	if c := last.Container; len(c.Labels) != 1 || len(c.Annotations) != 1 || c.Annotations[0].Value != "s1" {
 		t.Errorf("told: %v %v", c.Labels, c.Annotations)

@@ -34,7 +34,9 @@ func BootID() (string, error) {
 // Attributes are host.name, host.id, host.arch, os.type, os.version and ip of this machine. What
 // cannot be found out is left out.
 func Attributes() []span.Attr {
-	attrs := []span.Attr{text("host.arch", arch(runtime.GOARCH)), text("os.type", "linux"), text("ip", address(net.InterfaceAddrs))}
+	attrs := []span.Attr{
+		text("host.arch", arch(runtime.GOARCH)), text("os.type", "linux"), text("ip", address(net.InterfaceAddrs)),
+	}
 	if id := machineID("/"); id != "" {
 		attrs = append(attrs, text("host.id", id))
 	}
@@ -58,9 +60,10 @@ func machineID(root string) string {
 	return ""
 }
 
-// address is one of the host, its first that others can reach, else loopback's. It is not in the semantic conventions: Jaeger's
-// JSON API (1.76, hostKey in clockskew.go) knows by `ip` alone that two spans were timed by one clock. Without it, it warns of each span that is
-// outside of its parent's time, as all are that a long-lived process starts after its own span has been sent.
+// address is one of the host, its first that others can reach, else loopback's. It is not in the semantic
+// conventions: Jaeger's JSON API (1.76, hostKey in clockskew.go) knows by `ip` alone that two spans were timed by
+// one clock. Without it, it warns of each span that is outside of its parent's time, as all are that a long-lived
+// process starts after its own span has been sent.
 func address(list func() ([]net.Addr, error)) string {
 	addrs, _ := list()
 	for _, a := range addrs {
@@ -90,7 +93,7 @@ func text(key, value string) span.Attr {
 // commas between, values percent-encoded) and, as service.name, OTEL_SERVICE_NAME. A service.name
 // among the pairs is left out: the pairs describe the deployment, and would rename every
 // agent on the host. As the specification asks, a variable with an error in it is
-// ignored as a whole; the error says where.
+// ignored as a whole; the error names the place.
 func FromEnvironment(getenv func(string) string) ([]span.Attr, error) {
 	var attrs []span.Attr
 	var err error

@@ -24,8 +24,8 @@ type process struct {
 
 var errGone = errors.New("the process has ended")
 
-// peerOf says who connected. The answer holds for the life of the connection: the process that called connect, not
-// one that inherited the socket.
+// peerOf gives the process that connected. The answer holds for the life of the connection: the process that called
+// connect, not one that inherited the socket.
 func peerOf(conn *net.UnixConn) (process, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -50,7 +50,8 @@ func peerOf(conn *net.UnixConn) (process, error) {
 		if pidfd >= 0 {
 			_ = unix.Close(pidfd)
 		}
-		return process{}, errors.New("the peer's process is not in the sensor's pid namespace: run the sensor in the host's")
+		return process{}, errors.New("the peer's process is not in the sensor's pid namespace: " +
+			"run the sensor in the host's")
 	}
 	p := process{pid: int(cred.Pid), uid: cred.Uid}
 	if pidfd < 0 {
@@ -177,7 +178,8 @@ func samePidNamespace(pid int) error {
 		// One number for each namespace from ours down. /proc/PID/ns would ask for the right to trace the peer.
 		if pids, ok := bytes.CutPrefix(line, []byte("NSpid:")); ok {
 			if len(bytes.Fields(pids)) != 1 {
-				return errors.New("pid is a number of another pid namespace: send a pidfd beside the request (SCM_RIGHTS)")
+				return errors.New("pid is a number of another pid namespace: " +
+					"send a pidfd beside the request (SCM_RIGHTS)")
 			}
 			return nil
 		}

@@ -20,9 +20,9 @@ func TestTooManyRequestsAndConnectionsAreRefused(t *testing.T) {
 	if _, n := to.last(); refused != 10 || n != burst {
 		t.Errorf("%d refused, %d taken", refused, n)
 	}
-	// A connection more than the party may have: the one that was not used for longest goes.
+	// A connection more than the tenant may have: the one that was not used for longest goes.
 	lines := []*line{l}
-	for range maxPartyConnections - 1 {
+	for range maxTenantConnections - 1 {
 		l := dial(t, s)
 		l.ask(`{"op":"x"}`) // it is served
 		lines = append(lines, l)
@@ -42,64 +42,65 @@ func TestTooManyRequestsAndConnectionsAreRefused(t *testing.T) {
 
 func nothing() {}
 
-func TestQuotasAreOfEachPartyAndAreForgotten(t *testing.T) {
-	q := newQuota()
-	a, b := q.enter(party{uid: 1}, 0, nothing), q.enter(party{sandbox: "/b"}, 0, nothing)
+func TestQuotasAreOfEachTenantAndAreForgotten(t *testing.T) {
+	q := newSlots()
+	a, b := q.Take(tenant{uid: 1}, at(0), nothing), q.Take(tenant{sandbox: "/b"}, at(0), nothing)
 	for range burst {
-		q.pay(a, 1, 0)
+		pay(a, 1, 0)
 	}
-	if q.pay(a, 1, 0) || !q.pay(b, 1, 0) {
-		t.Error("one party pays for another")
+	if pay(a, 1, 0) || !pay(b, 1, 0) {
+		t.Error("one tenant pays for another")
 	}
-	if !q.pay(a, 1, 1e9/perSecond) || q.pay(a, 1, 1e9/perSecond) {
+	if !pay(a, 1, 1e9/perSecond) || pay(a, 1, 1e9/perSecond) {
 		t.Error("the bucket does not fill as it should")
 	}
-	q.leave(a)
-	for i := range maxParties {
-		if s := q.enter(party{uid: uint32(i), sandbox: "/many"}, 10e9, nothing); s != nil {
-			q.leave(s)
+	q.Leave(a)
+	for i := range maxTenants {
+		if s := q.Take(tenant{uid: uint32(i), sandbox: "/many"}, at(10e9), nothing); s != nil {
+			q.Leave(s)
 		}
 	}
-	if q.enter(party{sandbox: "/new"}, 10e9, nothing) == nil {
+	if q.Take(tenant{sandbox: "/new"}, at(10e9), nothing) == nil {
 		t.Error("accounts that nobody uses keep others out")
 	}
 }
 
 func TestWhoKeepsConnectionsOpenKeepsNobodyOut(t *testing.T) {
-	q := newQuota()
+	q := newSlots()
 	gone := 0
 	for i := range 20 * maxConnections {
-		if q.enter(party{sandbox: strconv.Itoa(i % 20)}, 0, func() { gone++ }) == nil {
+		if q.Take(tenant{sandbox: strconv.Itoa(i % 20)}, at(0), func() { gone++ }) == nil {
 			t.Fatal("refused")
 		}
 	}
-	if q.seats.Taken() != maxConnections || gone != 19*maxConnections {
-		t.Errorf("%d connections, %d ended", q.seats.Taken(), gone)
+	if taken, displaced := q.Count(); taken != maxConnections || gone != 19*maxConnections || displaced != uint64(gone) {
+		t.Errorf("%d connections, %d ended, %d displaced", taken, gone, displaced)
 	}
-	if q.enter(party{uid: 1000}, 0, nothing) == nil || q.seats.Taken() != maxConnections {
+	got := q.Take(tenant{uid: 1000}, at(0), nothing)
+	if taken, _ := q.Count(); got == nil || taken != maxConnections {
 		t.Error("a user outside is kept out")
 	}
-	// Even if each party has only one.
-	q = newQuota()
+	// Even if each tenant has only one.
+	q = newSlots()
 	for i := range maxConnections {
-		q.enter(party{uid: uint32(i + 1)}, 0, nothing)
+		q.Take(tenant{uid: uint32(i + 1)}, at(0), nothing)
 	}
-	if q.enter(party{uid: 9999}, 0, nothing) != nil {
+	if q.Take(tenant{uid: 9999}, at(0), nothing) != nil {
 		t.Error("more connections than all may have")
 	}
-	if q.enter(rootOutside, 0, nothing) == nil {
+	if q.Take(rootOutside, at(0), nothing) == nil {
 		t.Error("root is kept out")
 	}
-	var one *seat
-	for range maxPartyConnections {
-		one = q.enter(rootOutside, 0, nothing)
+	var one *slot
+	for range maxTenantConnections {
+		one = q.Take(rootOutside, at(0), nothing)
 	}
-	before := q.seats.Taken()
-	q.enter(rootOutside, 0, nothing)
-	for range 2 * maxPartyConnections {
-		q.leave(one) // more than once: harmless
+	before, _ := q.Count()
+	q.Take(rootOutside, at(0), nothing)
+	for range 2 * maxTenantConnections {
+		q.Leave(one) // more than once: harmless
 	}
-	if q.seats.Taken() > before {
-		t.Errorf("%d connections, were %d", q.seats.Taken(), before)
+	if taken, _ := q.Count(); taken > before {
+		t.Errorf("%d connections, were %d", taken, before)
 	}
 }

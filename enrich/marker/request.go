@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package marker serves the local API (docs/local-api.md): over a unix socket, harnesses and hooks say
+// Package marker serves the local API (docs/local-api.md): over a unix socket, marker agents and hooks mark
 // which tool call begins or ends, and users ask what runs. It finds out who is at the other end, and bounds
 // what anyone can send; whether a process may speak for a call is for the collector, which knows the lineage.
 package marker
@@ -42,7 +42,7 @@ func check(r *client.Request) error {
 		if len(f.value) > client.MaxText {
 			return fmt.Errorf("%s is longer than %d bytes", f.key, client.MaxText)
 		}
-		if strings.ContainsRune(f.value, 0) { // not UTF-8 is none of it: encoding/json has replaced that
+		if strings.ContainsRune(f.value, 0) { // what is not UTF-8, encoding/json has replaced
 			return fmt.Errorf("%s holds a NUL character", f.key)
 		}
 	}
@@ -65,7 +65,8 @@ func check(r *client.Request) error {
 	default:
 		return errors.New("unknown op: begin, end, hook, sessions and session are known")
 	}
-	if _, _, ok := span.ParseTraceparent(r.Traceparent); r.Traceparent != "" && (!ok || !strings.HasPrefix(r.Traceparent, "00-")) {
+	_, _, ok := span.ParseTraceparent(r.Traceparent)
+	if r.Traceparent != "" && (!ok || !strings.HasPrefix(r.Traceparent, "00-")) {
 		return errors.New("traceparent is not in the W3C format, 00-TRACE-SPAN-FLAGS in lower-case hex digits")
 	}
 	if r.PID < 0 || r.PID > 1<<22 { // the kernel's PID_MAX_LIMIT

@@ -3,11 +3,9 @@
 package marker
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -15,27 +13,30 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/limit"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 	"github.com/sheetbend/sheetbend/enrich/socket"
 )
 
 const (
-	// idleAfter is how long a client may take for a request, and for taking an answer.
+	// idleAfter is how long a client may take to send a request, and to read an answer.
 	idleAfter = 5 * time.Second
 	// maxAsking is how many lists and trees are made at once.
 	maxAsking = 2
-	// judgedWithin is how long an answer waits for the verdict, of a stream that is about 0.1 s behind unless it is flooded.
-	judgedWithin = 500 * time.Millisecond
+	// resultWithin is how long an answer waits for the mark's result. The stream is about 0.1 s behind unless it is
+	// flooded.
+	resultWithin = 500 * time.Millisecond
 )
 
 // View answers questions about sessions: exporters/sessions. It is called from many goroutines.
 type View interface {
 	// List gives the sessions that the user may see.
 	List(uid uint32) []client.Session
-	// Tree gives one of them; nil if there is none, or none the user may see.
+	// Tree gives one of them; nil if there is no such session, or the user may not see it.
 	Tree(uid uint32, session string) *client.Tree
 }
 
@@ -44,15 +45,16 @@ type Options struct {
 	Path string
 	// Inject puts a Mark record into the record stream: live.Feed's.
 	Inject func(raw []byte) bool
-	// Judge does so, too, and tells afterwards whether the mark had an effect, from any goroutine. nil: nobody judges here.
-	Judge func(raw []byte, verdict func(taken bool)) bool
+	// InjectForResult does so, too, and reports afterwards whether the mark had an effect, from any goroutine. nil:
+	// no answer waits for a result.
+	InjectForResult func(raw []byte, result func(effective bool)) bool
 	// Clock gives ns of CLOCK_BOOTTIME: live.SystemClock.
 	Clock func() (boot uint64, wall int64, err error)
 	View  View // nil: nothing is shown
-	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by its lineage; ""
-	// if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
+	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by
+	// its lineage; "" if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
 	Sandbox func(pid int, uid uint32, cgroup string) string
-	// Dialects are the agents whose hooks the sensor knows: OpHook tells them.
+	// Dialects are the agents whose hooks the sensor knows: the answer to OpHook.
 	Dialects []agents.Dialect
 	// CgroupOf gives the path of a process's cgroup from the mount; it has to be given.
 	CgroupOf func(pid int) (string, error)
@@ -74,7 +76,7 @@ type Stats struct {
 type Server struct {
 	o      Options
 	l      *socket.Listener
-	quota  *quota
+	slots  *limit.Slots[tenant, *rate.Limiter]
 	asking chan struct{}
 
 	marks, refused atomic.Uint64
@@ -95,7 +97,7 @@ func Listen(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, l: l, quota: newQuota(), asking: make(chan struct{}, maxAsking),
+		o: o, l: l, slots: newSlots(), asking: make(chan struct{}, maxAsking),
 		conns: make(map[*net.UnixConn]struct{}),
 	}
 	s.wait.Go(s.accept)
@@ -104,7 +106,8 @@ func Listen(o Options) (*Server, error) {
 
 // Stats may be called at any time.
 func (s *Server) Stats() Stats {
-	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: s.quota.displaced()}
+	_, displaced := s.slots.Count()
+	return Stats{Marks: s.marks.Load(), Refused: s.refused.Load(), Displaced: displaced}
 }
 
 // Close ends all connections, removes the socket and returns when nothing is served any more.
@@ -136,7 +139,7 @@ func (s *Server) accept() {
 		}
 		p, err := s.identify(conn)
 		if err == nil {
-			err = s.sit(&p, conn)
+			err = s.admit(&p, conn)
 		}
 		if err != nil {
 			s.refuse(conn, p, err)
@@ -152,7 +155,7 @@ func (s *Server) accept() {
 		s.conns[conn] = struct{}{}
 		s.wait.Go(func() {
 			s.connection(conn, p)
-			s.quota.leave(p.seat)
+			s.slots.Leave(p.slot)
 			s.mu.Lock()
 			delete(s.conns, conn)
 			s.mu.Unlock()
@@ -176,7 +179,7 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 			return
 		}
 		answer, err := s.request(p, line, pidfd)
-		s.quota.used(p.seat)
+		s.slots.Used(p.slot)
 		if pidfd >= 0 {
 			_ = unix.Close(pidfd)
 		}
@@ -193,19 +196,19 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 // A peer is who sends.
 type peer struct {
 	process
-	party
+	tenant
 	cgroup string
 	inside bool
-	seat   *seat
+	slot   *slot
 }
 
-// sit takes a place for the connection.
-func (s *Server) sit(p *peer, conn *net.UnixConn) error {
+// admit takes a slot for the connection.
+func (s *Server) admit(p *peer, conn *net.UnixConn) error {
 	now, _, err := s.o.Clock()
 	if err != nil {
 		return err
 	}
-	if p.seat = s.quota.enter(p.party, now, func() { _ = conn.Close() }); p.seat == nil {
+	if p.slot = s.slots.Take(p.tenant, at(now), func() { _ = conn.Close() }); p.slot == nil {
 		return errors.New("too many connections")
 	}
 	return nil
@@ -213,7 +216,7 @@ func (s *Server) sit(p *peer, conn *net.UnixConn) error {
 
 func (s *Server) identify(conn *net.UnixConn) (peer, error) {
 	proc, err := peerOf(conn)
-	p := peer{process: proc, party: party{uid: proc.uid}}
+	p := peer{process: proc, tenant: tenant{uid: proc.uid}}
 	if err != nil {
 		return p, err
 	}
@@ -225,7 +228,7 @@ func (s *Server) identify(conn *net.UnixConn) (peer, error) {
 	}
 	if s.o.Sandbox != nil {
 		if name := s.o.Sandbox(proc.pid, proc.uid, p.cgroup); name != "" {
-			p.inside, p.party = true, party{sandbox: name}
+			p.inside, p.tenant = true, tenant{sandbox: name}
 		}
 	}
 	return p, nil
@@ -257,7 +260,7 @@ func (s *Server) request(p peer, line []byte, pidfd int) (client.Response, error
 	if r.Op == client.OpSessions || r.Op == client.OpSession {
 		price = askCosts
 	}
-	if !s.quota.pay(p.seat, price, now) {
+	if !pay(p.slot, price, now) {
 		return client.Response{}, errors.New("too many requests of this sandbox or user: at most 200 marks in a second")
 	}
 	if err != nil {
@@ -295,7 +298,7 @@ func (s *Server) ask(p peer, r client.Request) (client.Response, error) {
 	return client.Response{OK: true, Session: tree}, nil
 }
 
-// hook tells names of fields only: nothing in it is of the sensor or of another user.
+// hook answers with names of fields only: nothing in it is of the sensor or of another user.
 func (s *Server) hook(agent string) (client.Response, error) {
 	d := agents.Find(s.o.Dialects, agent)
 	if d == nil {
@@ -344,15 +347,15 @@ func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.R
 		}
 	}
 	raw := record.AppendMark(nil, now, uint32(p.pid), p.start, m)
-	verdict := make(chan bool, 1)
-	waits := s.o.Judge != nil && m.Source != record.SourceHook // an agent waits for its hook
-	var taken bool
+	result := make(chan bool, 1)
+	waits := s.o.InjectForResult != nil && m.Source != record.SourceHook // an agent waits for its hook
+	var injected bool
 	if waits {
-		taken = s.o.Judge(raw, func(taken bool) { verdict <- taken })
+		injected = s.o.InjectForResult(raw, func(effective bool) { result <- effective })
 	} else {
-		taken = s.o.Inject(raw)
+		injected = s.o.Inject(raw)
 	}
-	if !taken {
+	if !injected {
 		return client.Response{}, errors.New("the sensor is busy or ending: the mark was not taken")
 	}
 	s.marks.Add(1)
@@ -360,104 +363,13 @@ func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.R
 		return client.Response{OK: true}, nil
 	}
 	select {
-	case taken := <-verdict:
-		if !taken {
-			return client.Response{}, errors.New("the mark has no effect: its sender may not speak for this call, or none is open (docs/local-api.md says who may)")
+	case effective := <-result:
+		if !effective {
+			return client.Response{}, errors.New("the mark has no effect: its sender may not speak for this call, " +
+				"or none is open (docs/local-api.md says who may)")
 		}
 		return client.Response{OK: true, Judged: true}, nil
-	case <-time.After(judgedWithin):
+	case <-time.After(resultWithin):
 		return client.Response{OK: true}, nil
 	}
-}
-
-// A reader takes lines from one client.
-type reader struct {
-	conn  *net.UnixConn
-	peer  int
-	buf   []byte
-	pidfd int // that came and belongs to the line at hand; -1: none
-	out   []byte
-}
-
-func (r *reader) close() {
-	if r.pidfd >= 0 {
-		_ = unix.Close(r.pidfd)
-		r.pidfd = -1
-	}
-}
-
-// line returns the next line and the pidfd that came with it, which the caller closes; -1 if there is none. Errors
-// that wrap errRequest are the client's.
-func (r *reader) line() ([]byte, int, error) {
-	for {
-		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
-			r.out = append(r.out[:0], r.buf[:i]...)
-			r.buf = r.buf[:copy(r.buf, r.buf[i+1:])]
-			fd := r.pidfd
-			if fd >= 0 && len(r.buf) > 0 {
-				return nil, -1, fmt.Errorf("%w: a pidfd with more than one request: wait for the answer in between", errRequest)
-			}
-			r.pidfd = -1
-			return r.out, fd, nil
-		}
-		if len(r.buf) > client.MaxRequest {
-			return nil, -1, fmt.Errorf("%w: longer than %d bytes", errRequest, client.MaxRequest)
-		}
-		if err := r.read(); err != nil {
-			return nil, -1, err
-		}
-	}
-}
-
-func (r *reader) read() error {
-	var chunk [4096]byte
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
-	n, oobn, flags, _, err := r.conn.ReadMsgUnix(chunk[:], oob)
-	if err != nil {
-		return err
-	}
-	fds, sender, parseErr := control(oob[:oobn])
-	for _, fd := range fds {
-		if r.pidfd < 0 {
-			r.pidfd = fd
-			continue
-		}
-		_ = unix.Close(fd)
-		parseErr = errors.New("more than one file descriptor")
-	}
-	switch {
-	case parseErr != nil:
-		return fmt.Errorf("%w: %w", errRequest, parseErr)
-	case flags&unix.MSG_CTRUNC != 0:
-		return fmt.Errorf("%w: more than one file descriptor", errRequest)
-	case n == 0:
-		return io.EOF
-	case sender != r.peer:
-		return fmt.Errorf("%w: another process than the one that connected writes here", errRequest)
-	}
-	r.buf = append(r.buf, chunk[:n]...)
-	return nil
-}
-
-// control reads what came beside the bytes: file descriptors, and the pid of the sender.
-func control(oob []byte) (fds []int, sender int, err error) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, 0, err
-	}
-	for i := range messages {
-		switch messages[i].Header.Type {
-		case unix.SCM_RIGHTS:
-			got, rightsErr := unix.ParseUnixRights(&messages[i])
-			fds = append(fds, got...)
-			err = errors.Join(err, rightsErr)
-		case unix.SCM_CREDENTIALS:
-			cred, credErr := unix.ParseUnixCredentials(&messages[i])
-			if credErr == nil {
-				sender = int(cred.Pid)
-			}
-			err = errors.Join(err, credErr)
-		}
-	}
-	return fds, sender, err
 }

@@ -397,7 +397,7 @@ func TestSessionsAreShownOutsideOfSandboxesOnly(t *testing.T) {
 func TestTheAnswerCarriesTheVerdictExceptForAHook(t *testing.T) {
 	const silent = "silent" // of this call the judge never says anything
 	s, _ := serve(t, func(o *Options) {
-		o.Judge = func(raw []byte, verdict func(bool)) bool {
+		o.InjectForResult = func(raw []byte, verdict func(bool)) bool {
 			var e record.Event
 			if e.Decode(raw) != nil {
 				return false

@@ -22,7 +22,7 @@ func listen(path string) (*socket.Listener, error) {
 	return l, nil
 }
 
-// passCredentials has the kernel say with all that is read who wrote it; accepted connections inherit that.
+// passCredentials has the kernel add the writer's credentials to all that is read; accepted connections inherit that.
 func passCredentials(l *socket.Listener) error {
 	raw, err := l.SyscallConn()
 	if err != nil {

@@ -22,8 +22,8 @@ type Listener struct {
 	path string
 }
 
-// Listen makes a socket for everyone. One that nobody serves any more is replaced; it is an error if somebody does, and if
-// somebody else could put another file in its place.
+// Listen makes a socket for everyone. One that nobody serves any more is replaced; it is an error if somebody does,
+// and if somebody else could put another file in its place.
 func Listen(path string) (*Listener, error) {
 	const maxPath = 107 - len(".tmp-4194304") // sun_path, and the name it has at first
 	if len(path) > maxPath {
@@ -40,7 +40,8 @@ func Listen(path string) (*Listener, error) {
 	case err != nil:
 		return nil, err
 	case served:
-		return nil, fmt.Errorf("socket %s: another sensor or another process serves it: end that, or give this one another socket", path)
+		return nil, fmt.Errorf("socket %s: another sensor or another process serves it: end that, "+
+			"or give this one another socket", path)
 	}
 	// Under another name until it is complete: a client should meet no socket that it may not open.
 	name := path + ".tmp-" + strconv.Itoa(os.Getpid())
@@ -68,8 +69,9 @@ func (l *Listener) Close() error {
 	return errors.Join(err, l.UnixListener.Close())
 }
 
-// open lets everyone connect, which takes the right to write. The mode is that of the very file: a name could lead to another
-// one meanwhile, whose mode a chmod would change. (fchmod of a socket changes nothing that stands in a directory.)
+// open lets everyone connect, which needs the right to write. The mode is that of the very file: a name could lead
+// to another one meanwhile, whose mode a chmod would change. (fchmod of a socket changes nothing that stands in a
+// directory.)
 func open(name string) error {
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -86,7 +88,8 @@ func open(name string) error {
 	return os.Chmod("/proc/self/fd/"+strconv.Itoa(fd), 0o666)
 }
 
-// trusted refuses a directory, or one above it, in which somebody else than root and this user could rename what is in it.
+// trusted refuses a directory, or one above it, in which somebody else than root and this user could rename what is
+// in it.
 func trusted(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
@@ -105,9 +108,11 @@ func trusted(dir string) error {
 		case !ok || !info.IsDir():
 			return fmt.Errorf("%s is no directory", dir)
 		case st.Uid != 0 && st.Uid != uint32(os.Geteuid()):
-			return fmt.Errorf("directory %s belongs to user %d, who could put another file in the place of the socket: choose one of root or of this user", dir, st.Uid)
+			return fmt.Errorf("directory %s belongs to user %d, who could put another file "+
+				"in the place of the socket: choose one of root or of this user", dir, st.Uid)
 		case info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0:
-			return fmt.Errorf("directory %s can be written by others, who could put another file in the place of the socket: choose another one", dir)
+			return fmt.Errorf("directory %s can be written by others, who could put another file in the place of the "+
+				"socket: choose another one", dir)
 		}
 		if dir == "/" {
 			return nil
@@ -115,7 +120,7 @@ func trusted(dir string) error {
 	}
 }
 
-// Served says whether somebody listens at a socket. A path that is no socket is an error.
+// Served reports whether somebody listens at a socket. A path that is no socket is an error.
 func Served(path string) (bool, error) {
 	st, err := os.Lstat(path)
 	switch {

@@ -31,8 +31,8 @@ func httpClient(b Backend) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: b.TLS.Clone(),
-			MaxIdleConnsPerHost: senders, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: b.Timeout, ForceAttemptHTTP2: true,
-			DisableCompression: true,
+			MaxIdleConnsPerHost: senders, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: b.Timeout,
+			ForceAttemptHTTP2: true, DisableCompression: true,
 		},
 		// A redirected POST would become a GET, or take the credentials elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -84,7 +84,9 @@ func dial(b Backend) (*grpc.ClientConn, error) {
 	o := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: b.retryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
+			Backoff: backoff.Config{
+				BaseDelay: b.retryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second,
+			},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

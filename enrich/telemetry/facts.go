@@ -4,7 +4,6 @@ package telemetry
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -53,7 +52,7 @@ func (i *Intake) read(m *message, c *conn) error {
 		from = c.from(i)
 	}
 	for j := range f.found {
-		if !i.peers.tell(c.seat.Account()) {
+		if !i.peers.spendFact(c.slot.Account()) {
 			f.lost += len(f.found) - j
 			break
 		}
@@ -64,7 +63,7 @@ func (i *Intake) read(m *message, c *conn) error {
 	return nil
 }
 
-// facts is a visitor that gathers those of one request.
+// facts gathers those of one request.
 type facts struct {
 	*reading
 	dialect *agents.Dialect // of the resource
@@ -81,8 +80,6 @@ type fact struct {
 }
 
 type callKey struct{ agent, session, call string }
-
-func (f *facts) wanted(key []byte) string { return f.keys[string(key)] }
 
 func (f *facts) resource(attrs []attr) bool {
 	f.dialect, f.attrs = nil, attrs
@@ -122,10 +119,10 @@ func (f *facts) item(it *item) {
 	}
 }
 
-// context tells of a span that stands for a call. Where several spans of one request do, the one that the
+// context adds the fact of a span that stands for a call. Where several spans of one request do, the one that the
 // dialect lists first counts.
 func (f *facts) context(it *item, rank int) {
-	s := f.said(it, record.SaidContext)
+	s := f.fact(it, record.SaidContext)
 	if s.Call == "" || s.Trace == ([16]byte{}) || s.Span == ([8]byte{}) {
 		return
 	}
@@ -147,7 +144,7 @@ func (f *facts) context(it *item, rank int) {
 }
 
 func (f *facts) event(it *item, e *agents.Event) {
-	s := f.said(it, kindOf(e.Kind))
+	s := f.fact(it, kinds[e.Kind])
 	// Codex writes its sources with a capital, Claude Code without.
 	s.Decision, s.Source = f.first(e.Decision, it.attrs), strings.ToLower(f.first(e.Source, it.attrs))
 	switch {
@@ -183,7 +180,7 @@ func (f *facts) event(it *item, e *agents.Event) {
 		f.add(fact{said: s})
 		return
 	}
-	// Some agents tell the decision and the result in one event.
+	// Some agents report the decision and the result in one event.
 	result := s
 	s.Success = record.SuccessUnknown
 	if s.Decision != "" {
@@ -195,20 +192,10 @@ func (f *facts) event(it *item, e *agents.Event) {
 	}
 }
 
-func kindOf(k agents.EventKind) record.SaidKind {
-	switch k {
-	case agents.EventDecision:
-		return record.SaidDecision
-	case agents.EventResult:
-		return record.SaidResult
-	case agents.EventSandbox:
-		return record.SaidSandbox
-	case agents.EventNetwork:
-		return record.SaidNetwork
-	case agents.EventSession:
-		return record.SaidSession
-	}
-	return 0 // Validate has passed the dialect
+var kinds = map[agents.EventKind]record.SaidKind{
+	agents.EventDecision: record.SaidDecision, agents.EventResult: record.SaidResult,
+	agents.EventSandbox: record.SaidSandbox, agents.EventNetwork: record.SaidNetwork,
+	agents.EventSession: record.SaidSession,
 }
 
 func (f *facts) add(one fact) bool {
@@ -220,12 +207,13 @@ func (f *facts) add(one fact) bool {
 	return true
 }
 
-// said is what every fact has. The trace context of a log record is that of a span around it.
-func (f *facts) said(it *item, kind record.SaidKind) record.Said {
+// fact has what every fact has. The trace context of a log record is that of a span around it.
+func (f *facts) fact(it *item, kind record.SaidKind) record.Said {
 	t := &f.dialect.Telemetry
 	s := record.Said{
 		Kind: kind, Trace: it.trace, Span: it.id,
-		Agent: f.dialect.Name, Session: f.first(t.Session, it.attrs), Call: f.first(t.Call, it.attrs), Tool: f.first(t.Tool, it.attrs),
+		Agent: f.dialect.Name, Session: f.first(t.Session, it.attrs),
+		Call: f.first(t.Call, it.attrs), Tool: f.first(t.Tool, it.attrs),
 	}
 	if t.CallHasTool {
 		s.Call = withoutTool(s.Call, s.Tool)
@@ -233,7 +221,7 @@ func (f *facts) said(it *item, kind record.SaidKind) record.Said {
 	return s
 }
 
-// withoutTool takes the tool's name off "<tool>__<id>".
+// withoutTool gives the id in "<tool>__<id>".
 func withoutTool(call, tool string) string {
 	if id, ok := strings.CutPrefix(call, tool+"__"); ok && tool != "" {
 		return id
@@ -259,22 +247,9 @@ func (f *facts) text(key string, attrs []attr) string {
 	for _, list := range [][]attr{attrs, f.attrs} {
 		for i := range list {
 			if list[i].key == key {
-				return list[i].value.String()
+				return list[i].text
 			}
 		}
-	}
-	return ""
-}
-
-// String copies the value; it is valid UTF-8 of at most record.MaxText bytes.
-func (v value) String() string {
-	switch v.kind {
-	case textValue:
-		return bounded(string(v.text[:min(len(v.text), record.MaxText)]))
-	case intValue:
-		return strconv.FormatInt(v.number, 10)
-	case boolValue:
-		return strconv.FormatBool(v.number != 0)
 	}
 	return ""
 }
@@ -292,6 +267,6 @@ func matches(pattern, name string) bool {
 	return pattern == name
 }
 
-func contains(words []string, word string) bool {
-	return slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
+func contains(list []string, text string) bool {
+	return slices.ContainsFunc(list, func(one string) bool { return strings.EqualFold(one, text) })
 }

@@ -22,7 +22,7 @@ func factsIn(t *testing.T, s Signal, r interface {
 	MarshalJSON() ([]byte, error)
 }) []record.Said {
 	t.Helper()
-	fromProtobuf, err := walked(s, false, proto(t, r))
+	fromProtobuf, err := walked(s, false, asProtobuf(t, r))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestAUsersDialectIsReadToo(t *testing.T) {
 		},
 	}}))
 	f := facts{reading: &r}
-	b := proto(t, logsOf("mine", "blocked", "id", "1", "verdict", "NO", "host", "example.com"))
+	b := asProtobuf(t, logsOf("mine", "blocked", "id", "1", "verdict", "NO", "host", "example.com"))
 	if err := walkProtobuf(Logs, b, &f); err != nil || len(f.found) != 1 {
 		t.Fatal(err, f.found)
 	}
@@ -227,7 +227,7 @@ func TestFactsAreBoundedInSizeAndCount(t *testing.T) {
 	}
 	r := newReading(agents.Builtin())
 	f := facts{reading: &r}
-	if err := walkProtobuf(Logs, proto(t, plogotlp.NewExportRequestFromLogs(ld)), &f); err != nil {
+	if err := walkProtobuf(Logs, asProtobuf(t, plogotlp.NewExportRequestFromLogs(ld)), &f); err != nil {
 		t.Fatal(err)
 	}
 	if len(f.found) != maxFacts || f.lost != 7 {
@@ -260,7 +260,7 @@ func TestMalformedRequestsAreRefusedWhole(t *testing.T) {
 			t.Errorf("accepted: %s", c.text)
 		}
 	}
-	good := proto(t, tracesOf("codex_exec", "exec_command", "call_id", "call_1_0", "conversation.id", "s-1"))
+	good := asProtobuf(t, tracesOf("codex_exec", "exec_command", "call_id", "call_1_0", "conversation.id", "s-1"))
 	refused := 0
 	for i := range good {
 		if _, err := walked(Traces, false, good[:i]); err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// What a backend tells the sensor's spans by: no message that has any of it is passed on. A message is refused as a
-// whole, as nobody writes these names but by mistake or to deceive.
+// Backends recognise the sensor's spans by scope, attribute names and trace ids: no message that has any of them is
+// passed on. A message is refused as a whole, as others write these names only by mistake or to deceive.
 
 // forged returns errForged if the request carries the sensor's scope, an attribute of its name space or one of its
-// trace ids, and errMalformed if that cannot be said.
+// trace ids, and errMalformed if it cannot be read.
 func (m *message) forged() error {
 	// Every name and id stands as it is in protobuf: most requests have none, and are not walked.
 	if !containsFold(m.plain, ownName) && !bytes.Contains(m.plain, []byte(span.TracePrefix)) {
@@ -25,8 +25,9 @@ func (m *message) forged() error {
 
 const ownName = "sheetbend"
 
-// ownKey is true of an attribute's key in the sensor's name space, in the spellings that a backend may make one of: some
-// write all keys in small letters, or other characters for the dot, or the keys of a map "sheetbend" behind a dot.
+// ownKey is true of an attribute's key in the sensor's name space, in the spellings that a backend may make one of:
+// some write all keys in small letters, or other characters for the dot, or the keys of a map "sheetbend" behind a
+// dot.
 func ownKey(key []byte) bool {
 	if !hasPrefixFold(key, ownName) {
 		return false
@@ -124,7 +125,8 @@ var requestParts = func() map[Signal]*part {
 		scope := of(map[protowire.Number]*part{1: name, 3: attr})
 		scopes := of(map[protowire.Number]*part{1: scope, 2: item})
 		resource := of(map[protowire.Number]*part{1: attr})
-		parts[signal] = of(map[protowire.Number]*part{1: of(map[protowire.Number]*part{1: resource, 2: scopes, 1000: scopes})})
+		group := of(map[protowire.Number]*part{1: resource, 2: scopes, 1000: scopes})
+		parts[signal] = of(map[protowire.Number]*part{1: group})
 	}
 	return parts
 }()

@@ -129,7 +129,7 @@ func TestNothingIsForwardedThatCouldPassForTheSensorsOwn(t *testing.T) {
 	}
 	for _, c := range forgeries {
 		t.Run(c.name, func(t *testing.T) {
-			refuse(t, c.signal, typeProtobuf, proto(t, c.is))
+			refuse(t, c.signal, typeProtobuf, asProtobuf(t, c.is))
 			text := asJSON(t, c.is)
 			refuse(t, c.signal, typeJSON, text)
 			refuse(t, c.signal, typeJSON, bytes.ReplaceAll(text, []byte("sheetbend"), []byte(`\u0073heetbend`)))
@@ -191,7 +191,7 @@ func TestWhoMerelyWritesOfSheetbendIsForwarded(t *testing.T) {
 		s.Attributes().PutStr("url", span.ScopeName)
 		s.Attributes().PutStr("sheetbending", "\x1b[1m"+span.TracePrefix)
 	})
-	want := proto(t, talk)
+	want := asProtobuf(t, talk)
 	for contentType, body := range map[string][]byte{typeProtobuf: want, typeJSON: asJSON(t, talk)} {
 		if code, answer := post(t, i.url(Traces), map[string]string{"Content-Type": contentType}, body); code != 200 {
 			t.Fatal(code, answer)
@@ -210,7 +210,7 @@ func TestDeepMessagesAreRefused(t *testing.T) {
 		m = m.PutEmptyMap("sheetbend")
 	}
 	deep := aSpan(func(s ptrace.Span) { value.CopyTo(s.Attributes().PutEmpty("m")) })
-	if err := (&message{signal: Traces, plain: proto(t, deep)}).forged(); !errors.Is(err, errMalformed) {
+	if err := (&message{signal: Traces, plain: asProtobuf(t, deep)}).forged(); !errors.Is(err, errMalformed) {
 		t.Error(err)
 	}
 }
@@ -223,7 +223,7 @@ func alsoOfOne(inodes []uint32, yield func(inode, tgid uint32, start uint64)) er
 }
 
 func TestWhoMayNotSendIsRefused(t *testing.T) {
-	body := proto(t, tracesOf("codex", "x"))
+	body := asProtobuf(t, tracesOf("codex", "x"))
 	for _, c := range []struct {
 		name   string
 		may    func(context.Context, Sender) (bool, error)
@@ -263,12 +263,12 @@ func FuzzForged(f *testing.F) {
 			m.SetEmptyHistogram().DataPoints().AppendEmpty().Exemplars().AppendEmpty().SetTraceID(own)
 		}),
 	} {
-		f.Add(proto(f, r))
+		f.Add(asProtobuf(f, r))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, s := range signals {
-			_ = (&message{signal: s.signal, plain: b}).forged()
-			_ = forgedProtobuf(b, requestParts[s.signal], 0)
+		for s := Traces; s <= Metrics; s++ {
+			_ = (&message{signal: s, plain: b}).forged()
+			_ = forgedProtobuf(b, requestParts[s], 0)
 		}
 	})
 }

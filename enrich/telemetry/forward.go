@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -18,12 +17,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"google.golang.org/grpc"
 )
 
 // Backend is where telemetry goes on to. One of GRPC and HTTP is needed. What came over HTTP goes out over HTTP if
-// there is such a backend, protobuf byte for byte, and what came over gRPC the same way; if there is only the other one, the
-// message goes there in the same protobuf bytes. JSON is written anew as protobuf.
+// there is such a backend, protobuf byte for byte, and what came over gRPC the same way; if there is only the other
+// one, the message goes there in the same protobuf bytes. JSON is written anew as protobuf.
 type Backend struct {
 	GRPC    string            // as gRPC dials it: host:port or unix:path
 	HTTP    string            // base URL, to which /v1/traces and so on are added
@@ -52,7 +52,7 @@ type ForwardStats struct {
 	Sent      uint64 // accepted by the backend
 	QueueFull uint64 // dropped: waited longest when there was no more room
 	Failed    uint64 // dropped: refused for good, or RetryFor ran out
-	// Unsupported: dropped, as the backend does not take the signal at all: Jaeger, for example, takes traces only.
+	// Unsupported: dropped, as the backend does not accept the signal at all: Jaeger, for example, accepts traces only.
 	Unsupported uint64
 	Shutdown    uint64 // dropped: not delivered when Shutdown's context ended, or offered after it
 	Waiting     uint64 // queued or being sent
@@ -106,9 +106,10 @@ func NewForwarder(b Backend) (*Forwarder, error) {
 	}
 	if b.HTTP != "" {
 		u, err := url.Parse(b.HTTP)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return nil, errors.New("forward agent telemetry: the HTTP backend is not a URL like http://127.0.0.1:4318 " +
-				"(credentials go into the headers)")
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+			u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return nil, errors.New("forward agent telemetry: the HTTP backend is not a URL like " +
+				"http://127.0.0.1:4318 (credentials go into the headers)")
 		}
 		f.base = strings.TrimSuffix(u.String(), "/")
 		f.http = httpClient(b)
@@ -131,7 +132,8 @@ func (f *Forwarder) Stats() ForwardStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return ForwardStats{
-		Sent: f.sent.Load(), QueueFull: f.queueFull.Load(), Failed: f.failed.Load(), Unsupported: f.unsupported.Load(), Shutdown: f.shutdown.Load(),
+		Sent: f.sent.Load(), QueueFull: f.queueFull.Load(), Failed: f.failed.Load(),
+		Unsupported: f.unsupported.Load(), Shutdown: f.shutdown.Load(),
 		Waiting: uint64(len(f.queue)) + f.sending.Load(),
 	}
 }
@@ -157,7 +159,7 @@ func (f *Forwarder) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// offer takes over the message's bytes and never blocks.
+// offer owns the message's bytes from here on, and never blocks.
 func (f *Forwarder) offer(m *message) {
 	q := *m
 	if f.overHTTP(m) && !m.grpc {
@@ -165,7 +167,7 @@ func (f *Forwarder) offer(m *message) {
 	} else {
 		q.body = nil
 	}
-	q.body, q.plain = snug(q.body), snug(q.plain)
+	q.body, q.plain = shrink(q.body), shrink(q.plain)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -181,8 +183,8 @@ func (f *Forwarder) offer(m *message) {
 	f.ready.Signal()
 }
 
-// snug keeps no room that reading left behind a message.
-func snug(b []byte) []byte {
+// shrink keeps no room that reading left behind a message.
+func shrink(b []byte) []byte {
 	if cap(b) > len(b)+len(b)/4 {
 		return bytes.Clone(b)
 	}
@@ -199,8 +201,8 @@ func (f *Forwarder) shift() *message {
 	return m
 }
 
-// take waits for a message; nil means the end.
-func (f *Forwarder) take() *message {
+// next waits for a message; it is nil once the queue is closed and empty.
+func (f *Forwarder) next() *message {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.queue) == 0 && !f.closed {
@@ -218,7 +220,7 @@ func (f *Forwarder) overHTTP(m *message) bool {
 }
 
 func (f *Forwarder) run() {
-	for m := f.take(); m != nil; m = f.take() {
+	for m := f.next(); m != nil; m = f.next() {
 		err := f.deliver(m)
 		f.sending.Add(^uint64(0))
 		switch {
@@ -234,29 +236,25 @@ func (f *Forwarder) run() {
 	}
 }
 
-// deliver tries until the message is taken, refused for good, or too old.
+// deliver tries until the message is accepted, refused for good, or too old. The pauses are random in part: the
+// senders should not all come back at once.
 func (f *Forwarder) deliver(m *message) error {
 	ctx, cancel := context.WithTimeout(f.ctx, f.b.RetryFor)
 	defer cancel()
-	wait := f.b.retryWait
-	for {
+	pauses := backoff.ExponentialBackOff{
+		InitialInterval: f.b.retryWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 10 * time.Second,
+	}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		again, err := f.attempt(ctx, m)
 		if ctx.Err() == nil {
 			f.report(m.signal, again, err)
 		}
-		if err == nil || !again {
-			return err
+		if err != nil && !again {
+			err = backoff.Permanent(err)
 		}
-		// Jitter: the senders should not all come back at once.
-		timer := time.NewTimer(wait/2 + rand.N(wait/2+1)) //nolint:gosec // nothing secret
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		}
-		wait = min(2*wait, 10*time.Second)
-	}
+		return struct{}{}, err
+	}, backoff.WithBackOff(&pauses), backoff.WithMaxElapsedTime(0))
+	return err
 }
 
 func (f *Forwarder) attempt(ctx context.Context, m *message) (again bool, err error) {
@@ -269,9 +267,9 @@ func (f *Forwarder) attempt(ctx context.Context, m *message) (again bool, err er
 }
 
 // errUnsupported is wrapped by the error of a backend that does not know the signal.
-var errUnsupported = errors.New("the backend does not take this kind of telemetry")
+var errUnsupported = errors.New("the backend does not accept this kind of telemetry")
 
-// report says once of each signal that forwarding fails, and once that it works again.
+// report logs once for each signal that forwarding fails, and once that it works again.
 func (f *Forwarder) report(s Signal, again bool, err error) {
 	f.mu.Lock()
 	was := f.failing[s]

@@ -24,16 +24,16 @@ func TestProtobufThatCameOverHTTPGoesOutOverHTTPByteForByte(t *testing.T) {
 	i, _ := intake(t, Options{Forward: f})
 	logs := logsOf("claude-code", "tool_result", "tool_use_id", "c")
 	// A field that OTLP does not know has to arrive, too.
-	odd := append(proto(t, logs), 0xfa, 0x07, 1, 'x')
+	odd := append(asProtobuf(t, logs), 0xfa, 0x07, 1, 'x')
 	for _, c := range []struct {
 		sig    Signal
 		header map[string]string
 		body   []byte
 	}{
 		{Logs, map[string]string{"Content-Type": typeProtobuf}, odd},
-		{Logs, map[string]string{"Content-Type": typeProtobuf, "Content-Encoding": "gzip"}, zipped(t, proto(t, logs))},
-		{Traces, map[string]string{"Content-Type": typeProtobuf, "Authorization": "Bearer agent"}, proto(t, tracesOf("somebody", "x"))},
-		{Metrics, map[string]string{"Content-Type": typeProtobuf}, proto(t, metricsRequest())},
+		{Logs, map[string]string{"Content-Type": typeProtobuf, "Content-Encoding": "gzip"}, zipped(t, asProtobuf(t, logs))},
+		{Traces, map[string]string{"Content-Type": typeProtobuf, "Authorization": "Bearer agent"}, asProtobuf(t, tracesOf("somebody", "x"))},
+		{Metrics, map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, metricsRequest())},
 	} {
 		if code, _ := post(t, i.url(c.sig), c.header, c.body); code != 200 {
 			t.Fatalf("answer %d", code)
@@ -96,17 +96,17 @@ func TestWithOneBackendOnlyEverythingGoesThere(t *testing.T) {
 				json      []byte
 				sameBytes func([]byte) bool
 			}{
-				{Logs, proto(t, logs), asJSON(t, logs), func(got []byte) bool {
+				{Logs, asProtobuf(t, logs), asJSON(t, logs), func(got []byte) bool {
 					r := plogotlp.NewExportRequest()
-					return r.UnmarshalProto(got) == nil && bytes.Equal(proto(t, r), proto(t, logs))
+					return r.UnmarshalProto(got) == nil && bytes.Equal(asProtobuf(t, r), asProtobuf(t, logs))
 				}},
-				{Traces, proto(t, traces), asJSON(t, traces), func(got []byte) bool {
+				{Traces, asProtobuf(t, traces), asJSON(t, traces), func(got []byte) bool {
 					r := ptraceotlp.NewExportRequest()
-					return r.UnmarshalProto(got) == nil && bytes.Equal(proto(t, r), proto(t, traces))
+					return r.UnmarshalProto(got) == nil && bytes.Equal(asProtobuf(t, r), asProtobuf(t, traces))
 				}},
-				{Metrics, proto(t, metrics), asJSON(t, metrics), func(got []byte) bool {
+				{Metrics, asProtobuf(t, metrics), asJSON(t, metrics), func(got []byte) bool {
 					r := pmetricotlp.NewExportRequest()
-					return r.UnmarshalProto(got) == nil && bytes.Equal(proto(t, r), proto(t, metrics))
+					return r.UnmarshalProto(got) == nil && bytes.Equal(asProtobuf(t, r), asProtobuf(t, metrics))
 				}},
 			} {
 				post(t, i.url(one.sig), isProtobuf, one.protobuf)

@@ -24,7 +24,7 @@ func seeds(f *testing.F) (protobuf, json [][]byte) {
 		logsOf("codex_exec", "", "event.name", "codex.tool_decision", "call_id", "é\n\"", "decision", "denied"),
 		metricsRequest(),
 	} {
-		protobuf, json = append(protobuf, proto(f, r)), append(json, asJSON(f, r))
+		protobuf, json = append(protobuf, asProtobuf(f, r)), append(json, asJSON(f, r))
 	}
 	return append(protobuf, nil), append(json, nil, []byte(`{"resourceSpans":[null,{"resource":null}]}`), []byte(`{"a":"\"}","b":[{"c":"]"}]}`))
 }
@@ -65,14 +65,14 @@ func FuzzAgainstPdata(f *testing.F) {
 			if r.UnmarshalProto(b) != nil {
 				return
 			}
-			s, clean = Logs, proto(t, r)
+			s, clean = Logs, asProtobuf(t, r)
 			asJSON, err = r.MarshalJSON()
 		} else {
 			r := ptraceotlp.NewExportRequest()
 			if r.UnmarshalProto(b) != nil {
 				return
 			}
-			s, clean = Traces, proto(t, r)
+			s, clean = Traces, asProtobuf(t, r)
 			asJSON, err = r.MarshalJSON()
 		}
 		direct, walkErr := walked(s, false, b)
@@ -100,20 +100,6 @@ func FuzzFindInTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, table []byte) {
 		if e, err := findInTable(bytes.NewReader(table), "0100007F:10DD", "0100007F:D431"); (err == nil) == (e.inode == 0) {
 			t.Fatalf("%+v, %v", e, err)
-		}
-	})
-}
-
-func FuzzParseStart(f *testing.F) {
-	f.Add([]byte("2230 (a) b (sh)) S 2229 2230 2229 34816 2230 4194304 1 0 0 0 0 0 0 0 20 0 1 0 123456 2596864 1\n"))
-	f.Add([]byte("1 ("))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		start, err := parseStart(text)
-		if err != nil {
-			return
-		}
-		if again, err := parseStart(append([]byte("1 (x) 1 2 )"), text[bytes.LastIndexByte(text, ')')+1:]...)); err != nil || again != start {
-			t.Fatalf("%d, with another name %d (%v)", start, again, err)
 		}
 	})
 }

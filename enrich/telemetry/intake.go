@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package telemetry takes in the OTLP that agents send of themselves (gRPC and HTTP, protobuf and
-// JSON; traces, logs, metrics), reads facts about tool calls out of it, and forwards it, JSON as protobuf and
-// else unchanged, or not at all: what could pass for the sensor's own spans, and what tool calls send, is refused.
+// Package telemetry receives the OTLP that agents send about themselves (gRPC and HTTP, protobuf and JSON; traces,
+// logs, metrics), reads facts about tool calls from it, and forwards it: JSON as protobuf, all else unchanged. A
+// request that could pass for the sensor's own spans, and one that a tool call sends, is refused and not forwarded.
 //
-// Whoever reaches the intake can say anything. What it reads are hints, marked as somebody's word; the
-// limits here see to it that saying too much costs the sender, not the host.
+// Whoever reaches the intake can send anything. The facts are hints and are marked as unproven; the limits make
+// sure that a sender who sends too much is refused before the host suffers.
 package telemetry
 
 import (
@@ -28,12 +28,12 @@ const (
 	DefaultMaxMessage = 8 << 20
 
 	headerWithin = 5 * time.Second
-	// requestWithin is how long a request's bytes may take, of an HTTP/2 stream's too.
+	// requestWithin is how long a request's bytes may take, also those of an HTTP/2 stream.
 	requestWithin = 15 * time.Second
 	answerWithin  = 15 * time.Second
 	idleWithin    = 2 * time.Minute
 	maxHeader     = 16 << 10
-	// Unread bytes of HTTP/2 peers; with maxConns they bound what connections alone can hold.
+	// Unread bytes of HTTP/2 peers; with maxConns they bound what connections alone can take.
 	h2ConnBuffer   = 128 << 10
 	h2StreamBuffer = 64 << 10
 	h2Streams      = 32
@@ -49,13 +49,14 @@ type Options struct {
 
 	MaxMessage int // bytes of one request, compressed or not; DefaultMaxMessage if 0
 	Dialects   []agents.Dialect
-	// Said takes the facts. It is called from many goroutines, before the request is answered, and must not block.
+	// Said receives the facts. It is called from many goroutines, before the request is answered, and must not block.
 	Said func(record.Said, Sender)
-	// May says whether a process of this host may send: not what a tool call runs, which would speak for its agent.
-	// It is asked once for each connection and process, and may take some 100 ms. An error is an answer that did not
-	// come in time; the sender is to try again. nil: everybody may.
+	// May reports whether a process of this host may send. What a tool call runs may not: it would speak for its agent.
+	// It is called once for each connection and process, and may take some 100 ms. After an error, which means that the
+	// answer did not come in time, the sender is told to try again. nil: everybody may.
 	May func(context.Context, Sender) (bool, error)
-	// Find tells who sends over TCP. It is called for at most 1024 sockets, and one call after the other. nil: nobody is known.
+	// Find finds the senders over TCP. It is called for at most 1024 sockets, one call after the other. nil: no
+	// sender is known.
 	Find    Find
 	Forward *Forwarder   // nil: nothing is forwarded
 	Log     *slog.Logger // discards if nil
@@ -65,7 +66,7 @@ type Options struct {
 
 // Stats count what an Intake did.
 type Stats struct {
-	Requests  uint64 // taken
+	Requests  uint64 // accepted
 	Bytes     uint64 // of them, as they were on the wire
 	Facts     uint64 // given to Said
 	FactsLost uint64 // beyond the rate or count that a peer may have
@@ -99,12 +100,11 @@ type Intake struct {
 	closed   bool
 	handlers sync.WaitGroup
 
-	requests, bytes, facts, factsLost             atomic.Uint64
-	tooLarge, malformed, busy, foreign, noConnect atomic.Uint64
-	forged, inside                                atomic.Uint64
+	requests, bytes, facts, factsLost, noConnect atomic.Uint64
+	refused                                      [causes]atomic.Uint64
 }
 
-// Listen opens the sockets and serves until Close. The error says what to do.
+// Listen opens the sockets and serves until Close. The error is for the user and names what to change.
 func Listen(o Options) (*Intake, error) {
 	var listeners []net.Listener
 	if o.Listen != "" {
@@ -130,7 +130,7 @@ func Listen(o Options) (*Intake, error) {
 	return serve(o, listeners...), nil
 }
 
-// serve takes over the listeners.
+// serve owns the listeners from here on.
 func serve(o Options, listeners ...net.Listener) *Intake {
 	if o.MaxMessage <= 0 {
 		o.MaxMessage = DefaultMaxMessage
@@ -149,7 +149,8 @@ func serve(o Options, listeners ...net.Listener) *Intake {
 	i.server = &http.Server{
 		Handler:           i,
 		Protocols:         protocols,
-		ReadHeaderTimeout: headerWithin, ReadTimeout: requestWithin, WriteTimeout: requestWithin + answerWithin, IdleTimeout: idleWithin,
+		ReadHeaderTimeout: headerWithin, ReadTimeout: requestWithin,
+		WriteTimeout: requestWithin + answerWithin, IdleTimeout: idleWithin,
 		MaxHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          h2Streams,
@@ -170,23 +171,25 @@ func serve(o Options, listeners ...net.Listener) *Intake {
 		}
 		i.serving.Go(func() {
 			if err := i.server.Serve(&limited{l, i}); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				o.Log.Error("agent telemetry is no longer taken in", "address", l.Addr().String(), "err", err)
+				o.Log.Error("agent telemetry is no longer received", "address", l.Addr().String(), "err", err)
 			}
 		})
 	}
 	return i
 }
 
-// Addr is the TCP address, with the port that was taken; nil without one.
+// Addr is the TCP address, with the port that the kernel chose for port 0; nil without Listen.
 func (i *Intake) Addr() *net.TCPAddr { return i.tcp }
 
 // Stats is a snapshot.
 func (i *Intake) Stats() Stats {
+	_, displaced := i.peers.Count()
 	return Stats{
 		Requests: i.requests.Load(), Bytes: i.bytes.Load(), Facts: i.facts.Load(), FactsLost: i.factsLost.Load(),
-		TooLarge: i.tooLarge.Load(), Malformed: i.malformed.Load(), Busy: i.busy.Load(), Foreign: i.foreign.Load(),
-		Forged: i.forged.Load(), Inside: i.inside.Load(),
-		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: i.peers.displaced(),
+		TooLarge: i.refused[causeTooLarge].Load(), Malformed: i.refused[causeMalformed].Load(),
+		Busy: i.refused[causeBusy].Load(), Forged: i.refused[causeForged].Load(),
+		Inside: i.refused[causeInside].Load(), Foreign: i.refused[causeForeign].Load(),
+		ConnsRefused: i.noConnect.Load(), ConnsDisplaced: displaced,
 	}
 }
 
@@ -195,7 +198,8 @@ func (i *Intake) Stats() Stats {
 func (i *Intake) Close(ctx context.Context) error {
 	err := i.server.Shutdown(ctx)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("end the intake of agent telemetry: requests were cut off: %w", err), i.server.Close())
+		err = fmt.Errorf("end the intake of agent telemetry: requests were cut off: %w", err)
+		err = errors.Join(err, i.server.Close())
 	}
 	i.serving.Wait()
 	i.mu.Lock()
@@ -207,7 +211,7 @@ func (i *Intake) Close(ctx context.Context) error {
 	return err
 }
 
-// enter reports false when it is too late for a request.
+// enter reports false once the intake is closed.
 func (i *Intake) enter() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()

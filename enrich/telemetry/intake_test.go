@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/sheetbend/sheetbend/collector/proc"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/socket"
@@ -74,7 +75,12 @@ func TestTheSDKsGRPCClientIsServedOnTCPAndUnixSocketsWithAndWithoutCompression(t
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 			from := h.senders[before]
-			if own, err := startOf(int32(os.Getpid())); c.sender && (err != nil || from != Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}) || !c.sender && from != (Sender{}) {
+			own, err := proc.Start("/proc", uint32(os.Getpid()))
+			sender := Sender{}
+			if c.sender {
+				sender = Sender{uint32(os.Getpid()), own, uint32(os.Geteuid())}
+			}
+			if err != nil || from != sender {
 				t.Errorf("sender %+v", from)
 			}
 		})
@@ -93,8 +99,8 @@ func TestHTTPIsServedInBothForms(t *testing.T) {
 		body   []byte
 		answer string
 	}{
-		{"protobuf", map[string]string{"Content-Type": typeProtobuf}, proto(t, r), ""},
-		{"protobuf, gzip", map[string]string{"Content-Type": typeProtobuf, "Content-Encoding": "gzip"}, zipped(t, proto(t, r)), ""},
+		{"protobuf", map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, r), ""},
+		{"protobuf, gzip", map[string]string{"Content-Type": typeProtobuf, "Content-Encoding": "gzip"}, zipped(t, asProtobuf(t, r)), ""},
 		{"JSON", map[string]string{"Content-Type": "application/json; charset=utf-8"}, asJSON(t, r), "{}"},
 		{"JSON, gzip", map[string]string{"Content-Type": typeJSON, "Content-Encoding": "GZIP"}, zipped(t, asJSON(t, r)), "{}"},
 	} {
@@ -214,7 +220,7 @@ func TestCloseWaitsForRequestsThatAreUnderWay(t *testing.T) {
 	}
 	answered := make(chan int, 1)
 	go func() {
-		code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, proto(t, logsOf("claude-code", "tool_result", "tool_use_id", "c")))
+		code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, logsOf("claude-code", "tool_result", "tool_use_id", "c")))
 		answered <- code
 	}()
 	<-begun

@@ -30,7 +30,7 @@ func bomb(t *testing.T) []byte { t.Helper(); return zipped(t, make([]byte, 8<<20
 
 func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 	i, h := intake(t, Options{MaxMessage: small})
-	good := proto(t, logsOf("claude-code", "tool_result", "tool_use_id", "c"))
+	good := asProtobuf(t, logsOf("claude-code", "tool_result", "tool_use_id", "c"))
 	isProtobuf := map[string]string{"Content-Type": typeProtobuf}
 	with := func(pairs ...string) map[string]string {
 		m := map[string]string{"Content-Type": typeProtobuf}
@@ -57,7 +57,7 @@ func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 		{"another type", "/v1/logs", map[string]string{"Content-Type": "text/plain"}, good, 415, func(s Stats) uint64 { return s.Foreign }},
 		{"gRPC's type without HTTP/2", "/v1/logs", map[string]string{"Content-Type": typeGRPC}, good, 415, func(s Stats) uint64 { return s.Foreign }},
 		{"another path", "/v1/profiles", isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
-		{"gRPC's path", signals[1].grpc, isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
+		{"gRPC's path", Logs.grpcMethod(), isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
 		{"a web page", "/v1/logs", with("Origin", "https://example.com"), good, 403, func(s Stats) uint64 { return s.Foreign }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 	if len(h.all()) != 0 || i.Stats().Requests != 0 {
 		t.Errorf("facts of refused requests: %+v", h.all())
 	}
-	if p := i.peers.connect(fmt.Sprintf("uid %d", os.Geteuid()), nil).Account(); i.peers.memory != 0 || p.memory != 0 {
+	if p := i.peers.Take(fmt.Sprintf("uid %d", os.Geteuid()), time.Now(), nil).Account(); i.peers.memory != 0 || p.memory != 0 {
 		t.Errorf("%d bytes stay accounted for", i.peers.memory)
 	}
 }
@@ -158,8 +158,8 @@ func TestASenderThatIsSlowIsCutOff(t *testing.T) {
 				if err := i.Close(t.Context()); err != nil {
 					t.Error(err)
 				}
-				if i.peers.seats.Taken() != 0 {
-					t.Errorf("%d connections stay accounted for", i.peers.seats.Taken())
+				if taken, _ := i.peers.Count(); taken != 0 {
+					t.Errorf("%d connections stay accounted for", taken)
 				}
 			})
 		})
@@ -260,9 +260,8 @@ func TestSlowSendersKeepNobodyOut(t *testing.T) {
 		}
 		// Those that the listener has not taken yet would come between two requests of the agent, more than it may have.
 		until(t, "the slow one is connected", func() bool {
-			i.peers.mu.Lock()
-			defer i.peers.mu.Unlock()
-			return i.peers.seats.Taken()+int(i.peers.seats.Displaced()) == n+2
+			taken, displaced := i.peers.Count()
+			return taken+int(displaced) == n+2
 		})
 		if n%(maxPeerConns/2) == 0 && !served(agent) {
 			t.Fatalf("the agent's connection is closed after %d slow ones", n)
@@ -279,29 +278,29 @@ func TestSlowSendersKeepNobodyOut(t *testing.T) {
 func TestAPeerHasARateOfBytesAndFactsThatFillsUpAgain(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	ps := newPeers(func() time.Time { return now })
-	a, b := ps.connect("a", nil), ps.connect("b", nil)
+	a, b := ps.Take("a", now, nil), ps.Take("b", now, nil)
 	p, q := a.Account(), b.Account()
-	if !ps.spend(p, peerBytesBurst) || ps.spend(p, 1) || !ps.spend(q, 1) {
+	if !ps.spendBytes(p, peerBytesBurst) || ps.spendBytes(p, 1) || !ps.spendBytes(q, 1) {
 		t.Error("bytes: the burst is not as stated")
 	}
 	for range peerFactsBurst {
-		if !ps.tell(p) {
+		if !ps.spendFact(p) {
 			t.Fatal("facts: less than the burst")
 		}
 	}
-	if ps.tell(p) {
+	if ps.spendFact(p) {
 		t.Error("facts: more than the burst")
 	}
-	ps.disconnect(a)
-	if p = ps.connect("a", nil).Account(); ps.tell(p) {
+	ps.Leave(a)
+	if p = ps.Take("a", ps.now(), nil).Account(); ps.spendFact(p) {
 		t.Error("a new connection has a new rate")
 	}
 	now = now.Add(time.Second)
-	if !ps.spend(p, peerBytes) || ps.spend(p, 1) || !ps.tell(p) {
+	if !ps.spendBytes(p, peerBytes) || ps.spendBytes(p, 1) || !ps.spendFact(p) {
 		t.Error("the rate does not come back")
 	}
 	now = now.Add(-time.Hour)
-	if ps.spend(p, 1) {
+	if ps.spendBytes(p, 1) {
 		t.Error("a clock that is set back gives a rate")
 	}
 }
@@ -310,31 +309,31 @@ func TestPeersAreBoundedAndForgottenOnlyWhenTheyAreQuiet(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	ps := newPeers(func() time.Time { return now })
 	for i := range maxPeers {
-		s := ps.connect(fmt.Sprint(i), nil)
-		ps.spend(s.Account(), 1)
-		ps.disconnect(s)
+		s := ps.Take(fmt.Sprint(i), ps.now(), nil)
+		ps.spendBytes(s.Account(), 1)
+		ps.Leave(s)
 	}
-	if ps.connect("one more", nil) != nil {
+	if ps.Take("one more", ps.now(), nil) != nil {
 		t.Error("a peer that used its rate was forgotten")
 	}
 	now = now.Add(time.Minute)
-	if ps.connect("one more", nil) == nil {
+	if ps.Take("one more", ps.now(), nil) == nil {
 		t.Error("a peer that is as good as new is not forgotten")
 	}
 	for i := range maxConns - 1 {
-		if ps.connect(fmt.Sprint(i), nil) == nil {
+		if ps.Take(fmt.Sprint(i), ps.now(), nil) == nil {
 			t.Fatalf("only %d connections", i)
 		}
 	}
-	if ps.connect("0", nil) != nil {
+	if ps.Take("0", ps.now(), nil) != nil {
 		t.Error("more connections than all may have")
 	}
 }
 
 func TestMemoryIsAccountedForBeforeItIsTaken(t *testing.T) {
 	ps := newPeers(time.Now)
-	greedy := &hold{peers: ps, peer: ps.connect("greedy", nil).Account()}
-	modest := &hold{peers: ps, peer: ps.connect("modest", nil).Account()}
+	greedy := &reservation{peers: ps, peer: ps.Take("greedy", ps.now(), nil).Account()}
+	modest := &reservation{peers: ps, peer: ps.Take("modest", ps.now(), nil).Account()}
 	if !greedy.grow(maxPeerMemory) || greedy.grow(1) {
 		t.Error("a peer's share is not as stated")
 	}
@@ -366,7 +365,7 @@ func TestFactsBeyondTheRateAreDroppedAndCountedButForwarded(t *testing.T) {
 		records.At(0).CopyTo(records.AppendEmpty())
 	}
 	for range 3 {
-		if code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, proto(t, ld)); code != 200 {
+		if code, _ := post(t, i.url(Logs), map[string]string{"Content-Type": typeProtobuf}, asProtobuf(t, ld)); code != 200 {
 			t.Fatalf("answer %d", code)
 		}
 		b.next(t)

@@ -3,17 +3,16 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/proc"
 	"github.com/sheetbend/sheetbend/enrich/socket"
 )
 
@@ -28,14 +27,16 @@ func listenTCP(addr string, expose bool) (net.Listener, error) {
 	ip := net.ParseIP(host)
 	switch {
 	case host != "" && ip == nil:
-		return nil, fmt.Errorf("agent telemetry: %q is not an IP address to listen on: give one, as in 127.0.0.1:4318", host)
+		return nil, fmt.Errorf("agent telemetry: %q is not an IP address to listen on: give one, as in 127.0.0.1:4318",
+			host)
 	case !expose && (ip == nil || !ip.IsLoopback()):
 		return nil, fmt.Errorf("agent telemetry: %s can be reached from other hosts, and OTLP has no login: "+
 			"listen on 127.0.0.1, or set intake.expose if that is meant", addr)
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("agent telemetry: %s is in use, by an OpenTelemetry collector maybe: choose another port for the intake", addr)
+		return nil, fmt.Errorf("agent telemetry: %s is in use, by an OpenTelemetry collector maybe: "+
+			"choose another port for the intake", addr)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for agent telemetry: %w", err)
@@ -65,13 +66,13 @@ func (l *limited) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		who := identify(c)
-		seat := l.intake.peers.connect(who.key, func() { _ = c.Close() })
-		if seat == nil {
+		slot := l.intake.peers.Take(who.key, l.intake.o.now(), func() { _ = c.Close() })
+		if slot == nil {
 			l.intake.noConnect.Add(1)
 			_ = c.Close()
 			continue
 		}
-		return &conn{Conn: c, peers: l.intake.peers, seat: seat, who: who}, nil
+		return &conn{Conn: c, peers: l.intake.peers, slot: slot, who: who}, nil
 	}
 }
 
@@ -79,7 +80,7 @@ func (l *limited) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	peers *peers
-	seat  *seat
+	slot  *slot
 
 	mu       sync.Mutex
 	who      origin
@@ -87,7 +88,7 @@ type conn struct {
 }
 
 func (c *conn) Close() error {
-	c.peers.disconnect(c.seat)
+	c.peers.Leave(c.slot)
 	return c.Conn.Close()
 }
 
@@ -130,7 +131,7 @@ func (c *conn) admit(ctx context.Context, i *Intake) error {
 
 type peerKey struct{}
 
-// An origin is what a connection says about where it comes from.
+// An origin is what is known of where a connection comes from.
 type origin struct {
 	key     string // what limits are counted for: a user of this host, or an address
 	local   bool   // from a process that this host must know
@@ -146,7 +147,7 @@ func (o *origin) look(i *Intake) error {
 	found, err := i.search.holders(o.other)
 	if err != nil {
 		if !errors.Is(err, errBusy) {
-			i.o.Log.Warn("who sends telemetry cannot be found", "err", err)
+			i.o.Log.Warn("the sender of telemetry cannot be found", "err", err)
 		}
 		return errBusy
 	}
@@ -163,7 +164,7 @@ func identify(c net.Conn) origin {
 			return origin{key: "unknown user"}
 		}
 		o := origin{key: user(cred.Uid), local: cred.Pid > 0} // 0: in a pid namespace that is not below ours
-		if start, err := startOf(cred.Pid); err == nil {
+		if start, err := proc.Start("/proc", uint32(cred.Pid)); err == nil {
 			o.holders = []Sender{{PID: uint32(cred.Pid), Start: start, UID: cred.Uid}}
 		}
 		return o
@@ -193,25 +194,4 @@ func peerCredentials(c *net.UnixConn) (cred *unix.Ucred) {
 		}
 	})
 	return cred
-}
-
-// startOf is field 22 of /proc/PID/stat in ns, counted after the name, which is in
-// parentheses and may hold anything.
-func startOf(pid int32) (uint64, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	return parseStart(text)
-}
-
-func parseStart(stat []byte) (uint64, error) {
-	const tick = 1e9 / 100 // ns; USER_HZ is 100 on every Linux ABI that Go runs on
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const startTime = 22 - 3
-	if len(fields) <= startTime {
-		return 0, fmt.Errorf("/proc/PID/stat has %d fields", len(fields))
-	}
-	ticks, err := strconv.ParseUint(string(fields[startTime]), 10, 64)
-	return ticks * tick, err
 }

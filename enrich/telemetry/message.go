@@ -5,42 +5,27 @@ package telemetry
 // Signal is one of OTLP's.
 type Signal uint8
 
-// The signals that are taken in.
+// The signals that are received.
 const (
 	Traces Signal = iota + 1
 	Logs
 	Metrics
 )
 
-// The paths of OTLP 1.11, over HTTP and over gRPC.
-var signals = []struct {
-	signal     Signal
-	http, grpc string
-}{
-	{Traces, "/v1/traces", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"},
-	{Logs, "/v1/logs", "/opentelemetry.proto.collector.logs.v1.LogsService/Export"},
-	{Metrics, "/v1/metrics", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"},
+// The names of OTLP 1.11, in paths over HTTP and over gRPC.
+var signals = [...]struct{ http, grpc string }{
+	Traces:  {"traces", "trace.v1.TraceService"},
+	Logs:    {"logs", "logs.v1.LogsService"},
+	Metrics: {"metrics", "metrics.v1.MetricsService"},
 }
 
 // String is the name in paths, as in "traces".
-func (s Signal) String() string {
-	for _, k := range signals {
-		if k.signal == s {
-			return k.http[len("/v1/"):]
-		}
-	}
-	return "unknown"
-}
+func (s Signal) String() string { return signals[s].http }
 
-func (s Signal) httpPath() string { return "/v1/" + s.String() }
+func (s Signal) httpPath() string { return "/v1/" + signals[s].http }
 
 func (s Signal) grpcMethod() string {
-	for _, k := range signals {
-		if k.signal == s {
-			return k.grpc
-		}
-	}
-	return ""
+	return "/opentelemetry.proto.collector." + signals[s].grpc + "/Export"
 }
 
 const (

@@ -11,8 +11,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/limit"
 )
 
-// What all peers together, and one of them, may hold and do. A peer is a user of this host
-// (unix socket, loopback TCP), what of loopback cannot be told whose it is, or an address.
+// What all peers together, and one of them, may use. A peer is a user of this host
+// (unix socket, loopback TCP), all of loopback TCP whose user is unknown together, or an address.
 const (
 	maxPeers     = 256
 	maxConns     = 128
@@ -23,16 +23,16 @@ const (
 
 	// Bytes of requests per second, and at once after a quiet time.
 	peerBytes, peerBytesBurst = 16 << 20, 64 << 20
-	// Facts. The stream of the collector takes some 8,000 at a time, markers included: this leaves room for those.
+	// Facts. The collector's stream queues some 8,000 injected records, marks included: this leaves room for marks.
 	peerFacts, peerFactsBurst = 500, 2000
 )
 
 // peers accounts for what the peers use. It is safe for concurrent use.
 type peers struct {
+	limit.Slots[string, peer]
 	now func() time.Time
 
-	mu     sync.Mutex
-	seats  limit.Seats[string, peer]
+	mu     sync.Mutex // of memory, here and of each peer; after that of the slots, where both are held
 	memory int
 }
 
@@ -42,64 +42,39 @@ type peer struct {
 	facts  *rate.Limiter
 }
 
-type seat = limit.Seat[peer]
+type slot = limit.Slot[peer]
 
 func newPeers(now func() time.Time) *peers {
 	ps := &peers{now: now}
-	ps.seats = limit.Seats[string, peer]{
-		Most: maxConns, MostEach: maxPeerConns, Parties: maxPeers,
-		Open: func() peer {
-			return peer{bytes: rate.NewLimiter(peerBytes, peerBytesBurst), facts: rate.NewLimiter(peerFacts, peerFactsBurst)}
-		},
-		// One that has used up some of its rate should not get a new one by connecting again.
-		Idle: func(p *peer) bool {
-			now := ps.now()
-			return p.memory == 0 && p.bytes.TokensAt(now) >= peerBytesBurst && p.facts.TokensAt(now) >= peerFactsBurst
-		},
+	ps.Most, ps.MostEach, ps.Clients = maxConns, maxPeerConns, maxPeers
+	ps.Open = func() peer {
+		return peer{
+			bytes: rate.NewLimiter(peerBytes, peerBytesBurst), facts: rate.NewLimiter(peerFacts, peerFactsBurst),
+		}
+	}
+	// One that has used up some of its rate should not get a new one by connecting again.
+	ps.Idle = func(p *peer, now time.Time) bool {
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		return p.memory == 0 && p.bytes.TokensAt(now) >= peerBytesBurst && p.facts.TokensAt(now) >= peerFactsBurst
 	}
 	return ps
 }
 
-// connect takes a place for a connection, which disconnect gives back; nil if there is none: see limit.Seats.
-func (ps *peers) connect(key string, vacate func()) *seat {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return ps.seats.Take(key, vacate)
-}
+// spendBytes takes n bytes off the peer's rate.
+func (ps *peers) spendBytes(p *peer, n int) bool { return p.bytes.AllowN(ps.now(), n) }
 
-// used says that the connection has brought a request.
-func (ps *peers) used(s *seat) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.seats.Used(s)
-}
+// spendFact takes one fact off the peer's rate.
+func (ps *peers) spendFact(p *peer) bool { return p.facts.AllowN(ps.now(), 1) }
 
-func (ps *peers) disconnect(s *seat) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.seats.Leave(s)
-}
-
-func (ps *peers) displaced() uint64 {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return ps.seats.Displaced()
-}
-
-// spend takes n bytes of the peer's rate.
-func (ps *peers) spend(p *peer, n int) bool { return p.bytes.AllowN(ps.now(), n) }
-
-// tell takes one fact of the peer's rate.
-func (ps *peers) tell(p *peer) bool { return p.facts.AllowN(ps.now(), 1) }
-
-// hold is the memory that one request has. It is used by one goroutine.
-type hold struct {
+// reservation is the memory that one request has. It is used by one goroutine.
+type reservation struct {
 	peers *peers
 	peer  *peer
 	bytes int
 }
 
-func (h *hold) grow(n int) bool {
+func (h *reservation) grow(n int) bool {
 	h.peers.mu.Lock()
 	defer h.peers.mu.Unlock()
 	if h.peers.memory+n > maxMemory || h.peer.memory+n > maxPeerMemory {
@@ -111,7 +86,7 @@ func (h *hold) grow(n int) bool {
 	return true
 }
 
-func (h *hold) shrink(n int) {
+func (h *reservation) shrink(n int) {
 	h.peers.mu.Lock()
 	defer h.peers.mu.Unlock()
 	h.peers.memory -= n
@@ -119,4 +94,4 @@ func (h *hold) shrink(n int) {
 	h.bytes -= n
 }
 
-func (h *hold) release() { h.shrink(h.bytes) }
+func (h *reservation) release() { h.shrink(h.bytes) }

@@ -3,7 +3,11 @@
 package telemetry
 
 import (
+	"strconv"
+
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/sheetbend/sheetbend/collector/record"
 )
 
 // Field numbers of opentelemetry-proto 1.11.
@@ -68,7 +72,7 @@ func eachField(b []byte, f func(field) error) error {
 	return nil
 }
 
-// is says whether v is field num; one of another wire type than the schema's is an error.
+// is reports whether v is field num. Another wire type than the schema's is an error.
 func (v field) is(num protowire.Number, typ protowire.Type, err *error) bool {
 	if v.num != num {
 		return false
@@ -80,52 +84,65 @@ func (v field) is(num protowire.Number, typ protowire.Type, err *error) bool {
 	return true
 }
 
-// protobufWalk reads requests in protobuf.
+// each calls f for every field num of a message. By the schema they are length-delimited.
+func each(b []byte, num protowire.Number, f func([]byte) error) error {
+	return eachField(b, func(v field) (err error) {
+		if v.is(num, wireBytes, &err) {
+			return f(v.bytes)
+		}
+		return err
+	})
+}
+
+// Requests are walked in place and not decoded into objects: docs/design/intake.md says why.
+
+// item is a span or a log record. Its bytes alias the request.
+type item struct {
+	span  bool
+	name  []byte // of the span, or the log record's event name
+	body  []byte // of the log record, if it is a text
+	trace [16]byte
+	id    [8]byte
+	attrs []attr
+}
+
+// attr is an attribute with a scalar value. The text is valid UTF-8 of at most record.MaxText bytes.
+type attr struct{ key, text string }
+
+// maxWanted bounds the attributes that are kept of one item, should somebody repeat them.
+const maxWanted = 64
+
+// protobufWalk gives the spans and log records of one request to facts.
 type protobufWalk struct {
-	visit visitor
+	facts *facts
 	spans bool
 	item  item
 	attrs []attr // of the resource
 }
 
-func walkProtobuf(s Signal, b []byte, v visitor) error {
-	w := protobufWalk{visit: v, spans: s == Traces}
-	return eachField(b, func(f field) (err error) {
-		if f.is(fieldRequestResources, wireBytes, &err) && s != Metrics {
-			return w.group(f.bytes)
+func walkProtobuf(s Signal, b []byte, f *facts) error {
+	w := protobufWalk{facts: f, spans: s == Traces}
+	return each(b, fieldRequestResources, func(group []byte) error {
+		if s == Metrics {
+			return nil
 		}
-		return err
+		return w.group(group)
 	})
 }
 
 // group reads a ResourceSpans or ResourceLogs: twice, as the resource may come behind its items.
 func (w *protobufWalk) group(b []byte) error {
 	w.attrs = w.attrs[:0]
-	err := eachField(b, func(f field) (err error) {
-		if f.is(fieldResource, wireBytes, &err) {
-			return eachField(f.bytes, func(f field) (err error) {
-				if f.is(fieldResourceAttrs, wireBytes, &err) {
-					w.attrs, err = w.keyValue(f.bytes, w.attrs)
-				}
-				return err
-			})
-		}
-		return err
+	err := each(b, fieldResource, func(resource []byte) error {
+		return each(resource, fieldResourceAttrs, func(keyValue []byte) (err error) {
+			w.attrs, err = w.keyValue(keyValue, w.attrs)
+			return err
+		})
 	})
-	if err != nil || !w.visit.resource(w.attrs) {
+	if err != nil || !w.facts.resource(w.attrs) {
 		return err
 	}
-	return eachField(b, func(f field) (err error) {
-		if f.is(fieldScopes, wireBytes, &err) {
-			return eachField(f.bytes, func(f field) (err error) {
-				if f.is(fieldScopeItems, wireBytes, &err) {
-					return w.one(f.bytes)
-				}
-				return err
-			})
-		}
-		return err
-	})
+	return each(b, fieldScopes, func(scope []byte) error { return each(scope, fieldScopeItems, w.one) })
 }
 
 // one reads a Span or LogRecord.
@@ -139,7 +156,7 @@ func (w *protobufWalk) one(b []byte) error {
 	if err := eachField(b, read); err != nil {
 		return err
 	}
-	w.visit.item(it)
+	w.facts.item(it)
 	return nil
 }
 
@@ -170,9 +187,9 @@ func (w *protobufWalk) log(f field) (err error) {
 	case f.is(fieldLogAttrs, wireBytes, &err):
 		it.attrs, err = w.keyValue(f.bytes, it.attrs)
 	case f.is(fieldLogBody, wireBytes, &err):
-		var v value
-		if v, err = anyValue(f.bytes); v.kind == textValue {
-			it.body = v.text
+		var v field
+		if v, err = anyValue(f.bytes); v.num == fieldString {
+			it.body = v.bytes
 		}
 	}
 	return err
@@ -193,36 +210,41 @@ func (w *protobufWalk) keyValue(b []byte, attrs []attr) ([]attr, error) {
 	if err != nil {
 		return attrs, err
 	}
-	name := w.visit.wanted(key)
+	name := w.facts.keys[string(key)]
 	if name == "" {
 		return attrs, nil
 	}
 	v, err := anyValue(content)
-	return keep(attrs, name, v), err
+	if text, ok := v.scalar(); ok && len(attrs) < maxWanted {
+		attrs = append(attrs, attr{name, text})
+	}
+	return attrs, err
 }
 
-// anyValue reads scalars that can be facts; others leave the value empty.
-func anyValue(b []byte) (v value, err error) {
+// anyValue gives the last field of an AnyValue: the one that counts.
+func anyValue(b []byte) (last field, err error) {
 	err = eachField(b, func(f field) (err error) {
-		switch {
-		case f.is(fieldString, wireBytes, &err):
-			v = value{kind: textValue, text: f.bytes}
-		case f.is(fieldBool, wireVarint, &err):
-			v = value{kind: boolValue}
-			if f.n != 0 {
-				v.number = 1
-			}
-		case f.is(fieldInt, wireVarint, &err):
-			v = value{kind: intValue, number: int64(f.n)}
-		case err == nil:
-			v = value{}
-		}
+		last = f
+		_ = f.is(fieldString, wireBytes, &err) || f.is(fieldBool, wireVarint, &err) || f.is(fieldInt, wireVarint, &err)
 		return err
 	})
-	return v, err
+	return last, err
 }
 
-// exactly copies an id; an empty one is none.
+// scalar is the text of an AnyValue's field, if it is a string, a bool or an integer.
+func (v field) scalar() (text string, ok bool) {
+	switch v.num {
+	case fieldString:
+		return bounded(string(v.bytes[:min(len(v.bytes), record.MaxText)])), true
+	case fieldBool:
+		return strconv.FormatBool(v.n != 0), true
+	case fieldInt:
+		return strconv.FormatInt(int64(v.n), 10), true
+	}
+	return "", false
+}
+
+// exactly copies an id. An empty id means that there is none.
 func exactly(dst, src []byte) error {
 	if len(src) != 0 && len(src) != len(dst) {
 		return errMalformed

@@ -6,63 +6,82 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 )
 
 // refusal is an answer other than success. Its text is a constant: it goes into headers.
 type refusal struct {
 	http  int
 	grpc  codes.Code
+	cause cause
 	text  string
-	count func(*Intake) *atomic.Uint64
 }
 
 func (r *refusal) Error() string { return r.text }
 
-// Which of them a client tries again, the OTLP specification says: 429, 503 and UNAVAILABLE.
+// By the OTLP specification a client retries after 429, 503 and UNAVAILABLE only.
 var (
-	errPath      = &refusal{http.StatusNotFound, codes.Unimplemented, "no such OTLP service: traces, logs and metrics are taken", countForeign}
-	errMethod    = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, "OTLP is sent by POST", countForeign}
-	errType      = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type is none of application/x-protobuf, application/json and application/grpc", countForeign}
-	errEncoding  = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, "the compression is not gzip", countForeign}
-	errWeb       = &refusal{http.StatusForbidden, codes.PermissionDenied, "web pages may not send telemetry here", countForeign}
-	errTooLarge  = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "the request is too large", countTooLarge}
-	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, "the request is not well-formed OTLP", countMalformed}
-	errBusy      = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "too much telemetry at once", countBusy}
-	errRate      = &refusal{http.StatusTooManyRequests, codes.Unavailable, "too much telemetry", countBusy}
-	errSlow      = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, "the request did not arrive in time", countMalformed}
-	errForged    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans", countForged}
-	errInside    = &refusal{http.StatusForbidden, codes.PermissionDenied, "the sender runs inside of a tool call: only its agent's own telemetry is taken", countInside}
-	errHidden    = &refusal{http.StatusForbidden, codes.PermissionDenied, "who sends cannot be told: keep the connection open until the answer", countInside}
-	errEnding    = &refusal{http.StatusServiceUnavailable, codes.Unavailable, "the intake is ending", countBusy}
+	errPath = &refusal{http.StatusNotFound, codes.Unimplemented, causeForeign,
+		"no such OTLP service: traces, logs and metrics are accepted"}
+	errMethod = &refusal{http.StatusMethodNotAllowed, codes.Unimplemented, causeForeign,
+		"OTLP is sent by POST"}
+	errType = &refusal{http.StatusUnsupportedMediaType, codes.InvalidArgument, causeForeign,
+		"the content type is not one of application/x-protobuf, application/json and application/grpc"}
+	errEncoding = &refusal{http.StatusUnsupportedMediaType, codes.Unimplemented, causeForeign,
+		"the compression is not gzip"}
+	errWeb = &refusal{http.StatusForbidden, codes.PermissionDenied, causeForeign,
+		"web pages may not send telemetry here"}
+	errTooLarge = &refusal{http.StatusRequestEntityTooLarge, codes.ResourceExhausted, causeTooLarge,
+		"the request is too large"}
+	errMalformed = &refusal{http.StatusBadRequest, codes.InvalidArgument, causeMalformed,
+		"the request is not well-formed OTLP"}
+	errBusy = &refusal{http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
+		"too much telemetry at once"}
+	errRate = &refusal{http.StatusTooManyRequests, codes.Unavailable, causeBusy,
+		"too much telemetry"}
+	errSlow = &refusal{http.StatusRequestTimeout, codes.DeadlineExceeded, causeMalformed,
+		"the request did not arrive in time"}
+	errForged = &refusal{http.StatusForbidden, codes.PermissionDenied, causeForged,
+		"the request carries the scope, sheetbend.* attributes or a trace id of Sheetbend's own spans"}
+	errInside = &refusal{http.StatusForbidden, codes.PermissionDenied, causeInside,
+		"the sender runs inside of a tool call: only its agent's own telemetry is accepted"}
+	errHidden = &refusal{http.StatusForbidden, codes.PermissionDenied, causeInside,
+		"the sender cannot be found: keep the connection open until the answer"}
+	errEnding = &refusal{http.StatusServiceUnavailable, codes.Unavailable, causeBusy,
+		"the intake is ending"}
 )
 
-func countForeign(i *Intake) *atomic.Uint64   { return &i.foreign }
-func countTooLarge(i *Intake) *atomic.Uint64  { return &i.tooLarge }
-func countMalformed(i *Intake) *atomic.Uint64 { return &i.malformed }
-func countForged(i *Intake) *atomic.Uint64    { return &i.forged }
-func countInside(i *Intake) *atomic.Uint64    { return &i.inside }
-func countBusy(i *Intake) *atomic.Uint64      { return &i.busy }
+// A cause is the counter that a refusal goes to.
+type cause uint8
 
-// ServeHTTP takes one OTLP request. gRPC is spoken here and not by a grpc.Server, so that one port and
-// one set of limits serve both, and the message is forwarded in the bytes it came in: a unary call is an HTTP/2
-// POST whose body is the message behind five bytes, and whose status is a trailer.
+const (
+	causeForeign cause = iota
+	causeTooLarge
+	causeMalformed
+	causeForged
+	causeInside
+	causeBusy
+	causes
+)
+
+// ServeHTTP answers one OTLP request. gRPC is spoken here and not by a grpc.Server (docs/design/intake.md): a unary
+// call is an HTTP/2 POST whose body is the message behind five bytes, and whose status is a trailer.
 func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m := message{}
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	m.grpc = r.ProtoMajor == 2 && (contentType == typeGRPC || contentType == typeGRPC+"+proto")
 	m.json = contentType == typeJSON
-	err := i.take(r, contentType, &m)
+	err := i.handle(r, contentType, &m)
 	if err == nil {
 		accept(w, &m)
 		return
@@ -71,21 +90,21 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		no = errMalformed
 	}
-	if no.count(i).Add(1) == 1 && (no == errForged || no == errInside || no == errHidden) {
+	if i.refused[no.cause].Add(1) == 1 && (no == errForged || no == errInside || no == errHidden) {
 		i.o.Log.Warn("agent telemetry refused; more of it is only counted", "err", no)
 	}
 	i.o.Log.Debug("agent telemetry refused", "path", r.URL.Path, "content_type", contentType, "err", err)
 	refuse(w, &m, no)
 }
 
-// take reads the request, hands over its facts and queues it.
-func (i *Intake) take(r *http.Request, contentType string, m *message) error {
+// handle reads the request, hands over its facts and queues it.
+func (i *Intake) handle(r *http.Request, contentType string, m *message) error {
 	c, ok := r.Context().Value(peerKey{}).(*conn)
 	if !ok || !i.enter() {
 		return errEnding
 	}
 	defer i.handlers.Done()
-	defer i.peers.used(c.seat)
+	defer i.peers.Used(c.slot)
 	switch {
 	case r.Method != http.MethodPost:
 		return errMethod
@@ -95,21 +114,21 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 	case !m.grpc && !m.json && contentType != typeProtobuf:
 		return errType
 	}
-	for _, s := range signals {
-		if !m.grpc && r.URL.Path == s.http || m.grpc && r.URL.Path == s.grpc {
-			m.signal = s.signal
+	for s := Traces; s <= Metrics; s++ {
+		if !m.grpc && r.URL.Path == s.httpPath() || m.grpc && r.URL.Path == s.grpcMethod() {
+			m.signal = s
 		}
 	}
 	if m.signal == 0 {
 		return errPath
 	}
-	h := &hold{peers: i.peers, peer: c.seat.Account()}
+	h := &reservation{peers: i.peers, peer: c.slot.Account()}
 	defer h.release()
 	wire, err := i.receive(r, h, m)
 	if err != nil {
 		return err
 	}
-	if !i.peers.spend(c.seat.Account(), len(m.plain)+wire+requestCost) {
+	if !i.peers.spendBytes(c.slot.Account(), len(m.plain)+wire+requestCost) {
 		return errRate
 	}
 	if m.json {
@@ -142,7 +161,7 @@ func (i *Intake) take(r *http.Request, contentType string, m *message) error {
 const requestCost = 1 << 10
 
 // receive reads the body and uncompresses it.
-func (i *Intake) receive(r *http.Request, h *hold, m *message) (wire int, err error) {
+func (i *Intake) receive(r *http.Request, h *reservation, m *message) (wire int, err error) {
 	encoding, limit := r.Header.Get("Content-Encoding"), i.o.MaxMessage
 	if m.grpc {
 		encoding = r.Header.Get("Grpc-Encoding")
@@ -191,7 +210,7 @@ func (i *Intake) receive(r *http.Request, h *hold, m *message) (wire int, err er
 // frameHead is the flag and the length before a gRPC message.
 const frameHead = 5
 
-// unframe takes the one message out of the body of a unary call.
+// unframe gives the one message in the body of a unary call.
 func unframe(body []byte) (compressed bool, message []byte, ok bool) {
 	if len(body) < frameHead || body[0] > 1 {
 		return false, nil, false
@@ -201,7 +220,7 @@ func unframe(body []byte) (compressed bool, message []byte, ok bool) {
 }
 
 // readAll reads up to limit bytes, accounted for in h before they are there. expected is a guess at their count.
-func readAll(r io.Reader, limit, expected int, h *hold) ([]byte, error) {
+func readAll(r io.Reader, limit, expected int, h *reservation) ([]byte, error) {
 	const smallest = 16 << 10
 	if !h.grow(smallest) {
 		return nil, errBusy
@@ -271,19 +290,14 @@ func refuse(w http.ResponseWriter, m *message, no *refusal) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
+	answer := status.New(no.grpc, no.text).Proto()
 	var body []byte
 	if m.json {
 		h.Set("Content-Type", typeJSON)
-		body, _ = json.Marshal(struct {
-			Code    int    `json:"code"`
-			Message string `json:"message"`
-		}{int(no.grpc), no.text})
+		body, _ = protojson.Marshal(answer)
 	} else {
 		h.Set("Content-Type", typeProtobuf)
-		body = protowire.AppendTag(nil, 1, protowire.VarintType)
-		body = protowire.AppendVarint(body, uint64(no.grpc))
-		body = protowire.AppendTag(body, 2, protowire.BytesType)
-		body = protowire.AppendString(body, no.text)
+		body, _ = proto.Marshal(answer)
 	}
 	switch no.http {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/proc"
 )
 
 // pair is a TCP connection of this host, the end that a server has first.
@@ -36,7 +38,7 @@ func pair(t *testing.T, address string) (served, other *net.TCPConn) {
 
 // ownHolder says of each socket that this process has it open.
 func ownHolder(inodes []uint32, yield func(inode, tgid uint32, start uint64)) error {
-	start, err := startOf(int32(os.Getpid()))
+	start, err := proc.Start("/proc", uint32(os.Getpid()))
 	for _, inode := range inodes {
 		yield(inode, uint32(os.Getpid()), start)
 	}

@@ -13,15 +13,16 @@ import (
 const (
 	// maxDepth bounds nesting: OTLP's own is 9, and values may nest below that.
 	maxDepth = 100
-	// maxObjects bounds what a message becomes in memory while it is written anew: some 100 MB at worst. 8 MiB of real telemetry
-	// have less than 200,000 objects.
+	// maxObjects bounds what a message becomes in memory while it is written anew: some 100 MB at worst. 8 MiB of
+	// real telemetry have less than 200,000 objects.
 	maxObjects = 1 << 18
 )
 
-// toProtobuf writes a JSON request as protobuf: what reads it, here and behind, reads the same. Fields that OTLP does not know are
-// left out. An error wraps errMalformed.
+// toProtobuf writes a JSON request as protobuf: what reads it, here and behind, reads the same. Fields that OTLP
+// does not know are left out. An error wraps errMalformed.
 func toProtobuf(s Signal, b []byte) (out []byte, err error) {
-	// Anybody can send anything, and the library's reader of JSON is large: a mistake in it costs the message, not the sensor.
+	// Anybody can send anything, and the library's reader of JSON is large: a mistake in it costs the message, not
+	// the sensor.
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = nil, fmt.Errorf("%w: read %s in JSON: %v", errMalformed, s, p)
@@ -48,7 +49,7 @@ func toProtobuf(s Signal, b []byte) (out []byte, err error) {
 	return request.MarshalProto()
 }
 
-// shallow says whether there are no more than maxObjects objects and lists, and no value nests deeper than maxDepth.
+// shallow reports whether there are no more than maxObjects objects and lists, and no value nests deeper than maxDepth.
 func shallow(b []byte) bool {
 	depth, objects := 0, 0
 	for i := 0; i < len(b); i++ {

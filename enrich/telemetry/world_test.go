@@ -261,7 +261,7 @@ func logsOf(service, body string, pairs ...any) plogotlp.ExportRequest {
 	return plogotlp.NewExportRequestFromLogs(ld)
 }
 
-func proto(t testing.TB, r interface{ MarshalProto() ([]byte, error) }) []byte {
+func asProtobuf(t testing.TB, r interface{ MarshalProto() ([]byte, error) }) []byte {
 	t.Helper()
 	b, err := r.MarshalProto()
 	if err != nil {

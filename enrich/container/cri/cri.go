@@ -41,15 +41,17 @@ type Client struct {
 	runtime string // its name; "" while not known
 }
 
-// New makes a client of the runtime that listens on a unix socket, to which dial connects; it is given unix://PATH (nil: as usual). It connects when it is used, and again when the
-// connection is lost.
+// New makes a client of the runtime that listens on a unix socket, to which dial connects; it is given unix://PATH
+// (nil: as usual). It connects when it is used, and again when the connection is lost.
 func New(socket string, dial func(ctx context.Context, path string) (net.Conn, error)) (*Client, error) {
 	o := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			// Short: a socket is close, and spans wait for the answer no longer than the hold.
-			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
+			Backoff: backoff.Config{
+				BaseDelay: 20 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 200 * time.Millisecond,
+			},
 			MinConnectTimeout: time.Second,
 		}),
 	}
@@ -87,7 +89,7 @@ func (c *Client) Find(ctx context.Context, id string) (record.Container, error) 
 		if err != nil {
 			return record.Container{}, err
 		}
-		if info, ok := listed(name, got, pod); ok {
+		if info := inPod(name, got, pod); info.Image != "" {
 			return info, nil
 		}
 		// The image was named by its id; the status has a name for it.
@@ -95,7 +97,7 @@ func (c *Client) Find(ctx context.Context, id string) (record.Container, error) 
 		if err != nil {
 			return record.Container{}, fmt.Errorf("ask for the container: %w", err)
 		}
-		return fromStatus(name, s.GetStatus(), pod), nil
+		return inPod(name, s.GetStatus(), pod), nil
 	}
 	pod, err := c.pod(ctx, id)
 	if err != nil {
@@ -105,27 +107,28 @@ func (c *Client) Find(ctx context.Context, id string) (record.Container, error) 
 }
 
 // Watch implements container.Source.
-func (c *Client) Watch(ctx context.Context, tell func(record.Container)) error {
+func (c *Client) Watch(ctx context.Context, report func(record.Container)) error {
 	c.mu.Lock()
 	c.runtime = "" // another may listen there now
 	c.mu.Unlock()
 	events, err := c.api.GetContainerEvents(ctx, &runtime.GetEventsRequest{})
 	if err == nil {
 		// The stream is open before the list is made, so that no container falls between.
-		if err = c.list(ctx, tell); err != nil {
+		if err = c.list(ctx, report); err != nil {
 			return err
 		}
 	}
 	for err == nil {
 		var e *runtime.ContainerEventResponse
 		if e, err = events.Recv(); err == nil {
-			c.event(ctx, e, tell)
+			c.event(ctx, e, report)
 		}
 	}
 	if status.Code(err) != codes.Unimplemented {
 		return fmt.Errorf("container events: %w", err)
 	}
-	// Each container is asked for when its cgroup is made: that is enough but for one that is removed within milliseconds.
+	// Each container is asked for when its cgroup is made: that is enough but for one that is removed within
+	// milliseconds.
 	select {
 	case <-ctx.Done():
 	case <-time.After(eventsAgainAfter):
@@ -133,8 +136,8 @@ func (c *Client) Watch(ctx context.Context, tell func(record.Container)) error {
 	return fmt.Errorf("container events: %w", err)
 }
 
-// list tells of the containers that there are, with two questions for all of them.
-func (c *Client) list(ctx context.Context, tell func(record.Container)) error {
+// list reports the containers that there are, with two questions for all of them.
+func (c *Client) list(ctx context.Context, report func(record.Container)) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	name, err := c.name(ctx)
@@ -148,7 +151,7 @@ func (c *Client) list(ctx context.Context, tell func(record.Container)) error {
 	byID := make(map[string]pod, len(pods.GetItems()))
 	for _, p := range pods.GetItems() {
 		byID[p.GetId()] = p
-		tell(sandbox(name, p))
+		report(sandbox(name, p))
 	}
 	all, err := c.api.ListContainers(ctx, &runtime.ListContainersRequest{})
 	if err != nil {
@@ -159,17 +162,19 @@ func (c *Client) list(ctx context.Context, tell func(record.Container)) error {
 		if !ok {
 			continue // removed in between
 		}
-		if info, ok := listed(name, got, p); ok {
-			tell(info)
+		if info := inPod(name, got, p); info.Image != "" {
+			report(info)
 		}
 	}
 	return nil
 }
 
-// event tells of the container that an event is about. Some runtimes send less than all: then nothing is told, and
+// event reports the container that an event is about. Some runtimes send less than all: then nothing is reported, and
 // the container is asked for when its cgroup is seen.
-func (c *Client) event(ctx context.Context, e *runtime.ContainerEventResponse, tell func(record.Container)) {
-	if t := e.GetContainerEventType(); t != runtime.ContainerEventType_CONTAINER_CREATED_EVENT && t != runtime.ContainerEventType_CONTAINER_STARTED_EVENT {
+func (c *Client) event(ctx context.Context, e *runtime.ContainerEventResponse, report func(record.Container)) {
+	switch e.GetContainerEventType() {
+	case runtime.ContainerEventType_CONTAINER_CREATED_EVENT, runtime.ContainerEventType_CONTAINER_STARTED_EVENT:
+	default:
 		return
 	}
 	p := e.GetPodSandboxStatus()
@@ -178,12 +183,12 @@ func (c *Client) event(ctx context.Context, e *runtime.ContainerEventResponse, t
 		return
 	}
 	if e.GetContainerId() == p.GetId() {
-		tell(sandbox(name, p))
+		report(sandbox(name, p))
 		return
 	}
 	for _, s := range e.GetContainersStatuses() {
 		if s.GetId() == e.GetContainerId() && s.GetMetadata() != nil {
-			tell(fromStatus(name, s, p))
+			report(inPod(name, s, p))
 		}
 	}
 }
@@ -206,8 +211,8 @@ func (c *Client) name(ctx context.Context) (string, error) {
 	return c.runtime, nil
 }
 
-// pod asks by a list: containerd logs an error for each PodSandboxStatus of a pod that it does not know yet, and a pod's own
-// container runs before containerd knows the pod.
+// pod asks by a list: containerd logs an error for each PodSandboxStatus of a pod that it does not know yet, and a
+// pod's own container runs before containerd knows the pod.
 func (c *Client) pod(ctx context.Context, id string) (pod, error) {
 	found, err := c.api.ListPodSandbox(ctx, &runtime.ListPodSandboxRequest{Filter: &runtime.PodSandboxFilter{Id: id}})
 	if err != nil {
@@ -239,22 +244,20 @@ func sandbox(name string, p pod) record.Container {
 	}
 }
 
-// listed is false when the image has no name there.
-func listed(name string, got *runtime.Container, p pod) (record.Container, bool) {
-	info := sandbox(name, p)
-	info.ID = got.GetId()
-	info.Name = got.GetMetadata().GetName()
-	info.PodPart = info.Name
-	info.Image, info.Tag = image(got.GetImage())
-	return info, info.Image != ""
+// part is what a list and a status have of a container.
+type part interface {
+	GetId() string
+	GetMetadata() *runtime.ContainerMetadata
+	GetImage() *runtime.ImageSpec
 }
 
-func fromStatus(name string, s *runtime.ContainerStatus, p pod) record.Container {
+// inPod is a container of a pod. The image may have no name.
+func inPod(name string, c part, p pod) record.Container {
 	info := sandbox(name, p)
-	info.ID = s.GetId()
-	info.Name = s.GetMetadata().GetName()
+	info.ID = c.GetId()
+	info.Name = c.GetMetadata().GetName()
 	info.PodPart = info.Name
-	info.Image, info.Tag = image(s.GetImage())
+	info.Image, info.Tag = image(c.GetImage())
 	return info
 }
 

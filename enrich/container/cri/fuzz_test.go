@@ -65,17 +65,17 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 		c := &Client{socket: "fuzz", api: a}
-		tell := func(info record.Container) {
+		report := func(info record.Container) {
 			var e record.Event
 			if err := e.Decode(record.AppendContainer(nil, 1, info)); err != nil {
 				t.Fatalf("%+v: %v", info, err)
 			}
 		}
-		_ = c.list(t.Context(), tell)
-		c.event(t.Context(), e, tell)
+		_ = c.list(t.Context(), report)
+		c.event(t.Context(), e, report)
 		for _, id := range []string{webID, bareID, podID} {
 			if info, err := c.Find(t.Context(), id); err == nil {
-				tell(info)
+				report(info)
 			}
 		}
 	})

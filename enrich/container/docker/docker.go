@@ -28,7 +28,7 @@ const (
 	maxEvent = 1 << 20
 	// answerWithin bounds the questions of Watch; those of Find are bounded by its caller.
 	answerWithin = 10 * time.Second
-	// again is how much of the events before it a new connection asks for.
+	// again is how far back a new connection asks for events.
 	again = time.Minute
 )
 
@@ -41,7 +41,8 @@ type Client struct {
 	runtime string // its name; "" while not known
 }
 
-// New makes a client of the engine that listens on a unix socket, to which dial connects (nil: as usual). It connects when it is used.
+// New makes a client of the engine that listens on a unix socket, to which dial connects (nil: as usual). It
+// connects when it is used.
 func New(socket string, dial func(ctx context.Context, path string) (net.Conn, error)) *Client {
 	if dial == nil {
 		dial = func(ctx context.Context, path string) (net.Conn, error) {
@@ -50,7 +51,8 @@ func New(socket string, dial func(ctx context.Context, path string) (net.Conn, e
 	}
 	there := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) }
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: there, MaxIdleConns: 8, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: there, MaxIdleConns: 8, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
 	}}}
 }
 
@@ -83,11 +85,11 @@ func (c *Client) Find(ctx context.Context, id string) (record.Container, error) 
 	if got.ID != id {
 		return record.Container{}, container.ErrUnknown // it answered for a container whose name is the id of another
 	}
-	return told(name, id, got.Name, got.Config.Image, got.Config.Labels), nil
+	return containerOf(name, id, got.Name, got.Config.Image, got.Config.Labels), nil
 }
 
 // Watch implements container.Source.
-func (c *Client) Watch(ctx context.Context, tell func(record.Container)) error {
+func (c *Client) Watch(ctx context.Context, report func(record.Container)) error {
 	c.mu.Lock()
 	c.runtime = "" // another may listen there now
 	c.mu.Unlock()
@@ -103,7 +105,7 @@ func (c *Client) Watch(ctx context.Context, tell func(record.Container)) error {
 	defer listing.Wait()
 	defer cancel()
 	// Without a list, containers are asked for one by one.
-	listing.Go(func() { _ = c.list(ctx, name, tell) })
+	listing.Go(func() { _ = c.list(ctx, name, report) })
 	filters := url.QueryEscape(`{"type":["container"],"event":["create"]}`)
 	events, err := c.open(ctx, fmt.Sprintf("/events?since=%d&filters=%s", since, filters))
 	if err != nil {
@@ -131,7 +133,7 @@ func (c *Client) Watch(ctx context.Context, tell func(record.Container)) error {
 		image, called := attrs["image"], attrs["name"]
 		delete(attrs, "image")
 		delete(attrs, "name")
-		tell(told(name, e.Actor.ID, called, image, attrs))
+		report(containerOf(name, e.Actor.ID, called, image, attrs))
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read the events: %w", err)
@@ -139,7 +141,7 @@ func (c *Client) Watch(ctx context.Context, tell func(record.Container)) error {
 	return errors.New("the engine ended the stream of events")
 }
 
-func (c *Client) list(ctx context.Context, name string, tell func(record.Container)) error {
+func (c *Client) list(ctx context.Context, name string, report func(record.Container)) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	var all []struct {
@@ -159,7 +161,7 @@ func (c *Client) list(ctx context.Context, name string, tell func(record.Contain
 				called = n
 			}
 		}
-		tell(told(name, got.ID, called, got.Image, got.Labels))
+		report(containerOf(name, got.ID, called, got.Image, got.Labels))
 	}
 	return nil
 }
@@ -230,8 +232,10 @@ func (c *Client) ask(ctx context.Context, path string) (*http.Response, error) {
 	return nil, fmt.Errorf("%s: %s", path, resp.Status)
 }
 
-func told(name, id, called, image string, labels map[string]string) record.Container {
-	info := record.Container{ID: id, Runtime: name, Name: strings.TrimPrefix(called, "/"), Labels: container.Pairs(labels)}
+func containerOf(name, id, called, image string, labels map[string]string) record.Container {
+	info := record.Container{
+		ID: id, Runtime: name, Name: strings.TrimPrefix(called, "/"), Labels: container.Pairs(labels),
+	}
 	info.Image, info.Tag = container.Image(image)
 	container.Pod(&info, labels)
 	return info

@@ -28,19 +28,19 @@ func FuzzAnswers(f *testing.F) {
 		c := &Client{socket: "fuzz", http: &http.Client{Transport: answers{body}}}
 		var mu sync.Mutex
 		var told []record.Container
-		tell := func(info record.Container) {
+		report := func(info record.Container) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, info)
 		}
-		if err := c.Watch(t.Context(), tell); err == nil {
+		if err := c.Watch(t.Context(), report); err == nil {
 			t.Fatal("the stream of events has no end")
 		}
 		if info, err := c.Find(t.Context(), webID); err == nil {
 			if info.ID != webID {
 				t.Fatalf("asked for %s: %+v", webID, info)
 			}
-			tell(info)
+			report(info)
 		}
 		for _, info := range told {
 			var e record.Event

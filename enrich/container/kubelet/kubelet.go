@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kubelet reads what the kubelet writes of a pod's labels and annotations. A runtime is told of them once, when the
-// pod is made; the files of a downward API volume change with the pod. They are the kubelet's own: a container has them mounted
-// read-only.
+// Package kubelet reads what the kubelet writes of a pod's labels and annotations. A runtime gets them once, when
+// the pod is made; the files of a downward API volume change with the pod. They are the kubelet's own: a container
+// has them mounted read-only.
 package kubelet
 
 import (
@@ -36,9 +36,9 @@ const (
 // Reader is a container.Pods.
 type Reader struct{ pods *os.Root }
 
-// New reads below the kubelet's directory, most often /var/lib/kubelet. It opens the pods' directory at once: later the sensor has not the
-// right to pass through another process's root any more, and what is mounted below is seen all the same. An error that is
-// fs.ErrNotExist says that there is no kubelet.
+// New reads below the kubelet's directory, most often /var/lib/kubelet. It opens the pods' directory at once: later
+// the sensor has not the right to pass through another process's root any more, and what is mounted below is seen
+// all the same. An error that is fs.ErrNotExist means that there is no kubelet.
 func New(dir string) (*Reader, error) {
 	pods, err := os.OpenRoot(Pods(dir))
 	if err != nil {
@@ -90,7 +90,7 @@ func (r *Reader) Version(uid string) (string, error) {
 	return root.Readlink(data)
 }
 
-// volume opens the directory, out of which no link leads.
+// volume opens the directory. No link leads out of it.
 func (r *Reader) volume(uid string) (*os.Root, error) {
 	if !container.IsPodUID(uid) {
 		return nil, fmt.Errorf("%.64q is no pod's id", uid)

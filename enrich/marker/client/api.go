@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client speaks the local API of a Sheetbend sensor (docs/local-api.md). A harness that
-// runs the tool calls of an agent in a persistent shell says with it which call begins and
-// ends, so that what the shell starts in between is told as that call's:
+// Package client speaks the local API of a Sheetbend sensor (docs/local-api.md). A program that
+// runs the tool calls of an agent in a persistent shell marks with it which call begins and
+// ends, so that what the shell starts in between is reported as that call's:
 //
-//	c, err := client.Default()
+//	c := client.Default()
 //	...
-//	err = c.Begin(ctx, client.Mark{Session: "s-1", Call: "call-7", Tool: "bash", PID: shell.Process.Pid})
+//	err := c.Begin(ctx, client.Mark{Session: "s-1", Call: "call-7", Tool: "bash", PID: shell.Process.Pid})
 //	... // the shell works
 //	err = c.End(ctx, client.Mark{Session: "s-1", Call: "call-7", PID: shell.Process.Pid})
 //
@@ -39,20 +39,20 @@ const (
 	SourceHook = "hook"
 )
 
-// A Mark says that a tool call begins or ends. Call is needed.
+// A Mark marks that a tool call begins or ends. Call is needed.
 type Mark struct {
 	Session string `json:"session,omitempty"` // the agent's session id; if empty, that of the sandbox
 	Call    string `json:"call,omitempty"`    // the tool call's id, as the model gave it
 	Tool    string `json:"tool,omitempty"`    // its name, for example "bash"
 	Agent   string `json:"agent,omitempty"`   // the agent's name, for example "codex"
-	// Traceparent is the call's own span, in the W3C format. What the call does is told below it.
+	// Traceparent is the call's own span, in the W3C format. The spans of the call stand below it.
 	Traceparent string `json:"traceparent,omitempty"`
 	// PID is the process that serves the call, for example a persistent shell, by its number in this process's pid
 	// namespace. 0: the agent that this process is, or is a helper of.
 	PID int `json:"pid,omitempty"`
 	// Cgroup serves the call, with all that runs in it: a path from the cgroup v2 mount. Root only.
 	Cgroup string `json:"cgroup,omitempty"`
-	// Source is SourceAPI if empty. SourceHook is not waited for until it is judged.
+	// Source is SourceAPI if empty. The answer to a SourceHook does not wait for its result.
 	Source string `json:"source,omitempty"`
 }
 
@@ -69,8 +69,8 @@ type Response struct {
 	Error    string    `json:"error,omitempty"`
 	Sessions []Session `json:"sessions,omitzero"` // of OpSessions
 	Session  *Tree     `json:"session,omitempty"` // of OpSession
-	// Hook, of OpHook, says how to read what an agent tells its hooks: agents[].hook of the sensor's configuration. Absent: the
-	// sensor knows no such agent.
+	// Hook, of OpHook, is how to read what an agent sends its hooks: agents[].hook of the sensor's configuration.
+	// Absent: the sensor knows no such agent.
 	Hook json.RawMessage `json:"hook,omitempty"`
 }
 
@@ -80,7 +80,7 @@ type Session struct {
 	Agent     string    `json:"agent,omitempty"`
 	Start     time.Time `json:"start"`
 	Last      time.Time `json:"last"`      // newest sign of life
-	Processes int       `json:"processes"` // that run, as far as spans have told: up to the hold (2 s) behind
+	Processes int       `json:"processes"` // that run, by the spans so far: up to the hold (2 s) behind
 	Spans     uint64    `json:"spans"`
 	Calls     []Call    `json:"calls,omitempty"` // newest last; old ones are forgotten
 }
@@ -88,7 +88,7 @@ type Session struct {
 // A Call is a tool call of a session.
 type Call struct {
 	ID          string    `json:"id,omitempty"`      // absent while only its trace context is known
-	Context     string    `json:"context,omitempty"` // of the agent's span for the call: trace and span id in hex, with a dash
+	Context     string    `json:"context,omitempty"` // of the agent's span: trace and span id in hex, with a dash
 	Tool        string    `json:"tool,omitempty"`
 	Attribution string    `json:"attribution,omitempty"` // how sure that is; see docs/spans.md
 	Approval    string    `json:"approval,omitempty"`

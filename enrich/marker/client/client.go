@@ -32,7 +32,7 @@ const (
 // ErrAbsent is returned, wrapped, when no sensor serves the socket.
 var ErrAbsent = errors.New("no sensor serves the socket")
 
-// Error is a refusal by the sensor, in its words.
+// Error is a refusal by the sensor, with the text of its answer.
 type Error struct{ Message string }
 
 func (e *Error) Error() string { return "the sensor refused: " + e.Message }
@@ -55,13 +55,13 @@ func Default() *Client {
 // Socket is where the client looks for the sensor.
 func (c *Client) Socket() string { return c.socket }
 
-// Begin says that a tool call begins. When it returns nil, the sensor has put the mark before everything that happens
-// from now on, and has judged that this process may speak for the call, which takes about a tenth of a second. A mark of a
-// hook, and one that a busy sensor has not judged after half a second, is not waited for: not allowed, it has no effect. Errors:
-// ErrAbsent, *Error, or of the connection.
+// Begin marks that a tool call begins. When it returns nil, the sensor has put the mark before everything that
+// happens from now on, and has found that this process may speak for the call, which takes about a tenth of a
+// second. The result is not waited for after a mark of a hook, nor for more than half a second: a mark that is not
+// allowed has no effect then. Errors: ErrAbsent, *Error, or of the connection.
 func (c *Client) Begin(ctx context.Context, m Mark) error { return c.mark(ctx, OpBegin, m) }
 
-// End says that a tool call has ended. Session, Call and PID are those of Begin. Errors as of Begin.
+// End marks that a tool call has ended. Session, Call and PID are those of Begin. Errors as of Begin.
 func (c *Client) End(ctx context.Context, m Mark) error { return c.mark(ctx, OpEnd, m) }
 
 // Sessions lists what the sensor watches and the caller may see: root everything, others the
@@ -80,8 +80,8 @@ func (c *Client) Session(ctx context.Context, id string) (*Tree, error) {
 	return r.Session, err
 }
 
-// Hook asks how the sensor reads what an agent tells its hooks: agents[].hook of its configuration, as JSON. nil if it knows no
-// such agent. Errors as of Begin.
+// Hook asks how the sensor reads what an agent sends its hooks: agents[].hook of its configuration, as JSON. nil if
+// it knows no such agent. Errors as of Begin.
 func (c *Client) Hook(ctx context.Context, agent string) (json.RawMessage, error) {
 	r, err := c.do(ctx, Request{Op: OpHook, Mark: Mark{Agent: agent}}, -1)
 	return r.Hook, err

@@ -8,106 +8,11 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
+
+	"github.com/tailscale/hujson"
 )
-
-// A Place is the hook configuration of one agent.
-type Place struct {
-	Agent string // dialect name
-	// Dir is the agent's directory below the user's home, Env a variable that names another one, File the file in it.
-	Dir, Env, File string
-	Events         []PlaceEvent
-	// Program is the agent's command; with --version it tells its version.
-	Program string
-	// After tells the user what else is to do.
-	After string
-}
-
-// A PlaceEvent is one kind of hook.
-type PlaceEvent struct {
-	Name    string
-	Matcher string // pattern of the tools that it runs for; empty: all
-	// Since is the first version of the agent that is known to take it; empty: any. Claude Code 2.0.30 runs no hook at all when
-	// its settings name one that it does not know.
-	Since string
-}
-
-// events gives those that a version of the agent takes; an empty one is not known.
-func (p *Place) events(version string) (out []PlaceEvent) {
-	for _, e := range p.Events {
-		if e.Since == "" || version != "" && !older(version, e.Since) {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// Lacks says that a version of the agent, which may be empty, does not take all events, and which one does.
-func (p *Place) Lacks(version string) (since string) {
-	for _, e := range p.Events {
-		if e.Since != "" && (version == "" || older(version, e.Since)) {
-			since = e.Since
-		}
-	}
-	return since
-}
-
-// Version finds the version in what the agent's --version prints; "" if there is none.
-func Version(text string) string {
-	return regexp.MustCompile(`\d{1,6}\.\d{1,6}\.\d{1,6}`).FindString(text)
-}
-
-// older compares versions of three numbers.
-func older(a, b string) bool {
-	as, bs := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(as), len(bs)) {
-		x, _ := strconv.Atoi(as[i])
-		y, _ := strconv.Atoi(bs[i])
-		if x != y {
-			return x < y
-		}
-	}
-	return false
-}
-
-// timeout is how long the agent waits for the hook at most, in seconds. The hook itself takes far less.
-const timeout = 5
-
-// Places are the agents whose hooks can be installed. Only tools that run commands are marked: a call is told apart
-// by what it starts, and marks of other calls at the same time would make that ambiguous.
-func Places() []Place {
-	return []Place{
-		{
-			// https://docs.claude.com/en/docs/claude-code/hooks
-			Agent: "claude-code", Dir: ".claude", Env: "CLAUDE_CONFIG_DIR", File: "settings.json",
-			Events: []PlaceEvent{
-				{"PreToolUse", "Bash", ""}, {"PostToolUse", "Bash", ""}, {"PostToolUseFailure", "Bash", "2.1.197"},
-				// The only one that comes after a call that the user denied.
-				{"PostToolBatch", "", "2.1.197"},
-			},
-			Program: "claude",
-			After:   "sessions that run now keep their hooks: start Claude Code anew",
-		},
-		{
-			// https://developers.openai.com/codex/hooks
-			Agent: "codex", Dir: ".codex", Env: "CODEX_HOME", File: "hooks.json",
-			Events:  []PlaceEvent{{"PreToolUse", "Bash", ""}, {"PostToolUse", "Bash", ""}},
-			Program: "codex",
-			After:   "Codex runs a new hook only when you have trusted it: open /hooks in Codex once",
-		},
-	}
-}
-
-// FindPlace gives the place of an agent, or nil.
-func FindPlace(agent string) *Place {
-	for _, p := range Places() {
-		if p.Agent == agent {
-			return &p
-		}
-	}
-	return nil
-}
 
 type group struct {
 	Matcher string    `json:"matcher,omitempty"`
@@ -120,7 +25,8 @@ type handler struct {
 	Timeout int    `json:"timeout,omitempty"`
 }
 
-// Command is what the agent's shell runs: a plain command, by which the collector tells a hook's shell from that of a call.
+// Command is what the agent's shell runs: a plain command, by which the collector distinguishes a hook's shell from
+// that of a call.
 func Command(program, agent string) string { return quote(program) + " hook " + agent }
 
 // quote makes one word of s for any shell.
@@ -136,9 +42,9 @@ func ours(command, agent string) bool {
 	return regexp.MustCompile(`(^|[/ '])sheetbend[^/ ']*'? hook ` + regexp.QuoteMeta(agent) + `$`).MatchString(command)
 }
 
-// Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for byte. A
-// nil text is a file that is not there. If the hooks are there already, the text comes back as it is. version is the
-// agent's; if it is empty, only events that every version takes are added.
+// Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for
+// byte. A nil text is a file that is not there. If the hooks are there already, the text comes back as it is.
+// version is the agent's; if it is empty, only events that every version knows are added.
 func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	command := Command(program, p.Agent)
 	events := p.events(version)
@@ -146,7 +52,8 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 		return text, nil
 	}
 	if base := path.Base(program); !strings.HasPrefix(base, "sheetbend") {
-		return nil, fmt.Errorf("this program is called %s: the sensor knows hooks by the name sheetbend, so give it that name first", base)
+		return nil, fmt.Errorf("this program is called %s: the sensor knows hooks by the name sheetbend, "+
+			"so give it that name first", base)
 	}
 	made := text == nil || len(bytes.TrimSpace(text)) > 0 // here, or by an earlier Install if nothing else is in it
 	text, err := p.Uninstall(text, program)
@@ -159,17 +66,21 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 			text = []byte("{}" + madeByUs)
 		}
 	}
+	root, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
 	s := styleOf(text)
 	for _, e := range events {
 		g := group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
-		if text, err = s.addGroup(text, e.Name, g); err != nil {
+		if err := s.addGroup(root, e.Name, g); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name, err)
 		}
 	}
-	return text, nil
+	return root.Pack(), nil
 }
 
-// installed says whether the text has exactly the hooks that Install adds.
+// installed reports whether the text has exactly the hooks that Install adds.
 func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
 	var file struct {
 		Hooks map[string][]group `json:"hooks"`
@@ -199,119 +110,121 @@ func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool
 	return n == len(events)
 }
 
-func (s style) addGroup(text []byte, event string, g group) ([]byte, error) {
-	root, err := whole(text)
+func (s style) addGroup(root *hujson.Value, event string, g group) error {
+	top, err := object(root)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	top, err := members(text, root)
+	if root.Find("/hooks") == nil {
+		s.addMember(top, 1, "hooks", &hujson.Object{})
+	}
+	events, err := object(root.Find("/hooks"))
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("hooks: %w", err)
 	}
-	hooks, ok := named(top, "hooks")
+	if root.Find("/hooks/"+event) == nil {
+		s.addMember(events, 2, event, &hujson.Array{})
+	}
+	groups, ok := root.Find("/hooks/" + event).Value.(*hujson.Array)
 	if !ok {
-		return s.add(text, root, 1, "hooks", map[string][]group{event: {g}})
+		return errForm
 	}
-	events, err := members(text, hooks.value)
-	if err != nil {
-		return nil, fmt.Errorf("hooks: %w", err)
-	}
-	list, ok := named(events, event)
-	if !ok {
-		return s.add(text, hooks.value, 2, event, []group{g})
-	}
-	return s.add(text, list.value, 3, "", g)
+	return s.addElement(groups, 3, g)
 }
 
 // madeByUs is how a file ends that Install has made: an empty line, by which Uninstall knows that the file can go.
 const madeByUs = "\n\n"
 
-// Uninstall gives the text without the hooks of Install, wherever they stand now: those of any program that is called sheetbend, and
-// of program. What is empty without them goes too; if nothing is left of a file that Install made, the text comes back empty: the
-// file can go.
+// Uninstall gives the text without the hooks of Install, wherever they stand now: those of any program that is
+// called sheetbend, and of program. What is empty without them goes too; if nothing is left of a file that Install
+// made, the text comes back empty: the file can go.
 func (p *Place) Uninstall(text []byte, program string) ([]byte, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return text, nil
 	}
-	command := Command(program, p.Agent)
+	root, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
 	changed := false
 	for {
-		next, again, err := p.removeOne(text, command)
+		again, err := p.removeOne(root, Command(program, p.Agent))
 		if err != nil {
 			return nil, err
 		}
 		if !again {
 			break
 		}
-		text, changed = next, true
+		changed = true
 	}
-	if changed && string(text) == "{}"+madeByUs {
+	if !changed {
+		return text, nil
+	}
+	root.Standardize() // no comma behind what has become the last of its list
+	if text = root.Pack(); string(text) == "{}"+madeByUs {
 		return nil, nil
 	}
 	return text, nil
 }
 
-// removeOne takes one of our handlers out; false if there is none.
-func (p *Place) removeOne(text []byte, command string) ([]byte, bool, error) {
-	root, err := whole(text)
+// removeOne takes one of our handlers out, with what would be empty without it; false if there is none.
+func (p *Place) removeOne(root *hujson.Value, command string) (bool, error) {
+	top, err := object(root)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
-	top, err := members(text, root)
+	hooks := root.Find("/hooks")
+	if hooks == nil {
+		return false, nil
+	}
+	events, err := object(hooks)
 	if err != nil {
-		return nil, false, err
+		return false, fmt.Errorf("hooks: %w", err)
 	}
-	for i, hooks := range top {
-		if hooks.key != "hooks" {
-			continue
+	for i, event := range events.Members {
+		groups, ok := event.Value.Value.(*hujson.Array)
+		if !ok {
+			continue // not of the form that the agent documents: not ours
 		}
-		events, err := members(text, hooks.value)
-		if err != nil {
-			return nil, false, fmt.Errorf("hooks: %w", err)
-		}
-		for j, event := range events {
-			groups, err := members(text, event.value)
-			if err != nil {
-				continue // not of the form that the agent documents: not ours
-			}
-			for k, g := range groups {
-				list, handlers, l := p.ourHandler(text, g.value, command)
-				switch {
-				case l < 0:
-				case len(handlers) > 1:
-					return remove(text, list, handlers, l), true, nil
-				case len(groups) > 1:
-					return remove(text, event.value, groups, k), true, nil
-				case len(events) > 1:
-					return remove(text, hooks.value, events, j), true, nil
-				default:
-					return remove(text, root, top, i), true, nil
+		for j := range groups.Elements {
+			handlers, k := p.ourHandler(&groups.Elements[j], command)
+			switch {
+			case k < 0:
+				continue
+			case len(handlers.Elements) > 1:
+				handlers.Elements = slices.Delete(handlers.Elements, k, k+1)
+			case len(groups.Elements) > 1:
+				groups.Elements = slices.Delete(groups.Elements, j, j+1)
+			case len(events.Members) > 1:
+				events.Members = slices.Delete(events.Members, i, i+1)
+			default:
+				isHooks := func(m hujson.ObjectMember) bool { return keyOf(m) == "hooks" }
+				top.Members = slices.DeleteFunc(top.Members, isHooks)
+				if len(top.Members) == 0 {
+					top.AfterExtra = nil
 				}
 			}
+			return true, nil
 		}
 	}
-	return text, false, nil
+	return false, nil
 }
 
-// ourHandler finds one of our handlers in a group: the list of handlers, what is in it, and which is ours, or -1.
-func (p *Place) ourHandler(text []byte, g value, command string) (value, []member, int) {
-	inner, err := members(text, g)
-	if err != nil {
-		return value{}, nil, -1
+// ourHandler finds one of our handlers in a group: the list that it stands in, and where, or -1.
+func (p *Place) ourHandler(g *hujson.Value, command string) (*hujson.Array, int) {
+	if _, err := object(g); err != nil {
+		return nil, -1
 	}
-	hooks, ok := named(inner, "hooks")
+	list := g.Find("/hooks")
+	if list == nil {
+		return nil, -1
+	}
+	handlers, ok := list.Value.(*hujson.Array)
 	if !ok {
-		return value{}, nil, -1
+		return nil, -1
 	}
-	handlers, err := members(text, hooks.value)
-	if err != nil {
-		return value{}, nil, -1
-	}
-	for i, m := range handlers {
+	return handlers, slices.IndexFunc(handlers.Elements, func(v hujson.Value) bool {
 		var h handler
-		if json.Unmarshal(text[m.from:m.to], &h) == nil && (h.Command == command || ours(h.Command, p.Agent)) {
-			return hooks.value, handlers, i
-		}
-	}
-	return value{}, nil, -1
+		return json.Unmarshal(v.Pack(), &h) == nil && (h.Command == command || ours(h.Command, p.Agent))
+	})
 }

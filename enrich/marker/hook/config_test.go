@@ -152,6 +152,10 @@ func TestUninstallLeavesWhatIsNotOurs(t *testing.T) {
 			t.Errorf("%s became %s", text, got)
 		}
 	}
+	// What was before a comma is the last now.
+	if got := uninstall(t, p, `{"hooks": {"Stop": [] , "PreToolUse": [{"hooks": [{"command": "sheetbend hook claude-code"}]}]}}`); got != `{"hooks": {"Stop": []  }}` {
+		t.Errorf("left: %s", got)
+	}
 }
 
 func TestUninstallLeavesAFileThatInstallDidNotMake(t *testing.T) {
@@ -188,9 +192,11 @@ func TestAProgramOfAnotherNameIsNotInstalledAndItsHooksAreTakenOut(t *testing.T)
 
 func TestAFileThatIsNotUnderstoodIsNotTouched(t *testing.T) {
 	p := FindPlace("claude-code")
-	for _, text := range []string{"{", "[]", "null", `"x"`, "// comment\n{}", `{"hooks": []}`, `{"hooks": {"PreToolUse": {}}}`, `{"hooks": {}, "hooks": {}}`, "\x00"} {
+	for _, text := range []string{"{", "[]", "null", `"x"`, "// comment\n{}", `{"hooks": []}`, `{"hooks": {"PreToolUse": {}}}`, `{"hooks": {}, "hooks": {}}`, "\x00",
+		`{"hooks": {"PreToolUse": [{"hooks": [], "hooks": [{"type": "command", "command": "/old/sheetbend hook claude-code"}]}], "PreToolUse": []}}`,
+		`{"a": [` + strings.Repeat("1,", maxValues+1) + "1]}", `{"a": ` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}"} {
 		if out, err := p.Install([]byte(text), program, "9.0.0"); err == nil {
-			t.Errorf("%q became %q", text, out)
+			t.Errorf("%.200q became %.200q", text, out)
 		}
 	}
 }

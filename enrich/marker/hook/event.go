@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package hook reads what an agent tells its hooks, and writes the hook configuration of the agents that
+// Package hook reads what an agent sends its hooks, and writes the hook configuration of the agents that
 // have one.
 package hook
 
@@ -17,17 +17,17 @@ import (
 const (
 	// MaxInput bounds the JSON of one hook: it holds the arguments and the output of the tool.
 	MaxInput = 32 << 20
-	// maxCalls bounds the calls that one hook tells of.
+	// maxCalls bounds the calls in the input of one hook.
 	maxCalls = 64
 )
 
-// An Event is what one run of a hook says.
+// An Event is what one run of a hook reports.
 type Event struct {
 	Op    string // client.OpBegin, client.OpEnd, or empty: nothing about a call
 	Marks []client.Mark
 }
 
-// Read takes an event from a hook's JSON, in the agent's dialect. getenv reads the hook's environment. An event
+// Read reads an event from a hook's JSON, in the agent's dialect. getenv reads the hook's environment. An event
 // that marks no call is no error.
 func Read(input []byte, d *agents.Dialect, getenv func(string) string) (Event, error) {
 	if len(input) > MaxInput {
@@ -51,7 +51,8 @@ func Read(input []byte, d *agents.Dialect, getenv func(string) string) (Event, e
 	}
 	m := client.Mark{
 		Source: client.SourceHook, Agent: d.Name,
-		Session: first(root, d.Hook.Session), Tool: first(root, d.Hook.Tool), Traceparent: first(root, d.Hook.Traceparent),
+		Session: first(root, d.Hook.Session), Tool: first(root, d.Hook.Tool),
+		Traceparent: first(root, d.Hook.Traceparent),
 	}
 	for _, name := range d.Hook.Env {
 		if m.Session == "" && len(getenv(name)) <= client.MaxText {

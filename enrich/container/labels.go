@@ -19,7 +19,7 @@ const (
 // partOfSandbox is the name that the kubelet's labels give a pod's own container under Docker.
 const partOfSandbox = "POD"
 
-// Pod fills in what the kubelet's labels say, where nothing better is known.
+// Pod fills in what the kubelet's labels have, where nothing better is known.
 func Pod(c *record.Container, labels map[string]string) {
 	for _, f := range []struct {
 		field *string
