@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
-	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/collector/pipeline"
 	"github.com/sheetbend/sheetbend/exporters/file"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 	"github.com/sheetbend/sheetbend/exporters/terminal"
@@ -26,24 +26,9 @@ const shutdownWithin = 5 * time.Second
 // probeWithin is how long the search for the cause of undelivered spans may take.
 const probeWithin = time.Second
 
-// sinks gives every span to each.
-type sinks []span.Sink
-
-func (ss sinks) Span(s *span.Span) {
-	for _, sink := range ss {
-		sink.Span(s)
-	}
-}
-
-func (ss sinks) Flush() {
-	for _, sink := range ss {
-		sink.Flush()
-	}
-}
-
 // outputs are all places that spans go to.
 type outputs struct {
-	sinks
+	pipeline.Sinks
 	encoder  *otlp.Encoder
 	file     *file.Exporter
 	path     string
@@ -93,17 +78,17 @@ func openOutputs(c *config.Config, version string, who, sends, spools identity, 
 	}
 	if len(consumers) > 0 {
 		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
-		o.sinks = append(o.sinks, o.encoder)
+		o.Sinks = append(o.Sinks, o.encoder)
 	}
 	if s.tree || s.follow {
 		draw := terminal.Options{Width: width(s.to), Color: colored(s.to, s.color, getenv)}
 		if s.tree {
 			o.tree = terminal.NewTree(draw)
-			o.sinks = append(o.sinks, o.tree)
+			o.Sinks = append(o.Sinks, o.tree)
 		}
 		if s.follow {
 			o.follow = terminal.NewFollow(s.to, draw)
-			o.sinks = append(o.sinks, o.follow)
+			o.Sinks = append(o.Sinks, o.follow)
 		}
 	}
 	return o, nil
@@ -119,6 +104,18 @@ func (o *outputs) close(ctx context.Context) error {
 		return nil
 	}
 	return o.file.Close(ctx)
+}
+
+// delivered says how many of the first n spans a kill of this process does not reach.
+func (o *outputs) delivered(n uint64) uint64 {
+	if o.backends != nil && o.backends.spool != nil {
+		n = min(n, o.backends.spool.Settled())
+	}
+	if o.file != nil {
+		s := o.file.Stats()
+		n = min(n, s.Written+s.Dropped+s.Full)
+	}
+	return n
 }
 
 // waitsFor names the backends that take spans; "" if there is none.

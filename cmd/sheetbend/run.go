@@ -216,15 +216,15 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	defer undo.onError(&err)
 	undo.add("after the delivery", delivered.run)
 	var out *outputs
-	var sink span.Sink
-	view, roll := newView(), newRoll()
+	var views []span.Sink
+	view := newView()
 	if !o.captureOnly {
 		out, err = openOutputs(c, build(), who, by, by, nil, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
 		if err != nil {
 			return 0, err
 		}
 		undo.add("spans", func() error { return out.close(closing) })
-		sink = sinks{out, view, roll}
+		views = []span.Sink{out, view}
 	}
 	var capture *captureFile
 	if o.capture != "" {
@@ -236,12 +236,11 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	// Loading raises the limit on locked memory on kernels before 5.11; the command should not inherit that.
 	var memlock unix.Rlimit
 	limited := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil
-	w, err := startWatch(c, cc, m, sink, capture, pinning{}, log)
+	w, err := startWatch(watchOptions{config: c, collector: cc, mount: m, views: views, capture: capture, log: log})
 	if err != nil {
 		return 0, err
 	}
 	defer w.undo.onError(&err)
-	roll.collector = w.collector
 	start := launch{program, args, who.environment(os.Environ())}
 	var in *intake
 	if o.agentTelemetry {
@@ -273,7 +272,7 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 	code, owed, own, startErr := o.command(s, who, start, term, signals)
 	// Only from here on a signal is for sheetbend itself.
 	asked := afterEnd(closing, signals, owed)
-	left := leftovers{s, roll}
+	left := leftovers{s, w.pipeline}
 	if startErr == nil {
 		o.outlived(left, args[0], asked)
 	}
@@ -327,8 +326,8 @@ func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
 	if refused := w.refused(); len(refused) > 0 {
 		o.note("had no effect: %s", strings.Join(refused, ", "))
 	}
-	if w.collector != nil {
-		for _, hint := range w.collector.Hints() {
+	if w.pipeline.Collector != nil {
+		for _, hint := range w.pipeline.Collector.Hints() {
 			o.note("%s", hint)
 		}
 	}

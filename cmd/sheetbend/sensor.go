@@ -119,9 +119,9 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		undo.add("connections to unix sockets", d.close)
 	}
 	var out *outputs
-	var sink span.Sink
 	var capture *captureFile
 	var pins pinning
+	var views []span.Sink
 	view := newView()
 	sends := s.sends(os.Environ())
 	if captureName == "" {
@@ -140,8 +140,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 			return &exitError{exitUsage, errors.New("nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, or OTEL_EXPORTER_OTLP_ENDPOINT")}
 		}
 		pins = pinningOf(c, log)
-		pins.gate, pins.out, pins.delivered = &gate{to: append(sinks{lossLog{log}}, out.sinks...)}, out, &delivered
-		sink = sinks{view, pins.gate}
+		views = append(views, view)
 	} else {
 		if capture, err = createCapture(s.by, captureName, cc); err != nil {
 			return err
@@ -149,8 +148,10 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		undo.add("capture", capture.close)
 		view = nil // no spans come that it could show
 	}
-	pins.dialer = d
-	w, err := startWatch(c, cc, m, sink, capture, pins, log)
+	w, err := startWatch(watchOptions{
+		config: c, collector: cc, mount: m, pins: pins, dialer: d,
+		views: views, outputs: out, capture: capture, delivered: &delivered, log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -176,8 +177,8 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	if err := dropCode(); err != nil {
 		log.Debug("more memory stays resident than need be", "error", err)
 	}
-	log.Info("watching", "version", build(), "sandboxes", w.feed.Stats().Sandboxes, "cgroup_mount", m.Dir, "open_hook", w.form())
-	for _, glob := range w.feed.Unmatched() {
+	log.Info("watching", "version", build(), "sandboxes", w.pipeline.Feed.Stats().Sandboxes, "cgroup_mount", m.Dir, "open_hook", w.form())
+	for _, glob := range w.pipeline.Feed.Unmatched() {
 		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?", "sandbox", glob, "cgroup_mount", m.Dir)
 	}
 	err = w.run(ctx)
@@ -192,10 +193,10 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 
 // tellEnd says what a watch did, and what it could not do.
 func tellEnd(w *watch, out *outputs, in *intake, log *slog.Logger) {
-	stats := w.feed.Stats()
+	stats := w.pipeline.Feed.Stats()
 	attrs := []any{"records", stats.Records, "lost_in_kernel", stats.Lost}
-	if w.collector != nil {
-		attrs = append(attrs, "spans", w.collector.Stats().Spans)
+	if w.pipeline.Collector != nil {
+		attrs = append(attrs, "spans", w.pipeline.Collector.Stats().Spans)
 	}
 	if l, ok := log.Handler().(limited); ok && l.untold() > 0 {
 		attrs = append(attrs, "log_lines_left_out", l.untold())
@@ -239,24 +240,3 @@ func (w *watch) form() string {
 	}
 	return "none"
 }
-
-// lossLog tells of losses in the log, too.
-type lossLog struct{ log *slog.Logger }
-
-func (l lossLog) Span(s *span.Span) {
-	if s.Kind != span.Loss {
-		return
-	}
-	attrs := []any{"session", s.Session}
-	for _, a := range s.Attrs {
-		switch a.Key {
-		case span.KeyLost:
-			attrs = append(attrs, "count", a.Int)
-		case span.KeyLostCause, span.KeyLostKind:
-			attrs = append(attrs, a.Key, a.Str)
-		}
-	}
-	l.log.Warn("records were lost", attrs...)
-}
-
-func (lossLog) Flush() {}
