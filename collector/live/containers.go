@@ -83,17 +83,16 @@ func (f *Feed) heed(raw []byte) {
 		f.declined.add(c.ID, u.root)
 		f.o.Log.Debug("no selector chooses a container", "container", c.ID, "pod", c.Pod, "namespace", c.Namespace)
 		// An agent in it is one outside of all sandboxes now.
-		f.moved = f.moved || f.o.Knows != nil
+		f.scans.due = f.scans.due || f.o.Knows != nil
 	}
 }
 
 // reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the start. Its
 // runtime's word, which Seen asks for again, has the collector decide anew.
 func (f *Feed) reconsider(root string) {
-	if err := f.adopt(root, make([]bool, len(f.o.Globs))); err != nil {
-		f.o.Log.Warn("cannot watch a container that has become a sandbox", "cgroup", root, "err", err)
-	}
-	f.moved, f.taken, f.looked = true, true, 0 // at the next tick, or the end
+	w := newWalk(root)
+	w.done = func() { f.scans.due, f.scans.adopted, f.scans.last = true, true, 0 } // at the next tick, or the end
+	f.walkLater(w)
 }
 
 // gone forgets a container whose cgroup was removed.
