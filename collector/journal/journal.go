@@ -11,13 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sheetbend/sheetbend/collector"
 )
 
 // Kind tells entries apart.
@@ -93,6 +89,8 @@ type Journal struct {
 	limit   int64 // of the file, at which it is compacted
 	settled uint64
 	stats   Stats
+
+	compaction *compaction // nil: none is under way
 }
 
 // ErrTooLarge says that an entry cannot be written, for its size.
@@ -260,6 +258,9 @@ func (j *Journal) Append(e *Entry) error {
 	encode(b, e)
 	j.at += n
 	j.stats.Entries++
+	if j.compaction != nil {
+		j.compaction.owed += compactPerByte * n
+	}
 	return nil
 }
 
@@ -301,174 +302,8 @@ func (j *Journal) Close() error {
 	if j == nil {
 		return nil
 	}
-	return errors.Join(j.unmap(), j.f.Close())
+	return errors.Join(j.abandon(), j.unmap(), j.f.Close())
 }
 
 // Remove deletes it.
 func (j *Journal) Remove() error { return errors.Join(os.Remove(j.cfg.Path), j.Close()) }
-
-// each reads the file from its beginning. next is where the entry after it begins.
-func (j *Journal) each(yield func(e *Entry, next int64) error) error {
-	r := reader{r: io.NewSectionReader(j.f, headSize, 1<<62), at: headSize, window: int64(j.cfg.Window), buf: make([]byte, 0, 2*maxEntry)}
-	for {
-		e, ok := r.next()
-		if !ok {
-			return nil
-		}
-		if err := yield(e, r.at); err != nil {
-			return err
-		}
-	}
-}
-
-// reader decodes entries. Whatever is no whole entry is the end.
-type reader struct {
-	r      io.Reader
-	at     int64
-	window int64
-	buf    []byte // read, not yet used
-	off    int
-	e      Entry
-}
-
-// peek gives the next n bytes, or what there is.
-func (r *reader) peek(n int) []byte {
-	if len(r.buf)-r.off < n {
-		r.buf = append(r.buf[:0], r.buf[r.off:]...)
-		r.off = 0
-		for len(r.buf) < n {
-			got, err := r.r.Read(r.buf[len(r.buf):cap(r.buf)])
-			r.buf = r.buf[:len(r.buf)+got]
-			if err != nil || got == 0 {
-				break
-			}
-		}
-	}
-	return r.buf[r.off:min(len(r.buf), r.off+n)]
-}
-
-func (r *reader) next() (*Entry, bool) {
-	for {
-		left := int(r.window - r.at%r.window)
-		if left < 4 {
-			if len(r.peek(left)) < left {
-				return nil, false
-			}
-			r.off, r.at = r.off+left, r.at+int64(left)
-			continue
-		}
-		head := r.peek(min(entryHead, left))
-		if len(head) < 4 {
-			return nil, false
-		}
-		n := binary.LittleEndian.Uint32(head)
-		if n == skip {
-			for left > 0 {
-				got := len(r.peek(min(left, cap(r.buf)/2)))
-				if got == 0 {
-					return nil, false
-				}
-				r.off, r.at, left = r.off+got, r.at+int64(got), left-got
-			}
-			continue
-		}
-		if n < entryHead || n > maxEntry || int(n) > left {
-			return nil, false
-		}
-		b := r.peek(int(n))
-		if len(b) < int(n) || crc32.Checksum(b[8:], table) != binary.LittleEndian.Uint32(b[4:]) {
-			return nil, false
-		}
-		word := binary.LittleEndian.Uint64(b[16:])
-		r.e = Entry{Kind: Kind(word >> 56), Seq: word & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:]}
-		r.off, r.at = r.off+int(n), r.at+int64(n)
-		return &r.e, true
-	}
-}
-
-// AppendSlice encodes the Data of a Slice or Count entry.
-func AppendSlice(dst []byte, s collector.Slice) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, s.Number)
-	dst = binary.LittleEndian.AppendUint64(dst, s.Began)
-	dst = binary.LittleEndian.AppendUint32(dst, s.Spans)
-	dst = binary.LittleEndian.AppendUint32(dst, s.Within)
-	foreign := byte(0)
-	if s.Foreign {
-		foreign = 1
-	}
-	dst = append(append(dst, foreign), s.Session...)
-	return append(append(dst, 0), s.Call...)
-}
-
-// DecodeSlice decodes one.
-func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
-	if len(b) < 26 {
-		return s, false
-	}
-	s = collector.Slice{
-		Number: binary.LittleEndian.Uint64(b), Began: binary.LittleEndian.Uint64(b[8:]),
-		Spans: binary.LittleEndian.Uint32(b[16:]), Within: binary.LittleEndian.Uint32(b[20:]), Foreign: b[24] != 0,
-	}
-	s.Session, s.Call, ok = strings.Cut(string(b[25:]), "\x00")
-	return s, ok
-}
-
-// traceOf is what tells the trace in the Data of a Slice from others.
-func traceOf(b []byte) string { return string(b[min(len(b), 25):]) }
-
-// agentSize is what in the Data of a Claimed entry says which agent it is of.
-const agentSize = 20
-
-// AppendClaim encodes the Data of a Claimed entry.
-func AppendClaim(dst []byte, k collector.Claim) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, k.Agent.Tgid)
-	dst = binary.LittleEndian.AppendUint64(dst, k.Agent.Start)
-	dst = binary.LittleEndian.AppendUint64(dst, k.Agent.ExecID)
-	dst = binary.LittleEndian.AppendUint32(dst, k.UID)
-	nested := byte(0)
-	if k.Nested {
-		nested = 1
-	}
-	dst = append(append(append(dst, nested), k.Place...), 0)
-	dst = append(append(dst, k.Dialect...), 0)
-	return append(dst, k.Session...)
-}
-
-// DecodeClaim decodes one.
-func DecodeClaim(b []byte) (k collector.Claim, ok bool) {
-	if len(b) < agentSize+5 {
-		return k, false
-	}
-	k.Agent.Tgid, k.Agent.Start = binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint64(b[4:])
-	k.Agent.ExecID, k.UID = binary.LittleEndian.Uint64(b[12:]), binary.LittleEndian.Uint32(b[20:])
-	k.Nested = b[agentSize+4] != 0
-	text := strings.SplitN(string(b[agentSize+5:]), "\x00", 3)
-	if len(text) != 3 || text[2] == "" {
-		return k, false
-	}
-	k.Place, k.Dialect, k.Session = text[0], text[1], text[2]
-	return k, true
-}
-
-const readsSize = 32
-
-// AppendReads encodes the Data of a Reads entry.
-func AppendReads(dst []byte, r collector.Reads) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, r.Start)
-	dst = binary.LittleEndian.AppendUint64(dst, r.Noise)
-	dst = binary.LittleEndian.AppendUint64(dst, r.WindowStart)
-	dst = binary.LittleEndian.AppendUint32(dst, r.Tgid)
-	dst = binary.LittleEndian.AppendUint32(dst, r.Files)
-	return dst
-}
-
-// DecodeReads decodes one.
-func DecodeReads(b []byte) (r collector.Reads, ok bool) {
-	if len(b) != readsSize {
-		return r, false
-	}
-	return collector.Reads{
-		Start: binary.LittleEndian.Uint64(b), Noise: binary.LittleEndian.Uint64(b[8:]), WindowStart: binary.LittleEndian.Uint64(b[16:]),
-		Tgid: binary.LittleEndian.Uint32(b[24:]), Files: min(binary.LittleEndian.Uint32(b[28:]), 1<<30),
-	}, true
-}

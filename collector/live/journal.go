@@ -4,8 +4,6 @@ package live
 
 import (
 	"errors"
-	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,30 +24,23 @@ type Journal struct {
 	// Hold is how long a span may be held, CallsFor how long what is said of a call matters.
 	Hold, CallsFor time.Duration
 
-	position func() uint64
-	entry    journal.Entry
-	kept     uint64 // position of the ring up to which all is in the journal
-	settled  uint64
-	since    int          // records, since that was looked at
-	marks    []settleMark // ticks and how many spans there were, oldest first
-	data     []byte
-	overflow atomic.Uint64
-	err      error
-	margin   uint64 // settleMargin, but for tests
-	always   bool   // compact, however small it is
+	position   func() uint64
+	entry      journal.Entry
+	kept       uint64 // position of the ring up to which all is in the journal
+	settled    uint64
+	since      int          // records, since that was looked at
+	marks      []settleMark // ticks and how many spans there were, oldest first
+	data       []byte
+	overflow   atomic.Uint64
+	overflowed uint64 // of those, the ones of File
+	err        error
+	margin     uint64 // settleMargin, but for tests
+	always     bool   // compact, however small it is
+	perTurn    int    // compactPerTurn, but for tests
 }
 
 // A settleMark is how many spans there were at a time.
 type settleMark struct{ time, seq uint64 }
-
-// Ring is a source whose position outlives the process.
-type Ring interface {
-	// Position is up to where the ring has been read.
-	Position() uint64
-	// Unread gives what was read from it after a position by a process that was killed before it could keep it. What is not there
-	// any more is counted.
-	Unread(from uint64, yield func(raw []byte)) (lost int, err error)
-}
 
 // settleEvery is after how many records one looks at what is settled, at the latest: what is settled and not known to be comes
 // again after a kill.
@@ -57,134 +48,6 @@ const settleEvery = 256
 
 // settleMargin is added to the hold: spans are made at ticks, and go out in batches.
 const settleMargin = 2 * time.Second
-
-// resume reads the journal. It says whether there was one.
-func (f *Feed) resume() (bool, error) {
-	j := f.o.Journal
-	if j == nil {
-		return false, nil
-	}
-	if j.margin == 0 {
-		j.margin = uint64(settleMargin)
-	}
-	ring, _ := f.o.Source.(Ring)
-	if ring != nil {
-		j.position = ring.Position
-	}
-	settled, at, compacted, err := j.File.Last()
-	if err != nil {
-		return false, fmt.Errorf("read the journal: %w", err)
-	}
-	j.settled, j.entry.Ring, j.kept = settled, at, at // until another record is read
-	whole := !compacted
-	if whole {
-		j.Resuming(settled)
-	} else {
-		j.Resuming(math.MaxUint64)
-	}
-	c := j.Collector
-	c.SetJournal(beginnings{f})
-	c.Resuming(true)
-	defer c.Resuming(false)
-	// A slice that an entry began comes after it, and has to be known before.
-	var last journal.Entry
-	var rolls []collector.Slice
-	var claims []collector.Claim
-	begun := false
-	flush := func(end bool) {
-		c.Next(rolls, begun, whole, end)
-		switch last.Kind {
-		case journal.Record:
-			c.SetSeq(last.Seq)
-			f.replay(last.Data)
-			if j.since++; whole && j.since >= settleEvery {
-				f.settleSpans()
-			}
-		case journal.End:
-			c.SetSeq(last.Seq)
-			c.Drain()
-		}
-		for _, k := range claims {
-			c.SetClaim(k)
-		}
-		last.Kind, rolls, begun, claims = 0, nil, false, claims[:0] // the collector keeps rolls
-	}
-	_, err = j.File.Replay(func(e *journal.Entry) {
-		switch e.Kind {
-		case journal.Slice:
-			if s, ok := journal.DecodeSlice(e.Data); ok {
-				rolls = append(rolls, s)
-			}
-		case journal.Began:
-			begun = true
-		case journal.Claimed:
-			if k, ok := journal.DecodeClaim(e.Data); ok {
-				claims = append(claims, k)
-			}
-		case journal.Record, journal.End:
-			flush(false)
-			last.Kind, last.Seq, last.Data = e.Kind, e.Seq, append(last.Data[:0], e.Data...)
-		case journal.Whole:
-			flush(false)
-			whole = true
-			j.Resuming(settled)
-		case journal.Count, journal.Sliced:
-			flush(false)
-			if s, ok := journal.DecodeSlice(e.Data); ok {
-				c.SetSlice(s)
-			}
-		case journal.Reads:
-			flush(false)
-			if r, ok := journal.DecodeReads(e.Data); ok {
-				c.SetReads(r)
-			}
-		}
-	})
-	// The process before may have been killed in the middle of it.
-	flush(err == nil)
-	if err != nil {
-		f.giveUp(fmt.Errorf("read the journal: %w", err)) // what was read of it holds
-	}
-	ok := f.stats.Resumed > 0
-	if !ok {
-		settled, j.settled = 0, 0 // of another
-	}
-	if !whole || !ok {
-		j.Resuming(settled)
-	}
-	c.Resuming(false)
-	if ok && ring != nil && at != 0 {
-		lost, err := ring.Unread(at, func(raw []byte) {
-			f.take(raw)
-		})
-		if err != nil {
-			return false, err
-		}
-		f.unread = uint64(lost)
-	}
-	f.position()
-	f.settleSpans()
-	return ok, nil
-}
-
-// replay gives a record of the journal to the collector.
-func (f *Feed) replay(raw []byte) {
-	f.stats.Resumed++
-	if f.event.Decode(raw) == nil {
-		h := f.event.Header
-		f.latest = max(f.latest, h.Time)
-		switch h.Type {
-		case record.TypeTick:
-			f.tick = max(f.tick, h.Time)
-			defer f.mark(h.Time) // with the spans that it ends
-		case record.TypeClock:
-			f.offset = f.event.Clock.Wall - int64(h.Time)
-		}
-	}
-	if err := f.o.Collector.Record(raw); err != nil {
-		f.stats.Refused++
-	}
-}
 
 // position remembers up to where the ring is read.
 func (f *Feed) position() {
@@ -262,13 +125,20 @@ func (f *Feed) mark(t uint64) {
 	j.marks = append(j.marks, settleMark{t, j.Collector.Seq()})
 }
 
-// settleNow is for a backlog, which has no ticks.
-func (f *Feed) settleNow() {
-	if j := f.o.Journal; j != nil {
-		if j.since++; j.since >= settleEvery {
-			f.settleSpans()
-		}
+// betweenRecords is for a backlog, which has no ticks: it notes what is settled now and then, and goes on with a compaction
+// as far as the records that came meanwhile pay for.
+func (f *Feed) betweenRecords() {
+	j := f.o.Journal
+	if j == nil || j.err != nil {
+		return
 	}
+	if j.since++; j.since >= settleEvery {
+		f.settleSpans()
+	}
+	if j.File.Over() && !j.File.Compacting() {
+		f.beginCompaction()
+	}
+	f.compactSome(0)
 }
 
 // settleSpans notes which spans a kill does not reach.
@@ -283,7 +153,27 @@ func (f *Feed) settleSpans() {
 	}
 }
 
-// compact says what is settled, and leaves out of the journal what is not needed any more.
+// compactPerTurn is how many bytes of a compaction are done at a tick, at least.
+const compactPerTurn = 256 << 10
+
+// compactSome goes on with a compaction. Nothing of a record may be left to be done: what is counted belongs to the last one.
+func (f *Feed) compactSome(bytes int) {
+	j := f.o.Journal
+	if j.err != nil || !j.File.Compacting() {
+		return
+	}
+	if err := j.File.GoOn(bytes); err != nil {
+		f.giveUp(err)
+		return
+	}
+	if n := j.File.Stats().Overflows - j.overflowed; n > 0 {
+		j.overflowed += n
+		j.overflow.Add(n)
+		f.o.Log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)", "bytes", j.File.Stats().Bytes)
+	}
+}
+
+// compact notes a tick and what is settled, and leaves out of the journal what is not needed any more, in turns.
 func (f *Feed) compact(t uint64) {
 	j := f.o.Journal
 	if j == nil || j.err != nil {
@@ -301,31 +191,35 @@ func (f *Feed) compact(t uint64) {
 		j.marks = append(j.marks[:0], j.marks[len(j.marks)/2:]...) // what waits is not settled for minutes: later, then
 		j.marks[0].time = 0
 	}
-	if !j.File.Full() && !j.always {
+	if (j.File.Full() || j.always) && !j.File.Compacting() {
+		f.beginCompaction()
+	}
+	f.compactSome(j.perTurn)
+}
+
+// beginCompaction begins one as of the last tick, unless there is room to wait until more can be left out.
+func (f *Feed) beginCompaction() {
+	j := f.o.Journal
+	if j.err != nil || len(j.marks) == 0 {
 		return
 	}
 	held := uint64(j.Hold) + j.margin
+	first, last := j.marks[0], j.marks[len(j.marks)-1]
 	cut := journal.Cut{
-		Before: j.marks[0].time - min(j.marks[0].time, held), Whole: j.marks[0].time, Now: t, CallsFor: uint64(j.CallsFor),
+		Before: first.time - min(first.time, held), Whole: first.time, Now: last.time, CallsFor: uint64(j.CallsFor),
 		Remembers: j.Collector.Remembers, More: f.counted,
 	}
 	if since, ok := j.Collector.Undecided(); ok {
 		cut.Before = min(cut.Before, since-min(since, held))
 	}
-	if j.marks[0].seq > j.settled || cut.Before == 0 {
+	if first.seq > j.settled || cut.Before == 0 {
 		if !j.File.Over() {
-			return // there is room to wait
+			return
 		}
 		cut.Before, cut.Whole = 0, 0 // nothing can be left out but by Now
 	}
-	before := j.File.Stats().Overflows
-	if err := j.File.Compact(cut); err != nil {
+	if err := j.File.BeginCompaction(cut); err != nil {
 		f.giveUp(err)
-		return
-	}
-	if n := j.File.Stats().Overflows - before; n > 0 {
-		j.overflow.Add(n)
-		f.o.Log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)", "bytes", j.File.Stats().Bytes)
 	}
 }
 

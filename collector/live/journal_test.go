@@ -101,7 +101,7 @@ func journaled(t *testing.T, path string, config collector.Config, sink span.Sin
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &Journal{File: file, Collector: c, Settled: settled, Resuming: resuming, Hold: config.Hold, CallsFor: time.Hour, margin: uint64(200 * time.Millisecond), always: true}
+	j := &Journal{File: file, Collector: c, Settled: settled, Resuming: resuming, Hold: config.Hold, CallsFor: time.Hour, margin: uint64(200 * time.Millisecond), always: true, perTurn: 3 << 10}
 	if settled == nil {
 		j.Settled = c.Seq // as if every span were on disk at once
 	}
@@ -112,6 +112,7 @@ func (f *Feed) passOn(raws [][]byte) {
 	for _, raw := range raws {
 		err := f.event.Decode(raw)
 		f.emit(raw)
+		f.betweenRecords()
 		if h := f.event.Header; err == nil && h.Type == record.TypeTick {
 			f.compact(h.Time)
 		}
@@ -298,7 +299,7 @@ func TestTheJournalIsBoundedWhenNothingGetsToDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.o.Journal.File, f.o.Journal.always = file, false
+	f.o.Journal.File, f.o.Journal.always, f.o.Journal.perTurn = file, false, compactPerTurn
 	if _, err := f.resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +332,7 @@ func TestWhatIsSettledIsNotedInTheMiddleOfABacklog(t *testing.T) {
 	start()
 	for _, raw := range raws { // no tick is taken for one: there is none in a backlog
 		f.emit(raw)
-		f.settleNow()
+		f.betweenRecords()
 	}
 	sent := f.o.Journal.Collector.Seq()
 	if err := f.o.Journal.File.Close(); err != nil {

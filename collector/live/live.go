@@ -239,7 +239,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		case err == nil:
 			f.buf = raw[:cap(raw)]
 			f.take(raw)
-			f.settleNow()
+			f.betweenRecords()
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
 			if f.latest >= f.tick+uint64(tickEvery) {
