@@ -44,7 +44,8 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 	inside := l.mount.WaitEmpty(ctx, l.path) != nil
 	if o.leftovers == leftoversReport {
 		if inside {
-			o.note("still running after %s: %s (they run on; --leftovers wait or kill changes that)", name, l.names(nil))
+			o.note("still running after %s: %s (they run on; --leftovers wait or kill changes that)", name,
+				l.names(nil))
 		}
 		return // escaped tells of the others, which takes no time then
 	}
@@ -77,7 +78,8 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 	}
 }
 
-// escaped deals with processes that had left the cgroup before the watching ended, and of which outlived did not know. No record is read any more.
+// escaped deals with processes that had left the cgroup before the watching ended, and of which outlived did not know.
+// No record is read any more.
 func (o *runOptions) escaped(l leftovers) {
 	if l.pipeline.Collector == nil || o.leftovers == leftoversWait {
 		return
@@ -88,7 +90,8 @@ func (o *runOptions) escaped(l leftovers) {
 	}
 	names := listed(namesOf(pidsOf(outside)))
 	if o.leftovers == leftoversReport {
-		o.note("still running outside of the sandbox, which they had left: %s (they run on; --leftovers wait or kill changes that)", names)
+		o.note("still running outside of the sandbox, which they had left: %s (they run on; --leftovers wait or "+
+			"kill changes that)", names)
 		return
 	}
 	for _, p := range outside {

@@ -46,9 +46,12 @@ type show struct {
 	color        string // auto, always, never
 }
 
-// openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with those of spools.
-// version is that of the sensor that saw what the spans tell.
-func openOutputs(c *config.Config, version string, who, sends, spools identity, d *dialer, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
+// openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with
+// those of spools. version is that of the sensor that saw what the spans tell.
+func openOutputs(
+	c *config.Config, version string, who, sends, spools identity, d *dialer, mode outputMode, s show,
+	getenv func(string) string, log *slog.Logger,
+) (_ *outputs, err error) {
 	o := &outputs{path: c.Exporters.File.Path, shutdownWithin: shutdownWithin}
 	var undo cleanups
 	defer undo.onError(&err)

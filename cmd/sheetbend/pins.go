@@ -69,21 +69,26 @@ func journalPath(c *config.Config) string {
 	return ""
 }
 
-// openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile. nil: there is none.
+// openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile.
+// nil: there is none.
 func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger) (*journal.Journal, error) {
 	if pins.Dir == "" || c.Journal == config.NoJournal {
 		return nil, nil
 	}
 	path := journalPath(c)
 	if path == "" {
-		log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " + strings.Join(tallyDirs, " or "))
+		log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " +
+			strings.Join(tallyDirs, " or "))
 		return nil, nil
 	}
 	format, err := bpf.Format()
 	if err != nil {
 		return nil, err
 	}
-	j, err := journal.Open(journal.Config{Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout), Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes)})
+	j, err := journal.Open(journal.Config{
+		Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout),
+		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
+	})
 	if err != nil {
 		log.Warn("a kill of the sensor costs what is not sent, and what it knows", "err", err)
 		return nil, nil
@@ -159,7 +164,8 @@ func checkPins(c *config.Config, who identity) check {
 	const name = "pins"
 	dir, err := pinDir(c)
 	if err != nil {
-		return check{name, checkWarn, err.Error(), "without it what happens during a restart of the sensor is not seen; pin: false does without"}
+		return check{name, checkWarn, err.Error(),
+			"without it what happens during a restart of the sensor is not seen; pin: false does without"}
 	}
 	if c.PinPath == "" {
 		who = identity{} // nobody named it
@@ -177,7 +183,8 @@ func checkPins(c *config.Config, who identity) check {
 		return check{name, checkOK, "in " + dir + ", held by a sensor that runs", ""}
 	case len(names) > 0:
 		found := fmt.Sprintf("in %s: %s, of a sensor that does not run", dir, strings.Join(names, ", "))
-		return check{name, checkWarn, found, "the next sensor goes on with them; if there is to be none, sheetbend unpin takes them away"}
+		return check{name, checkWarn, found,
+			"the next sensor goes on with them; if there is to be none, sheetbend unpin takes them away"}
 	}
 	return check{name, checkOK, "possible in " + dir, ""}
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
-	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/exporters/sessions"
 )
 
 func newSensor() *cobra.Command {
@@ -29,7 +29,8 @@ Podman call them, and agents wherever they are started, those that are there and
 Their spans go to the configured exporters, until SIGTERM or SIGINT: then everything seen so far is
 delivered within five seconds, what is left waits on disk for the next start (docs/reliability.md), and
 the exit code is 0. The hooks stay, and what they see waits in the kernel for the next sensor, unless
---no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is no reload; SIGHUP is ignored.`,
+--no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is
+no reload; SIGHUP is ignored.`,
 		Example: `  sudo sheetbend sensor --config /etc/sheetbend.yaml
 
   # a small configuration
@@ -65,14 +66,17 @@ the exit code is 0. The hooks stay, and what they see waits in the kernel for th
 // loadDaemon loads the configuration of a command that watches configured sandboxes.
 func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
 	if s.file == "" {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched", cmd.Name())}
+		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched",
+			cmd.Name())}
 	}
 	c, err := s.administer()
 	if err != nil {
 		return nil, err
 	}
 	if len(c.Sandboxes) == 0 {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s: no sandboxes: list what to watch, as in sandboxes: [{cgroup: /agents/*}] or [{agents: [\"*\"]}]", s.file)}
+		return nil, &exitError{exitUsage,
+			fmt.Errorf("%s: no sandboxes: list what to watch, as in sandboxes: [{cgroup: /agents/*}] or [{agents: "+
+				"[\"*\"]}]", s.file)}
 	}
 	return c, nil
 }
@@ -111,61 +115,38 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	defer undo.onError(&err)
 	undo.add("after the delivery", delivered.run)
 	closing := ctx
-	var d *dialer
+	o := watchOptions{config: c, collector: cc, mount: m, delivered: &delivered, log: log}
 	if sockets := unixSockets(c, os.Getenv); c.Confine && len(sockets) > 0 {
-		if d, err = startDialer(sockets); err != nil {
+		if o.dialer, err = startDialer(sockets); err != nil {
 			return fmt.Errorf("start the process that connects to unix sockets (confine: false leaves that): %w", err)
 		}
-		undo.add("connections to unix sockets", d.close)
+		undo.add("connections to unix sockets", o.dialer.close)
 	}
-	var out *outputs
-	var capture *captureFile
-	var pins pinning
-	var views []span.Sink
-	view := newView()
-	sends := s.sends(os.Environ())
-	if captureName == "" {
-		if sends.other() && len(backendSockets(c, os.Getenv)) > 0 {
-			return &exitError{exitUsage, fmt.Errorf("the sensor sends nothing to a unix: endpoint for user %s, who called sudo: name an address%s", sends.name, asRoot)}
-		}
-		writes := s.owns
-		if s.output != "" {
-			writes = s.by
-		}
-		if out, err = openOutputs(c, build(), writes, sends, identity{}, d, appendTo, show{}, os.Getenv, log); err != nil {
-			return err
-		}
-		undo.add("spans", func() error { return out.close(closing) })
-		if out.encoder == nil {
-			return &exitError{exitUsage, errors.New("nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, or OTEL_EXPORTER_OTLP_ENDPOINT")}
-		}
-		pins = pinningOf(c, log)
-		views = append(views, view)
-	} else {
-		if capture, err = createCapture(s.by, captureName, cc); err != nil {
-			return err
-		}
-		undo.add("capture", capture.close)
-		view = nil // no spans come that it could show
+	view, err := o.openOutputs(s, captureName)
+	if o.outputs != nil {
+		undo.add("spans", func() error { return o.outputs.close(closing) })
 	}
-	w, err := startWatch(watchOptions{
-		config: c, collector: cc, mount: m, pins: pins, dialer: d,
-		views: views, outputs: out, capture: capture, delivered: &delivered, log: log,
-	})
+	if o.capture != nil {
+		undo.add("capture", o.capture.close)
+	}
+	if err != nil {
+		return err
+	}
+	w, err := startWatch(o)
 	if err != nil {
 		return err
 	}
 	defer w.undo.onError(&err)
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
-		if in, err = openIntake(c, cc.Agents, w, sends, os.Getenv, log); err != nil {
+		if in, err = openIntake(c, cc.Agents, w, s.sends(os.Environ()), os.Getenv, log); err != nil {
 			return err
 		}
 		delivered.add("agent telemetry", func() error { return in.close(closing) })
 		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)
 	}
 	serveLocal(c.Socket, w, cc.Agents, view, m, log)
-	meters, err := serveMetrics(c.Metrics, w, out, in, view, log)
+	meters, err := serveMetrics(c.Metrics, w, o.outputs, in, view, log)
 	if err != nil {
 		return err
 	}
@@ -173,22 +154,62 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	if err := confineSelf(c, w, meters, log); err != nil {
 		return err
 	}
-	debug.FreeOSMemory() // what loading the programs took
-	if err := dropCode(); err != nil {
-		log.Debug("more memory stays resident than need be", "error", err)
-	}
-	log.Info("watching", "version", build(), "sandboxes", w.pipeline.Feed.Stats().Sandboxes, "cgroup_mount", m.Dir, "open_hook", w.form())
-	for _, glob := range w.pipeline.Feed.Unmatched() {
-		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?", "sandbox", glob, "cgroup_mount", m.Dir)
-	}
+	w.ready(log)
 	err = w.run(ctx)
 	// A second signal ends the delivery of what waits.
 	closing, stopClosing := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)
 	defer stopClosing()
 	stop() // the feed may have ended by itself
 	err = errors.Join(err, w.undo.run(), undo.run())
-	tellEnd(w, out, in, log)
+	tellEnd(w, o.outputs, in, log)
 	return err
+}
+
+// openOutputs opens where the spans of a daemon go, or its capture, with the rights of who named it. The view has what
+// sheetbend sessions asks for; nil if no spans come. What is opened is in o, also when there is an error.
+func (o *watchOptions) openOutputs(s *settings, captureName string) (view *sessions.View, err error) {
+	if captureName != "" {
+		o.capture, err = createCapture(s.by, captureName, o.collector)
+		return nil, err
+	}
+	sends := s.sends(os.Environ())
+	if sends.other() && len(backendSockets(o.config, os.Getenv)) > 0 {
+		return nil, &exitError{exitUsage, fmt.Errorf(
+			"the sensor sends nothing to a unix: endpoint for user %s, who called sudo: name an address%s",
+			sends.name, asRoot)}
+	}
+	writes := s.owns
+	if s.output != "" {
+		writes = s.by
+	}
+	o.outputs, err = openOutputs(o.config, build(), writes, sends, identity{}, o.dialer, appendTo, show{}, os.Getenv,
+		o.log)
+	if err != nil {
+		return nil, err
+	}
+	if o.outputs.encoder == nil {
+		return nil, &exitError{exitUsage, errors.New(
+			"nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, " +
+				"or OTEL_EXPORTER_OTLP_ENDPOINT")}
+	}
+	view = newView()
+	o.views = append(o.views, view)
+	o.pins = pinningOf(o.config, o.log)
+	return view, nil
+}
+
+// ready gives back the memory that only the start took, and says what is watched.
+func (w *watch) ready(log *slog.Logger) {
+	debug.FreeOSMemory() // what loading the programs took
+	if err := dropCode(); err != nil {
+		log.Debug("more memory stays resident than need be", "error", err)
+	}
+	log.Info("watching", "version", build(), "sandboxes", w.pipeline.Feed.Stats().Sandboxes,
+		"cgroup_mount", w.mount.Dir, "open_hook", w.form())
+	for _, glob := range w.pipeline.Feed.Unmatched() {
+		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?",
+			"sandbox", glob, "cgroup_mount", w.mount.Dir)
+	}
 }
 
 // tellEnd says what a watch did, and what it could not do.
@@ -225,7 +246,8 @@ func refuseSelf(c *config.Config, m cgroup.Mount) error {
 			continue
 		}
 		if g, err := cgroup.ParseGlob(s.Cgroup); err == nil && g.Selects(own) {
-			return fmt.Errorf("sandboxes[%d].cgroup %s selects the sensor itself, which runs in %s: run it elsewhere or narrow the pattern", i, s.Cgroup, own)
+			return fmt.Errorf("sandboxes[%d].cgroup %s selects the sensor itself, which runs in %s: run it "+
+				"elsewhere or narrow the pattern", i, s.Cgroup, own)
 		}
 	}
 	return nil

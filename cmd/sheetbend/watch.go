@@ -63,9 +63,11 @@ func self() (id collector.FileID) {
 	return id
 }
 
-// collectorConfig is all that spans depend on, of the configuration and this host. inherits: the agents are started with
-// this environment.
-func collectorConfig(c *config.Config, getenv func(string) string, inherits bool, log *slog.Logger) (collector.Config, error) {
+// collectorConfig is all that spans depend on, of the configuration and this host. inherits: the agents are started
+// with this environment.
+func collectorConfig(
+	c *config.Config, getenv func(string) string, inherits bool, log *slog.Logger,
+) (collector.Config, error) {
 	boot, err := host.BootID()
 	if err != nil {
 		return collector.Config{}, err
@@ -83,16 +85,18 @@ func collectorConfig(c *config.Config, getenv func(string) string, inherits bool
 		MaxSpansPerTrace: c.Trace.MaxSpans,
 		Noise:            config.Expand(c.Noise, collector.DefaultNoise()),
 		Sensitive:        config.Expand(c.Sensitive, collector.DefaultSensitive()),
-		Fold:             collector.Fold{Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories},
-		ReadableNames:    c.SpanNames == config.NamesReadable,
-		ShowCredentials:  !c.MaskCredentials,
-		PageBytes:        os.Getpagesize(),
-		MaxProcesses:     c.Limits.Processes,
-		MaxCgroups:       c.Limits.Cgroups,
-		Agents:           agents.Merge(agents.Builtin(), c.Agents),
-		Self:             self(),
-		OwnTraces:        ownTraces(c, getenv, inherits),
-		Containers:       len(c.Containers.CRI)+len(c.Containers.Docker) > 0,
+		Fold: collector.Fold{
+			Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories,
+		},
+		ReadableNames:   c.SpanNames == config.NamesReadable,
+		ShowCredentials: !c.MaskCredentials,
+		PageBytes:       os.Getpagesize(),
+		MaxProcesses:    c.Limits.Processes,
+		MaxCgroups:      c.Limits.Cgroups,
+		Agents:          agents.Merge(agents.Builtin(), c.Agents),
+		Self:            self(),
+		OwnTraces:       ownTraces(c, getenv, inherits),
+		Containers:      len(c.Containers.CRI)+len(c.Containers.Docker) > 0,
 	}
 	for _, s := range c.Sandboxes {
 		selector, err := s.Selector()
@@ -105,7 +109,8 @@ func collectorConfig(c *config.Config, getenv func(string) string, inherits bool
 	return cc, cc.Validate()
 }
 
-// A watch is the way from the kernel to the spans: the sensor in the kernel and the pipeline, with what adds to its records.
+// A watch is the way from the kernel to the spans: the sensor in the kernel and the pipeline, with what adds to its
+// records.
 type watch struct {
 	sensor   *bpf.Sensor
 	pipeline *pipeline.Pipeline
@@ -136,8 +141,8 @@ type watchOptions struct {
 	log *slog.Logger
 }
 
-// startWatch loads the kernel side and watches the sandboxes. When it returns, what is started in one of them is seen; run
-// has to follow.
+// startWatch loads the kernel side and watches the sandboxes. When it returns, what is started in one of them is seen;
+// run has to follow.
 func startWatch(o watchOptions) (_ *watch, err error) {
 	cc := o.collector
 	w := &watch{mount: o.mount, dialer: o.dialer}
@@ -240,7 +245,8 @@ func globsOf(sandboxes []collector.Selector) (globs cgroup.Globs, err error) {
 	return globs, nil
 }
 
-// inside says whether a process is watched, by its cgroup or by its lineage. One that cannot be looked up is taken for one.
+// inside says whether a process is watched, by its cgroup or by its lineage. One that cannot be looked up is taken for
+// one.
 func (w *watch) inside(pid int) bool {
 	if w.known(pid) {
 		return true
@@ -313,7 +319,8 @@ func (w *watch) lost() (lines []string) {
 		lines = append(lines, count(f.Lost, "record")+" lost in the kernel: a larger limits.ring_bytes helps")
 	}
 	if f.NotInjected > 0 {
-		lines = append(lines, count(f.NotInjected, "record")+" of markers, containers or agent telemetry not taken: too many at once")
+		lines = append(lines, count(f.NotInjected, "record")+
+			" of markers, containers or agent telemetry not taken: too many at once")
 	}
 	if w.pipeline.Collector == nil {
 		return lines
@@ -323,7 +330,8 @@ func (w *watch) lost() (lines []string) {
 		lines = append(lines, count(s.Malformed, "malformed record")+" skipped")
 	}
 	if s.UnresolvedContainers > 0 {
-		lines = append(lines, count(s.UnresolvedContainers, "container")+" without a word of a runtime in time: spans have the cgroup alone")
+		lines = append(lines, count(s.UnresolvedContainers, "container")+
+			" without a word of a runtime in time: spans have the cgroup alone")
 	}
 	if s.EvictedProcesses > 0 {
 		lines = append(lines, "state of "+count(s.EvictedProcesses, "live process")+" dropped: raise limits.processes")
@@ -334,8 +342,8 @@ func (w *watch) lost() (lines []string) {
 	return lines
 }
 
-// sandboxOf names the sandbox of a process, by the cgroup that it is in, or as one of a user's agents that were found by their
-// lineage; "" if it is in none.
+// sandboxOf names the sandbox of a process, by the cgroup that it is in, or as one of a user's agents that were found
+// by their lineage; "" if it is in none.
 func (w *watch) sandboxOf(pid int, uid uint32, cg string) string {
 	if w.globs.Selects(cg) {
 		// The shallowest directory that is selected, as the collector has it.
