@@ -54,7 +54,8 @@ var (
 	// ErrTruncated is wrapped when the file ends within a record, as after a crash of
 	// its writer. The records before were good.
 	ErrTruncated = errors.New("capture ends within a record")
-	// ErrNoHeader is wrapped when the file ends before the first record could come: its writer was ended, or the disk was full.
+	// ErrNoHeader is wrapped when the file ends before the first record could come: its writer was ended, or the disk
+	// was full.
 	ErrNoHeader = errors.New("capture ends within its header: its writer did not come to write it")
 )
 
@@ -207,7 +208,8 @@ func (r *Reader) Next() ([]byte, error) {
 	}
 	size := binary.LittleEndian.Uint32(length[:])
 	if size > MaxRecord {
-		return nil, fmt.Errorf("%w: a record of %d bytes after %d records, at most %d are possible", ErrFormat, size, r.count, MaxRecord)
+		return nil, fmt.Errorf("%w: a record of %d bytes after %d records, at most %d are possible", ErrFormat, size,
+			r.count, MaxRecord)
 	}
 	if int(size) > cap(r.buf) {
 		r.buf = make([]byte, max(int(size), 4096))

@@ -22,8 +22,8 @@ type Cut struct {
 	Before uint64
 	// Whole is the tick from which on what is left out is not seen in any span, and up to which all spans are settled.
 	Whole uint64
-	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this process is
-	// killed before they are. That is counted.
+	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this
+	// process is killed before they are. That is counted.
 	Now uint64
 	// CallsFor is how long what was said of calls is kept, in ns.
 	CallsFor uint64
@@ -33,12 +33,13 @@ type Cut struct {
 	More func(add func(*Entry))
 }
 
-// compactPerByte is how many bytes of a compaction each byte pays for that is appended meanwhile: the journal grows by a
-// fraction of its size until the compaction is done, and nothing ever waits for all of it.
+// compactPerByte is how many bytes of a compaction each byte pays for that is appended meanwhile: the journal grows by
+// a fraction of its size until the compaction is done, and nothing ever waits for all of it.
 const compactPerByte = 32
 
-// A compaction writes a journal beside the one that is in use, a piece at a time: it reads all that is there when it begins,
-// to see who lives, and again, to copy what is kept, with what was appended meanwhile. Then the new one takes the place.
+// A compaction writes a journal beside the one that is in use, a piece at a time: it reads all that is there when it
+// begins, to see who lives, and again, to copy what is kept, with what was appended meanwhile. Then the new one takes
+// the place.
 type compaction struct {
 	cut     Cut
 	keep    survivors
@@ -63,8 +64,8 @@ func (j *Journal) Compact(c Cut) error {
 	return err
 }
 
-// BeginCompaction begins what GoOn goes on with, until Compacting says that it is done: the same as Compact. One that is
-// under way is given up.
+// BeginCompaction begins what GoOn goes on with, until Compacting says that it is done: the same as Compact. One that
+// is under way is given up.
 func (j *Journal) BeginCompaction(c Cut) error {
 	if err := j.abandon(); err != nil {
 		return err
@@ -80,9 +81,9 @@ func (j *Journal) BeginCompaction(c Cut) error {
 // Compacting says whether a compaction is under way.
 func (j *Journal) Compacting() bool { return j.compaction != nil }
 
-// GoOn goes on with a compaction, if one is under way: for as many bytes as are given, or as what was appended meanwhile
-// pays for. To be called between records: what Cut.More gives is of all that were appended. After an error the journal is of
-// no more use.
+// GoOn goes on with a compaction, if one is under way: for as many bytes as are given, or as what was appended
+// meanwhile pays for. To be called between records: what Cut.More gives is of all that were appended. After an error
+// the journal is of no more use.
 func (j *Journal) GoOn(bytes int) error {
 	if j.compaction == nil {
 		return nil
@@ -261,8 +262,8 @@ func (s *sliced) flush(to *Journal) error {
 	return nil
 }
 
-// Last is up to which span all are settled, and the position of the ring in the last entry. compacted says that there is a Whole entry.
-// To be called after Open, before Replay.
+// Last is up to which span all are settled, and the position of the ring in the last entry. compacted says that there
+// is a Whole entry. To be called after Open, before Replay.
 func (j *Journal) Last() (settled, ring uint64, compacted bool, err error) {
 	head := make([]byte, headSize)
 	if _, err := j.f.ReadAt(head, 0); err == nil {

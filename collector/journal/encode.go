@@ -91,7 +91,10 @@ func DecodeReads(b []byte) (r collector.Reads, ok bool) {
 		return r, false
 	}
 	return collector.Reads{
-		Start: binary.LittleEndian.Uint64(b), Noise: binary.LittleEndian.Uint64(b[8:]), WindowStart: binary.LittleEndian.Uint64(b[16:]),
-		Tgid: binary.LittleEndian.Uint32(b[24:]), Files: min(binary.LittleEndian.Uint32(b[28:]), 1<<30),
+		Start:       binary.LittleEndian.Uint64(b),
+		Noise:       binary.LittleEndian.Uint64(b[8:]),
+		WindowStart: binary.LittleEndian.Uint64(b[16:]),
+		Tgid:        binary.LittleEndian.Uint32(b[24:]),
+		Files:       min(binary.LittleEndian.Uint32(b[28:]), 1<<30),
 	}, true
 }

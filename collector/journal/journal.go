@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package journal keeps the record stream in a file that outlives the process, on a tmpfs: what was read from the kernel and
-// has not become spans on disk yet, and of what is older the records that say which processes, sessions and calls there
-// are. The collector is deterministic, so reading it again makes the same state, and the same spans.
+// Package journal keeps the record stream in a file that outlives the process, on a tmpfs: what was read from the
+// kernel and has not become spans on disk yet, and of what is older the records that say which processes, sessions and
+// calls there are. The collector is deterministic, so reading it again makes the same state, and the same spans.
 package journal
 
 import (
@@ -25,13 +25,15 @@ const (
 	Record Kind = 1
 	// Slice says that the record before it began another slice of a trace.
 	Slice Kind = 2
-	// Count says how far a trace has come, and Reads what a process has read: what was left out told that. A Reads stands before the
-	// record of its process's end or next program, too, where it is told.
+	// Count says how far a trace has come, and Reads what a process has read: what was left out told that. A Reads
+	// stands before the record of its process's end or next program, too, where it is told.
 	Count Kind = 5
 	Reads Kind = 6
-	// Began says that the record before it began to hold a span. One that did not was counted in one that was held already.
+	// Began says that the record before it began to hold a span. One that did not was counted in one that was held
+	// already.
 	Began Kind = 7
-	// Whole says that from here on all spans come again as they came: what was left out before it does not matter any more.
+	// Whole says that from here on all spans come again as they came: what was left out before it does not matter any
+	// more.
 	Whole Kind = 8
 	// Sliced is a Slice of which the record that began it is left out.
 	Sliced Kind = 9
@@ -55,8 +57,8 @@ type Config struct {
 	Path string
 	// Content: a journal of another one is not read. The host's boot and the layouts of records belong into it.
 	Content string
-	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before did not write is not
-	// read: what happened since is not in it. 1: this is the first.
+	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before
+	// did not write is not read: what happened since is not in it. 1: this is the first.
 	Starts uint64
 	// MaxBytes is how large the file may become: 64 MiB.
 	MaxBytes int64
@@ -132,7 +134,8 @@ func openFile(name string, flags int) (*os.File, error) {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
 	var st unix.Stat_t
-	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0 || st.Nlink != 1) {
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (int(st.Uid) != os.Geteuid() ||
+		st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0 || st.Nlink != 1) {
 		err = fmt.Errorf("owner %d and mode %o, should be a file of %d with 600", st.Uid, st.Mode, os.Geteuid())
 	}
 	if err != nil {
@@ -149,19 +152,22 @@ func (c *Config) head(settled uint64) []byte {
 	return head
 }
 
-// Replay gives the entries that an earlier process left, up to the first that is not whole. Afterwards the journal goes on behind
-// them. ok is false if there were none of this content; then it is empty.
+// Replay gives the entries that an earlier process left, up to the first that is not whole. Afterwards the journal
+// goes on behind them. ok is false if there were none of this content; then it is empty.
 func (j *Journal) Replay(yield func(*Entry)) (ok bool, err error) {
 	st, err := j.f.Stat()
 	if err != nil {
 		return false, err
 	}
 	head := make([]byte, headSize)
-	if _, err := j.f.ReadAt(head, 0); err != nil || !bytes.Equal(head[:textSize], j.cfg.head(0)[:textSize]) || len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
+	_, readErr := j.f.ReadAt(head, 0)
+	if readErr != nil || !bytes.Equal(head[:textSize], j.cfg.head(0)[:textSize]) ||
+		len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
 		return false, j.reset()
 	}
 	// The same number: that process was killed before it read anything.
-	if before := binary.LittleEndian.Uint64(head[atStarts:]); j.cfg.Starts == 1 || j.cfg.Starts > 1 && before+1 != j.cfg.Starts && before != j.cfg.Starts {
+	before, now := binary.LittleEndian.Uint64(head[atStarts:]), j.cfg.Starts
+	if now == 1 || now > 1 && before+1 != now && before != now {
 		return false, j.reset()
 	}
 	j.settled = binary.LittleEndian.Uint64(head[atSettled:])
@@ -272,8 +278,8 @@ func encode(b []byte, e *Entry) {
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 }
 
-// Settle says that all spans up to a number are where a kill does not reach them. A kill afterwards does not lose it. Replay
-// may be under way.
+// Settle says that all spans up to a number are where a kill does not reach them. A kill afterwards does not lose it.
+// Replay may be under way.
 func (j *Journal) Settle(seq uint64) error {
 	if seq == j.settled {
 		return nil

@@ -161,8 +161,8 @@ func (k *survivors) keeps(e *Entry) bool {
 	return false
 }
 
-// claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it is
-// the same place's from then on.
+// claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it
+// is the same place's from then on.
 func (k *survivors) claim(b []byte) bool {
 	claim, ok := DecodeClaim(b)
 	k.claims[string(b)]--
@@ -202,7 +202,8 @@ func (k *survivors) record(h *record.Header) bool {
 	switch h.Type {
 	case record.TypeFork:
 		return k.needs(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart})
-	case record.TypeExec, record.TypeExecArgs, record.TypeExit, record.TypeProcess, record.TypeCmdline, record.TypeCgroupAttach:
+	case record.TypeExec, record.TypeExecArgs, record.TypeExit, record.TypeProcess, record.TypeCmdline,
+		record.TypeCgroupAttach:
 		return k.needs(keyOf(h))
 	case record.TypeCgroup, record.TypeCgroupMkdir, record.TypeCgroupRmdir:
 		return !k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]

@@ -93,7 +93,9 @@ func (r *reader) next() (*Entry, bool) {
 			return nil, false
 		}
 		word := binary.LittleEndian.Uint64(b[16:])
-		r.e = Entry{Kind: Kind(word >> 56), Seq: word & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:]}
+		r.e = Entry{
+			Kind: Kind(word >> 56), Seq: word & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:],
+		}
 		r.off, r.at = r.off+int(n), r.at+int64(n)
 		return &r.e, true
 	}

@@ -87,8 +87,8 @@ func (f *Feed) heed(raw []byte) {
 	}
 }
 
-// reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the start. Its
-// runtime's word, which Seen asks for again, has the collector decide anew.
+// reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the
+// start. Its runtime's word, which Seen asks for again, has the collector decide anew.
 func (f *Feed) reconsider(root string) {
 	w := newWalk(root)
 	w.done = func() { f.scans.due, f.scans.adopted, f.scans.last = true, true, 0 } // at the next tick, or the end
@@ -102,7 +102,8 @@ func (f *Feed) gone(cg string) {
 	}
 }
 
-// maxDeclined bounds each half of declined. Of containers that are gone nothing is told, so that it holds old ones, too.
+// maxDeclined bounds each half of declined. Of containers that are gone nothing is told, so that it holds old ones,
+// too.
 const maxDeclined = 4096
 
 // declined are the topmost cgroups of containers that are no sandboxes, by the container's id.

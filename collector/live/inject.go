@@ -33,8 +33,8 @@ type inbox struct {
 // concurrent use; it waits for nothing.
 func (f *Feed) Inject(raw []byte) bool { return f.InjectAnd(raw, nil) }
 
-// InjectAnd is Inject, and tells afterwards whether the collector took the record: on the goroutine of Run, so told must not wait
-// for anything. It is not called when false is returned.
+// InjectAnd is Inject, and tells afterwards whether the collector took the record: on the goroutine of Run, so told
+// must not wait for anything. It is not called when false is returned.
 func (f *Feed) InjectAnd(raw []byte, told func(taken bool)) bool {
 	const timeEnd = 16 // of struct header in bpf/records.h
 	b := &f.inbox

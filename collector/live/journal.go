@@ -42,8 +42,8 @@ type Journal struct {
 // A settleMark is how many spans there were at a time.
 type settleMark struct{ time, seq uint64 }
 
-// settleEvery is after how many records one looks at what is settled, at the latest: what is settled and not known to be comes
-// again after a kill.
+// settleEvery is after how many records one looks at what is settled, at the latest: what is settled and not known to
+// be comes again after a kill.
 const settleEvery = 256
 
 // settleMargin is added to the hold: spans are made at ticks, and go out in batches.
@@ -125,8 +125,8 @@ func (f *Feed) mark(t uint64) {
 	j.marks = append(j.marks, settleMark{t, j.Collector.Seq()})
 }
 
-// betweenRecords is for a backlog, which has no ticks: it notes what is settled now and then, and goes on with a compaction
-// as far as the records that came meanwhile pay for.
+// betweenRecords is for a backlog, which has no ticks: it notes what is settled now and then, and goes on with a
+// compaction as far as the records that came meanwhile pay for.
 func (f *Feed) betweenRecords() {
 	j := f.o.Journal
 	if j == nil || j.err != nil {
@@ -156,7 +156,8 @@ func (f *Feed) settleSpans() {
 // compactPerTurn is how many bytes of a compaction are done at a tick, at least.
 const compactPerTurn = 256 << 10
 
-// compactSome goes on with a compaction. Nothing of a record may be left to be done: what is counted belongs to the last one.
+// compactSome goes on with a compaction. Nothing of a record may be left to be done: what is counted belongs to the
+// last one.
 func (f *Feed) compactSome(bytes int) {
 	j := f.o.Journal
 	if j.err != nil || !j.File.Compacting() {
@@ -169,7 +170,8 @@ func (f *Feed) compactSome(bytes int) {
 	if n := j.File.Stats().Overflows - j.overflowed; n > 0 {
 		j.overflowed += n
 		j.overflow.Add(n)
-		f.o.Log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)", "bytes", j.File.Stats().Bytes)
+		f.o.Log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)",
+			"bytes", j.File.Stats().Bytes)
 	}
 }
 
@@ -223,7 +225,8 @@ func (f *Feed) beginCompaction() {
 	}
 }
 
-// JournalOverflows is how often something was left out of the journal that a later process could need. It may be called at any time.
+// JournalOverflows is how often something was left out of the journal that a later process could need. It may be
+// called at any time.
 func (f *Feed) JournalOverflows() uint64 {
 	if f.o.Journal == nil {
 		return 0

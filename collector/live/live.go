@@ -196,7 +196,8 @@ func (f *Feed) Start() error {
 		}
 	}
 	if f.unread > 0 {
-		f.out = record.AppendLoss(f.out[:0], record.Header{}, record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.told, To: boot})
+		loss := record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.told, To: boot}
+		f.out = record.AppendLoss(f.out[:0], record.Header{}, loss)
 		f.emit(f.out)
 	}
 	if resumed {
@@ -313,7 +314,8 @@ func (f *Feed) take(raw []byte) {
 	case record.TypeExec:
 		delete(f.scans.argsOf, processID{h.Tgid, h.Start}) // it brings its own
 		f.follow(h, f.event.Exec.ParentTgid, f.event.Exec.ParentStart)
-	case record.TypeOpen, record.TypeConnect, record.TypeUnix, record.TypeSocket, record.TypeNamespace, record.TypeAccess:
+	case record.TypeOpen, record.TypeConnect, record.TypeUnix, record.TypeSocket, record.TypeNamespace,
+		record.TypeAccess:
 		f.unfollow(h.Tgid, h.Start, false)
 	case record.TypeExit:
 		delete(f.scans.argsOf, processID{h.Tgid, h.Start})

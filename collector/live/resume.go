@@ -15,13 +15,13 @@ import (
 type Ring interface {
 	// Position is up to where the ring has been read.
 	Position() uint64
-	// Unread gives what was read from it after a position by a process that was killed before it could keep it. What is not there
-	// any more is counted.
+	// Unread gives what was read from it after a position by a process that was killed before it could keep it. What
+	// is not there any more is counted.
 	Unread(from uint64, yield func(raw []byte)) (lost int, err error)
 }
 
-// resume reads the journal, and then what an earlier process had taken from the ring and not kept. It says whether there was
-// a journal.
+// resume reads the journal, and then what an earlier process had taken from the ring and not kept. It says whether
+// there was a journal.
 func (f *Feed) resume() (bool, error) {
 	j := f.o.Journal
 	if j == nil {
@@ -57,8 +57,8 @@ func (f *Feed) resume() (bool, error) {
 	return ok, nil
 }
 
-// replayJournal gives what the journal has to the collector, and says whether that was anything. Spans up to settled need not
-// be sent again. whole: nothing was left out of it.
+// replayJournal gives what the journal has to the collector, and says whether that was anything. Spans up to settled
+// need not be sent again. whole: nothing was left out of it.
 func (f *Feed) replayJournal(settled uint64, whole bool) bool {
 	j, c := f.o.Journal, f.o.Journal.Collector
 	r := resumption{f: f, journal: j, collector: c, settled: settled, whole: whole}
@@ -85,8 +85,8 @@ func (f *Feed) replayJournal(settled uint64, whole bool) bool {
 	return ok
 }
 
-// A resumption is the reading of a journal. What a record began comes behind it and has to be known before it is applied, so
-// that each waits for the next one.
+// A resumption is the reading of a journal. What a record began comes behind it and has to be known before it is
+// applied, so that each waits for the next one.
 type resumption struct {
 	f         *Feed
 	journal   *Journal

@@ -13,17 +13,18 @@ import (
 const (
 	// scanEvery is how soon the processes in the sandboxes are listed again, at the earliest.
 	scanEvery = time.Second
-	// maxScanDelay is how long a scan is put off while records wait in the ring, which say more of whom it would find. A
-	// flood must not put it off for ever.
+	// maxScanDelay is how long a scan is put off while records wait in the ring, which say more of whom it would find.
+	// A flood must not put it off for ever.
 	maxScanDelay = 30 * time.Second
 	// maxScanned bounds the processes whose arguments wait to be looked up.
 	maxScanned = 65536
-	// argsPerTurn is of how many processes the arguments are looked up before the ring is read again: two files of /proc each.
+	// argsPerTurn is of how many processes the arguments are looked up before the ring is read again: two files of
+	// /proc each.
 	argsPerTurn = 128
 )
 
-// scans is when the processes in the sandboxes are listed, and of which of them the arguments are still to be looked up.
-// Times are ns of CLOCK_BOOTTIME.
+// scans is when the processes in the sandboxes are listed, and of which of them the arguments are still to be looked
+// up. Times are ns of CLOCK_BOOTTIME.
 type scans struct {
 	due     bool   // somebody came from outside since
 	adopted bool   // a container became a sandbox since, with all that runs in it
@@ -59,8 +60,9 @@ func (f *Feed) scanWhenDue(t uint64, empty bool) error {
 }
 
 // scan reports the processes that run in the watched cgroups. The ring is not read meanwhile, so that a process's exit
-// cannot come before the record of its being there. read is up to when the ring has been read, in ns of CLOCK_BOOTTIME: of
-// who is younger it has the fork still, and before that perhaps the end of another one with this pid.
+// cannot come before the record of its being there. read is up to when the ring has been read, in ns of
+// CLOCK_BOOTTIME: of who is younger it has the fork still, and before that perhaps the end of another one with this
+// pid.
 func (f *Feed) scan(read uint64) error {
 	err := f.o.Source.Existing(func(raw []byte) error {
 		if err := f.event.Decode(raw); err != nil {
@@ -124,7 +126,8 @@ func (f *Feed) argsTurn() {
 // turn does a bounded piece of the work whose size is the host's, not the ring's. empty: the ring was, just now.
 func (f *Feed) turn(empty bool) {
 	f.walkTurn()
-	// What waits in the ring may be another program of such a process: its arguments would be taken for those of this one.
+	// What waits in the ring may be another program of such a process: its arguments would be taken for those of this
+	// one.
 	if empty || f.latest >= f.scans.argsFrom {
 		f.argsTurn()
 	}
@@ -144,7 +147,8 @@ func (f *Feed) arguments(h record.Header) {
 	f.emit(f.out)
 }
 
-// locate reports in which cgroup a process is that was found outside of all sandboxes: the kernel side knows only its id.
+// locate reports in which cgroup a process is that was found outside of all sandboxes: the kernel side knows only its
+// id.
 func (f *Feed) locate(h record.Header) {
 	path, err := f.o.Hierarchy.Path(h.Cgroup)
 	if err != nil {

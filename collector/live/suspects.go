@@ -10,8 +10,9 @@ func (f *Feed) suspect(h record.Header) bool {
 		f.o.Knows != nil && !f.o.Knows(h.Tgid, h.Start)
 }
 
-// follow has the kernel side follow a process or leave it alone, as the collector has made an agent of it or not. One that turned out to be an agent may have been left alone
-// already, as the child of a suspect that is none; what it started meanwhile is looked for.
+// follow has the kernel side follow a process or leave it alone, as the collector has made an agent of it or not. One
+// that turned out to be an agent may have been left alone already, as the child of a suspect that is none; what it
+// started meanwhile is looked for.
 func (f *Feed) follow(h record.Header, parent uint32, parentStart uint64) {
 	flagged := h.Flags&record.ExecFound != 0
 	if !flagged || f.o.Knows == nil || !f.o.Knows(h.Tgid, h.Start) {
@@ -26,9 +27,9 @@ func (f *Feed) follow(h record.Header, parent uint32, parentStart uint64) {
 	f.scans.due = f.scans.due || again
 }
 
-// unfollow has the kernel side leave a process alone that it follows on suspicion, and that is no agent's: judged by its
-// program now, or before. Of any other one that the collector does not know a record was lost, or the collector had no room for
-// it: it may be an agent's, and what it starts may be told by its parent.
+// unfollow has the kernel side leave a process alone that it follows on suspicion, and that is no agent's: judged by
+// its program now, or before. Of any other one that the collector does not know a record was lost, or the collector
+// had no room for it: it may be an agent's, and what it starts may be told by its parent.
 func (f *Feed) unfollow(tgid uint32, start uint64, judged bool) {
 	if f.o.Knows == nil || f.o.Knows(tgid, start) {
 		return

@@ -22,8 +22,9 @@ const (
 	dirsPerTurn = 256
 )
 
-// A walk watches existing cgroups: root and those below it. Only root has to be watched for it to succeed: what is below
-// was made by others, who could keep a sensor from starting otherwise. What cannot be watched there is reported as lost.
+// A walk watches existing cgroups: root and those below it. Only root has to be watched for it to succeed: what is
+// below was made by others, who could keep a sensor from starting otherwise. What cannot be watched there is reported
+// as lost.
 type walk struct {
 	root    string
 	matched []bool  // globs that selected something; nil: not asked
@@ -79,8 +80,8 @@ func (f *Feed) walkTurn() {
 	}
 }
 
-// step enters some directories; at the end of the walk it reports those that could not be watched. An error is one of the
-// root, and ends the walk.
+// step enters some directories; at the end of the walk it reports those that could not be watched. An error is one of
+// the root, and ends the walk.
 func (f *Feed) step(w *walk, dirs int) error {
 	w.begun = true
 	for ; dirs > 0 && len(w.next) > 0; dirs-- {
@@ -94,17 +95,20 @@ func (f *Feed) step(w *walk, dirs int) error {
 		}
 	}
 	if len(w.next) == 0 && w.passed > 0 {
-		f.o.Log.Warn("some cgroups are not watched: remove them, make the selectors narrower or limits.cgroups higher, and start the sensor again",
+		f.o.Log.Warn("some cgroups are not watched: remove them, make the selectors narrower or limits.cgroups "+
+			"higher, and start the sensor again",
 			"cgroups", w.passed, "first_err", w.err)
-		loss := record.Loss{Kind: record.TypeCgroup, Cause: record.CauseUnwatched, Count: w.passed, From: f.tick, To: f.tick}
+		loss := record.Loss{
+			Kind: record.TypeCgroup, Cause: record.CauseUnwatched, Count: w.passed, From: f.tick, To: f.tick,
+		}
 		f.out = record.AppendLoss(f.out[:0], record.Header{}, loss)
 		f.emit(f.out)
 	}
 	return nil
 }
 
-// enter watches one directory and lists those below it. It is watched before it is listed: one that is made in between is
-// inherited by the kernel side, listed, or both, and being reported twice does no harm.
+// enter watches one directory and lists those below it. It is watched before it is listed: one that is made in between
+// is inherited by the kernel side, listed, or both, and being reported twice does no harm.
 func (f *Feed) enter(w *walk, e entry) error {
 	cg := e.cgroup
 	selected, leads := f.selects(cg), f.leads(cg)
@@ -188,7 +192,8 @@ func (f *Feed) decide(at, id uint64, cg string) {
 		f.seen(at, cg)
 	case f.leads(cg):
 		if err := f.o.Source.Watch(id, bpf.WatchChildren); err != nil {
-			f.o.Log.Warn("cannot narrow the watch of a cgroup: its processes cost a little more", "cgroup", cg, "err", err)
+			f.o.Log.Warn("cannot narrow the watch of a cgroup: its processes cost a little more",
+				"cgroup", cg, "err", err)
 		}
 	default:
 		f.unwatch(id, cg)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pipeline is the way of a record from the kernel to its spans: a [live.Feed] reads it, the journal and a capture
-// get it, the collector makes spans of it, and the sinks get these.
+// Package pipeline is the way of a record from the kernel to its spans: a [live.Feed] reads it, the journal and a
+// capture get it, the collector makes spans of it, and the sinks get these.
 package pipeline
 
 import (
@@ -25,11 +25,13 @@ type Options struct {
 	// Finds says that the kernel side looks for agents outside of the sandboxes' cgroups, too.
 	Finds bool
 
-	// Views get every span, Outputs none that an earlier process has delivered. With neither, records are only captured.
+	// Views get every span, Outputs none that an earlier process has delivered. With neither, records are only
+	// captured.
 	Views, Outputs []span.Sink
 	// Journal is what a later process resumes from; nil: there is none. Pipeline.Close closes it.
 	Journal *journal.Journal
-	// Delivered says how many of the first n spans that Outputs got a kill of this process does not reach. Needed with Journal.
+	// Delivered says how many of the first n spans that Outputs got a kill of this process does not reach. Needed with
+	// Journal.
 	Delivered func(n uint64) uint64
 	Capture   live.Sink // optional
 
@@ -90,7 +92,8 @@ func New(o Options) (*Pipeline, error) {
 // chooses says whether a container is a sandbox.
 func (p *Pipeline) chooses(sandboxes []collector.Selector) func(*record.Container) bool {
 	return func(c *record.Container) bool {
-		// One that is a sandbox stays one, whatever its labels are now: the collector may know it from before a restart.
+		// One that is a sandbox stays one, whatever its labels are now: the collector may know it from before a
+		// restart.
 		if p.Collector != nil && p.Collector.Chose(c.ID) {
 			return true
 		}
@@ -99,8 +102,8 @@ func (p *Pipeline) chooses(sandboxes []collector.Selector) func(*record.Containe
 	}
 }
 
-// Start reads the journal and has the kernel side watch the sandboxes. When it returns, what is started in one of them is
-// seen; Run has to follow soon.
+// Start reads the journal and has the kernel side watch the sandboxes. When it returns, what is started in one of them
+// is seen; Run has to follow soon.
 func (p *Pipeline) Start() error {
 	if err := p.Feed.Start(); err != nil {
 		return err
@@ -128,9 +131,9 @@ func (p *Pipeline) Close() error {
 	return p.Feed.EndJournal()
 }
 
-// Running lists the processes in the sandboxes as of a moment after the call, with everything that had happened; nil when
-// ctx ends before the collector's next tick, about 100 ms later, and without a collector. Safe for concurrent use while Run
-// reads.
+// Running lists the processes in the sandboxes as of a moment after the call, with everything that had happened; nil
+// when ctx ends before the collector's next tick, about 100 ms later, and without a collector. Safe for concurrent use
+// while Run reads.
 func (p *Pipeline) Running(ctx context.Context) []collector.Running {
 	if p.Collector == nil {
 		return nil

@@ -10,8 +10,8 @@ type resumeFilter struct {
 	delivered func(n uint64) uint64 // see Options.Delivered
 	upTo      uint64                // sheetbend.seq
 	passed    uint64                // spans
-	// Numbers go on one by one, unless a journal of another version makes other spans: then they are counted anew. After
-	// the first base of the spans that passed comes number first+1, and last was the last.
+	// Numbers go on one by one, unless a journal of another version makes other spans: then they are counted anew.
+	// After the first base of the spans that passed comes number first+1, and last was the last.
 	base, first, last uint64
 	settledTo         uint64 // what settled gave last
 }

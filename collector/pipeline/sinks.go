@@ -50,8 +50,8 @@ func (l LossLog) Span(s *span.Span) {
 // Flush implements span.Sink.
 func (LossLog) Flush() {}
 
-// A processList is a span.Sink that lists the collector's processes when that may be asked: at its ticks. Then everything
-// that had happened is known to it.
+// A processList is a span.Sink that lists the collector's processes when that may be asked: at its ticks. Then
+// everything that had happened is known to it.
 type processList struct {
 	collector *collector.Collector
 	asked     chan chan<- []collector.Running

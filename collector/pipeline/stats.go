@@ -14,8 +14,8 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// Stats stand before the collector and count what it takes. The collector belongs to one goroutine: its counters are copied
-// at each tick, for those that ask meanwhile. Every method but Record is safe for concurrent use.
+// Stats stand before the collector and count what it takes. The collector belongs to one goroutine: its counters are
+// copied at each tick, for those that ask meanwhile. Every method but Record is safe for concurrent use.
 type Stats struct {
 	to      *collector.Collector
 	kernel  [32]atomic.Uint64 // records by type
