@@ -25,7 +25,7 @@ type Cut struct {
 	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this
 	// process is killed before they are. That is counted.
 	Now uint64
-	// CallsFor is how long what was said of calls is kept, in ns.
+	// CallsFor is how long marks and telemetry of calls are kept, in ns.
 	CallsFor uint64
 	// Remembers, if set, says whether it counts still who has had a session.
 	Remembers func(collector.Claim) bool

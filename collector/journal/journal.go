@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind tells entries apart.
+// Kind is the kind of an entry.
 type Kind uint8
 
 // The kinds.

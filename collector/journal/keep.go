@@ -24,29 +24,30 @@ type processState struct {
 
 // survivors decide what of a journal is kept: see all of it, decide, then ask keeps for each entry in the same order.
 type survivors struct {
-	before, said uint64 // see Cut.Before; from when on what was said of calls is kept
-	late         bool   // what comes was appended since decide
-	event        record.Event
-	processes    map[processKey]*processState
-	gone         map[uint64]bool // cgroups removed before the time
-	used         map[uint64]bool // cgroups of what is kept
-	open         []string        // calls that are marked
-	calls        map[string]bool // that are needed
-	containers   map[string]int  // how often told, before the time
-	remembers    func(collector.Claim) bool
-	claims       map[string]int  // how often told, before the time
-	over         map[string]bool // told of an agent that is over
-	clocks       int
-	ticks        int // since the last that was kept
-	first        bool
-	young        bool // what is seen now is younger
-	tail         bool // what comes is younger
-	kept         bool // the last record
+	before     uint64 // see Cut.Before
+	callsSince uint64 // from when on what agents reported of calls is kept
+	late       bool   // what comes was appended since decide
+	event      record.Event
+	processes  map[processKey]*processState
+	gone       map[uint64]bool // cgroups removed before the time
+	used       map[uint64]bool // cgroups of what is kept
+	open       []string        // calls that are marked
+	calls      map[string]bool // that are needed
+	containers map[string]int  // how often there, before the time
+	remembers  func(collector.Claim) bool
+	claims     map[string]int  // how often there, before the time
+	over       map[string]bool // there already, of an agent that is over
+	clocks     int
+	ticks      int // since the last that was kept
+	first      bool
+	young      bool // what is seen now is younger
+	tail       bool // what comes is younger
+	kept       bool // the last record
 }
 
 func newSurvivors(c *Cut) survivors {
 	return survivors{
-		before: c.Before, said: c.Before - min(c.Before, c.CallsFor), remembers: c.Remembers,
+		before: c.Before, callsSince: c.Before - min(c.Before, c.CallsFor), remembers: c.Remembers,
 		processes: map[processKey]*processState{}, gone: map[uint64]bool{}, used: map[uint64]bool{},
 		calls: map[string]bool{}, containers: map[string]int{}, claims: map[string]int{}, over: map[string]bool{},
 	}
@@ -208,9 +209,9 @@ func (k *survivors) record(h *record.Header) bool {
 	case record.TypeCgroup, record.TypeCgroupMkdir, record.TypeCgroupRmdir:
 		return !k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]
 	case record.TypeMark:
-		return h.Time >= k.said || k.calls[callOf(&ev.Mark)]
+		return h.Time >= k.callsSince || k.calls[callOf(&ev.Mark)]
 	case record.TypeSaid:
-		return h.Time >= k.said || ev.Said.Kind == record.SaidSession
+		return h.Time >= k.callsSince || ev.Said.Kind == record.SaidSession
 	case record.TypeContainer:
 		k.containers[ev.Container.ID]--
 		return k.containers[ev.Container.ID] == 0

@@ -92,9 +92,9 @@ func (r *reader) next() (*Entry, bool) {
 		if len(b) < int(n) || crc32.Checksum(b[8:], table) != binary.LittleEndian.Uint32(b[4:]) {
 			return nil, false
 		}
-		word := binary.LittleEndian.Uint64(b[16:])
+		seqKind := binary.LittleEndian.Uint64(b[16:])
 		r.e = Entry{
-			Kind: Kind(word >> 56), Seq: word & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:],
+			Kind: Kind(seqKind >> 56), Seq: seqKind & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:],
 		}
 		r.off, r.at = r.off+int(n), r.at+int64(n)
 		return &r.e, true

@@ -56,23 +56,23 @@ type undecided struct {
 	cgroups []uint64
 }
 
-// heed ends the watch of a container that is no sandbox, and takes it up again when a later word makes it one.
-func (f *Feed) heed(raw []byte) {
+// containerEvent ends the watch of a container that is no sandbox, and begins it again when a later record makes it one.
+func (f *Feed) containerEvent(raw []byte) {
 	// Not into the event of the kernel's record at hand.
-	if !f.o.Containers || record.TypeOf(raw) != record.TypeContainer || f.word.Decode(raw) != nil {
+	if !f.o.Containers || record.TypeOf(raw) != record.TypeContainer || f.container.Decode(raw) != nil {
 		return
 	}
-	c := &f.word.Container
+	c := &f.container.Container
 	u, waits := f.undecided[c.ID]
 	delete(f.undecided, c.ID)
 	chosen := f.o.Chosen != nil && f.o.Chosen(c)
 	switch {
 	case chosen && waits:
 		for _, id := range u.cgroups {
-			f.settle(id, "of container "+c.ID)
+			f.confirm(id, "of container "+c.ID)
 		}
 	case chosen:
-		if root := f.declined.take(c.ID); root != "" {
+		if root, ok := f.declined.drop(c.ID); ok {
 			f.o.Log.Debug("a container has become a sandbox", "container", c.ID)
 			f.reconsider(root)
 		}
@@ -100,31 +100,4 @@ func (f *Feed) gone(cg string) {
 	if ref, ok := container.FromCgroup(cg); ok && ref.Root == cg {
 		delete(f.undecided, ref.ID)
 	}
-}
-
-// maxDeclined bounds each half of declined. Of containers that are gone nothing is told, so that it holds old ones,
-// too.
-const maxDeclined = 4096
-
-// declined are the topmost cgroups of containers that are no sandboxes, by the container's id.
-type declined struct {
-	now, before map[string]string
-}
-
-func (d *declined) add(id, root string) {
-	if d.now == nil || len(d.now) >= maxDeclined {
-		d.now, d.before = map[string]string{}, d.now
-	}
-	d.now[id] = root
-}
-
-// take gives a container's cgroup, and forgets it; "" if it was not declined.
-func (d *declined) take(id string) string {
-	root, ok := d.now[id]
-	if !ok {
-		root = d.before[id]
-	}
-	delete(d.now, id)
-	delete(d.before, id)
-	return root
 }

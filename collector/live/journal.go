@@ -21,7 +21,7 @@ type Journal struct {
 	Settled func() uint64
 	// Resuming is called while the journal is read: spans up to this number need not be sent again.
 	Resuming func(seq uint64)
-	// Hold is how long a span may be held, CallsFor how long what is said of a call matters.
+	// Hold is how long a span may be held, CallsFor how long a mark or telemetry of a call matters.
 	Hold, CallsFor time.Duration
 
 	position   func() uint64
@@ -265,7 +265,7 @@ func (f *Feed) EndJournal() error {
 		return nil
 	}
 	if j.err != nil {
-		return nil // told
+		return nil // reported
 	}
 	f.settleSpans()
 	return j.File.Close()

@@ -115,24 +115,24 @@ type Feed struct {
 	inbox inbox
 	due   []injected // scratch
 
-	event  record.Event
-	word   record.Event // a record that was injected
-	buf    []byte       // of Read
-	out    []byte       // of the records that are made here
-	offset int64        // wall - boot as last told
-	tick   uint64       // time of the last tick
-	told   uint64       // time when the losses were last read
-	latest uint64       // time of the newest record read
-	unread uint64       // records that an earlier process had taken from the ring and not kept
-	losses map[lossKey]uint64
-	ended  map[processID]bool // of those with losses: had ended when these were read last
-	walks  []*walk            // that are to be done, the first one first
-	scans  scans
+	event      record.Event
+	container  record.Event // a record of a container that was injected
+	buf        []byte       // of Read
+	out        []byte       // of the records that are made here
+	offset     int64        // wall - boot as last reported
+	tick       uint64       // time of the last tick
+	lossesRead uint64       // time when the losses were last read
+	latest     uint64       // time of the newest record read
+	unread     uint64       // records that an earlier process had taken from the ring and not kept
+	losses     map[lossKey]uint64
+	ended      map[processID]bool // of those with losses: had ended when these were read last
+	walks      []*walk            // that are to be done, the first one first
+	scans      scans
 
-	judged    judgements
+	dismissed recent[processID, struct{}] // processes that were suspects, or below one, and are no agent's
 	unmatched []string
-	undecided map[string]undecided // by the container's id
-	declined  declined
+	undecided map[string]undecided   // by the container's id
+	declined  recent[string, string] // topmost cgroups of containers that are no sandboxes, by the container's id
 }
 
 // A processID is a process: its pid may be another's later.
@@ -152,7 +152,10 @@ func New(o Options) *Feed {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Feed{o: o, losses: map[lossKey]uint64{}, ended: map[processID]bool{}, undecided: map[string]undecided{}}
+	return &Feed{
+		o: o, losses: map[lossKey]uint64{}, ended: map[processID]bool{}, undecided: map[string]undecided{},
+		dismissed: recent[processID, struct{}]{most: maxDismissed}, declined: recent[string, string]{most: maxDeclined},
+	}
 }
 
 // Stats may be called when Start or Run have returned.
@@ -168,7 +171,7 @@ func (f *Feed) NotInjected() uint64 { return f.inbox.refusals() }
 // Unmatched lists the globs that selected nothing at the start.
 func (f *Feed) Unmatched() []string { return f.unmatched }
 
-// Start tells the kernel side what to watch, and the collector what is there already. When it
+// Start has the kernel side watch the sandboxes, and reports to the collector what is there already. When it
 // returns, whatever is started in a selected cgroup is watched; Run has to follow soon, as
 // nobody empties the ring before.
 func (f *Feed) Start() error {
@@ -180,9 +183,9 @@ func (f *Feed) Start() error {
 	if err != nil {
 		return err
 	}
-	f.tick, f.told, f.latest = boot, boot, boot
+	f.tick, f.lossesRead, f.latest = boot, boot, boot
 	if last := f.o.Source.Last(); last > 0 && last < boot {
-		f.told = last // what was lost meanwhile was lost since then
+		f.lossesRead = last // what was lost meanwhile was lost since then
 	}
 	f.clock(boot, wall)
 	w := newWalk("/")
@@ -196,7 +199,7 @@ func (f *Feed) Start() error {
 		}
 	}
 	if f.unread > 0 {
-		loss := record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.told, To: boot}
+		loss := record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.lossesRead, To: boot}
 		f.out = record.AppendLoss(f.out[:0], record.Header{}, loss)
 		f.emit(f.out)
 	}
@@ -208,7 +211,7 @@ func (f *Feed) Start() error {
 	return f.scan(math.MaxUint64)
 }
 
-// Run reads until ctx ends, then takes what is still in the ring, tells of the last losses
+// Run reads until ctx ends, then reads what is still in the ring, reports the last losses
 // and returns nil. Any other end is an error. The collector is not closed.
 func (f *Feed) Run(ctx context.Context) error {
 	flushed := make(chan error, 1)
@@ -239,7 +242,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		switch {
 		case err == nil:
 			f.buf = raw[:cap(raw)]
-			f.take(raw)
+			f.handle(raw)
 			f.betweenRecords()
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
@@ -289,8 +292,8 @@ func (f *Feed) finish() {
 	}
 }
 
-// take passes a kernel record on and keeps the watched cgroups to the selected ones.
-func (f *Feed) take(raw []byte) {
+// handle passes a kernel record on and keeps the watched cgroups to the selected ones.
+func (f *Feed) handle(raw []byte) {
 	err := f.event.Decode(raw)
 	h := f.event.Header
 	if err == nil {
@@ -310,7 +313,7 @@ func (f *Feed) take(raw []byte) {
 	switch h.Type {
 	case record.TypeFork:
 		f.unfollow(h.Tgid, h.Start, false)
-		f.unfollow(f.event.Fork.ChildTgid, f.event.Fork.ChildStart, f.judged.has(h.Tgid, h.Start))
+		f.unfollow(f.event.Fork.ChildTgid, f.event.Fork.ChildStart, f.dismissed.has(processID{h.Tgid, h.Start}))
 	case record.TypeExec:
 		delete(f.scans.argsOf, processID{h.Tgid, h.Start}) // it brings its own
 		f.follow(h, f.event.Exec.ParentTgid, f.event.Exec.ParentStart)
@@ -342,7 +345,7 @@ func (f *Feed) advance(t uint64, empty bool) error {
 	if drift := wall - int64(boot) - f.offset; drift > int64(maxDrift) || drift < -int64(maxDrift) {
 		f.clock(boot, wall)
 	}
-	if t >= f.told+uint64(lossEvery) {
+	if t >= f.lossesRead+uint64(lossEvery) {
 		if err := f.reportLosses(t); err != nil {
 			return err
 		}
@@ -364,7 +367,7 @@ func (f *Feed) clock(boot uint64, wall int64) {
 }
 
 // emit gives a record to the collector and to the capture, and says whether the collector took it.
-func (f *Feed) emit(raw []byte) (taken bool) {
+func (f *Feed) emit(raw []byte) (accepted bool) {
 	f.stats.Records++
 	if f.o.Capture != nil && f.stats.CaptureErr == nil {
 		if err := f.o.Capture.Record(raw); err != nil {

@@ -53,11 +53,13 @@ func (f *Feed) reportLosses(t uint64) error {
 		if kind := record.Type(l.Kind); f.o.Knows != nil && (kind == record.TypeFork || kind == record.TypeExec) {
 			f.scans.due = true // who is below an agent, wherever it is, only the records of its parent say
 		}
-		f.out = record.AppendLoss(f.out[:0], record.Header{Cgroup: l.Cgroup, Tgid: l.Tgid, Start: l.Start},
-			record.Loss{Kind: record.Type(l.Kind), Cause: record.Cause(l.Cause), Count: delta, From: f.told, To: t})
+		h := record.Header{Cgroup: l.Cgroup, Tgid: l.Tgid, Start: l.Start}
+		f.out = record.AppendLoss(f.out[:0], h, record.Loss{
+			Kind: record.Type(l.Kind), Cause: record.Cause(l.Cause), Count: delta, From: f.lossesRead, To: t,
+		})
 		f.emit(f.out)
 	}
-	f.losses, f.ended, f.told = seen, ended, t
+	f.losses, f.ended, f.lossesRead = seen, ended, t
 	if unknown {
 		// What is there now is reported again; what was made and is gone again cannot be.
 		w := newWalk("/")

@@ -45,7 +45,7 @@ func (f *Feed) resume() (bool, error) {
 	ok := f.replayJournal(settled, !compacted)
 	if ok && ring != nil && at != 0 {
 		lost, err := ring.Unread(at, func(raw []byte) {
-			f.take(raw)
+			f.handle(raw)
 		})
 		if err != nil {
 			return false, err

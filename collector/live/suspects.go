@@ -16,10 +16,10 @@ func (f *Feed) suspect(h record.Header) bool {
 func (f *Feed) follow(h record.Header, parent uint32, parentStart uint64) {
 	flagged := h.Flags&record.ExecFound != 0
 	if !flagged || f.o.Knows == nil || !f.o.Knows(h.Tgid, h.Start) {
-		f.unfollow(h.Tgid, h.Start, flagged || f.judged.has(parent, parentStart))
+		f.unfollow(h.Tgid, h.Start, flagged || f.dismissed.has(processID{parent, parentStart}))
 		return
 	}
-	f.judged.drop(h.Tgid, h.Start)
+	f.dismissed.drop(processID{h.Tgid, h.Start})
 	again, err := f.o.Source.Follow(h.Tgid, h.Start)
 	if err != nil {
 		f.o.Log.Warn("cannot follow an agent: what it does in other cgroups is not seen", "pid", h.Tgid, "err", err)
@@ -29,47 +29,17 @@ func (f *Feed) follow(h record.Header, parent uint32, parentStart uint64) {
 
 // unfollow has the kernel side leave a process alone that it follows on suspicion, and that is no agent's: judged by
 // its program now, or before. Of any other one that the collector does not know a record was lost, or the collector
-// had no room for it: it may be an agent's, and what it starts may be told by its parent.
+// had no room for it: it may be an agent's, and what it starts may show by its parent.
 func (f *Feed) unfollow(tgid uint32, start uint64, judged bool) {
 	if f.o.Knows == nil || f.o.Knows(tgid, start) {
 		return
 	}
 	if judged {
-		f.judged.add(tgid, start)
-	} else if !f.judged.has(tgid, start) {
+		f.dismissed.add(processID{tgid, start}, struct{}{})
+	} else if !f.dismissed.has(processID{tgid, start}) {
 		return
 	}
 	if err := f.o.Source.Unfollow(tgid); err != nil {
 		f.o.Log.Warn("cannot leave a process alone that is no agent: it costs a little more", "pid", tgid, "err", err)
 	}
-}
-
-// maxJudged bounds each half of judgements. What is forgotten costs the kernel side a little more, no record.
-const maxJudged = 8192
-
-// judgements are the processes that were suspects, or below one, and are no agent's. The kernel side tells of them
-// for some moments only, until it leaves them alone.
-type judgements struct {
-	now, before map[processID]struct{}
-}
-
-func (j *judgements) has(tgid uint32, start uint64) bool {
-	p := processID{tgid, start}
-	_, ok := j.now[p]
-	if !ok {
-		_, ok = j.before[p]
-	}
-	return ok
-}
-
-func (j *judgements) add(tgid uint32, start uint64) {
-	if j.now == nil || len(j.now) >= maxJudged {
-		j.now, j.before = map[processID]struct{}{}, j.now
-	}
-	j.now[processID{tgid, start}] = struct{}{}
-}
-
-func (j *judgements) drop(tgid uint32, start uint64) {
-	delete(j.now, processID{tgid, start})
-	delete(j.before, processID{tgid, start})
 }

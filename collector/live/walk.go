@@ -185,9 +185,9 @@ func (f *Feed) found(w *walk, e entry, id uint64) {
 func (f *Feed) decide(at, id uint64, cg string) {
 	switch {
 	case f.selects(cg):
-		f.within(id, cg) // the kernel side may have taken the directory above for one
+		f.within(id, cg) // the kernel side may have the directory above as the sandbox
 		if !f.mayBeNone(id, cg) {
-			f.settle(id, cg)
+			f.confirm(id, cg)
 		}
 		f.seen(at, cg)
 	case f.leads(cg):
@@ -214,10 +214,10 @@ func (f *Feed) within(id uint64, cg string) {
 	}
 }
 
-// settle has the kernel side know that the watch of a directory is not taken back.
-func (f *Feed) settle(id uint64, cg string) {
+// confirm has the kernel side know that the watch of a directory stays.
+func (f *Feed) confirm(id uint64, cg string) {
 	if err := f.o.Source.Watch(id, bpf.WatchTasks|bpf.WatchChildren); err != nil {
-		f.o.Log.Warn("cannot settle the watch of a cgroup: its processes cost a little more", "cgroup", cg, "err", err)
+		f.o.Log.Warn("cannot confirm the watch of a cgroup: its processes cost a little more", "cgroup", cg, "err", err)
 	}
 }
 
