@@ -183,7 +183,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 		put(mKernel, float64(n))
 	}
 	put(mNotInject, float64(w.pipeline.Feed.NotInjected()))
-	put(mOverflow, float64(w.pipeline.Feed.JournalOverflows()))
+	put(mOverflow, float64(w.pipeline.JournalOverflows()))
 	used, size := w.sensor.RingFill()
 	put(mRingUsed, float64(used))
 	put(mRingSize, float64(size))

@@ -4,6 +4,7 @@ package live
 
 import (
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// Journal keeps the stream for the process that comes after a kill.
+// Journal keeps the stream for the process that comes after a kill. What a Feed calls of it does nothing on nil.
 type Journal struct {
 	File *journal.Journal
 	// Collector is the one that makes the spans.
@@ -30,7 +31,8 @@ type Journal struct {
 	settled    uint64
 	since      int          // records, since that was looked at
 	marks      []settleMark // ticks and how many spans there were, oldest first
-	data       []byte
+	data       []byte       // scratch
+	log        *slog.Logger
 	overflow   atomic.Uint64
 	overflowed uint64 // of those, the ones of File
 	err        error
@@ -49,47 +51,46 @@ const settleEvery = 256
 // settleMargin is added to the hold: spans are made at ticks, and go out in batches.
 const settleMargin = 2 * time.Second
 
-// position remembers up to where the ring is read.
-func (f *Feed) position() {
-	if j := f.o.Journal; j != nil && j.position != nil {
+// noteRing remembers up to where the ring is read.
+func (j *Journal) noteRing() {
+	if j != nil && j.position != nil {
 		j.entry.Ring = j.position()
 	}
 }
 
-// journal keeps a record, before anything is made of it.
-func (f *Feed) journal(raw []byte) {
-	j := f.o.Journal
+// record writes a record, before anything is made of it. h is its header, if it is the end of a process or its next program.
+func (j *Journal) record(raw []byte, h *record.Header) {
 	if j == nil {
 		return
 	}
-	if t := record.TypeOf(raw); t == record.TypeExit || t == record.TypeExec { // the event at hand
-		if r, ok := j.Collector.ReadsOf(f.event.Header.Tgid, f.event.Header.Start); ok {
+	if t := record.TypeOf(raw); t == record.TypeExit || t == record.TypeExec {
+		if r, ok := j.Collector.ReadsOf(h.Tgid, h.Start); ok {
 			j.data = journal.AppendReads(j.data[:0], r)
-			f.append(journal.Reads, j.Collector.Seq(), j.data)
+			j.append(journal.Reads, j.Collector.Seq(), j.data)
 		}
 	}
-	f.append(journal.Record, j.Collector.Seq(), raw)
+	j.append(journal.Record, j.Collector.Seq(), raw)
 }
 
-// beginnings are what the collector tells of the record that was kept last.
-type beginnings struct{ f *Feed }
+// beginnings are what the collector began with the record that was written last: it is a collector.Journal.
+type beginnings struct{ *Journal }
 
+// Slice implements collector.Journal.
 func (b beginnings) Slice(s collector.Slice) {
-	j := b.f.o.Journal
-	j.data = journal.AppendSlice(j.data[:0], s)
-	b.f.append(journal.Slice, j.Collector.Seq(), j.data)
+	b.data = journal.AppendSlice(b.data[:0], s)
+	b.append(journal.Slice, b.Collector.Seq(), b.data)
 }
 
+// Claimed implements collector.Journal.
 func (b beginnings) Claimed(k collector.Claim) {
-	j := b.f.o.Journal
-	j.data = journal.AppendClaim(j.data[:0], k)
-	b.f.append(journal.Claimed, j.Collector.Seq(), j.data)
+	b.data = journal.AppendClaim(b.data[:0], k)
+	b.append(journal.Claimed, b.Collector.Seq(), b.data)
 }
 
-func (b beginnings) Began() { b.f.append(journal.Began, b.f.o.Journal.Collector.Seq(), nil) }
+// Began implements collector.Journal.
+func (b beginnings) Began() { b.append(journal.Began, b.Collector.Seq(), nil) }
 
-func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
-	j := f.o.Journal
+func (j *Journal) append(kind journal.Kind, seq uint64, data []byte) {
 	if j.err != nil {
 		return
 	}
@@ -105,51 +106,47 @@ func (f *Feed) append(kind journal.Kind, seq uint64, data []byte) {
 	if errors.Is(err, journal.ErrTooLarge) {
 		// After a kill that one is missing, which is less than all.
 		j.overflow.Add(1)
-		f.o.Log.Error("a record is not in the journal", "err", err)
+		j.log.Error("a record is not in the journal", "err", err)
 		return
 	}
 	if err != nil {
-		f.giveUp(err)
+		j.giveUp(err)
 	}
 }
 
 // giveUp removes the journal: half of the stream would be worse than none.
-func (f *Feed) giveUp(err error) {
-	j := f.o.Journal
+func (j *Journal) giveUp(err error) {
 	j.err = errors.Join(err, j.File.Remove())
-	f.o.Log.Error("no journal any more: a kill of the sensor costs what is not sent, and what it knows", "err", j.err)
+	j.log.Error("no journal any more: a kill of the sensor costs what is not sent, and what it knows", "err", j.err)
 }
 
-func (f *Feed) mark(t uint64) {
-	j := f.o.Journal
+func (j *Journal) mark(t uint64) {
 	j.marks = append(j.marks, settleMark{t, j.Collector.Seq()})
 }
 
 // betweenRecords is for a backlog, which has no ticks: it notes what is settled now and then, and goes on with a
 // compaction as far as the records that came meanwhile pay for.
-func (f *Feed) betweenRecords() {
-	j := f.o.Journal
+func (j *Journal) betweenRecords() {
 	if j == nil || j.err != nil {
 		return
 	}
 	if j.since++; j.since >= settleEvery {
-		f.settleSpans()
+		j.settle()
 	}
 	if j.File.Over() && !j.File.Compacting() {
-		f.beginCompaction()
+		j.beginCompaction()
 	}
-	f.compactSome(0)
+	j.compactSome(0)
 }
 
-// settleSpans notes which spans a kill does not reach.
-func (f *Feed) settleSpans() {
-	j := f.o.Journal
+// settle notes which spans a kill does not reach.
+func (j *Journal) settle() {
 	if j == nil || j.err != nil {
 		return
 	}
 	j.since, j.settled = 0, j.Settled()
 	if err := j.File.Settle(j.settled); err != nil {
-		f.giveUp(err)
+		j.giveUp(err)
 	}
 }
 
@@ -158,31 +155,29 @@ const compactPerTurn = 256 << 10
 
 // compactSome goes on with a compaction. Nothing of a record may be left to be done: what is counted belongs to the
 // last one.
-func (f *Feed) compactSome(bytes int) {
-	j := f.o.Journal
+func (j *Journal) compactSome(bytes int) {
 	if j.err != nil || !j.File.Compacting() {
 		return
 	}
 	if err := j.File.GoOn(bytes); err != nil {
-		f.giveUp(err)
+		j.giveUp(err)
 		return
 	}
 	if n := j.File.Stats().Overflows - j.overflowed; n > 0 {
 		j.overflowed += n
 		j.overflow.Add(n)
-		f.o.Log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)",
+		j.log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)",
 			"bytes", j.File.Stats().Bytes)
 	}
 }
 
-// compact notes a tick and what is settled, and leaves out of the journal what is not needed any more, in turns.
-func (f *Feed) compact(t uint64) {
-	j := f.o.Journal
+// tick notes a tick and what is settled, and leaves out of the journal what is not needed any more, in turns.
+func (j *Journal) tick(t uint64) {
 	if j == nil || j.err != nil {
 		return
 	}
-	f.mark(t)
-	f.settleSpans()
+	j.mark(t)
+	j.settle()
 	// The youngest tick of which every span is settled.
 	n := 0
 	for n+1 < len(j.marks) && j.marks[n+1].seq <= j.settled {
@@ -194,14 +189,13 @@ func (f *Feed) compact(t uint64) {
 		j.marks[0].time = 0
 	}
 	if (j.File.Full() || j.always) && !j.File.Compacting() {
-		f.beginCompaction()
+		j.beginCompaction()
 	}
-	f.compactSome(j.perTurn)
+	j.compactSome(j.perTurn)
 }
 
 // beginCompaction begins one as of the last tick, unless there is room to wait until more can be left out.
-func (f *Feed) beginCompaction() {
-	j := f.o.Journal
+func (j *Journal) beginCompaction() {
 	if j.err != nil || len(j.marks) == 0 {
 		return
 	}
@@ -209,7 +203,7 @@ func (f *Feed) beginCompaction() {
 	first, last := j.marks[0], j.marks[len(j.marks)-1]
 	cut := journal.Cut{
 		Before: first.time - min(first.time, held), Whole: first.time, Now: last.time, CallsFor: uint64(j.CallsFor),
-		Remembers: j.Collector.Remembers, More: f.counted,
+		Remembers: j.Collector.Remembers, More: j.counted,
 	}
 	if since, ok := j.Collector.Undecided(); ok {
 		cut.Before = min(cut.Before, since-min(since, held))
@@ -221,22 +215,21 @@ func (f *Feed) beginCompaction() {
 		cut.Before, cut.Whole = 0, 0 // nothing can be left out but by Now
 	}
 	if err := j.File.BeginCompaction(cut); err != nil {
-		f.giveUp(err)
+		j.giveUp(err)
 	}
 }
 
-// JournalOverflows is how often something was left out of the journal that a later process could need. It may be
-// called at any time.
-func (f *Feed) JournalOverflows() uint64 {
-	if f.o.Journal == nil {
+// Overflows is how often something was left out of the journal that a later process could need; 0 of nil. It may be called
+// at any time.
+func (j *Journal) Overflows() uint64 {
+	if j == nil {
 		return 0
 	}
-	return f.o.Journal.overflow.Load()
+	return j.overflow.Load()
 }
 
 // counted gives the entries of what is only counted of records that are left out.
-func (f *Feed) counted(add func(*journal.Entry)) {
-	j := f.o.Journal
+func (j *Journal) counted(add func(*journal.Entry)) {
 	entry := func(kind journal.Kind) { add(&journal.Entry{Kind: kind, Data: j.data}) }
 	j.Collector.Counted(func(s collector.Slice) {
 		j.data = journal.AppendSlice(j.data[:0], s)
@@ -250,23 +243,19 @@ func (f *Feed) counted(add func(*journal.Entry)) {
 // maxMarks bounds the ticks that wait for their spans to be settled.
 const maxMarks = 4096
 
-// End has everything that is held sent, and says so in the journal.
-func (f *Feed) End() {
-	if j := f.o.Journal; j != nil {
-		f.append(journal.End, j.Collector.Seq(), nil)
+// End closes the collector, so that everything that is held is sent, and notes that. nil does nothing.
+func (j *Journal) End() {
+	if j != nil {
+		j.append(journal.End, j.Collector.Seq(), nil)
 		j.Collector.Close()
 	}
 }
 
-// EndJournal leaves the journal to the next process, when everything is sent or on disk.
-func (f *Feed) EndJournal() error {
-	j := f.o.Journal
-	if j == nil {
+// Close leaves the journal to the next process, when everything is sent or on disk.
+func (j *Journal) Close() error {
+	if j == nil || j.err != nil { // an error was reported
 		return nil
 	}
-	if j.err != nil {
-		return nil // reported
-	}
-	f.settleSpans()
+	j.settle()
 	return j.File.Close()
 }

@@ -152,6 +152,9 @@ func New(o Options) *Feed {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Journal != nil {
+		o.Journal.log = o.Log
+	}
 	return &Feed{
 		o: o, losses: map[lossKey]uint64{}, ended: map[processID]bool{}, undecided: map[string]undecided{},
 		dismissed: recent[processID, struct{}]{most: maxDismissed}, declined: recent[string, string]{most: maxDeclined},
@@ -243,7 +246,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		case err == nil:
 			f.buf = raw[:cap(raw)]
 			f.handle(raw)
-			f.betweenRecords()
+			f.o.Journal.betweenRecords()
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
 			if f.latest >= f.tick+uint64(tickEvery) {
@@ -303,7 +306,7 @@ func (f *Feed) handle(raw []byte) {
 		}
 	}
 	// Not before: the entries so far are of records of user space that stand before this one.
-	f.position()
+	f.o.Journal.noteRing()
 	f.emit(raw)
 	if err != nil {
 		return // the collector counts it
@@ -356,7 +359,7 @@ func (f *Feed) advance(t uint64, empty bool) error {
 	f.tick = t
 	f.out = record.AppendTick(f.out[:0], t)
 	f.emit(f.out)
-	f.compact(t)
+	f.o.Journal.tick(t)
 	return nil
 }
 
@@ -375,7 +378,7 @@ func (f *Feed) emit(raw []byte) (accepted bool) {
 			f.o.Log.Error("the capture ends here", "err", err)
 		}
 	}
-	f.journal(raw)
+	f.o.Journal.record(raw, &f.event.Header)
 	if err := f.o.Collector.Record(raw); err != nil {
 		f.stats.Refused++
 		f.o.Log.Debug("record refused", "err", err)

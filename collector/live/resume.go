@@ -52,8 +52,8 @@ func (f *Feed) resume() (bool, error) {
 		}
 		f.unread = uint64(lost)
 	}
-	f.position()
-	f.settleSpans()
+	j.noteRing()
+	j.settle()
 	return ok, nil
 }
 
@@ -67,13 +67,13 @@ func (f *Feed) replayJournal(settled uint64, whole bool) bool {
 	} else {
 		j.Resuming(math.MaxUint64)
 	}
-	c.SetJournal(beginnings{f})
+	c.SetJournal(beginnings{j})
 	c.Resuming(true)
 	defer c.Resuming(false)
 	_, err := j.File.Replay(r.entry)
 	r.apply(err == nil) // the process before may have been killed in the middle of it
 	if err != nil {
-		f.giveUp(fmt.Errorf("read the journal: %w", err)) // what was read of it holds
+		j.giveUp(fmt.Errorf("read the journal: %w", err)) // what was read of it holds
 	}
 	ok := f.stats.Resumed > 0
 	if !ok {
@@ -144,7 +144,7 @@ func (r *resumption) apply(end bool) {
 		c.SetSeq(r.last.Seq)
 		r.f.replay(r.last.Data)
 		if r.journal.since++; r.whole && r.journal.since >= settleEvery {
-			r.f.settleSpans()
+			r.journal.settle()
 		}
 	case journal.End:
 		c.SetSeq(r.last.Seq)
@@ -165,7 +165,7 @@ func (f *Feed) replay(raw []byte) {
 		switch h.Type {
 		case record.TypeTick:
 			f.tick = max(f.tick, h.Time)
-			defer f.mark(h.Time) // with the spans that it ends
+			defer f.o.Journal.mark(h.Time) // with the spans that it ends
 		case record.TypeClock:
 			f.offset = f.event.Clock.Wall - int64(h.Time)
 		}

@@ -47,13 +47,13 @@ type Pipeline struct {
 	Stats     *Stats               // the same
 
 	processes *processList
-	journal   *journal.Journal
+	journal   *live.Journal // nil: there is none
 	started   bool
 }
 
 // New makes a Pipeline; nothing is read before Start. The error is one of the configuration.
 func New(o Options) (*Pipeline, error) {
-	p := &Pipeline{journal: o.Journal}
+	p := &Pipeline{}
 	feed := live.Options{
 		Source: o.Source, Collector: discard{}, Capture: o.Capture, Hierarchy: o.Hierarchy, Globs: o.Globs,
 		Seen: o.Seen, Except: o.Except, Log: o.Log,
@@ -80,11 +80,12 @@ func New(o Options) (*Pipeline, error) {
 		feed.Chosen = p.chooses(o.Config.Sandboxes)
 	}
 	if o.Journal != nil {
-		feed.Journal = &live.Journal{
+		p.journal = &live.Journal{
 			File: o.Journal, Collector: p.Collector, Hold: o.Config.Hold, CallsFor: o.Config.CallRetention,
 			Settled: filter.settled, Resuming: filter.resume,
 		}
 	}
+	feed.Journal = p.journal
 	p.Feed = live.New(feed)
 	return p, nil
 }
@@ -118,17 +119,20 @@ func (p *Pipeline) Run(ctx context.Context) error { return p.Feed.Run(ctx) }
 // Finish makes spans of everything that is held.
 func (p *Pipeline) Finish() {
 	if p.Collector != nil {
-		p.Feed.End()
+		p.journal.End()
 		p.Collector.Close()
 	}
 }
 
 // Close leaves the journal to the next process. It comes when the outputs have delivered what they can.
 func (p *Pipeline) Close() error {
-	if !p.started { // what a later process needs is in it as it was
-		return p.journal.Close()
+	if p.journal == nil {
+		return nil
 	}
-	return p.Feed.EndJournal()
+	if !p.started { // what a later process needs is in it as it was
+		return p.journal.File.Close()
+	}
+	return p.journal.Close()
 }
 
 // Running lists the processes in the sandboxes as of a moment after the call, with everything that had happened; nil
@@ -140,6 +144,10 @@ func (p *Pipeline) Running(ctx context.Context) []collector.Running {
 	}
 	return p.processes.list(ctx)
 }
+
+// JournalOverflows is how often something was left out of the journal that a later process could need. Safe for
+// concurrent use.
+func (p *Pipeline) JournalOverflows() uint64 { return p.journal.Overflows() }
 
 // discard stands for the collector where only a capture is made.
 type discard struct{}
