@@ -11,11 +11,11 @@ import (
 )
 
 // selects says whether a cgroup is watched: by a glob, or because it is or lies in a container.
-func (f *Feed) selects(cg string) bool {
-	if f.o.Globs.Selects(cg) {
+func (o *Options) selects(cg string) bool {
+	if o.Globs.Selects(cg) {
 		return true
 	}
-	if !f.o.Containers || f.o.Except != "" && (cg == f.o.Except || strings.HasPrefix(cg, f.o.Except+"/")) {
+	if !o.Containers || o.Except != "" && (cg == o.Except || strings.HasPrefix(cg, o.Except+"/")) {
 		return false
 	}
 	_, ok := container.FromCgroup(cg)
@@ -23,19 +23,19 @@ func (f *Feed) selects(cg string) bool {
 }
 
 // sandbox is the topmost cgroup of the sandbox that a selected one lies in.
-func (f *Feed) sandbox(cg string) string {
-	if !f.o.Globs.Selects(cg) {
+func (o *Options) sandbox(cg string) string {
+	if !o.Globs.Selects(cg) {
 		ref, _ := container.FromCgroup(cg)
 		return ref.Root
 	}
-	for above := path.Dir(cg); f.o.Globs.Selects(above); above = path.Dir(above) {
+	for above := path.Dir(cg); o.Globs.Selects(above); above = path.Dir(above) {
 		cg = above
 	}
 	return cg
 }
 
 // leads says whether something below the cgroup may be watched. Containers may be anywhere.
-func (f *Feed) leads(cg string) bool { return f.o.Containers || f.o.Globs.Leads(cg) }
+func (o *Options) leads(cg string) bool { return o.Containers || o.Globs.Leads(cg) }
 
 // mayBeNone remembers a cgroup that is watched only because it is a container's, and says whether it is one.
 func (f *Feed) mayBeNone(id uint64, cg string) bool {

@@ -193,7 +193,7 @@ func (f *Feed) Start() error {
 	f.clock(boot, wall)
 	w := newWalk("/")
 	w.matched = make([]bool, len(f.o.Globs))
-	if err := f.step(w, math.MaxInt); err != nil {
+	if err := w.step(f, math.MaxInt); err != nil {
 		return err
 	}
 	for i, m := range w.matched {

@@ -115,11 +115,11 @@ func TestADirectoryBelowOneThatWasMadeAnewIsNoChildOfTheOld(t *testing.T) {
 	h.dirs["/a"], h.dirs["/a/b"] = 2, 3
 	f := h.feed(t, s, "/a", "/a/*")
 	w := newWalk("/a")
-	if err := f.step(w, 1); err != nil {
+	if err := w.step(f, 1); err != nil {
 		t.Fatal(err)
 	}
 	h.dirs["/a"], h.dirs["/a/b"] = 4, 5
-	if err := f.step(w, 1); err != nil {
+	if err := w.step(f, 1); err != nil {
 		t.Fatal(err)
 	}
 	same(t, "stream", s.words, []string{"cgroup 2 below 0 is /a"})

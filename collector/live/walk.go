@@ -67,7 +67,7 @@ func (f *Feed) walkTurn() {
 		return
 	}
 	w := f.walks[0]
-	err := f.step(w, dirsPerTurn)
+	err := w.step(f, dirsPerTurn)
 	if err == nil && len(w.next) > 0 {
 		return
 	}
@@ -82,12 +82,12 @@ func (f *Feed) walkTurn() {
 
 // step enters some directories; at the end of the walk it reports those that could not be watched. An error is one of
 // the root, and ends the walk.
-func (f *Feed) step(w *walk, dirs int) error {
+func (w *walk) step(f *Feed, dirs int) error {
 	w.begun = true
 	for ; dirs > 0 && len(w.next) > 0; dirs-- {
 		e := w.next[len(w.next)-1]
 		w.next = w.next[:len(w.next)-1]
-		if err := f.enter(w, e); err != nil {
+		if err := w.enter(f, e); err != nil {
 			if e.depth == 0 {
 				return err
 			}
@@ -109,9 +109,9 @@ func (f *Feed) step(w *walk, dirs int) error {
 
 // enter watches one directory and lists those below it. It is watched before it is listed: one that is made in between
 // is inherited by the kernel side, listed, or both, and being reported twice does no harm.
-func (f *Feed) enter(w *walk, e entry) error {
+func (w *walk) enter(f *Feed, e entry) error {
 	cg := e.cgroup
-	selected, leads := f.selects(cg), f.leads(cg)
+	selected, leads := f.o.selects(cg), f.o.leads(cg)
 	if !selected && !leads {
 		return nil
 	}
@@ -152,7 +152,7 @@ func (f *Feed) enter(w *walk, e entry) error {
 		return nil
 	}
 	if selected {
-		f.found(w, e, id)
+		w.found(f, e, id)
 	}
 	children, err := f.o.Hierarchy.Children(cg)
 	if err != nil {
@@ -165,7 +165,7 @@ func (f *Feed) enter(w *walk, e entry) error {
 }
 
 // found reports a selected directory.
-func (f *Feed) found(w *walk, e entry, id uint64) {
+func (w *walk) found(f *Feed, e entry, id uint64) {
 	if w.matched != nil {
 		for i, g := range f.o.Globs {
 			w.matched[i] = w.matched[i] || g.Selects(e.cgroup)
@@ -184,13 +184,13 @@ func (f *Feed) found(w *walk, e entry, id uint64) {
 // that no glob selects.
 func (f *Feed) decide(at, id uint64, cg string) {
 	switch {
-	case f.selects(cg):
+	case f.o.selects(cg):
 		f.within(id, cg) // the kernel side may have the directory above as the sandbox
 		if !f.mayBeNone(id, cg) {
 			f.confirm(id, cg)
 		}
 		f.seen(at, cg)
-	case f.leads(cg):
+	case f.o.leads(cg):
 		if err := f.o.Source.Watch(id, bpf.WatchChildren); err != nil {
 			f.o.Log.Warn("cannot narrow the watch of a cgroup: its processes cost a little more",
 				"cgroup", cg, "err", err)
@@ -202,7 +202,7 @@ func (f *Feed) decide(at, id uint64, cg string) {
 
 // within has the kernel side know the sandbox in which a cgroup lies.
 func (f *Feed) within(id uint64, cg string) {
-	sandbox, root := id, f.sandbox(cg)
+	sandbox, root := id, f.o.sandbox(cg)
 	if root != cg {
 		var err error
 		if sandbox, err = f.o.Hierarchy.ID(root); err != nil {
