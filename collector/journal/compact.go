@@ -126,7 +126,10 @@ func (j *Journal) compactEntry() (n int, err error) {
 	case ok:
 		err = c.copy(e)
 	case !c.seen:
-		c.keep.decide()
+		const some = 64
+		if had := c.keep.decide(some); had == some {
+			return had * entryHead, nil // about what it costs
+		}
 		c.seen = true
 		c.read = j.reader(j.size())
 		c.next, err = j.beside()

@@ -29,6 +29,7 @@ type survivors struct {
 	late       bool   // what comes was appended since decide
 	event      record.Event
 	processes  map[processKey]*processState
+	undecided  []*processState // of them
 	gone       map[uint64]bool // cgroups removed before the time
 	used       map[uint64]bool // cgroups of what is kept
 	open       []string        // calls that are marked
@@ -105,13 +106,16 @@ func callOf(m *record.Mark) string { return m.Session + "\x00" + m.Call }
 
 func (k *survivors) born(child, parent processKey, cgroup uint64) {
 	if k.processes[child] == nil {
-		k.processes[child] = &processState{parent: parent, cgroup: cgroup, calls: k.open}
+		l := &processState{parent: parent, cgroup: cgroup, calls: k.open}
+		k.processes[child], k.undecided = l, append(k.undecided, l)
 	}
 }
 
-// decide marks who lives, and whom they come from.
-func (k *survivors) decide() {
-	for _, l := range k.processes {
+// decide marks who lives, and whom they come from, of a number of the processes that are left to decide. It is done when it
+// had fewer.
+func (k *survivors) decide(most int) (had int) {
+	had = min(most, len(k.undecided))
+	for _, l := range k.undecided[:had] {
 		if l.over {
 			continue
 		}
@@ -123,9 +127,12 @@ func (k *survivors) decide() {
 			l = k.processes[l.parent]
 		}
 	}
-	for _, call := range k.open {
-		k.calls[call] = true
+	if k.undecided = k.undecided[had:]; had < most {
+		for _, call := range k.open {
+			k.calls[call] = true
+		}
 	}
+	return had
 }
 
 func (k *survivors) needs(p processKey) bool {

@@ -20,7 +20,7 @@ const (
 	maxScanned = 65536
 	// argsPerTurn is of how many processes the arguments are looked up before the ring is read again: two files of
 	// /proc each.
-	argsPerTurn = 128
+	argsPerTurn = 32
 )
 
 // scans is when the processes in the sandboxes are listed, and of which of them the arguments are still to be looked
