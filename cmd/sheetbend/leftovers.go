@@ -47,7 +47,7 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 			o.note("still running after %s: %s (they run on; --leftovers wait or kill changes that)", name,
 				l.names(nil))
 		}
-		return // escaped tells of the others, which takes no time then
+		return // escaped reports the others, which takes no time then
 	}
 	outside := l.outside(l.running())
 	if !inside && len(outside) == 0 {
@@ -148,7 +148,7 @@ func (l leftovers) wait(ctx context.Context, do func(collector.Running) error) e
 	}
 }
 
-// kill ends all, wherever they are, and tells their names.
+// kill ends all, wherever they are, and names them.
 func (l leftovers) kill(ctx context.Context) (string, error) {
 	pids, _ := l.mount.Procs(l.path)
 	names := namesOf(pids)
@@ -156,10 +156,10 @@ func (l leftovers) kill(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// Each look may find more: children whose start had not been read when their parent was killed.
-	told := map[uint32]bool{}
+	named := map[uint32]bool{}
 	err := l.wait(ctx, func(p collector.Running) error {
-		if !told[p.Tgid] {
-			told[p.Tgid] = true
+		if !named[p.Tgid] {
+			named[p.Tgid] = true
 			names = append(names, namesOf([]int{int(p.Tgid)})...)
 		}
 		return end(p)
@@ -187,7 +187,7 @@ func end(p collector.Running) error {
 	return nil
 }
 
-// names tells of the processes in the cgroup and of those outside.
+// names lists the processes in the cgroup and of those outside.
 func (l leftovers) names(outside []collector.Running) string {
 	pids, _ := l.mount.Procs(l.path)
 	return listed(namesOf(append(pids, pidsOf(outside)...)))

@@ -47,7 +47,7 @@ type show struct {
 }
 
 // openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with
-// those of spools. version is that of the sensor that saw what the spans tell.
+// those of spools. version is that of the sensor that made the records.
 func openOutputs(
 	c *config.Config, version string, who, sends, spools identity, d *dialer, mode outputMode, s show,
 	getenv func(string) string, log *slog.Logger,
@@ -98,7 +98,7 @@ func openOutputs(
 }
 
 // close writes and sends what waits, until ctx ends at the latest. Lost spans are no error:
-// dropped tells of them.
+// dropped counts them.
 func (o *outputs) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, o.shutdownWithin)
 	defer cancel()
@@ -140,7 +140,7 @@ func (o *outputs) backPressure() {
 	}
 }
 
-// dropped says in words what did not arrive.
+// dropped lists, for people, what did not arrive.
 func (o *outputs) dropped() (lines []string) {
 	add := func(n uint64, format string, args ...any) {
 		if n > 0 {

@@ -28,8 +28,8 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/sessions"
 )
 
-// tellAfter is how long the end may take without a word.
-const tellAfter = time.Second
+// noteAfter is how long the end may take before the user is told what it waits for.
+const noteAfter = time.Second
 
 // runOptions are the flags of run, and of record with a command.
 type runOptions struct {
@@ -158,14 +158,14 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// note tells the user something in one line, unless it is to be quiet.
+// note reports something to the user in one line, unless it is to be quiet.
 func (o *runOptions) note(format string, args ...any) {
 	if !o.quiet {
 		complain(format, args...)
 	}
 }
 
-// complain tells of what went wrong, in one line, also when it is to be quiet.
+// complain reports what went wrong, in one line, also when it is to be quiet.
 func complain(format string, args ...any) {
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
 	fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(text))
@@ -355,7 +355,7 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 		case <-r.closing.Done():
 		}
 	}()
-	patience := time.AfterFunc(tellAfter, func() {
+	patience := time.AfterFunc(noteAfter, func() {
 		if names := r.out.waitsFor(); names != "" {
 			r.note("waiting up to %s for %s to take the last spans (^C ends that)", r.out.shutdownWithin, names)
 		}

@@ -81,7 +81,7 @@ func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
 	return c, nil
 }
 
-// daemon watches until it is told to end. With a captureName it writes a capture and no spans. s says who named what.
+// daemon watches until a signal ends it. With a captureName it writes a capture and no spans. s says who named what.
 func daemon(ctx context.Context, c *config.Config, s *settings, name, captureName string) (err error) {
 	example := name + " --config FILE"
 	if captureName != "" {
@@ -161,7 +161,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	defer stopClosing()
 	stop() // the feed may have ended by itself
 	err = errors.Join(err, w.undo.run(), undo.run())
-	tellEnd(w, o.outputs, in, log)
+	logEnd(w, o.outputs, in, log)
 	return err
 }
 
@@ -212,8 +212,8 @@ func (w *watch) ready(log *slog.Logger) {
 	}
 }
 
-// tellEnd says what a watch did, and what it could not do.
-func tellEnd(w *watch, out *outputs, in *intake, log *slog.Logger) {
+// logEnd says what a watch did, and what it could not do.
+func logEnd(w *watch, out *outputs, in *intake, log *slog.Logger) {
 	stats := w.pipeline.Feed.Stats()
 	attrs := []any{"records", stats.Records, "lost_in_kernel", stats.Lost}
 	if w.pipeline.Collector != nil {

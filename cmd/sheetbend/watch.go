@@ -311,7 +311,7 @@ func (w *watch) run(ctx context.Context) error {
 	return err
 }
 
-// lost says in words what the spans do not tell because records of it are missing. To be called
+// lost lists, for people, what is not in the spans because records of it are missing. To be called
 // after run.
 func (w *watch) lost() (lines []string) {
 	f := w.pipeline.Feed.Stats()
@@ -331,7 +331,7 @@ func (w *watch) lost() (lines []string) {
 	}
 	if s.UnresolvedContainers > 0 {
 		lines = append(lines, count(s.UnresolvedContainers, "container")+
-			" without a word of a runtime in time: spans have the cgroup alone")
+			" that no runtime described in time: spans have the cgroup alone")
 	}
 	if s.EvictedProcesses > 0 {
 		lines = append(lines, "state of "+count(s.EvictedProcesses, "live process")+" dropped: raise limits.processes")
@@ -363,7 +363,7 @@ func (w *watch) sandboxOf(pid int, uid uint32, cg string) string {
 	return ""
 }
 
-// refused says in words what was told to the sensor and had no effect. To be called after run.
+// refused lists, for people, what was reported to the sensor and had no effect. To be called after run.
 func (w *watch) refused() (lines []string) {
 	if w.pipeline.Collector == nil {
 		return nil

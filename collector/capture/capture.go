@@ -84,7 +84,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 		return nil, fmt.Errorf("capture header of %d bytes is too long", len(line))
 	}
 	b := bufio.NewWriterSize(w, 256<<10)
-	// A bufio.Writer remembers its first error: Flush tells it.
+	// A bufio.Writer remembers its first error: Flush returns it.
 	_, _ = fmt.Fprintf(b, "%s%d\n", magic, record.Layout)
 	_, _ = b.Write(append(line, '\n'))
 	if err := b.Flush(); err != nil {

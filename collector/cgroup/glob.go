@@ -43,7 +43,8 @@ func ParseGlob(text string) (Glob, error) {
 		case p == "." || p == "..":
 			return Glob{}, fmt.Errorf("cgroup glob %q: write it without %q", text, p)
 		case negatesLikeShells(p):
-			return Glob{}, fmt.Errorf(`cgroup glob %q: "none of these characters" is written [^…] here, not [!…]; for the character ! write [\!…]`, text)
+			return Glob{}, fmt.Errorf(`cgroup glob %q: "none of these characters" is written [^…] here, not [!…]; `+
+				`for the character ! write [\!…]`, text)
 		}
 		if _, err := path.Match(p, ""); errors.Is(err, path.ErrBadPattern) {
 			return Glob{}, fmt.Errorf("cgroup glob %q: bad pattern %q: %w", text, p, err)

@@ -36,7 +36,7 @@ func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
 	return s, ok
 }
 
-// traceOf is what tells the trace in the Data of a Slice from others.
+// traceOf identifies the trace in the Data of a Slice.
 func traceOf(b []byte) string { return string(b[min(len(b), 25):]) }
 
 // agentSize is what in the Data of a Claimed entry says which agent it is of.

@@ -25,8 +25,8 @@ const (
 	Record Kind = 1
 	// Slice says that the record before it began another slice of a trace.
 	Slice Kind = 2
-	// Count says how far a trace has come, and Reads what a process has read: what was left out told that. A Reads
-	// stands before the record of its process's end or next program, too, where it is told.
+	// Count says how far a trace has come, and Reads what a process has read: records that were left out had that. A
+	// Reads also stands before the record of its process's end or next program, whose span reports it.
 	Count Kind = 5
 	Reads Kind = 6
 	// Began says that the record before it began to hold a span. One that did not was counted in one that was held

@@ -111,8 +111,8 @@ func (k *survivors) born(child, parent processKey, cgroup uint64) {
 	}
 }
 
-// decide marks who lives, and whom they come from, of a number of the processes that are left to decide. It is done when it
-// had fewer.
+// decide marks who lives, and whom they come from, of a number of the processes that are left to decide. It is done
+// when it had fewer.
 func (k *survivors) decide(most int) (had int) {
 	had = min(most, len(k.undecided))
 	for _, l := range k.undecided[:had] {

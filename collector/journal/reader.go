@@ -94,7 +94,8 @@ func (r *reader) next() (*Entry, bool) {
 		}
 		seqKind := binary.LittleEndian.Uint64(b[16:])
 		r.e = Entry{
-			Kind: Kind(seqKind >> 56), Seq: seqKind & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:],
+			Kind: Kind(seqKind >> 56), Seq: seqKind & (1<<56 - 1),
+			Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:],
 		}
 		r.off, r.at = r.off+int(n), r.at+int64(n)
 		return &r.e, true

@@ -56,7 +56,8 @@ type undecided struct {
 	cgroups []uint64
 }
 
-// containerEvent ends the watch of a container that is no sandbox, and begins it again when a later record makes it one.
+// containerEvent ends the watch of a container that is no sandbox, and begins it again when a later record makes it
+// one.
 func (f *Feed) containerEvent(raw []byte) {
 	// Not into the event of the kernel's record at hand.
 	if !f.o.Containers || record.TypeOf(raw) != record.TypeContainer || f.container.Decode(raw) != nil {
@@ -88,7 +89,7 @@ func (f *Feed) containerEvent(raw []byte) {
 }
 
 // reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the
-// start. Its runtime's word, which Seen asks for again, has the collector decide anew.
+// start. What its runtime reports, which Seen asks for again, has the collector decide anew.
 func (f *Feed) reconsider(root string) {
 	w := newWalk(root)
 	w.done = func() { f.scans.due, f.scans.adopted, f.scans.last = true, true, 0 } // at the next tick, or the end

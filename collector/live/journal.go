@@ -58,7 +58,8 @@ func (j *Journal) noteRing() {
 	}
 }
 
-// record writes a record, before anything is made of it. h is its header, if it is the end of a process or its next program.
+// record writes a record, before anything is made of it. h is its header, if it is the end of a process or its next
+// program.
 func (j *Journal) record(raw []byte, h *record.Header) {
 	if j == nil {
 		return
@@ -219,8 +220,8 @@ func (j *Journal) beginCompaction() {
 	}
 }
 
-// Overflows is how often something was left out of the journal that a later process could need; 0 of nil. It may be called
-// at any time.
+// Overflows is how often something was left out of the journal that a later process could need; 0 of nil. It may be
+// called at any time.
 func (j *Journal) Overflows() uint64 {
 	if j == nil {
 		return 0

@@ -30,7 +30,7 @@ const (
 	tickEvery = 100 * time.Millisecond
 	// lossEvery is how often the kernel's loss counters are read.
 	lossEvery = time.Second
-	// maxDrift is how far the wall clock may move against CLOCK_BOOTTIME untold.
+	// maxDrift is how far the wall clock may move against CLOCK_BOOTTIME before it is reported.
 	maxDrift = time.Millisecond
 )
 
@@ -78,7 +78,7 @@ type Options struct {
 	Collector Sink
 	Capture   Sink // optional. Its first error ends the capture, not the feed
 	// Containers says that every container may be a sandbox: all are watched, but for that of Except, until Chosen
-	// says of what their runtime told that they are none.
+	// says, by what their runtime reported, that they are none.
 	Containers bool
 	Chosen     func(*record.Container) bool
 	Except     string // cgroup of the sensor itself; "" if not known
