@@ -54,8 +54,8 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identi
 		}
 	}
 	var may func(context.Context, telemetry.Sender) (bool, error)
-	if w.collector != nil { // otherwise nobody knows what a call is: the records go to a file only
-		may = mayForward(w.feed, w.inside)
+	if w.pipeline.Collector != nil { // otherwise nobody knows what a call is: the records go to a file only
+		may = mayForward(w.pipeline.Feed, w.inside)
 	}
 	var find telemetry.Find
 	if c.Intake.Listen != "" {
@@ -68,7 +68,7 @@ func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identi
 		Listen: c.Intake.Listen, Unix: c.Intake.Unix, Expose: c.Intake.Expose, Find: find,
 		MaxMessage: int(c.Intake.MaxMessage),
 		Dialects:   dialects,
-		Said:       tell(w.feed, w.inside, log),
+		Said:       tell(w.pipeline.Feed, w.inside, log),
 		May:        may,
 		Forward:    i.forward,
 		Log:        log,

@@ -16,7 +16,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/live"
-	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/collector/pipeline"
 )
 
 const (
@@ -31,47 +31,10 @@ const (
 	killedWithin = 5 * time.Second
 )
 
-// A roll is a span.Sink that asks the collector who runs, where that may be asked: at its ticks. Then everything
-// that had happened is known to it.
-type roll struct {
-	collector *collector.Collector // nil when there is none
-	asked     chan chan<- []collector.Running
-}
-
-func newRoll() *roll { return &roll{asked: make(chan chan<- []collector.Running)} }
-
-// Span implements span.Sink.
-func (*roll) Span(*span.Span) {}
-
-// Flush implements span.Sink.
-func (r *roll) Flush() {
-	select {
-	case reply := <-r.asked:
-		reply <- r.collector.Running()
-	default:
-	}
-}
-
-// call gives those who run, or none when ctx ends before the next tick.
-func (r *roll) call(ctx context.Context) []collector.Running {
-	reply := make(chan []collector.Running, 1)
-	select {
-	case r.asked <- reply:
-	case <-ctx.Done():
-		return nil
-	}
-	select {
-	case list := <-reply:
-		return list
-	case <-ctx.Done():
-		return nil
-	}
-}
-
 // leftovers are the processes that run on after the command: in the session's cgroup, and those that left it.
 type leftovers struct {
 	*session
-	roll *roll
+	pipeline *pipeline.Pipeline
 }
 
 // outlived deals with processes that run on after the command.
@@ -81,11 +44,12 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 	inside := l.mount.WaitEmpty(ctx, l.path) != nil
 	if o.leftovers == leftoversReport {
 		if inside {
-			o.note("still running after %s: %s (they run on; --leftovers wait or kill changes that)", name, l.names(nil))
+			o.note("still running after %s: %s (they run on; --leftovers wait or kill changes that)", name,
+				l.names(nil))
 		}
-		return // escaped tells of the others, which takes no time then
+		return // escaped reports the others, which takes no time then
 	}
-	outside := l.outside(l.call())
+	outside := l.outside(l.running())
 	if !inside && len(outside) == 0 {
 		return
 	}
@@ -101,7 +65,7 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 				o.note("%v", err)
 			}
 		case <-asked:
-			o.note("no longer waiting for %s: they run on", l.names(l.outside(l.call())))
+			o.note("no longer waiting for %s: they run on", l.names(l.outside(l.running())))
 		}
 		return
 	}
@@ -114,18 +78,20 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 	}
 }
 
-// escaped deals with processes that had left the cgroup before the watching ended, and of which outlived did not know. No record is read any more.
+// escaped deals with processes that had left the cgroup before the watching ended, and of which outlived did not know.
+// No record is read any more.
 func (o *runOptions) escaped(l leftovers) {
-	if l.roll.collector == nil || o.leftovers == leftoversWait {
+	if l.pipeline.Collector == nil || o.leftovers == leftoversWait {
 		return
 	}
-	outside := l.outside(l.roll.collector.Running())
+	outside := l.outside(l.pipeline.Collector.Running())
 	if len(outside) == 0 {
 		return
 	}
 	names := listed(namesOf(pidsOf(outside)))
 	if o.leftovers == leftoversReport {
-		o.note("still running outside of the sandbox, which they had left: %s (they run on; --leftovers wait or kill changes that)", names)
+		o.note("still running outside of the sandbox, which they had left: %s (they run on; --leftovers wait or "+
+			"kill changes that)", names)
 		return
 	}
 	for _, p := range outside {
@@ -137,14 +103,11 @@ func (o *runOptions) escaped(l leftovers) {
 	o.note("killed %s", names)
 }
 
-// call asks who runs; the collector's next tick is a tenth of a second away at most, when it is not behind.
-func (l leftovers) call() []collector.Running {
-	if l.roll.collector == nil {
-		return nil
-	}
+// running lists who runs; the collector's next tick is a tenth of a second away at most, when it is not behind.
+func (l leftovers) running() []collector.Running {
 	ctx, cancel := context.WithTimeout(context.Background(), killedWithin)
 	defer cancel()
-	return l.roll.call(ctx)
+	return l.pipeline.Running(ctx)
 }
 
 // outside keeps those that live and are elsewhere.
@@ -164,7 +127,7 @@ func (l leftovers) wait(ctx context.Context, do func(collector.Running) error) e
 		if err := l.mount.WaitEmpty(ctx, l.path); err != nil {
 			return err
 		}
-		list := l.call()
+		list := l.running()
 		known := len(list)
 		outside := l.outside(list)
 		for _, p := range outside {
@@ -176,7 +139,7 @@ func (l leftovers) wait(ctx context.Context, do func(collector.Running) error) e
 			}
 		}
 		// The dead on the list may have children that are not on it yet.
-		if known == 0 || len(outside) == 0 && len(l.outside(l.call())) == 0 {
+		if known == 0 || len(outside) == 0 && len(l.outside(l.running())) == 0 {
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -185,7 +148,7 @@ func (l leftovers) wait(ctx context.Context, do func(collector.Running) error) e
 	}
 }
 
-// kill ends all, wherever they are, and tells their names.
+// kill ends all, wherever they are, and names them.
 func (l leftovers) kill(ctx context.Context) (string, error) {
 	pids, _ := l.mount.Procs(l.path)
 	names := namesOf(pids)
@@ -193,10 +156,10 @@ func (l leftovers) kill(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// Each look may find more: children whose start had not been read when their parent was killed.
-	told := map[uint32]bool{}
+	named := map[uint32]bool{}
 	err := l.wait(ctx, func(p collector.Running) error {
-		if !told[p.Tgid] {
-			told[p.Tgid] = true
+		if !named[p.Tgid] {
+			named[p.Tgid] = true
 			names = append(names, namesOf([]int{int(p.Tgid)})...)
 		}
 		return end(p)
@@ -224,7 +187,7 @@ func end(p collector.Running) error {
 	return nil
 }
 
-// names tells of the processes in the cgroup and of those outside.
+// names lists the processes in the cgroup and of those outside.
 func (l leftovers) names(outside []collector.Running) string {
 	pids, _ := l.mount.Procs(l.path)
 	return listed(namesOf(append(pids, pidsOf(outside)...)))

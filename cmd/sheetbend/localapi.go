@@ -30,13 +30,13 @@ func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessio
 		return false
 	}
 	o := marker.Options{
-		Path: socket, Inject: w.feed.Inject, Clock: live.SystemClock, Log: log, Dialects: dialects,
+		Path: socket, Inject: w.pipeline.Feed.Inject, Clock: live.SystemClock, Log: log, Dialects: dialects,
 		Sandbox:  w.sandboxOf,
 		CgroupOf: m.Of,
 		CgroupID: func(cg string) (uint64, error) { return m.ID(path.Clean(cg)) },
 	}
-	if w.collector != nil {
-		o.InjectForResult = w.feed.InjectAnd
+	if w.pipeline.Collector != nil {
+		o.InjectForResult = w.pipeline.Feed.InjectAnd
 	}
 	if view != nil {
 		o.View = view

@@ -32,13 +32,13 @@ type metered struct {
 
 // serveMetrics serves what c asks for until the watch is closed; nil if that is nothing.
 func serveMetrics(c config.Metrics, w *watch, out *outputs, in *intake, view *sessions.View, log *slog.Logger) (*metered, error) {
-	if c.Listen == "" || w.meter == nil {
+	if c.Listen == "" || w.pipeline.Stats == nil {
 		return nil, nil
 	}
 	m := &metered{watch: w, out: out, intake: in, view: view}
 	var err error
 	m.server, err = metrics.Listen(metrics.Options{
-		Listen: c.Listen, Expose: c.Expose, Pprof: c.Pprof, Collectors: []prometheus.Collector{m}, Healthy: w.meter.alive, Ready: m.ready, Log: log,
+		Listen: c.Listen, Expose: c.Expose, Pprof: c.Pprof, Collectors: []prometheus.Collector{m}, Healthy: w.pipeline.Stats.Alive, Ready: m.ready, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (m *metered) ready() error {
 	if m.ending.Load() {
 		return errors.New("ending")
 	}
-	return m.watch.meter.alive()
+	return m.watch.pipeline.Stats.Alive()
 }
 
 // confined says what the sensor gave up.
@@ -156,7 +156,7 @@ func (m *metered) Collect(out chan<- prometheus.Metric) {
 
 func (m *metered) collectWatch(put func(what measure, v float64, labels ...string)) {
 	w := m.watch
-	w.meter.records(func(t record.Type, n uint64) { put(mRecords, float64(n), t.String()) })
+	w.pipeline.Stats.Records(func(t record.Type, n uint64) { put(mRecords, float64(n), t.String()) })
 	pins := w.sensor.Pins()
 	put(mPinned, map[bool]float64{true: 1}[pins.Dir != ""])
 	put(mStarts, float64(pins.Starts))
@@ -166,7 +166,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	if st, err := os.Stat(w.journal); err == nil {
 		put(mJournal, float64(st.Size()))
 	}
-	byKind, bySandbox := w.meter.losses()
+	byKind, bySandbox := w.pipeline.Stats.Losses()
 	for _, l := range byKind {
 		put(mLost, float64(l.Count), l.Kind, l.Cause)
 	}
@@ -182,12 +182,12 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	if n, err := w.sensor.Memory(); err == nil {
 		put(mKernel, float64(n))
 	}
-	put(mNotInject, float64(w.feed.NotInjected()))
-	put(mOverflow, float64(w.feed.JournalOverflows()))
+	put(mNotInject, float64(w.pipeline.Feed.NotInjected()))
+	put(mOverflow, float64(w.pipeline.JournalOverflows()))
 	used, size := w.sensor.RingFill()
 	put(mRingUsed, float64(used))
 	put(mRingSize, float64(size))
-	s := w.meter.stats()
+	s := w.pipeline.Stats.Collector()
 	put(mMalformed, float64(s.Malformed))
 	put(mSpans, float64(s.Spans))
 	put(mEvicted, float64(s.EvictedProcesses))
@@ -203,7 +203,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mProcesses, float64(s.Processes))
 	put(mAgents, float64(s.Agents))
 	put(mHeld, float64(s.Held))
-	put(mTick, float64(w.meter.ticked.Load())/1e9)
+	put(mTick, float64(w.pipeline.Stats.LastRead().UnixNano())/1e9)
 	running := 0
 	for _, session := range m.view.List(uint32(os.Geteuid())) {
 		if session.Processes > 0 {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
-	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/collector/pipeline"
 	"github.com/sheetbend/sheetbend/exporters/file"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 	"github.com/sheetbend/sheetbend/exporters/terminal"
@@ -26,24 +26,9 @@ const shutdownWithin = 5 * time.Second
 // probeWithin is how long the search for the cause of undelivered spans may take.
 const probeWithin = time.Second
 
-// sinks gives every span to each.
-type sinks []span.Sink
-
-func (ss sinks) Span(s *span.Span) {
-	for _, sink := range ss {
-		sink.Span(s)
-	}
-}
-
-func (ss sinks) Flush() {
-	for _, sink := range ss {
-		sink.Flush()
-	}
-}
-
 // outputs are all places that spans go to.
 type outputs struct {
-	sinks
+	pipeline.Sinks
 	encoder  *otlp.Encoder
 	file     *file.Exporter
 	path     string
@@ -61,9 +46,12 @@ type show struct {
 	color        string // auto, always, never
 }
 
-// openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with those of spools.
-// version is that of the sensor that saw what the spans tell.
-func openOutputs(c *config.Config, version string, who, sends, spools identity, d *dialer, mode outputMode, s show, getenv func(string) string, log *slog.Logger) (_ *outputs, err error) {
+// openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with
+// those of spools. version is that of the sensor that made the records.
+func openOutputs(
+	c *config.Config, version string, who, sends, spools identity, d *dialer, mode outputMode, s show,
+	getenv func(string) string, log *slog.Logger,
+) (_ *outputs, err error) {
 	o := &outputs{path: c.Exporters.File.Path, shutdownWithin: shutdownWithin}
 	var undo cleanups
 	defer undo.onError(&err)
@@ -93,24 +81,24 @@ func openOutputs(c *config.Config, version string, who, sends, spools identity, 
 	}
 	if len(consumers) > 0 {
 		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
-		o.sinks = append(o.sinks, o.encoder)
+		o.Sinks = append(o.Sinks, o.encoder)
 	}
 	if s.tree || s.follow {
 		draw := terminal.Options{Width: width(s.to), Color: colored(s.to, s.color, getenv)}
 		if s.tree {
 			o.tree = terminal.NewTree(draw)
-			o.sinks = append(o.sinks, o.tree)
+			o.Sinks = append(o.Sinks, o.tree)
 		}
 		if s.follow {
 			o.follow = terminal.NewFollow(s.to, draw)
-			o.sinks = append(o.sinks, o.follow)
+			o.Sinks = append(o.Sinks, o.follow)
 		}
 	}
 	return o, nil
 }
 
 // close writes and sends what waits, until ctx ends at the latest. Lost spans are no error:
-// dropped tells of them.
+// dropped counts them.
 func (o *outputs) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, o.shutdownWithin)
 	defer cancel()
@@ -119,6 +107,18 @@ func (o *outputs) close(ctx context.Context) error {
 		return nil
 	}
 	return o.file.Close(ctx)
+}
+
+// delivered says how many of the first n spans a kill of this process does not reach.
+func (o *outputs) delivered(n uint64) uint64 {
+	if o.backends != nil && o.backends.spool != nil {
+		n = min(n, o.backends.spool.Settled())
+	}
+	if o.file != nil {
+		s := o.file.Stats()
+		n = min(n, s.Written+s.Dropped+s.Full)
+	}
+	return n
 }
 
 // waitsFor names the backends that take spans; "" if there is none.
@@ -140,7 +140,7 @@ func (o *outputs) backPressure() {
 	}
 }
 
-// dropped says in words what did not arrive.
+// dropped lists, for people, what did not arrive.
 func (o *outputs) dropped() (lines []string) {
 	add := func(n uint64, format string, args ...any) {
 		if n > 0 {

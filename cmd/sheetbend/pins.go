@@ -18,19 +18,12 @@ import (
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/journal"
 	"github.com/sheetbend/sheetbend/collector/record"
-	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // pinning says where the kernel side outlives the process; the zero value is nowhere.
 type pinning struct {
 	dir   string
-	unpin bool     // what is there is taken over, and nothing is left
-	gate  *gate    // before out
-	out   *outputs // of the spans
-
-	dialer *dialer // of unix sockets
-
-	delivered *cleanups // run once they are delivered
+	unpin bool // what is there is taken over, and nothing is left
 }
 
 // pinDir is where pins are, or would be; os.ErrNotExist where there is no bpf file system.
@@ -76,78 +69,31 @@ func journalPath(c *config.Config) string {
 	return ""
 }
 
-// openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile. nil: there is none.
+// openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile.
+// nil: there is none.
 func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger) (*journal.Journal, error) {
 	if pins.Dir == "" || c.Journal == config.NoJournal {
 		return nil, nil
 	}
 	path := journalPath(c)
 	if path == "" {
-		log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " + strings.Join(tallyDirs, " or "))
+		log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " +
+			strings.Join(tallyDirs, " or "))
 		return nil, nil
 	}
 	format, err := bpf.Format()
 	if err != nil {
 		return nil, err
 	}
-	j, err := journal.Open(journal.Config{Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout), Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes)})
+	j, err := journal.Open(journal.Config{
+		Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout),
+		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
+	})
 	if err != nil {
 		log.Warn("a kill of the sensor costs what is not sent, and what it knows", "err", err)
 		return nil, nil
 	}
 	return j, nil
-}
-
-// A gate lets no span through that an earlier process has sent.
-type gate struct {
-	to     sinks
-	upTo   uint64 // seq
-	passed uint64
-	// Numbers go on one by one, but where a journal of another version makes other spans: then they are counted anew. After the first base of
-	// those that passed comes first+1, and last was the last.
-	base, first, last uint64
-	told              uint64 // of settled
-}
-
-// resume has spans up to a number stay behind, and says that they are settled.
-func (g *gate) resume(upTo uint64) {
-	g.upTo, g.base, g.first, g.last, g.told = upTo, g.passed, upTo, upTo, upTo
-}
-
-func (g *gate) Span(s *span.Span) {
-	for i := range s.Attrs {
-		if s.Attrs[i].Key != span.KeySeq {
-			continue
-		}
-		seq := uint64(s.Attrs[i].Int)
-		if seq <= g.upTo {
-			return
-		}
-		if seq != g.last+1 {
-			g.base, g.first = g.passed, seq-1
-		}
-		g.last = seq
-	}
-	g.passed++
-	g.to.Span(s)
-}
-
-func (g *gate) Flush() { g.to.Flush() }
-
-// settled is the number of the last span that a kill does not reach.
-func (g *gate) settled(o *outputs) uint64 {
-	n := g.passed
-	if o.backends != nil && o.backends.spool != nil {
-		n = min(n, o.backends.spool.Settled())
-	}
-	if o.file != nil {
-		s := o.file.Stats()
-		n = min(n, s.Written+s.Dropped+s.Full)
-	}
-	if n >= g.base {
-		g.told = g.first + (n - g.base)
-	}
-	return g.told
 }
 
 // logPins says what was found pinned, and what is now.
@@ -218,7 +164,8 @@ func checkPins(c *config.Config, who identity) check {
 	const name = "pins"
 	dir, err := pinDir(c)
 	if err != nil {
-		return check{name, checkWarn, err.Error(), "without it what happens during a restart of the sensor is not seen; pin: false does without"}
+		return check{name, checkWarn, err.Error(),
+			"without it what happens during a restart of the sensor is not seen; pin: false does without"}
 	}
 	if c.PinPath == "" {
 		who = identity{} // nobody named it
@@ -236,7 +183,8 @@ func checkPins(c *config.Config, who identity) check {
 		return check{name, checkOK, "in " + dir + ", held by a sensor that runs", ""}
 	case len(names) > 0:
 		found := fmt.Sprintf("in %s: %s, of a sensor that does not run", dir, strings.Join(names, ", "))
-		return check{name, checkWarn, found, "the next sensor goes on with them; if there is to be none, sheetbend unpin takes them away"}
+		return check{name, checkWarn, found,
+			"the next sensor goes on with them; if there is to be none, sheetbend unpin takes them away"}
 	}
 	return check{name, checkOK, "possible in " + dir, ""}
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/sheetbend/sheetbend/bpf/workload"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
-	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // mountBPFFS mounts a bpf file system of the test's own, and gives a directory for pins in it.
@@ -340,35 +338,3 @@ func linksTo(s, to ptrace.Span) bool {
 	}
 	return false
 }
-
-// A journal of another version may make other spans of the same records: then the numbers do not go on one by one.
-func TestWhatIsSettledIsCountedFromWhereTheNumbersGoOn(t *testing.T) {
-	var sent counting
-	g := &gate{to: sinks{&sent}}
-	o := &outputs{}
-	g.resume(math.MaxUint64)
-	pass := func(from, to int64) {
-		for seq := from; seq <= to; seq++ {
-			g.Span(&span.Span{Attrs: []span.Attr{{Key: span.KeySeq, Kind: span.IntAttr, Int: seq}}})
-		}
-	}
-	pass(1, 5) // before what is whole
-	g.resume(10)
-	for n, c := range []struct {
-		from, to int64
-		settled  uint64
-		sent     counting
-	}{
-		{9, 10, 10, 0}, {11, 13, 13, 3}, {20, 21, 21, 5}, {15, 15, 15, 6}, {16, 17, 17, 8},
-	} {
-		pass(c.from, c.to)
-		if got := g.settled(o); got != c.settled || sent != c.sent {
-			t.Errorf("%d: %d are settled and %d sent, want %d and %d", n, got, sent, c.settled, c.sent)
-		}
-	}
-}
-
-type counting int
-
-func (c *counting) Span(*span.Span) { *c++ }
-func (c *counting) Flush()          {}

@@ -20,14 +20,16 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
+	"github.com/sheetbend/sheetbend/exporters/sessions"
 )
 
-// tellAfter is how long the end may take without a word.
-const tellAfter = time.Second
+// noteAfter is how long the end may take before the user is told what it waits for.
+const noteAfter = time.Second
 
 // runOptions are the flags of run, and of record with a command.
 type runOptions struct {
@@ -47,10 +49,13 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.session, "session", "", "`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: the agent's own id, or one for each run)")
 	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, told as service.name (default: the command's)")
 	f.StringVar(&o.user, "user", "", "run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard ones (default: who called sudo, who may name nobody else)")
-	f.StringVar(&o.leftovers, "leftovers", leftoversReport, "what to do about processes that outlive the command, those that left its cgroup included: report, wait or kill")
+	f.StringVar(&o.leftovers, "leftovers", leftoversReport,
+		"what to do about processes that outlive the command, those that left its cgroup included: report, wait or "+
+			"kill")
 	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
 	o.settings.kernel(f)
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "print no tree and no notes, only what went wrong (and the lines of --follow)")
+	f.BoolVarP(&o.quiet, "quiet", "q", false,
+		"print no tree and no notes, only what went wrong (and the lines of --follow)")
 }
 
 func newRun() *cobra.Command {
@@ -69,8 +74,9 @@ Through sudo, the command runs as the user who called it, and is looked up in an
 PATH, which sudo replaces. What the configuration, the flags and the environment name is opened with that
 user's rights, too. Where PATH cannot be known: sudo -E env "PATH=$PATH" sheetbend run …
 
-A command that runs as another user cannot type into the terminal. Where standard input is a terminal that is not that user's, and
-the kernel lets processes type, the command has one of its own, which ends with it.
+A command that runs as another user cannot type into the terminal. Where standard input is a terminal
+that is not that user's, and the kernel lets processes type, the command has one of its own, which ends
+with it.
 
 How to read the tree: NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
 a process that goes on in its parent's program. Where the outcome is exec, the process went on as
@@ -89,8 +95,11 @@ terminals that are not there (/dev/tty) are left out.`,
 	o.exporters(f)
 	f.Lookup("output").Usage = "write spans to `FILE`, begun anew if it exists, one OTLP JSON request a line"
 	f.StringVar(&o.capture, "record", "", "also capture the raw record stream to `FILE`, for sheetbend replay")
-	f.BoolVarP(&o.follow, "follow", "f", false, "print a line for whatever happens, while it happens; a program has its line when it ends, or when it has run for two seconds")
-	f.BoolVar(&o.agentTelemetry, "agent-telemetry", false, "switch the agent's own OpenTelemetry on for this run, read calls and decisions from it and forward it")
+	f.BoolVarP(&o.follow, "follow", "f", false,
+		"print a line for whatever happens, while it happens; a program has its line when it ends, or when it has "+
+			"run for two seconds")
+	f.BoolVar(&o.agentTelemetry, "agent-telemetry", false,
+		"switch the agent's own OpenTelemetry on for this run, read calls and decisions from it and forward it")
 	f.StringVar(&o.color, "color", "auto", "colour in the tree: auto, always or never")
 	return cmd
 }
@@ -125,7 +134,8 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 		return err
 	}
 	if c.Exporters.File.Path == "-" {
-		return &exitError{exitUsage, errors.New("exporters.file.path is standard output, which is the command's own: give --output FILE")}
+		return &exitError{exitUsage,
+			errors.New("exporters.file.path is standard output, which is the command's own: give --output FILE")}
 	}
 	who, err := identify(o.user, os.Geteuid(), os.Getenv)
 	if err != nil {
@@ -148,14 +158,14 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// note tells the user something in one line, unless it is to be quiet.
+// note reports something to the user in one line, unless it is to be quiet.
 func (o *runOptions) note(format string, args ...any) {
 	if !o.quiet {
 		complain(format, args...)
 	}
 }
 
-// complain tells of what went wrong, in one line, also when it is to be quiet.
+// complain reports what went wrong, in one line, also when it is to be quiet.
 func complain(format string, args ...any) {
 	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
 	fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(text))
@@ -163,7 +173,9 @@ func complain(format string, args ...any) {
 
 // watched runs the command in a session and returns its exit code. An error means that the
 // command was not started; nothing is left behind then.
-func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who identity, program string, args []string) (code int, err error) {
+func (o *runOptions) watched(
+	ctx context.Context, c *config.Config, by, who identity, program string, args []string,
+) (code int, err error) {
 	name, example := "run", "run -- "+args[0]
 	if o.captureOnly {
 		name, example = "record", "record --output FILE -- "+args[0]
@@ -194,123 +206,166 @@ func (o *runOptions) watched(ctx context.Context, c *config.Config, by, who iden
 		}
 	}()
 
-	log := slog.New(&notes{})
-	agent := o.agent
-	if agent == "" {
-		agent = filepath.Base(args[0])
+	r := &watchedRun{
+		runOptions: o, session: s, config: c, by: by, who: who, view: newView(), log: slog.New(&notes{}),
+		command: launch{program, args, who.environment(os.Environ())},
 	}
-	c.Containers = config.Containers{}
-	c.Sandboxes = []config.Sandbox{{Cgroup: s.path, Session: o.session, Agent: agent}}
-	c.Limits.SandboxRingBytes = 1 << 30 // all: there is no other
-	c.Intake.Listen, c.Intake.Unix, c.Intake.Expose = "", "", false
-	if o.agentTelemetry {
-		c.Intake.Listen = "127.0.0.1:0"
-	}
-	cc, err := collectorConfig(c, os.Getenv, !who.login, log)
-	if err != nil {
+	r.closing, r.giveUp = context.WithCancel(ctx)
+	defer r.giveUp()
+	defer r.undo.onError(&err)
+	defer func() {
+		if r.watch != nil {
+			r.watch.undo.onError(&err)
+		}
+	}()
+	if err := r.begin(); err != nil {
 		return 0, err
 	}
-	closing, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	var undo, delivered cleanups
-	defer undo.onError(&err)
-	undo.add("after the delivery", delivered.run)
-	var out *outputs
-	var sink span.Sink
-	view, roll := newView(), newRoll()
-	if !o.captureOnly {
-		out, err = openOutputs(c, build(), who, by, by, nil, truncate, show{tree: !o.quiet, follow: o.follow, to: os.Stderr, color: o.color}, os.Getenv, log)
-		if err != nil {
-			return 0, err
-		}
-		undo.add("spans", func() error { return out.close(closing) })
-		sink = sinks{out, view, roll}
+	return r.supervise(ctx, term, signals)
+}
+
+// A watchedRun is a command in a session of its own, and all that watches it.
+type watchedRun struct {
+	*runOptions
+	session *session
+	config  *config.Config
+	by, who identity // who called sheetbend, and whom the command runs as
+	command launch
+	out     *outputs // nil where only a capture is made
+	view    *sessions.View
+	watch   *watch
+	intake  *intake // nil without --agent-telemetry
+	log     *slog.Logger
+
+	closing         context.Context // ends when the user no longer waits for the delivery
+	giveUp          func()
+	undo, delivered cleanups
+}
+
+// configure has the configuration watch the session alone.
+func (r *watchedRun) configure() (collector.Config, error) {
+	agent := r.agent
+	if agent == "" {
+		agent = filepath.Base(r.command.args[0])
 	}
-	var capture *captureFile
-	if o.capture != "" {
-		if capture, err = createCapture(who, o.capture, cc); err != nil {
-			return 0, err
+	c := r.config
+	c.Containers = config.Containers{}
+	c.Sandboxes = []config.Sandbox{{Cgroup: r.session.path, Session: r.runOptions.session, Agent: agent}}
+	c.Limits.SandboxRingBytes = 1 << 30 // all: there is no other
+	c.Intake.Listen, c.Intake.Unix, c.Intake.Expose = "", "", false
+	if r.agentTelemetry {
+		c.Intake.Listen = "127.0.0.1:0"
+	}
+	return collectorConfig(c, os.Getenv, !r.who.login, r.log)
+}
+
+// begin has the session watched, and readies the command's environment. What it began is in undo and watch.undo, also
+// when it fails.
+func (r *watchedRun) begin() error {
+	cc, err := r.configure()
+	if err != nil {
+		return err
+	}
+	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, log: r.log}
+	r.undo.add("after the delivery", r.delivered.run)
+	if !r.captureOnly {
+		terminal := show{tree: !r.quiet, follow: r.follow, to: os.Stderr, color: r.color}
+		r.out, err = openOutputs(r.config, build(), r.who, r.by, r.by, nil, truncate, terminal, os.Getenv, r.log)
+		if err != nil {
+			return err
 		}
-		undo.add("capture", capture.close)
+		r.undo.add("spans", func() error { return r.out.close(r.closing) })
+		w.views = []span.Sink{r.out, r.view}
+	}
+	if r.capture != "" {
+		if w.capture, err = createCapture(r.who, r.capture, cc); err != nil {
+			return err
+		}
+		r.undo.add("capture", w.capture.close)
 	}
 	// Loading raises the limit on locked memory on kernels before 5.11; the command should not inherit that.
 	var memlock unix.Rlimit
 	limited := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil
-	w, err := startWatch(c, cc, m, sink, capture, pinning{}, log)
-	if err != nil {
-		return 0, err
+	if r.watch, err = startWatch(w); err != nil {
+		return err
 	}
-	defer w.undo.onError(&err)
-	roll.collector = w.collector
-	start := launch{program, args, who.environment(os.Environ())}
-	var in *intake
-	if o.agentTelemetry {
-		if in, err = openIntake(c, cc.Agents, w, by, os.Getenv, log); err != nil {
-			return 0, err
+	if r.agentTelemetry {
+		if r.intake, err = openIntake(r.config, cc.Agents, r.watch, r.by, os.Getenv, r.log); err != nil {
+			return err
 		}
-		delivered.add("agent telemetry", func() error { return in.close(closing) })
+		r.delivered.add("agent telemetry", func() error { return r.intake.close(r.closing) })
 		var line string
-		start, line = switchOn(agents.NewTable(cc.Agents), o.agent, start, who, in)
-		o.note("%s", line)
+		r.command, line = switchOn(agents.NewTable(cc.Agents), r.agent, r.command, r.who, r.intake)
+		r.note("%s", line)
 	}
 	if limited {
 		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
 	}
-	socket, err := runSocket(path.Base(s.path))
+	socket, err := runSocket(path.Base(r.session.path))
 	if err != nil {
-		log.Debug("no local API", "err", err)
+		r.log.Debug("no local API", "err", err)
 	}
-	if serveLocal(socket, w, cc.Agents, view, m, log) {
-		start.env = append(start.env, client.EnvSocket+"="+socket)
+	if serveLocal(socket, r.watch, cc.Agents, r.view, r.session.mount, r.log) {
+		r.command.env = append(r.command.env, client.EnvSocket+"="+socket)
 	}
+	return nil
+}
+
+// supervise runs the command while its records are read, and ends both.
+func (r *watchedRun) supervise(ctx context.Context, term *tty, signals <-chan os.Signal) (code int, err error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	read := make(chan error, 1)
-	go func() { read <- w.run(reading) }()
-	if out != nil && out.follow != nil {
-		out.follow.Begin(time.Now())
+	go func() { read <- r.watch.run(reading) }()
+	if r.out != nil && r.out.follow != nil {
+		r.out.follow.Begin(time.Now())
 	}
-	code, owed, own, startErr := o.command(s, who, start, term, signals)
+	code, owed, own, startErr := r.execute(r.session, r.who, r.command, term, signals)
 	// Only from here on a signal is for sheetbend itself.
-	asked := afterEnd(closing, signals, owed)
-	left := leftovers{s, roll}
+	asked := afterEnd(r.closing, signals, owed)
+	left := leftovers{r.session, r.watch.pipeline}
 	if startErr == nil {
-		o.outlived(left, args[0], asked)
+		r.outlived(left, r.command.args[0], asked)
 	}
 	stop()
 	endErr := <-read
 	if startErr == nil {
-		o.escaped(left)
+		r.escaped(left)
 	}
 	own.close()
-	closed := make(chan error, 1)
-	go func() { closed <- w.undo.run() }()
-	go func() {
-		select {
-		case <-asked:
-			giveUp()
-		case <-closing.Done():
-		}
-	}()
-	patience := time.AfterFunc(tellAfter, func() {
-		if names := out.waitsFor(); names != "" {
-			o.note("waiting up to %s for %s to take the last spans (^C ends that)", out.shutdownWithin, names)
-		}
-	})
-	endErr = errors.Join(endErr, undo.run())
-	patience.Stop()
-	if startErr == nil {
-		o.conclude(w, out, in)
-	}
-	endErr = errors.Join(endErr, <-closed)
+	endErr = errors.Join(endErr, r.deliver(asked, startErr == nil))
 	if startErr != nil {
 		return 0, errors.Join(startErr, endErr)
 	}
-	o.release(s)
+	r.release(r.session)
 	if endErr != nil {
 		complain("%v", endErr)
 	}
 	return code, nil
+}
+
+// deliver ends the outputs and the watch, and concludes if the command ran. A signal ends the waiting.
+func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
+	closed := make(chan error, 1)
+	go func() { closed <- r.watch.undo.run() }()
+	go func() {
+		select {
+		case <-asked:
+			r.giveUp()
+		case <-r.closing.Done():
+		}
+	}()
+	patience := time.AfterFunc(noteAfter, func() {
+		if names := r.out.waitsFor(); names != "" {
+			r.note("waiting up to %s for %s to take the last spans (^C ends that)", r.out.shutdownWithin, names)
+		}
+	})
+	err := r.undo.run()
+	patience.Stop()
+	if ran {
+		r.conclude(r.watch, r.out, r.intake)
+	}
+	return errors.Join(err, <-closed)
 }
 
 // conclude prints the tree, and a line about what is missing in it. That stderr is gone is no
@@ -327,16 +382,18 @@ func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
 	if refused := w.refused(); len(refused) > 0 {
 		o.note("had no effect: %s", strings.Join(refused, ", "))
 	}
-	if w.collector != nil {
-		for _, hint := range w.collector.Hints() {
+	if w.pipeline.Collector != nil {
+		for _, hint := range w.pipeline.Collector.Hints() {
 			o.note("%s", hint)
 		}
 	}
 }
 
-// command starts the command in the session's cgroup and waits for its end; owed is that of wait. own is the terminal that it got, to
-// be closed when what it left running is not heard any more; nil if it shares that of sheetbend.
-func (o *runOptions) command(s *session, who identity, l launch, term *tty, signals <-chan os.Signal) (code int, owed os.Signal, own *ownTerminal, err error) {
+// execute starts the command in the session's cgroup and waits for its end; owed is that of wait. own is the terminal
+// that it got, to be closed when what it left running is not heard any more; nil if it shares that of sheetbend.
+func (o *runOptions) execute(
+	s *session, who identity, l launch, term *tty, signals <-chan os.Signal,
+) (code int, owed os.Signal, own *ownTerminal, err error) {
 	for {
 		select {
 		case got := <-signals:
@@ -386,7 +443,9 @@ func privileged(name, example string) error {
 		return nil // the kernel knows
 	}
 	if os.Geteuid() == 0 || lacks != loading {
-		return fmt.Errorf("%s lacks %s: add them to the container or unit it runs in", name, strings.Join(lacks.Names(), ", "))
+		return fmt.Errorf("%s lacks %s: add them to the container or unit it runs in",
+			name, strings.Join(lacks.Names(), ", "))
 	}
-	return fmt.Errorf("%s needs root (or %s): try sudo -E sheetbend %s", name, strings.Join(loading.Names(), ", "), example)
+	return fmt.Errorf("%s needs root (or %s): try sudo -E sheetbend %s",
+		name, strings.Join(loading.Names(), ", "), example)
 }

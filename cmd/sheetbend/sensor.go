@@ -16,7 +16,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
-	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/exporters/sessions"
 )
 
 func newSensor() *cobra.Command {
@@ -29,7 +29,8 @@ Podman call them, and agents wherever they are started, those that are there and
 Their spans go to the configured exporters, until SIGTERM or SIGINT: then everything seen so far is
 delivered within five seconds, what is left waits on disk for the next start (docs/reliability.md), and
 the exit code is 0. The hooks stay, and what they see waits in the kernel for the next sensor, unless
---no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is no reload; SIGHUP is ignored.`,
+--no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is
+no reload; SIGHUP is ignored.`,
 		Example: `  sudo sheetbend sensor --config /etc/sheetbend.yaml
 
   # a small configuration
@@ -65,19 +66,22 @@ the exit code is 0. The hooks stay, and what they see waits in the kernel for th
 // loadDaemon loads the configuration of a command that watches configured sandboxes.
 func (s *settings) loadDaemon(cmd *cobra.Command) (*config.Config, error) {
 	if s.file == "" {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched", cmd.Name())}
+		return nil, &exitError{exitUsage, fmt.Errorf("%s needs --config FILE: its sandboxes are what is watched",
+			cmd.Name())}
 	}
 	c, err := s.administer()
 	if err != nil {
 		return nil, err
 	}
 	if len(c.Sandboxes) == 0 {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s: no sandboxes: list what to watch, as in sandboxes: [{cgroup: /agents/*}] or [{agents: [\"*\"]}]", s.file)}
+		return nil, &exitError{exitUsage,
+			fmt.Errorf("%s: no sandboxes: list what to watch, as in sandboxes: [{cgroup: /agents/*}] or [{agents: "+
+				"[\"*\"]}]", s.file)}
 	}
 	return c, nil
 }
 
-// daemon watches until it is told to end. With a captureName it writes a capture and no spans. s says who named what.
+// daemon watches until a signal ends it. With a captureName it writes a capture and no spans. s says who named what.
 func daemon(ctx context.Context, c *config.Config, s *settings, name, captureName string) (err error) {
 	example := name + " --config FILE"
 	if captureName != "" {
@@ -111,60 +115,38 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	defer undo.onError(&err)
 	undo.add("after the delivery", delivered.run)
 	closing := ctx
-	var d *dialer
+	o := watchOptions{config: c, collector: cc, mount: m, delivered: &delivered, log: log}
 	if sockets := unixSockets(c, os.Getenv); c.Confine && len(sockets) > 0 {
-		if d, err = startDialer(sockets); err != nil {
+		if o.dialer, err = startDialer(sockets); err != nil {
 			return fmt.Errorf("start the process that connects to unix sockets (confine: false leaves that): %w", err)
 		}
-		undo.add("connections to unix sockets", d.close)
+		undo.add("connections to unix sockets", o.dialer.close)
 	}
-	var out *outputs
-	var sink span.Sink
-	var capture *captureFile
-	var pins pinning
-	view := newView()
-	sends := s.sends(os.Environ())
-	if captureName == "" {
-		if sends.other() && len(backendSockets(c, os.Getenv)) > 0 {
-			return &exitError{exitUsage, fmt.Errorf("the sensor sends nothing to a unix: endpoint for user %s, who called sudo: name an address%s", sends.name, asRoot)}
-		}
-		writes := s.owns
-		if s.output != "" {
-			writes = s.by
-		}
-		if out, err = openOutputs(c, build(), writes, sends, identity{}, d, appendTo, show{}, os.Getenv, log); err != nil {
-			return err
-		}
-		undo.add("spans", func() error { return out.close(closing) })
-		if out.encoder == nil {
-			return &exitError{exitUsage, errors.New("nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, or OTEL_EXPORTER_OTLP_ENDPOINT")}
-		}
-		pins = pinningOf(c, log)
-		pins.gate, pins.out, pins.delivered = &gate{to: append(sinks{lossLog{log}}, out.sinks...)}, out, &delivered
-		sink = sinks{view, pins.gate}
-	} else {
-		if capture, err = createCapture(s.by, captureName, cc); err != nil {
-			return err
-		}
-		undo.add("capture", capture.close)
-		view = nil // no spans come that it could show
+	view, err := o.openOutputs(s, captureName)
+	if o.outputs != nil {
+		undo.add("spans", func() error { return o.outputs.close(closing) })
 	}
-	pins.dialer = d
-	w, err := startWatch(c, cc, m, sink, capture, pins, log)
+	if o.capture != nil {
+		undo.add("capture", o.capture.close)
+	}
+	if err != nil {
+		return err
+	}
+	w, err := startWatch(o)
 	if err != nil {
 		return err
 	}
 	defer w.undo.onError(&err)
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
-		if in, err = openIntake(c, cc.Agents, w, sends, os.Getenv, log); err != nil {
+		if in, err = openIntake(c, cc.Agents, w, s.sends(os.Environ()), os.Getenv, log); err != nil {
 			return err
 		}
 		delivered.add("agent telemetry", func() error { return in.close(closing) })
 		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)
 	}
 	serveLocal(c.Socket, w, cc.Agents, view, m, log)
-	meters, err := serveMetrics(c.Metrics, w, out, in, view, log)
+	meters, err := serveMetrics(c.Metrics, w, o.outputs, in, view, log)
 	if err != nil {
 		return err
 	}
@@ -172,30 +154,70 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	if err := confineSelf(c, w, meters, log); err != nil {
 		return err
 	}
-	debug.FreeOSMemory() // what loading the programs took
-	if err := dropCode(); err != nil {
-		log.Debug("more memory stays resident than need be", "error", err)
-	}
-	log.Info("watching", "version", build(), "sandboxes", w.feed.Stats().Sandboxes, "cgroup_mount", m.Dir, "open_hook", w.form())
-	for _, glob := range w.feed.Unmatched() {
-		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?", "sandbox", glob, "cgroup_mount", m.Dir)
-	}
+	w.ready(log)
 	err = w.run(ctx)
 	// A second signal ends the delivery of what waits.
 	closing, stopClosing := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)
 	defer stopClosing()
 	stop() // the feed may have ended by itself
 	err = errors.Join(err, w.undo.run(), undo.run())
-	tellEnd(w, out, in, log)
+	logEnd(w, o.outputs, in, log)
 	return err
 }
 
-// tellEnd says what a watch did, and what it could not do.
-func tellEnd(w *watch, out *outputs, in *intake, log *slog.Logger) {
-	stats := w.feed.Stats()
+// openOutputs opens where the spans of a daemon go, or its capture, with the rights of who named it. The view has what
+// sheetbend sessions asks for; nil if no spans come. What is opened is in o, also when there is an error.
+func (o *watchOptions) openOutputs(s *settings, captureName string) (view *sessions.View, err error) {
+	if captureName != "" {
+		o.capture, err = createCapture(s.by, captureName, o.collector)
+		return nil, err
+	}
+	sends := s.sends(os.Environ())
+	if sends.other() && len(backendSockets(o.config, os.Getenv)) > 0 {
+		return nil, &exitError{exitUsage, fmt.Errorf(
+			"the sensor sends nothing to a unix: endpoint for user %s, who called sudo: name an address%s",
+			sends.name, asRoot)}
+	}
+	writes := s.owns
+	if s.output != "" {
+		writes = s.by
+	}
+	o.outputs, err = openOutputs(o.config, build(), writes, sends, identity{}, o.dialer, appendTo, show{}, os.Getenv,
+		o.log)
+	if err != nil {
+		return nil, err
+	}
+	if o.outputs.encoder == nil {
+		return nil, &exitError{exitUsage, errors.New(
+			"nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, " +
+				"or OTEL_EXPORTER_OTLP_ENDPOINT")}
+	}
+	view = newView()
+	o.views = append(o.views, view)
+	o.pins = pinningOf(o.config, o.log)
+	return view, nil
+}
+
+// ready gives back the memory that only the start took, and says what is watched.
+func (w *watch) ready(log *slog.Logger) {
+	debug.FreeOSMemory() // what loading the programs took
+	if err := dropCode(); err != nil {
+		log.Debug("more memory stays resident than need be", "error", err)
+	}
+	log.Info("watching", "version", build(), "sandboxes", w.pipeline.Feed.Stats().Sandboxes,
+		"cgroup_mount", w.mount.Dir, "open_hook", w.form())
+	for _, glob := range w.pipeline.Feed.Unmatched() {
+		log.Warn("no cgroup matches yet: is the path relative to the cgroup v2 mount?",
+			"sandbox", glob, "cgroup_mount", w.mount.Dir)
+	}
+}
+
+// logEnd says what a watch did, and what it could not do.
+func logEnd(w *watch, out *outputs, in *intake, log *slog.Logger) {
+	stats := w.pipeline.Feed.Stats()
 	attrs := []any{"records", stats.Records, "lost_in_kernel", stats.Lost}
-	if w.collector != nil {
-		attrs = append(attrs, "spans", w.collector.Stats().Spans)
+	if w.pipeline.Collector != nil {
+		attrs = append(attrs, "spans", w.pipeline.Collector.Stats().Spans)
 	}
 	if l, ok := log.Handler().(limited); ok && l.untold() > 0 {
 		attrs = append(attrs, "log_lines_left_out", l.untold())
@@ -224,7 +246,8 @@ func refuseSelf(c *config.Config, m cgroup.Mount) error {
 			continue
 		}
 		if g, err := cgroup.ParseGlob(s.Cgroup); err == nil && g.Selects(own) {
-			return fmt.Errorf("sandboxes[%d].cgroup %s selects the sensor itself, which runs in %s: run it elsewhere or narrow the pattern", i, s.Cgroup, own)
+			return fmt.Errorf("sandboxes[%d].cgroup %s selects the sensor itself, which runs in %s: run it "+
+				"elsewhere or narrow the pattern", i, s.Cgroup, own)
 		}
 	}
 	return nil
@@ -239,24 +262,3 @@ func (w *watch) form() string {
 	}
 	return "none"
 }
-
-// lossLog tells of losses in the log, too.
-type lossLog struct{ log *slog.Logger }
-
-func (l lossLog) Span(s *span.Span) {
-	if s.Kind != span.Loss {
-		return
-	}
-	attrs := []any{"session", s.Session}
-	for _, a := range s.Attrs {
-		switch a.Key {
-		case span.KeyLost:
-			attrs = append(attrs, "count", a.Int)
-		case span.KeyLostCause, span.KeyLostKind:
-			attrs = append(attrs, a.Key, a.Str)
-		}
-	}
-	l.log.Warn("records were lost", attrs...)
-}
-
-func (lossLog) Flush() {}

@@ -22,7 +22,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
-	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/pipeline"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/container"
@@ -63,9 +63,11 @@ func self() (id collector.FileID) {
 	return id
 }
 
-// collectorConfig is all that spans depend on, of the configuration and this host. inherits: the agents are started with
-// this environment.
-func collectorConfig(c *config.Config, getenv func(string) string, inherits bool, log *slog.Logger) (collector.Config, error) {
+// collectorConfig is all that spans depend on, of the configuration and this host. inherits: the agents are started
+// with this environment.
+func collectorConfig(
+	c *config.Config, getenv func(string) string, inherits bool, log *slog.Logger,
+) (collector.Config, error) {
 	boot, err := host.BootID()
 	if err != nil {
 		return collector.Config{}, err
@@ -83,16 +85,18 @@ func collectorConfig(c *config.Config, getenv func(string) string, inherits bool
 		MaxSpansPerTrace: c.Trace.MaxSpans,
 		Noise:            config.Expand(c.Noise, collector.DefaultNoise()),
 		Sensitive:        config.Expand(c.Sensitive, collector.DefaultSensitive()),
-		Fold:             collector.Fold{Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories},
-		ReadableNames:    c.SpanNames == config.NamesReadable,
-		ShowCredentials:  !c.MaskCredentials,
-		PageBytes:        os.Getpagesize(),
-		MaxProcesses:     c.Limits.Processes,
-		MaxCgroups:       c.Limits.Cgroups,
-		Agents:           agents.Merge(agents.Builtin(), c.Agents),
-		Self:             self(),
-		OwnTraces:        ownTraces(c, getenv, inherits),
-		Containers:       len(c.Containers.CRI)+len(c.Containers.Docker) > 0,
+		Fold: collector.Fold{
+			Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories,
+		},
+		ReadableNames:   c.SpanNames == config.NamesReadable,
+		ShowCredentials: !c.MaskCredentials,
+		PageBytes:       os.Getpagesize(),
+		MaxProcesses:    c.Limits.Processes,
+		MaxCgroups:      c.Limits.Cgroups,
+		Agents:          agents.Merge(agents.Builtin(), c.Agents),
+		Self:            self(),
+		OwnTraces:       ownTraces(c, getenv, inherits),
+		Containers:      len(c.Containers.CRI)+len(c.Containers.Docker) > 0,
 	}
 	for _, s := range c.Sandboxes {
 		selector, err := s.Selector()
@@ -105,93 +109,108 @@ func collectorConfig(c *config.Config, getenv func(string) string, inherits bool
 	return cc, cc.Validate()
 }
 
-// A watch is the road from the kernel to the spans: sensor, feed, collector.
+// A watch is the way from the kernel to the spans: the sensor in the kernel and the pipeline, with what adds to its
+// records.
 type watch struct {
-	sensor    *bpf.Sensor
-	feed      *live.Feed
-	collector *collector.Collector // nil when only a capture is made
-	meter     *meter               // the same
-	capture   *captureFile         // nil without one
-	mount     cgroup.Mount
-	globs     cgroup.Globs // of the sandboxes
-	runtimes  *runtimes    // nil when none is asked
-	dialer    *dialer      // of unix sockets, nil if this process makes them itself
-	journal   string       // path; "" without one
-	resumed   uint64       // records of the journal
+	sensor   *bpf.Sensor
+	pipeline *pipeline.Pipeline
+	mount    cgroup.Mount
+	globs    cgroup.Globs // of the sandboxes
+	runtimes *runtimes    // nil when none is asked
+	dialer   *dialer      // of unix sockets, nil if this process makes them itself
+	journal  string       // path; "" without one
+	resumed  uint64       // records of the journal
 
 	inputs cleanups // of what adds to the stream: the reading ends after them
 	undo   cleanups // to be run in the end
 }
 
-// startWatch loads the kernel side and watches the sandboxes of cc. When it returns, what is
-// started in one of them is seen; run has to follow.
-func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span.Sink, capture *captureFile, pins pinning, log *slog.Logger) (_ *watch, err error) {
-	w := &watch{capture: capture, mount: m, dialer: pins.dialer}
+// watchOptions say what is watched and where its spans go.
+type watchOptions struct {
+	config    *config.Config
+	collector collector.Config
+	mount     cgroup.Mount
+	pins      pinning
+	dialer    *dialer
+
+	views     []span.Sink // get every span
+	outputs   *outputs    // gets those that an earlier process has not delivered; nil: there is none
+	capture   *captureFile
+	delivered *cleanups // run when the outputs are closed; needed with pins
+
+	log *slog.Logger
+}
+
+// startWatch loads the kernel side and watches the sandboxes. When it returns, what is started in one of them is seen;
+// run has to follow.
+func startWatch(o watchOptions) (_ *watch, err error) {
+	cc := o.collector
+	w := &watch{mount: o.mount, dialer: o.dialer}
 	defer w.undo.onError(&err)
-	o := live.Options{Hierarchy: m, Log: log, Collector: ignore{}}
-	programs := lookedFor(cc)
-	if sink != nil {
-		if w.collector, err = collector.New(cc, sink); err != nil {
-			return nil, err
-		}
-		w.meter = newMeter(w.collector)
-		o.Collector = w.meter
+	p := pipeline.Options{Config: cc, Hierarchy: o.mount, Views: o.views, Log: o.log}
+	if o.outputs != nil {
+		p.Outputs, p.Delivered = []span.Sink{pipeline.LossLog{Log: o.log}, o.outputs}, o.outputs.delivered
 	}
-	if len(programs) > 0 {
-		// A capture needs one, too, to know which programs are agents.
-		decides := w.collector
-		if decides == nil {
-			if decides, err = collector.New(cc, sinks(nil)); err != nil {
-				return nil, err
-			}
-			o.Collector = decides
-		}
-		o.Knows = decides.Knows
+	if o.capture != nil {
+		p.Capture = o.capture
 	}
-	if capture != nil {
-		o.Capture = capture
+	if w.globs, err = globsOf(cc.Sandboxes); err != nil {
+		return nil, err
 	}
-	for _, s := range cc.Sandboxes {
-		if s.Container != nil {
-			o.Containers = true
-		}
-		if s.Cgroup == "" {
-			continue
-		}
-		g, err := cgroup.ParseGlob(s.Cgroup)
-		if err != nil {
-			return nil, err
-		}
-		o.Globs = append(o.Globs, g)
-	}
-	w.globs = o.Globs
+	p.Globs = w.globs
 	if cc.Containers {
-		if w.runtimes, err = openRuntimes(c, cc.Sandboxes, func(raw []byte) bool { return w.feed.Inject(raw) }, pins.dialer, log); err != nil {
+		inject := func(raw []byte) bool { return w.pipeline.Feed.Inject(raw) }
+		if w.runtimes, err = openRuntimes(o.config, cc.Sandboxes, inject, o.dialer, o.log); err != nil {
 			return nil, err
 		}
 		w.undo.add("container runtimes", w.runtimes.close)
-		o.Seen = w.runtimes.resolver.Seen
-		o.Chosen = func(told *record.Container) bool {
-			// One that is a sandbox stays one, whatever its labels are now: the collector may know it from before a restart.
-			if w.collector != nil && w.collector.Chose(told.ID) {
-				return true
-			}
-			_, ok := collector.ChooseContainer(cc.Sandboxes, told)
-			return ok
-		}
-		if own, err := m.Of(os.Getpid()); err == nil {
+		p.Seen = w.runtimes.resolver.Seen
+		if own, err := o.mount.Of(os.Getpid()); err == nil {
 			if ref, ok := container.FromCgroup(own); ok {
-				o.Except = ref.Root
+				p.Except = ref.Root
 			}
 		}
 	}
+	programs := lookedFor(cc)
+	p.Finds = len(programs) > 0
+	if w.sensor, err = load(o, programs); err != nil {
+		return nil, err
+	}
+	w.undo.add("detach from the kernel", w.sensor.Close) // takes it some tenths of seconds
+	p.Source = w.sensor
+	if o.pins.dir != "" {
+		if p.Journal, err = openJournal(o.config, w.sensor.Pins(), cc.BootID, o.log); err != nil {
+			return nil, err
+		}
+	}
+	if w.pipeline, err = pipeline.New(p); err != nil {
+		return nil, errors.Join(err, p.Journal.Close())
+	}
+	if p.Journal != nil {
+		w.journal = p.Journal.Path()
+		o.delivered.add("journal", w.pipeline.Close)
+	}
+	w.runtimes.start()
+	if err := w.pipeline.Start(); err != nil {
+		return nil, err
+	}
+	w.undo.add("inputs", w.inputs.run) // where none was read
+	if w.resumed = w.pipeline.Feed.Stats().Resumed; w.resumed > 0 {
+		o.log.Info("knows what the sensor before knew", "records", w.resumed)
+	}
+	return w, nil
+}
+
+// load loads the kernel side.
+func load(o watchOptions, programs []bpf.ProgramName) (*bpf.Sensor, error) {
+	c, cc := o.config, o.collector
 	scope, err := json.Marshal(cc.Sandboxes)
 	if err != nil {
 		return nil, err
 	}
 	ring := powerOfTwo(int(c.Limits.RingBytes))
-	w.sensor, err = bpf.Load(bpf.Options{
-		CgroupRoot:   m.Dir,
+	sensor, err := bpf.Load(bpf.Options{
+		CgroupRoot:   o.mount.Dir,
 		RingBytes:    ring,
 		BudgetBytes:  min(int(c.Limits.SandboxRingBytes), ring),
 		Noise:        cc.Noise,
@@ -201,45 +220,33 @@ func startWatch(c *config.Config, cc collector.Config, m cgroup.Mount, sink span
 		Programs:     programs,
 		MaxCgroups:   c.Limits.Cgroups,
 		MaxProcesses: c.Limits.Processes,
-		Pin:          pins.dir,
-		Unpin:        pins.unpin,
+		Pin:          o.pins.dir,
+		Unpin:        o.pins.unpin,
 		Scope:        string(scope),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w (sheetbend doctor tells more)", err)
 	}
-	w.undo.add("detach from the kernel", w.sensor.Close) // takes it some tenths of seconds
-	o.Source = w.sensor
-	var leave func() error
-	if pins.dir != "" {
-		file, err := openJournal(c, w.sensor.Pins(), cc.BootID, log)
+	return sensor, nil
+}
+
+// globsOf gives the patterns of the sandboxes that are chosen by their cgroups.
+func globsOf(sandboxes []collector.Selector) (globs cgroup.Globs, err error) {
+	for _, s := range sandboxes {
+		if s.Cgroup == "" {
+			continue
+		}
+		g, err := cgroup.ParseGlob(s.Cgroup)
 		if err != nil {
 			return nil, err
 		}
-		if file != nil {
-			w.journal, leave = file.Path(), file.Close
-			pins.delivered.add("journal", func() error { return leave() })
-			o.Journal = &live.Journal{
-				File: file, Collector: w.collector, Hold: cc.Hold, CallsFor: cc.CallRetention,
-				Settled:  func() uint64 { return pins.gate.settled(pins.out) },
-				Resuming: pins.gate.resume,
-			}
-		}
+		globs = append(globs, g)
 	}
-	w.feed = live.New(o)
-	w.runtimes.start()
-	if err := w.feed.Start(); err != nil {
-		return nil, err
-	}
-	leave = w.feed.EndJournal
-	w.undo.add("inputs", w.inputs.run) // where none was read
-	if w.resumed = w.feed.Stats().Resumed; w.resumed > 0 {
-		log.Info("knows what the sensor before knew", "records", w.resumed)
-	}
-	return w, nil
+	return globs, nil
 }
 
-// inside says whether a process is watched, by its cgroup or by its lineage. One that cannot be looked up is taken for one.
+// inside says whether a process is watched, by its cgroup or by its lineage. One that cannot be looked up is taken for
+// one.
 func (w *watch) inside(pid int) bool {
 	if w.known(pid) {
 		return true
@@ -257,10 +264,10 @@ func (w *watch) known(pid int) bool {
 	if w.sensor.Follows(uint32(pid)) {
 		return true
 	}
-	if w.collector == nil {
+	if w.pipeline.Collector == nil {
 		return false
 	}
-	start, ok := w.collector.Started(uint32(pid))
+	start, ok := w.pipeline.Collector.Started(uint32(pid))
 	return ok && live.Alive(uint32(pid), start)
 }
 
@@ -297,35 +304,34 @@ func (w *watch) run(ctx context.Context) error {
 		ended <- w.inputs.run()
 		end()
 	})
-	err := w.feed.Run(reading)
+	err := w.pipeline.Run(reading)
 	stop() // it may have ended by itself
 	err = errors.Join(err, <-ended, w.runtimes.close())
-	if w.collector != nil {
-		w.feed.End()
-		w.collector.Close()
-	}
+	w.pipeline.Finish()
 	return err
 }
 
-// lost says in words what the spans do not tell because records of it are missing. To be called
+// lost lists, for people, what is not in the spans because records of it are missing. To be called
 // after run.
 func (w *watch) lost() (lines []string) {
-	f := w.feed.Stats()
+	f := w.pipeline.Feed.Stats()
 	if f.Lost > 0 {
 		lines = append(lines, count(f.Lost, "record")+" lost in the kernel: a larger limits.ring_bytes helps")
 	}
 	if f.NotInjected > 0 {
-		lines = append(lines, count(f.NotInjected, "record")+" of markers, containers or agent telemetry not taken: too many at once")
+		lines = append(lines, count(f.NotInjected, "record")+
+			" of markers, containers or agent telemetry not taken: too many at once")
 	}
-	if w.collector == nil {
+	if w.pipeline.Collector == nil {
 		return lines
 	}
-	s := w.collector.Stats()
+	s := w.pipeline.Collector.Stats()
 	if s.Malformed > 0 {
 		lines = append(lines, count(s.Malformed, "malformed record")+" skipped")
 	}
 	if s.UnresolvedContainers > 0 {
-		lines = append(lines, count(s.UnresolvedContainers, "container")+" without a word of a runtime in time: spans have the cgroup alone")
+		lines = append(lines, count(s.UnresolvedContainers, "container")+
+			" that no runtime described in time: spans have the cgroup alone")
 	}
 	if s.EvictedProcesses > 0 {
 		lines = append(lines, "state of "+count(s.EvictedProcesses, "live process")+" dropped: raise limits.processes")
@@ -336,8 +342,8 @@ func (w *watch) lost() (lines []string) {
 	return lines
 }
 
-// sandboxOf names the sandbox of a process, by the cgroup that it is in, or as one of a user's agents that were found by their
-// lineage; "" if it is in none.
+// sandboxOf names the sandbox of a process, by the cgroup that it is in, or as one of a user's agents that were found
+// by their lineage; "" if it is in none.
 func (w *watch) sandboxOf(pid int, uid uint32, cg string) string {
 	if w.globs.Selects(cg) {
 		// The shallowest directory that is selected, as the collector has it.
@@ -357,12 +363,12 @@ func (w *watch) sandboxOf(pid int, uid uint32, cg string) string {
 	return ""
 }
 
-// refused says in words what was told to the sensor and had no effect. To be called after run.
+// refused lists, for people, what was reported to the sensor and had no effect. To be called after run.
 func (w *watch) refused() (lines []string) {
-	if w.collector == nil {
+	if w.pipeline.Collector == nil {
 		return nil
 	}
-	s := w.collector.Stats()
+	s := w.pipeline.Collector.Stats()
 	add := func(n uint64, noun, what string) {
 		if n > 0 {
 			lines = append(lines, count(n, noun)+" "+what)
@@ -374,11 +380,6 @@ func (w *watch) refused() (lines []string) {
 	add(s.RefusedSessions, "session id", "(in use elsewhere)")
 	return lines
 }
-
-// ignore stands for the collector where only a capture is made.
-type ignore struct{}
-
-func (ignore) Record([]byte) error { return nil }
 
 // powerOfTwo rounds up, as a ring buffer's size has to be one.
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(n-1)) }

@@ -54,7 +54,8 @@ var (
 	// ErrTruncated is wrapped when the file ends within a record, as after a crash of
 	// its writer. The records before were good.
 	ErrTruncated = errors.New("capture ends within a record")
-	// ErrNoHeader is wrapped when the file ends before the first record could come: its writer was ended, or the disk was full.
+	// ErrNoHeader is wrapped when the file ends before the first record could come: its writer was ended, or the disk
+	// was full.
 	ErrNoHeader = errors.New("capture ends within its header: its writer did not come to write it")
 )
 
@@ -83,7 +84,7 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 		return nil, fmt.Errorf("capture header of %d bytes is too long", len(line))
 	}
 	b := bufio.NewWriterSize(w, 256<<10)
-	// A bufio.Writer remembers its first error: Flush tells it.
+	// A bufio.Writer remembers its first error: Flush returns it.
 	_, _ = fmt.Fprintf(b, "%s%d\n", magic, record.Layout)
 	_, _ = b.Write(append(line, '\n'))
 	if err := b.Flush(); err != nil {
@@ -207,7 +208,8 @@ func (r *Reader) Next() ([]byte, error) {
 	}
 	size := binary.LittleEndian.Uint32(length[:])
 	if size > MaxRecord {
-		return nil, fmt.Errorf("%w: a record of %d bytes after %d records, at most %d are possible", ErrFormat, size, r.count, MaxRecord)
+		return nil, fmt.Errorf("%w: a record of %d bytes after %d records, at most %d are possible", ErrFormat, size,
+			r.count, MaxRecord)
 	}
 	if int(size) > cap(r.buf) {
 		r.buf = make([]byte, max(int(size), 4096))

@@ -231,8 +231,8 @@ func read(pid int) (string, error) {
 	return p, nil
 }
 
-// parseOf takes the path as it stands. Behind that of a removed cgroup the kernel writes " (deleted)", but that has no living
-// process; a sandbox may call its own directory so, next to another's.
+// parseOf takes the path as it stands. Behind that of a removed cgroup the kernel writes " (deleted)", but that has no
+// living process; a sandbox may call its own directory so, next to another's.
 func parseOf(text string) (cgroup string, ok bool) {
 	for line := range strings.Lines(text) {
 		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {

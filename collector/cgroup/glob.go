@@ -23,11 +23,14 @@ type Glob struct {
 // would watch itself.
 func ParseGlob(text string) (Glob, error) {
 	if !strings.HasPrefix(text, "/") {
-		return Glob{}, fmt.Errorf("cgroup glob %q does not begin with /: give a path relative to the cgroup v2 mount, as in /agents/*", text)
+		return Glob{}, fmt.Errorf(
+			"cgroup glob %q does not begin with /: give a path relative to the cgroup v2 mount, as in /agents/*", text)
 	}
 	parts := components(text)
 	if len(parts) == 0 {
-		return Glob{}, fmt.Errorf("cgroup glob %q selects the whole host, the sensor included: name a directory below it, as in /agents/*", text)
+		return Glob{}, fmt.Errorf(
+			"cgroup glob %q selects the whole host, the sensor included: name a directory below it, as in /agents/*",
+			text)
 	}
 	if len(parts) > maxComponents {
 		return Glob{}, fmt.Errorf("cgroup glob has %d components, at most %d are allowed", len(parts), maxComponents)
@@ -35,11 +38,13 @@ func ParseGlob(text string) (Glob, error) {
 	for _, p := range parts {
 		switch {
 		case p == "**":
-			return Glob{}, fmt.Errorf("cgroup glob %q: ** is not supported, and directories below a match are included anyway", text)
+			return Glob{}, fmt.Errorf(
+				"cgroup glob %q: ** is not supported, and directories below a match are included anyway", text)
 		case p == "." || p == "..":
 			return Glob{}, fmt.Errorf("cgroup glob %q: write it without %q", text, p)
 		case negatesLikeShells(p):
-			return Glob{}, fmt.Errorf(`cgroup glob %q: "none of these characters" is written [^…] here, not [!…]; for the character ! write [\!…]`, text)
+			return Glob{}, fmt.Errorf(`cgroup glob %q: "none of these characters" is written [^…] here, not [!…]; `+
+				`for the character ! write [\!…]`, text)
 		}
 		if _, err := path.Match(p, ""); errors.Is(err, path.ErrBadPattern) {
 			return Glob{}, fmt.Errorf("cgroup glob %q: bad pattern %q: %w", text, p, err)
@@ -48,7 +53,8 @@ func ParseGlob(text string) (Glob, error) {
 	return Glob{text: "/" + strings.Join(parts, "/"), parts: parts}, nil
 }
 
-// negatesLikeShells finds a class such as [!a]: path.Match would take it as "! or a", the opposite of what a shell does.
+// negatesLikeShells finds a class such as [!a]: path.Match would take it as "! or a", the opposite of what a shell
+// does.
 func negatesLikeShells(pattern string) bool {
 	within := false
 	for i := 0; i < len(pattern); i++ {

@@ -25,7 +25,8 @@ func (m Mount) ID(cgroup string) (uint64, error) {
 // fileIDKernfs is the type of kernfs's file handles: FILEID_KERNFS of the kernel's enum fid_type.
 const fileIDKernfs = 0xfe
 
-// Path is the cgroup of this id: ID the other way round. It needs CAP_DAC_READ_SEARCH, and the directory still has to be there.
+// Path is the cgroup of this id: ID the other way round. It needs CAP_DAC_READ_SEARCH, and the directory still has to
+// be there.
 func (m Mount) Path(id uint64) (string, error) {
 	path, err := m.path(id)
 	if err != nil {
@@ -40,7 +41,8 @@ func (m Mount) path(id uint64) (string, error) {
 		return "", err
 	}
 	defer unix.Close(mount)
-	dir, err := unix.OpenByHandleAt(mount, unix.NewFileHandle(fileIDKernfs, binary.NativeEndian.AppendUint64(nil, id)), unix.O_RDONLY|unix.O_CLOEXEC)
+	dir, err := unix.OpenByHandleAt(mount, unix.NewFileHandle(fileIDKernfs, binary.NativeEndian.AppendUint64(nil, id)),
+		unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		return "", err
 	}

@@ -32,7 +32,8 @@ var ErrNotMounted = errors.New("cgroup v2 is not mounted: mount it (mount -t cgr
 // Mount is a mounted cgroup v2 hierarchy.
 type Mount struct {
 	Dir string // where it is mounted, absolute
-	// namespace is the root of this process's cgroup namespace, "" if that is the hierarchy's: what /proc/PID/cgroup is relative to.
+	// namespace is the root of this process's cgroup namespace, "" if that is the hierarchy's: what /proc/PID/cgroup
+	// is relative to.
 	namespace string
 }
 
@@ -59,8 +60,8 @@ func Find() (Mount, error) {
 //
 //	41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw
 //
-// In a cgroup namespace of its own, as a container that is not privileged has, a process sees the root of what is mounted
-// relative to that: /../.. is two directories above it. up says how many.
+// In a cgroup namespace of its own, as a container that is not privileged has, a process sees the root of what is
+// mounted relative to that: /../.. is two directories above it. up says how many.
 func find(mountinfo io.Reader) (m Mount, up int, err error) {
 	var whole, part, above string
 	v1 := false
@@ -82,7 +83,8 @@ func find(mountinfo io.Reader) (m Mount, up int, err error) {
 			root, dir := unescape(mount[3]), unescape(mount[4])
 			if root == "/" && whole == "" {
 				whole = dir
-			} else if n := strings.Count(root, "/.."); above == "" && n > 0 && root == strings.Repeat("/..", n) && isRoot(dir) {
+			} else if n := strings.Count(root, "/.."); above == "" && n > 0 && root == strings.Repeat("/..", n) &&
+				isRoot(dir) {
 				above, up = dir, n
 			} else if part == "" {
 				part = dir
@@ -99,8 +101,9 @@ func find(mountinfo io.Reader) (m Mount, up int, err error) {
 	case whole != "":
 		return Mount{Dir: whole}, 0, nil
 	case part != "":
-		return Mount{}, 0, fmt.Errorf("only a part of the cgroup v2 hierarchy is mounted, at %s: mount it from its root "+
-			"(in a container, mount the host's /sys/fs/cgroup)", part)
+		return Mount{}, 0, fmt.Errorf(
+			"only a part of the cgroup v2 hierarchy is mounted, at %s: mount it from its root "+
+				"(in a container, mount the host's /sys/fs/cgroup)", part)
 	case v1:
 		return Mount{}, 0, ErrV1Only
 	}
@@ -116,7 +119,8 @@ func isRoot(dir string) bool {
 // maxSearched bounds the directories that are looked at for this process's own.
 const maxSearched = 1 << 16
 
-// findNamespace looks for the directory that this process is in, which is as deep as its namespace and its place in that say.
+// findNamespace looks for the directory that this process is in, which is as deep as its namespace and its place in
+// that say.
 func (m *Mount) findNamespace(up int) error {
 	own, err := read(os.Getpid())
 	if err != nil {
@@ -170,7 +174,11 @@ func (m Mount) absolute(cgroup string) string {
 		return cgroup
 	}
 	from := m.namespace
-	for rest, ok := strings.CutPrefix(cgroup, "/.."); ok && (rest == "" || rest[0] == '/'); rest, ok = strings.CutPrefix(cgroup, "/..") {
+	for {
+		rest, ok := strings.CutPrefix(cgroup, "/..")
+		if !ok || rest != "" && rest[0] != '/' {
+			break
+		}
 		from, cgroup = path.Dir(from), rest
 	}
 	return path.Join(from, cgroup)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 
@@ -21,10 +22,10 @@ type Cut struct {
 	Before uint64
 	// Whole is the tick from which on what is left out is not seen in any span, and up to which all spans are settled.
 	Whole uint64
-	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this process is
-	// killed before they are. That is counted.
+	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this
+	// process is killed before they are. That is counted.
 	Now uint64
-	// CallsFor is how long what was said of calls is kept, in ns.
+	// CallsFor is how long marks and telemetry of calls are kept, in ns.
 	CallsFor uint64
 	// Remembers, if set, says whether it counts still who has had a session.
 	Remembers func(collector.Claim) bool
@@ -32,125 +33,218 @@ type Cut struct {
 	More func(add func(*Entry))
 }
 
+// compactPerByte is how many bytes of a compaction each byte pays for that is appended meanwhile: the journal grows by
+// a fraction of its size until the compaction is done, and nothing ever waits for all of it.
+const compactPerByte = 32
+
+// A compaction writes a journal beside the one that is in use, a piece at a time: it reads all that is there when it
+// begins, to see who lives, and again, to copy what is kept, with what was appended meanwhile. Then the new one takes
+// the place.
+type compaction struct {
+	cut     Cut
+	keep    survivors
+	read    reader
+	seen    bool  // read a first time
+	end     int64 // of what decides: what comes behind it is kept
+	next    *Journal
+	late    int64 // size of what was appended meanwhile
+	whole   bool  // a Whole entry is written
+	last    Entry // of those that were read: its Seq and Ring
+	begun   sliced
+	claimed []Entry // that are kept
+	owed    int     // bytes that what was appended pays for
+}
+
 // Compact leaves out what is not needed. With nothing left to leave out the journal is begun anew, and that is counted.
 func (j *Journal) Compact(c Cut) error {
-	next, err := j.without(c)
-	stats := j.stats
-	if err == nil && next.size() > j.cfg.MaxBytes/2 && c.Before < c.Now {
-		stats.Overflows++
-		if err = next.Remove(); err == nil {
-			c.Before, c.Whole = c.Now, c.Now
-			next, err = j.without(c)
-		}
+	err := j.BeginCompaction(c)
+	for err == nil && j.compaction != nil {
+		err = j.GoOn(math.MaxInt32)
 	}
-	if err != nil {
+	return err
+}
+
+// BeginCompaction begins what GoOn goes on with, until Compacting says that it is done: the same as Compact. One that
+// is under way is given up.
+func (j *Journal) BeginCompaction(c Cut) error {
+	if err := j.abandon(); err != nil {
 		return err
 	}
-	if next.size() > j.cfg.MaxBytes/2 {
-		stats.Overflows++
-		if err := next.resetTo(Claimed); err != nil {
-			return errors.Join(err, next.Remove())
-		}
+	if c.Before == 0 && j.size() > j.cfg.MaxBytes { // it would leave out nothing
+		j.stats.Overflows++
+		c.Before, c.Whole = c.Now, c.Now
 	}
-	if err := os.Rename(next.cfg.Path, j.cfg.Path); err != nil {
-		return errors.Join(fmt.Errorf("compact the journal: %w", err), next.Remove())
-	}
-	if err := j.Close(); err != nil {
-		return err
-	}
-	stats.Compacted++
-	j.f, j.base, j.window, j.at = next.f, next.base, next.window, next.at
-	j.limit = min(j.cfg.MaxBytes, max(firstLimit, 2*j.size()))
-	j.stats = stats
-	j.stats.Bytes = j.base + int64(len(j.window))
+	j.compaction = &compaction{cut: c, keep: newSurvivors(&c), end: j.size(), read: j.reader(j.size())}
 	return nil
 }
 
-// resetTo begins anew with the entries of one kind.
-func (j *Journal) resetTo(kind Kind) error {
-	var kept []Entry
-	err := j.each(func(e *Entry, _ int64) error {
-		if e.Kind == kind {
-			kept = append(kept, Entry{Kind: e.Kind, Seq: e.Seq, Ring: e.Ring, Data: slices.Clone(e.Data)})
-		}
+// Compacting says whether a compaction is under way.
+func (j *Journal) Compacting() bool { return j.compaction != nil }
+
+// GoOn goes on with a compaction, if one is under way: for as many bytes as are given, or as what was appended
+// meanwhile pays for. To be called between records: what Cut.More gives is of all that were appended. After an error
+// the journal is of no more use.
+func (j *Journal) GoOn(bytes int) error {
+	if j.compaction == nil {
 		return nil
-	})
-	if err = errors.Join(err, j.reset()); err != nil {
-		return err
 	}
-	for i := range kept {
-		if err := j.Append(&kept[i]); err != nil {
-			return err
+	owed := max(bytes, j.compaction.owed)
+	for owed > 0 && j.compaction != nil {
+		n, err := j.compactEntry()
+		if err != nil {
+			return errors.Join(fmt.Errorf("compact the journal: %w", err), j.abandon())
 		}
+		owed -= n
+	}
+	if j.compaction != nil {
+		j.compaction.owed = 0
 	}
 	return nil
 }
 
-func (j *Journal) size() int64 { return j.base + int64(j.at) }
+// abandon gives up a compaction.
+func (j *Journal) abandon() (err error) {
+	if j.compaction != nil && j.compaction.next != nil {
+		err = j.compaction.next.Remove()
+	}
+	j.compaction = nil
+	return err
+}
 
-// without makes another journal, beside this one.
-func (j *Journal) without(c Cut) (_ *Journal, err error) {
-	k := keeper{
-		before: c.Before, said: c.Before - min(c.Before, c.CallsFor),
-		remembers: c.Remembers, claims: map[string]int{}, over: map[string]bool{},
+// compactEntry reads the next entry, which has n bytes, or ends a reading.
+func (j *Journal) compactEntry() (n int, err error) {
+	c := j.compaction
+	if c.seen {
+		c.read.end = j.size()
 	}
-	if err := j.each(func(e *Entry, _ int64) error { k.see(e); return nil }); err != nil {
-		return nil, err
+	from := c.read.at
+	e, ok := c.read.next()
+	n = int(c.read.at - from)
+	switch {
+	case ok && !c.seen:
+		c.keep.see(e)
+	case ok:
+		err = c.copy(e)
+	case !c.seen:
+		const some = 64
+		if had := c.keep.decide(some); had == some {
+			return had * entryHead, nil // about what it costs
+		}
+		c.seen = true
+		c.read = j.reader(j.size())
+		c.next, err = j.beside()
+	default:
+		err = j.endCompaction()
 	}
-	k.decide()
+	return n, err
+}
+
+// beside makes an empty journal beside this one.
+func (j *Journal) beside() (_ *Journal, err error) {
 	next := &Journal{cfg: j.cfg, settled: j.settled}
 	next.cfg.Path += ".new"
 	_ = os.Remove(next.cfg.Path) // in a directory that is open to all it may be anybody's
 	if next.f, err = openFile(next.cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("compact the journal: %w", err), next.Remove())
-		}
-	}()
-	if err := unix.Flock(int(next.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, err
+	if err = unix.Flock(int(next.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		err = next.reset()
 	}
-	if err := next.reset(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, next.Remove())
 	}
-	told := false
-	var last Entry
-	var begun sliced
-	err = j.each(func(e *Entry, _ int64) error {
-		last.Seq, last.Ring = e.Seq, e.Ring
-		if !k.keeps(e) {
-			return nil
-		}
-		if e.Kind == Sliced {
-			begun.add(e)
-			return nil
-		}
-		if err := begun.flush(next); err != nil {
-			return err
-		}
-		if err := next.Append(e); err != nil || told || e.Kind != Record || k.event.Header.Type != record.TypeTick || k.event.Header.Time < c.Whole {
-			return err
-		}
-		told = true
-		return next.Append(&Entry{Kind: Whole, Seq: e.Seq, Ring: e.Ring})
-	})
-	if err == nil && !told {
-		err = next.Append(&Entry{Kind: Whole, Seq: last.Seq, Ring: last.Ring})
+	return next, nil
+}
+
+// copy copies an entry, if it is kept.
+func (c *compaction) copy(e *Entry) error {
+	c.last.Seq, c.last.Ring = e.Seq, e.Ring
+	before := c.next.size()
+	if c.keep.late = c.read.at > c.end; c.keep.late {
+		defer func() { c.late += c.next.size() - before }()
+	}
+	if !c.keep.keeps(e) {
+		return nil
+	}
+	if e.Kind == Sliced {
+		c.begun.add(e)
+		return nil
+	}
+	if e.Kind == Claimed {
+		c.claimed = append(c.claimed, Entry{Kind: e.Kind, Seq: e.Seq, Ring: e.Ring, Data: slices.Clone(e.Data)})
+	}
+	if err := c.begun.flush(c.next); err != nil {
+		return err
+	}
+	if err := c.next.Append(e); err != nil {
+		return err
+	}
+	if h := &c.keep.event.Header; c.whole || e.Kind != Record || h.Type != record.TypeTick || h.Time < c.cut.Whole {
+		return nil
+	}
+	c.whole = true
+	return c.next.Append(&Entry{Kind: Whole, Seq: e.Seq, Ring: e.Ring})
+}
+
+// endCompaction puts the new journal into the place of this one. If that is too large, it begins with a compaction that
+// leaves out more.
+func (j *Journal) endCompaction() (err error) {
+	c := j.compaction
+	if !c.whole {
+		err = c.next.Append(&Entry{Kind: Whole, Seq: c.last.Seq, Ring: c.last.Ring})
 	}
 	// Behind the last record there is what counts, which More gives.
-	if c.More == nil && err == nil {
-		err = begun.flush(next)
+	if c.cut.More == nil && err == nil {
+		err = c.begun.flush(c.next)
 	}
-	if c.More != nil && err == nil {
-		c.More(func(e *Entry) {
-			e.Seq, e.Ring = last.Seq, last.Ring
-			err = errors.Join(err, next.Append(e))
+	if c.cut.More != nil && err == nil {
+		c.cut.More(func(e *Entry) {
+			e.Seq, e.Ring = c.last.Seq, c.last.Ring
+			err = errors.Join(err, c.next.Append(e))
 		})
 	}
-	return next, err
+	if err != nil {
+		return err
+	}
+	if c.next.size()-c.late > j.cfg.MaxBytes/2 {
+		j.stats.Overflows++
+		if c.cut.Before < c.cut.Now {
+			cut := c.cut
+			cut.Before, cut.Whole = cut.Now, cut.Now
+			return j.BeginCompaction(cut)
+		}
+		if err := c.next.reset(); err != nil {
+			return err
+		}
+		for i := range c.claimed {
+			if err := c.next.Append(&c.claimed[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return j.become(c.next)
 }
+
+// become has the journal go on with another file, in the place of its own.
+func (j *Journal) become(next *Journal) error {
+	if err := next.Settle(j.settled); err != nil {
+		return err
+	}
+	if err := os.Rename(next.cfg.Path, j.cfg.Path); err != nil {
+		return err
+	}
+	j.compaction = nil
+	if err := j.Close(); err != nil {
+		return err
+	}
+	j.f, j.base, j.window, j.at = next.f, next.base, next.window, next.at
+	j.limit = min(j.cfg.MaxBytes, max(firstLimit, 2*j.size()))
+	j.stats.Compacted++
+	j.stats.Bytes = j.base + int64(len(j.window))
+	return nil
+}
+
+func (j *Journal) size() int64 { return j.base + int64(j.at) }
 
 // sliced are Sliced entries between two records that are kept: of each trace the newest says it all.
 type sliced struct{ entries []Entry }
@@ -171,214 +265,8 @@ func (s *sliced) flush(to *Journal) error {
 	return nil
 }
 
-type processKey struct {
-	tgid  uint32
-	start uint64
-}
-
-type life struct {
-	parent processKey
-	cgroup uint64
-	calls  []string // that were marked when it was forked
-	over   bool     // ended before the time
-	needed bool
-}
-
-// A keeper decides what of a journal is kept: see all of it, decide, then ask keeps for each in the same order.
-type keeper struct {
-	before, said uint64
-	event        record.Event
-	processes    map[processKey]*life
-	gone         map[uint64]bool // cgroups removed before the time
-	used         map[uint64]bool // cgroups of what is kept
-	open         []string        // calls that are marked
-	calls        map[string]bool // that are needed
-	containers   map[string]int  // how often told, before the time
-	remembers    func(collector.Claim) bool
-	claims       map[string]int  // how often told, before the time
-	over         map[string]bool // told of an agent that is over
-	clocks       int
-	ticks        int // since the last that was kept
-	first        bool
-	young        bool // what is seen now is younger
-	tail         bool // what comes is younger
-	kept         bool // the last record
-}
-
-func (k *keeper) see(e *Entry) {
-	if k.processes == nil {
-		k.processes, k.gone, k.used = map[processKey]*life{}, map[uint64]bool{}, map[uint64]bool{}
-		k.containers, k.calls = map[string]int{}, map[string]bool{}
-	}
-	ev := &k.event
-	if e.Kind == Claimed && !k.young {
-		k.claims[string(e.Data)]++
-	}
-	if e.Kind != Record || ev.Decode(e.Data) != nil {
-		return
-	}
-	if ev.Header.Time >= k.before {
-		k.young = true
-		return
-	}
-	h := &ev.Header
-	switch h.Type {
-	case record.TypeFork:
-		k.born(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart}, processKey{h.Tgid, h.Start}, ev.Fork.ChildCgroup)
-	case record.TypeExec:
-		k.born(keyOf(h), processKey{ev.Exec.ParentTgid, ev.Exec.ParentStart}, h.Cgroup)
-	case record.TypeProcess:
-		k.born(keyOf(h), processKey{ev.Process.ParentTgid, ev.Process.ParentStart}, h.Cgroup)
-	case record.TypeExit:
-		if l := k.processes[keyOf(h)]; l != nil {
-			l.over = true
-		}
-	case record.TypeCgroupRmdir:
-		k.gone[ev.Cgroup.ID] = true
-	case record.TypeMark:
-		if i := slices.Index(k.open, callOf(&ev.Mark)); i >= 0 {
-			k.open = slices.Delete(slices.Clone(k.open), i, i+1) // what processes have is another
-		}
-		if ev.Mark.Op == record.MarkBegin {
-			if k.open = append(slices.Clip(k.open), callOf(&ev.Mark)); len(k.open) > maxOpen {
-				k.open = k.open[1:]
-			}
-		}
-	case record.TypeContainer:
-		k.containers[ev.Container.ID]++
-	case record.TypeClock:
-		k.clocks++
-	}
-}
-
-func keyOf(h *record.Header) processKey { return processKey{h.Tgid, h.Start} }
-
-// maxOpen bounds the open calls that a process is kept for.
-const maxOpen = 64
-
-func callOf(m *record.Mark) string { return m.Session + "\x00" + m.Call }
-
-func (k *keeper) born(child, parent processKey, cgroup uint64) {
-	if k.processes[child] == nil {
-		k.processes[child] = &life{parent: parent, cgroup: cgroup, calls: k.open}
-	}
-}
-
-// decide marks who lives, and whom they come from.
-func (k *keeper) decide() {
-	for _, l := range k.processes {
-		if l.over {
-			continue
-		}
-		for l != nil && !l.needed {
-			l.needed, k.used[l.cgroup] = true, true
-			for _, call := range l.calls {
-				k.calls[call] = true
-			}
-			l = k.processes[l.parent]
-		}
-	}
-	for _, call := range k.open {
-		k.calls[call] = true
-	}
-}
-
-func (k *keeper) needs(p processKey) bool {
-	l := k.processes[p]
-	return l != nil && l.needed
-}
-
-// sparse is how many entries are kept between two ticks.
-const sparse = 256
-
-// keeps says whether an entry is kept.
-func (k *keeper) keeps(e *Entry) bool {
-	switch e.Kind {
-	case Began:
-		return k.tail
-	case Slice:
-		if !k.kept {
-			e.Kind = Sliced
-		}
-		return true
-	case Sliced, End:
-		return true // they are few
-	case Claimed:
-		return k.tail || k.claim(e.Data)
-	case Count:
-		return false // there are newer ones
-	case Reads:
-		return k.tail // of those that end in it; there are newer ones of the others
-	case Record:
-		k.kept = k.keepsRecord(e)
-		return k.kept
-	}
-	return false
-}
-
-// claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it is
-// the same place's from then on.
-func (k *keeper) claim(b []byte) bool {
-	claim, ok := DecodeClaim(b)
-	k.claims[string(b)]--
-	if !ok || k.remembers != nil && !k.remembers(claim) {
-		return false
-	}
-	if k.needs(processKey{claim.Agent.Tgid, claim.Agent.Start}) {
-		return k.claims[string(b)] == 0
-	}
-	first := !k.over[string(b[agentSize:])]
-	k.over[string(b[agentSize:])] = true
-	return first
-}
-
-func (k *keeper) keepsRecord(e *Entry) bool {
-	ev := &k.event
-	if ev.Decode(e.Data) != nil {
-		return false
-	}
-	if ev.Header.Time >= k.before {
-		k.tail = true
-		return true
-	}
-	keep := k.record(&ev.Header)
-	if ev.Header.Type == record.TypeTick {
-		if keep = k.ticks >= sparse; keep {
-			k.ticks = 0
-		}
-	} else if keep {
-		k.ticks++
-	}
-	return keep
-}
-
-func (k *keeper) record(h *record.Header) bool {
-	ev := &k.event
-	switch h.Type {
-	case record.TypeFork:
-		return k.needs(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart})
-	case record.TypeExec, record.TypeExecArgs, record.TypeExit, record.TypeProcess, record.TypeCmdline, record.TypeCgroupAttach:
-		return k.needs(keyOf(h))
-	case record.TypeCgroup, record.TypeCgroupMkdir, record.TypeCgroupRmdir:
-		return !k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]
-	case record.TypeMark:
-		return h.Time >= k.said || k.calls[callOf(&ev.Mark)]
-	case record.TypeSaid:
-		return h.Time >= k.said || ev.Said.Kind == record.SaidSession
-	case record.TypeContainer:
-		k.containers[ev.Container.ID]--
-		return k.containers[ev.Container.ID] == 0
-	case record.TypeClock:
-		k.clocks--
-		first := !k.first
-		k.first = true
-		return first || k.clocks == 0
-	}
-	return false
-}
-
-// Last is up to which span all are settled, and the position of the ring in the last entry. compacted says that there is a Whole entry.
-// To be called after Open, before Replay.
+// Last is up to which span all are settled, and the position of the ring in the last entry. compacted says that there
+// is a Whole entry. To be called after Open, before Replay.
 func (j *Journal) Last() (settled, ring uint64, compacted bool, err error) {
 	head := make([]byte, headSize)
 	if _, err := j.f.ReadAt(head, 0); err == nil {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package journal keeps the record stream in a file that outlives the process, on a tmpfs: what was read from the kernel and
-// has not become spans on disk yet, and of what is older the records that say which processes, sessions and calls there
-// are. The collector is deterministic, so reading it again makes the same state, and the same spans.
+// Package journal keeps the record stream in a file that outlives the process, on a tmpfs: what was read from the
+// kernel and has not become spans on disk yet, and of what is older the records that say which processes, sessions and
+// calls there are. The collector is deterministic, so reading it again makes the same state, and the same spans.
 package journal
 
 import (
@@ -11,16 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sheetbend/sheetbend/collector"
 )
 
-// Kind tells entries apart.
+// Kind is the kind of an entry.
 type Kind uint8
 
 // The kinds.
@@ -29,13 +25,15 @@ const (
 	Record Kind = 1
 	// Slice says that the record before it began another slice of a trace.
 	Slice Kind = 2
-	// Count says how far a trace has come, and Reads what a process has read: what was left out told that. A Reads stands before the
-	// record of its process's end or next program, too, where it is told.
+	// Count says how far a trace has come, and Reads what a process has read: records that were left out had that. A
+	// Reads also stands before the record of its process's end or next program, whose span reports it.
 	Count Kind = 5
 	Reads Kind = 6
-	// Began says that the record before it began to hold a span. One that did not was counted in one that was held already.
+	// Began says that the record before it began to hold a span. One that did not was counted in one that was held
+	// already.
 	Began Kind = 7
-	// Whole says that from here on all spans come again as they came: what was left out before it does not matter any more.
+	// Whole says that from here on all spans come again as they came: what was left out before it does not matter any
+	// more.
 	Whole Kind = 8
 	// Sliced is a Slice of which the record that began it is left out.
 	Sliced Kind = 9
@@ -59,8 +57,8 @@ type Config struct {
 	Path string
 	// Content: a journal of another one is not read. The host's boot and the layouts of records belong into it.
 	Content string
-	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before did not write is not
-	// read: what happened since is not in it. 1: this is the first.
+	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before
+	// did not write is not read: what happened since is not in it. 1: this is the first.
 	Starts uint64
 	// MaxBytes is how large the file may become: 64 MiB.
 	MaxBytes int64
@@ -93,6 +91,8 @@ type Journal struct {
 	limit   int64 // of the file, at which it is compacted
 	settled uint64
 	stats   Stats
+
+	compaction *compaction // nil: none is under way
 }
 
 // ErrTooLarge says that an entry cannot be written, for its size.
@@ -134,7 +134,8 @@ func openFile(name string, flags int) (*os.File, error) {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
 	var st unix.Stat_t
-	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0 || st.Nlink != 1) {
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (int(st.Uid) != os.Geteuid() ||
+		st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o077 != 0 || st.Nlink != 1) {
 		err = fmt.Errorf("owner %d and mode %o, should be a file of %d with 600", st.Uid, st.Mode, os.Geteuid())
 	}
 	if err != nil {
@@ -151,19 +152,22 @@ func (c *Config) head(settled uint64) []byte {
 	return head
 }
 
-// Replay gives the entries that an earlier process left, up to the first that is not whole. Afterwards the journal goes on behind
-// them. ok is false if there were none of this content; then it is empty.
+// Replay gives the entries that an earlier process left, up to the first that is not whole. Afterwards the journal
+// goes on behind them. ok is false if there were none of this content; then it is empty.
 func (j *Journal) Replay(yield func(*Entry)) (ok bool, err error) {
 	st, err := j.f.Stat()
 	if err != nil {
 		return false, err
 	}
 	head := make([]byte, headSize)
-	if _, err := j.f.ReadAt(head, 0); err != nil || !bytes.Equal(head[:textSize], j.cfg.head(0)[:textSize]) || len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
+	_, readErr := j.f.ReadAt(head, 0)
+	if readErr != nil || !bytes.Equal(head[:textSize], j.cfg.head(0)[:textSize]) ||
+		len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
 		return false, j.reset()
 	}
 	// The same number: that process was killed before it read anything.
-	if before := binary.LittleEndian.Uint64(head[atStarts:]); j.cfg.Starts == 1 || j.cfg.Starts > 1 && before+1 != j.cfg.Starts && before != j.cfg.Starts {
+	before, now := binary.LittleEndian.Uint64(head[atStarts:]), j.cfg.Starts
+	if now == 1 || now > 1 && before+1 != now && before != now {
 		return false, j.reset()
 	}
 	j.settled = binary.LittleEndian.Uint64(head[atSettled:])
@@ -260,6 +264,9 @@ func (j *Journal) Append(e *Entry) error {
 	encode(b, e)
 	j.at += n
 	j.stats.Entries++
+	if j.compaction != nil {
+		j.compaction.owed += compactPerByte * n
+	}
 	return nil
 }
 
@@ -271,8 +278,8 @@ func encode(b []byte, e *Entry) {
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 }
 
-// Settle says that all spans up to a number are where a kill does not reach them. A kill afterwards does not lose it. Replay
-// may be under way.
+// Settle says that all spans up to a number are where a kill does not reach them. A kill afterwards does not lose it.
+// Replay may be under way.
 func (j *Journal) Settle(seq uint64) error {
 	if seq == j.settled {
 		return nil
@@ -301,174 +308,8 @@ func (j *Journal) Close() error {
 	if j == nil {
 		return nil
 	}
-	return errors.Join(j.unmap(), j.f.Close())
+	return errors.Join(j.abandon(), j.unmap(), j.f.Close())
 }
 
 // Remove deletes it.
 func (j *Journal) Remove() error { return errors.Join(os.Remove(j.cfg.Path), j.Close()) }
-
-// each reads the file from its beginning. next is where the entry after it begins.
-func (j *Journal) each(yield func(e *Entry, next int64) error) error {
-	r := reader{r: io.NewSectionReader(j.f, headSize, 1<<62), at: headSize, window: int64(j.cfg.Window), buf: make([]byte, 0, 2*maxEntry)}
-	for {
-		e, ok := r.next()
-		if !ok {
-			return nil
-		}
-		if err := yield(e, r.at); err != nil {
-			return err
-		}
-	}
-}
-
-// reader decodes entries. Whatever is no whole entry is the end.
-type reader struct {
-	r      io.Reader
-	at     int64
-	window int64
-	buf    []byte // read, not yet used
-	off    int
-	e      Entry
-}
-
-// peek gives the next n bytes, or what there is.
-func (r *reader) peek(n int) []byte {
-	if len(r.buf)-r.off < n {
-		r.buf = append(r.buf[:0], r.buf[r.off:]...)
-		r.off = 0
-		for len(r.buf) < n {
-			got, err := r.r.Read(r.buf[len(r.buf):cap(r.buf)])
-			r.buf = r.buf[:len(r.buf)+got]
-			if err != nil || got == 0 {
-				break
-			}
-		}
-	}
-	return r.buf[r.off:min(len(r.buf), r.off+n)]
-}
-
-func (r *reader) next() (*Entry, bool) {
-	for {
-		left := int(r.window - r.at%r.window)
-		if left < 4 {
-			if len(r.peek(left)) < left {
-				return nil, false
-			}
-			r.off, r.at = r.off+left, r.at+int64(left)
-			continue
-		}
-		head := r.peek(min(entryHead, left))
-		if len(head) < 4 {
-			return nil, false
-		}
-		n := binary.LittleEndian.Uint32(head)
-		if n == skip {
-			for left > 0 {
-				got := len(r.peek(min(left, cap(r.buf)/2)))
-				if got == 0 {
-					return nil, false
-				}
-				r.off, r.at, left = r.off+got, r.at+int64(got), left-got
-			}
-			continue
-		}
-		if n < entryHead || n > maxEntry || int(n) > left {
-			return nil, false
-		}
-		b := r.peek(int(n))
-		if len(b) < int(n) || crc32.Checksum(b[8:], table) != binary.LittleEndian.Uint32(b[4:]) {
-			return nil, false
-		}
-		word := binary.LittleEndian.Uint64(b[16:])
-		r.e = Entry{Kind: Kind(word >> 56), Seq: word & (1<<56 - 1), Ring: binary.LittleEndian.Uint64(b[8:]), Data: b[entryHead:]}
-		r.off, r.at = r.off+int(n), r.at+int64(n)
-		return &r.e, true
-	}
-}
-
-// AppendSlice encodes the Data of a Slice or Count entry.
-func AppendSlice(dst []byte, s collector.Slice) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, s.Number)
-	dst = binary.LittleEndian.AppendUint64(dst, s.Began)
-	dst = binary.LittleEndian.AppendUint32(dst, s.Spans)
-	dst = binary.LittleEndian.AppendUint32(dst, s.Within)
-	foreign := byte(0)
-	if s.Foreign {
-		foreign = 1
-	}
-	dst = append(append(dst, foreign), s.Session...)
-	return append(append(dst, 0), s.Call...)
-}
-
-// DecodeSlice decodes one.
-func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
-	if len(b) < 26 {
-		return s, false
-	}
-	s = collector.Slice{
-		Number: binary.LittleEndian.Uint64(b), Began: binary.LittleEndian.Uint64(b[8:]),
-		Spans: binary.LittleEndian.Uint32(b[16:]), Within: binary.LittleEndian.Uint32(b[20:]), Foreign: b[24] != 0,
-	}
-	s.Session, s.Call, ok = strings.Cut(string(b[25:]), "\x00")
-	return s, ok
-}
-
-// traceOf is what tells the trace in the Data of a Slice from others.
-func traceOf(b []byte) string { return string(b[min(len(b), 25):]) }
-
-// agentSize is what in the Data of a Claimed entry says which agent it is of.
-const agentSize = 20
-
-// AppendClaim encodes the Data of a Claimed entry.
-func AppendClaim(dst []byte, k collector.Claim) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, k.Agent.Tgid)
-	dst = binary.LittleEndian.AppendUint64(dst, k.Agent.Start)
-	dst = binary.LittleEndian.AppendUint64(dst, k.Agent.ExecID)
-	dst = binary.LittleEndian.AppendUint32(dst, k.UID)
-	nested := byte(0)
-	if k.Nested {
-		nested = 1
-	}
-	dst = append(append(append(dst, nested), k.Place...), 0)
-	dst = append(append(dst, k.Dialect...), 0)
-	return append(dst, k.Session...)
-}
-
-// DecodeClaim decodes one.
-func DecodeClaim(b []byte) (k collector.Claim, ok bool) {
-	if len(b) < agentSize+5 {
-		return k, false
-	}
-	k.Agent.Tgid, k.Agent.Start = binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint64(b[4:])
-	k.Agent.ExecID, k.UID = binary.LittleEndian.Uint64(b[12:]), binary.LittleEndian.Uint32(b[20:])
-	k.Nested = b[agentSize+4] != 0
-	text := strings.SplitN(string(b[agentSize+5:]), "\x00", 3)
-	if len(text) != 3 || text[2] == "" {
-		return k, false
-	}
-	k.Place, k.Dialect, k.Session = text[0], text[1], text[2]
-	return k, true
-}
-
-const readsSize = 32
-
-// AppendReads encodes the Data of a Reads entry.
-func AppendReads(dst []byte, r collector.Reads) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, r.Start)
-	dst = binary.LittleEndian.AppendUint64(dst, r.Noise)
-	dst = binary.LittleEndian.AppendUint64(dst, r.WindowStart)
-	dst = binary.LittleEndian.AppendUint32(dst, r.Tgid)
-	dst = binary.LittleEndian.AppendUint32(dst, r.Files)
-	return dst
-}
-
-// DecodeReads decodes one.
-func DecodeReads(b []byte) (r collector.Reads, ok bool) {
-	if len(b) != readsSize {
-		return r, false
-	}
-	return collector.Reads{
-		Start: binary.LittleEndian.Uint64(b), Noise: binary.LittleEndian.Uint64(b[8:]), WindowStart: binary.LittleEndian.Uint64(b[16:]),
-		Tgid: binary.LittleEndian.Uint32(b[24:]), Files: min(binary.LittleEndian.Uint32(b[28:]), 1<<30),
-	}, true
-}

@@ -11,11 +11,11 @@ import (
 )
 
 // selects says whether a cgroup is watched: by a glob, or because it is or lies in a container.
-func (f *Feed) selects(cg string) bool {
-	if f.o.Globs.Selects(cg) {
+func (o *Options) selects(cg string) bool {
+	if o.Globs.Selects(cg) {
 		return true
 	}
-	if !f.o.Containers || f.o.Except != "" && (cg == f.o.Except || strings.HasPrefix(cg, f.o.Except+"/")) {
+	if !o.Containers || o.Except != "" && (cg == o.Except || strings.HasPrefix(cg, o.Except+"/")) {
 		return false
 	}
 	_, ok := container.FromCgroup(cg)
@@ -23,19 +23,19 @@ func (f *Feed) selects(cg string) bool {
 }
 
 // sandbox is the topmost cgroup of the sandbox that a selected one lies in.
-func (f *Feed) sandbox(cg string) string {
-	if !f.o.Globs.Selects(cg) {
+func (o *Options) sandbox(cg string) string {
+	if !o.Globs.Selects(cg) {
 		ref, _ := container.FromCgroup(cg)
 		return ref.Root
 	}
-	for above := path.Dir(cg); f.o.Globs.Selects(above); above = path.Dir(above) {
+	for above := path.Dir(cg); o.Globs.Selects(above); above = path.Dir(above) {
 		cg = above
 	}
 	return cg
 }
 
 // leads says whether something below the cgroup may be watched. Containers may be anywhere.
-func (f *Feed) leads(cg string) bool { return f.o.Containers || f.o.Globs.Leads(cg) }
+func (o *Options) leads(cg string) bool { return o.Containers || o.Globs.Leads(cg) }
 
 // mayBeNone remembers a cgroup that is watched only because it is a container's, and says whether it is one.
 func (f *Feed) mayBeNone(id uint64, cg string) bool {
@@ -56,23 +56,24 @@ type undecided struct {
 	cgroups []uint64
 }
 
-// heed ends the watch of a container that is no sandbox, and takes it up again when a later word makes it one.
-func (f *Feed) heed(raw []byte) {
+// containerEvent ends the watch of a container that is no sandbox, and begins it again when a later record makes it
+// one.
+func (f *Feed) containerEvent(raw []byte) {
 	// Not into the event of the kernel's record at hand.
-	if !f.o.Containers || record.TypeOf(raw) != record.TypeContainer || f.word.Decode(raw) != nil {
+	if !f.o.Containers || record.TypeOf(raw) != record.TypeContainer || f.container.Decode(raw) != nil {
 		return
 	}
-	c := &f.word.Container
+	c := &f.container.Container
 	u, waits := f.undecided[c.ID]
 	delete(f.undecided, c.ID)
 	chosen := f.o.Chosen != nil && f.o.Chosen(c)
 	switch {
 	case chosen && waits:
 		for _, id := range u.cgroups {
-			f.settle(id, "of container "+c.ID)
+			f.confirm(id, "of container "+c.ID)
 		}
 	case chosen:
-		if root := f.declined.take(c.ID); root != "" {
+		if root, ok := f.declined.drop(c.ID); ok {
 			f.o.Log.Debug("a container has become a sandbox", "container", c.ID)
 			f.reconsider(root)
 		}
@@ -83,17 +84,16 @@ func (f *Feed) heed(raw []byte) {
 		f.declined.add(c.ID, u.root)
 		f.o.Log.Debug("no selector chooses a container", "container", c.ID, "pod", c.Pod, "namespace", c.Namespace)
 		// An agent in it is one outside of all sandboxes now.
-		f.moved = f.moved || f.o.Knows != nil
+		f.scans.due = f.scans.due || f.o.Knows != nil
 	}
 }
 
-// reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the start. Its
-// runtime's word, which Seen asks for again, has the collector decide anew.
+// reconsider watches a container that was no sandbox before its pod's labels changed, as those that are there at the
+// start. What its runtime reports, which Seen asks for again, has the collector decide anew.
 func (f *Feed) reconsider(root string) {
-	if err := f.adopt(root, make([]bool, len(f.o.Globs))); err != nil {
-		f.o.Log.Warn("cannot watch a container that has become a sandbox", "cgroup", root, "err", err)
-	}
-	f.moved, f.taken, f.looked = true, true, 0 // at the next tick, or the end
+	w := newWalk(root)
+	w.done = func() { f.scans.due, f.scans.adopted, f.scans.last = true, true, 0 } // at the next tick, or the end
+	f.walkLater(w)
 }
 
 // gone forgets a container whose cgroup was removed.
@@ -101,30 +101,4 @@ func (f *Feed) gone(cg string) {
 	if ref, ok := container.FromCgroup(cg); ok && ref.Root == cg {
 		delete(f.undecided, ref.ID)
 	}
-}
-
-// maxDeclined bounds each half of declined. Of containers that are gone nothing is told, so that it holds old ones, too.
-const maxDeclined = 4096
-
-// declined are the topmost cgroups of containers that are no sandboxes, by the container's id.
-type declined struct {
-	now, before map[string]string
-}
-
-func (d *declined) add(id, root string) {
-	if d.now == nil || len(d.now) >= maxDeclined {
-		d.now, d.before = map[string]string{}, d.now
-	}
-	d.now[id] = root
-}
-
-// take gives a container's cgroup, and forgets it; "" if it was not declined.
-func (d *declined) take(id string) string {
-	root, ok := d.now[id]
-	if !ok {
-		root = d.before[id]
-	}
-	delete(d.now, id)
-	delete(d.before, id)
-	return root
 }

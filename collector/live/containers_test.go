@@ -110,20 +110,20 @@ func TestAContainerThatBecomesASandboxIsWatchedAgain(t *testing.T) {
 	if asked != 4 { // each directory at the start, and again
 		t.Errorf("asked %d times", asked)
 	}
-	if f.declined.take(wanted) != "" || len(f.undecided) != 0 {
+	if f.declined.has(wanted) || len(f.undecided) != 0 {
 		t.Error("kept")
 	}
 }
 
 func TestDeclinedContainersAreBounded(t *testing.T) {
-	var d declined
+	d := recent[string, string]{most: maxDeclined}
 	for i := range 3 * maxDeclined {
 		d.add(fmt.Sprint(i), "/x")
 	}
 	if n := len(d.now) + len(d.before); n > 2*maxDeclined {
 		t.Errorf("%d are kept", n)
 	}
-	if d.take(fmt.Sprint(3*maxDeclined-1)) == "" || d.take("0") != "" {
+	if !d.has(fmt.Sprint(3*maxDeclined-1)) || d.has("0") {
 		t.Error("not the newest are kept")
 	}
 }

@@ -14,9 +14,9 @@ const maxInjected = 4096
 // An injected record waits until the ring has been read up to its time: what happened before it
 // may still lie there.
 type injected struct {
-	time uint64 // ns of CLOCK_BOOTTIME, of its header
-	raw  []byte
-	told func(taken bool) // nil: nobody asks
+	time  uint64 // ns of CLOCK_BOOTTIME, of its header
+	raw   []byte
+	reply func(accepted bool) // nil: nobody asks
 }
 
 // inbox holds injected records in the order of their time.
@@ -33,9 +33,9 @@ type inbox struct {
 // concurrent use; it waits for nothing.
 func (f *Feed) Inject(raw []byte) bool { return f.InjectAnd(raw, nil) }
 
-// InjectAnd is Inject, and tells afterwards whether the collector took the record: on the goroutine of Run, so told must not wait
-// for anything. It is not called when false is returned.
-func (f *Feed) InjectAnd(raw []byte, told func(taken bool)) bool {
+// InjectAnd is Inject, and calls reply afterwards with whether the collector accepted the record: on the goroutine of
+// Run, so reply must not wait for anything. It is not called when false is returned.
+func (f *Feed) InjectAnd(raw []byte, reply func(accepted bool)) bool {
 	const timeEnd = 16 // of struct header in bpf/records.h
 	b := &f.inbox
 	b.mu.Lock()
@@ -44,7 +44,7 @@ func (f *Feed) InjectAnd(raw []byte, told func(taken bool)) bool {
 		b.refused++
 		return false
 	}
-	i := injected{time: binary.LittleEndian.Uint64(raw[timeEnd-8:]), raw: slices.Clone(raw), told: told}
+	i := injected{time: binary.LittleEndian.Uint64(raw[timeEnd-8:]), raw: slices.Clone(raw), reply: reply}
 	at := len(b.waiting)
 	for at > 0 && b.waiting[at-1].time > i.time {
 		at--
@@ -83,11 +83,11 @@ func (b *inbox) refusals() uint64 {
 func (f *Feed) injected(until uint64) {
 	f.due = f.inbox.take(f.due[:0], until)
 	for _, i := range f.due {
-		taken := f.emit(i.raw)
-		if i.told != nil {
-			i.told(taken)
+		accepted := f.emit(i.raw)
+		if i.reply != nil {
+			i.reply(accepted)
 		}
-		f.heed(i.raw)
+		f.containerEvent(i.raw)
 	}
 	clear(f.due)
 }

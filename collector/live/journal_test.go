@@ -101,7 +101,7 @@ func journaled(t *testing.T, path string, config collector.Config, sink span.Sin
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &Journal{File: file, Collector: c, Settled: settled, Resuming: resuming, Hold: config.Hold, CallsFor: time.Hour, margin: uint64(200 * time.Millisecond), always: true}
+	j := &Journal{File: file, Collector: c, Settled: settled, Resuming: resuming, Hold: config.Hold, CallsFor: time.Hour, margin: uint64(200 * time.Millisecond), always: true, perTurn: 3 << 10}
 	if settled == nil {
 		j.Settled = c.Seq // as if every span were on disk at once
 	}
@@ -112,8 +112,9 @@ func (f *Feed) passOn(raws [][]byte) {
 	for _, raw := range raws {
 		err := f.event.Decode(raw)
 		f.emit(raw)
+		f.o.Journal.betweenRecords()
 		if h := f.event.Header; err == nil && h.Type == record.TypeTick {
-			f.compact(h.Time)
+			f.o.Journal.tick(h.Time)
 		}
 	}
 }
@@ -166,7 +167,7 @@ func TestOnlyARecordSaysThatTheRingIsReadUpToIt(t *testing.T) {
 	f.o.Journal.position = func() uint64 { at++; return at }
 	for _, raw := range raws {
 		_ = f.event.Decode(raw)
-		f.position()
+		f.o.Journal.noteRing()
 		f.emit(raw)
 	}
 	reads, kept := 0, uint64(0)
@@ -215,7 +216,7 @@ func survives(t *testing.T, raws [][]byte, config collector.Config, whole *told,
 		compacted += f.o.Journal.File.Stats().Compacted
 		on := int64(settled())
 		if n == kills {
-			f.End()
+			f.o.Journal.End()
 			on = 1 << 62
 		}
 		if len(part.twice) > 0 {
@@ -298,7 +299,7 @@ func TestTheJournalIsBoundedWhenNothingGetsToDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.o.Journal.File, f.o.Journal.always = file, false
+	f.o.Journal.File, f.o.Journal.always, f.o.Journal.perTurn = file, false, compactPerTurn
 	if _, err := f.resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -307,8 +308,8 @@ func TestTheJournalIsBoundedWhenNothingGetsToDisk(t *testing.T) {
 		f.passOn(raws[n : n+1])
 		largest = max(largest, file.Stats().Bytes)
 	}
-	if f.o.Journal.err != nil || f.JournalOverflows() == 0 || largest > 2*most {
-		t.Errorf("%v; %d bytes, %d overflows", f.o.Journal.err, largest, f.JournalOverflows())
+	if f.o.Journal.err != nil || f.o.Journal.Overflows() == 0 || largest > 2*most {
+		t.Errorf("%v; %d bytes, %d overflows", f.o.Journal.err, largest, f.o.Journal.Overflows())
 	}
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
@@ -331,7 +332,7 @@ func TestWhatIsSettledIsNotedInTheMiddleOfABacklog(t *testing.T) {
 	start()
 	for _, raw := range raws { // no tick is taken for one: there is none in a backlog
 		f.emit(raw)
-		f.settleNow()
+		f.o.Journal.betweenRecords()
 	}
 	sent := f.o.Journal.Collector.Seq()
 	if err := f.o.Journal.File.Close(); err != nil {
@@ -369,11 +370,11 @@ func TestWhatAnotherJournalSaidOfSpansHoldsNoneBack(t *testing.T) {
 			t.Fatalf("%s: resumed %t: %v", content, ok, err)
 		}
 		f.passOn(raws)
-		f.End()
+		f.o.Journal.End()
 		if len(sink.spans) == 0 || sink.spans[1] == "" {
 			t.Errorf("%s: %d spans, the first is %q", content, len(sink.spans), sink.spans[1])
 		}
-		if err := f.EndJournal(); err != nil {
+		if err := f.o.Journal.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,7 +44,7 @@ func TestALookInABacklogOverridesNothingThatWaits(t *testing.T) {
 	h, s := newHost(), &stream{}
 	f := h.feed(t, s, "/a")
 	const behind = 200_000 * ms
-	young := uint64(maxLookDelay) + 10_000*ms // its fork waits
+	young := uint64(maxScanDelay) + 10_000*ms // its fork waits
 	h.steps = append(h.steps, func() ([]byte, error) {
 		h.existing = [][]byte{process(10, 500*ms), process(11, young), process(12, 500*ms)}
 		for _, raw := range h.existing {
@@ -53,7 +53,7 @@ func TestALookInABacklogOverridesNothingThatWaits(t *testing.T) {
 		h.pass(behind)
 		return movedIn(1001 * ms), nil
 	})
-	const records = uint64(maxLookDelay)/(100*ms) + 30
+	const records = uint64(maxScanDelay)/(100*ms) + 30
 	for n := range records {
 		h.reads(exit((1100 + 100*n) * ms))
 	}

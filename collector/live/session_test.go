@@ -119,14 +119,14 @@ var restarts = map[string]func(s *agentStory){
 	"nothing": func(*agentStory) {},
 	"a kill":  func(s *agentStory) { s.kill() },
 	"an end": func(s *agentStory) {
-		s.f.End()
+		s.f.o.Journal.End()
 		s.kill()
 	},
 	"kills and ends": func(s *agentStory) {
 		for range 3 {
 			s.kill()
 			s.tick(2 * time.Second)
-			s.f.End()
+			s.f.o.Journal.End()
 			s.kill()
 			s.tick(2 * time.Second)
 		}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/recordtest"
+)
+
+// turns notes how much is done between two reads of the ring.
+type turns struct {
+	*host
+	done func() int // so far
+	last int
+	most int
+}
+
+func (s *turns) Read(buf []byte) ([]byte, error) {
+	now := s.done()
+	s.most, s.last = max(s.most, now-s.last), now
+	return s.host.Read(buf)
+}
+
+func TestArgumentsOfManyProcessesAreLookedUpBetweenReadsOfTheRing(t *testing.T) {
+	const processes = 3*argsPerTurn + 7
+	h, s := newHost(), &stream{}
+	f := h.feed(t, s, "/a")
+	for n := range uint32(processes) {
+		h.existing = append(h.existing, process(100+n, 500*ms))
+		dir := filepath.Join(f.o.Proc, fmt.Sprint(100+n))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"cmdline": "a\x00", "stat": "1 (a) S " + strings.Repeat("0 ", 18) + "50 0 0\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// Two of the last: by then one is another program, which brings its own arguments, and one has ended.
+	h.reads(recordtest.Record(record.Header{Time: 1001 * ms, Tgid: 100 + processes - 1, Start: 500 * ms}, record.Exec{}))
+	h.reads(recordtest.Record(record.Header{Time: 1002 * ms, Tgid: 100 + processes - 2, Start: 500 * ms}, record.Exit{}))
+	for range 5 {
+		h.quiet(0)
+	}
+	found := func() (n int) {
+		for _, w := range s.words {
+			if strings.Contains(w, "arguments") {
+				n++
+			}
+		}
+		return n
+	}
+	source := &turns{host: h, done: found}
+	f.o.Source = source
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if found() != processes-2 || source.last != processes-2 || source.most != argsPerTurn {
+		t.Errorf("arguments of %d processes, %d before the end, up to %d in one turn; want %d and %d",
+			found(), source.last, source.most, processes-2, argsPerTurn)
+	}
+}
+
+func TestManyCgroupsAreWalkedThroughBetweenReadsOfTheRing(t *testing.T) {
+	const dirs = 3 * dirsPerTurn
+	h, s := newHost(), &stream{}
+	h.dirs["/a"] = 2
+	f := h.feed(t, s, "/a", "/a/*", "/a/*/*")
+	h.quiet(uint64(lossEvery))
+	h.does(func() {
+		for n := range uint64(dirs) {
+			h.dirs[fmt.Sprintf("/a/%04d", n)] = 1000 + n
+		}
+		h.dirs["/a/0500"], h.dirs["/a/0500/below"] = 5000, 5001
+		h.losses = []bpf.Loss{{Cgroup: 2, Kind: uint16(record.TypeCgroupMkdir), Cause: 1, Count: 1}}
+	})
+	// Made anew, with what is in it, when the first turn is over and it is not entered yet.
+	h.does(func() { h.dirs["/a/0500"], h.dirs["/a/0500/below"] = 6000, 6001 })
+	for range 5 {
+		h.quiet(0)
+	}
+	listed := func() (n int) {
+		for _, l := range h.log {
+			if strings.HasPrefix(l, "list /a/") {
+				n++
+			}
+		}
+		return n
+	}
+	source := &turns{host: h, done: listed}
+	f.o.Source = source
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if source.last != dirs+1 || source.most > dirsPerTurn || source.most < dirsPerTurn-3 {
+		t.Errorf("%d directories before the end, up to %d in one turn; want %d and about %d", source.last, source.most, dirs+1, dirsPerTurn)
+	}
+	words := strings.Join(s.words, "\n")
+	if !strings.Contains(words, "cgroup 6001 below 6000 is /a/0500/below") || strings.Contains(words, "5000") || h.watches[1767] == 0 {
+		t.Errorf("%d watched:\n%s", len(h.watches), words)
+	}
+}
+
+// A directory that is made anew between two turns is not taken for a child of the one that was there before.
+func TestADirectoryBelowOneThatWasMadeAnewIsNoChildOfTheOld(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs["/a"], h.dirs["/a/b"] = 2, 3
+	f := h.feed(t, s, "/a", "/a/*")
+	w := newWalk("/a")
+	if err := w.step(f, 1); err != nil {
+		t.Fatal(err)
+	}
+	h.dirs["/a"], h.dirs["/a/b"] = 4, 5
+	if err := w.step(f, 1); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "stream", s.words, []string{"cgroup 2 below 0 is /a"})
+}
