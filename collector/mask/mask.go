@@ -21,7 +21,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 const masked = "****"
@@ -126,14 +125,4 @@ func (m *masker) result() (out string, hidden bool) {
 	}
 	b.WriteString(m.s[at:m.end])
 	return b.String(), hidden
-}
-
-// runeStart gives the last place up to n where UTF-8 may be cut.
-func runeStart(s string, n int) int {
-	for back := 0; back < utf8.UTFMax-1 && n > back && n < len(s); back++ {
-		if utf8.RuneStart(s[n-back]) {
-			return n - back
-		}
-	}
-	return n
 }

@@ -528,17 +528,6 @@ func (m *masker) argumentBefore(at int) meaning {
 	return ordinary
 }
 
-// credentials are functions, by the ends of their names, of which an argument is a secret, counted from one.
-var credentials = []struct {
-	name   string
-	secret int
-}{
-	{"auth", 2}, {"login", 2}, {"credential", 2}, {"credentials", 2}, {"authenticate", 2}, {"signin", 2}, {"logon", 2},
-	{"sign", 2}, {"createhmac", 2}, {"connect", 3}, {"bcrypt", 1}, {"password_hash", 1}, {"hashpw", 1},
-	{"make_password", 1}, {"hash::make", 1}, {"hashsync", 1},
-	{"getconnection", 3}, {"newinstance", 3}, {"jwt.encode", 2}, {"mysqli_connect", 3}, {"pdo", 3}, {"mysqli", 3}, {"mysql_connect", 3}, {"authtuple", 2},
-}
-
 // called gives the secret among the literals in the bracket at i: auth=("user", "x"), smtp.login("user", "x").
 func (m *masker) called(i int) (from, to int) {
 	s := m.s
@@ -549,15 +538,11 @@ func (m *masker) called(i int) (from, to int) {
 	if at == 0 || !nameByte(s[at-1]) {
 		return 0, 0
 	}
-	last := s[at-1] | 0x20
-	if strings.IndexByte("hnlsetoicpdw", last) < 0 {
-		return 0, 0
-	}
 	w := m.wordBefore(at)
 	n := 0
-	for k := range credentials {
-		if hasSuffixFold(w, credentials[k].name) {
-			n = credentials[k].secret
+	for _, call := range calls {
+		if hasSuffixFold(w, call[0]) {
+			n = int(call[1][0] - '0')
 		}
 	}
 	if n == 0 {
@@ -760,42 +745,4 @@ func (m *masker) cookies(from, to int) {
 		}
 		from = end + 1
 	}
-}
-
-// label is true of a text that names a secret, for people: Access token.
-func label(v string) bool {
-	if v == "" || !upper(v[0]) || strings.Trim(v, letters+" ?.!'") != "" {
-		return false
-	}
-	for w := range strings.FieldsSeq(v) {
-		if labels[foldedWord(strings.Trim(w, "?.!"))] {
-			return true
-		}
-	}
-	return false
-}
-
-var labels = words("password passwords passwort kennwort passphrase passcode token tokens secret key keys code pin " +
-	"credentials")
-
-func lettersOnly(v string) bool {
-	for i := 0; i < len(v); i++ {
-		if !lower(v[i]) && !(i == 0 && upper(v[i])) && strings.IndexByte(",.-_", v[i]) < 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func hasSuffixFold(s, end string) bool {
-	return len(s) >= len(end) && strings.EqualFold(s[len(s)-len(end):], end)
-}
-
-func containsFold(s, part string) bool {
-	for i := 0; i+len(part) <= len(s); i++ {
-		if strings.EqualFold(s[i:i+len(part)], part) {
-			return true
-		}
-	}
-	return false
 }

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mask
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	lowers    = "abcdefghijklmnopqrstuvwxyz"
+	letters   = lowers + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	numerals  = "0123456789"
+	quotes    = "\"'"
+	spaces    = " \t\n"
+	ends      = spaces + ";|&()`" // of a shell's word
+	nameBytes = letters + numerals + "_-."
+	pathBytes = letters + numerals + "/._-~+@,=%$"
+)
+
+func upper(b byte) bool  { return 'A' <= b && b <= 'Z' }
+func lower(b byte) bool  { return 'a' <= b && b <= 'z' }
+func digit(b byte) bool  { return '0' <= b && b <= '9' }
+func letter(b byte) bool { return lower(b | 0x20) }
+
+func tokenByte(b byte) bool { return letter(b) || digit(b) || b == '_' || b == '-' }
+func nameByte(b byte) bool  { return tokenByte(b) || b == '.' }
+
+func has(set string, b byte) bool { return strings.IndexByte(set, b) >= 0 }
+
+// only is true if v has no other bytes than those of the set.
+func only(v, set string) bool { return strings.Trim(v, set) == "" }
+
+// skip gives where the bytes of the set end that begin at i.
+func skip(s string, i int, set string) int { return len(s) - len(strings.TrimLeft(s[i:], set)) }
+
+// until gives the first place from i on that has a byte of the set; len(s) if there is none.
+func until(s string, i int, set string) int {
+	for i < len(s) && !has(set, s[i]) {
+		i++
+	}
+	return i
+}
+
+// nameStart gives where the name begins that ends at end.
+func nameStart(s string, end int) int {
+	begin := end
+	for begin > 0 && end-begin < longestName && nameByte(s[begin-1]) {
+		begin--
+	}
+	return begin
+}
+
+// runeStart gives the last place up to n where UTF-8 may be cut.
+func runeStart(s string, n int) int {
+	for back := 0; back < utf8.UTFMax-1 && n > back && n < len(s); back++ {
+		if utf8.RuneStart(s[n-back]) {
+			return n - back
+		}
+	}
+	return n
+}
+
+// foldedWord is strings.ToLower for ASCII.
+func foldedWord(w string) string {
+	for i := 0; i < len(w); i++ {
+		if upper(w[i]) {
+			b := []byte(w)
+			for j := i; j < len(b); j++ {
+				if upper(b[j]) {
+					b[j] |= 0x20
+				}
+			}
+			return string(b)
+		}
+	}
+	return w
+}
+
+func hasSuffixFold(s, end string) bool {
+	return len(s) >= len(end) && strings.EqualFold(s[len(s)-len(end):], end)
+}
+
+// containsFold is whether s has one of the parts.
+func containsFold(s string, parts ...string) bool {
+	for _, part := range parts {
+		for i := 0; i+len(part) <= len(s); i++ {
+			if strings.EqualFold(s[i:i+len(part)], part) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Kinds of bytes.
+const (
+	other = iota
+	aDigit
+	aLower
+	anUpper
+)
+
+func kindOf(b byte) int {
+	switch {
+	case digit(b):
+		return aDigit
+	case lower(b):
+		return aLower
+	case upper(b):
+		return anUpper
+	}
+	return other
+}
+
+// count says how many bytes of each kind v has.
+func count(v string) (n [4]int) {
+	for i := 0; i < len(v); i++ {
+		n[kindOf(v[i])]++
+	}
+	return n
+}
+
+func digits(v string) int { return count(v)[aDigit] }
+
+// lettersOnly is true of words, and of words with dashes and the like between.
+func lettersOnly(v string) bool {
+	return v == "" || (letter(v[0]) || has(",.-_", v[0])) && only(v[1:], lowers+",.-_")
+}
