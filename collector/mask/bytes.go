@@ -127,3 +127,19 @@ func digits(v string) int { return count(v)[aDigit] }
 func lettersOnly(v string) bool {
 	return v == "" || (letter(v[0]) || has(",.-_", v[0])) && only(v[1:], lowers+",.-_")
 }
+
+// byteAt gives 0 outside of s.
+func byteAt(s string, i int) byte {
+	if i < 0 || i >= len(s) {
+		return 0
+	}
+	return s[i]
+}
+
+// back gives where the bytes of the set begin that end at end, most of them at most.
+func back(s string, end, most int, set string) int {
+	for n := end; end > 0 && n-end < most && has(set, s[end-1]); {
+		end--
+	}
+	return end
+}

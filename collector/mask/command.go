@@ -183,6 +183,8 @@ func (c *command) generic(name string, alone bool) (kind, meaning) {
 		return unknown, ordinary
 	case k == valueOf && !c.is(secrets), k == likely && c.tool != nil && !c.is(logins), k == input && name == "--stdin" &&
 		!c.is(secrets|logins) && !c.seen && !strings.HasSuffix(c.name, "keystore"):
+	case k == valueOf:
+		return secretWord, ordinary
 	case k == nameOf:
 		c.key = name == "--key"
 		return k, ordinary

@@ -97,28 +97,6 @@ func (m *masker) tokens() {
 	}
 }
 
-// joint gives where a string goes on that code joins of literals, as in 'Bearer ' + 'x', where the first ends at i;
-// else i.
-func (m *masker) joint(i int) int {
-	s := m.s
-	n := skip(s, i, `\`)
-	if n == len(s) || s[n] != '"' && s[n] != '\'' && s[n] != '`' {
-		return i
-	}
-	rest := strings.TrimLeft(s[n+1:min(len(s), n+16)], " \\")
-	if i > 0 && s[i-1] == ' ' && n+1 < len(s) && s[n+1] != s[n] && (s[n+1] == '"' || s[n+1] == '\'') {
-		return n + 2 // "Token "'x'
-	}
-	if rest == "" || strings.IndexByte("+.&", rest[0]) < 0 {
-		return i
-	}
-	rest = strings.TrimLeft(rest[1:], ". \\")
-	if rest == "" || rest[0] != '"' && rest[0] != '\'' && rest[0] != '`' {
-		return i
-	}
-	return min(len(s), n+16) - len(rest) + 1
-}
-
 // schemed gives the credentials that begin at from, after the name of their scheme.
 func (m *masker) schemed(from int) (int, int) {
 	to := skip(m.s, from, letters+numerals+"_-.~+/=:|")
