@@ -24,6 +24,7 @@ type command struct {
 type program struct {
 	name  string // its base name; "" before it is known
 	tool  *tool  // nil: nothing is known of it
+	echo  bool   // it prints its arguments
 	next  kind   // what the word before announced
 	loose bool   // the word before is an option of which nothing is known
 	means meaning
@@ -43,7 +44,7 @@ func (c *command) is(t topic) bool { return c.about&t > 0 }
 // run begins a command with its program.
 func (c *command) run(m *masker, w string) {
 	name := strings.TrimPrefix(strings.TrimSuffix(path.Base(w), ".exe"), "-")
-	c.program = program{name: name, tool: tools().named(name)}
+	c.program = program{name: name, tool: tools().named(name), echo: echoes[name]}
 	c.enter(m, c.tool)
 }
 
@@ -175,8 +176,8 @@ func portLike(w string) bool {
 func (c *command) generic(name string, alone bool) (kind, meaning) {
 	k := tools().option(name)
 	looks := c.tool != nil && c.tool.looks
-	means := meaningOf(name)
 	switch {
+	case k == unknown:
 	case k == userPair && looks:
 		return plain, ordinary
 	case k == guess && looks:
@@ -185,21 +186,21 @@ func (c *command) generic(name string, alone bool) (kind, meaning) {
 		!c.is(secrets|logins) && !c.seen && !strings.HasSuffix(c.name, "keystore"):
 	case k == valueOf:
 		return secretWord, ordinary
-	case k == nameOf:
+	case k == named:
+		return k, aPassword
+	default:
 		c.key = name == "--key"
 		return k, ordinary
-	case k != unknown:
-		return k, means
 	}
-	switch {
+	switch means := meaningOf(name); {
 	case means == ordinary, len(name) < 3, name[1] != '-' && len(name) < 4:
 		return unknown, ordinary
 	case alone && asks(name):
 		return flag, ordinary
-	case name[1] != '-' && means < aSecret && means != anAuth:
-		return unknown, ordinary
+	case name[1] == '-' || means >= aSecret || means == anAuth:
+		return named, means
 	}
-	return named, means
+	return unknown, ordinary
 }
 
 // argument takes a word that is no option.
@@ -218,7 +219,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 	case c.inner && c.reads && strings.HasPrefix(w, "<<"):
 		c.document(m, begin, end)
 		return consumed
-	case echoes[c.name]:
+	case c.echo:
 		if c.inner && w != "" {
 			c.says(m, begin, end)
 		}

@@ -46,8 +46,8 @@ const (
 )
 
 // kinds are their names in tools.txt.
-const kinds = "unknown secret named user joined cookie where percent comma slash tail cert assign pairs plain people " +
-	"code script flag input shift header guess likely last acl target nameof valueof two then"
+var kinds = strings.Fields("unknown secret named user joined cookie where percent comma slash tail cert assign pairs " +
+	"plain people code script flag input shift header guess likely last acl target nameof valueof two then")
 
 // use is what is to be done with a word besides what word did.
 type use uint8

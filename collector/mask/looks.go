@@ -64,14 +64,16 @@ func passwordish(v string) bool {
 		return false
 	}
 	n := count(v)
-	alpha, signed := n[aLower]+n[anUpper], strings.ContainsAny(v, signs)
-	if !signed && n[aDigit] == 0 {
+	signed := strings.ContainsAny(v, signs)
+	switch {
+	case !signed && n[aDigit] == 0:
 		return false
+	case signed && n[aDigit] > 0 && n[aLower]+n[anUpper] > 2,
+		n[anUpper] > 0 && n[aLower] > 0 && n[aDigit] > 0 && !strings.ContainsAny(v, ".-"):
+		return true
 	}
 	flat := strings.ToLower(unleet.Replace(v))
-	return signed && n[aDigit] > 0 && alpha > 2 ||
-		slices.ContainsFunc(lists["passwordlike"], func(w string) bool { return strings.Contains(flat, w) }) ||
-		n[anUpper] > 0 && n[aLower] > 0 && n[aDigit] > 0 && !strings.ContainsAny(v, ".-")
+	return slices.ContainsFunc(passwordlike, func(w string) bool { return strings.Contains(flat, w) })
 }
 
 // leet is true of words with digits for letters: m4tr1x.
@@ -89,8 +91,11 @@ func leet(v string) bool {
 
 // mixed is true of what has both cases and digits in turn, as tokens have that are too short to be random.
 func mixed(v string) bool {
+	if len(v) < 12 {
+		return false
+	}
 	n := count(v)
-	return len(v) >= 12 && n[anUpper] > 1 && n[aLower] > 1 && n[aDigit] > 1 && only(v, nameBytes+"~+/=") && !pathLike(v)
+	return n[anUpper] > 1 && n[aLower] > 1 && n[aDigit] > 1 && only(v, nameBytes+"~+/=") && !pathLike(v)
 }
 
 // fewDigits is true of numbers that are too short for a secret.

@@ -4,7 +4,6 @@ package mask
 
 import (
 	_ "embed"
-	"fmt"
 	"strings"
 )
 
@@ -23,7 +22,8 @@ const (
 	aPassWhere         // pass:secret, env:NAME, file:path, as openssl has it
 )
 
-const meanings = "none key code auth secret password header cookie where"
+// meanings are their names in names.txt.
+var meanings = strings.Fields("none key code auth secret password header cookie where")
 
 // ending is how names of secrets end, without separators, in lower case.
 type ending struct {
@@ -39,24 +39,14 @@ var nameTable string
 var endings = func() (table [256][]ending) {
 	for fields := range rows(nameTable) {
 		key, word := strings.CutSuffix(fields[0], "-")
-		m := index(meanings, key)
+		m := meaning(index(meanings, key))
 		for _, text := range fields[1:] {
 			last := text[len(text)-1]
-			table[last] = append(table[last], ending{text, word, meaning(m)})
+			table[last] = append(table[last], ending{text, word, m})
 		}
 	}
 	return table
 }()
-
-// index gives which of the words w is.
-func index(words, w string) int {
-	for n, word := range strings.Fields(words) {
-		if word == w {
-			return n
-		}
-	}
-	panic(fmt.Sprintf("no %q in %q", w, words))
-}
 
 const (
 	shortestEnding = len("pw")

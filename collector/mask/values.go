@@ -147,7 +147,7 @@ func name(v string) bool {
 
 // expression is true of code: a call, an element, a member of something.
 func expression(v string) bool {
-	if strings.HasPrefix(v, "await ") || slices.ContainsFunc(lists["code"], func(verb string) bool {
+	if strings.HasPrefix(v, "await ") || slices.ContainsFunc(codeVerbs, func(verb string) bool {
 		return strings.HasPrefix(v, verb)
 	}) {
 		return true

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -40,6 +41,8 @@ var (
 	echoes       = set("echo")
 	weakNames    = set("weak")
 )
+
+var codeVerbs, passwordlike = lists["code"], lists["passwordlike"]
 
 // hooks are hosts and a segment of paths, calls functions and the number of an argument.
 var hooks, calls = pairsOf("hook", "/"), pairsOf("call", "=")
@@ -95,4 +98,13 @@ func pairsOf(list, sep string) (pairs [][2]string) {
 		pairs = append(pairs, [2]string{a, b})
 	}
 	return pairs
+}
+
+// index gives which of the words w is.
+func index(words []string, w string) int {
+	n := slices.Index(words, w)
+	if n < 0 {
+		panic(fmt.Sprintf("no %q in %q", w, words))
+	}
+	return n
 }
