@@ -133,12 +133,12 @@ func (m *masker) valueAt(p *pair) (from, to int, plain bool) {
 	equals := s[p.at] == '='
 	spaced := skip(s[:min(len(s), p.at+4)], p.at+1, "=>~")
 	from = skip(s, spaced, " \t")
-	if from > spaced && equals && p.tight && s[spaced-1] == '=' && !has(quotes, byteAt(s, from)) && m.shellish(p.begin) {
+	if from > spaced && equals && p.tight && s[spaced-1] == '=' && !isQuote(byteAt(s, from)) && m.shellish(p.begin) {
 		return spaced, spaced, true // TOKEN= command
 	}
 	open := skip(s, from, `\`)
 	escaped := open > from
-	if has("fbruFBRU@$", byteAt(s, open)) && has(quotes, byteAt(s, open+1)) {
+	if has("fbruFBRU@$", byteAt(s, open)) && isQuote(byteAt(s, open+1)) {
 		open++
 	}
 	if q := byteAt(s, open); has("\"'`", q) {
@@ -203,15 +203,15 @@ func pairFollows(s string) bool {
 func (m *masker) headerOf(p *pair) (from, to int) {
 	s := m.s
 	from = skip(s, p.at+1, ` =>\`)
-	if has("fbru", byteAt(s, from)) && has(quotes, byteAt(s, from+1)) {
+	if has("fbru", byteAt(s, from)) && isQuote(byteAt(s, from+1)) {
 		from++
 	}
 	ends := "\"'`\r\n"
 	switch open, around := byteAt(s, from), byteAt(s, p.begin-1); {
-	case has(quotes, open):
+	case isQuote(open):
 		ends = s[from : from+1]
 		from++
-	case has(quotes, around):
+	case isQuote(around):
 		ends = s[p.begin-1:p.begin] + "\r\n"
 	case !m.words || p.begin == 0:
 		ends = "\r\n"

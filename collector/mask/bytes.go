@@ -23,7 +23,9 @@ func lower(b byte) bool  { return 'a' <= b && b <= 'z' }
 func digit(b byte) bool  { return '0' <= b && b <= '9' }
 func letter(b byte) bool { return lower(b | 0x20) }
 
-func tokenByte(b byte) bool { return letter(b) || digit(b) || b == '_' || b == '-' }
+func isQuote(b byte) bool   { return b == '"' || b == '\'' }
+func wordByte(b byte) bool  { return letter(b) || digit(b) || b == '_' }
+func tokenByte(b byte) bool { return wordByte(b) || b == '-' }
 func nameByte(b byte) bool  { return tokenByte(b) || b == '.' }
 
 func has(set string, b byte) bool { return strings.IndexByte(set, b) >= 0 }
@@ -33,6 +35,14 @@ func only(v, set string) bool { return strings.Trim(v, set) == "" }
 
 // skip gives where the bytes of the set end that begin at i.
 func skip(s string, i int, set string) int { return len(s) - len(strings.TrimLeft(s[i:], set)) }
+
+// span is skip for bytes of a kind, and faster.
+func span(s string, i int, is func(byte) bool) int {
+	for i < len(s) && is(s[i]) {
+		i++
+	}
+	return i
+}
 
 // until gives the first place from i on that has a byte of the set; len(s) if there is none.
 func until(s string, i int, set string) int {

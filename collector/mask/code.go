@@ -106,7 +106,7 @@ func (m *masker) argumentBefore(at int) meaning {
 		return meaningOf(w) // {:bearer, "x"}
 	}
 	q := byteAt(s, end-1)
-	if !has(quotes, q) {
+	if !isQuote(q) {
 		return ordinary
 	}
 	end = len(strings.TrimRight(s[:end-1], `\`))
@@ -161,12 +161,12 @@ func (m *masker) called(i int) (from, to int) {
 			deep--
 		case b == ',' && deep == 0:
 			arg++
-		case has(quotes, b) && arg == n && deep == 0:
+		case isQuote(b) && arg == n && deep == 0:
 			if before := strings.TrimRight(s[i:j], " "); !has("(,", before[len(before)-1]) {
 				return 0, 0 // name='x'
 			}
 			return m.literal(j, aPassword)
-		case has(quotes, b):
+		case isQuote(b):
 			end := strings.IndexByte(s[j+1:], b)
 			if end < 0 {
 				return 0, 0

@@ -79,7 +79,7 @@ func (c *command) word(m *masker, begin, end int) use {
 
 // isAssignment is true of name=value.
 func isAssignment(w string) bool {
-	n := skip(w, 0, letters+numerals+"_")
+	n := span(w, 0, wordByte)
 	return n > 0 && n < len(w) && w[n] == '='
 }
 

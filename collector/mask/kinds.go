@@ -205,13 +205,13 @@ func behind(v string, n int) (from, to int) {
 
 // unquoted takes quotes away from around a part.
 func unquoted(s string, from, to int) (int, int) {
-	for from < to && (has(quotes, s[from]) || s[from] == '\\' && from+1 < to && has(quotes, s[from+1])) {
+	for from < to && (isQuote(s[from]) || s[from] == '\\' && from+1 < to && isQuote(s[from+1])) {
 		if s[from] == '\\' {
 			from++
 		}
 		from++
 	}
-	for to > from && has(quotes, s[to-1]) {
+	for to > from && isQuote(s[to-1]) {
 		if to--; to > from && s[to-1] == '\\' {
 			to--
 		}

@@ -62,7 +62,7 @@ func scriptWord(s string, i int, unclosed map[byte]bool) (begin, end, next int) 
 		return -1
 	}
 	begin = i
-	if has(quotes, s[i]) {
+	if isQuote(s[i]) {
 		if n := closing(i); n > 0 && (n+1 == len(s) || has(ends+`\`, s[n+1])) {
 			return i + 1, n, n + 1
 		} else if n < 0 {
@@ -71,7 +71,7 @@ func scriptWord(s string, i int, unclosed map[byte]bool) (begin, end, next int) 
 		}
 	}
 	for i < len(s) && !has(ends, s[i]) {
-		if has(quotes, s[i]) {
+		if isQuote(s[i]) {
 			if n := closing(i); n > 0 {
 				i = n
 			}
@@ -80,7 +80,7 @@ func scriptWord(s string, i int, unclosed map[byte]bool) (begin, end, next int) 
 	}
 	end = i
 	// A script in quotes leaves the end of its own quotes.
-	for end > begin && (s[end-1] == '\\' || has(quotes, s[end-1]) && !has(s[begin:end-1], s[end-1])) {
+	for end > begin && (s[end-1] == '\\' || isQuote(s[end-1]) && !has(s[begin:end-1], s[end-1])) {
 		end--
 	}
 	return begin, end, max(i, begin+1)

@@ -80,7 +80,7 @@ func (m *masker) text() {
 // wordBefore gives the name that ends before at, but for spaces.
 func (m *masker) wordBefore(at int) string {
 	at = len(strings.TrimRight(m.s[:at], " "))
-	for at > 1 && m.s[at-1] == ']' && has(quotes, m.s[at-2]) {
+	for at > 1 && m.s[at-1] == ']' && isQuote(m.s[at-2]) {
 		at -= 2
 	}
 	return m.s[nameStart(m.s, at):at]
@@ -94,7 +94,7 @@ func (m *masker) joint(i int) int {
 	if !has("\"'`", byteAt(s, n)) {
 		return i
 	}
-	if byteAt(s, i-1) == ' ' && byteAt(s, n+1) != s[n] && has(quotes, byteAt(s, n+1)) {
+	if byteAt(s, i-1) == ' ' && byteAt(s, n+1) != s[n] && isQuote(byteAt(s, n+1)) {
 		return n + 2 // "Token "'x'
 	}
 	near := s[:min(len(s), n+16)]

@@ -131,7 +131,7 @@ func variable(v string) bool {
 	if v == "" || digit(v[0]) {
 		return len(v) == 1
 	}
-	end := skip(v, 0, letters+numerals+"_")
+	end := span(v, 0, wordByte)
 	return has("{(@*#?!", v[0]) || end > 0 && (end == len(v) || !has("!@#%^*+$", v[end]))
 }
 
