@@ -51,7 +51,7 @@ func (c *command) run(m *masker, w string) {
 // enter is for a tool or a sub-command that may read a secret.
 func (c *command) enter(m *masker, t *tool) {
 	c.tool = t
-	if t != nil && t.reads {
+	if t.is(reads) {
 		c.readsInput(m)
 	}
 }
@@ -66,10 +66,10 @@ func (c *command) word(m *masker, begin, end int) use {
 		return anything
 	}
 	next := c.next
-	c.next = unknown
+	c.next = ""
 	switch {
-	case next != unknown && (!looksLikeOption(w) || next == people || next == plain && w == "-" ||
-		next == secretWord && end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)):
+	case next != "" && (!looksLikeOption(w) || next == "people" || next == "plain" && w == "-" ||
+		next == "secret" && end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)):
 		return c.value(m, next, begin, end)
 	case len(w) > 1 && (w[0] == '-' || w[0] == '/' && c.tool != nil && c.tool.slash) && !c.over:
 		return c.option(m, begin, end)
@@ -92,7 +92,7 @@ func looksLikeOption(w string) bool {
 func (c *command) option(m *masker, begin, end int) use {
 	w := m.s[begin:end]
 	if w == "--" {
-		c.over = c.tool == nil || !c.tool.wraps
+		c.over = !c.tool.is(wraps | wrapsAny)
 		return consumed
 	}
 	sep := "="
@@ -103,41 +103,41 @@ func (c *command) option(m *masker, begin, end int) use {
 	c.named = false
 	k := c.tool.option(name)
 	c.means = aSecret
-	if k == unknown && c.tool != nil && len(w) > 2 && w[0] == '-' && w[1] != '-' {
+	if k == "" && c.tool != nil && len(w) > 2 && w[0] == '-' && w[1] != '-' {
 		n, k := c.short(w)
 		switch {
-		case k == unknown:
-		case k == shift, k == input, k == flag:
+		case k == "":
+		case k == "shift", k == "input", k == "flag":
 			return c.value(m, k, end, end)
 		case n == len(w):
 			c.next = k
 			return consumed
-		case k == pairs:
+		case k == "pairs":
 			return anything
 		default:
-			if w[n] == '=' && k != joined && k != secretWord {
+			if w[n] == '=' && k != "joined" && k != "secret" {
 				n++
 			}
 			return c.value(m, k, begin+n, end)
 		}
 	}
-	if k == unknown {
+	if k == "" {
 		k, c.means = c.generic(name, !valued)
 	}
 	switch {
-	case k == unknown:
+	case k == "":
 		c.loose = !valued
 		return anything
-	case k == flag, k == input, k == shift:
+	case k == "flag", k == "input", k == "shift":
 		return c.value(m, k, begin, end)
-	case valued && (k == named || k == joined):
+	case valued && (k == "named" || k == "joined"):
 		return anything // text looks at names
 	case valued:
 		return c.value(m, k, end-len(v), end)
-	case k != joined:
+	case k != "joined":
 		c.next = k
 	case len(name) > 2:
-		c.next = likely // mysql --password x means the database x, and is not always meant so
+		c.next = "likely" // mysql --password x means the database x, and is not always meant so
 	}
 	return consumed
 }
@@ -145,26 +145,26 @@ func (c *command) option(m *masker, begin, end int) use {
 // short gives the option that takes what follows it in a word of short options, -sSuX, and where that begins.
 func (c *command) short(w string) (int, kind) {
 	t := c.tool
-	if t.words { // -hp, -p of 7z and rar
+	if t.is(words) { // -hp, -p of 7z and rar
 		for n := len(w) - 1; n > 1; n-- {
 			if t.joins(w[:n]) {
-				return n, joined
+				return n, "joined"
 			}
 		}
-		return 0, unknown
+		return 0, ""
 	}
 	for n := 1; n < len(w); n++ {
 		switch k := t.option("-" + w[n:n+1]); {
-		case k == flag:
-		case k == joined && n+1 == len(w):
-			return 0, unknown
-		case k == joined && portLike(w[n:]):
-			return 0, flag
-		case k != unknown || !has(t.flags, w[n]):
+		case k == "flag":
+		case k == "joined" && n+1 == len(w):
+			return 0, ""
+		case k == "joined" && portLike(w[n:]):
+			return 0, "flag"
+		case k != "" || !has(t.flags, w[n]):
 			return n + 1, k
 		}
 	}
-	return 0, unknown
+	return 0, ""
 }
 
 // portLike is true of words with one dash by mistake: mysqldump -port.
@@ -175,18 +175,17 @@ func portLike(w string) bool {
 // generic says what an option announces that the table does not have for the tool. alone: it has no value in its word.
 func (c *command) generic(name string, alone bool) (kind, meaning) {
 	k := tools().option(name)
-	looks := c.tool != nil && c.tool.looks
 	switch {
-	case k == unknown:
-	case k == userPair && looks:
-		return plain, ordinary
-	case k == guess && looks:
-		return unknown, ordinary
-	case k == valueOf && !c.is(secrets), k == likely && c.tool != nil && !c.is(logins), k == input && name == "--stdin" &&
+	case k == "":
+	case k == "user" && c.tool.is(looks):
+		return "plain", ordinary
+	case k == "guess" && c.tool.is(looks):
+		return "", ordinary
+	case k == "valueof" && !c.is(secrets), k == "likely" && c.tool != nil && !c.is(logins), k == "input" && name == "--stdin" &&
 		!c.is(secrets|logins) && !c.seen && !strings.HasSuffix(c.name, "keystore"):
-	case k == valueOf:
-		return secretWord, ordinary
-	case k == named:
+	case k == "valueof":
+		return "secret", ordinary
+	case k == "named":
 		return k, aPassword
 	default:
 		c.key = name == "--key"
@@ -194,13 +193,13 @@ func (c *command) generic(name string, alone bool) (kind, meaning) {
 	}
 	switch means := meaningOf(name); {
 	case means == ordinary, len(name) < 3, name[1] != '-' && len(name) < 4:
-		return unknown, ordinary
+		return "", ordinary
 	case alone && asks(name):
-		return flag, ordinary
+		return "flag", ordinary
 	case name[1] == '-' || means >= aSecret || means == anAuth:
-		return named, means
+		return "named", means
 	}
-	return unknown, ordinary
+	return "", ordinary
 }
 
 // argument takes a word that is no option.
@@ -213,7 +212,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 		if c.reads && w != "<<<" {
 			c.hideSaid(m, begin+3, end)
 		} else if c.reads {
-			c.next = secretWord
+			c.next = "secret"
 		}
 		return anything
 	case c.inner && c.reads && strings.HasPrefix(w, "<<"):
@@ -244,9 +243,9 @@ func (c *command) argument(m *masker, begin, end int) use {
 	switch {
 	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && (strings.IndexByte(w, '@') > 0 || strings.IndexByte(w, '/') > 0) &&
 		!strings.Contains(w, "://") && !pathLike(w):
-		return c.value(m, target, begin, end)
+		return c.value(m, "target", begin, end)
 	case c.is(secrets) && c.is(sets) && c.tool == nil && isAssignment(w):
-		return c.value(m, assignment, begin, end)
+		return c.value(m, "assign", begin, end)
 	case !loose && (c.is(logins) && (random(w) || passwordish(w)) || c.is(accounts) && (passwordish(w) || leet(w))) &&
 		!pathLike(w) && !none(w) && !strings.ContainsAny(w, "@="):
 		m.hide(begin, end)
@@ -272,8 +271,8 @@ func (c *command) isValue(m *masker, w string, end int) bool {
 func (c *command) toolArgument(m *masker, begin, end int) (use, bool) {
 	w := m.s[begin:end]
 	t := c.tool
-	if t.wraps && !isAssignment(w) && !has(w, ' ') {
-		if base := path.Base(w); t.wrapsAny || base != c.name && tools().subs[base] != nil {
+	if t.is(wraps|wrapsAny) && !isAssignment(w) && !has(w, ' ') {
+		if base := path.Base(w); t.is(wrapsAny) || base != c.name && tools().subs[base] != nil {
 			c.run(m, w)
 			return anything, true
 		}
@@ -284,24 +283,24 @@ func (c *command) toolArgument(m *masker, begin, end int) (use, bool) {
 		c.about |= topics[w]
 		return anything, true
 	}
-	if k := t.option(w); k != unknown {
+	if k := t.option(w); k != "" {
 		c.next = k
 		return anything, true
 	}
 	k := t.every
-	if c.place < len(t.args) && t.args[c.place] != unknown {
+	if c.place < len(t.args) && t.args[c.place] != "" {
 		k = t.args[c.place]
 	}
 	c.place++
-	if k == unknown {
-		return anything, t.looks
+	if k == "" {
+		return anything, t.is(looks)
 	}
-	if k == named {
+	if k == "named" {
 		c.means = aSecret
 	}
 	use := c.value(m, k, begin, end)
 	c.about |= topics[w]
-	if k == pairs {
+	if k == "pairs" {
 		c.nextIsNamed(w)
 	}
 	return use, true

@@ -8,46 +8,8 @@ import (
 	"strings"
 )
 
-// kind says what a value is.
-type kind uint8
-
-const (
-	unknown    kind = iota
-	secretWord      // a secret
-	named           // a secret by its name
-	userPair        // user:secret
-	joined          // a secret if it is in the same word as its option: mysql -px
-	cookies         // name=secret, or a file
-	where           // pass:secret env:NAME file:path
-	percent         // user%secret
-	comma           // user,secret
-	slash           // user/secret@where
-	tail            // …:secret
-	cert            // file:secret
-	assignment      // name=secret, whatever the name
-	pairs           // name=value, by its name
-	plain           // nothing of that
-	people          // a text for people
-	source          // code, but not of a shell
-	script          // a shell's script
-	flag            // there is no value
-	input           // there is no value, and standard input is a secret
-	shift           // there is no value, and arguments begin one later
-	header          // a header
-	guess           // a secret if it looks like a password, or there is a user it may be for
-	likely          // a secret if it looks like one
-	last            // a secret if nothing follows
-	acl             // >secret, as redis has it
-	target          // domain/user:secret@host
-	nameOf          // the name of what another option gives
-	valueOf         // what that option gives
-	two             // a secret, and another
-	then            // nothing, but what follows is a secret
-)
-
-// kinds are their names in tools.txt.
-var kinds = strings.Fields("unknown secret named user joined cookie where percent comma slash tail cert assign pairs " +
-	"plain people code script flag input shift header guess likely last acl target nameof valueof two then")
+// kind says what a value is, by its word in tools.txt; "" if nothing is known of it.
+type kind string
 
 // use is what is to be done with a word besides what word did.
 type use uint8
@@ -60,51 +22,47 @@ const (
 	shellScript     // it is a shell's
 )
 
+var uses = map[kind]use{"flag": consumed, "people": forPeople, "code": code, "script": shellScript, "pairs": anything,
+	"header": anything}
+
 // value takes the value of an option, or an argument of a known kind.
 func (c *command) value(m *masker, k kind, from, to int) use {
 	from, to = unquoted(m.s, from, to)
 	v := m.s[from:to]
+	if use, ok := uses[k]; ok {
+		return use
+	}
 	switch k {
-	case flag:
-		return consumed
-	case input:
+	case "input":
 		c.readsInput(m)
 		return consumed
-	case shift:
+	case "shift":
 		c.place++
 		return consumed
-	case then:
+	case "then":
 		if v != "anonymous" && (v == "" || v[0] != '+') {
-			c.next = secretWord
+			c.next = "secret"
 		}
 		return consumed
-	case plain:
+	case "plain":
 		if m.words || strings.Contains(v, "://") || strings.IndexByte(v, '@') > 0 {
 			return anything
 		}
 		return consumed
-	case people:
-		return forPeople
-	case source:
-		return code
-	case script:
-		return shellScript
-	case pairs, header:
-		return anything
-	case valueOf:
-		if k = secretWord; !c.is(secrets) {
+	case "valueof":
+		if k = "secret"; !c.is(secrets) {
 			return anything
 		}
-	case two:
+	case "two":
 		if v == "" || v[0] == '-' {
 			return anything
 		}
-		c.next = secretWord
-	case cookies:
+		c.next = "secret"
+	case "cookie":
 		if strings.IndexByte(v, '=') > 0 && !pathLike(v) {
 			m.cookies(from, to)
 		}
-	case last:
+	case "last":
 		if !c.isLast(m, to) {
 			return anything
 		}
@@ -121,52 +79,52 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 func (c *command) part(m *masker, k kind, v string, from int) (a, b int) {
 	whole := false
 	switch colon := strings.IndexByte(v, ':'); k {
-	case two:
+	case "two":
 		whole = true
-	case secretWord, joined, last:
+	case "secret", "joined", "last":
 		whole = !none(v) && !pathLike(v) && !notPasswords[foldedWord(v)] && !connection(v)
-	case likely:
+	case "likely":
 		whole = !none(v) && !pathLike(v) && (!has(v, '/') || len(v) >= 32) && (passwordish(v) || random(v) || mixed(v))
-	case guess:
+	case "guess":
 		whole = c.guess(m, v)
-	case named:
+	case "named":
 		if !isAssignment(v) && !(m.prose && lettersOnly(v)) {
 			return c.means.secretIn(v, false)
 		}
-	case userPair:
+	case "user":
 		return c.pair(v, from == 0)
-	case acl:
+	case "acl":
 		if v != "" && has("><#", v[0]) {
 			return 1, len(v)
 		}
-	case target:
+	case "target":
 		if a, b := behind(v, colon); a > 1 {
 			if at := strings.LastIndexByte(v, '@'); at > colon {
 				b = at
 			}
 			return a, b
 		}
-	case where:
+	case "where":
 		if strings.HasPrefix(v, "pass:") {
 			return behind(v, colon)
 		}
 		whole = colon < 0 && v != "stdin" && !none(v) && !pathLike(v)
-	case percent:
+	case "percent":
 		return behind(v, strings.IndexByte(v, '%'))
-	case comma:
+	case "comma":
 		if n := strings.IndexByte(v, ','); n >= 0 {
 			return behind(v, n)
 		}
 		return c.pair(v, from == 0)
-	case tail:
+	case "tail":
 		if colon := strings.LastIndexByte(v, ':'); colon >= 0 && v[0] != '/' && !pathLike(v[colon+1:]) {
 			return behind(v, colon)
 		}
-	case cert:
+	case "cert":
 		if colon := strings.LastIndexByte(v, ':'); colon > 1 && !has(v[colon:], '/') && !strings.HasPrefix(v, "pkcs11:") {
 			return behind(v, colon)
 		}
-	case slash:
+	case "slash":
 		user, rest, ok := strings.Cut(v, "/")
 		at := strings.LastIndexByte(rest, '@')
 		if at < 0 || strings.HasPrefix(rest, "/") {
@@ -175,14 +133,14 @@ func (c *command) part(m *masker, k kind, v string, from int) (a, b int) {
 		if ok && user != "" && user[0] != '-' && !strings.ContainsAny(user, ".@") && !has(rest[:at], '/') {
 			return len(user) + 1, len(user) + 1 + at
 		}
-	case assignment:
+	case "assign":
 		if n := strings.IndexByte(v, '='); n > 0 && v[0] != '-' {
 			a, b := unquoted(v, n+1, len(v))
 			if w := v[a:b]; !none(w) && w != "-" && !public[foldedWord(v[:n])] && !fewDigits(w) {
 				return a, b
 			}
 		}
-	case nameOf:
+	case "nameof":
 		if meaningOf(path.Base(v)) >= aSecret {
 			c.about |= secrets
 		} else {
@@ -243,7 +201,7 @@ func (c *command) pair(v string, whole bool) (from, to int) {
 		return 0, 0
 	case none(pass), only(v, numerals+":"):
 		return 0, 0
-	case !slices.ContainsFunc(lists["pairing"], func(o string) bool { return c.tool.option(o) == userPair }) &&
+	case !slices.ContainsFunc(lists["pairing"], func(o string) bool { return c.tool.option(o) == "user" }) &&
 		(user == pass || only(pass, numerals) && len(pass) < 6 || has(user, '/') || pass[0] == '/' || groups[pass]):
 		return 0, 0 // not sure to be one, and may be something else
 	}

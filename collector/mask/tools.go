@@ -5,6 +5,7 @@ package mask
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,19 +13,31 @@ import (
 
 // tool is what is known of a program, or of one of its sub-commands, besides what names of options say.
 type tool struct {
-	parent   *tool
-	subs     map[string]*tool
-	options  []map[string]kind // those of later lines are asked first
-	args     []kind            // of its arguments that are no options, by position
-	every    kind              // of all of these
-	flags    string            // short options without a value, which may stand before others in one word
-	slash    bool              // options may begin with a slash, as on Windows
-	wraps    bool              // the others are in tools.txt
-	wrapsAny bool
-	words    bool
-	reads    bool
-	looks    bool
+	parent  *tool
+	subs    map[string]*tool
+	options []map[string]kind // those of later lines are asked first
+	args    []kind            // of its arguments that are no options, by position
+	every   kind              // of all of these
+	flags   string            // short options without a value, which may stand before others in one word
+	slash   bool              // options may begin with a slash, as on Windows
+	traits  trait
 }
+
+// trait is what tools.txt says of a tool without a kind.
+type trait uint8
+
+const (
+	wraps trait = 1 << iota
+	wrapsAny
+	words
+	reads
+	looks
+)
+
+var traits = strings.Fields("wraps wraps-any words reads looks")
+
+// is says whether the tool, which may be nil, has one of the traits.
+func (t *tool) is(one trait) bool { return t != nil && t.traits&one > 0 }
 
 //go:embed tools.txt
 var toolTable string
@@ -66,7 +79,7 @@ func (t *tool) sub(word string, inherits bool) *tool {
 	}
 	sub := &tool{}
 	if inherits {
-		sub.parent, sub.flags, sub.words, sub.looks, sub.slash = t, t.flags, t.words, t.looks, t.slash
+		sub.parent, sub.flags, sub.slash, sub.traits = t, t.flags, t.slash, t.traits&(words|looks)
 	}
 	if t.subs == nil {
 		t.subs = map[string]*tool{}
@@ -77,21 +90,8 @@ func (t *tool) sub(word string, inherits bool) *tool {
 
 // read takes a field of a line; an option goes into options.
 func (t *tool) read(f string, options map[string]kind) {
-	switch f {
-	case "wraps":
-		t.wraps = true
-		return
-	case "wraps-any":
-		t.wraps, t.wrapsAny = true, true
-		return
-	case "words":
-		t.words = true
-		return
-	case "reads":
-		t.reads = true
-		return
-	case "looks":
-		t.looks = true
+	if n := slices.Index(traits, f); n >= 0 {
+		t.traits |= 1 << n
 		return
 	}
 	if flags, ok := strings.CutPrefix(f, "flags="); ok {
@@ -99,7 +99,10 @@ func (t *tool) read(f string, options map[string]kind) {
 		return
 	}
 	colon := strings.LastIndexByte(f, ':')
-	option, what := f[:colon], kind(index(kinds, f[colon+1:]))
+	option, what := f[:colon], kind(f[colon+1:])
+	if !kinds[f[colon+1:]] {
+		panic(fmt.Sprintf("tools.txt: %q", f))
+	}
 	position, isPosition := strings.CutPrefix(option, "#")
 	switch {
 	case option == "*":
@@ -110,7 +113,7 @@ func (t *tool) read(f string, options map[string]kind) {
 			panic(fmt.Sprintf("tools.txt: %q", f))
 		}
 		for len(t.args) < n {
-			t.args = append(t.args, unknown)
+			t.args = append(t.args, "")
 		}
 		t.args[n-1] = what
 	default:
@@ -128,14 +131,14 @@ func (t *tool) option(name string) kind {
 			}
 		}
 	}
-	return unknown
+	return ""
 }
 
 // joins is whether a line of the table has the option with its value in the same word; another may have it with the next.
 func (t *tool) joins(name string) bool {
 	for ; t != nil; t = t.parent {
 		for _, options := range t.options {
-			if options[name] == joined {
+			if options[name] == "joined" {
 				return true
 			}
 		}

@@ -26,6 +26,7 @@ var (
 	redacted     = set("redacted")
 	references   = set("reference")
 	notPasswords = set("notPassword")
+	kinds        = set("kind")
 	methods      = set("method")
 	public       = set("public")
 	groups       = set("group")
