@@ -113,13 +113,13 @@ func (m *masker) isCode(p *pair) bool {
 		return true // TestToken/password=empty, session:token:count
 	case !equals && before == '/' && only(v, numerals+".v-"):
 		return true // ghcr.io/acme/token:2.0.1
-	case words && strings.IndexByte(v, '-') > 0 && foldedWord(p.name) == "secret" && meaningOf(v) >= aSecret:
+	case words && strings.IndexByte(v, '-') > 0 && strings.ToLower(p.name) == "secret" && meaningOf(v) >= aSecret:
 		return true // secret=git-creds: its name
 	case !p.tight && (public[v] || m.code && lettersOnly(strings.ToLower(v))):
 		return true // password = username
 	}
 	// password:reset, auth:lock:42, Credentials:key_id=x
-	return glued && (methods[foldedWord(v)] || p.what == anAuth && !random(v) || isAssignment(v))
+	return glued && (methods[strings.ToLower(v)] || p.what == anAuth && !random(v) || isAssignment(v))
 }
 
 // value finds what follows the sign of a pair.

@@ -3,6 +3,7 @@
 package mask
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -71,36 +72,14 @@ func runeStart(s string, n int) int {
 	return n
 }
 
-// foldedWord is strings.ToLower for ASCII.
-func foldedWord(w string) string {
-	for i := 0; i < len(w); i++ {
-		if upper(w[i]) {
-			b := []byte(w)
-			for j := i; j < len(b); j++ {
-				if upper(b[j]) {
-					b[j] |= 0x20
-				}
-			}
-			return string(b)
-		}
-	}
-	return w
-}
-
 func hasSuffixFold(s, end string) bool {
 	return len(s) >= len(end) && strings.EqualFold(s[len(s)-len(end):], end)
 }
 
-// containsFold is whether s has one of the parts.
+// containsFold is whether s has one of the parts, which are in lower case.
 func containsFold(s string, parts ...string) bool {
-	for _, part := range parts {
-		for i := 0; i+len(part) <= len(s); i++ {
-			if strings.EqualFold(s[i:i+len(part)], part) {
-				return true
-			}
-		}
-	}
-	return false
+	s = strings.ToLower(s)
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(s, part) })
 }
 
 // Kinds of bytes.

@@ -67,7 +67,7 @@ func (m *masker) literal(i int, what meaning) (from, to int) {
 func (m *masker) nameBefore(at int) meaning {
 	w := m.wordBefore(at)
 	before := m.s[max(0, at-64):at]
-	switch foldedWord(w) {
+	switch strings.ToLower(w) {
 	case "by", "using":
 		if containsFold(before, "identified by", "identified with") {
 			return aPassword
@@ -123,7 +123,7 @@ func (m *masker) argumentBefore(at int) meaning {
 	if what == ordinary || len(call) < 2 || !strings.HasSuffix(call, "(") {
 		return ordinary
 	}
-	setter := foldedWord(m.wordBefore(len(call) - 1))
+	setter := strings.ToLower(m.wordBefore(len(call) - 1))
 	if !slices.ContainsFunc(lists["setter"], func(verb string) bool { return strings.Contains(setter, verb) }) {
 		return ordinary
 	}

@@ -259,7 +259,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 // isValue says whether the word w, which ends at end, may be the value of the name before it.
 func (c *command) isValue(m *masker, w string, end int) bool {
 	switch {
-	case w == "", w[0] == '<', w[0] == '>', has(w, '='), constant(w), verbs[foldedWord(w)]:
+	case w == "", w[0] == '<', w[0] == '>', has(w, '='), constant(w), verbs[strings.ToLower(w)]:
 		return false
 	case c.inner && (expression(strings.TrimRight(w, ",;)")) || end < c.end && m.s[end] == '('):
 		return false
@@ -322,7 +322,7 @@ func (c *command) nextIsNamed(w string) {
 		return
 	}
 	c.weak = asks(w) || means == aCookie || weakNames[w] || c.is(quiet) && !c.is(sets) || c.inner && (!c.sure || c.tool == nil)
-	if c.is(sets) || strings.ContainsAny(w, "-_.:") || announcing[foldedWord(w)] {
+	if c.is(sets) || strings.ContainsAny(w, "-_.:") || announcing[strings.ToLower(w)] {
 		c.named, c.means, c.seen = true, means, true
 	}
 }

@@ -51,7 +51,7 @@ func (m *masker) manifest() {
 		case in > at: // of a block
 			m.hide(begin+in, begin+len(text))
 		case pair:
-			if at = in; v != "" && v[0] != '|' && v[0] != '>' && !none(v) && !public[foldedWord(key)] {
+			if at = in; v != "" && v[0] != '|' && v[0] != '>' && !none(v) && !public[strings.ToLower(key)] {
 				end := begin + len(strings.TrimRight(text, " \"'"))
 				m.hide(end-len(v), end)
 			}

@@ -82,7 +82,7 @@ func (c *command) part(m *masker, k kind, v string, from int) (a, b int) {
 	case "two":
 		whole = true
 	case "secret", "joined", "last":
-		whole = !none(v) && !pathLike(v) && !notPasswords[foldedWord(v)] && !connection(v)
+		whole = !none(v) && !pathLike(v) && !notPasswords[strings.ToLower(v)] && !connection(v)
 	case "likely":
 		whole = !none(v) && !pathLike(v) && (!has(v, '/') || len(v) >= 32) && (passwordish(v) || random(v) || mixed(v))
 	case "guess":
@@ -136,7 +136,7 @@ func (c *command) part(m *masker, k kind, v string, from int) (a, b int) {
 	case "assign":
 		if n := strings.IndexByte(v, '='); n > 0 && v[0] != '-' {
 			a, b := unquoted(v, n+1, len(v))
-			if w := v[a:b]; !none(w) && w != "-" && !public[foldedWord(v[:n])] && !fewDigits(w) {
+			if w := v[a:b]; !none(w) && w != "-" && !public[strings.ToLower(v[:n])] && !fewDigits(w) {
 				return a, b
 			}
 		}
@@ -211,7 +211,7 @@ func (c *command) pair(v string, whole bool) (from, to int) {
 // guess says whether the value of -p and the like is a secret: if it looks like one, or if there is a user whose it may
 // be.
 func (c *command) guess(m *masker, v string) bool {
-	if none(v) || pathLike(v) || only(v, numerals) || has(v, '/') || methods[foldedWord(v)] {
+	if none(v) || pathLike(v) || only(v, numerals) || has(v, '/') || methods[strings.ToLower(v)] {
 		return false
 	}
 	return passwordish(v) || random(v) || mixed(v) || leet(v) ||

@@ -109,19 +109,16 @@ func (m *masker) result() (out string, hidden bool) {
 	slices.SortFunc(m.found, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
 	var b strings.Builder
 	at := 0
-	for n := 0; n < len(m.found); n++ {
-		x := m.found[n]
-		for n+1 < len(m.found) && m.found[n+1].from <= x.to {
-			n++
-			x.to = max(x.to, m.found[n].to)
-		}
+	for _, x := range m.found {
 		if x.from >= m.end {
 			break
 		}
-		b.WriteString(m.s[at:x.from])
-		b.WriteString(masked)
-		at = min(x.to, m.end)
-		hidden = true
+		if x.from > at || !hidden {
+			b.WriteString(m.s[at:x.from])
+			b.WriteString(masked)
+			hidden = true
+		}
+		at = max(at, min(x.to, m.end))
 	}
 	b.WriteString(m.s[at:m.end])
 	return b.String(), hidden

@@ -113,5 +113,5 @@ func asks(option string) bool {
 	for end < len(option) && letter(option[end]) && (end == 0 || !upper(option[end]) || upper(option[0])) {
 		end++
 	}
-	return end < len(option) && asking[foldedWord(option[:end])]
+	return end < len(option) && asking[strings.ToLower(option[:end])]
 }

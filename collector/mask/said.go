@@ -53,16 +53,12 @@ func (c *command) says(m *masker, begin, end int) {
 			continue
 		}
 		for from := x.from; from < x.to; {
-			to := from
-			for to < x.to && m.s[to] > ' ' && m.s[to] != '\\' {
-				to++
-			}
+			to := endOf(m.s[:x.to], from, `\`)
 			if v := m.s[from:to]; passwordish(v) || random(v) {
 				m.hide(from, to)
 			}
-			from = to + 1
-			if from <= x.to && m.s[from-1] == '\\' {
-				from++
+			if from = to + 1; to < x.to && m.s[to] == '\\' {
+				from++ // \n
 			}
 		}
 	}

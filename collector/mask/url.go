@@ -117,7 +117,7 @@ func (m *masker) hook(begin, end int) {
 	for rest, more := path, true; more; {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
-		if !segments[foldedWord(segment)] {
+		if !segments[strings.ToLower(segment)] {
 			continue
 		}
 		secret, after, _ := strings.Cut(rest, "/")
@@ -142,7 +142,7 @@ func (m *masker) userinfo(i int) (from, to int) {
 	}
 	user, pass, _ := strings.Cut(s[begin:i], ":")
 	if pass == "" || user == "" || pass[0] == '/' || none(pass) || !only(user, nameBytes+`[]/\`) ||
-		only(user, `/\`) || schemes[foldedWord(user)] ||
+		only(user, `/\`) || schemes[strings.ToLower(user)] ||
 		strings.HasSuffix(user, "thin") || strings.HasSuffix(user, "oci") { // jdbc:oracle:thin:user/password@
 		return 0, 0
 	}

@@ -11,7 +11,7 @@ import (
 // plain is whether the value stands as it is: not in quotes, and where it may be code.
 func (m meaning) secretIn(v string, plain bool) (from, to int) {
 	if m == ordinary || none(v) || constant(v) || image(v) || plain && (expression(v) || m != aPassword && member(v) ||
-		notPasswords[foldedWord(strings.TrimRight(v, "!?,;)"))]) {
+		notPasswords[strings.ToLower(strings.TrimRight(v, "!?,;)"))]) {
 		return 0, 0
 	}
 	whole := true
@@ -23,10 +23,10 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 	case aSecret:
 		head, rest, _ := strings.Cut(v, ":")
 		kind, _, _ := strings.Cut(v, "/")
-		whole = (!methods[foldedWord(head)] || passwordish(rest) || leet(rest)) && !notPasswords[kind] &&
+		whole = (!methods[strings.ToLower(head)] || passwordish(rest) || leet(rest)) && !notPasswords[kind] &&
 			!fewDigits(v) && !pathLike(v) && !(plain && lettersOnly(v) && strings.HasSuffix(v, "ed"))
 	case aPassword:
-		whole = !notPasswords[foldedWord(v)] && !(fewDigits(v) && len(v) < 3) && !(has(v, '/') && pathLike(v))
+		whole = !notPasswords[strings.ToLower(v)] && !(fewDigits(v) && len(v) < 3) && !(has(v, '/') && pathLike(v))
 	case anAuth:
 		if from := afterColon(v); from > 0 {
 			return from, len(v)
@@ -38,14 +38,14 @@ func (m meaning) secretIn(v string, plain bool) (from, to int) {
 		whole = random(v) || encodedPair(v)
 	case aHeader:
 		from = len(v) - len(strings.TrimPrefix(v[afterScheme(v):], "token="))
-		whole = !none(v[from:]) && !methods[foldedWord(v[from:])]
+		whole = !none(v[from:]) && !methods[strings.ToLower(v[from:])]
 	case aCookie:
-		whole = !fewDigits(v) && !pathLike(v) && !methods[foldedWord(v)]
+		whole = !fewDigits(v) && !pathLike(v) && !methods[strings.ToLower(v)]
 	case aPassWhere:
 		if rest, ok := strings.CutPrefix(v, "pass:"); ok && !none(rest) {
 			return len("pass:"), len(v)
 		}
-		whole = !has(v, ':') && !methods[foldedWord(v)] && !pathLike(v)
+		whole = !has(v, ':') && !methods[strings.ToLower(v)] && !pathLike(v)
 	}
 	if !whole {
 		return 0, 0
@@ -81,7 +81,7 @@ func none(v string) bool {
 	if has("$%<{@()/^", v[0]) {
 		return false
 	}
-	if redacted[foldedWord(v)] || filler(v) || strings.Contains(v, "${{") ||
+	if redacted[strings.ToLower(v)] || filler(v) || strings.Contains(v, "${{") ||
 		strings.HasSuffix(v, "{{") {
 		return true
 	}
@@ -89,7 +89,7 @@ func none(v string) bool {
 		return true // a URL has its own rules
 	}
 	colon := strings.IndexByte(v, ':')
-	return colon > 0 && colon < 16 && references[foldedWord(v[:colon])]
+	return colon > 0 && colon < 16 && references[strings.ToLower(v[:colon])]
 }
 
 // byFirst is true of values that are none by how they begin.
@@ -188,7 +188,7 @@ func pathLike(v string) bool {
 		return true
 	}
 	dot := strings.LastIndexByte(v, '.')
-	return dot > strings.LastIndexByte(v, '/')+1 && extensions[foldedWord(v[dot+1:])] && only(v, pathBytes)
+	return dot > strings.LastIndexByte(v, '/')+1 && extensions[strings.ToLower(v[dot+1:])] && only(v, pathBytes)
 }
 
 // image is true of a container's image: ghcr.io/acme/token:2.0.1.
@@ -200,6 +200,6 @@ func image(v string) bool {
 // label is true of a text that names a secret, for people: Access token.
 func label(v string) bool {
 	return v != "" && upper(v[0]) && only(v, letters+" ?.!'") && slices.ContainsFunc(strings.Fields(v), func(w string) bool {
-		return labels[foldedWord(strings.Trim(w, "?.!"))]
+		return labels[strings.ToLower(strings.Trim(w, "?.!"))]
 	})
 }
