@@ -5,7 +5,6 @@ package mask
 import (
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 const (
@@ -60,16 +59,6 @@ func nameStart(s string, end int) int {
 		begin--
 	}
 	return begin
-}
-
-// runeStart gives the last place up to n where UTF-8 may be cut.
-func runeStart(s string, n int) int {
-	for back := 0; back < utf8.UTFMax-1 && n > back && n < len(s); back++ {
-		if utf8.RuneStart(s[n-back]) {
-			return n - back
-		}
-	}
-	return n
 }
 
 func hasSuffixFold(s, end string) bool {

@@ -21,6 +21,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 const masked = "****"
@@ -78,7 +79,10 @@ func Args(args []string) (hidden, cut bool) {
 func (m *masker) begin(arg string) {
 	m.s, m.end, m.found, m.named, m.prose = arg, len(arg), m.found[:0], 0, false
 	if m.end > maxSearched {
-		m.end = runeStart(arg, maxSearched)
+		m.end = maxSearched
+		for n := 1; n < utf8.UTFMax && !utf8.RuneStart(arg[m.end]); n++ {
+			m.end--
+		}
 	}
 	m.work = workPerByte*m.end + maxSearched/16
 	m.words = strings.ContainsAny(arg[:m.end], " \t\n")

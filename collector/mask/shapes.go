@@ -4,7 +4,6 @@ package mask
 
 import (
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,10 +53,6 @@ func (m *masker) token(i int) (from, to int) {
 			}
 			return 0, 0
 		}
-	case 'L':
-		if strings.HasPrefix(s[i:], "LS0tLS1CRUdJTi") {
-			return m.encodedPEM(i)
-		}
 	}
 	for n := range shapes[s[i]] {
 		p := &shapes[s[i]][n]
@@ -86,7 +81,7 @@ func (m *masker) token(i int) (from, to int) {
 // tokens hides the credentials of known shapes, wherever they stand.
 func (m *masker) tokens() {
 	for i := 0; i < m.end; i++ {
-		if textClass[m.s[i]] == tokenHead && (i == 0 || !tokenByte(m.s[i-1])) && m.work >= 0 {
+		if len(shapes[m.s[i]]) > 0 && (i == 0 || !tokenByte(m.s[i-1])) && m.work >= 0 {
 			if from, to := m.token(i); from < to {
 				if !strings.HasPrefix(m.s[i:], "eyJ") || strings.IndexByte(m.s[from:to], '.') > 0 {
 					m.hide(from, to) // a JSON Web Token, not where a list goes on
@@ -105,19 +100,6 @@ func (m *masker) schemed(from int) (int, int) {
 		return 0, 0
 	}
 	return from, to
-}
-
-// encodedPEM is for what begins like "-----BEGIN " in base64: a key if it goes on so.
-func (m *masker) encodedPEM(i int) (from, to int) {
-	s := m.s
-	to = skip(s, i, letters+numerals+"+/=")
-	m.work -= to - i
-	var head [48]byte
-	n, _ := base64.StdEncoding.Decode(head[:], []byte(s[i:min(to, i+64)]))
-	if strings.Contains(string(head[:n]), "PRIVATE") {
-		return i, to
-	}
-	return 0, 0
 }
 
 // pem gives what stands between the lines of a private key that begins at i.

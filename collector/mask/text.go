@@ -4,28 +4,6 @@ package mask
 
 import "strings"
 
-// what kinds of bytes text looks at. The others it passes over.
-const (
-	sign      = iota + 1 // = :
-	quote                // " '
-	opening              // (
-	closing              // >
-	dash                 // -
-	at                   // @
-	tokenHead            // the first byte of a shape
-)
-
-var textClass = func() (class [256]uint8) {
-	for b := range 256 {
-		if len(shapes[b]) > 0 || has("BbL", byte(b)) {
-			class[b] = tokenHead
-		}
-	}
-	class['='], class[':'], class['"'], class['\''] = sign, sign, quote, quote
-	class['('], class['>'], class['-'], class['@'] = opening, closing, dash, at
-	return class
-}()
-
 // text goes over the argument once. A secret that begins within what is searched is recognised by all of it, and
 // masked, even if it ends beyond.
 func (m *masker) text() {
@@ -36,27 +14,27 @@ func (m *masker) text() {
 			break
 		}
 		from, to := 0, 0
-		switch textClass[s[i]] {
-		case sign:
+		switch s[i] {
+		case '=', ':':
 			if strings.HasPrefix(s[i:], "://") {
 				i = m.url(i)
 				continue
 			}
 			from, to = m.assigned(i)
-		case quote:
+		case '"', '\'':
 			from, to = m.quoted(i)
-		case opening:
+		case '(':
 			m.hide(m.called(i))
-		case closing:
+		case '>':
 			from, to = m.element(i)
-		case dash:
+		case '-':
 			if strings.HasPrefix(s[i:], "-----BEGIN ") {
 				from, to = m.pem(i)
 			}
-		case at:
+		case '@':
 			m.hide(m.userinfo(i))
-		case tokenHead:
-			if i == 0 || !tokenByte(s[i-1]) {
+		default:
+			if len(shapes[s[i]]) > 0 && (i == 0 || !tokenByte(s[i-1])) {
 				from, to = m.token(i)
 			}
 		}

@@ -22,25 +22,13 @@ var lists = func() map[string][]string {
 	return lists
 }()
 
+// Lists of words.txt.
 var (
-	redacted     = set("redacted")
-	references   = set("reference")
-	notPasswords = set("notPassword")
-	kinds        = set("kind")
-	methods      = set("method")
-	public       = set("public")
-	groups       = set("group")
-	objects      = set("object")
-	extensions   = set("extension")
-	labels       = set("label")
-	asking       = set("asking")
-	announcing   = set("announcing")
-	verbs        = set("verb")
-	segments     = set("segment")
-	schemes      = set("scheme")
-	users        = set("user")
-	echoes       = set("echo")
-	weakNames    = set("weak")
+	redacted, references, methods, notPasswords = set("redacted"), set("reference"), set("method"), set("notPassword")
+	public, groups, users, schemes              = set("public"), set("group"), set("user"), set("scheme")
+	objects, extensions, labels, segments       = set("object"), set("extension"), set("label"), set("segment")
+	asking, announcing, weakNames, verbs        = set("asking"), set("announcing"), set("weak"), set("verb")
+	echoes, kinds                               = set("echo"), set("kind")
 )
 
 var codeVerbs, passwordlike = lists["code"], lists["passwordlike"]
