@@ -44,17 +44,12 @@ func (m *masker) assigned(i int) (from, to int) {
 		return 0, 0
 	case p.what == aHeader, p.what == aCookie && sep == ':':
 		return m.headerOf(&p)
-	case p.what == aKey && (hasSuffixFold(p.name, "sig") || hasSuffixFold(p.name, "code") && has("?&", around)):
-		if len(v) < 16 || none(v) || digits(v)+strings.Count(v, "%") < 2 {
-			return 0, 0
-		}
-		return p.from, p.to
 	case !p.plain && label(v), p.plain && m.isCode(&p): // "token": "Access token"
 		return 0, 0
 	case asks(p.name) && sep == '=' && !has(v, ':') && !passwordish(v) && !random(v):
 		return 0, 0 // update_password=always
 	}
-	if strings.HasSuffix(p.name, "_Key") && p.what == aKey { // CF_Key=, as acme.sh has them
+	if strings.HasSuffix(p.name, "_Key") { // CF_Key=, as acme.sh has them
 		p.what = aSecret
 	}
 	if p.plain && m.words {
@@ -77,7 +72,7 @@ func (m *masker) special(p *pair) bool {
 		if is := meaningOf(s[p.from:p.to]); is == aSecret || is == aPassword || is == aKey && p.to-p.from > len("key") {
 			m.named = p.to
 		}
-	case s[p.at] == ':' && m.words && p.tight && p.begin > 1 && s[p.begin-1] == ' ' && p.name != "" && byteAt(s, p.at+1) > ' ':
+	case s[p.at] == ':' && m.words && p.tight && p.name != "" && byteAt(s, p.at+1) > ' ':
 		// auth admin:x, as configurations have it.
 		before := m.wordBefore(p.begin)
 		if meaningOf(before) != anAuth && !hasSuffixFold(before, "digest") && !hasSuffixFold(before, "basic") {
@@ -99,8 +94,9 @@ func (m *masker) isCode(p *pair) bool {
 	equals, after, before := s[p.at] == '=', byteAt(s, p.to), byteAt(s, p.begin-1)
 	glued := !equals && p.at+1 < len(s) && s[p.at+1] != ' '
 	switch {
-	case equals && m.prose && words:
-		return p.what != aPassword || methods[v] || v == "hash" || after == ' ' && !m.shellish(p.begin)
+	case equals && m.prose && words && (p.what != aPassword || methods[v] || v == "hash" ||
+		after == ' ' && !m.shellish(p.begin)):
+		return true
 	case !equals && words && (m.words && (m.prose || after == ' ') || after == '<' || after == '['):
 		return true // a sentence; password: Option<String>
 	case words && byteAt(s, p.at-1) == '+':
@@ -232,8 +228,6 @@ func (m *masker) headerOf(p *pair) (from, to int) {
 		if strings.IndexByte(v, '=') > 0 {
 			m.cookies(from, to)
 		}
-		return 0, 0
-	case p.what == aCookie && (v == "" || fewDigits(v) || has("&{[*(", v[0]) || strings.HasPrefix(v, "range ")):
 		return 0, 0
 	}
 	a, b := p.what.secretIn(v, false)

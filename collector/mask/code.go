@@ -82,9 +82,6 @@ func (m *masker) nameBefore(at int) meaning {
 			return aPassword
 		}
 	}
-	if strings.HasPrefix(w, "-") && asks(w) {
-		return ordinary
-	}
 	return meaningOf(w)
 }
 

@@ -68,8 +68,8 @@ func (c *command) word(m *masker, begin, end int) use {
 	next := c.next
 	c.next = ""
 	switch {
-	case next != "" && (!looksLikeOption(w) || next == "people" || next == "plain" && w == "-" ||
-		next == "secret" && end-begin > 2 && strings.Trim(w[:2], "-") == "" && random(w)):
+	case next != "" && (!looksLikeOption(w) || next == "people" ||
+		next == "secret" && strings.HasPrefix(w, "--") && random(w)):
 		return c.value(m, next, begin, end)
 	case len(w) > 1 && (w[0] == '-' || w[0] == '/' && c.tool != nil && c.tool.slash) && !c.over:
 		return c.option(m, begin, end)
@@ -158,7 +158,7 @@ func (c *command) short(w string) (int, kind) {
 		case k == "flag":
 		case k == "joined" && n+1 == len(w):
 			return 0, ""
-		case k == "joined" && portLike(w[n:]):
+		case k == "joined" && w[n:] == "port": // mysqldump -port
 			return 0, "flag"
 		case k != "" || !has(t.flags, w[n]):
 			return n + 1, k
@@ -167,22 +167,15 @@ func (c *command) short(w string) (int, kind) {
 	return 0, ""
 }
 
-// portLike is true of words with one dash by mistake: mysqldump -port.
-func portLike(w string) bool {
-	return w == "port" || w == "protocol" || w == "password" || w == "path"
-}
-
 // generic says what an option announces that the table does not have for the tool. alone: it has no value in its word.
 func (c *command) generic(name string, alone bool) (kind, meaning) {
 	k := tools().option(name)
 	switch {
 	case k == "":
-	case k == "user" && c.tool.is(looks):
+	case (k == "user" || k == "guess") && c.tool.is(looks):
 		return "plain", ordinary
-	case k == "guess" && c.tool.is(looks):
-		return "", ordinary
-	case k == "valueof" && !c.is(secrets), k == "likely" && c.tool != nil && !c.is(logins), k == "input" && name == "--stdin" &&
-		!c.is(secrets|logins) && !c.seen && !strings.HasSuffix(c.name, "keystore"):
+	case k == "valueof" && !c.is(secrets), k == "likely" && c.tool != nil && !c.is(logins),
+		k == "input" && name == "--stdin" && !c.is(secrets|logins) && !c.seen && !strings.HasSuffix(c.name, "keystore"):
 	case k == "valueof":
 		return "secret", ordinary
 	case k == "named":
@@ -192,7 +185,7 @@ func (c *command) generic(name string, alone bool) (kind, meaning) {
 		return k, ordinary
 	}
 	switch means := meaningOf(name); {
-	case means == ordinary, len(name) < 3, name[1] != '-' && len(name) < 4:
+	case means == ordinary:
 		return "", ordinary
 	case alone && asks(name):
 		return "flag", ordinary
@@ -229,7 +222,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 		c.place++
 		return anything
 	case value && c.isValue(m, w, end):
-		if from, to := c.means.secretIn(w, false); from < to && (c.is(sets) || c.means != aSecret || digits(w) > 0 || len(w) > 5) {
+		from, to := c.means.secretIn(w, false)
+		if from < to && (c.is(sets) || c.means != aSecret || digits(w) > 0 || len(w) > 5) {
 			m.hide(begin+from, begin+to)
 			c.place++
 			return consumed
@@ -241,7 +235,7 @@ func (c *command) argument(m *masker, begin, end int) use {
 		}
 	}
 	switch {
-	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && (strings.IndexByte(w, '@') > 0 || strings.IndexByte(w, '/') > 0) &&
+	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && strings.ContainsAny(w, "@/") &&
 		!strings.Contains(w, "://") && !pathLike(w):
 		return c.value(m, "target", begin, end)
 	case c.is(secrets) && c.is(sets) && c.tool == nil && isAssignment(w):
@@ -321,7 +315,8 @@ func (c *command) nextIsNamed(w string) {
 		strings.Count(w, ":") > 1 && !c.is(sets): // session:1:token
 		return
 	}
-	c.weak = asks(w) || means == aCookie || weakNames[w] || c.is(quiet) && !c.is(sets) || c.inner && (!c.sure || c.tool == nil)
+	c.weak = asks(w) || means == aCookie || weakNames[w] || c.is(quiet) && !c.is(sets) ||
+		c.inner && (!c.sure || c.tool == nil)
 	if c.is(sets) || strings.ContainsAny(w, "-_.:") || announcing[strings.ToLower(w)] {
 		c.named, c.means, c.seen = true, means, true
 	}

@@ -117,11 +117,12 @@ func (c *command) part(m *masker, k kind, v string, from int) (a, b int) {
 		}
 		return c.pair(v, from == 0)
 	case "tail":
-		if colon := strings.LastIndexByte(v, ':'); colon >= 0 && v[0] != '/' && !pathLike(v[colon+1:]) {
+		if colon = strings.LastIndexByte(v, ':'); colon >= 0 && v[0] != '/' && !pathLike(v[colon+1:]) {
 			return behind(v, colon)
 		}
 	case "cert":
-		if colon := strings.LastIndexByte(v, ':'); colon > 1 && !has(v[colon:], '/') && !strings.HasPrefix(v, "pkcs11:") {
+		colon = strings.LastIndexByte(v, ':')
+		if colon > 1 && !has(v[colon:], '/') && !strings.HasPrefix(v, "pkcs11:") {
 			return behind(v, colon)
 		}
 	case "slash":

@@ -55,7 +55,8 @@ func uuid(v string) bool {
 		strings.Count(v, "-") == 4 && only(v, hexes+"-")
 }
 
-var unleet = strings.NewReplacer("0", "o", "1", "l", "3", "e", "4", "a", "5", "s", "7", "t", "@", "a", "$", "s", "!", "i")
+var unleet = strings.NewReplacer("0", "o", "1", "l", "3", "e", "4", "a", "5", "s", "7", "t",
+	"@", "a", "$", "s", "!", "i")
 
 // passwordish is true of what only a password looks like, of six to sixty-four characters: signs between letters and
 // digits, or a word that says so: s3cr3t, P@ssw0rd.

@@ -115,11 +115,6 @@ func (m *masker) pem(i int) (from, to int) {
 		from += 2
 	}
 	from = skip(s, from, "\n\r ")
-	key, _, closed := strings.Cut(s[from:], "-----END")
-	if closed {
-		if key = strings.TrimRight(key, "\r\n"); key != `\n` {
-			key = strings.TrimSuffix(key, `\n`)
-		}
-	}
-	return from, from + len(key)
+	key, _, _ := strings.Cut(s[from:], "-----END")
+	return from, from + len(strings.TrimSuffix(strings.TrimRight(key, "\r\n"), `\n`))
 }

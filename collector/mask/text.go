@@ -107,13 +107,14 @@ func (m *masker) element(i int) (from, to int) {
 	to = until(s, from, "<")
 	m.work -= to - i + len(before) - open
 	text := s[from:to]
-	if what == ordinary && m.named > 0 && i-m.named < 64 && (strings.EqualFold(tag, "string") || strings.EqualFold(tag, "value")) {
+	tag = strings.ToLower(tag)
+	if what == ordinary && m.named > 0 && i-m.named < 64 && (tag == "string" || tag == "value") {
 		what = aSecret
 	}
 	switch {
 	case to == len(s), what != ordinary && label(text):
 		return 0, 0
-	case what == ordinary && (strings.EqualFold(tag, "key") || strings.EqualFold(tag, "name")) && meaningOf(text) >= aSecret:
+	case what == ordinary && (tag == "key" || tag == "name") && meaningOf(text) >= aSecret:
 		m.named = to
 	}
 	a, b := what.secretIn(text, false)

@@ -42,8 +42,8 @@ func (t *tool) is(one trait) bool { return t != nil && t.traits&one > 0 }
 //go:embed tools.txt
 var toolTable string
 
-// tools has the tools as its sub-commands; its options are those of all tools, known or not. They are read when they are
-// first asked for: most commands of the sensor mask nothing.
+// tools has the tools as its sub-commands; its options are those of all tools, known or not. They are read when they
+// are first asked for: most commands of the sensor mask nothing.
 var tools = sync.OnceValue(func() *tool {
 	top := &tool{}
 	for fields := range rows(toolTable) {
@@ -134,7 +134,8 @@ func (t *tool) option(name string) kind {
 	return ""
 }
 
-// joins is whether a line of the table has the option with its value in the same word; another may have it with the next.
+// joins is whether a line of the table has the option with its value in the same word; another line may have it with
+// the next.
 func (t *tool) joins(name string) bool {
 	for ; t != nil; t = t.parent {
 		for _, options := range t.options {

@@ -63,8 +63,8 @@ func urlFiller(pass string) bool {
 	return has("${<", pass[0]) || strings.HasPrefix(pass, "%(")
 }
 
-// rawPassword gives the @ after a password with / or # or ? in it, which a URL must not have and many have; else -1. The
-// authority that s begins with ends at end and has its first : and its last @ there.
+// rawPassword gives the @ after a password with / or # or ? in it, which a URL must not have and many have; else -1.
+// The authority that s begins with ends at end and has its first : and its last @ there.
 func rawPassword(s string, end, colon, last int) int {
 	if end >= len(s) || !has("/?#", s[end]) || colon < 0 {
 		return -1
@@ -164,8 +164,8 @@ func (m *masker) userinfo(i int) (from, to int) {
 	switch {
 	case strings.HasPrefix(rest, "tcp("), strings.HasPrefix(rest, "unix("), strings.HasPrefix(rest, "("),
 		strings.HasPrefix(rest, "//"):
-	case n == 0, strings.HasPrefix(rest, "sha256"), dots != 3 && (digit(rest[0]) || only(host, numerals+".")): // a version
-		return 0, 0
+	case n == 0, strings.HasPrefix(rest, "sha256"), dots != 3 && (digit(rest[0]) || only(host, numerals+".")):
+		return 0, 0 // a version
 	case after == '/' && (dots > 0 || path && lettersOnly(user)), after == ':' && digit(port), address,
 		strings.HasPrefix(rest, "localhost"), dots > 0 && path && passwordish(pass):
 	default:

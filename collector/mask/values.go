@@ -199,7 +199,6 @@ func image(v string) bool {
 
 // label is true of a text that names a secret, for people: Access token.
 func label(v string) bool {
-	return v != "" && upper(v[0]) && only(v, letters+" ?.!'") && slices.ContainsFunc(strings.Fields(v), func(w string) bool {
-		return labels[strings.ToLower(strings.Trim(w, "?.!"))]
-	})
+	named := func(w string) bool { return labels[strings.ToLower(strings.Trim(w, "?.!"))] }
+	return v != "" && upper(v[0]) && only(v, letters+" ?.!'") && slices.ContainsFunc(strings.Fields(v), named)
 }
