@@ -30,11 +30,19 @@ func nameByte(b byte) bool  { return tokenByte(b) || b == '.' }
 
 func has(set string, b byte) bool { return strings.IndexByte(set, b) >= 0 }
 
+// spaced is strings.ContainsAny(s, spaces), and faster.
+func spaced(s string) bool { return has(s, ' ') || has(s, '\t') || has(s, '\n') }
+
 // only is true if v has no other bytes than those of the set.
-func only(v, set string) bool { return strings.Trim(v, set) == "" }
+func only(v, set string) bool { return skip(v, 0, set) == len(v) }
 
 // skip gives where the bytes of the set end that begin at i.
-func skip(s string, i int, set string) int { return len(s) - len(strings.TrimLeft(s[i:], set)) }
+func skip(s string, i int, set string) int {
+	for i < len(s) && has(set, s[i]) {
+		i++
+	}
+	return i
+}
 
 // span is skip for bytes of a kind, and faster.
 func span(s string, i int, is func(byte) bool) int {

@@ -154,7 +154,7 @@ func (c *command) short(w string) (int, kind) {
 		return 0, ""
 	}
 	for n := 1; n < len(w); n++ {
-		switch k := t.option("-" + w[n:n+1]); {
+		switch k := t.option(string([]byte{'-', w[n]})); {
 		case k == "flag":
 		case k == "joined" && n+1 == len(w):
 			return 0, ""

@@ -2,8 +2,6 @@
 
 package mask
 
-import "strings"
-
 // maxNested is how deep a script within a script's quotes is looked into.
 const maxNested = 3
 
@@ -38,7 +36,7 @@ func (m *masker) script(from, to, depth int, sure bool) {
 		c.at = begin
 		before := len(m.found)
 		use := c.word(m, begin, end)
-		if len(m.found) == before && depth < maxNested && strings.ContainsAny(w, spaces) && use != code {
+		if len(m.found) == before && depth < maxNested && spaced(w) && use != code {
 			m.script(begin, end, depth+1, sure && use == shellScript)
 		}
 		i = next
