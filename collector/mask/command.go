@@ -184,6 +184,9 @@ func (c *command) generic(name string, alone bool) (kind, meaning) {
 		c.key = name == "--key"
 		return k, ordinary
 	}
+	if len(name) < 3 || len(name) < 4 && name[1] != '-' {
+		return "", ordinary
+	}
 	switch means := meaningOf(name); {
 	case means == ordinary:
 		return "", ordinary
