@@ -238,8 +238,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 		}
 	}
 	switch {
-	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && strings.ContainsAny(w, "@/") &&
-		!strings.Contains(w, "://") && !pathLike(w):
+	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && w[0] != '/' &&
+		strings.ContainsAny(w, "@/") && !strings.Contains(w, "://") && !pathLike(w):
 		return c.value(m, "target", begin, end)
 	case c.is(secrets) && c.is(sets) && c.tool == nil && isAssignment(w):
 		return c.value(m, "assign", begin, end)

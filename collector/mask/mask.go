@@ -14,9 +14,9 @@
 //	said.go      what a program reads              echo x | sudo -S id
 //	script.go    commands within one argument      bash -c "curl -u user:x …"
 //
-// What is known stands in tables: tools.txt says of which options of which tool the value is a secret, and of what kind
-// (kinds.go), names.txt which names are a secret's (names.go), shapes.txt how credentials begin, words.txt has the lists
-// of words. values.go says which values are none whatever their name: `--auth none`, `token=$TOKEN`,
+// What is known stands in tables: tools.txt says of which options of which tool the value is a secret, and of what
+// kind (kinds.go), names.txt which names are a secret's (names.go), shapes.txt how credentials begin, words.txt has
+// the lists of words. values.go says which values are none whatever their name: `--auth none`, `token=$TOKEN`,
 // `--password-file /x`; looks.go which look like a secret: s3cr3t, and random letters.
 //
 // This is for not spreading secrets by accident; whoever wants to hide an argument from it can.
