@@ -44,6 +44,11 @@ func (m *masker) assigned(i int) (from, to int) {
 		return 0, 0
 	case p.what == aHeader, p.what == aCookie && sep == ':':
 		return m.headerOf(&p)
+	case p.what == aKey && (hasSuffixFold(p.name, "sig") || hasSuffixFold(p.name, "code") && has("?&", around)):
+		if len(v) < 16 || none(v) || digits(v)+strings.Count(v, "%") < 2 {
+			return 0, 0
+		}
+		return p.from, p.to
 	case !p.plain && label(v), p.plain && m.isCode(&p): // "token": "Access token"
 		return 0, 0
 	case asks(p.name) && sep == '=' && !has(v, ':') && !passwordish(v) && !random(v):

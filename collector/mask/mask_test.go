@@ -77,6 +77,7 @@ func TestMasking(t *testing.T) {
 		{"a target of a script", []string{"GetX.py", "corp.local/bob:pw1"}, []string{"GetX.py", "corp.local/bob:****"}},
 		{"a private key in base64", []string{"x", "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSWFiY2RlZgo="}, []string{"x", "****"}},
 		{"an option in the other tools' way", []string{"unar", "-ppw", "x.rar"}, []string{"unar", "-p****", "x.rar"}},
+		{"a short code in a query", []string{"https://h/cb?code=abc123def456ghi7"}, []string{"https://h/cb?code=****"}},
 		{"an empty value", []string{"--password=", "x"}, nil},
 		{"nothing", nil, nil},
 	} {
