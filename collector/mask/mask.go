@@ -5,14 +5,19 @@
 // Arguments are shown to everyone who may read traces; credentials in them must not be. What is masked, everywhere in
 // an argument, so that `sh -c` and JSON are covered too:
 //
-//	text.go      the value of a secret's name      password=x  "api_key": "x"  setPassword("x")  IDENTIFIED BY 'x'
+//	assigned.go  the value of a secret's name      password=x  "api_key": "x"
+//	code.go      literals in code                  setPassword("x")  auth=("user", "x")  IDENTIFIED BY 'x'
+//	formats.go   secrets of a file or a protocol   ~/.netrc  kind: Secret  scripts of expect
 //	url.go       passwords in URLs, webhooks       https://user:x@host  user:x@tcp(host)
 //	shapes.go    what looks like a credential      ghp_x  AKIAx  -----BEGIN PRIVATE KEY-----
 //	command.go   the words of a command            --password x  curl -u user:x  mysql -px  htpasswd -b f u x
+//	said.go      what a program reads              echo x | sudo -S id
 //	script.go    commands within one argument      bash -c "curl -u user:x …"
 //
-// tools.txt says of which options of which tool the value is a secret, names.go which names are a secret's, and
-// values.go which values are none whatever their name: `--auth none`, `token=$TOKEN`, `--password-file /x`.
+// What is known stands in tables: tools.txt says of which options of which tool the value is a secret, and of what
+// kind (kinds.go), names.txt which names are a secret's (names.go), shapes.txt how credentials begin, words.txt has
+// the lists of words. values.go says which values are none whatever their name: `--auth none`, `token=$TOKEN`,
+// `--password-file /x`; looks.go which look like a secret: s3cr3t, and random letters.
 //
 // This is for not spreading secrets by accident; whoever wants to hide an argument from it can.
 package mask
@@ -79,10 +84,13 @@ func Args(args []string) (hidden, cut bool) {
 func (m *masker) begin(arg string) {
 	m.s, m.end, m.found, m.named, m.prose = arg, len(arg), m.found[:0], 0, false
 	if m.end > maxSearched {
-		m.end = runeStart(arg, maxSearched)
+		m.end = maxSearched
+		for n := 1; n < utf8.UTFMax && !utf8.RuneStart(arg[m.end]); n++ {
+			m.end--
+		}
 	}
 	m.work = workPerByte*m.end + maxSearched/16
-	m.words = strings.ContainsAny(arg[:m.end], " \t\n")
+	m.words = spaced(arg[:m.end])
 }
 
 // hide is for a secret. Quotes around it stay.
@@ -110,30 +118,17 @@ func (m *masker) result() (out string, hidden bool) {
 	slices.SortFunc(m.found, func(a, b extent) int { return cmp.Compare(a.from, b.from) })
 	var b strings.Builder
 	at := 0
-	for n := 0; n < len(m.found); n++ {
-		x := m.found[n]
-		for n+1 < len(m.found) && m.found[n+1].from <= x.to {
-			n++
-			x.to = max(x.to, m.found[n].to)
-		}
+	for _, x := range m.found {
 		if x.from >= m.end {
 			break
 		}
-		b.WriteString(m.s[at:x.from])
-		b.WriteString(masked)
-		at = min(x.to, m.end)
-		hidden = true
+		if x.from > at || !hidden {
+			b.WriteString(m.s[at:x.from])
+			b.WriteString(masked)
+			hidden = true
+		}
+		at = max(at, min(x.to, m.end))
 	}
 	b.WriteString(m.s[at:m.end])
 	return b.String(), hidden
-}
-
-// runeStart gives the last place up to n where UTF-8 may be cut.
-func runeStart(s string, n int) int {
-	for back := 0; back < utf8.UTFMax-1 && n > back && n < len(s); back++ {
-		if utf8.RuneStart(s[n-back]) {
-			return n - back
-		}
-	}
-	return n
 }

@@ -72,6 +72,12 @@ func TestMasking(t *testing.T) {
 		{"texts for people", []string{"git", "commit", "-m", "Authorization: bearer tokens are optional; --password and --token flags"}, nil},
 		{"usage", []string{"echo", "x --token TOKEN --password PASSWORD [--api-key KEY]"}, nil},
 		{"names of tests, images and keys", []string{"x", "TestA/password=empty", "token=ghcr.io/a/token:2.0.1", "session:token:count"}, nil},
+		{"a variable that is emptied", []string{"bash", "-c", "GH_TOKEN= gh pr list"}, nil},
+		{"a secret that begins like an option", []string{"doctl", "-t", "--Ab3dEf6hIj9kLm2n"}, []string{"doctl", "-t", "****"}},
+		{"a target of a script", []string{"GetX.py", "corp.local/bob:pw1"}, []string{"GetX.py", "corp.local/bob:****"}},
+		{"a private key in base64", []string{"x", "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSWFiY2RlZgo="}, []string{"x", "****"}},
+		{"an option in the other tools' way", []string{"unar", "-ppw", "x.rar"}, []string{"unar", "-p****", "x.rar"}},
+		{"a short code in a query", []string{"https://h/cb?code=abc123def456ghi7"}, []string{"https://h/cb?code=****"}},
 		{"an empty value", []string{"--password=", "x"}, nil},
 		{"nothing", nil, nil},
 	} {

@@ -2,6 +2,11 @@
 
 package mask
 
+import (
+	_ "embed"
+	"strings"
+)
+
 // meaning is what a name says of its value.
 type meaning uint8
 
@@ -17,73 +22,29 @@ const (
 	aPassWhere         // pass:secret, env:NAME, file:path, as openssl has it
 )
 
+// meanings are their names in names.txt.
+var meanings = strings.Fields("none key code auth secret password header cookie where")
+
 // ending is how names of secrets end, without separators, in lower case.
 type ending struct {
 	text string
-	word bool // only as a word of its own: "pin" is none of "spin"
+	word bool // only as a word of its own: "spin" does not end in "pin"
 	meaning
 }
 
-// endings by their last letter. The longest that fits counts, so that some are here which mean nothing.
-var endings = func() (table ['z' + 1][]ending) {
-	add := func(m meaning, word bool, texts ...string) {
-		for _, text := range texts {
+//go:embed names.txt
+var nameTable string
+
+// endings by their last letter. The longest that fits counts.
+var endings = func() (table [256][]ending) {
+	for fields := range rows(nameTable) {
+		key, word := strings.CutSuffix(fields[0], "-")
+		m := meaning(index(meanings, key))
+		for _, text := range fields[1:] {
 			last := text[len(text)-1]
 			table[last] = append(table[last], ending{text, word, m})
 		}
 	}
-	add(aPassword, false, "password", "passwd", "passphrase", "passcode", "passwort", "passwrd", "pword", "pwd",
-		"passw", "pswd")
-	add(aPassword, false, "pass", "pw")
-	add(aPassword, true, "psw", "psk", "motdepasse", "senha", "contrasena", "mdp", "kennwort")
-	add(aPassword, false, "wpapsk", "presharedkey", "masterauth", "securestring", "passwordhash", "passwordvalue",
-		"passwordplaintext", "unlockcode")
-	add(aSecret, false, "secret", "token", "apikey", "accesskey", "secretkey", "privatekey", "privkey", "accountkey",
-		"sharedkey", "authkey", "signingkey", "signkey", "encryptionkey", "encryptkey", "decryptionkey", "masterkey",
-		"subscriptionkey", "licensekey", "licencekey", "sessionkey", "servicekey", "servicerolekey", "hmackey",
-		"aeskey", "cryptokey", "appkey", "applicationkey", "adminkey", "writekey", "integrationkey", "webhookkey",
-		"recoverykey", "functionkey", "storagekey", "securitykey", "clientkey", "consumerkey", "serverkey", "ingestkey",
-		"ingestionkey", "insertkey", "restkey", "passkey", "gossipkey", "joinkey", "sealkey", "rootkey", "agentkey",
-		"enrollmentkey", "registrationkey", "activationkey", "setupkey", "devicekey", "secretkeybase", "jwtkey",
-		"credential", "credentials", "creds", "encryptedvalue", "keycontent", "keymaterial", "secretvalue",
-		"secretstring", "tokenvalue", "secrethash", "secrettext", "secretdata", "secretbinary", "mnemonic",
-		"seedphrase", "recoveryphrase", "mnemonicphrase", "apitokenkey", "xsrf", "authcookie", "sessioncookie",
-		"pushkey", "plexkey", "dkimkey", "tsigkey", "wepkey", "wepkey0", "botkey", "apicode", "apipass")
-	add(aSecret, true, "jwt", "sas", "bearer", "community", "rocommunity", "rwcommunity", "pat", "cred", "seckey",
-		"tok", "pkey")
-	add(aCode, true, "pin", "otp", "totp", "mfa", "cvv", "cvc")
-	add(aCode, false, "pincode", "mfacode", "otpcode", "verificationcode", "authcode", "puk", "twofactorcode",
-		"smscode", "2fa", "authorizationcode", "onetimepassword", "secretid", "mfatoken", "tokencode", "otptoken",
-		"codeverifier")
-	add(aKey, true, "appid", "key", "sig", "signature", "seed", "sid", "code", "salt", "hmac", "nonce", "assertion",
-		"ticket", "verifier")
-	add(aKey, false, "sessionid", "webhook", "webhookurl", "keydata", "sharedsecretid", "keyhex", "keybase64", "keyb64",
-		"clientassertion", "samlresponse", "keystring", "wifikey", "keypair", "userkey", "deploykey", "routingkey",
-		"projectkey", "sshkey", "publishkey", "kmskey", "basekey")
-	add(anAuth, true, "auth", "basicauth", "httpauth", "proxyauth", "userpwd", "creds", "basic", "logins")
-	add(anAuth, false, "authcredentials", "userandpassword", "usercredentials")
-	add(aHeader, false, "authorization")
-	add(aCookie, false, "cookie")
-	add(aPassWhere, false, "passin", "passout")
-	// Names that end alike and are none.
-	add(ordinary, false, "publickey", "pubkey", "primarykey", "partitionkey", "sortkey", "foreignkey", "cachekey",
-		"idempotencykey", "objectkey", "groupkey", "rowkey", "hashkey", "rangekey", "indexkey", "registrykey", "gpgkey",
-		"pgpkey", "hostkey", "imagekey", "searchkey", "lookupkey", "fingerprintkey", "statekey", "labelkey", "tagkey",
-		"restorekey", "dedupkey", "aptkey", "nexttoken", "pagetoken", "startingtoken", "continuationtoken",
-		"clientrequesttoken", "clienttoken", "maxtoken", "maxnewtoken", "mintoken", "eostoken", "bostoken", "padtoken",
-		"stoptoken", "masktoken", "septoken", "clstoken", "unktoken", "imagetoken", "numtoken", "pertoken",
-		"existingsecret", "pullsecret", "tlssecret", "certsecret", "secretnamesecret", "idtokensecret", "bypass",
-		"compass", "surpass", "trespass", "underpass", "overpass", "onepass", "twopass", "multipass", "singlepass",
-		"askpass", "firstpass", "secondpass", "proxypass", "trypass", "testpass", "ispass", "speedpass", "npass",
-		"lastpass", "renderpass", "lowpass", "highpass", "bandpass", "allpass", "shouldpass", "nopass", "keepass",
-		"subpass", "oldpwd", "cmdpwd", "exitcode", "statuscode", "errorcode", "returncode", "zipcode", "postalcode",
-		"countrycode", "langcode", "httpcode", "responsecode", "sourcecode", "bytecode", "opcode", "keycode", "unicode",
-		"barcode", "qrcode", "rccode", "encode", "decode", "loadcredential", "commitsig", "usersigningkey", "publickeytoken",
-		"csrfcookie", "usecookie", "savecookie", "loadcookie", "insertcookie", "unauth", "noauth", "useauth",
-		"requireauth", "randomseed", "processsid", "accountsid", "swarmkey", "jobtoken", "imagepullcreds", "withcreds",
-		"withcredentials", "allowcredentials", "usecredentials", "sharedcredentials", "authtypebasic", "visualbasic",
-		"synctoken", "resumetoken", "changetoken", "deltatoken", "pagingtoken", "cursortoken", "fencetoken",
-		"readpreferencetoken")
 	return table
 }()
 
@@ -116,13 +77,9 @@ func meaningOf(name string) meaning {
 		b := name[i]
 		switch {
 		case upper(b):
-			if i > 0 && (lower(name[i-1]) || i+1 < len(name) && lower(name[i+1]) && upper(name[i-1])) {
-				start = true
-			}
+			start = start || i > 0 && (lower(name[i-1]) || i+1 < len(name) && lower(name[i+1]) && upper(name[i-1]))
 			b |= 0x20
-		case lower(b):
-		case '0' <= b && b <= '9':
-		default:
+		case !lower(b) && !digit(b):
 			start = true
 			continue
 		}
@@ -134,19 +91,16 @@ func meaningOf(name string) meaning {
 		n++
 	}
 	whole := squeezed[:n]
-	var best *ending
+	var best ending
 	for i := range candidates {
 		e := &candidates[i]
 		from := n - len(e.text)
-		if from < 0 || best != nil && len(best.text) >= len(e.text) || string(whole[from:]) != e.text {
-			continue
+		if from >= 0 && len(e.text) > len(best.text) && string(whole[from:]) == e.text &&
+			(!e.word || from == 0 || starts&(1<<from) > 0 || digit(whole[from-1])) {
+			best = *e
 		}
-		if e.word && from > 0 && starts&(1<<from) == 0 && !('0' <= whole[from-1] && whole[from-1] <= '9') {
-			continue
-		}
-		best = e
 	}
-	if best == nil || string(whole) == "pat" && name[0] != '-' { // a pattern, as often as a personal access token
+	if string(whole) == "pat" && name[0] != '-' { // a pattern, as often as a personal access token
 		return ordinary
 	}
 	return best.meaning
@@ -154,53 +108,10 @@ func meaningOf(name string) meaning {
 
 // asks is true of options that have no value although they are named for a secret: --ask-pass, --no-token.
 func asks(option string) bool {
-	for len(option) > 0 && option[0] == '-' {
-		option = option[1:]
-	}
+	option = strings.TrimLeft(option, "-")
 	end := 0
 	for end < len(option) && letter(option[end]) && (end == 0 || !upper(option[end]) || upper(option[0])) {
 		end++
 	}
-	if end == len(option) {
-		return false
-	}
-	switch foldedWord(option[:end]) {
-	case "ask", "no", "prompt", "show", "use", "with", "print", "hide", "require", "skip", "generate", "gen", "force",
-		"allow", "enable", "disable",
-		"get", "list", "delete", "is", "has", "include", "verify", "without", "ignore", "reveal", "display", "mask",
-		"random", "save", "set", "put", "join", "clear", "update", "reset", "add", "unset",
-		"export", "revoke", "check", "rotate", "needs", "read", "change", "remove", "create", "keep", "validate",
-		"always", "never":
-		return true
-	}
-	return false
-}
-
-// foldedWord is strings.ToLower for short words; most are in lower case.
-func foldedWord(w string) string {
-	for i := 0; i < len(w); i++ {
-		if upper(w[i]) {
-			b := []byte(w)
-			for j := i; j < len(b); j++ {
-				if upper(b[j]) {
-					b[j] |= 0x20
-				}
-			}
-			return string(b)
-		}
-	}
-	return w
-}
-
-func upper(b byte) bool  { return 'A' <= b && b <= 'Z' }
-func lower(b byte) bool  { return 'a' <= b && b <= 'z' }
-func digit(b byte) bool  { return '0' <= b && b <= '9' }
-func letter(b byte) bool { return lower(b | 0x20) }
-
-func tokenByte(b byte) bool {
-	return letter(b) || digit(b) || b == '_' || b == '-'
-}
-
-func nameByte(b byte) bool {
-	return tokenByte(b) || b == '.'
+	return end < len(option) && asking[strings.ToLower(option[:end])]
 }

@@ -2,8 +2,6 @@
 
 package mask
 
-import "strings"
-
 // maxNested is how deep a script within a script's quotes is looked into.
 const maxNested = 3
 
@@ -13,37 +11,32 @@ const maxNested = 3
 func (m *masker) script(from, to, depth int, sure bool) {
 	s := m.s[:to]
 	c := command{inner: true, end: to, sure: sure}
-	unclosed := [2]bool{}
+	unclosed := map[byte]bool{}
 	for i := from; i < to; {
 		if m.work < 0 {
 			m.end = min(m.end, i)
 			return
 		}
 		switch b := s[i]; {
-		case b == ' ' || b == '\t' || b == '\\':
+		case has(" \t\\", b):
 			i++
 			continue
-		case strings.IndexByte("\n;|&()`", b) >= 0:
-			piped := b == '|' && !(i+1 < to && s[i+1] == '|') && (i == 0 || s[i-1] != '|')
+		case has(ends, b):
 			next := command{inner: true, end: to, sure: sure}
-			if piped {
-				next.said, next.saying = c.said, c.saying
+			if b == '|' && !(i+1 < to && s[i+1] == '|') && (i == 0 || s[i-1] != '|') { // a pipe
+				next.words, next.count = c.words, c.count
 			}
 			c = next
 			i++
 			continue
 		}
-		begin, end, next := scriptWord(s, i, &unclosed)
+		begin, end, next := scriptWord(s, i, unclosed)
 		w := s[begin:end]
 		m.work -= next - i
 		c.at = begin
 		before := len(m.found)
-		first := c.name == ""
 		use := c.word(m, begin, end)
-		if first && c.tool != nil && c.tool.reads {
-			c.readsInput(m)
-		}
-		if len(m.found) == before && depth < maxNested && strings.ContainsAny(w, " \t\n") && use != code {
+		if len(m.found) == before && depth < maxNested && spaced(w) && use != code {
 			m.script(begin, end, depth+1, sure && use == shellScript)
 		}
 		i = next
@@ -52,17 +45,10 @@ func (m *masker) script(from, to, depth int, sure bool) {
 
 // scriptWord gives the word that begins at i, without quotes around it, and where to go on. The end of a quote
 // that nothing closes is looked for to the end of s, so only once for each kind: that is kept in unclosed.
-func scriptWord(s string, i int, unclosed *[2]bool) (begin, end, next int) {
+func scriptWord(s string, i int, unclosed map[byte]bool) (begin, end, next int) {
 	closing := func(i int) int {
 		q := s[i]
-		kind := 0
-		if q == '"' {
-			kind = 1
-		}
-		if unclosed[kind] {
-			return -1
-		}
-		for n := i + 1; n < len(s); n++ {
+		for n := i + 1; n < len(s) && !unclosed[q]; n++ {
 			if s[n] == q {
 				return n
 			}
@@ -70,31 +56,29 @@ func scriptWord(s string, i int, unclosed *[2]bool) (begin, end, next int) {
 				n++
 			}
 		}
-		unclosed[kind] = true
+		unclosed[q] = true
 		return -1
 	}
 	begin = i
-	if s[i] == '"' || s[i] == '\'' {
-		if n := closing(i); n > 0 && (n+1 == len(s) || strings.IndexByte(" \t\n;|&()`\\", s[n+1]) >= 0) {
+	if isQuote(s[i]) {
+		if n := closing(i); n > 0 && (n+1 == len(s) || has(ends+`\`, s[n+1])) {
 			return i + 1, n, n + 1
 		} else if n < 0 {
 			i++
 			begin = i
 		}
 	}
-	for i < len(s) && strings.IndexByte(" \t\n;|&()`", s[i]) < 0 {
-		if s[i] == '"' || s[i] == '\'' {
+	for i < len(s) && !has(ends, s[i]) {
+		if isQuote(s[i]) {
 			if n := closing(i); n > 0 {
-				i = n + 1
-				continue
+				i = n
 			}
 		}
 		i++
 	}
 	end = i
 	// A script in quotes leaves the end of its own quotes.
-	for end > begin && (s[end-1] == '\\' || (s[end-1] == '"' || s[end-1] == '\'') && strings.IndexByte(s[begin:end-1],
-		s[end-1]) < 0) {
+	for end > begin && (s[end-1] == '\\' || isQuote(s[end-1]) && !has(s[begin:end-1], s[end-1])) {
 		end--
 	}
 	return begin, end, max(i, begin+1)

@@ -4,105 +4,84 @@ package mask
 
 import "strings"
 
+const (
+	endsURL       = "\"'`<>\\|"
+	endsAuthority = endsURL + "/?#"
+)
+
+// endOf gives the first place from i on with white space or a byte of the set.
+func endOf(s string, i int, set string) int {
+	for i < len(s) && s[i] > ' ' && !has(set, s[i]) {
+		i++
+	}
+	return i
+}
+
 // url masks what is secret in the URL whose "://" is at i, but for its query, and says where to go on.
 func (m *masker) url(i int) int {
 	s := m.s
-	begin := i + 3
-	end := begin // of the authority
-	last := -1   // @
-	colon := -1
-	for ; end < len(s) && !endsAuthority(s[end]); end++ {
-		switch s[end] {
-		case '@':
-			last = end
-		case ':':
-			if colon < 0 {
-				colon = end
-			}
-		}
-	}
+	begin := i + len("://")
+	end := endOf(s, begin, endsAuthority)
 	m.work -= end - begin
-	if more := m.rawPassword(begin, end, colon, last); more > last {
-		last, end = more, more
-		for end < len(s) && !endsAuthority(s[end]) {
-			end++
+	colon := strings.IndexByte(s[begin:end], ':')
+	last := strings.LastIndexByte(s[begin:end], '@')
+	if more := rawPassword(s[begin:], end-begin, colon, last); more > last {
+		last = more
+		end = endOf(s, begin+last, endsAuthority)
+	}
+	if last < 0 {
+		m.hook(begin, end)
+		if comma := strings.IndexByte(s[begin:end], ','); comma > 0 {
+			return begin + comma // url=https://host,pass=x
 		}
 	}
-	if last < 0 || last == begin {
-		if last < 0 {
-			m.hook(begin, end)
-			if comma := strings.IndexByte(s[begin:end], ','); comma > 0 {
-				return begin + comma // url=https://host,pass=x
-			}
-		}
-		return max(end, begin)
+	if last <= 0 {
+		return end
 	}
-	user := s[begin:last]
-	pass := ""
+	user, pass := s[begin:begin+last], ""
 	if colon >= 0 && colon < last {
-		user, pass = s[begin:colon], s[colon+1:last]
+		user, pass = user[:colon], user[colon+1:]
 	}
+	scheme := s[:i]
 	switch {
 	case pass != "" && !strings.HasPrefix(pass, "x-oauth") && !none(pass) && !urlFiller(pass):
-		m.hide(colon+1, last)
-	case len(user) >= 20 && random(user), pass == "" && passwordish(user) && !strings.HasSuffix(s[:i], "ssh") &&
-		!strings.HasSuffix(s[:i], "ftp") && !strings.HasSuffix(s[:i], "rsync"):
+		m.hide(begin+colon+1, begin+last)
+	case len(user) >= 20 && random(user), pass == "" && passwordish(user) && !strings.HasSuffix(scheme, "ssh") &&
+		!strings.HasSuffix(scheme, "ftp") && !strings.HasSuffix(scheme, "rsync"):
 		m.hide(begin, begin+len(user))
 	default:
-		if from, to := m.token(begin); from < to && to <= last {
+		if from, to := m.token(begin); to <= begin+last {
 			m.hide(from, to)
 		}
 	}
-	m.hook(last+1, end)
+	m.hook(begin+last+1, end)
 	return end
-}
-
-func endsAuthority(b byte) bool {
-	return b <= ' ' || strings.IndexByte("/?#\"'`<>\\|", b) >= 0
 }
 
 // urlFiller is a variable that is not the whole of the password.
 func urlFiller(pass string) bool {
-	return pass[0] == '$' || pass[0] == '{' || strings.HasPrefix(pass, "%(") || strings.HasPrefix(pass, "<")
+	return has("${<", pass[0]) || strings.HasPrefix(pass, "%(")
 }
 
 // rawPassword gives the @ after a password with / or # or ? in it, which a URL must not have and many have; else -1.
-func (m *masker) rawPassword(begin, end, colon, last int) int {
-	s := m.s
-	if end >= len(s) || strings.IndexByte("/?#", s[end]) < 0 || colon < 0 {
+// The authority that s begins with ends at end and has its first : and its last @ there.
+func rawPassword(s string, end, colon, last int) int {
+	if end >= len(s) || !has("/?#", s[end]) || colon < 0 {
 		return -1
 	}
 	if last < 0 {
-		if strings.Trim(s[colon+1:end], "0123456789") == "" || strings.IndexByte(s[begin:end], '[') >= 0 {
+		if only(s[colon+1:end], numerals) || has(s[:end], '[') {
 			return -1 // a port
 		}
-	} else if host := s[last+1 : end]; strings.ContainsAny(host, ".:") || strings.HasPrefix(host, "localhost") ||
-		s[end] == '?' || host == "" {
+	} else if host := s[last+1 : end]; host == "" || s[end] == '?' || strings.ContainsAny(host, ".:") ||
+		strings.HasPrefix(host, "localhost") {
 		return -1
 	}
-	more := -1
-	for i := end; i < len(s) && s[i] > ' ' && strings.IndexByte("\"'`<>\\|", s[i]) < 0 && i-end < 128; i++ {
-		if s[i] == '@' {
-			more = i
-		}
-	}
-	if more < 0 || last >= 0 && !strings.ContainsAny(s[more+1:min(len(s), more+64)], ".:") {
+	more := strings.LastIndexByte(s[:endOf(s[:min(len(s), end+128)], end, endsURL)], '@')
+	if more < end || last >= 0 && !strings.ContainsAny(s[more+1:min(len(s), more+64)], ".:") {
 		return -1
 	}
 	return more
-}
-
-// hooks are hosts, by how they end, of which the path is a secret from the segment after the one that is named.
-var hooks = []struct{ host, after string }{
-	{"hooks.slack.com", "services"}, {"hooks.slack.com", "workflows"}, {"hooks.slack.com", "triggers"},
-	{"webhook.office.com", "webhookb2"}, {"outlook.office.com", "webhook"},
-	{"hooks.zapier.com", "catch"}, {"maker.ifttt.com", "key"}, {"events.pagerduty.com", "integration"}, {"feishu.cn",
-		"hook"}, {"larksuite.com", "hook"},
-	{"infura.io", "v3"}, {"alchemy.com", "v2"}, {"alchemyapi.io", "v2"}, {"hook.make.com", ""}, {"hook.eu1.make.com",
-		""}, {"hook.us1.make.com", ""},
-	{"hc-ping.com", ""}, {"ntfy.sh", "\x00"}, {"api.telegram.org", "\x00"}, {"quiknode.pro", ""}, {"webhook.site", ""},
-	{"hooks.glip.com", "webhook"},
-	{"ingest.sentry.io", "\x00"}, {"uptime.betterstack.com", "heartbeat"}, {"nosnch.in", ""}, {"cronitor.link", "p"},
 }
 
 // hook masks the path of a webhook: who knows it may use it. The host begins and ends there.
@@ -112,62 +91,43 @@ func (m *masker) hook(begin, end int) {
 		return
 	}
 	host := s[begin:end]
-	to := end
-	for to < len(s) && s[to] > ' ' && strings.IndexByte("?#\"'`<>\\|);,", s[to]) < 0 {
-		to++
-	}
+	to := endOf(s, end, endsURL+"?#);,")
 	m.work -= 4 * (to - end)
 	path := s[end:to]
-	if strings.HasPrefix(path, "/bot") && digit(path[min(4, len(path)-1)]) { // api.telegram.org/bot123:AAx/
-		if colon := strings.IndexByte(path, ':'); colon > 0 && colon < 20 {
-			slash := strings.IndexByte(path[colon:], '/')
-			if slash < 0 {
-				slash = len(path) - colon
-			}
-			m.hide(end+4, end+colon+slash)
+	if bot, ok := strings.CutPrefix(path, "/bot"); ok && bot != "" && digit(bot[0]) { // api.telegram.org/bot123:AAx/
+		if colon := strings.IndexByte(bot, ':'); colon > 0 && colon < 16 {
+			m.hide(to-len(bot), to-len(bot)+until(bot, colon, "/"))
 			return
 		}
 	}
-	for n := range hooks {
-		h := &hooks[n]
-		if !strings.HasSuffix(host, h.host) {
+	for _, h := range hooks {
+		if !strings.HasSuffix(host, h[0]) {
 			continue
 		}
-		from := 1
-		if h.after != "" {
-			k := strings.Index(path, "/"+h.after+"/")
-			if k < 0 {
-				continue
-			}
-			from = k + len(h.after) + 2
+		secret, ok := path[1:], true
+		if h[1] != "" {
+			_, secret, ok = strings.Cut(path, "/"+h[1]+"/")
 		}
-		if from < len(path) {
-			m.hide(end+from, to)
+		if ok {
+			m.hide(to-len(secret), to)
+			return
 		}
-		return
 	}
 	// Elsewhere: what is random behind a segment that says so.
-	from := 0
-	for seg := range strings.SplitSeq(path, "/") {
-		from += len(seg) + 1
-		if from-1 > len(path) {
-			break
-		}
-		if len(seg) < 3 || len(seg) > 24 {
+	for rest, more := path, true; more; {
+		var segment string
+		segment, rest, more = strings.Cut(rest, "/")
+		if !segments[strings.ToLower(segment)] {
 			continue
 		}
-		switch foldedWord(seg) {
-		case "hook", "hooks", "webhook", "webhooks", "incoming-webhook", "token", "key", "apikey", "secret", "trigger",
-			"heartbeat", "reset-password", "verify", "invite", "magic":
-			next, _, _ := strings.Cut(path[min(from, len(path)):], "/")
-			if strings.Trim(next, "0123456789") == "" { // discord.com/api/webhooks/1/x
-				skipped := from + len(next) + 1
-				more, _, _ := strings.Cut(path[min(skipped, len(path)):], "/")
-				from, next = skipped, more
-			}
-			if random(next) || uuid(next) && seg != "key" {
-				m.hide(end+from, end+from+len(next))
-			}
+		secret, after, _ := strings.Cut(rest, "/")
+		from := to - len(rest)
+		if only(secret, numerals) { // discord.com/api/webhooks/1/x
+			from = min(to, from+len(secret)+1)
+			secret, _, _ = strings.Cut(after, "/")
+		}
+		if random(secret) || uuid(secret) && segment != "key" {
+			m.hide(from, from+len(secret))
 		}
 	}
 }
@@ -175,69 +135,41 @@ func (m *masker) hook(begin, end int) {
 // userinfo gives the password of user:password@host without a scheme, whose @ is at i: as drivers of databases have it.
 func (m *masker) userinfo(i int) (from, to int) {
 	s := m.s
-	begin := i
-	colon := -1
 	m.work -= 32
-	for begin > 0 && i-begin < 128 {
-		b := s[begin-1]
-		if b <= ' ' || strings.IndexByte("\"'`<>(=,;|", b) >= 0 {
-			break
-		}
+	begin := i
+	for begin > 0 && i-begin < 128 && s[begin-1] > ' ' && !has("\"'`<>(=,;|", s[begin-1]) {
 		begin--
-		if b == ':' {
-			colon = begin
-		}
+	}
+	user, pass, _ := strings.Cut(s[begin:i], ":")
+	if pass == "" || user == "" || pass[0] == '/' || none(pass) || !only(user, nameBytes+`[]/\`) ||
+		only(user, `/\`) || schemes[strings.ToLower(user)] ||
+		strings.HasSuffix(user, "thin") || strings.HasSuffix(user, "oci") { // jdbc:oracle:thin:user/password@
+		return 0, 0
 	}
 	rest := s[i+1:]
-	if colon < 0 {
-		return 0, 0
+	n := 0
+	for n < len(rest) && nameByte(rest[n]) {
+		n++
 	}
-	user := s[begin:colon]
-	pass := s[colon+1 : i]
-	if strings.HasSuffix(user, "thin") || strings.HasSuffix(user, "oci") { // jdbc:oracle:thin:user/password@
-		return 0, 0
+	host, dots := rest[:n], strings.Count(rest[:n], ".")
+	address := dots == 3 && digits(host) >= 4
+	path := !has(pass, '/') && !has(user, '.')
+	var after, port byte
+	if n < len(rest) {
+		after = rest[n]
 	}
-	if pass == "" || user == "" || pass[0] == '/' || none(pass) || !name(strings.NewReplacer("/", "", "\\",
-		"").Replace(user)) {
-		return 0, 0
-	}
-	switch foldedWord(user) {
-	case "mailto", "sip", "xmpp", "npm", "acct", "to", "cc", "from", "bcc", "github", "docker", "file", "link",
-		"workspace", "pkg", "git", "https", "http", "ssh",
-		"author", "co-authored-by", "signed-off-by", "jsr", "gh", "gitlab", "email", "user", "reply-to", "member",
-		"serviceaccount", "group", "domain", "principal", "by":
-		return 0, 0
-	}
-	if strings.HasPrefix(rest, "tcp(") || strings.HasPrefix(rest, "unix(") || strings.HasPrefix(rest, "(") ||
-		strings.HasPrefix(rest, "//") {
-		return colon + 1, i
-	}
-	host := 0
-	dots, nums := 0, 0
-	for host < len(rest) && (tokenByte(rest[host]) || rest[host] == '.') {
-		switch {
-		case rest[host] == '.':
-			dots++
-		case digit(rest[host]):
-			nums++
-		}
-		host++
+	if n+1 < len(rest) {
+		port = rest[n+1]
 	}
 	switch {
-	case host == 0 || strings.HasPrefix(rest, "sha256"):
-		return 0, 0
-	case nums+dots == host && dots != 3:
+	case strings.HasPrefix(rest, "tcp("), strings.HasPrefix(rest, "unix("), strings.HasPrefix(rest, "("),
+		strings.HasPrefix(rest, "//"):
+	case n == 0, strings.HasPrefix(rest, "sha256"), dots != 3 && (digit(rest[0]) || only(host, numerals+".")):
 		return 0, 0 // a version
-	case digit(rest[0]) && dots != 3:
+	case after == '/' && (dots > 0 || path && lettersOnly(user)), after == ':' && digit(port), address,
+		strings.HasPrefix(rest, "localhost"), dots > 0 && path && passwordish(pass):
+	default:
 		return 0, 0
-	case host < len(rest) && rest[host] == '/' && lettersOnly(user) && strings.IndexByte(pass, '/') < 0 &&
-		strings.IndexByte(user, '.') < 0:
-		return colon + 1, i
-	case host < len(rest) && rest[host] == ':' && host+1 < len(rest) && digit(rest[host+1]), dots == 3 && nums >= 4,
-		host < len(rest) && rest[host] == '/' && dots > 0,
-		strings.HasPrefix(rest, "localhost"), dots > 0 && strings.IndexByte(user, '.') < 0 && strings.IndexByte(pass,
-			'/') < 0 && passwordish(pass):
-		return colon + 1, i
 	}
-	return 0, 0
+	return i - len(pass), i
 }
