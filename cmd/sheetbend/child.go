@@ -22,18 +22,13 @@ import (
 
 // lookCommand finds the file of a command as the shell of who runs it does.
 func lookCommand(name string, who identity) (file string, err error) {
-	look := func() error {
+	failed := who.rights(func() error { // whose files root may not see, and who may not see all of root's
 		file, err = lookPath(name, who.path)
 		return nil
-	}
-	if who.other() { // whose files root may not see, and who may not see all of root's
-		if err := who.withRights(look); err != nil {
-			return "", err
-		}
-	} else {
-		_ = look()
-	}
+	})
 	switch {
+	case failed != nil:
+		return "", failed
 	case err == nil:
 		return file, nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EISDIR):

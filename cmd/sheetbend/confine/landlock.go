@@ -25,8 +25,8 @@ type Files struct {
 // landlockVersion is the newest interface that the rules are written for.
 const landlockVersion = 9
 
-// The signals of one thread to another are not scoped: before version 8 each thread has a domain of its own, and Go's runtime
-// needs them. The filter refuses signals to others.
+// The signals of one thread to another are not scoped: before version 8 each thread has a domain of its own, and Go's
+// runtime needs them. The filter refuses signals to others.
 func (f Files) restrict() (version int, err error) {
 	switch version, err = LandlockVersion(); {
 	case err != nil:
