@@ -25,8 +25,8 @@ type launch struct {
 	env     []string
 }
 
-// dialectOf finds what the command speaks: the dialect that --agent names, or that of its program. at is the
-// index of the first argument behind the agent's program or script, 0 if the command is not known to be an agent itself.
+// dialectOf finds what the command speaks: the dialect that --agent names, or that of its program. at is the index of
+// the first argument behind the agent's program or script, 0 if the command is not known to be an agent itself.
 func dialectOf(table *agents.Table, named string, l launch) (d *agents.Dialect, at int) {
 	d = table.Find(programOf(l.program, l.args))
 	at = 1

@@ -18,8 +18,8 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/spool"
 )
 
-// tallyDirs are for what must outlive the process but not the machine's run: the first that is a tmpfs, because writing there
-// waits for no disk. In a container /run is often none.
+// tallyDirs are for what must outlive the process but not the machine's run: the first that is a tmpfs, because
+// writing there waits for no disk. In a container /run is often none.
 var tallyDirs = []string{"/run/sheetbend", "/dev/shm"}
 
 // backends are the OTLP endpoints that spans go to, over a spool or from memory. nil does nothing.
@@ -63,15 +63,13 @@ func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.E
 	return found, nil
 }
 
-// rights calls a function with somebody's rights to files.
-type rights = func(func() error) error
-
 func tlsFiles(o config.OTLP, as rights) otlp.TLS {
 	return otlp.TLS{As: as, CA: o.TLS.CA, Cert: o.TLS.Cert, Key: o.TLS.Key, ServerName: o.TLS.ServerName}
 }
 
 // openBackends begins to deliver to the endpoints, which are those of c.Exporters.OTLP in their order. What the
-// configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the start and later.
+// configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the
+// start and later.
 func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, d *dialer, log *slog.Logger) (_ *backends, err error) {
 	b := &backends{log: log, dir: c.Spool.Dir()}
 	var senders []*otlp.Sender

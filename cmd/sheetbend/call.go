@@ -44,10 +44,10 @@ func newMark(use, short string, send func(context.Context, *client.Client, clien
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if m.Call == "" {
-				return &exitError{exitUsage, errors.New("--call ID is needed: the tool call's id, as the model gave it")}
+				return usageError("--call ID is needed: the tool call's id, as the model gave it")
 			}
 			if m.PID != 0 && m.Cgroup != "" {
-				return &exitError{exitUsage, errors.New("--pid and --cgroup: one of them serves the call, not both")}
+				return usageError("--pid and --cgroup: one of them serves the call, not both")
 			}
 			c := sensorAt(cmp.Or(socket, client.Default().Socket()))
 			err := c.as(func() error { return send(cmd.Context(), c.Client, m) })

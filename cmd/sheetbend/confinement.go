@@ -68,15 +68,15 @@ type want struct {
 	without    string
 }
 
-// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them. bare are files that
-// are not followed when they are replaced.
+// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them.
+// bare are files that are not followed when they are replaced.
 func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string) (n confine.Needs, wants []want, bare []string, err error) {
 	keep := func(capability int, without string) {
 		n.Capabilities |= confine.Of(capability)
 		wants = append(wants, want{capability, without})
 	}
-	// Before Linux 5.19 a kernel that keeps bpf(2) from other users asks for it at each look into a map. Whether this one
-	// does, it knows itself.
+	// Before Linux 5.19 a kernel that keeps bpf(2) from other users asks for it at each look into a map. Whether this
+	// one does, it knows itself.
 	err = confine.With(0, func() error {
 		_, err := w.sensor.Losses()
 		return err
@@ -163,8 +163,8 @@ func reread(c *config.Config, getenv func(string) string) (files []string) {
 	return files
 }
 
-// directories are those that the files are in, and those that links lead to: what is replaced is another file. alone are files
-// directly below /, where the directory would be all that there is.
+// directories are those that the files are in, and those that links lead to: what is replaced is another file. alone
+// are files directly below /, where the directory would be all that there is.
 func directories(files []string) (dirs, alone []string) {
 	add := func(name string) {
 		if dir := filepath.Dir(name); dir != "/" {

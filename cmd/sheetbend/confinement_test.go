@@ -122,7 +122,8 @@ func threads(t *testing.T, pid int) (all []string) {
 	return all
 }
 
-// mapsNeedBPF says whether this kernel asks for CAP_BPF at each look into a map: before 5.19 where bpf(2) is kept from others.
+// mapsNeedBPF says whether this kernel asks for CAP_BPF at each look into a map: before 5.19 where bpf(2) is kept
+// from others.
 func mapsNeedBPF(t *testing.T) bool {
 	t.Helper()
 	err := confine.With(0, func() error {
@@ -285,8 +286,8 @@ func TestConfinementCanBeLeftOut(t *testing.T) {
 	_ = cmd.Wait()
 }
 
-// What the documentation lists (docs/security.md) is what is needed: with all of it the sensor works, without any of it something
-// that is named does not.
+// What the documentation lists (docs/security.md) is what is needed: with all of it the sensor works, without any of
+// it something that is named does not.
 func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 	t.Parallel()
 	m, cg := hierarchy(t)

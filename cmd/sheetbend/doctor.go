@@ -32,7 +32,7 @@ const (
 	checkFail = "fail"
 )
 
-// A check is one line of the report.
+// A check is one line of the report. Advice is "" if there is nothing to do.
 type check struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
@@ -104,7 +104,8 @@ func examine(c *config.Config, s *settings) []check {
 		checks = append(checks, checkCgroups(m))
 		checks = append(checks, checkHooks(c, m)...)
 	}
-	return append(checks, checkPins(c, s.owns), checkConfinement(), checkClock(), checkOTLP(c, s.sends(os.Environ()), os.Getenv))
+	return append(checks, checkPins(c, s.owns), checkConfinement(), checkClock(),
+		checkOTLP(c, s.sends(os.Environ()), os.Getenv))
 }
 
 func checkKernel() check {
@@ -132,7 +133,8 @@ func atLeast(release string, major, minor int) bool {
 func checkBTF() check {
 	const file = "/sys/kernel/btf/vmlinux"
 	if _, err := os.Stat(file); err != nil {
-		return check{"BTF", checkFail, file + " is missing", "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of the distributions are"}
+		return check{"BTF", checkFail, file + " is missing",
+			"use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of the distributions are"}
 	}
 	return check{"BTF", checkOK, file, ""}
 }
@@ -146,7 +148,8 @@ func checkLockdown(file string) check {
 	case err != nil:
 		return check{"lockdown", checkWarn, err.Error(), ""}
 	case strings.Contains(string(text), "[confidentiality]"):
-		return check{"lockdown", checkFail, "confidentiality", "boot with lockdown=integrity or none: in this mode no BPF program may read kernel memory"}
+		return check{"lockdown", checkFail, "confidentiality",
+			"boot with lockdown=integrity or none: in this mode no BPF program may read kernel memory"}
 	}
 	return check{"lockdown", checkOK, strings.TrimSpace(string(text)), ""}
 }
@@ -157,12 +160,14 @@ func checkCapabilities() check {
 		return check{"capabilities", checkWarn, err.Error(), ""}
 	}
 	if lacks := lacking(caps); lacks != 0 {
-		return check{"capabilities", checkFail, "missing " + strings.Join(lacks.Names(), ", "), "run as root (sudo sheetbend doctor), or add them to the container or unit"}
+		return check{"capabilities", checkFail, "missing " + strings.Join(lacks.Names(), ", "),
+			"run as root (sudo sheetbend doctor), or add them to the container or unit"}
 	}
+	found := strings.Join(loading.Names(), ", ")
 	if caps.Has(unix.CAP_SYS_ADMIN) {
-		return check{"capabilities", checkOK, "CAP_SYS_ADMIN, which stands for " + strings.Join(loading.Names(), ", "), ""}
+		found = "CAP_SYS_ADMIN, which stands for " + found
 	}
-	return check{"capabilities", checkOK, strings.Join(loading.Names(), ", "), ""}
+	return check{"capabilities", checkOK, found, ""}
 }
 
 // checkConfinement says what the sensor can give up once it has started. Without these it works, too.
@@ -201,10 +206,13 @@ func checkCgroups(m cgroup.Mount) check {
 
 // checkHooks loads and attaches everything; nothing is watched, so nothing is recorded.
 func checkHooks(c *config.Config, m cgroup.Mount) []check {
-	o := bpf.Options{CgroupRoot: m.Dir, RingBytes: powerOfTwo(int(c.Limits.RingBytes)), Form: bpf.Form(c.OpenHook), CompatCalls: c.CompatCalls}
+	o := bpf.Options{
+		CgroupRoot: m.Dir, RingBytes: powerOfTwo(int(c.Limits.RingBytes)), Form: bpf.Form(c.OpenHook),
+		CompatCalls: c.CompatCalls,
+	}
 	s, err := bpf.Load(o)
 	if err != nil {
-		return []check{{"hooks", checkFail, "cannot be attached", strings.ReplaceAll(err.Error(), "\n", "; ")}}
+		return []check{{"hooks", checkFail, "cannot be attached", oneLine(err)}}
 	}
 	hooks := s.Hooks()
 	var checks []check
@@ -228,12 +236,13 @@ func checkHooks(c *config.Config, m cgroup.Mount) []check {
 		why := "they work when tried alone"
 		if s, err := bpf.Load(o); err != nil {
 			// What it would advise is what is done.
-			why = strings.Replace(strings.ReplaceAll(err.Error(), "\n", "; "), fmt.Sprintf(" (try the form %q)", bpf.FormTracepoint), "", 1)
+			why = strings.Replace(oneLine(err), fmt.Sprintf(" (try the form %q)", bpf.FormTracepoint), "", 1)
 		} else if err := s.Close(); err != nil {
 			why = err.Error()
 		}
 		checks = append(checks, check{"trampolines", checkWarn, "not usable: " + why,
-			"opens and the like are seen by system call tracepoints instead, which cost every system call of the host some 30 ns"})
+			"opens and the like are seen by system call tracepoints instead, " +
+				"which cost every system call of the host some 30 ns"})
 	}
 	return checks
 }
@@ -244,7 +253,8 @@ func checkClock() check {
 		return check{"clock", checkFail, err.Error(), ""}
 	}
 	now := time.Unix(0, wall).UTC()
-	c := check{"clock", checkOK, fmt.Sprintf("%s, up %s", now.Format(time.RFC3339), time.Duration(boot).Round(time.Second)), ""}
+	up := time.Duration(boot).Round(time.Second)
+	c := check{"clock", checkOK, fmt.Sprintf("%s, up %s", now.Format(time.RFC3339), up), ""}
 	if now.Year() < 2024 {
 		c.Status, c.Advice = checkWarn, "set the wall clock: spans carry its time"
 	}

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// logBurst lines with the same message are written at once, and then one each logEvery: what a sandbox does again and
-	// again must not fill the disk of the host.
+	// logBurst lines with the same message are written at once, and then one each logEvery: what a sandbox does again
+	// and again must not fill the disk of the host.
 	logBurst = 10
 	logEvery = 6 * time.Second
 	// maxMessages bounds the messages that are told apart: some hold the text of an error.
 	maxMessages = 256
 )
 
-// A limited handler writes lines with the same message at a bounded rate, and says with the next one how many it left out. Debug lines,
-// for which somebody has asked, it writes all.
+// A limited handler writes lines with the same message at a bounded rate, and says with the next one how many it left
+// out. Debug lines, for which somebody has asked, it writes all.
 type limited struct {
 	slog.Handler
 	*lineLimits

@@ -41,6 +41,14 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
+// failed is an exitError with a text.
+func failed(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Errorf(format, args...)}
+}
+
+// usageError is about the command line, the environment or the configuration.
+func usageError(format string, args ...any) error { return failed(exitUsage, format, args...) }
+
 func main() {
 	os.Exit(execute(context.Background(), os.Args[1:]))
 }
@@ -58,11 +66,13 @@ func execute(ctx context.Context, args []string) int {
 		code, err = e.code, e.err
 	}
 	if err != nil {
-		// One line: joined errors come with line breaks, and an argument may hold anything.
-		fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+		fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(oneLine(err))) // an argument may hold anything
 	}
 	return code
 }
+
+// oneLine is the text of an error; errors that are joined have one each.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -91,15 +101,15 @@ refused, every connection.
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
+		return usageError("%w: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
 		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer())
 	return root
 }
 
-// readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it first needs it:
-// what SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
+// readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it
+// first needs it: what SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
 func readEnvironment() {
 	// Of any command: the library would append what is completed to the file of that name, as root.
 	_ = os.Unsetenv("BASH_COMP_DEBUG_FILE")
@@ -122,7 +132,7 @@ func known(cmd *cobra.Command, args []string) error {
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		advice = "did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return &exitError{exitUsage, fmt.Errorf("unknown command %q: %s (sheetbend run -- %s runs it)", args[0], advice, args[0])}
+	return usageError("unknown command %q: %s (sheetbend run -- %s runs it)", args[0], advice, args[0])
 }
 
 // printable escapes what could move the cursor of the terminal that shows an error: control

@@ -56,14 +56,13 @@ func (i identity) openPath(name string, mode outputMode) (*os.File, error) {
 	if !i.other() {
 		return os.OpenFile(name, flags|os.O_CREATE, 0o600)
 	}
-	var f *os.File
-	err := i.withRights(func() (err error) {
+	f, err := with(i.withRights, func() (*os.File, error) {
 		flags |= unix.O_NOFOLLOW
-		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			f, err = os.OpenFile(name, flags, 0)
 		}
-		return err
+		return f, err
 	})
 	switch {
 	case errors.Is(err, unix.ELOOP):
@@ -95,13 +94,26 @@ func (i identity) prepare(f *os.File, mode outputMode) error {
 		case st.Uid != i.credential.Uid:
 			return fmt.Errorf("%s does not belong to user %s", f.Name(), i.name)
 		case st.Nlink != 1:
-			return fmt.Errorf("%s has other names (hard links), or none any more: output for user %s goes to a file of its own", f.Name(), i.name)
+			return fmt.Errorf("%s has other names (hard links), or none any more: output for user %s goes to a file of its own",
+				f.Name(), i.name)
 		}
 	}
 	if regular && mode == truncate {
 		return f.Truncate(0)
 	}
 	return nil
+}
+
+// rights calls a function with somebody's rights to files, and gives its error.
+type rights = func(func() error) error
+
+// with is what a function gives that is called with these rights.
+func with[T any](as rights, do func() (T, error)) (v T, err error) {
+	err = as(func() (err error) {
+		v, err = do()
+		return err
+	})
+	return v, err
 }
 
 // rights calls do with the user's rights to files, or as it is for sheetbend's own user.
@@ -131,9 +143,10 @@ func (i identity) open(name string) (f *os.File, err error) {
 	if !i.other() {
 		return os.Open(name)
 	}
-	err = i.withRights(func() (err error) {
-		if f, err = os.Open(name); err != nil {
-			return err
+	f, err = with(i.withRights, func() (*os.File, error) {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
 		}
 		// A thread may look at all of its own process, whatever its rights are.
 		var st unix.Statfs_t
@@ -143,7 +156,7 @@ func (i identity) open(name string) (f *os.File, err error) {
 		if err != nil {
 			_ = f.Close()
 		}
-		return err
+		return f, err
 	})
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("as user %s, who called sudo: %w%s", i.name, err, asRoot)

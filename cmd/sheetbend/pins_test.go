@@ -308,7 +308,8 @@ limits: {ring_bytes: 64MiB}
 		}
 	}
 	t.Logf("%d kills, %d spans, %d opens and %d lost of %d", kills, len(spans), opens, lost, count)
-	// While nobody reads, what others do in new directories beside the sandboxes lies in the same ring, and may be lost, too.
+	// While nobody reads, what others do in new directories beside the sandboxes lies in the same ring, and may be
+	// lost, too.
 	if opens > count || opens+lost < count || lost == 0 && opens != count {
 		t.Errorf("%d opens told and %d lost, of %d", opens, lost, count)
 	}

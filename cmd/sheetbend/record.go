@@ -2,11 +2,7 @@
 
 package main
 
-import (
-	"errors"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func newRecord() *cobra.Command {
 	o := &runOptions{captureOnly: true}
@@ -23,13 +19,13 @@ A capture holds arguments and paths as they were, credentials included. Treat it
   sheetbend replay agent.capture`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.capture == "" || o.capture == "-" {
-				return &exitError{exitUsage, errors.New("record needs --output FILE: a capture goes to a file")}
+				return usageError("record needs --output FILE: a capture goes to a file")
 			}
 			if len(args) > 0 {
 				return o.run(cmd.Context(), args)
 			}
 			if o.file == "" {
-				return &exitError{exitUsage, errors.New("record needs what to watch: -- CMD ARGS, or --config FILE with sandboxes")}
+				return usageError("record needs what to watch: -- CMD ARGS, or --config FILE with sandboxes")
 			}
 			c, err := o.loadDaemon(cmd)
 			if err != nil {
@@ -41,7 +37,8 @@ A capture holds arguments and paths as they were, credentials included. Treat it
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.capture, "output", "o", "", "write the capture to `FILE`")
-	f.Lookup("leftovers").Usage = "what to do about processes that outlive the command in its cgroup: report, wait or kill"
+	f.Lookup("leftovers").Usage = "what to do about processes that outlive the command in its cgroup: " +
+		"report, wait or kill"
 	f.Lookup("quiet").Usage = "print no notes, only what went wrong"
 	f.Lookup("config").Usage = "configuration `FILE`; with a command, its sandboxes are not used"
 	o.confine(f)

@@ -116,8 +116,8 @@ func (d *aDaemon) callsThatOpened(dir string) map[string]string {
 	return out
 }
 
-// agentWithHooks starts a codex that runs its hook before and after a command, as the agent does, and the commands it is told
-// to. The hooks' JSON is event.json in the directory.
+// agentWithHooks starts a codex that runs its hook before and after a command, as the agent does, and the commands it
+// is told to. The hooks' JSON is event.json in the directory.
 func agentWithHooks(t *testing.T, socket, dir, event, script string) *exec.Cmd {
 	t.Helper()
 	binary, err := os.Executable()

@@ -70,7 +70,7 @@ sheetbend sessions lists it; its beginning is enough if only one session has it.
   sudo sheetbend session s-1 --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &exitError{exitUsage, errors.New("one session ID is needed, as sheetbend sessions lists it")}
+				return usageError("one session ID is needed, as sheetbend sessions lists it")
 			}
 			return nil
 		},

@@ -63,7 +63,7 @@ func (f *spoolFlags) dir() (string, identity, error) {
 	case c.Spool.Path == "" || c.Spool.Path == config.DefaultSpool:
 		return config.DefaultSpool, identity{}, nil
 	case c.Spool.Dir() == "":
-		return "", f.by, &exitError{exitUsage, fmt.Errorf("%s has spool.path: none, so there is no spool", f.file)}
+		return "", f.by, usageError("%s has spool.path: none, so there is no spool", f.file)
 	}
 	return c.Spool.Dir(), f.owns, nil
 }
@@ -178,7 +178,7 @@ func (f *spoolFlags) change(name, short, long string, do func(dir, id string) er
 		Long:  short + ": those that are named, or with --all each. " + long,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			if (len(ids) == 0) != f.all {
-				return &exitError{exitUsage, fmt.Errorf("%s needs either dead letters (see sheetbend spool list) or --all", cmd.CommandPath())}
+				return usageError("%s needs either dead letters (see sheetbend spool list) or --all", cmd.CommandPath())
 			}
 			dir, who, letters, err := f.letters(ids)
 			n := 0

@@ -57,7 +57,9 @@ type abi struct {
 
 var abis = map[string][]abi{
 	// x32 has the architecture of x86-64, and a number of its own.
-	"amd64": {{unix.AUDIT_ARCH_X86_64, []uint32{16, 0x40000000 + 16, 0x40000000 + 514}}, {unix.AUDIT_ARCH_I386, []uint32{54}}},
+	"amd64": {
+		{unix.AUDIT_ARCH_X86_64, []uint32{16, 0x40000000 + 16, 0x40000000 + 514}}, {unix.AUDIT_ARCH_I386, []uint32{54}},
+	},
 	"arm64": {{unix.AUDIT_ARCH_AARCH64, []uint32{29}}, {unix.AUDIT_ARCH_ARM, []uint32{54}}},
 }
 
@@ -79,7 +81,8 @@ func noTyping(tables []abi) []bpf.Instruction {
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCSTI, SkipTrue: 2},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCLINUX, SkipTrue: 1},
 			allow, refuse)
-		p = append(p, bpf.LoadAbsolute{Off: offArch, Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: t.arch, SkipTrue: uint8(len(body))})
+		p = append(p, bpf.LoadAbsolute{Off: offArch, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: t.arch, SkipTrue: uint8(len(body))})
 		p = append(p, body...)
 	}
 	return append(p, refuse) // a table that is not known

@@ -21,11 +21,13 @@ import (
 	"golang.org/x/term"
 )
 
-// drainWithin bounds how long the last output of a terminal is taken: what the command left running may write on and on.
+// drainWithin bounds how long the last output of a terminal is taken: what the command left running may write on and
+// on.
 const drainWithin = time.Second
 
-// An ownTerminal is a pseudo terminal for a command that runs as another user than the one whose terminal sheetbend has. The command is
-// in a session of its own, whose leader, the monitor, is its parent: so it can be stopped and continued as a shell's job.
+// An ownTerminal is a pseudo terminal for a command that runs as another user than the one whose terminal sheetbend
+// has. The command is in a session of its own, whose leader, the monitor, is its parent: so it can be stopped and
+// continued as a shell's job.
 type ownTerminal struct {
 	outer  *os.File    // the terminal of standard input, opened anew
 	modes  *term.State // of outer, at the start
@@ -66,7 +68,8 @@ func canType() bool {
 	return err != nil || strings.TrimSpace(string(text)) != "0"
 }
 
-// needsTerminal says whether the command would share a terminal that is not its user's, and could type into it but for the filter.
+// needsTerminal says whether the command would share a terminal that is not its user's, and could type into it but
+// for the filter.
 func needsTerminal(who identity) bool {
 	var st unix.Stat_t
 	return who.other() && term.IsTerminal(0) && unix.Fstat(0, &st) == nil && st.Uid != who.credential.Uid && canType()
@@ -324,8 +327,8 @@ func (t *ownTerminal) drain() {
 	_ = t.master.SetReadDeadline(time.Time{})
 }
 
-// wait passes signals on until the command has ended, and stops when its terminal stopped it, so that the shell sees a stopped job.
-// What keys send reaches the command alone.
+// wait passes signals on until the command has ended, and stops when its terminal stopped it, so that the shell sees
+// a stopped job. What keys send reaches the command alone.
 func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error) {
 	screen := make(chan os.Signal, 1)
 	signal.Notify(screen, unix.SIGWINCH, unix.SIGCONT)
@@ -427,13 +430,13 @@ func newMonitor() *cobra.Command {
 func madeByParent(fd int, name, by string) error {
 	made, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil || int(made.Uid) != os.Geteuid() || int(made.Pid) != os.Getppid() {
-		return &exitError{exitUsage, fmt.Errorf("%s is started by %s alone", name, by)}
+		return usageError("%s is started by %s alone", name, by)
 	}
 	return nil
 }
 
-// monitor leads the session of a terminal, which is standard input. It starts what it is told in the cgroup with that descriptor,
-// tells what becomes of it, and ends when run closes the connection.
+// monitor leads the session of a terminal, which is standard input. It starts what it is told in the cgroup with that
+// descriptor, tells what becomes of it, and ends when run closes the connection.
 func monitor(conn *os.File, cgroup int) error {
 	if err := madeByParent(3, monitorName, "sheetbend run"); err != nil {
 		return err

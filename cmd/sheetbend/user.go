@@ -75,8 +75,8 @@ func identify(name string, euid int, getenv func(string) string) (identity, erro
 	return who, err
 }
 
-// pathBeforeSudo is the PATH of who called sudo, which sudo may have replaced (secure_path in sudoers): that of sudo itself, if
-// pid is sudo. "": not known.
+// pathBeforeSudo is the PATH of who called sudo, which sudo may have replaced (secure_path in sudoers): that of sudo
+// itself, if pid is sudo. "": not known.
 func pathBeforeSudo(pid int) string {
 	const most = 8 << 20 // execve(2) takes at most 6 MiB
 	proc := "/proc/" + strconv.Itoa(pid)

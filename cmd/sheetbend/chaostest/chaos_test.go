@@ -82,7 +82,8 @@ func (c *scene) settle() {
 	c.t.Logf("%s; %d spans in all, %d copies, %d rejected", last, len(c.b.order), c.b.twice, len(c.b.rejected))
 }
 
-// made compares the numbers of the spans that one sensor made with those that arrived: what is missing was reported, exactly.
+// made compares the numbers of the spans that one sensor made with those that arrived: what is missing was reported,
+// exactly.
 func (c *scene) made(all map[string]float64) {
 	c.t.Helper()
 	c.b.mu.Lock()
@@ -251,7 +252,8 @@ func TestASensorThatIsKilledAgainAndAgainLosesNothing(t *testing.T) {
 	kills := 0
 	for end := time.Now().Add(2 * length(t)); kills < 2 || time.Now().Before(end); kills++ {
 		if kills%2 == 1 {
-			// One that is killed at once each time never gets through what waits, with the race detector at least: the ring fills.
+			// One that is killed at once each time never gets through what waits, with the race detector at least:
+			// the ring fills.
 			pause.Lock()
 			await(t, "the backlog is read", func() bool { return sum(c.scrape(), "sheetbend_ring_used_bytes") < 1<<20 })
 			pause.Unlock()
@@ -292,7 +294,8 @@ func TestASensorThatIsKilledAgainAndAgainLosesNothing(t *testing.T) {
 	}
 }
 
-// copiesOfAKill bounds how many spans may come again after a kill: batches that were sent and not noted, and what the records since the last note became.
+// copiesOfAKill bounds how many spans may come again after a kill: batches that were sent and not noted, and what the
+// records since the last note became.
 const copiesOfAKill = 4096
 
 func TestASecondSignalEndsTheDeliveryAtOnceAndCostsNothing(t *testing.T) {

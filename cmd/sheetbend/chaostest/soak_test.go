@@ -25,8 +25,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
-// What must not grow, and by how much the median of the last quarter may lie above that of the first, after the warm-up: the
-// load changes all the time, so both are noisy.
+// What must not grow, and by how much the median of the last quarter may lie above that of the first, after the
+// warm-up: the load changes all the time, so both are noisy.
 var flat = []struct {
 	name  string
 	ratio float64

@@ -59,7 +59,8 @@ func parse(text []byte) (*Config, error) {
 }
 
 var goTypes = strings.NewReplacer("[]config.Sandbox", "a list of sandboxes", "[]string", "a list of strings",
-	"[]agents.Dialect", "a list of agents", "map[string]string", "a mapping of strings", "agents.", "the section ", "config.", "the section ")
+	"[]agents.Dialect", "a list of agents", "map[string]string", "a mapping of strings", "agents.", "the section ",
+	"config.", "the section ")
 
 // tidy takes the library's name and its Go types out of a message for users.
 func tidy(err error) error {

@@ -72,7 +72,9 @@ func capset(data [2]unix.CapUserData) error {
 	return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
 }
 
-func effective(data [2]unix.CapUserData) Set { return Set(data[0].Effective) | Set(data[1].Effective)<<32 }
+func effective(data [2]unix.CapUserData) Set {
+	return Set(data[0].Effective) | Set(data[1].Effective)<<32
+}
 
 // Current are the effective capabilities of this thread.
 func Current() (Set, error) {
@@ -127,7 +129,7 @@ func keepOnly(s Set) (bounding bool, err error) {
 		keep := uint32(s >> (32 * i))
 		data[i].Effective, data[i].Permitted = had[i].Effective&keep, had[i].Permitted&keep
 	}
-	if err := capsetAll(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data); err != nil {
+	if err := capsetAll(&data); err != nil {
 		return false, fmt.Errorf("drop capabilities: %w", err)
 	}
 	return bounding, nil

@@ -98,8 +98,10 @@ func prctlAll(option, a, b uintptr) error {
 	return nil
 }
 
-func capsetAll(header *unix.CapUserHeader, data *[2]unix.CapUserData) error {
-	if _, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0); errno != 0 {
+func capsetAll(data *[2]unix.CapUserData) error {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0)
+	if errno != 0 {
 		return errno
 	}
 	return nil

@@ -44,10 +44,12 @@ func (f Files) restrict() (version int, err error) {
 	sockets, socket := openable(f.Sockets)
 	rules := []landlock.Rule{
 		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, read...),
-		landlock.PathAccess(ll.AccessFSReadFile, alone...), // a right of directories would be refused, and with it all rules
+		// A right of directories would be refused here, and with it all rules.
+		landlock.PathAccess(ll.AccessFSReadFile, alone...),
 		landlock.PathAccess(ll.AccessFSRemoveFile, remove...),
 		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir|ll.AccessFSWriteFile|ll.AccessFSTruncate|
-			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, write...).WithRefer(),
+			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir,
+			write...).WithRefer(),
 		landlock.PathAccess(ll.AccessFSResolveUnix, append(sockets, socket...)...),
 	}
 	if f.Ports != nil {

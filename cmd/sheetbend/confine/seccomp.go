@@ -86,8 +86,8 @@ func ruled(pid int, s Sockets) []rule {
 		noCode("mprotect", unix.SYS_MPROTECT),
 		// Not F_SETOWN and its like: the kernel signals whom a file is given to.
 		{call: "fcntl", number: unix.SYS_FCNTL, argument: 1, values: []uint32{
-			unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_GETLK, unix.F_SETLK, unix.F_SETLKW,
-			unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW, unix.F_DUPFD_CLOEXEC,
+			unix.F_DUPFD, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_GETLK, unix.F_SETLK,
+			unix.F_SETLKW, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_OFD_SETLKW, unix.F_DUPFD_CLOEXEC,
 		}},
 		{call: "ioctl", number: unix.SYS_IOCTL, argument: 1, values: []uint32{
 			unix.TCGETS, unix.TIOCGWINSZ, unix.PERF_EVENT_IOC_ENABLE, unix.PERF_EVENT_IOC_DISABLE,

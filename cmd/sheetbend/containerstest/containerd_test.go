@@ -61,8 +61,8 @@ state = "%[1]s/state"
 // newNode starts this machine's containerd.
 func newNode(t *testing.T) *node { return newNodeOf(t, "", false) }
 
-// onEachContainerd runs a test under this machine's containerd, which on Debian 12 is a 1.6 and has no events, and under the one
-// of SHEETBEND_CONTAINERD, a 1.7 that has them.
+// onEachContainerd runs a test under this machine's containerd, which on Debian 12 is a 1.6 and has no events, and
+// under the one of SHEETBEND_CONTAINERD, a 1.7 that has them.
 func onEachContainerd(t *testing.T, test func(*testing.T, *node)) {
 	t.Run("of this machine", func(t *testing.T) { test(t, newNode(t)) })
 	t.Run("with events", func(t *testing.T) {

@@ -85,8 +85,9 @@ func (n *node) exec(t *testing.T, id, word string) {
 	}
 }
 
-// A pod of agent-sandbox's warm pool waits with its program running, and is taken: then its annotations in the API server
-// change, and the kubelet writes them into the pod's downward API volume. The runtime is real, the kubelet is this test.
+// A pod of agent-sandbox's warm pool waits with its program running, and is taken: then its annotations in the API
+// server change, and the kubelet writes them into the pod's downward API volume. The runtime is real, the kubelet is
+// this test.
 func TestAPodOfAWarmPoolGetsItsSessionWhenItIsTaken(t *testing.T) {
 	n, k := newNode(t), newKubelet(t)
 	s := watch(t, warm, k.containers(n))
