@@ -10,13 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -45,23 +43,6 @@ type ownTerminal struct {
 	copying chan struct{} // closed when the output's goroutine has ended
 }
 
-// An order is what the monitor starts.
-type order struct {
-	Program   string
-	Args, Env []string
-	UID, GID  uint32
-	Groups    []uint32
-	Login     bool
-}
-
-// A fate is what became of the command: it could not be started, or it was, or what wait4(2) says.
-type fate struct {
-	Err    string
-	Errno  syscall.Errno
-	PID    int
-	Status syscall.WaitStatus
-}
-
 // canType says whether a process may put input into the terminal of its session: Linux since 6.2 may forbid it.
 func canType() bool {
 	text, err := os.ReadFile("/proc/sys/dev/tty/legacy_tiocsti")
@@ -73,44 +54,6 @@ func canType() bool {
 func needsTerminal(who identity) bool {
 	var st unix.Stat_t
 	return who.other() && term.IsTerminal(0) && unix.Fstat(0, &st) == nil && st.Uid != who.credential.Uid && canType()
-}
-
-// openPTY opens a pseudo terminal of a user, or of this one for a negative uid.
-func openPTY(uid int) (master, slave *os.File, err error) {
-	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	var n int
-	err = control(master, func(fd int) error {
-		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-			return err
-		}
-		n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
-		return err
-	})
-	if err == nil {
-		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err == nil && uid >= 0 {
-		if err = slave.Chown(uid, -1); err != nil {
-			_ = slave.Close()
-		}
-	}
-	if err != nil {
-		_ = master.Close()
-		return nil, nil, err
-	}
-	return master, slave, nil
-}
-
-// control calls do with the descriptor, and leaves its mode alone.
-func control(f *os.File, do func(fd int) error) (err error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return errors.Join(raw.Control(func(fd uintptr) { err = do(int(fd)) }), err)
 }
 
 // openTerminal starts the command on a terminal of its own. Errors are those of a start.
@@ -414,86 +357,4 @@ func (t *ownTerminal) close() {
 	if t.monitor != nil {
 		_ = t.monitor.Wait()
 	}
-}
-
-// monitorName is the command that starts another one in a session of its own. It is nobody's to call but run's.
-const monitorName = "terminal-monitor"
-
-func newMonitor() *cobra.Command {
-	return &cobra.Command{
-		Use: monitorName, Hidden: true, Args: cobra.NoArgs, Short: "Start the command of run in the session of its terminal",
-		RunE: func(*cobra.Command, []string) error { return monitor(os.NewFile(3, "run"), 4) },
-	}
-}
-
-// madeByParent refuses a socket pair that the parent has not made: who could pass one could have anything done as root.
-func madeByParent(fd int, name, by string) error {
-	made, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || int(made.Uid) != os.Geteuid() || int(made.Pid) != os.Getppid() {
-		return usageError("%s is started by %s alone", name, by)
-	}
-	return nil
-}
-
-// monitor leads the session of a terminal, which is standard input. It starts what it is told in the cgroup with that
-// descriptor, tells what becomes of it, and ends when run closes the connection.
-func monitor(conn *os.File, cgroup int) error {
-	if err := madeByParent(3, monitorName, "sheetbend run"); err != nil {
-		return err
-	}
-	// The terminal's signals are the command's. Caught, not ignored: the command would inherit that.
-	signal.Notify(make(chan os.Signal, 1), append(slices.Clone(forwarded), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)...)
-	var o order
-	in, out := gob.NewDecoder(conn), gob.NewEncoder(conn)
-	if err := in.Decode(&o); err != nil {
-		return err
-	}
-	who := identity{credential: &syscall.Credential{Uid: o.UID, Gid: o.GID, Groups: o.Groups}, login: o.Login}
-	cmd := &exec.Cmd{
-		Path: o.Program, Args: o.Args, Env: o.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: cgroup, Setpgid: true},
-	}
-	if err := start(cmd, who); err != nil {
-		r := fate{Err: err.Error()}
-		_ = errors.As(err, &r.Errno)
-		return out.Encode(r)
-	}
-	pid := cmd.Process.Pid
-	// Before that it may have read, and been stopped for it: that is undone below.
-	if err := unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, pid); err != nil {
-		_ = cmd.Process.Kill()
-		return out.Encode(fate{Err: fmt.Sprintf("give the command its terminal: %v", err)})
-	}
-	if err := out.Encode(fate{PID: pid}); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_, _ = conn.Read(make([]byte, 1)) // nothing more comes
-		close(ended)
-	}()
-	started := true
-	for {
-		var status syscall.WaitStatus
-		_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if status.Stopped() && started && (status.StopSignal() == unix.SIGTTIN || status.StopSignal() == unix.SIGTTOU) {
-			started = false // it is in the foreground now
-			_ = unix.Kill(-pid, unix.SIGCONT)
-			continue
-		}
-		if err := out.Encode(fate{Status: status}); err != nil {
-			return err
-		}
-		if !status.Stopped() {
-			break
-		}
-	}
-	<-ended
-	return nil
 }
