@@ -140,7 +140,8 @@ const dialerName = "unix-dialer"
 
 func newDialer() *cobra.Command {
 	return &cobra.Command{
-		Use: dialerName, Hidden: true, Args: cobra.MaximumNArgs(255), Short: "Connect to these unix sockets for a confined sensor",
+		Use: dialerName, Hidden: true, Short: "Connect to these unix sockets for a confined sensor",
+		Args: cobra.MaximumNArgs(255),
 		RunE: func(_ *cobra.Command, paths []string) error { return serveDials(3, paths) },
 	}
 }

@@ -75,10 +75,10 @@ func runHook(agent string, stdin io.Reader) {
 	d, err := dialectFrom(c, agent, wait)
 	left := wait - time.Since(asked)
 	if err != nil {
-		drain(stdin)
+		_, _ = readAll(stdin, hookAbsent)
 		return
 	}
-	input, ok := readAll(stdin)
+	input, ok := readAll(stdin, hookReads)
 	if !ok || d == nil {
 		return
 	}
@@ -123,21 +123,8 @@ func dialectFrom(c sensor, agent string, wait time.Duration) (*agents.Dialect, e
 	return d, json.Unmarshal(text, &d.Hook)
 }
 
-// drain takes what the agent writes, for a short while.
-func drain(r io.Reader) {
-	done := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, r)
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(hookAbsent):
-	}
-}
-
 // readAll reads the input; false if it is too long or does not end in time.
-func readAll(r io.Reader) ([]byte, bool) {
+func readAll(r io.Reader, within time.Duration) ([]byte, bool) {
 	var input []byte
 	done := make(chan error, 1)
 	go func() {
@@ -151,7 +138,7 @@ func readAll(r io.Reader) ([]byte, bool) {
 	select {
 	case err := <-done:
 		return input, err == nil && len(input) <= hook.MaxInput
-	case <-time.After(hookReads):
+	case <-time.After(within):
 		return nil, false
 	}
 }

@@ -57,7 +57,8 @@ func newSession(m cgroup.Mount) (*session, error) {
 func adviceOnCgroups(m cgroup.Mount, err error) string {
 	switch {
 	case errors.Is(err, unix.EROFS):
-		return fmt.Sprintf(": %s is mounted read-only: mount -o remount,rw %s, or in a container mount the host's writable into it", m.Dir, m.Dir)
+		return fmt.Sprintf(": %s is mounted read-only: mount -o remount,rw %s, "+
+			"or in a container mount the host's writable into it", m.Dir, m.Dir)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return fmt.Sprintf(": this process may not write in %s: run it as root with CAP_DAC_OVERRIDE", m.Dir)
 	}
@@ -134,7 +135,8 @@ func cleanSessions(m cgroup.Mount) (lines []string) {
 		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if populated, err := m.Populated(cg); err == nil && populated {
 				pids, _ := m.Procs(cg)
-				lines = append(lines, fmt.Sprintf("a run that was killed left %s in %s: end them, the next run removes it", processes(len(pids)), m.Dir+cg))
+				lines = append(lines, fmt.Sprintf("a run that was killed left %s in %s: end them, the next run removes it",
+					processes(len(pids)), m.Dir+cg))
 			} else if err == nil {
 				ctx, cancel := context.WithTimeout(context.Background(), removeWithin)
 				if err := m.Remove(ctx, cg); err != nil {

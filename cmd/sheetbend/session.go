@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,8 +22,8 @@ func newShowSession() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "session ID",
 		Short: "Print a live session as a tree",
-		Long: `Print the newest spans of a session as a tree of tool calls, processes, files and connections. The ID is as
-sheetbend sessions lists it; its beginning is enough if only one session has it.`,
+		Long: `Print the newest spans of a session as a tree of tool calls, processes, files and connections.
+The ID is as sheetbend sessions lists it; its beginning is enough if only one session has it.`,
 		Example: `  sudo sheetbend session 01a0f5c2
   sudo sheetbend session s-1 --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -49,37 +50,28 @@ sheetbend sessions lists it; its beginning is enough if only one session has it.
 	return cmd
 }
 
+// findSession asks the sensor whose session has this ID, or alone begins with it.
 func findSession(ctx context.Context, socket, id string) (*client.Tree, error) {
-	var full []string
-	var at sensor
-	answered := false
-	for _, c := range sensors(socket) {
-		list, err := c.sessions(ctx)
-		if err != nil {
-			continue
+	list, at, err := listSessions(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	var found []int
+	for i, s := range list {
+		if s.ID == id {
+			return at[i].session(ctx, id)
 		}
-		answered = true
-		for _, s := range list {
-			if s.ID == id {
-				return c.session(ctx, id)
-			}
-			if len(id) < len(s.ID) && s.ID[:len(id)] == id {
-				full, at = append(full, s.ID), c
-			}
+		if strings.HasPrefix(s.ID, id) {
+			found = append(found, i)
 		}
 	}
-	switch {
-	case len(full) == 1:
-		return at.session(ctx, full[0])
-	case len(full) > 1:
-		return nil, fmt.Errorf("%d sessions begin with %s: give more of it", len(full), id)
-	case !answered:
-		_, err := listSessions(ctx, socket) // says why
-		if err != nil {
-			return nil, err
-		}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("there is no session %s here: sheetbend sessions --all lists them", id)
+	case 1:
+		return at[found[0]].session(ctx, list[found[0]].ID)
 	}
-	return nil, fmt.Errorf("there is no session %s here: sheetbend sessions --all lists them", id)
+	return nil, fmt.Errorf("%d sessions begin with %s: give more of it", len(found), id)
 }
 
 // drawSession draws as sheetbend run does.
@@ -101,8 +93,8 @@ func drawSession(w *os.File, t *client.Tree, color string) error {
 // feed makes spans again of what the sensor told.
 func feed(sink span.Sink, t *client.Tree, n *client.Node, parent span.ID) {
 	s := span.Span{
-		Parent: parent, Kind: kindOf(n.Kind), Name: n.Kind, Start: uint64(n.Start.UnixNano()), End: uint64(n.End.UnixNano()),
-		Failed: n.Failed, Status: n.Status, Session: t.ID,
+		Parent: parent, Kind: kindOf(n.Kind), Name: n.Kind, Failed: n.Failed, Status: n.Status, Session: t.ID,
+		Start: uint64(n.Start.UnixNano()), End: uint64(n.End.UnixNano()),
 	}
 	_, _ = hex.Decode(s.Trace[:], []byte(n.Trace[:min(len(n.Trace), 2*len(s.Trace))]))
 	_, _ = hex.Decode(s.ID[:], []byte(n.Span[:min(len(n.Span), 2*len(s.ID))]))

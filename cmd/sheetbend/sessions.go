@@ -33,13 +33,15 @@ them, others the sessions of their own processes.`,
   sudo sheetbend sessions --all --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := listSessions(cmd.Context(), socket)
+			list, _, err := listSessions(cmd.Context(), socket)
 			if err != nil {
 				return err
 			}
 			if !all {
 				now := time.Now()
-				list = slices.DeleteFunc(list, func(s client.Session) bool { return s.Processes == 0 && now.Sub(s.Last) > recently })
+				list = slices.DeleteFunc(list, func(s client.Session) bool {
+					return s.Processes == 0 && now.Sub(s.Last) > recently
+				})
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
@@ -55,28 +57,28 @@ them, others the sessions of their own processes.`,
 	return cmd
 }
 
-// listSessions asks every sensor. An error of one is told when no other answers.
-func listSessions(ctx context.Context, socket string) ([]client.Session, error) {
-	all := []client.Session{}
-	var errs []error
+// listSessions asks every sensor, or that of the socket. at is the sensor of each session. An error of one sensor is
+// reported when no other answers.
+func listSessions(ctx context.Context, socket string) (all []client.Session, at []sensor, err error) {
+	all = []client.Session{} // in JSON, none is an empty list
 	answered := false
 	for _, c := range sensors(socket) {
-		list, err := c.sessions(ctx)
+		list, askErr := c.sessions(ctx)
 		switch {
-		case err == nil:
+		case askErr == nil:
 			answered = true
-			all = append(all, list...)
-		case !errors.Is(err, client.ErrAbsent):
-			errs = append(errs, err)
+			all, at = append(all, list...), append(at, slices.Repeat([]sensor{c}, len(list))...)
+		case !errors.Is(askErr, client.ErrAbsent):
+			err = errors.Join(err, askErr)
 		}
 	}
 	switch {
 	case answered:
-		return all, nil
-	case len(errs) > 0:
-		return nil, errors.Join(errs...)
+		return all, at, nil
+	case err != nil:
+		return nil, nil, err
 	}
-	return nil, noSensor(socket)
+	return nil, nil, noSensor(socket)
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -93,21 +95,24 @@ func printSessions(w io.Writer, list []client.Session) {
 		fmt.Fprintln(w, "no session, neither now nor in the last ten minutes")
 		return
 	}
-	const clock = "15:04:05"
+	times := func(from, to time.Time) string {
+		const clock = "15:04:05"
+		return from.Local().Format(clock) + " to " + to.Local().Format(clock)
+	}
 	for _, s := range list {
 		agent := "no agent known"
 		if s.Agent != "" {
 			agent = terminal.Quote(s.Agent)
 		}
-		fmt.Fprintf(w, "%s  %s  %s  %s  %s to %s\n", terminal.Quote(s.ID), agent, running(s.Processes), count(s.Spans, "span"),
-			s.Start.Local().Format(clock), s.Last.Local().Format(clock))
+		fmt.Fprintf(w, "%s  %s  %s  %s  %s\n",
+			terminal.Quote(s.ID), agent, running(s.Processes), count(s.Spans, "span"), times(s.Start, s.Last))
 		for _, c := range s.Calls {
 			call := "span " + terminal.Quote(c.Context)
 			if c.ID != "" {
 				call = terminal.Quote(c.ID)
 			}
-			fmt.Fprintf(w, "  %s  %s  %s  %s  %s to %s\n", call, orDash(c.Tool), running(c.Processes), orDash(c.Attribution),
-				c.Start.Local().Format(clock), c.Last.Local().Format(clock))
+			fmt.Fprintf(w, "  %s  %s  %s  %s  %s\n",
+				call, orDash(c.Tool), running(c.Processes), orDash(c.Attribution), times(c.Start, c.Last))
 		}
 	}
 }

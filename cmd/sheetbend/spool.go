@@ -34,11 +34,13 @@ while the sensor runs.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&f.path, "path", "", "directory of the spool (default: spool.path of --config, or "+config.DefaultSpool+")")
+	flags.StringVar(&f.path, "path", "",
+		"directory of the spool (default: spool.path of --config, or "+config.DefaultSpool+")")
 	flags.StringVar(&f.file, "config", "", "configuration `FILE` that names the spool")
 	cmd.AddCommand(newSpoolList(f), newSpoolExport(f),
 		f.change("retry", "Let the sensor send dead letters again",
-			"A sensor that runs does so within a second or two; one that does not, when it is started. What is refused again becomes a dead letter again.",
+			"A sensor that runs does so within a second or two; one that does not, when it is started. "+
+				"What is refused again becomes a dead letter again.",
 			spool.Retry, "to be sent again"),
 		f.change("drop", "Delete dead letters", "There is no way back.", spool.Drop, "deleted"))
 	return cmd
@@ -66,11 +68,7 @@ func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []sp
 	if dir, who, err = f.dir(); err != nil {
 		return "", who, nil, err
 	}
-	var all []spool.Letter
-	err = who.rights(func() (err error) {
-		all, err = spool.Letters(dir)
-		return err
-	})
+	all, err := with(who.rights, func() ([]spool.Letter, error) { return spool.Letters(dir) })
 	if len(ids) == 0 {
 		return dir, who, all, err
 	}

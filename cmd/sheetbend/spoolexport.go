@@ -15,7 +15,8 @@ func newSpoolExport(f *spoolFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "export [ID...]",
 		Short: "Print dead letters as OTLP JSON, one request a line",
-		Long:  "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: those that are named, or all. They stay where they are.",
+		Long: "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: " +
+			"those that are named, or all. They stay where they are.",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			_, _, letters, err := f.letters(ids)
 			out := file.New("standard output", os.Stdout, nil)

@@ -42,7 +42,8 @@ func printLetters(w io.Writer, dir string, letters []spool.Letter) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "ID\tMADE\tSPANS\tBYTES\tSTATE\tREFUSED BY\tREASON")
 	for _, l := range letters {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%s\n", printable(l.ID), l.Created.UTC().Format(time.RFC3339), l.Spans, l.Size, letterState(l), printable(l.To), printable(l.Reason))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%s\n", printable(l.ID), l.Created.UTC().Format(time.RFC3339),
+			l.Spans, l.Size, letterState(l), printable(l.To), printable(l.Reason))
 	}
 	return t.Flush()
 }

@@ -117,7 +117,8 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 	}
 	t.monitor = m
 	c := who.credential
-	if err := gob.NewEncoder(t.conn).Encode(order{l.program, l.args, l.env, c.Uid, c.Gid, c.Groups, who.login}); err != nil {
+	err = gob.NewEncoder(t.conn).Encode(order{l.program, l.args, l.env, c.Uid, c.Gid, c.Groups, who.login})
+	if err != nil {
 		return fmt.Errorf("tell the monitor of the command's terminal: %w", err)
 	}
 	in := gob.NewDecoder(t.conn)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -38,7 +37,8 @@ const monitorName = "terminal-monitor"
 
 func newMonitor() *cobra.Command {
 	return &cobra.Command{
-		Use: monitorName, Hidden: true, Args: cobra.NoArgs, Short: "Start the command of run in the session of its terminal",
+		Use: monitorName, Hidden: true, Short: "Start the command of run in the session of its terminal",
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return monitor(os.NewFile(3, "run"), 4) },
 	}
 }
@@ -59,7 +59,8 @@ func monitor(conn *os.File, cgroup int) error {
 		return err
 	}
 	// The terminal's signals are the command's. Caught, not ignored: the command would inherit that.
-	signal.Notify(make(chan os.Signal, 1), append(slices.Clone(forwarded), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)...)
+	signal.Notify(make(chan os.Signal, 1), forwarded...)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
 	var o order
 	in, out := gob.NewDecoder(conn), gob.NewEncoder(conn)
 	if err := in.Decode(&o); err != nil {
@@ -68,7 +69,9 @@ func monitor(conn *os.File, cgroup int) error {
 	who := identity{credential: &syscall.Credential{Uid: o.UID, Gid: o.GID, Groups: o.Groups}, login: o.Login}
 	cmd := &exec.Cmd{
 		Path: o.Program, Args: o.Args, Env: o.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: cgroup, Setpgid: true},
+		SysProcAttr: &syscall.SysProcAttr{
+			Credential: who.credential, UseCgroupFD: true, CgroupFD: cgroup, Setpgid: true,
+		},
 	}
 	if err := start(cmd, who); err != nil {
 		r := fate{Err: err.Error()}
