@@ -212,7 +212,7 @@ func TestTheSensorStaysAsSmallAsItWas(t *testing.T) {
 			t.Logf("%s: %s", time.Since(begin).Round(time.Second), row(s))
 		}
 	}
-	c.s.stop()
+	c.s.Stop()
 
 	// A fifth is warm-up: the heap finds its size, and the buffers theirs.
 	samples = samples[len(samples)/5:]

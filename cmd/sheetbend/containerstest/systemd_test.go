@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 )
 
@@ -52,7 +53,7 @@ func newManager(t *testing.T, m cgroup.Mount, cg string) *manager {
 			t.Logf("log of systemd:\n%s", &log)
 		}
 	})
-	poll(t, "systemd", func() (err error) {
+	sensortest.Succeeds(t, "systemd", func() (err error) {
 		if s.pid, err = childOf(s.cmd.Process.Pid); err != nil {
 			return err
 		}

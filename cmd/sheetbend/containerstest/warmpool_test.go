@@ -136,7 +136,7 @@ func TestAPodWhoseLabelsComeLaterIsWatchedFromThenOn(t *testing.T) {
 	if got := after.attr("session.id"); got != "agents/adopted" {
 		t.Errorf("session %q", got)
 	}
-	s.stop()
+	s.Stop()
 	waits := 0
 	for _, sp := range s.read() {
 		line := sp.attr("process.command_line")
@@ -154,7 +154,7 @@ func TestAPodWhoseLabelsComeLaterIsWatchedFromThenOn(t *testing.T) {
 	if waits != 1 {
 		t.Errorf("the program that waited is told %d times, want once", waits)
 	}
-	if log := s.log.String(); !strings.Contains(log, "a container has become a sandbox") {
+	if log := s.Log(); !strings.Contains(log, "a container has become a sandbox") {
 		t.Errorf("it was one from the start:\n%s", log)
 	}
 }
