@@ -110,7 +110,8 @@ func openBackends(
 		for i, d := range destinations {
 			b.clients = append(b.clients, &fromMemory{
 				Client: otlp.New(otlp.Config{
-					Backend: d.Backend, QueueBytes: int(queues[i].Bytes), QueueSpans: queues[i].Spans, Log: slog.New(causes[i]),
+					Backend: d.Backend, QueueBytes: int(queues[i].Bytes), QueueSpans: queues[i].Spans,
+					Log: slog.New(causes[i]),
 				}),
 				name: d.Backend.String(), target: endpoints[i].Target, cause: causes[i], queue: queues[i],
 			})
@@ -133,8 +134,8 @@ func destinationsOf(
 	if len(senders) > 1 && c.Exporters.OTLPMode == config.ModeFailOver {
 		f, err := otlp.NewFailOver(senders, log)
 		// One name whatever the endpoints are: what waits is for any of them, also after the list was changed.
-		ds, queues = append(ds, spool.Destination{Name: config.ModeFailOver, Backend: f}), append(queues, c.Exporters.OTLP[0].Queue)
-		return ds, queues, err
+		ds = append(ds, spool.Destination{Name: config.ModeFailOver, Backend: f})
+		return ds, append(queues, c.Exporters.OTLP[0].Queue), err
 	}
 	for i, s := range senders {
 		ds = append(ds, spool.Destination{Name: s.String(), Backend: s})

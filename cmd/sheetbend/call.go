@@ -15,9 +15,9 @@ import (
 func newCall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call",
-		Short: "Mark where a tool call begins and ends, for harnesses with persistent shells",
-		Long: `Tell the sensor which tool call a process serves from now on. A harness that keeps one shell for
-many calls marks each: what the shell starts between begin and end is told as that call's.
+		Short: "Mark where a tool call begins and ends, for programs that keep one shell for many calls",
+		Long: `Report to the sensor which tool call a process serves from now on. A program that keeps one shell for
+many calls marks each: what the shell starts between begin and end is reported as part of that call.
 
 An agent and what it runs outside of its calls, as hooks, mark calls of that agent; any other process in a
 sandbox those of itself and its children only. Who began a call ends it, nobody else. A mark that is not

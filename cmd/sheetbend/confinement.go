@@ -61,7 +61,8 @@ func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) 
 	}
 	meters.confined(r)
 	attrs := []any{
-		"capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Seccomp, "landlock", r.Landlock,
+		"capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Seccomp,
+		"landlock", r.Landlock,
 	}
 	if len(r.Lacks) > 0 {
 		attrs = append(attrs, "without", strings.Join(r.Lacks, "; "))

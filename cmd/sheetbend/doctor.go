@@ -44,11 +44,12 @@ func newDoctor() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what this host can do, and what to do about a lack",
+		Short: "Check this host, and say what to do about what is missing",
 		Long: `Check the kernel, BTF, cgroup v2, capabilities and the clock, and load and attach every hook to see
 whether it works here and in which form. Nothing stays attached. The exit code is 1 if something
 that the sensor needs is missing.`,
 		Example: `  sudo sheetbend doctor
+  sudo sheetbend doctor --config /etc/sheetbend.yaml
   sudo sheetbend doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -38,8 +38,8 @@ func newHook() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hook AGENT",
 		Short: "Mark tool calls from an agent's hooks, and install these hooks",
-		Long: `Read the JSON that an agent gives its hooks on standard input, and tell the sensor which tool call begins
-or ends. Run by the agent, not by hand. It prints nothing, and its exit code is always 0: what the agent does
+		Long: `Read the JSON that an agent gives its hooks on standard input, and report to the sensor which tool call
+begins or ends. Run by the agent, not by hand. It prints nothing, and its exit code is always 0: what the agent does
 never depends on it. Without a sensor it ends at once; with one it waits 100 ms at most, or as long as
 SHEETBEND_HOOK_WAIT says in the agent's environment (a duration such as 500ms, up to 4s).
 

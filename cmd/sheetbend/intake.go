@@ -87,7 +87,7 @@ func tell(feed *live.Feed, inside func(pid int) bool, log *slog.Logger) func(rec
 	return func(s record.Said, from telemetry.Sender) {
 		boot, _, err := live.SystemClock()
 		if err != nil {
-			log.Error("a fact from an agent's telemetry is not told", "err", err)
+			log.Error("an event of an agent's telemetry is dropped", "err", err)
 			return
 		}
 		s.Outside, s.UID = from.PID != 0 && !inside(int(from.PID)), from.UID
@@ -218,7 +218,7 @@ func (i *intake) dropped() (lines []string) {
 	add(s.Forged, "request",
 		"of agent telemetry refused: with the scope, attributes or trace ids of Sheetbend's own spans")
 	add(s.ConnsRefused+s.ConnsDisplaced, "connection", "of agent telemetry closed: too many")
-	add(s.FactsLost, "fact", "of agent telemetry not read: too many at once")
+	add(s.FactsLost, "event", "of agent telemetry not read: too many at once")
 	if i.forward != nil {
 		add(i.forward.Stats().Dropped(), "message", "of agent telemetry not delivered to "+i.to)
 	}

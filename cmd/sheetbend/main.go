@@ -82,14 +82,14 @@ func newRoot() *cobra.Command {
 turns what their processes do into OpenTelemetry spans: every program that runs, every file opened or
 refused, every connection.
 
-  sheetbend run -- CMD       run a command in a sandbox of its own and show its tree
-  sheetbend sensor           watch the sandboxes of this host (daemon)
-  sheetbend sessions         the live sessions and tool calls of this host
-  sheetbend hook, call       name tool calls, from an agent's hooks or from a harness
-  sheetbend spool            batches that a backend refused: look, export, send again, drop
-  sheetbend unpin            take out of the kernel what a sensor that ended has left there
-  sheetbend doctor           what this host can do, and what to do about a lack
-  sheetbend record, replay   capture the raw stream, and make its spans again elsewhere`,
+  sheetbend run -- CMD          run a command in a sandbox of its own and show its tree
+  sheetbend sensor              watch the sandboxes of this host (daemon)
+  sheetbend sessions, session   list the live sessions and tool calls of this host; show one
+  sheetbend hook, call          mark tool calls, from an agent's hooks or from your own program
+  sheetbend spool               batches that a backend refused: list, export, send again, delete
+  sheetbend unpin               remove from the kernel what a stopped sensor has left there
+  sheetbend doctor              check this host, and say what to do about what is missing
+  sheetbend record, replay      capture the raw stream, and make its spans again elsewhere`,
 		Example: `  sudo -E sheetbend run -- claude
   sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 -- make test
   sudo sheetbend sensor --config /etc/sheetbend.yaml`,

@@ -121,11 +121,12 @@ var (
 			"not_taken, as too many waited; unfollowed and unreadable, pods whose labels may change unseen.", "outcome")
 	mRequests = counter("intake_requests_total",
 		"Requests of agents' telemetry: taken, or why they were refused (docs/telemetry.md).", "outcome")
-	mFactsLost = counter("intake_facts_lost_total", "Facts in agents' telemetry that were not read: too many at once.")
+	mFactsLost = counter("intake_facts_lost_total", "Events in agents' telemetry that were not read: too many at once.")
 	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
 
 	mConfined = gauge("confined",
-		"1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).", "capabilities", "no_new_privs", "seccomp", "landlock")
+		"1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).",
+		"capabilities", "no_new_privs", "seccomp", "landlock")
 
 	mTooLarge = counter("encode_too_large_total", "Spans dropped because one alone was too large.")
 	mFile     = counter("file_spans_total", "Spans of the file exporter, by outcome.", "outcome")
@@ -259,7 +260,8 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 	for _, c := range o.backends.clients {
 		s := c.Stats()
 		putOutcomes(put, mExported, map[string]uint64{
-			"sent": s.Sent, "rejected": s.Rejected, "refused": s.Failed, "memory_full": s.QueueFull, "shutdown": s.Shutdown,
+			"sent": s.Sent, "rejected": s.Rejected, "refused": s.Failed, "memory_full": s.QueueFull,
+			"shutdown": s.Shutdown,
 		}, c.name)
 		put(mOffered, float64(s.Sent+s.Dropped()+s.InFlight+s.Queued), c.name)
 		put(mQueued, float64(s.Queued+s.InFlight), c.name)
@@ -273,7 +275,8 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 		putOutcomes(put, mExported, map[string]uint64{
 			"sent": d.Sent, "rejected": d.Rejected, "set_aside": d.SetAside, "refused": d.Failed,
 			"memory_full": d.Dropped.Memory, "disk_fails": d.Dropped.Disk, "spool_full": d.Dropped.Size,
-			"too_old": d.Dropped.Age, "damaged": d.Dropped.Damage, "shutdown": d.Dropped.Shutdown, "earlier_run": d.Lost,
+			"too_old": d.Dropped.Age, "damaged": d.Dropped.Damage, "shutdown": d.Dropped.Shutdown,
+			"earlier_run": d.Lost,
 		}, d.Name)
 		put(mOffered, float64(d.Resumed+d.Offered), d.Name)
 		put(mQueued, float64(d.Queued), d.Name)

@@ -94,8 +94,8 @@ func (i identity) prepare(f *os.File, mode outputMode) error {
 		case st.Uid != i.credential.Uid:
 			return fmt.Errorf("%s does not belong to user %s", f.Name(), i.name)
 		case st.Nlink != 1:
-			return fmt.Errorf("%s has other names (hard links), or none any more: output for user %s goes to a file of its own",
-				f.Name(), i.name)
+			return fmt.Errorf("%s has other names (hard links), or none any more: "+
+				"output for user %s goes to a file of its own", f.Name(), i.name)
 		}
 	}
 	if regular && mode == truncate {

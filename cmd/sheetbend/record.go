@@ -9,8 +9,8 @@ func newRecord() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record --output FILE [flags] (-- CMD ARGS... | --config FILE)",
 		Short: "Capture the raw record stream to a file",
-		Long: `Capture what the kernel tells, before any span is made of it: of a command that runs in a sandbox
-of its own, or, without a command, of the sandboxes of a configuration until SIGTERM or SIGINT.
+		Long: `Capture what the kernel reports, before any span is made of it: about a command that runs in a sandbox
+of its own, or, without a command, about the sandboxes of a configuration until SIGTERM or SIGINT.
 sheetbend replay makes the same spans of it, on any machine and without root.
 
 A capture holds arguments and paths as they were, credentials included. Treat it as a secret.`,

@@ -135,8 +135,8 @@ func cleanSessions(m cgroup.Mount) (lines []string) {
 		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if populated, err := m.Populated(cg); err == nil && populated {
 				pids, _ := m.Procs(cg)
-				lines = append(lines, fmt.Sprintf("a run that was killed left %s in %s: end them, the next run removes it",
-					processes(len(pids)), m.Dir+cg))
+				lines = append(lines, fmt.Sprintf("a run that was killed left %s in %s: "+
+					"end them, the next run removes it", processes(len(pids)), m.Dir+cg))
 			} else if err == nil {
 				ctx, cancel := context.WithTimeout(context.Background(), removeWithin)
 				if err := m.Remove(ctx, cg); err != nil {

@@ -38,11 +38,10 @@ while the sensor runs.`,
 		"directory of the spool (default: spool.path of --config, or "+config.DefaultSpool+")")
 	flags.StringVar(&f.file, "config", "", "configuration `FILE` that names the spool")
 	cmd.AddCommand(newSpoolList(f), newSpoolExport(f),
-		f.change("retry", "Let the sensor send dead letters again",
-			"A sensor that runs does so within a second or two; one that does not, when it is started. "+
-				"What is refused again becomes a dead letter again.",
-			spool.Retry, "to be sent again"),
-		f.change("drop", "Delete dead letters", "There is no way back.", spool.Drop, "deleted"))
+		f.change("retry", "Let the sensor send dead letters again", `
+A sensor that runs does so within a second or two; one that does not, when it is started. What is
+refused again becomes a dead letter again.`, spool.Retry, "to be sent again"),
+		f.change("drop", "Delete dead letters", " This cannot be undone.", spool.Drop, "deleted"))
 	return cmd
 }
 

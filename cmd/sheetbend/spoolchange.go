@@ -12,9 +12,10 @@ import (
 // change makes a command that does something to each dead letter.
 func (f *spoolFlags) change(name, short, long string, do func(dir, id string) error, done string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   name + " ID...",
-		Short: short,
-		Long:  short + ": those that are named, or with --all each. " + long,
+		Use:     name + " ID...",
+		Short:   short,
+		Long:    short + ": those that are named, or with --all each." + long,
+		Example: "  sudo sheetbend spool " + name + " ID\n  sudo sheetbend spool " + name + " --all",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			if (len(ids) == 0) != f.all {
 				return usageError("%s needs either dead letters (see sheetbend spool list) or --all", cmd.CommandPath())

@@ -13,8 +13,9 @@ import (
 
 func newSpoolExport(f *spoolFlags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "export [ID...]",
-		Short: "Print dead letters as OTLP JSON, one request a line",
+		Use:     "export [ID...]",
+		Short:   "Print dead letters as OTLP JSON, one request a line",
+		Example: "  sudo sheetbend spool export >refused.jsonl",
 		Long: "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: " +
 			"those that are named, or all. They stay where they are.",
 		RunE: func(cmd *cobra.Command, ids []string) error {

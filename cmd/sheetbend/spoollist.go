@@ -21,7 +21,9 @@ func newSpoolList(f *spoolFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the dead letters",
-		Args:  cobra.NoArgs,
+		Example: `  sudo sheetbend spool list
+  sudo sheetbend spool list --json | jq -r .reason`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			dir, _, letters, err := f.letters(nil)
 			if asJSON {

@@ -50,8 +50,8 @@ func identify(name string, euid int, getenv func(string) string) (identity, erro
 			return identity{}, fmt.Errorf("--user %s: only root can run the command as somebody else", name)
 		}
 		if by := getenv("SUDO_UID"); by != "" && by != "0" && by != u.Uid {
-			return identity{}, fmt.Errorf("--user %s: who called sudo is user %s, and gets the rights of no other here%s",
-				name, by, asRoot)
+			return identity{}, fmt.Errorf("--user %s: who called sudo is user %s, "+
+				"and gets the rights of no other here%s", name, by, asRoot)
 		}
 		who, err := become(u)
 		who.login, who.path = true, loginPath

@@ -110,7 +110,8 @@ func (c *Config) validateSandboxes(m *mistakes, dialects []agents.Dialect) {
 			}
 		case s.Kubernetes != nil || s.Docker != nil:
 			if s.Cgroup != "" || s.Kubernetes != nil && s.Docker != nil {
-				m.add("sandboxes[%d] has more than one of cgroup, kubernetes and docker: make them entries of their own", i)
+				m.add("sandboxes[%d] has more than one of cgroup, kubernetes and docker: "+
+					"make them entries of their own", i)
 			}
 			if len(c.Containers.CRI)+len(c.Containers.Docker) == 0 {
 				m.add("sandboxes[%d]: containers.cri and containers.docker are empty, "+
