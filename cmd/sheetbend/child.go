@@ -158,7 +158,7 @@ func watchSignals() (<-chan os.Signal, func()) {
 // yet: what ends a whole process group may come here last. Otherwise it is 0.
 func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.WaitStatus, owed os.Signal, err error) {
 	done := make(chan error, 1)
-	come := make(map[os.Signal]bool)
+	seen := make(map[os.Signal]bool)
 	go func() { done <- cmd.Wait() }()
 	for {
 		select {
@@ -171,12 +171,12 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 			if !status.Signaled() { // as the shells tell that a signal ended what they ran
 				by = syscall.Signal(status.ExitStatus() - exitSignal)
 			}
-			if slices.Contains(forwarded, os.Signal(by)) && !come[by] {
+			if slices.Contains(forwarded, os.Signal(by)) && !seen[by] {
 				owed = by
 			}
 			return status, owed, nil
 		case s := <-signals:
-			come[s] = true
+			seen[s] = true
 			switch s {
 			case unix.SIGPIPE:
 			case unix.SIGCHLD:

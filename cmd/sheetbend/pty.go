@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPTY opens a pseudo terminal of a user, or of this one for a negative uid. Not by github.com/creack/pty: that makes the
-// master blocking, and no deadline would end a read of it.
+// openPTY opens a pseudo terminal of a user, or of this one for a negative uid. Not by github.com/creack/pty: that
+// makes the master blocking, and no deadline would end a read of it.
 func openPTY(uid int) (master, slave *os.File, err error) {
 	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {

@@ -62,8 +62,8 @@ func (f *spoolFlags) dir() (string, identity, error) {
 	return c.Spool.Dir(), f.owns, nil
 }
 
-// letters are the dead letters with these ids, or all, and whose rights count in their directory.
-func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
+// deadLetters are the dead letters with these ids, or all, and whose rights count in their directory.
+func (f *spoolFlags) deadLetters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
 	if dir, who, err = f.dir(); err != nil {
 		return "", who, nil, err
 	}

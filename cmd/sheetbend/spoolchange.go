@@ -20,7 +20,7 @@ func (f *spoolFlags) change(name, short, long string, do func(dir, id string) er
 			if (len(ids) == 0) != f.all {
 				return usageError("%s needs either dead letters (see sheetbend spool list) or --all", cmd.CommandPath())
 			}
-			dir, who, letters, err := f.letters(ids)
+			dir, who, letters, err := f.deadLetters(ids)
 			n := 0
 			for _, l := range letters {
 				if name == "retry" && l.Retry {

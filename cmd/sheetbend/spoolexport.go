@@ -19,7 +19,7 @@ func newSpoolExport(f *spoolFlags) *cobra.Command {
 		Long: "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: " +
 			"those that are named, or all. They stay where they are.",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			_, _, letters, err := f.letters(ids)
+			_, _, letters, err := f.deadLetters(ids)
 			out := file.New("standard output", os.Stdout, nil)
 			out.Patient()
 			for _, l := range letters {

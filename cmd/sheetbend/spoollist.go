@@ -25,18 +25,18 @@ func newSpoolList(f *spoolFlags) *cobra.Command {
   sudo sheetbend spool list --json | jq -r .reason`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			dir, _, letters, err := f.letters(nil)
+			dir, _, letters, err := f.deadLetters(nil)
 			if asJSON {
-				return errors.Join(printLettersJSON(os.Stdout, letters), err)
+				return errors.Join(printDeadLettersJSON(os.Stdout, letters), err)
 			}
-			return errors.Join(printLetters(os.Stdout, dir, letters), err)
+			return errors.Join(printDeadLetters(os.Stdout, dir, letters), err)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	return cmd
 }
 
-func printLetters(w io.Writer, dir string, letters []spool.Letter) error {
+func printDeadLetters(w io.Writer, dir string, letters []spool.Letter) error {
 	if len(letters) == 0 {
 		_, err := fmt.Fprintln(w, "no dead letters in "+dir)
 		return err
@@ -45,19 +45,19 @@ func printLetters(w io.Writer, dir string, letters []spool.Letter) error {
 	fmt.Fprintln(t, "ID\tMADE\tSPANS\tBYTES\tSTATE\tREFUSED BY\tREASON")
 	for _, l := range letters {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%s\n", printable(l.ID), l.Created.UTC().Format(time.RFC3339),
-			l.Spans, l.Size, letterState(l), printable(l.To), printable(l.Reason))
+			l.Spans, l.Size, deadLetterState(l), printable(l.To), printable(l.Reason))
 	}
 	return t.Flush()
 }
 
-func letterState(l spool.Letter) string {
+func deadLetterState(l spool.Letter) string {
 	if l.Retry {
 		return "retry"
 	}
 	return "dead"
 }
 
-func printLettersJSON(w io.Writer, letters []spool.Letter) error {
+func printDeadLettersJSON(w io.Writer, letters []spool.Letter) error {
 	out := json.NewEncoder(w)
 	for _, l := range letters {
 		err := out.Encode(struct {
@@ -68,7 +68,7 @@ func printLettersJSON(w io.Writer, letters []spool.Letter) error {
 			State   string    `json:"state"`
 			Refused string    `json:"refused_by"`
 			Reason  string    `json:"reason"`
-		}{l.ID, l.Created.UTC(), l.Spans, l.Size, letterState(l), l.To, l.Reason})
+		}{l.ID, l.Created.UTC(), l.Spans, l.Size, deadLetterState(l), l.To, l.Reason})
 		if err != nil {
 			return err
 		}

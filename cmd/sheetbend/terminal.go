@@ -104,7 +104,7 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 	}
 	t.conn = os.NewFile(uintptr(pair[0]), "monitor")
 	m := exec.Command("/proc/self/exe", monitorName)
-	m.Stdin, m.Stdout, m.Stderr = t.slave, t.instead(os.Stdout), t.instead(os.Stderr)
+	m.Stdin, m.Stdout, m.Stderr = t.slave, t.forCommand(os.Stdout), t.forCommand(os.Stderr)
 	m.ExtraFiles = []*os.File{theirs, s.dir}
 	m.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := closeOnExec(); err != nil {
@@ -144,7 +144,7 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 		}
 	}()
 	// What sheetbend says meanwhile takes the same way as what the command says: the outer terminal is raw.
-	if t.same(os.Stderr) {
+	if t.isOuter(os.Stderr) {
 		if t.stderr, err = unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3); err != nil {
 			return err
 		}
@@ -153,21 +153,21 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 		}
 	}
 	t.raw()
-	t.input.Go(t.typed)
-	t.shows()
+	t.input.Go(t.copyInput)
+	t.copyOutput()
 	return nil
 }
 
-// same says whether a file is the outer terminal.
-func (t *ownTerminal) same(f *os.File) bool {
+// isOuter says whether a file is the outer terminal.
+func (t *ownTerminal) isOuter(f *os.File) bool {
 	var a, b unix.Stat_t
 	err := control(f, func(fd int) error { return unix.Fstat(fd, &a) })
 	return err == nil && unix.Fstat(0, &b) == nil && a.Mode&unix.S_IFMT == unix.S_IFCHR && a.Rdev == b.Rdev
 }
 
-// instead is the terminal of the command in the place of the outer one; other files stay.
-func (t *ownTerminal) instead(f *os.File) *os.File {
-	if t.same(f) {
+// forCommand is the terminal of the command in the place of the outer one; other files stay.
+func (t *ownTerminal) forCommand(f *os.File) *os.File {
+	if t.isOuter(f) {
 		return t.slave
 	}
 	return f
@@ -192,8 +192,8 @@ func (t *ownTerminal) resize() {
 	}
 }
 
-// typed passes keys on until the end. In the background it waits: to read would stop this process.
-func (t *ownTerminal) typed() {
+// copyInput passes keys on until the end. In the background it waits: to read would stop this process.
+func (t *ownTerminal) copyInput() {
 	buf := make([]byte, 4096)
 	for {
 		fds := []unix.PollFd{{Fd: int32(t.wake[0]), Events: unix.POLLIN}}
@@ -225,8 +225,8 @@ func (t *ownTerminal) typed() {
 	}
 }
 
-// shows begins to pass on what the command says.
-func (t *ownTerminal) shows() {
+// copyOutput begins to pass on what the command says.
+func (t *ownTerminal) copyOutput() {
 	done := make(chan struct{})
 	t.copying = done
 	go func() {
@@ -241,7 +241,7 @@ type (
 	onlyReader struct{ io.Reader }
 )
 
-// drain passes on what has been said up to now. The output goes on with shows.
+// drain passes on what has been said up to now. The output goes on with copyOutput.
 func (t *ownTerminal) drain() {
 	if t.copying == nil {
 		return
@@ -292,13 +292,13 @@ func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error)
 						_ = term.Restore(0, t.modes)
 					}
 					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-					t.back()
-					t.shows()
+					t.refresh()
+					t.copyOutput()
 				}
 				_ = unix.Kill(-t.pid, unix.SIGCONT)
 			}
 		case <-screen:
-			t.back()
+			t.refresh()
 		case s := <-signals:
 			if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
 				_ = unix.Kill(t.pid, sig)
@@ -307,8 +307,8 @@ func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error)
 	}
 }
 
-// back is to be called when the outer terminal may have become another: in size, or from the background.
-func (t *ownTerminal) back() {
+// refresh is to be called when the outer terminal may have become another: in size, or from the background.
+func (t *ownTerminal) refresh() {
 	t.resize()
 	t.raw()
 	_, _ = unix.Write(t.wake[1], []byte{0})
@@ -330,7 +330,7 @@ func (t *ownTerminal) end() {
 		}
 	}
 	if t.copying != nil {
-		t.shows()
+		t.copyOutput()
 	}
 }
 

@@ -13,33 +13,42 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
-// Config is the whole file. Every key is documented in docs/configuration.md.
+// Config is the whole file. Every key is documented in docs/configuration.md, with its bounds; Validate holds these.
 type Config struct {
+	// Sandboxes are what the sensor watches; run and record with a command have one of their own.
 	Sandboxes []Sandbox `yaml:"sandboxes"`
 	Exporters Exporters `yaml:"exporters"`
 	Spool     Spool     `yaml:"spool"`
 	Metrics   Metrics   `yaml:"metrics"`
 	// Agents are put over the built-in dialects, by name.
-	Agents          []agents.Dialect `yaml:"agents"`
-	Intake          Intake           `yaml:"intake"`
-	Containers      Containers       `yaml:"containers"`
-	Socket          string           `yaml:"socket"`
-	Hold            Duration         `yaml:"hold"`
-	CallRetention   Duration         `yaml:"call_retention"`
-	Noise           []string         `yaml:"noise"`
-	Sensitive       []string         `yaml:"sensitive"`
-	Fold            Fold             `yaml:"fold"`
-	Trace           Trace            `yaml:"trace"`
-	SpanNames       string           `yaml:"span_names"`
-	MaskCredentials bool             `yaml:"mask_credentials"`
-	Confine         bool             `yaml:"confine"`
-	Limits          Limits           `yaml:"limits"`
-	OpenHook        string           `yaml:"open_hook"`
-	Pin             bool             `yaml:"pin"`
-	PinPath         string           `yaml:"pin_path"`
-	Journal         string           `yaml:"journal"`
-	CompatCalls     bool             `yaml:"compat_calls"`
-	Log             Log              `yaml:"log"`
+	Agents     []agents.Dialect `yaml:"agents"`
+	Intake     Intake           `yaml:"intake"`
+	Containers Containers       `yaml:"containers"`
+	// Socket is the path of the local API, "" for none.
+	Socket string `yaml:"socket"`
+	// Hold is how long a span waits for its end before it is sent with what is known.
+	Hold Duration `yaml:"hold"`
+	// CallRetention is how long an ended tool call is kept for what comes late.
+	CallRetention Duration `yaml:"call_retention"`
+	// Noise and Sensitive are patterns of paths; BuiltIn in them stands for the built-in list.
+	Noise           []string `yaml:"noise"`
+	Sensitive       []string `yaml:"sensitive"`
+	Fold            Fold     `yaml:"fold"`
+	Trace           Trace    `yaml:"trace"`
+	SpanNames       string   `yaml:"span_names"`
+	MaskCredentials bool     `yaml:"mask_credentials"`
+	Confine         bool     `yaml:"confine"`
+	Limits          Limits   `yaml:"limits"`
+	OpenHook        string   `yaml:"open_hook"`
+	// Pin leaves hooks and ring in the kernel at the end, in the directory PinPath of a bpf file system ("": the
+	// usual one).
+	Pin     bool   `yaml:"pin"`
+	PinPath string `yaml:"pin_path"`
+	// Journal is a file, NoJournal for none, "" for one on a tmpfs. It needs pins.
+	Journal string `yaml:"journal"`
+	// CompatCalls has the tracepoint form watch system calls by the 32-bit table, too.
+	CompatCalls bool `yaml:"compat_calls"`
+	Log         Log  `yaml:"log"`
 }
 
 // Sandbox selects cgroups or containers, by one of the first three, and says whose they are; or, with Agents alone,
@@ -129,7 +138,8 @@ type Forward struct {
 	QueueBytes Size   `yaml:"queue_bytes"`
 }
 
-// Fold bounds the spans of a process that reads many files.
+// Fold bounds the spans of a process that reads many files: after Files of them in a Window, the others are counted by
+// directory, in at most Directories of these at a time.
 type Fold struct {
 	Files       int      `yaml:"files"`
 	Window      Duration `yaml:"window"`
