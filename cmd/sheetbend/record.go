@@ -2,7 +2,16 @@
 
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/capture"
+)
 
 func newRecord() *cobra.Command {
 	o := &runOptions{captureOnly: true}
@@ -45,3 +54,25 @@ A capture holds arguments and paths as they were, credentials included. Treat it
 	o.log(f)
 	return cmd
 }
+
+// A captureFile is a capture on disk.
+type captureFile struct {
+	*capture.Writer
+	f *os.File
+}
+
+// createCapture makes or empties the file with the rights of who, readable by its owner only: arguments and
+// paths are in it as they were.
+func createCapture(who identity, name string, cc collector.Config) (*captureFile, error) {
+	f, err := who.openOutput(name, truncate)
+	if err != nil {
+		return nil, fmt.Errorf("make the capture: %w", err)
+	}
+	w, err := capture.NewWriter(f, capture.Header{Sensor: build(), Config: cc})
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &captureFile{w, f}, nil
+}
+
+func (c *captureFile) close() error { return errors.Join(c.Flush(), c.f.Close()) }
