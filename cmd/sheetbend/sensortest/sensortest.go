@@ -23,7 +23,8 @@ import (
 // Patience bounds every wait. Machines are shared; nothing depends on the time it takes.
 const Patience = 3 * time.Minute
 
-// Until waits until a condition holds; what says which, for the error. It polls: the condition is about other processes.
+// Until waits until a condition holds; what says which, for the error. It polls: the condition is about other
+// processes.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	Succeeds(t, what, func() error {
@@ -100,8 +101,8 @@ type Sensor struct {
 	log strings.Builder
 }
 
-// Start starts the command, whose standard error is read from now on. If it still runs when the test ends, it is killed;
-// the log of a test that failed is shown.
+// Start starts the command, whose standard error is read from now on. If it still runs when the test ends, it is
+// killed; the log of a test that failed is shown.
 func Start(t testing.TB, cmd *exec.Cmd) *Sensor {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -179,7 +180,8 @@ func (s *Sensor) End(signal os.Signal) string {
 	return s.Log()
 }
 
-// Stop ends the sensor as an administrator does. Another exit code than 0 is an error. One that has ended is left alone.
+// Stop ends the sensor as an administrator does. Another exit code than 0 is an error. One that has ended is left
+// alone.
 func (s *Sensor) Stop() {
 	s.t.Helper()
 	if s.cmd.ProcessState != nil {
