@@ -25,8 +25,8 @@ type launch struct {
 	env     []string
 }
 
-// dialectOf finds what the command speaks: the dialect that --agent names, or that of its program. at is the
-// index of the first argument behind the agent's program or script, 0 if the command is not known to be an agent itself.
+// dialectOf finds what the command speaks: the dialect that --agent names, or that of its program. at is the index of
+// the first argument behind the agent's program or script, 0 if the command is not known to be an agent itself.
 func dialectOf(table *agents.Table, named string, l launch) (d *agents.Dialect, at int) {
 	d = table.Find(programOf(l.program, l.args))
 	at = 1
@@ -168,7 +168,8 @@ func switchOn(table *agents.Table, named string, l launch, who identity, i *inta
 		return nil
 	})
 	if err != nil || d == nil {
-		return l, fmt.Sprintf("--agent-telemetry: %s is no agent that is known; --agent NAME says which one it runs (docs/agents.md)", name)
+		return l, fmt.Sprintf("--agent-telemetry: %s is no agent that is known; "+
+			"--agent NAME says which one it runs (docs/agents.md)", name)
 	}
 	if len(d.Enable.Env) == 0 && (len(d.Enable.Args) == 0 || at == 0) {
 		why := "it has no switch for that"
@@ -182,14 +183,16 @@ func switchOn(table *agents.Table, named string, l launch, who identity, i *inta
 		by = setUpIn(d, l, who)
 	}
 	if by != "" {
-		return l, fmt.Sprintf("--agent-telemetry: the telemetry of %s is set up already (%s) and stays as it is: it is not read here", d.Name, by)
+		return l, fmt.Sprintf("--agent-telemetry: the telemetry of %s is set up already (%s) and stays as it is: "+
+			"it is not read here", d.Name, by)
 	}
 	l, set := enable(d, l, at, i.url())
 	to := "not forwarded"
 	if i.to != "" {
 		to = "forwarded to " + i.to
 	}
-	line := fmt.Sprintf("%s reports its own telemetry for this run (%s), read here and %s", d.Name, strings.Join(set, ", "), to)
+	line := fmt.Sprintf("%s reports its own telemetry for this run (%s), read here and %s",
+		d.Name, strings.Join(set, ", "), to)
 	if d.Enable.Also != "" {
 		line += "; " + d.Enable.Also
 	}

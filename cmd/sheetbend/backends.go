@@ -18,8 +18,8 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/spool"
 )
 
-// tallyDirs are for what must outlive the process but not the machine's run: the first that is a tmpfs, because writing there
-// waits for no disk. In a container /run is often none.
+// tallyDirs are for what must outlive the process but not the machine's run: the first that is a tmpfs, because
+// writing there waits for no disk. In a container /run is often none.
 var tallyDirs = []string{"/run/sheetbend", "/dev/shm"}
 
 // backends are the OTLP endpoints that spans go to, over a spool or from memory. nil does nothing.
@@ -63,16 +63,16 @@ func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.E
 	return found, nil
 }
 
-// rights calls a function with somebody's rights to files.
-type rights = func(func() error) error
-
 func tlsFiles(o config.OTLP, as rights) otlp.TLS {
 	return otlp.TLS{As: as, CA: o.TLS.CA, Cert: o.TLS.Cert, Key: o.TLS.Key, ServerName: o.TLS.ServerName}
 }
 
 // openBackends begins to deliver to the endpoints, which are those of c.Exporters.OTLP in their order. What the
-// configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the start and later.
-func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, d *dialer, log *slog.Logger) (_ *backends, err error) {
+// configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the
+// start and later.
+func openBackends(
+	c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, d *dialer, log *slog.Logger,
+) (_ *backends, err error) {
 	b := &backends{log: log, dir: c.Spool.Dir()}
 	var senders []*otlp.Sender
 	var causes []*causeLog
@@ -109,26 +109,33 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools ide
 	if b.dir == "" {
 		for i, d := range destinations {
 			b.clients = append(b.clients, &fromMemory{
-				Client: otlp.New(otlp.Config{Backend: d.Backend, QueueBytes: int(queues[i].Bytes), QueueSpans: queues[i].Spans, Log: slog.New(causes[i])}),
-				name:   d.Backend.String(), target: endpoints[i].Target, cause: causes[i], queue: queues[i],
+				Client: otlp.New(otlp.Config{
+					Backend: d.Backend, QueueBytes: int(queues[i].Bytes), QueueSpans: queues[i].Spans,
+					Log: slog.New(causes[i]),
+				}),
+				name: d.Backend.String(), target: endpoints[i].Target, cause: causes[i], queue: queues[i],
 			})
 		}
 		return b, nil
 	}
 	b.spool, err = spool.Open(spool.Config{
-		Dir: b.dir, MaxBytes: int64(c.Spool.MaxBytes), MaxAge: time.Duration(c.Spool.MaxAge), Sync: spool.Sync(c.Spool.Sync),
-		MemoryBytes: int(queues[0].Bytes), MemorySpans: queues[0].Spans, DeadBytes: int64(c.Spool.DeadLetters),
+		Dir: b.dir, MaxBytes: int64(c.Spool.MaxBytes), MaxAge: time.Duration(c.Spool.MaxAge),
+		Sync: spool.Sync(c.Spool.Sync), DeadBytes: int64(c.Spool.DeadLetters),
+		MemoryBytes: int(queues[0].Bytes), MemorySpans: queues[0].Spans,
 		As: spools.rights, Tally: tallyOf(b.dir, log), Log: log, Destinations: destinations,
 	})
 	return b, err
 }
 
 // destinationsOf has each sender for itself, or all as one, with what may wait in memory for each.
-func destinationsOf(c *config.Config, senders []*otlp.Sender, log *slog.Logger) (ds []spool.Destination, queues []config.Queue, err error) {
+func destinationsOf(
+	c *config.Config, senders []*otlp.Sender, log *slog.Logger,
+) (ds []spool.Destination, queues []config.Queue, err error) {
 	if len(senders) > 1 && c.Exporters.OTLPMode == config.ModeFailOver {
 		f, err := otlp.NewFailOver(senders, log)
 		// One name whatever the endpoints are: what waits is for any of them, also after the list was changed.
-		return []spool.Destination{{Name: config.ModeFailOver, Backend: f}}, []config.Queue{c.Exporters.OTLP[0].Queue}, err
+		ds = append(ds, spool.Destination{Name: config.ModeFailOver, Backend: f})
+		return ds, append(queues, c.Exporters.OTLP[0].Queue), err
 	}
 	for i, s := range senders {
 		ds = append(ds, spool.Destination{Name: s.String(), Backend: s})

@@ -15,9 +15,9 @@ import (
 func newCall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call",
-		Short: "Mark where a tool call begins and ends, for harnesses with persistent shells",
-		Long: `Tell the sensor which tool call a process serves from now on. A harness that keeps one shell for
-many calls marks each: what the shell starts between begin and end is told as that call's.
+		Short: "Mark where a tool call begins and ends, for programs that keep one shell for many calls",
+		Long: `Report to the sensor which tool call a process serves from now on. A program that keeps one shell for
+many calls marks each: what the shell starts between begin and end is reported as part of that call.
 
 An agent and what it runs outside of its calls, as hooks, mark calls of that agent; any other process in a
 sandbox those of itself and its children only. Who began a call ends it, nobody else. A mark that is not
@@ -28,13 +28,13 @@ allowed is an error. docs/local-api.md has the rules, the protocol and a Go clie
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newMark("begin", "Say that a tool call begins", func(ctx context.Context, c *client.Client, m client.Mark) error { return c.Begin(ctx, m) }),
-		newMark("end", "Say that a tool call has ended", func(ctx context.Context, c *client.Client, m client.Mark) error { return c.End(ctx, m) }),
+		newMark("begin", "Report that a tool call begins", (*client.Client).Begin),
+		newMark("end", "Report that a tool call has ended", (*client.Client).End),
 	)
 	return cmd
 }
 
-func newMark(use, short string, send func(context.Context, *client.Client, client.Mark) error) *cobra.Command {
+func newMark(use, short string, send func(*client.Client, context.Context, client.Mark) error) *cobra.Command {
 	var m client.Mark
 	var socket string
 	cmd := &cobra.Command{
@@ -44,13 +44,13 @@ func newMark(use, short string, send func(context.Context, *client.Client, clien
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if m.Call == "" {
-				return &exitError{exitUsage, errors.New("--call ID is needed: the tool call's id, as the model gave it")}
+				return usageError("--call ID is needed: the tool call's id, as the model gave it")
 			}
 			if m.PID != 0 && m.Cgroup != "" {
-				return &exitError{exitUsage, errors.New("--pid and --cgroup: one of them serves the call, not both")}
+				return usageError("--pid and --cgroup: one of them serves the call, not both")
 			}
 			c := sensorAt(cmp.Or(socket, client.Default().Socket()))
-			err := c.as(func() error { return send(cmd.Context(), c.Client, m) })
+			err := c.as(func() error { return send(c.Client, cmd.Context(), m) })
 			if errors.Is(err, client.ErrAbsent) {
 				return noSensor(c.Socket())
 			}
@@ -62,9 +62,12 @@ func newMark(use, short string, send func(context.Context, *client.Client, clien
 	f.StringVar(&m.Call, "call", "", "`ID` of the tool call")
 	f.StringVar(&m.Tool, "tool", "", "`NAME` of the tool")
 	f.StringVar(&m.Agent, "agent", "", "`NAME` of the agent")
-	f.IntVar(&m.PID, "pid", 0, "`PID` of the process that serves the call, as a persistent shell (default: the agent that asks)")
-	f.StringVar(&m.Cgroup, "cgroup", "", "`PATH` of the cgroup that serves the call, from the cgroup v2 mount (root only)")
+	f.IntVar(&m.PID, "pid", 0,
+		"`PID` of the process that serves the call, such as a persistent shell (default: the agent that asks)")
+	f.StringVar(&m.Cgroup, "cgroup", "",
+		"`PATH` of the cgroup that serves the call, from the cgroup v2 mount (root only)")
 	f.StringVar(&m.Traceparent, "traceparent", "", "the call's own span, W3C `FORMAT`")
-	f.StringVar(&socket, "socket", "", "`PATH` of the sensor's socket (default: $SHEETBEND_SOCKET, else "+client.DefaultSocket+")")
+	f.StringVar(&socket, "socket", "",
+		"`PATH` of the sensor's socket (default: $SHEETBEND_SOCKET, else "+client.DefaultSocket+")")
 	return cmd
 }

@@ -428,8 +428,8 @@ func TestHeadersAndCertificatesAreRegularFilesAndNotOfProc(t *testing.T) {
 	p.run([]string{"OTEL_EXPORTER_OTLP_CERTIFICATE=" + pipe}, "no regular file", "run", "-q", "--otlp-endpoint", "http://127.0.0.1:9", "--", "true")
 }
 
-// A configuration below /etc that only root can write names files of root: whoever may start a sensor with it may not read it into
-// the bargain, nor have its credentials sent elsewhere.
+// A configuration below /etc that only root can write names files of root: whoever may start a sensor with it may not
+// read it into the bargain, nor have its credentials sent elsewhere.
 func TestAConfigurationThatOnlyRootCanWriteNamesFilesOfRoot(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

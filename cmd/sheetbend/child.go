@@ -22,30 +22,25 @@ import (
 
 // lookCommand finds the file of a command as the shell of who runs it does.
 func lookCommand(name string, who identity) (file string, err error) {
-	look := func() error {
+	noRights := who.rights(func() error { // root may not see all of the user's files, nor the user all of root's
 		file, err = lookPath(name, who.path)
 		return nil
-	}
-	if who.other() { // whose files root may not see, and who may not see all of root's
-		if err := who.withRights(look); err != nil {
-			return "", err
-		}
-	} else {
-		_ = look()
-	}
+	})
 	switch {
+	case noRights != nil:
+		return "", noRights
 	case err == nil:
 		return file, nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EISDIR):
-		return "", &exitError{exitNotExecutable, fmt.Errorf("%s cannot be executed: it has no permission to, or is a directory", name)}
+		return "", failed(exitNotExecutable, "%s cannot be executed: it has no permission to, or is a directory", name)
 	case strings.Contains(name, "/"):
-		return "", &exitError{exitNotFound, fmt.Errorf("%s: no such file", name)}
+		return "", failed(exitNotFound, "%s: no such file", name)
 	}
 	hint := ""
 	if os.Getenv("SUDO_UID") != "" && who.path == "" {
 		hint = fmt.Sprintf(` (sudo may have replaced PATH: try sudo -E env "PATH=$PATH" sheetbend run -- %s)`, name)
 	}
-	return "", &exitError{exitNotFound, fmt.Errorf("%s: command not found%s", name, hint)}
+	return "", failed(exitNotFound, "%s: command not found%s", name, hint)
 }
 
 // lookPath is exec.LookPath with another PATH; "" is that of this process.
@@ -73,17 +68,19 @@ func lookPath(name, path string) (string, error) {
 func startError(name string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return &exitError{exitNotFound, fmt.Errorf("%s: no such file, or the interpreter that it names does not exist", name)}
+		return failed(exitNotFound, "%s: no such file, or the interpreter that it names does not exist", name)
 	case errors.Is(err, unix.ENOEXEC):
-		return &exitError{exitNotExecutable, fmt.Errorf("%s cannot be executed: it is no program, and a script needs a first line like #!/bin/sh", name)}
+		return failed(exitNotExecutable,
+			"%s cannot be executed: it is no program, and a script needs a first line like #!/bin/sh", name)
 	case errors.Is(err, unix.EACCES):
-		return &exitError{exitNotExecutable, fmt.Errorf("%s cannot be executed by this user: permission denied", name)}
+		return failed(exitNotExecutable, "%s cannot be executed by this user: permission denied", name)
 	case errors.Is(err, unix.E2BIG):
-		return &exitError{exitNotExecutable, fmt.Errorf("%s: the arguments are too long", name)}
+		return failed(exitNotExecutable, "%s: the arguments are too long", name)
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-		return &exitError{exitSheetbend, fmt.Errorf("start %s: the kernel refused clone3 into a cgroup or the change of user; a seccomp filter (as in containers) may forbid it: %w", name, err)}
+		return failed(exitSheetbend, "start %s: the kernel refused clone3 into a cgroup or the change of user; "+
+			"a seccomp filter (as in containers) may forbid it: %w", name, err)
 	}
-	return &exitError{exitSheetbend, fmt.Errorf("start %s: %w", name, err)}
+	return failed(exitSheetbend, "start %s: %w", name, err)
 }
 
 // exitCode is what a shell reports of an ended command.
@@ -161,7 +158,7 @@ func watchSignals() (<-chan os.Signal, func()) {
 // yet: what ends a whole process group may come here last. Otherwise it is 0.
 func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.WaitStatus, owed os.Signal, err error) {
 	done := make(chan error, 1)
-	come := make(map[os.Signal]bool)
+	seen := make(map[os.Signal]bool)
 	go func() { done <- cmd.Wait() }()
 	for {
 		select {
@@ -174,12 +171,12 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 			if !status.Signaled() { // as the shells tell that a signal ended what they ran
 				by = syscall.Signal(status.ExitStatus() - exitSignal)
 			}
-			if slices.Contains(forwarded, os.Signal(by)) && !come[by] {
+			if slices.Contains(forwarded, os.Signal(by)) && !seen[by] {
 				owed = by
 			}
 			return status, owed, nil
 		case s := <-signals:
-			come[s] = true
+			seen[s] = true
 			switch s {
 			case unix.SIGPIPE:
 			case unix.SIGCHLD:
@@ -198,9 +195,10 @@ func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.Wa
 	}
 }
 
-// afterEnd tells of the signals that come once the command is gone: each asks sheetbend itself not to wait any longer.
-// Those within endingWithin were meant for the command: what a key sends to both takes its time here, and nobody has seen
-// yet that the command is gone. The first owed is its own, too, however late it comes. It ends with ctx.
+// afterEnd tells of the signals that come once the command is gone: each asks sheetbend itself not to wait any
+// longer. Those within endingWithin were meant for the command: what a key sends to both takes its time here, and
+// nobody has seen yet that the command is gone. The first owed is its own, too, however late it comes. It ends with
+// ctx.
 func afterEnd(ctx context.Context, signals <-chan os.Signal, owed os.Signal) <-chan os.Signal {
 	asked := make(chan os.Signal, 1)
 	ended := time.Now()

@@ -7,7 +7,8 @@ import (
 	"fmt"
 )
 
-// cleanups are the ends of what was begun, the last begun on top. The zero value is empty. They are not safe for concurrent use.
+// cleanups are the ends of what was begun, the last begun on top. The zero value is empty. They are not safe for
+// concurrent use.
 type cleanups []cleanup
 
 type cleanup struct {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 func TestWhatWasBegunLastEndsFirstAndOnce(t *testing.T) {
@@ -64,7 +66,7 @@ func opened(t *testing.T) (targets []string) {
 
 // Not in parallel: it looks at what this process has open.
 func TestASensorThatCannotStartUndoesWhatItBegan(t *testing.T) {
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	t.Setenv("GOGC", "100") // else the sensor sets it
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

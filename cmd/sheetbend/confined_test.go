@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 // A captive is a thread of another process that makes system calls for us. For the goroutine's own thread only.
@@ -131,7 +132,7 @@ func (c *captive) filter(index uintptr) ([]unix.SockFilter, error) {
 
 func TestTheRunningSensorHasThisFilterAndIsRefusedByTheKernel(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
@@ -149,24 +150,13 @@ func TestTheRunningSensorHasThisFilterAndIsRefusedByTheKernel(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: ''\n%s", cg, c.config)))
-			stderr, err := cmd.StderrPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			log := listen(t, stderr)
-			log.hear("msg=watching")
+			log := sensortest.Start(t, cmd)
+			log.Hear("msg=watching")
 			refused(t, cmd.Process.Pid, mine, c.sockets)
 
 			// It goes on.
-			_ = inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
-			if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			said := log.rest()
-			_ = cmd.Wait()
+			_ = sensortest.Inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
+			said := log.End(unix.SIGTERM)
 			if code := cmd.ProcessState.ExitCode(); code != 0 {
 				t.Errorf("exit code %d: %s", code, said)
 			}

@@ -22,22 +22,27 @@ import (
 )
 
 // confineSelf takes from the sensor, which has started, what it does not need for what is configured.
-func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) error {
+func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) (err error) {
 	if !c.Confine {
 		log.Warn("not confined: the sensor keeps all that it was started with", "by", "confine: false")
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("confine the sensor (confine: false does without): %w", err)
+		}
+	}()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return fmt.Errorf("confine the sensor: %w", err)
+		return err
 	}
 	needs, wants, bare, err := needsOf(c, w, hidesProcesses(string(mounts)), os.Getenv)
 	if err != nil {
-		return fmt.Errorf("confine the sensor: %w", err)
+		return err
 	}
 	has, err := confine.Current()
 	if err != nil {
-		return fmt.Errorf("confine the sensor: %w", err)
+		return err
 	}
 	for _, want := range wants {
 		if !has.Has(want.capability) {
@@ -46,15 +51,19 @@ func confineSelf(c *config.Config, w *watch, meters *metered, log *slog.Logger) 
 	}
 	r, err := confine.Apply(needs)
 	if err != nil {
-		return fmt.Errorf("confine the sensor (confine: false leaves that): %w", err)
+		return err
 	}
 	if r.Landlock > 0 {
 		for _, name := range bare {
-			log.Warn("directly below /, this file is opened as it is now, and not if another is put in its place: move it to a directory of its own", "file", name)
+			log.Warn("a file directly below / is not read again when it is replaced: move it to a directory of its own",
+				"file", name)
 		}
 	}
 	meters.confined(r)
-	attrs := []any{"capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Seccomp, "landlock", r.Landlock}
+	attrs := []any{
+		"capabilities", r.Capabilities.String(), "no_new_privs", r.NoNewPrivs, "seccomp", r.Seccomp,
+		"landlock", r.Landlock,
+	}
 	if len(r.Lacks) > 0 {
 		attrs = append(attrs, "without", strings.Join(r.Lacks, "; "))
 	}
@@ -68,15 +77,17 @@ type want struct {
 	without    string
 }
 
-// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them. bare are files that
-// are not followed when they are replaced.
-func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string) (n confine.Needs, wants []want, bare []string, err error) {
+// needsOf is what this configuration needs on this host. hidden: /proc shows processes only to who may trace them.
+// bare are files that are not followed when they are replaced.
+func needsOf(
+	c *config.Config, w *watch, hidden bool, getenv func(string) string,
+) (n confine.Needs, wants []want, bare []string, err error) {
 	keep := func(capability int, without string) {
 		n.Capabilities |= confine.Of(capability)
 		wants = append(wants, want{capability, without})
 	}
-	// Before Linux 5.19 a kernel that keeps bpf(2) from other users asks for it at each look into a map. Whether this one
-	// does, it knows itself.
+	// Before Linux 5.19 a kernel that keeps bpf(2) from other users asks for it at each look into a map. Whether this
+	// one does, it knows itself.
 	err = confine.With(0, func() error {
 		_, err := w.sensor.Losses()
 		return err
@@ -114,12 +125,12 @@ func needsOf(c *config.Config, w *watch, hidden bool, getenv func(string) string
 		return append(dirs, alone...)
 	}
 	n.Files = confine.Files{
-		Read: append([]string{
+		Read: slices.Concat([]string{
 			"/proc", "/sys/devices/system/cpu", w.mount.Dir,
 			"/etc", "/usr/share/zoneinfo", // names, certificates, the time zone
 			"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", // what resolv.conf may be a link to
 			"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
-		}, append(replaced(append(files, getenv("SSL_CERT_FILE"))...), filepath.SplitList(getenv("SSL_CERT_DIR"))...)...),
+		}, replaced(append(files, getenv("SSL_CERT_FILE"))...), filepath.SplitList(getenv("SSL_CERT_DIR"))),
 		Write:  []string{tallyDirs[0]},
 		Remove: append([]string{}, tallyDirs[1:]...),
 	}
@@ -163,8 +174,8 @@ func reread(c *config.Config, getenv func(string) string) (files []string) {
 	return files
 }
 
-// directories are those that the files are in, and those that links lead to: what is replaced is another file. alone are files
-// directly below /, where the directory would be all that there is.
+// directories are those that the files are in, and those that links lead to: what is replaced is another file. alone
+// are files directly below /, where the directory would be all that there is.
 func directories(files []string) (dirs, alone []string) {
 	add := func(name string) {
 		if dir := filepath.Dir(name); dir != "/" {

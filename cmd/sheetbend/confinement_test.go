@@ -19,11 +19,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 // asCapable makes the test binary sheetbend with exactly these capabilities, as a container is started with.
@@ -122,7 +122,8 @@ func threads(t *testing.T, pid int) (all []string) {
 	return all
 }
 
-// mapsNeedBPF says whether this kernel asks for CAP_BPF at each look into a map: before 5.19 where bpf(2) is kept from others.
+// mapsNeedBPF says whether this kernel asks for CAP_BPF at each look into a map: before 5.19 where bpf(2) is kept
+// from others.
 func mapsNeedBPF(t *testing.T) bool {
 	t.Helper()
 	err := confine.With(0, func() error {
@@ -135,7 +136,7 @@ func mapsNeedBPF(t *testing.T) bool {
 // The tests of the sensor's other work run with the same confinement.
 func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/old"); err != nil {
 		t.Fatal(err)
 	}
@@ -144,15 +145,8 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	cmd := sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf(
 		"sandboxes: [{cgroup: %s/*, session: s}]\nsocket: %s\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nexporters: {otlp: {endpoint: 'http://%s'}}\npin_path: %s\n",
 		cg, socket, spoolDir, b.addr, filepath.Join(mountBPFFS(t), "pins")))) // else it may look at the host's pins while another test's sensor does, and say so
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	said := log.hear("watching")
+	log := sensortest.Start(t, cmd)
+	said := log.Hear("watching")
 	keeps := confine.Set(0)
 	if mapsNeedBPF(t) {
 		keeps = confine.Of(unix.CAP_BPF)
@@ -175,7 +169,7 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	if err := m.Create(cg + "/new"); err != nil {
 		t.Fatal(err)
 	}
-	work := inside(t, m, cg+"/new", "sh", "-c", "read line; cat /etc/hostname; exit 9")
+	work := sensortest.Inside(t, m, cg+"/new", "sh", "-c", "read line; cat /etc/hostname; exit 9")
 	stdin, err := work.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -193,13 +187,7 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	if r := sheetbendRun(t, "sessions", "--socket", socket, "--all"); r.code != 0 || r.stdout == "" {
 		t.Error(describeResult(r))
 	}
-	again := time.NewTicker(time.Second / 20)
-	defer again.Stop()
-	for deadline := time.Now().Add(patience); !b.has("process.exec"); <-again.C {
-		if time.Now().After(deadline) {
-			t.Fatal("no span reaches the backend")
-		}
-	}
+	sensortest.Until(t, "a span reaches the backend", func() bool { return b.has("process.exec") })
 	check("at work")
 	_, rest, _ := strings.Cut(said, `msg="serving metrics" listen=`)
 	address, _, _ := strings.Cut(rest, "\n")
@@ -212,11 +200,7 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), `sheetbend_confined{capabilities="`+keeps.String()+`"`) {
 		t.Errorf("%v: %s", err, text)
 	}
-	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	said = log.rest()
-	_ = cmd.Wait()
+	said = log.End(unix.SIGTERM)
 	if code := cmd.ProcessState.ExitCode(); code != 0 || strings.Contains(said, "level=WARN") || strings.Contains(said, "level=ERROR") {
 		t.Errorf("exit code %d: %s", code, said)
 	}
@@ -260,17 +244,10 @@ func TestAFileBelowTheRootOpensNoMoreThanItself(t *testing.T) {
 
 func TestConfinementCanBeLeftOut(t *testing.T) {
 	t.Parallel()
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	cmd := sheetbend(t, "sensor", "--no-confine", "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nsocket: ''\nexporters: {file: {path: /dev/null}}\n", cg)))
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	if said := log.hear("watching"); !strings.Contains(said, "not confined") {
+	log := sensortest.Start(t, cmd)
+	if said := log.Hear("watching"); !strings.Contains(said, "not confined") {
 		t.Error(said)
 	}
 	for _, s := range threads(t, cmd.Process.Pid) {
@@ -278,18 +255,14 @@ func TestConfinementCanBeLeftOut(t *testing.T) {
 			t.Errorf("a thread has %s", s)
 		}
 	}
-	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	log.rest()
-	_ = cmd.Wait()
+	log.End(unix.SIGTERM)
 }
 
-// What the documentation lists (docs/security.md) is what is needed: with all of it the sensor works, without any of it something
-// that is named does not.
+// What the documentation lists (docs/security.md) is what is needed: with all of it the sensor works, without any of
+// it something that is named does not.
 func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	for _, c := range []string{"/a", "/sensor"} {
 		if err := m.Create(cg + c); err != nil {
 			t.Fatal(err)
@@ -315,22 +288,11 @@ func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 		}
 		defer place.Close()
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(place.Fd())
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
+		log := sensortest.Start(t, cmd)
+		if log.Hears("msg=watching") {
+			_ = sensortest.Inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
 		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		log := listen(t, stderr)
-		if log.hears("msg=watching") {
-			_ = inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
-			if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-		}
-		r.stderr = log.rest()
-		_ = cmd.Wait()
+		r.stderr = log.End(unix.SIGTERM)
 		r.code = cmd.ProcessState.ExitCode()
 		return r, spans
 	}
@@ -397,25 +359,18 @@ func TestTheSensorNeedsExactlyTheCapabilitiesThatAreDocumented(t *testing.T) {
 // The sensor that is confined as without it knows whose a connection over TCP is.
 func TestTheSenderOfAnotherUserIsFoundInFullConfinement(t *testing.T) {
 	t.Parallel()
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	file, addr := filepath.Join(t.TempDir(), "capture"), nobody(t)
 	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nsocket: ''\nintake: {listen: '%s'}\n", cg, addr))
 	cmd := sheetbendWith(t, capable{Capabilities: loading, Tracefs: true, Args: []string{"record", "--output", file, "--config", conf}})
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
+	log := sensortest.Start(t, cmd)
 	keeps := confine.Set(0)
 	if mapsNeedBPF(t) {
 		keeps = confine.Of(unix.CAP_BPF)
 	}
 	version, landlockErr := confine.LandlockVersion()
 	unlocked := landlockErr != nil || version == 1
-	if said := log.hear("msg=watching"); !strings.Contains(said, "msg=confined capabilities="+keeps.String()+" ") || strings.Contains(said, " landlock=0") != unlocked {
+	if said := log.Hear("msg=watching"); !strings.Contains(said, "msg=confined capabilities="+keeps.String()+" ") || strings.Contains(said, " landlock=0") != unlocked {
 		t.Error(said)
 	}
 	script := strings.Replace(reporting, "head -n 1 <&3", `read answer <&3; echo "$answer"`, 1)
@@ -427,11 +382,7 @@ func TestTheSenderOfAnotherUserIsFoundInFullConfinement(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.stdout, " 200 ") {
 		t.Fatal(describeResult(r))
 	}
-	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	told := log.rest()
-	_ = cmd.Wait()
+	told := log.End(unix.SIGTERM)
 	said, senders := facts(t, file)
 	if len(said) != 1 || senders[0] != uint32(agent.Process.Pid) {
 		t.Errorf("%+v from %v, not %d: %s", said, senders, agent.Process.Pid, told)

@@ -26,8 +26,9 @@ import (
 // dialWithin bounds one connection to a unix socket.
 const dialWithin = 2 * time.Second
 
-// A dialer connects to unix sockets for a confined sensor, which can make none: before Linux 7.1 nothing else keeps a process of root
-// from those of any service. A process of its own does it, which knows the paths from its start, and no others. nil connects itself.
+// A dialer connects to unix sockets for a confined sensor, which can make none: before Linux 7.1 nothing else keeps a
+// process of root from those of any service. A process of its own does it, which knows the paths from its start, and
+// no others. nil connects itself.
 type dialer struct {
 	paths []string
 	cmd   *exec.Cmd
@@ -139,7 +140,8 @@ const dialerName = "unix-dialer"
 
 func newDialer() *cobra.Command {
 	return &cobra.Command{
-		Use: dialerName, Hidden: true, Args: cobra.MaximumNArgs(255), Short: "Connect to these unix sockets for a confined sensor",
+		Use: dialerName, Hidden: true, Short: "Connect to these unix sockets for a confined sensor",
+		Args: cobra.MaximumNArgs(255),
 		RunE: func(_ *cobra.Command, paths []string) error { return serveDials(3, paths) },
 	}
 }

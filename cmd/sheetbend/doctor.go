@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +31,7 @@ const (
 	checkFail = "fail"
 )
 
-// A check is one line of the report.
+// A check is one line of the report. Advice is "" if there is nothing to do.
 type check struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
@@ -45,11 +44,12 @@ func newDoctor() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what this host can do, and what to do about a lack",
+		Short: "Check this host, and say what to do about what is missing",
 		Long: `Check the kernel, BTF, cgroup v2, capabilities and the clock, and load and attach every hook to see
 whether it works here and in which form. Nothing stays attached. The exit code is 1 if something
 that the sensor needs is missing.`,
 		Example: `  sudo sheetbend doctor
+  sudo sheetbend doctor --config /etc/sheetbend.yaml
   sudo sheetbend doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -76,9 +76,7 @@ that the sensor needs is missing.`,
 
 func report(w io.Writer, checks []check, asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(checks)
+		return printJSON(w, checks)
 	}
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range checks {
@@ -104,7 +102,8 @@ func examine(c *config.Config, s *settings) []check {
 		checks = append(checks, checkCgroups(m))
 		checks = append(checks, checkHooks(c, m)...)
 	}
-	return append(checks, checkPins(c, s.owns), checkConfinement(), checkClock(), checkOTLP(c, s.sends(os.Environ()), os.Getenv))
+	return append(checks, checkPins(c, s.owns), checkConfinement(), checkClock(),
+		checkOTLP(c, s.sends(os.Environ()), os.Getenv))
 }
 
 func checkKernel() check {
@@ -132,7 +131,8 @@ func atLeast(release string, major, minor int) bool {
 func checkBTF() check {
 	const file = "/sys/kernel/btf/vmlinux"
 	if _, err := os.Stat(file); err != nil {
-		return check{"BTF", checkFail, file + " is missing", "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of the distributions are"}
+		return check{"BTF", checkFail, file + " is missing",
+			"use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of the distributions are"}
 	}
 	return check{"BTF", checkOK, file, ""}
 }
@@ -146,7 +146,8 @@ func checkLockdown(file string) check {
 	case err != nil:
 		return check{"lockdown", checkWarn, err.Error(), ""}
 	case strings.Contains(string(text), "[confidentiality]"):
-		return check{"lockdown", checkFail, "confidentiality", "boot with lockdown=integrity or none: in this mode no BPF program may read kernel memory"}
+		return check{"lockdown", checkFail, "confidentiality",
+			"boot with lockdown=integrity or none: in this mode no BPF program may read kernel memory"}
 	}
 	return check{"lockdown", checkOK, strings.TrimSpace(string(text)), ""}
 }
@@ -157,12 +158,14 @@ func checkCapabilities() check {
 		return check{"capabilities", checkWarn, err.Error(), ""}
 	}
 	if lacks := lacking(caps); lacks != 0 {
-		return check{"capabilities", checkFail, "missing " + strings.Join(lacks.Names(), ", "), "run as root (sudo sheetbend doctor), or add them to the container or unit"}
+		return check{"capabilities", checkFail, "missing " + strings.Join(lacks.Names(), ", "),
+			"run as root (sudo sheetbend doctor), or add them to the container or unit"}
 	}
+	found := strings.Join(loading.Names(), ", ")
 	if caps.Has(unix.CAP_SYS_ADMIN) {
-		return check{"capabilities", checkOK, "CAP_SYS_ADMIN, which stands for " + strings.Join(loading.Names(), ", "), ""}
+		found = "CAP_SYS_ADMIN, which stands for " + found
 	}
-	return check{"capabilities", checkOK, strings.Join(loading.Names(), ", "), ""}
+	return check{"capabilities", checkOK, found, ""}
 }
 
 // checkConfinement says what the sensor can give up once it has started. Without these it works, too.
@@ -201,10 +204,13 @@ func checkCgroups(m cgroup.Mount) check {
 
 // checkHooks loads and attaches everything; nothing is watched, so nothing is recorded.
 func checkHooks(c *config.Config, m cgroup.Mount) []check {
-	o := bpf.Options{CgroupRoot: m.Dir, RingBytes: powerOfTwo(int(c.Limits.RingBytes)), Form: bpf.Form(c.OpenHook), CompatCalls: c.CompatCalls}
+	o := bpf.Options{
+		CgroupRoot: m.Dir, RingBytes: powerOfTwo(int(c.Limits.RingBytes)), Form: bpf.Form(c.OpenHook),
+		CompatCalls: c.CompatCalls,
+	}
 	s, err := bpf.Load(o)
 	if err != nil {
-		return []check{{"hooks", checkFail, "cannot be attached", strings.ReplaceAll(err.Error(), "\n", "; ")}}
+		return []check{{"hooks", checkFail, "cannot be attached", oneLine(err)}}
 	}
 	hooks := s.Hooks()
 	var checks []check
@@ -228,12 +234,13 @@ func checkHooks(c *config.Config, m cgroup.Mount) []check {
 		why := "they work when tried alone"
 		if s, err := bpf.Load(o); err != nil {
 			// What it would advise is what is done.
-			why = strings.Replace(strings.ReplaceAll(err.Error(), "\n", "; "), fmt.Sprintf(" (try the form %q)", bpf.FormTracepoint), "", 1)
+			why = strings.Replace(oneLine(err), fmt.Sprintf(" (try the form %q)", bpf.FormTracepoint), "", 1)
 		} else if err := s.Close(); err != nil {
 			why = err.Error()
 		}
 		checks = append(checks, check{"trampolines", checkWarn, "not usable: " + why,
-			"opens and the like are seen by system call tracepoints instead, which cost every system call of the host some 30 ns"})
+			"opens and the like are seen by system call tracepoints instead, " +
+				"which cost every system call of the host some 30 ns"})
 	}
 	return checks
 }
@@ -244,7 +251,8 @@ func checkClock() check {
 		return check{"clock", checkFail, err.Error(), ""}
 	}
 	now := time.Unix(0, wall).UTC()
-	c := check{"clock", checkOK, fmt.Sprintf("%s, up %s", now.Format(time.RFC3339), time.Duration(boot).Round(time.Second)), ""}
+	up := time.Duration(boot).Round(time.Second)
+	c := check{"clock", checkOK, fmt.Sprintf("%s, up %s", now.Format(time.RFC3339), up), ""}
 	if now.Year() < 2024 {
 		c.Status, c.Advice = checkWarn, "set the wall clock: spans carry its time"
 	}
@@ -269,4 +277,17 @@ func checkOTLP(c *config.Config, who identity, getenv func(string) string) check
 		return check{"OTLP", checkOK, "spans go to " + strings.Join(names, ", "), ""}
 	}
 	return check{"OTLP", checkOK, "no endpoint set; sheetbend run needs none", ""}
+}
+
+// loading are the capabilities that loading and attaching the programs needs: CAP_BPF for maps and programs,
+// CAP_PERFMON to read kernel memory and for tracepoints, CAP_NET_ADMIN for the programs at the sockets of a cgroup.
+// What else a stage needs, depends on the host: docs/security.md.
+var loading = confine.Of(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN)
+
+// lacking are those of loading that are not in the set. To bpf(2), CAP_SYS_ADMIN stands for each of them.
+func lacking(s confine.Set) confine.Set {
+	if s.Has(unix.CAP_SYS_ADMIN) {
+		return 0
+	}
+	return loading &^ s
 }

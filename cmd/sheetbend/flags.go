@@ -31,16 +31,20 @@ func (s *settings) config(f *pflag.FlagSet, usage string) {
 }
 
 func (s *settings) exporters(f *pflag.FlagSet) {
-	f.StringVarP(&s.output, "output", "o", "", "write spans to `FILE`, begun anew if it exists, one OTLP JSON request a line (- is standard output)")
-	f.StringVar(&s.endpoint, "otlp-endpoint", "", "send spans over OTLP/gRPC to `URL`, as in http://127.0.0.1:4317 (default: OTEL_EXPORTER_OTLP_ENDPOINT)")
+	f.StringVarP(&s.output, "output", "o", "", "write spans to `FILE`, one OTLP JSON request a line; a file that "+
+		"exists is overwritten (- is standard output)")
+	f.StringVar(&s.endpoint, "otlp-endpoint", "", "send spans over OTLP/gRPC to `URL`, as in http://127.0.0.1:4317 "+
+		"(default: OTEL_EXPORTER_OTLP_ENDPOINT)")
 }
 
 func (s *settings) kernel(f *pflag.FlagSet) {
-	f.StringVar(&s.openHook, "open-hook", "", "how opens, and all else that has two forms, are seen: auto, trampoline or tracepoint (default auto)")
+	f.StringVar(&s.openHook, "open-hook", "", "form of the hooks for opens and the other system calls: "+
+		"auto, trampoline or tracepoint (default auto)")
 }
 
 func (s *settings) confine(f *pflag.FlagSet) {
-	f.BoolVar(&s.noConfine, "no-confine", false, "keep all capabilities and system calls after the start (docs/security.md)")
+	f.BoolVar(&s.noConfine, "no-confine", false,
+		"keep all capabilities and system calls after the start (docs/security.md)")
 }
 
 func (s *settings) log(f *pflag.FlagSet) {
@@ -48,8 +52,8 @@ func (s *settings) log(f *pflag.FlagSet) {
 	f.StringVar(&s.logFormat, "log-format", "", "text or json (default text)")
 }
 
-// load reads the file, if there is one, with the rights of who called sudo, lays the flags that were given over it, and validates
-// the whole.
+// load reads the file, if there is one, with the rights of who called sudo, lays the flags that were given over it,
+// and validates the whole.
 func (s *settings) load() (_ *config.Config, err error) {
 	if s.by, err = caller(); err != nil {
 		return nil, &exitError{exitUsage, err}
@@ -59,7 +63,7 @@ func (s *settings) load() (_ *config.Config, err error) {
 	if s.file != "" {
 		f, err := s.by.open(s.file)
 		if err != nil {
-			return nil, &exitError{exitUsage, fmt.Errorf("read the configuration: %w", err)}
+			return nil, usageError("read the configuration: %w", err)
 		}
 		defer f.Close()
 		if c, err = config.Read(f); err != nil {
@@ -70,7 +74,8 @@ func (s *settings) load() (_ *config.Config, err error) {
 		}
 	}
 	for value, key := range map[*string]*string{
-		&s.output: &c.Exporters.File.Path, &s.openHook: &c.OpenHook, &s.logLevel: &c.Log.Level, &s.logFormat: &c.Log.Format,
+		&s.output: &c.Exporters.File.Path, &s.openHook: &c.OpenHook,
+		&s.logLevel: &c.Log.Level, &s.logFormat: &c.Log.Format,
 	} {
 		if *value != "" {
 			*key = *value
@@ -94,21 +99,24 @@ func (s *settings) load() (_ *config.Config, err error) {
 	return c, nil
 }
 
-// administer is load for a command that administers the host: what a configuration names that only root can have written is
-// root's. Of another, keys that have the host's own places changed are refused: these are opened, listened on and removed as root.
+// administer is load for a command that administers the host: what a configuration names that only root can have
+// written is root's. Of another, keys that have the host's own places changed are refused: these are opened, listened
+// on and removed as root.
 func (s *settings) administer() (*config.Config, error) {
 	c, err := s.load()
 	if err != nil || !s.owns.other() {
 		return c, err
 	}
 	if keys := hostsKeys(c); len(keys) > 0 {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s sets %s for user %s, who called sudo: only a configuration below /etc that nobody but root can write may%s",
-			s.file, strings.Join(keys, ", "), s.by.name, asRoot)}
+		return nil, usageError("%s sets %s for user %s, who called sudo: "+
+			"only a configuration below /etc that nobody but root can write may%s",
+			s.file, strings.Join(keys, ", "), s.by.name, asRoot)
 	}
 	return c, nil
 }
 
-// hostsKeys are the keys with files that the host's sensor has to itself, as far as they are not at their defaults or empty.
+// hostsKeys are the keys with files that the host's sensor has to itself, as far as they are not at their defaults or
+// empty.
 func hostsKeys(c *config.Config) (keys []string) {
 	d := config.Default()
 	for _, k := range []struct {
@@ -132,12 +140,14 @@ func hostsKeys(c *config.Config) (keys []string) {
 	return keys
 }
 
-// sends is with whose rights an administering command opens what it needs to deliver: of the file, unless a flag or a variable says
-// where spans go, by which way, who is trusted there or what is opened for it. Otherwise a caller would have root's credentials sent elsewhere.
+// sends is with whose rights an administering command opens what it needs to deliver: of the file, unless a flag or a
+// variable says where spans go, by which way, who is trusted there or what is opened for it. Otherwise a caller would
+// have root's credentials sent elsewhere.
 func (s *settings) sends(environ []string) identity {
 	named := func(pair string) bool {
 		name, _, _ := strings.Cut(strings.ToUpper(pair), "=")
-		return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") || strings.HasPrefix(name, "SSL_CERT_") || strings.HasSuffix(name, "_PROXY")
+		return strings.HasPrefix(name, "OTEL_EXPORTER_OTLP_") || strings.HasPrefix(name, "SSL_CERT_") ||
+			strings.HasSuffix(name, "_PROXY")
 	}
 	if s.endpoint != "" || slices.ContainsFunc(environ, named) {
 		return s.by
@@ -147,10 +157,8 @@ func (s *settings) sends(environ []string) identity {
 
 // logger writes to stderr.
 func logger(l config.Log) *slog.Logger {
-	level, err := l.SlogLevel()
-	if err != nil { // validated before
-		level = slog.LevelInfo
-	}
+	var level slog.Level // info, if the configuration was not validated
+	_ = level.UnmarshalText([]byte(l.Level))
 	o := &slog.HandlerOptions{Level: level}
 	var h slog.Handler = slog.NewTextHandler(os.Stderr, o)
 	if l.Format == config.FormatJSON {
@@ -165,7 +173,7 @@ func command(f *pflag.FlagSet) { f.SetInterspersed(false) }
 // needCommand is a cobra.PositionalArgs.
 func needCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		return &exitError{exitUsage, fmt.Errorf("no command given, as in: %s -- CMD ARGS", cmd.CommandPath())}
+		return usageError("no command given, as in: %s -- CMD ARGS", cmd.CommandPath())
 	}
 	return nil
 }

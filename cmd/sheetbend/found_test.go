@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -67,15 +68,8 @@ exporters:
     path: %s
 hold: 300ms
 `, spansFile)))
-	stderr, err := sensor.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sensor.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	log.hear("watching")
+	log := sensortest.Start(t, sensor)
+	log.Hear("watching")
 
 	codex := exec.Command(shellNamed(t, "codex"), "-c", "CODEX_TOOL_CALL_ID=call_1 cat "+secret+"; CODEX_TOOL_CALL_ID=call_2 sh -c 'exit 3'; :")
 	other := exec.Command(shellNamed(t, "node"), "-c", "cat "+secret+"; :")
@@ -92,11 +86,7 @@ hold: 300ms
 	}
 	_, _ = old.Process.Wait()
 	_, _ = server.Process.Wait()
-	if err := sensor.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	said := log.rest()
-	_ = sensor.Wait()
+	said := log.End(unix.SIGTERM)
 	if code := sensor.ProcessState.ExitCode(); code != 0 || strings.Contains(said, "not all was delivered") {
 		t.Errorf("exit code %d: %s", code, said)
 	}

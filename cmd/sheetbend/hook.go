@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -25,8 +24,9 @@ const (
 	hookAbsent = 25 * time.Millisecond
 	// hookReads bounds how long the agent takes to write the input: the agent's own time.
 	hookReads = time.Second
-	// hookWait bounds what a sensor adds to that, unless envHookWait says otherwise: one that hangs does not hold up the
-	// agent. A mark that comes too late is none, so that a loaded machine, where all else is slow too, gets some time.
+	// hookWait bounds what a sensor adds to that, unless envHookWait says otherwise: one that hangs does not hold up
+	// the agent. A mark that comes too late is none, so that a loaded machine, where all else is slow too, gets some
+	// time.
 	hookWait = 100 * time.Millisecond
 	// envHookWait is a duration, as time.ParseDuration takes it.
 	envHookWait = "SHEETBEND_HOOK_WAIT"
@@ -38,10 +38,10 @@ func newHook() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hook AGENT",
 		Short: "Mark tool calls from an agent's hooks, and install these hooks",
-		Long: `Read the JSON that an agent gives its hooks on standard input, and tell the sensor which tool call begins
-or ends. Run by the agent, not by hand. It prints nothing, and its exit code is always 0: what the agent does never
-depends on it. Without a sensor it ends at once; with one it waits 100 ms at most, or as long as SHEETBEND_HOOK_WAIT says
-in the agent's environment (a duration such as 500ms, up to 4s).
+		Long: `Read the JSON that an agent gives its hooks on standard input, and report to the sensor which tool call
+begins or ends. Run by the agent, not by hand. It prints nothing, and its exit code is always 0: what the agent does
+never depends on it. Without a sensor it ends at once; with one it waits 100 ms at most, or as long as
+SHEETBEND_HOOK_WAIT says in the agent's environment (a duration such as 500ms, up to 4s).
 
 install writes the hook into the agent's configuration, uninstall takes it out again.`,
 		Example: `  sheetbend hook install claude-code
@@ -55,7 +55,8 @@ install writes the hook into the agent's configuration, uninstall takes it out a
 				return cmd.Help()
 			}
 			if term.IsTerminal(int(os.Stdin.Fd())) {
-				return &exitError{exitUsage, fmt.Errorf("hook %s: it reads an agent's JSON: install it with sheetbend hook install %s", args[0], args[0])}
+				return usageError("hook %s: it reads an agent's JSON: install it with sheetbend hook install %s",
+					args[0], args[0])
 			}
 			runHook(args[0], os.Stdin)
 			return nil
@@ -74,10 +75,10 @@ func runHook(agent string, stdin io.Reader) {
 	d, err := dialectFrom(c, agent, wait)
 	left := wait - time.Since(asked)
 	if err != nil {
-		drain(stdin)
+		_, _ = readAll(stdin, hookAbsent)
 		return
 	}
-	input, ok := readAll(stdin)
+	input, ok := readAll(stdin, hookReads)
 	if !ok || d == nil {
 		return
 	}
@@ -111,11 +112,7 @@ func hookWaits(text string) time.Duration {
 func dialectFrom(c sensor, agent string, wait time.Duration) (*agents.Dialect, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	var text json.RawMessage
-	err := c.as(func() (err error) {
-		text, err = c.Hook(ctx, agent)
-		return err
-	})
+	text, err := with(c.as, func() (json.RawMessage, error) { return c.Hook(ctx, agent) })
 	if _, refused := errors.AsType[*client.Error](err); refused {
 		return agents.Find(agents.Builtin(), agent), nil // an older sensor, which does not know the question
 	}
@@ -126,21 +123,8 @@ func dialectFrom(c sensor, agent string, wait time.Duration) (*agents.Dialect, e
 	return d, json.Unmarshal(text, &d.Hook)
 }
 
-// drain takes what the agent writes, for a short while.
-func drain(r io.Reader) {
-	done := make(chan struct{})
-	go func() {
-		_, _ = io.Copy(io.Discard, r)
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(hookAbsent):
-	}
-}
-
 // readAll reads the input; false if it is too long or does not end in time.
-func readAll(r io.Reader) ([]byte, bool) {
+func readAll(r io.Reader, within time.Duration) ([]byte, bool) {
 	var input []byte
 	done := make(chan error, 1)
 	go func() {
@@ -154,7 +138,7 @@ func readAll(r io.Reader) ([]byte, bool) {
 	select {
 	case err := <-done:
 		return input, err == nil && len(input) <= hook.MaxInput
-	case <-time.After(hookReads):
+	case <-time.After(within):
 		return nil, false
 	}
 }

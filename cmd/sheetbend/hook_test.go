@@ -157,8 +157,8 @@ func TestAHookWithoutASensorDoesNotWaitForItsInput(t *testing.T) {
 	}
 }
 
-// The limit is 50 ms, less what it takes to start a program at all: `sheetbend version` in turn with the hook, the best of
-// each, because the machine is shared.
+// The limit is 50 ms, less what it takes to start a program at all: `sheetbend version` in turn with the hook, the
+// best of each, because the machine is shared.
 func TestAHookWithoutASensorTakesLessThan50Milliseconds(t *testing.T) {
 	if took := hookAboveVersion(t, filepath.Join(t.TempDir(), "none")); took > 50*time.Millisecond {
 		t.Errorf("%s more than the start of a program", took)

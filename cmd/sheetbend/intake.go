@@ -32,7 +32,9 @@ type intake struct {
 }
 
 // openIntake listens as c.Intake says, until w ends. Facts go into its stream.
-func openIntake(c *config.Config, dialects []agents.Dialect, w *watch, by identity, getenv func(string) string, log *slog.Logger) (_ *intake, err error) {
+func openIntake(
+	c *config.Config, dialects []agents.Dialect, w *watch, by identity, getenv func(string) string, log *slog.Logger,
+) (_ *intake, err error) {
 	i := &intake{}
 	var undo cleanups
 	defer undo.onError(&err)
@@ -85,7 +87,7 @@ func tell(feed *live.Feed, inside func(pid int) bool, log *slog.Logger) func(rec
 	return func(s record.Said, from telemetry.Sender) {
 		boot, _, err := live.SystemClock()
 		if err != nil {
-			log.Error("a fact from an agent's telemetry is not told", "err", err)
+			log.Error("an event of an agent's telemetry is dropped", "err", err)
 			return
 		}
 		s.Outside, s.UID = from.PID != 0 && !inside(int(from.PID)), from.UID
@@ -105,7 +107,8 @@ func mayForward(feed *live.Feed, inside func(pid int) bool) func(context.Context
 		}
 		s := record.Said{Kind: record.SaidRequest, Outside: !inside(int(from.PID)), UID: from.UID}
 		verdict := make(chan bool, 1)
-		if !feed.InjectAnd(record.AppendSaid(nil, boot, from.PID, from.Start, s), func(taken bool) { verdict <- taken }) {
+		request := record.AppendSaid(nil, boot, from.PID, from.Start, s)
+		if !feed.InjectAnd(request, func(taken bool) { verdict <- taken }) {
 			return false, errors.New("the stream of records is full or has ended")
 		}
 		select {
@@ -135,7 +138,8 @@ func forwardTo(c *config.Config, by identity, getenv func(string) string) (b tel
 	if found {
 		b.GRPC, to = endpoint.Target, endpoint.String()
 		if by.other() && strings.HasPrefix(b.GRPC, "unix:") { // it would be opened as root
-			return b, "", fmt.Errorf("agents' telemetry is not forwarded to a socket (%s) for user %s: name an address", to, by.name)
+			return b, "", fmt.Errorf("agents' telemetry is not forwarded to a socket (%s) for user %s: name an address",
+				to, by.name)
 		}
 	}
 	if b.HTTP != "" {
@@ -148,7 +152,8 @@ func forwardTo(c *config.Config, by identity, getenv func(string) string) (b tel
 		b.TLS, err = tlsFiles(c.Exporters.OTLP[0], by.rights).Config(getenv)
 	}
 	if found && endpoint.Insecure && b.TLS != nil {
-		return b, "", errors.New("intake.forward.http is https and the OTLP endpoint of the spans is not: use TLS for both or for none")
+		return b, "", errors.New("intake.forward.http is https and the OTLP endpoint of the spans is not: " +
+			"use TLS for both or for none")
 	}
 	return b, to, err
 }
@@ -210,9 +215,10 @@ func (i *intake) dropped() (lines []string) {
 	s := i.in.Stats()
 	add(s.TooLarge+s.Malformed+s.Busy, "request", "of agent telemetry refused (too large, malformed or too many)")
 	add(s.Inside, "request", "of agent telemetry refused: sent from inside of a tool call")
-	add(s.Forged, "request", "of agent telemetry refused: with the scope, attributes or trace ids of Sheetbend's own spans")
+	add(s.Forged, "request",
+		"of agent telemetry refused: with the scope, attributes or trace ids of Sheetbend's own spans")
 	add(s.ConnsRefused+s.ConnsDisplaced, "connection", "of agent telemetry closed: too many")
-	add(s.FactsLost, "fact", "of agent telemetry not read: too many at once")
+	add(s.FactsLost, "event", "of agent telemetry not read: too many at once")
 	if i.forward != nil {
 		add(i.forward.Stats().Dropped(), "message", "of agent telemetry not delivered to "+i.to)
 	}

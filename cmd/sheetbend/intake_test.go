@@ -18,6 +18,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/capture"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
@@ -168,21 +169,14 @@ func TestTheSenderOfAFactOverTCPIsKnown(t *testing.T) {
 
 func TestTheSensorTakesInTelemetryUntilItsEnd(t *testing.T) {
 	t.Parallel()
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	b := serve(t)
 	dir := t.TempDir()
 	socket, file := filepath.Join(dir, "intake.sock"), filepath.Join(dir, "capture")
 	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: %s/api.sock\nintake: {unix: %s}\nexporters: {otlp: {endpoint: 'http://%s'}}\n", cg, dir, socket, b.addr))
 	cmd := sheetbend(t, "record", "--output", file, "--config", conf)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	log.hear("watching")
+	log := sensortest.Start(t, cmd)
+	log.Hear("watching")
 
 	exporter, err := otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpoint("unix:"+socket), otlptracegrpc.WithInsecure())
 	if err != nil {
@@ -195,11 +189,7 @@ func TestTheSensorTakesInTelemetryUntilItsEnd(t *testing.T) {
 	if err := p.Shutdown(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	text := log.rest()
-	_ = cmd.Wait()
+	text := log.End(unix.SIGTERM)
 	if code := cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code %d: %s", code, text)
 	}
@@ -217,7 +207,7 @@ func TestTheSensorTakesInTelemetryUntilItsEnd(t *testing.T) {
 
 func TestAnIntakeThatOthersCouldReachIsRefused(t *testing.T) {
 	t.Parallel()
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	r := sheetbendRun(t, "sensor", "--output", filepath.Join(t.TempDir(), "x"),
 		"--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: ''\nintake: {listen: '0.0.0.0:0'}\n", cg)))
 	if r.code == 0 || !strings.Contains(r.stderr, "intake.expose") {

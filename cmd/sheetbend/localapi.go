@@ -25,7 +25,9 @@ func newView() *sessions.View { return sessions.New(sessions.Options{User: uint3
 
 // serveLocal serves the local API of a watch at a socket, until the watch ends. false, and a line in the log, if that
 // fails: spans flow without it.
-func serveLocal(socket string, w *watch, dialects []agents.Dialect, view *sessions.View, m cgroup.Mount, log *slog.Logger) bool {
+func serveLocal(
+	socket string, w *watch, dialects []agents.Dialect, view *sessions.View, m cgroup.Mount, log *slog.Logger,
+) bool {
 	if socket == "" {
 		return false
 	}
@@ -101,20 +103,12 @@ func sensorAt(socket string) sensor {
 	return s
 }
 
-func (s sensor) sessions(ctx context.Context) (list []client.Session, err error) {
-	err = s.as(func() (err error) {
-		list, err = s.Sessions(ctx)
-		return err
-	})
-	return list, err
+func (s sensor) sessions(ctx context.Context) ([]client.Session, error) {
+	return with(s.as, func() ([]client.Session, error) { return s.Sessions(ctx) })
 }
 
-func (s sensor) session(ctx context.Context, id string) (tree *client.Tree, err error) {
-	err = s.as(func() (err error) {
-		tree, err = s.Session(ctx, id)
-		return err
-	})
-	return tree, err
+func (s sensor) session(ctx context.Context, id string) (*client.Tree, error) {
+	return with(s.as, func() (*client.Tree, error) { return s.Session(ctx, id) })
 }
 
 // sensors are all that this user may find; one, if a socket is given.
@@ -147,5 +141,6 @@ func noSensor(socket string) error {
 	if socket != "" {
 		return fmt.Errorf("no sensor serves %s: start sheetbend sensor or sheetbend run", socket)
 	}
-	return errors.New("no sensor runs on this host: start sheetbend sensor or sheetbend run, or name its socket with --socket")
+	return errors.New("no sensor runs on this host: " +
+		"start sheetbend sensor or sheetbend run, or name its socket with --socket")
 }

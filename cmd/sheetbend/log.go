@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,16 +14,16 @@ import (
 )
 
 const (
-	// logBurst lines with the same message are written at once, and then one each logEvery: what a sandbox does again and
-	// again must not fill the disk of the host.
+	// logBurst lines with the same message are written at once, and then one each logEvery: what a sandbox does again
+	// and again must not fill the disk of the host.
 	logBurst = 10
 	logEvery = 6 * time.Second
 	// maxMessages bounds the messages that are told apart: some hold the text of an error.
 	maxMessages = 256
 )
 
-// A limited handler writes lines with the same message at a bounded rate, and says with the next one how many it left out. Debug lines,
-// for which somebody has asked, it writes all.
+// A limited handler writes lines with the same message at a bounded rate, and says with the next one how many it left
+// out. Debug lines, for which somebody has asked, it writes all.
 type limited struct {
 	slog.Handler
 	*lineLimits
@@ -101,3 +103,30 @@ func (l *lineLimits) take(message string) (leftOut int, ok bool) {
 	leftOut, one.leftOut = one.leftOut, 0
 	return leftOut, true
 }
+
+// notes is a slog.Handler for run: warnings as lines for a person, below them nothing. The
+// terminal belongs to the command.
+type notes struct{ attrs []slog.Attr }
+
+func (n *notes) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+
+func (n *notes) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	b.WriteString(r.Message)
+	add := func(a slog.Attr) bool {
+		fmt.Fprintf(&b, ", %s: %v", a.Key, a.Value)
+		return true
+	}
+	for _, a := range n.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	complain("%s", b.String())
+	return nil
+}
+
+func (n *notes) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &notes{append(n.attrs[:len(n.attrs):len(n.attrs)], attrs...)}
+}
+
+func (n *notes) WithGroup(string) slog.Handler { return n }

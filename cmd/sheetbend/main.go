@@ -41,6 +41,14 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
+// failed is an exitError with a text.
+func failed(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Errorf(format, args...)}
+}
+
+// usageError is about the command line, the environment or the configuration.
+func usageError(format string, args ...any) error { return failed(exitUsage, format, args...) }
+
 func main() {
 	os.Exit(execute(context.Background(), os.Args[1:]))
 }
@@ -58,11 +66,13 @@ func execute(ctx context.Context, args []string) int {
 		code, err = e.code, e.err
 	}
 	if err != nil {
-		// One line: joined errors come with line breaks, and an argument may hold anything.
-		fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+		fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(oneLine(err))) // an argument may hold anything
 	}
 	return code
 }
+
+// oneLine is the text of an error; errors that are joined have one each.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -72,14 +82,14 @@ func newRoot() *cobra.Command {
 turns what their processes do into OpenTelemetry spans: every program that runs, every file opened or
 refused, every connection.
 
-  sheetbend run -- CMD       run a command in a sandbox of its own and show its tree
-  sheetbend sensor           watch the sandboxes of this host (daemon)
-  sheetbend sessions         the live sessions and tool calls of this host
-  sheetbend hook, call       name tool calls, from an agent's hooks or from a harness
-  sheetbend spool            batches that a backend refused: look, export, send again, drop
-  sheetbend unpin            take out of the kernel what a sensor that ended has left there
-  sheetbend doctor           what this host can do, and what to do about a lack
-  sheetbend record, replay   capture the raw stream, and make its spans again elsewhere`,
+  sheetbend run -- CMD          run a command in a sandbox of its own and show its tree
+  sheetbend sensor              watch the sandboxes of this host (daemon)
+  sheetbend sessions, session   list the live sessions and tool calls of this host; show one
+  sheetbend hook, call          mark tool calls, from an agent's hooks or from your own program
+  sheetbend spool               batches that a backend refused: list, export, send again, delete
+  sheetbend unpin               remove from the kernel what a stopped sensor has left there
+  sheetbend doctor              check this host, and say what to do about what is missing
+  sheetbend record, replay      capture the raw stream, and make its spans again elsewhere`,
 		Example: `  sudo -E sheetbend run -- claude
   sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 -- make test
   sudo sheetbend sensor --config /etc/sheetbend.yaml`,
@@ -91,15 +101,15 @@ refused, every connection.
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
+		return usageError("%w: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
 		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer())
 	return root
 }
 
-// readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it first needs it:
-// what SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
+// readEnvironment has Go's library open now, with the rights of who called sudo, what it would open as root when it
+// first needs it: what SSL_CERT_FILE and SSL_CERT_DIR name. An error is told by each command that opens something.
 func readEnvironment() {
 	// Of any command: the library would append what is completed to the file of that name, as root.
 	_ = os.Unsetenv("BASH_COMP_DEBUG_FILE")
@@ -122,7 +132,7 @@ func known(cmd *cobra.Command, args []string) error {
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		advice = "did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return &exitError{exitUsage, fmt.Errorf("unknown command %q: %s (sheetbend run -- %s runs it)", args[0], advice, args[0])}
+	return usageError("unknown command %q: %s (sheetbend run -- %s runs it)", args[0], advice, args[0])
 }
 
 // printable escapes what could move the cursor of the terminal that shows an error: control

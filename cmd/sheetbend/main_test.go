@@ -152,28 +152,19 @@ func listen(t *testing.T, r io.Reader) *listener {
 // hear waits until the text has come.
 func (l *listener) hear(text string) string {
 	l.t.Helper()
-	if !l.hears(text) {
-		l.t.Fatalf("ended without %q: %q", text, l.seen.String())
-	}
-	return l.seen.String()
-}
-
-// hears waits until the text has come, or the command has ended without it.
-func (l *listener) hears(text string) bool {
-	l.t.Helper()
 	timeout := time.After(patience)
 	for !strings.Contains(l.seen.String(), text) {
 		select {
 		case b, ok := <-l.data:
 			if !ok {
-				return false
+				l.t.Fatalf("ended without %q: %q", text, l.seen.String())
 			}
 			l.seen.Write(b)
 		case <-timeout:
 			l.t.Fatalf("waited in vain for %q: %q", text, l.seen.String())
 		}
 	}
-	return true
+	return l.seen.String()
 }
 
 // rest is everything until the end.

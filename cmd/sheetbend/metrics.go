@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -31,14 +32,17 @@ type metered struct {
 }
 
 // serveMetrics serves what c asks for until the watch is closed; nil if that is nothing.
-func serveMetrics(c config.Metrics, w *watch, out *outputs, in *intake, view *sessions.View, log *slog.Logger) (*metered, error) {
+func serveMetrics(
+	c config.Metrics, w *watch, out *outputs, in *intake, view *sessions.View, log *slog.Logger,
+) (*metered, error) {
 	if c.Listen == "" || w.pipeline.Stats == nil {
 		return nil, nil
 	}
 	m := &metered{watch: w, out: out, intake: in, view: view}
 	var err error
 	m.server, err = metrics.Listen(metrics.Options{
-		Listen: c.Listen, Expose: c.Expose, Pprof: c.Pprof, Collectors: []prometheus.Collector{m}, Healthy: w.pipeline.Stats.Alive, Ready: m.ready, Log: log,
+		Listen: c.Listen, Expose: c.Expose, Pprof: c.Pprof, Collectors: []prometheus.Collector{m},
+		Healthy: w.pipeline.Stats.Alive, Ready: m.ready, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -78,11 +82,16 @@ func gauge(name, help string, labels ...string) measure {
 }
 
 var (
-	mRecords   = counter("records_total", "Records taken by the collector, by kind.", "kind")
-	mLost      = counter("records_lost_total", "Records that could not be delivered or were dropped by the collector, by kind and cause; as told by sensor.loss spans.", "kind", "cause")
-	mLostIn    = counter("sandbox_records_lost_total", "The same by sandbox: the first 64 that lose any, the others as one.", "sandbox")
-	mNotInject = counter("records_not_injected_total", "Records of markers, containers and agents' telemetry that were not taken because too many waited.")
-	mHookRuns  = counter("hook_runs_total", "Runs of the kernel's programs, while kernel.bpf_stats_enabled is set.", "program")
+	mRecords = counter("records_total", "Records taken by the collector, by kind.", "kind")
+	mLost    = counter("records_lost_total",
+		"Records that could not be delivered or were dropped by the collector, by kind and cause; as told by "+
+			"sensor.loss spans.", "kind", "cause")
+	mLostIn = counter("sandbox_records_lost_total",
+		"The same by sandbox: the first 64 that lose any, the others as one.", "sandbox")
+	mNotInject = counter("records_not_injected_total",
+		"Records of markers, containers and agents' telemetry that were not taken because too many waited.")
+	mHookRuns = counter("hook_runs_total",
+		"Runs of the kernel's programs, while kernel.bpf_stats_enabled is set.", "program")
 	mHookTime  = counter("hook_seconds_total", "Time that these runs took.", "program")
 	mKernel    = gauge("kernel_memory_bytes", "Memory of the kernel side's tables, the ring buffer included.")
 	mMalformed = counter("records_malformed_total", "Records that could not be decoded.")
@@ -93,8 +102,11 @@ var (
 	mGap       = gauge("resumed_gap_seconds", "How long nobody had read them then, give or take a second.")
 	mResumed   = gauge("resumed_records", "Records of the journal that this process began with.")
 	mJournal   = gauge("journal_bytes", "Size of the journal.")
-	mOverflow  = counter("journal_overflows_total", "Times that something was left out of the journal that the next process could need: it was full, or a record too long.")
-	mStarts    = counter("pinned_starts_total", "Processes that have read what is pinned in the kernel, this one included.")
+	mOverflow  = counter("journal_overflows_total",
+		"Times that something was left out of the journal that the next process could need: it was full, or a "+
+			"record too long.")
+	mStarts = counter("pinned_starts_total",
+		"Processes that have read what is pinned in the kernel, this one included.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
 	mRefused   = counter("cgroups_refused_total", "Cgroups not watched because limits.cgroups was reached.")
@@ -104,20 +116,28 @@ var (
 	mAgents    = gauge("agents", "Live agents.")
 	mSessions  = gauge("sessions", "Sessions in which a program runs; the newest 512 are looked at.")
 	mHeld      = gauge("spans_held", "Spans that wait for their end.")
-	mWords     = counter("container_words_total", "What became of the questions and answers about containers: told; unknown to every runtime; refused and not_taken, as too many waited; unfollowed and unreadable, pods whose labels may change unseen.", "outcome")
-	mRequests  = counter("intake_requests_total", "Requests of agents' telemetry: taken, or why they were refused (docs/telemetry.md).", "outcome")
-	mFactsLost = counter("intake_facts_lost_total", "Facts in agents' telemetry that were not read: too many at once.")
+	mWords     = counter("container_words_total",
+		"What became of the questions and answers about containers: told; unknown to every runtime; refused and "+
+			"not_taken, as too many waited; unfollowed and unreadable, pods whose labels may change unseen.", "outcome")
+	mRequests = counter("intake_requests_total",
+		"Requests of agents' telemetry: taken, or why they were refused (docs/telemetry.md).", "outcome")
+	mFactsLost = counter("intake_facts_lost_total", "Events in agents' telemetry that were not read: too many at once.")
 	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
 
-	mConfined = gauge("confined", "1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).", "capabilities", "no_new_privs", "seccomp", "landlock")
+	mConfined = gauge("confined",
+		"1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).",
+		"capabilities", "no_new_privs", "seccomp", "landlock")
 
-	mTooLarge  = counter("encode_too_large_total", "Spans dropped because one alone was too large.")
-	mFile      = counter("file_spans_total", "Spans of the file exporter, by outcome.", "outcome")
-	mExported  = counter("export_spans_total", "Spans of an OTLP endpoint, by outcome: all but sent and set_aside are lost.", "endpoint", "outcome")
-	mOffered   = counter("export_offered_spans_total", "Spans that an OTLP endpoint is to get, those found in the spool at the start included.", "endpoint")
-	mQueued    = gauge("export_queued_spans", "Spans that wait for an OTLP endpoint.", "endpoint")
-	mQueuedB   = gauge("export_queued_bytes", "Bytes that wait for an OTLP endpoint.", "endpoint")
-	mOldest    = gauge("export_oldest_seconds", "Age of the batch that waits longest for an OTLP endpoint; 0 if none does.", "endpoint")
+	mTooLarge = counter("encode_too_large_total", "Spans dropped because one alone was too large.")
+	mFile     = counter("file_spans_total", "Spans of the file exporter, by outcome.", "outcome")
+	mExported = counter("export_spans_total",
+		"Spans of an OTLP endpoint, by outcome: all but sent and set_aside are lost.", "endpoint", "outcome")
+	mOffered = counter("export_offered_spans_total",
+		"Spans that an OTLP endpoint is to get, those found in the spool at the start included.", "endpoint")
+	mQueued  = gauge("export_queued_spans", "Spans that wait for an OTLP endpoint.", "endpoint")
+	mQueuedB = gauge("export_queued_bytes", "Bytes that wait for an OTLP endpoint.", "endpoint")
+	mOldest  = gauge("export_oldest_seconds",
+		"Age of the batch that waits longest for an OTLP endpoint; 0 if none does.", "endpoint")
 	mAttempts  = counter("export_attempts_total", "Requests to an OTLP endpoint.", "endpoint")
 	mErrors    = counter("export_errors_total", "Requests to an OTLP endpoint that failed.", "endpoint")
 	mSeconds   = counter("export_seconds_total", "Time that requests took which did not fail.", "endpoint")
@@ -125,7 +145,8 @@ var (
 	mMemory    = gauge("spool_memory_bytes", "Bytes of batches that wait for the disk.")
 	mFailing   = gauge("spool_failing", "1 while the spool's disk does not take what is written.")
 	mDamaged   = counter("spool_damaged_files_total", "Spool files set aside because they were damaged.")
-	mDeadDrops = counter("spool_dead_letters_dropped_spans_total", "Spans of dead letters dropped because there was no more room.")
+	mDeadDrops = counter("spool_dead_letters_dropped_spans_total",
+		"Spans of dead letters dropped because there was no more room.")
 )
 
 // Describe implements prometheus.Collector: what there is, each scrape says.
@@ -137,7 +158,8 @@ func (m *metered) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(what.desc, what.kind, v, labels...)
 	}
 	if r := m.holds.Load(); r != nil {
-		put(mConfined, 1, r.Capabilities.String(), strconv.FormatBool(r.NoNewPrivs), strconv.FormatBool(r.Seccomp), strconv.Itoa(r.Landlock))
+		put(mConfined, 1, r.Capabilities.String(), strconv.FormatBool(r.NoNewPrivs), strconv.FormatBool(r.Seccomp),
+			strconv.Itoa(r.Landlock))
 	} else {
 		put(mConfined, 0, "all", "false", "false", "0")
 	}
@@ -145,12 +167,20 @@ func (m *metered) Collect(out chan<- prometheus.Metric) {
 	m.collectOutputs(put)
 	if m.intake != nil {
 		s := m.intake.in.Stats()
-		for outcome, n := range map[string]uint64{
-			"taken": s.Requests, "too_large": s.TooLarge, "malformed": s.Malformed, "busy": s.Busy, "foreign": s.Foreign, "forged": s.Forged, "inside": s.Inside,
-		} {
-			put(mRequests, float64(n), outcome)
-		}
+		putOutcomes(put, mRequests, map[string]uint64{
+			"taken": s.Requests, "too_large": s.TooLarge, "malformed": s.Malformed, "busy": s.Busy,
+			"foreign": s.Foreign, "forged": s.Forged, "inside": s.Inside,
+		})
 		put(mFactsLost, float64(s.FactsLost))
+	}
+}
+
+// putOutcomes adds the outcome as the last label.
+func putOutcomes(
+	put func(what measure, v float64, labels ...string), what measure, n map[string]uint64, labels ...string,
+) {
+	for outcome, n := range n {
+		put(what, float64(n), slices.Concat(labels, []string{outcome})...)
 	}
 }
 
@@ -194,9 +224,10 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mRefused, float64(s.RefusedCgroups))
 	if w.runtimes != nil {
 		r := w.runtimes.resolver.Stats()
-		for outcome, n := range map[string]uint64{"told": r.Reported, "unknown": r.Unknown, "refused": r.Refused, "not_taken": r.NotTaken, "unfollowed": r.Unfollowed, "unreadable": r.Unreadable} {
-			put(mWords, float64(n), outcome)
-		}
+		putOutcomes(put, mWords, map[string]uint64{
+			"told": r.Reported, "unknown": r.Unknown, "refused": r.Refused, "not_taken": r.NotTaken,
+			"unfollowed": r.Unfollowed, "unreadable": r.Unreadable,
+		})
 	}
 	put(mSandboxes, float64(s.Sandboxes))
 	put(mCgroups, float64(s.Cgroups))
@@ -228,9 +259,10 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 	}
 	for _, c := range o.backends.clients {
 		s := c.Stats()
-		for outcome, n := range map[string]uint64{"sent": s.Sent, "rejected": s.Rejected, "refused": s.Failed, "memory_full": s.QueueFull, "shutdown": s.Shutdown} {
-			put(mExported, float64(n), c.name, outcome)
-		}
+		putOutcomes(put, mExported, map[string]uint64{
+			"sent": s.Sent, "rejected": s.Rejected, "refused": s.Failed, "memory_full": s.QueueFull,
+			"shutdown": s.Shutdown,
+		}, c.name)
 		put(mOffered, float64(s.Sent+s.Dropped()+s.InFlight+s.Queued), c.name)
 		put(mQueued, float64(s.Queued+s.InFlight), c.name)
 		put(mQueuedB, float64(s.QueuedBytes), c.name)
@@ -240,12 +272,12 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 	}
 	s := o.backends.spool.Stats()
 	for _, d := range s.Destinations {
-		for outcome, n := range map[string]uint64{
-			"sent": d.Sent, "rejected": d.Rejected, "set_aside": d.SetAside, "refused": d.Failed, "memory_full": d.Dropped.Memory, "disk_fails": d.Dropped.Disk,
-			"spool_full": d.Dropped.Size, "too_old": d.Dropped.Age, "damaged": d.Dropped.Damage, "shutdown": d.Dropped.Shutdown, "earlier_run": d.Lost,
-		} {
-			put(mExported, float64(n), d.Name, outcome)
-		}
+		putOutcomes(put, mExported, map[string]uint64{
+			"sent": d.Sent, "rejected": d.Rejected, "set_aside": d.SetAside, "refused": d.Failed,
+			"memory_full": d.Dropped.Memory, "disk_fails": d.Dropped.Disk, "spool_full": d.Dropped.Size,
+			"too_old": d.Dropped.Age, "damaged": d.Dropped.Damage, "shutdown": d.Dropped.Shutdown,
+			"earlier_run": d.Lost,
+		}, d.Name)
 		put(mOffered, float64(d.Resumed+d.Offered), d.Name)
 		put(mQueued, float64(d.Queued), d.Name)
 		put(mQueuedB, float64(d.QueuedBytes), d.Name)
@@ -260,11 +292,7 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 	}
 	put(mStored, float64(s.StoredBytes))
 	put(mMemory, float64(s.MemoryBytes))
-	failing := 0.0
-	if s.Failing {
-		failing = 1
-	}
-	put(mFailing, failing)
+	put(mFailing, map[bool]float64{true: 1}[s.Failing])
 	put(mDamaged, float64(s.DamagedFiles))
 	put(mDeadDrops, float64(s.DeadDropped))
 }

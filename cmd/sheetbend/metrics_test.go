@@ -9,15 +9,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/host"
 )
 
 func TestTheSensorServesWhatItCounts(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ exporters:
   - endpoint: http://%s
   - endpoint: http://%s
 `, cg, spoolFor(t), works.addr, away)))
-	at := regexp.MustCompile(`serving metrics" listen=(\S+)`).FindStringSubmatch(log.hear("serving metrics"))
+	at := regexp.MustCompile(`serving metrics" listen=(\S+)`).FindStringSubmatch(log.Hear("serving metrics"))
 	if at == nil {
 		t.Fatal("no address")
 	}
@@ -59,7 +59,7 @@ exporters:
 		}
 		return r.StatusCode, string(body)
 	}
-	live := inside(t, m, cg+"/a", "sh", "-c", "cat /etc/hostname; exec sleep 1000")
+	live := sensortest.Inside(t, m, cg+"/a", "sh", "-c", "cat /etc/hostname; exec sleep 1000")
 	if err := live.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ exporters:
 		regexp.MustCompile(`(?m)^sheetbend_spool_stored_bytes [1-9]`),
 		regexp.MustCompile(`(?m)^process_resident_memory_bytes [1-9]`),
 	}
-	for deadline := time.Now().Add(patience); ; {
+	sensortest.Succeeds(t, "metrics", func() error {
 		code, body := get("/metrics")
 		var missing []string
 		for _, w := range want {
@@ -99,13 +99,11 @@ exporters:
 				missing = append(missing, w.String())
 			}
 		}
-		if code == 200 && len(missing) == 0 {
-			break
+		if code != 200 || len(missing) > 0 {
+			return fmt.Errorf("%d, missing %q in\n%s", code, missing, body)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d, missing %q in\n%s", code, missing, body)
-		}
-	}
+		return nil
+	})
 	for _, path := range []string{"/healthz", "/readyz", "/debug/pprof/"} {
 		if code, body := get(path); code != 200 {
 			t.Errorf("%s: %d %s", path, code, body)

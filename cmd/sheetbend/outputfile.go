@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 )
 
 // An outputMode says what happens to a file that exists.
@@ -54,14 +56,13 @@ func (i identity) openPath(name string, mode outputMode) (*os.File, error) {
 	if !i.other() {
 		return os.OpenFile(name, flags|os.O_CREATE, 0o600)
 	}
-	var f *os.File
-	err := i.withRights(func() (err error) {
+	f, err := with(i.withRights, func() (*os.File, error) {
 		flags |= unix.O_NOFOLLOW
-		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
 			f, err = os.OpenFile(name, flags, 0)
 		}
-		return err
+		return f, err
 	})
 	switch {
 	case errors.Is(err, unix.ELOOP):
@@ -74,21 +75,15 @@ func (i identity) openPath(name string, mode outputMode) (*os.File, error) {
 
 // prepare checks what was opened, and only then changes it.
 func (i identity) prepare(f *os.File, mode outputMode) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
 	var st unix.Stat_t
-	controlErr := raw.Control(func(fd uintptr) {
-		if err = unix.Fstat(int(fd), &st); err != nil {
-			return
-		}
+	err := control(f, func(fd int) error {
 		// A pipe stays as it is: the runtime waits for it, and Close ends that.
-		if st.Mode&unix.S_IFMT != unix.S_IFIFO {
-			err = unix.SetNonblock(int(fd), false)
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			return err
 		}
+		return unix.SetNonblock(fd, false)
 	})
-	if err := errors.Join(controlErr, err); err != nil {
+	if err != nil {
 		return fmt.Errorf("look at %s: %w", f.Name(), err)
 	}
 	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
@@ -99,13 +94,26 @@ func (i identity) prepare(f *os.File, mode outputMode) error {
 		case st.Uid != i.credential.Uid:
 			return fmt.Errorf("%s does not belong to user %s", f.Name(), i.name)
 		case st.Nlink != 1:
-			return fmt.Errorf("%s has other names (hard links), or none any more: output for user %s goes to a file of its own", f.Name(), i.name)
+			return fmt.Errorf("%s has other names (hard links), or none any more: "+
+				"output for user %s goes to a file of its own", f.Name(), i.name)
 		}
 	}
 	if regular && mode == truncate {
 		return f.Truncate(0)
 	}
 	return nil
+}
+
+// rights calls a function with somebody's rights to files, and gives its error.
+type rights = func(func() error) error
+
+// with is what a function gives that is called with these rights.
+func with[T any](as rights, do func() (T, error)) (v T, err error) {
+	err = as(func() (err error) {
+		v, err = do()
+		return err
+	})
+	return v, err
 }
 
 // rights calls do with the user's rights to files, or as it is for sheetbend's own user.
@@ -135,9 +143,10 @@ func (i identity) open(name string) (f *os.File, err error) {
 	if !i.other() {
 		return os.Open(name)
 	}
-	err = i.withRights(func() (err error) {
-		if f, err = os.Open(name); err != nil {
-			return err
+	f, err = with(i.withRights, func() (*os.File, error) {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
 		}
 		// A thread may look at all of its own process, whatever its rights are.
 		var st unix.Statfs_t
@@ -147,7 +156,7 @@ func (i identity) open(name string) (f *os.File, err error) {
 		if err != nil {
 			_ = f.Close()
 		}
-		return err
+		return f, err
 	})
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("as user %s, who called sudo: %w%s", i.name, err, asRoot)
@@ -155,8 +164,8 @@ func (i identity) open(name string) (f *os.File, err error) {
 	return f, err
 }
 
-// ofRoot says whether only root can have written a file: it is below /etc, and it and all directories above are root's, writable by
-// nobody else and no links. Elsewhere services keep what users gave them in files of root.
+// ofRoot says whether only root can have written a file: it is below /etc, and it and all directories above are
+// root's, writable by nobody else and no links. Elsewhere services keep what users gave them in files of root.
 func ofRoot(name string) bool {
 	if !strings.HasPrefix(name, "/etc/") || filepath.Clean(name) != name {
 		return false
@@ -194,9 +203,9 @@ func lastOfThread(done chan<- error, do func() error) {
 	done <- do()
 }
 
-// assume changes the calling thread only. The effective user id counts, too, and not only that for files: files of /proc/sys
-// go by it, and what of /proc is another process's goes by capabilities. The real and the saved ids stay, so that the user
-// may send this thread no signals.
+// assume changes the calling thread only. The effective user id counts, too, and not only that for files: files of
+// /proc/sys go by it, and what of /proc is another process's goes by capabilities. The real and the saved ids stay,
+// so that the user may send this thread no signals.
 func (i identity) assume() error {
 	groups := make([]int, len(i.credential.Groups))
 	for n, g := range i.credential.Groups {
@@ -215,9 +224,7 @@ func (i identity) assume() error {
 		return fmt.Errorf("take the rights of user %s: %w", i.name, errno)
 	}
 	// The kernel has taken the effective capabilities, unless securebits say otherwise.
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	if err := unix.Capset(&header, &none[0]); err != nil {
+	if err := confine.DropThread(); err != nil {
 		return fmt.Errorf("give up root's capabilities for user %s: %w", i.name, err)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/bpf/workload"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 // mountBPFFS mounts a bpf file system of the test's own, and gives a directory for pins in it.
@@ -37,23 +37,16 @@ func mountBPFFS(t testing.TB) string {
 }
 
 // pinnedSensor is a sensor that leaves its hooks in the kernel.
-func pinnedSensor(t *testing.T, conf string) (*exec.Cmd, *listener) {
+func pinnedSensor(t *testing.T, conf string) *sensortest.Sensor {
 	t.Helper()
 	cmd := sheetbend(t, "sensor", "--config", conf)
 	cmd.Args = slices.DeleteFunc(cmd.Args, func(a string) bool { return a == "--no-pin" })
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd, listen(t, stderr)
+	return sensortest.Start(t, cmd)
 }
 
 func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
@@ -62,18 +55,14 @@ func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 	journal := filepath.Join(t.TempDir(), "journal")
 	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nexporters: {file: {path: %s}}\npin_path: %s\njournal: %s\nsocket: ''\nhold: 300ms\n", cg, spans, pins, journal))
 	for i, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGTERM} {
-		sensor, log := pinnedSensor(t, conf)
-		said := log.hear("msg=watching")
+		log := pinnedSensor(t, conf)
+		said := log.Hear("msg=watching")
 		if resumed := strings.Contains(said, "going on with the hooks"); resumed != (i > 0) {
 			t.Errorf("start %d resumed: %t: %s", i, resumed, said)
 		}
-		if err := sensor.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
-		log.rest()
-		_ = sensor.Wait()
+		log.End(signal)
 		if i < 2 {
-			_ = inside(t, m, cg+"/a", "sh", "-c", fmt.Sprint("exit ", 40+i)).Run()
+			_ = sensortest.Inside(t, m, cg+"/a", "sh", "-c", fmt.Sprint("exit ", 40+i)).Run()
 		}
 	}
 	text, err := os.ReadFile(spans)
@@ -108,26 +97,15 @@ func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 
 func TestWithoutPinsNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	pins := mountBPFFS(t)
 	sensor := sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nexporters: {file: {path: /dev/null}}\npin_path: %s\nsocket: ''\n", cg, pins)))
-	stderr, err := sensor.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sensor.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	log.hear("msg=watching")
+	log := sensortest.Start(t, sensor)
+	log.Hear("msg=watching")
 	if _, err := os.Stat(pins); !os.IsNotExist(err) {
 		t.Errorf("pinned while it runs: %v", err)
 	}
-	if err := sensor.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	log.rest()
-	_ = sensor.Wait()
+	log.End(unix.SIGKILL)
 	if _, err := os.Stat(pins); !os.IsNotExist(err) {
 		t.Errorf("left: %v", err)
 	}
@@ -171,7 +149,7 @@ func spansOf(d ptrace.Traces) (all []ptrace.Span) {
 
 func TestAKilledSensorLosesNothingAndKeepsWhatItKnows(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	program := workloadtest.Build(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
@@ -195,11 +173,11 @@ limits: {ring_bytes: 64MiB}
 			t.Error(describeResult(r))
 		}
 	}()
-	sensor, log := pinnedSensor(t, conf)
-	log.hear("msg=watching")
+	log := pinnedSensor(t, conf)
+	log.Hear("msg=watching")
 
 	// A shell in a call, which outlives every sensor.
-	shell := inside(t, m, cg+"/a", "sh", "-c", "read line; cat /etc/hostname; exit 7")
+	shell := sensortest.Inside(t, m, cg+"/a", "sh", "-c", "read line; cat /etc/hostname; exit 7")
 	stdin, err := shell.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +189,7 @@ limits: {ring_bytes: 64MiB}
 		t.Fatal(describeResult(r))
 	}
 	const count = 30000
-	flood := inside(t, m, cg+"/a", program.Path(), "flood-files", fmt.Sprint(count))
+	flood := sensortest.Inside(t, m, cg+"/a", program.Path(), "flood-files", fmt.Sprint(count))
 	if err := flood.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -237,11 +215,7 @@ limits: {ring_bytes: 64MiB}
 	size, kills := int64(0), 0
 	for ended := false; !ended || kills < 3; kills++ {
 		size = grown(size)
-		if err := sensor.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		log.rest()
-		_ = sensor.Wait()
+		log.End(unix.SIGKILL)
 		select {
 		case err := <-over:
 			if err != nil {
@@ -251,8 +225,8 @@ limits: {ring_bytes: 64MiB}
 			over <- nil
 		default:
 		}
-		sensor, log = pinnedSensor(t, conf)
-		if said := log.hear("msg=watching"); !strings.Contains(said, "going on with the hooks") {
+		log = pinnedSensor(t, conf)
+		if said := log.Hear("msg=watching"); !strings.Contains(said, "going on with the hooks") {
 			t.Errorf("not gone on: %s", said)
 		}
 	}
@@ -261,21 +235,11 @@ limits: {ring_bytes: 64MiB}
 	}
 	_ = shell.Wait()
 	// What is not read at its end stays in the ring, for a next sensor that does not come.
-	for deadline := time.Now().Add(patience); ; {
+	sensortest.Until(t, "the shell's end comes", func() bool {
 		text, err := os.ReadFile(out)
-		if err == nil && bytes.Contains(text, []byte(`"process.exit.code","value":{"intValue":"7"}`)) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the shell's end does not come")
-		}
-		<-time.After(50 * time.Millisecond)
-	}
-	if err := sensor.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	said := log.rest()
-	_ = sensor.Wait()
+		return err == nil && bytes.Contains(text, []byte(`"process.exit.code","value":{"intValue":"7"}`))
+	})
+	said := log.End(unix.SIGTERM)
 
 	text, err := os.ReadFile(out)
 	if err != nil {
@@ -306,7 +270,8 @@ limits: {ring_bytes: 64MiB}
 		}
 	}
 	t.Logf("%d kills, %d spans, %d opens and %d lost of %d", kills, len(spans), opens, lost, count)
-	// While nobody reads, what others do in new directories beside the sandboxes lies in the same ring, and may be lost, too.
+	// While nobody reads, what others do in new directories beside the sandboxes lies in the same ring, and may be
+	// lost, too.
 	if opens > count || opens+lost < count || lost == 0 && opens != count {
 		t.Errorf("%d opens told and %d lost, of %d", opens, lost, count)
 	}

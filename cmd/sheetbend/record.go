@@ -4,8 +4,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/capture"
 )
 
 func newRecord() *cobra.Command {
@@ -13,8 +18,8 @@ func newRecord() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record --output FILE [flags] (-- CMD ARGS... | --config FILE)",
 		Short: "Capture the raw record stream to a file",
-		Long: `Capture what the kernel tells, before any span is made of it: of a command that runs in a sandbox
-of its own, or, without a command, of the sandboxes of a configuration until SIGTERM or SIGINT.
+		Long: `Capture what the kernel reports, before any span is made of it: about a command that runs in a sandbox
+of its own, or, without a command, about the sandboxes of a configuration until SIGTERM or SIGINT.
 sheetbend replay makes the same spans of it, on any machine and without root.
 
 A capture holds arguments and paths as they were, credentials included. Treat it as a secret.`,
@@ -23,13 +28,13 @@ A capture holds arguments and paths as they were, credentials included. Treat it
   sheetbend replay agent.capture`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.capture == "" || o.capture == "-" {
-				return &exitError{exitUsage, errors.New("record needs --output FILE: a capture goes to a file")}
+				return usageError("record needs --output FILE: a capture goes to a file")
 			}
 			if len(args) > 0 {
 				return o.run(cmd.Context(), args)
 			}
 			if o.file == "" {
-				return &exitError{exitUsage, errors.New("record needs what to watch: -- CMD ARGS, or --config FILE with sandboxes")}
+				return usageError("record needs what to watch: -- CMD ARGS, or --config FILE with sandboxes")
 			}
 			c, err := o.loadDaemon(cmd)
 			if err != nil {
@@ -41,10 +46,33 @@ A capture holds arguments and paths as they were, credentials included. Treat it
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.capture, "output", "o", "", "write the capture to `FILE`")
-	f.Lookup("leftovers").Usage = "what to do about processes that outlive the command in its cgroup: report, wait or kill"
+	f.Lookup("leftovers").Usage = "what to do about processes that outlive the command in its cgroup: " +
+		"report, wait or kill"
 	f.Lookup("quiet").Usage = "print no notes, only what went wrong"
 	f.Lookup("config").Usage = "configuration `FILE`; with a command, its sandboxes are not used"
 	o.confine(f)
 	o.log(f)
 	return cmd
 }
+
+// A captureFile is a capture on disk.
+type captureFile struct {
+	*capture.Writer
+	f *os.File
+}
+
+// createCapture makes or empties the file with the rights of who, readable by its owner only: arguments and
+// paths are in it as they were.
+func createCapture(who identity, name string, cc collector.Config) (*captureFile, error) {
+	f, err := who.openOutput(name, truncate)
+	if err != nil {
+		return nil, fmt.Errorf("make the capture: %w", err)
+	}
+	w, err := capture.NewWriter(f, capture.Header{Sensor: build(), Config: cc})
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &captureFile{w, f}, nil
+}
+
+func (c *captureFile) close() error { return errors.Join(c.Flush(), c.f.Close()) }

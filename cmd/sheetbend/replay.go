@@ -38,7 +38,7 @@ sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT a
   sheetbend replay --otlp-endpoint http://127.0.0.1:4317 --tree agent.capture`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &exitError{exitUsage, fmt.Errorf("replay needs one capture file, not %d", len(args))}
+				return usageError("replay needs one capture file, not %d", len(args))
 			}
 			return nil
 		},

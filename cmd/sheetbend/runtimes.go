@@ -20,7 +20,9 @@ import (
 
 // Where container runtimes listen.
 var (
-	criSockets    = []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"}
+	criSockets = []string{
+		"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock",
+	}
 	dockerSockets = []string{"/run/docker.sock", "/run/podman/podman.sock"}
 )
 
@@ -31,10 +33,15 @@ type runtimes struct {
 	pods     string // the directory in which pods' labels and annotations are followed, "" if they are not
 }
 
-func openRuntimes(c *config.Config, selectors []collector.Selector, inject func([]byte) bool, d *dialer, log *slog.Logger) (_ *runtimes, err error) {
+func openRuntimes(
+	c *config.Config, selectors []collector.Selector, inject func([]byte) bool, d *dialer, log *slog.Logger,
+) (_ *runtimes, err error) {
 	r := &runtimes{}
 	defer r.undo.onError(&err)
-	o := container.Options{Inject: inject, Log: log, Labels: map[string]bool{}, Annotations: map[string]bool{collector.SessionAnnotation: true, collector.CallAnnotation: true}}
+	o := container.Options{
+		Inject: inject, Log: log, Labels: map[string]bool{},
+		Annotations: map[string]bool{collector.SessionAnnotation: true, collector.CallAnnotation: true},
+	}
 	for _, s := range selectors {
 		if s.Container != nil {
 			for key := range s.Container.Labels {

@@ -3,54 +3,19 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
 
-	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
-
-// hierarchy is a directory of the test's own in the hierarchy, for sandboxes.
-func hierarchy(t *testing.T) (cgroup.Mount, string) {
-	t.Helper()
-	m := needRoot(t)
-	cg := fmt.Sprintf("/sheetbend-test-%s-%d", t.Name(), os.Getpid())
-	if err := m.Create(cg); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_ = m.Kill(ctx, cg)
-		if err := m.Remove(ctx, cg); err != nil {
-			t.Error(err)
-		}
-	})
-	return m, cg
-}
-
-// inside prepares a command that runs in a cgroup from its first instant.
-func inside(t *testing.T, m cgroup.Mount, cg string, args ...string) *exec.Cmd {
-	t.Helper()
-	dir, err := m.Open(cg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = dir.Close() })
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	return cmd
-}
 
 func configFile(t *testing.T, text string) string {
 	t.Helper()
@@ -63,13 +28,13 @@ func configFile(t *testing.T, text string) string {
 
 func TestTheSensorWatchesSandboxesThatExistAndThoseThatComeLater(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	for _, c := range []string{"/old", "/old/deep", "/ignored"} {
 		if err := m.Create(cg + c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	before := inside(t, m, cg+"/old/deep", "sh", "-c", "read line; cat /etc/hostname; exit 9")
+	before := sensortest.Inside(t, m, cg+"/old/deep", "sh", "-c", "read line; cat /etc/hostname; exit 9")
 	stdin, err := before.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -91,15 +56,8 @@ exporters:
 hold: 300ms
 `, cg, spansFile))
 	sensor := sheetbend(t, "sensor", "--config", conf)
-	stderr, err := sensor.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sensor.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	if said := log.hear("/no/such/place"); !strings.Contains(said, "sandboxes=1") {
+	log := sensortest.Start(t, sensor)
+	if said := log.Hear("/no/such/place"); !strings.Contains(said, "sandboxes=1") {
 		t.Errorf("want one sandbox and a warning: %s", said)
 	}
 
@@ -114,7 +72,7 @@ hold: 300ms
 		t.Fatal(err)
 	}
 	for _, run := range []struct{ cg, code string }{{"/new", "10"}, {"/ignored", "11"}, {"/other", "12"}} {
-		_ = inside(t, m, cg+run.cg, "sh", "-c", "exit "+run.code).Run()
+		_ = sensortest.Inside(t, m, cg+run.cg, "sh", "-c", "exit "+run.code).Run()
 	}
 	if err := m.Remove(t.Context(), cg+"/new"); err != nil { // a sandbox that goes
 		t.Fatal(err)
@@ -122,11 +80,7 @@ hold: 300ms
 	if err := sensor.Process.Signal(unix.SIGHUP); err != nil { // ignored
 		t.Fatal(err)
 	}
-	if err := sensor.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	said := log.rest()
-	_ = sensor.Wait()
+	said := log.End(unix.SIGTERM)
 	if code := sensor.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code %d: %s", code, said)
 	}
@@ -206,27 +160,16 @@ func TestTheSensorRefusesWhatCannotWork(t *testing.T) {
 
 func TestRecordWatchesAConfigurationUntilItIsEnded(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	capture := filepath.Join(t.TempDir(), "capture")
 	cmd := sheetbend(t, "record", "--output", capture, "--config", configFile(t, "sandboxes: [{cgroup: "+cg+"/a}]\n"))
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	log.hear("watching")
+	log := sensortest.Start(t, cmd)
+	log.Hear("watching")
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
-	_ = inside(t, m, cg+"/a", "sh", "-c", "exit 13").Run()
-	if err := cmd.Process.Signal(unix.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	said := log.rest()
-	_ = cmd.Wait()
+	_ = sensortest.Inside(t, m, cg+"/a", "sh", "-c", "exit 13").Run()
+	said := log.End(unix.SIGINT)
 	if code := cmd.ProcessState.ExitCode(); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said)
 	}

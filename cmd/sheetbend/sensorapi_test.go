@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
@@ -25,7 +26,7 @@ import (
 type aDaemon struct {
 	t              *testing.T
 	cmd            *exec.Cmd
-	log            *listener
+	log            *sensortest.Sensor
 	socket, spans  string
 	cgroup         string // of its one sandbox
 	startInSandbox func(args ...string) *exec.Cmd
@@ -34,13 +35,13 @@ type aDaemon struct {
 // startDaemon watches a sandbox, and codex wherever it is started.
 func startDaemon(t *testing.T, more string) *aDaemon {
 	t.Helper()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	d := &aDaemon{t: t, socket: filepath.Join(dir, "api.sock"), spans: filepath.Join(dir, "spans.jsonl"), cgroup: cg + "/a"}
-	d.startInSandbox = func(args ...string) *exec.Cmd { return inside(t, m, d.cgroup, args...) }
+	d.startInSandbox = func(args ...string) *exec.Cmd { return sensortest.Inside(t, m, d.cgroup, args...) }
 	d.cmd = sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf(`
 sandboxes:
   - cgroup: %s
@@ -51,26 +52,15 @@ exporters:
 socket: %s
 hold: 300ms
 %s`, d.cgroup, d.spans, d.socket, more)))
-	stderr, err := d.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	d.log = listen(t, stderr)
-	d.log.hear("watching")
+	d.log = sensortest.Start(t, d.cmd)
+	d.log.Hear("watching")
 	return d
 }
 
 // end ends the daemon and gives its log.
 func (d *aDaemon) end() string {
 	d.t.Helper()
-	if err := d.cmd.Process.Signal(unix.SIGTERM); err != nil {
-		d.t.Fatal(err)
-	}
-	said := d.log.rest()
-	_ = d.cmd.Wait()
+	said := d.log.End(unix.SIGTERM)
 	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
 		d.t.Errorf("exit code %d: %s", code, said)
 	}
@@ -116,8 +106,8 @@ func (d *aDaemon) callsThatOpened(dir string) map[string]string {
 	return out
 }
 
-// agentWithHooks starts a codex that runs its hook before and after a command, as the agent does, and the commands it is told
-// to. The hooks' JSON is event.json in the directory.
+// agentWithHooks starts a codex that runs its hook before and after a command, as the agent does, and the commands it
+// is told to. The hooks' JSON is event.json in the directory.
 func agentWithHooks(t *testing.T, socket, dir, event, script string) *exec.Cmd {
 	t.Helper()
 	binary, err := os.Executable()
@@ -243,7 +233,7 @@ func TestASandboxThatKeepsConnectionsOpenKeepsNobodyOut(t *testing.T) {
 		if err := m.Create(sandbox); err != nil {
 			t.Fatal(err)
 		}
-		cmd := inside(t, m, sandbox, "/proc/self/exe")
+		cmd := sensortest.Inside(t, m, sandbox, "/proc/self/exe")
 		cmd.Env = []string{asHolder + "=" + d.socket}
 		in, err := cmd.StdinPipe()
 		if err != nil {
@@ -266,7 +256,7 @@ func TestASandboxThatKeepsConnectionsOpenKeepsNobodyOut(t *testing.T) {
 		t.Error(describeResult(r))
 	}
 	// And one from inside, as the agent's hook.
-	hook := inside(t, m, sandbox, "/proc/self/exe", "call", "begin", "--session", "s2", "--call", "c2", "--socket", d.socket)
+	hook := sensortest.Inside(t, m, sandbox, "/proc/self/exe", "call", "begin", "--session", "s2", "--call", "c2", "--socket", d.socket)
 	hook.Env = []string{asCommand + "=1"}
 	if r := finish(t, hook); r.code != 0 {
 		t.Error(describeResult(r))
@@ -276,30 +266,20 @@ func TestASandboxThatKeepsConnectionsOpenKeepsNobodyOut(t *testing.T) {
 
 func TestACaptureOfTheSensorHoldsMarksAndHasNothingToShow(t *testing.T) {
 	t.Parallel()
-	_, cg := hierarchy(t)
+	_, cg := sensortest.Cgroup(t)
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "api.sock")
 	cmd := sheetbend(t, "record", "--output", filepath.Join(dir, "capture"), "--config",
 		configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: %s\n", cg, socket)))
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log := listen(t, stderr)
-	log.hear("watching")
+	log := sensortest.Start(t, cmd)
+	log.Hear("watching")
 	if r := sheetbendRun(t, "sessions", "--socket", socket); r.code != exitFailed || !strings.Contains(r.stderr, "keeps no view") {
 		t.Error(describeResult(r))
 	}
 	if r := sheetbendRun(t, "call", "begin", "--socket", socket, "--session", "s", "--call", "c"); r.code != 0 {
 		t.Error(describeResult(r))
 	}
-	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	said := log.rest()
+	said := log.End(unix.SIGTERM)
 	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 0 {
 		t.Error(said)
 	}

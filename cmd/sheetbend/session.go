@@ -4,146 +4,140 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
-	"path"
-	"strconv"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/spf13/cobra"
 
-	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+	"github.com/sheetbend/sheetbend/exporters/terminal"
 )
 
-const (
-	// runsCgroup holds the cgroups of all runs, relative to the mount.
-	runsCgroup = "/sheetbend"
-	runPrefix  = "run-"
-	// removeWithin bounds how long the last dying processes may hold a cgroup.
-	removeWithin = 5 * time.Second
-)
-
-// A session is the cgroup of one run. While its directory is locked it is in use; the kernel
-// unlocks it when sheetbend ends, however that happens, and a later start cleans it.
-type session struct {
-	mount cgroup.Mount
-	path  string
-	id    uint64
-	dir   *os.File // locked
+func newShowSession() *cobra.Command {
+	var socket, color string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "session ID",
+		Short: "Print a live session as a tree",
+		Long: `Print the newest spans of a session as a tree of tool calls, processes, files and connections.
+The ID is as sheetbend sessions lists it; its beginning is enough if only one session has it.`,
+		Example: `  sudo sheetbend session 01a0f5c2
+  sudo sheetbend session s-1 --json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError("one session ID is needed, as sheetbend sessions lists it")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tree, err := findSession(cmd.Context(), socket, args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), tree)
+			}
+			return drawSession(os.Stdout, tree, color)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.StringVar(&color, "color", "auto", "colour in the tree: auto, always or never")
+	f.StringVar(&socket, "socket", "", "`PATH` of one sensor's socket (default: all that are found)")
+	return cmd
 }
 
-// newSession makes a cgroup that no other run has.
-func newSession(m cgroup.Mount) (*session, error) {
-	const attempts = 10 // a cleaner may take the directory before it is locked
-	var last error
-	for range attempts {
-		s, err := trySession(m)
-		if err == nil {
-			return s, nil
-		}
-		last = err
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EEXIST) {
-			break
-		}
-	}
-	return nil, fmt.Errorf("make a cgroup for the session: %w%s", last, adviceOnCgroups(m, last))
-}
-
-// adviceOnCgroups says what to do about a file system that takes no directory.
-func adviceOnCgroups(m cgroup.Mount, err error) string {
-	switch {
-	case errors.Is(err, unix.EROFS):
-		return fmt.Sprintf(": %s is mounted read-only: mount -o remount,rw %s, or in a container mount the host's writable into it", m.Dir, m.Dir)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return fmt.Sprintf(": this process may not write in %s: run it as root with CAP_DAC_OVERRIDE", m.Dir)
-	}
-	return ""
-}
-
-func trySession(m cgroup.Mount) (_ *session, err error) {
-	var random [6]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return nil, err
-	}
-	s := &session{mount: m, path: path.Join(runsCgroup, runPrefix+hex.EncodeToString(random[:]))}
-	if err := m.Create(s.path); err != nil {
-		return nil, err
-	}
-	if s.dir, err = m.Open(s.path); err != nil {
-		return nil, err
-	}
-	var undo cleanups
-	defer undo.onError(&err)
-	undo.add(s.path, s.dir.Close)
-	if err := unix.Flock(int(s.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, err
-	}
-	// Still there once it is locked: from now on no cleaner takes it.
-	if s.id, err = m.ID(s.path); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// remove takes the cgroup away, and with it the directory of all runs if this was the last.
-func (s *session) remove() error {
-	defer s.dir.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), removeWithin)
-	defer cancel()
-	err := s.mount.Remove(ctx, s.path)
-	removeEmptyRuns(s.mount)
-	return err
-}
-
-// removeEmptyRuns may find other runs there: then it stays.
-func removeEmptyRuns(m cgroup.Mount) {
-	if names, err := m.Children(runsCgroup); err == nil && len(names) == 0 {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // one attempt
-		_ = m.Remove(ctx, runsCgroup)
-	}
-}
-
-func processes(n int) string {
-	if n == 1 {
-		return "1 process"
-	}
-	return strconv.Itoa(n) + " processes"
-}
-
-// cleanSessions removes the cgroups of runs that were killed. It returns a line about each that
-// still has processes: they are somebody's work, and nobody's any more to end.
-func cleanSessions(m cgroup.Mount) (lines []string) {
-	names, err := m.Children(runsCgroup)
+// findSession asks the sensor whose session has this ID, or alone begins with it.
+func findSession(ctx context.Context, socket, id string) (*client.Tree, error) {
+	list, at, err := listSessions(ctx, socket)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, runPrefix) {
+	var found []int
+	for i, s := range list {
+		if s.ID == id {
+			return at[i].session(ctx, id)
+		}
+		if strings.HasPrefix(s.ID, id) {
+			found = append(found, i)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("there is no session %s here: sheetbend sessions --all lists them", id)
+	case 1:
+		return at[found[0]].session(ctx, list[found[0]].ID)
+	}
+	return nil, fmt.Errorf("%d sessions begin with %s: give more of it", len(found), id)
+}
+
+// drawSession draws as sheetbend run does.
+func drawSession(w *os.File, t *client.Tree, color string) error {
+	tree := terminal.NewTree(terminal.Options{Width: width(w), Color: colored(w, color, os.Getenv)})
+	for i := range t.Roots {
+		feed(tree, t, &t.Roots[i], span.ID{})
+	}
+	if err := tree.Render(w); err != nil {
+		return fmt.Errorf("print the tree: %w", err)
+	}
+	if t.Dropped > 0 {
+		_, err := fmt.Fprintf(w, "%s are no longer remembered\n", count(t.Dropped, "older span"))
+		return err
+	}
+	return nil
+}
+
+// feed makes spans again of what the sensor told.
+func feed(sink span.Sink, t *client.Tree, n *client.Node, parent span.ID) {
+	s := span.Span{
+		Parent: parent, Kind: kindOf(n.Kind), Name: n.Kind, Failed: n.Failed, Status: n.Status, Session: t.ID,
+		Start: uint64(n.Start.UnixNano()), End: uint64(n.End.UnixNano()),
+	}
+	_, _ = hex.Decode(s.Trace[:], []byte(n.Trace[:min(len(n.Trace), 2*len(s.Trace))]))
+	_, _ = hex.Decode(s.ID[:], []byte(n.Span[:min(len(n.Span), 2*len(s.ID))]))
+	for key, v := range n.Attrs {
+		a := span.Attr{Key: key}
+		switch v := v.(type) {
+		case string:
+			a.Kind, a.Str = span.StringAttr, v
+		case float64:
+			a.Kind, a.Int = span.IntAttr, int64(v)
+		case bool:
+			a.Kind = span.BoolAttr
+			if v {
+				a.Int = 1
+			}
+		case []any:
+			a.Kind = span.StringsAttr
+			for _, e := range v {
+				text, _ := e.(string)
+				a.List = append(a.List, text)
+			}
+		default:
 			continue
 		}
-		cg := path.Join(runsCgroup, name)
-		dir, err := m.Open(cg)
-		if err != nil {
-			continue // another start was quicker
-		}
-		if unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			if populated, err := m.Populated(cg); err == nil && populated {
-				pids, _ := m.Procs(cg)
-				lines = append(lines, fmt.Sprintf("a run that was killed left %s in %s: end them, the next run removes it", processes(len(pids)), m.Dir+cg))
-			} else if err == nil {
-				ctx, cancel := context.WithTimeout(context.Background(), removeWithin)
-				if err := m.Remove(ctx, cg); err != nil {
-					lines = append(lines, fmt.Sprintf("a run that was killed left a cgroup: %v", err))
-				}
-				cancel()
-			}
-		}
-		_ = dir.Close()
+		s.Attrs = append(s.Attrs, a)
 	}
-	return lines
+	if t.Agent != "" {
+		s.Attrs = append(s.Attrs, span.Attr{Key: span.KeyAgentName, Kind: span.StringAttr, Str: t.Agent})
+	}
+	if s.Kind != 0 {
+		sink.Span(&s)
+	}
+	for i := range n.Children {
+		feed(sink, t, &n.Children[i], s.ID)
+	}
+}
+
+// kindOf is 0 for a kind that a newer sensor has.
+func kindOf(name string) span.Kind {
+	for k := span.Exec; k.String() != span.Kind(0).String(); k++ {
+		if k.String() == name {
+			return k
+		}
+	}
+	return 0
 }

@@ -4,18 +4,15 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 	"github.com/sheetbend/sheetbend/exporters/terminal"
 )
@@ -36,13 +33,15 @@ them, others the sessions of their own processes.`,
   sudo sheetbend sessions --all --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := listSessions(cmd.Context(), socket)
+			list, _, err := listSessions(cmd.Context(), socket)
 			if err != nil {
 				return err
 			}
 			if !all {
 				now := time.Now()
-				list = slices.DeleteFunc(list, func(s client.Session) bool { return s.Processes == 0 && now.Sub(s.Last) > recently })
+				list = slices.DeleteFunc(list, func(s client.Session) bool {
+					return s.Processes == 0 && now.Sub(s.Last) > recently
+				})
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
@@ -58,95 +57,28 @@ them, others the sessions of their own processes.`,
 	return cmd
 }
 
-func newShowSession() *cobra.Command {
-	var socket, color string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "session ID",
-		Short: "Print a live session as a tree",
-		Long: `Print the newest spans of a session as a tree of tool calls, processes, files and connections. The ID is as
-sheetbend sessions lists it; its beginning is enough if only one session has it.`,
-		Example: `  sudo sheetbend session 01a0f5c2
-  sudo sheetbend session s-1 --json`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &exitError{exitUsage, errors.New("one session ID is needed, as sheetbend sessions lists it")}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			tree, err := findSession(cmd.Context(), socket, args[0])
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), tree)
-			}
-			return drawSession(os.Stdout, tree, color)
-		},
-	}
-	f := cmd.Flags()
-	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.StringVar(&color, "color", "auto", "colour in the tree: auto, always or never")
-	f.StringVar(&socket, "socket", "", "`PATH` of one sensor's socket (default: all that are found)")
-	return cmd
-}
-
-// listSessions asks every sensor. An error of one is told when no other answers.
-func listSessions(ctx context.Context, socket string) ([]client.Session, error) {
-	all := []client.Session{}
-	var errs []error
+// listSessions asks every sensor, or that of the socket. at is the sensor of each session. An error of one sensor is
+// reported when no other answers.
+func listSessions(ctx context.Context, socket string) (all []client.Session, at []sensor, err error) {
+	all = []client.Session{} // in JSON, none is an empty list
 	answered := false
 	for _, c := range sensors(socket) {
-		list, err := c.sessions(ctx)
+		list, askErr := c.sessions(ctx)
 		switch {
-		case err == nil:
+		case askErr == nil:
 			answered = true
-			all = append(all, list...)
-		case !errors.Is(err, client.ErrAbsent):
-			errs = append(errs, err)
+			all, at = append(all, list...), append(at, slices.Repeat([]sensor{c}, len(list))...)
+		case !errors.Is(askErr, client.ErrAbsent):
+			err = errors.Join(err, askErr)
 		}
 	}
 	switch {
 	case answered:
-		return all, nil
-	case len(errs) > 0:
-		return nil, errors.Join(errs...)
+		return all, at, nil
+	case err != nil:
+		return nil, nil, err
 	}
-	return nil, noSensor(socket)
-}
-
-func findSession(ctx context.Context, socket, id string) (*client.Tree, error) {
-	var full []string
-	var at sensor
-	answered := false
-	for _, c := range sensors(socket) {
-		list, err := c.sessions(ctx)
-		if err != nil {
-			continue
-		}
-		answered = true
-		for _, s := range list {
-			if s.ID == id {
-				return c.session(ctx, id)
-			}
-			if len(id) < len(s.ID) && s.ID[:len(id)] == id {
-				full, at = append(full, s.ID), c
-			}
-		}
-	}
-	switch {
-	case len(full) == 1:
-		return at.session(ctx, full[0])
-	case len(full) > 1:
-		return nil, fmt.Errorf("%d sessions begin with %s: give more of it", len(full), id)
-	case !answered:
-		_, err := listSessions(ctx, socket) // says why
-		if err != nil {
-			return nil, err
-		}
-	}
-	return nil, fmt.Errorf("there is no session %s here: sheetbend sessions --all lists them", id)
+	return nil, nil, noSensor(socket)
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -163,21 +95,24 @@ func printSessions(w io.Writer, list []client.Session) {
 		fmt.Fprintln(w, "no session, neither now nor in the last ten minutes")
 		return
 	}
-	const clock = "15:04:05"
+	times := func(from, to time.Time) string {
+		const clock = "15:04:05"
+		return from.Local().Format(clock) + " to " + to.Local().Format(clock)
+	}
 	for _, s := range list {
 		agent := "no agent known"
 		if s.Agent != "" {
 			agent = terminal.Quote(s.Agent)
 		}
-		fmt.Fprintf(w, "%s  %s  %s  %s  %s to %s\n", terminal.Quote(s.ID), agent, running(s.Processes), count(s.Spans, "span"),
-			s.Start.Local().Format(clock), s.Last.Local().Format(clock))
+		fmt.Fprintf(w, "%s  %s  %s  %s  %s\n",
+			terminal.Quote(s.ID), agent, running(s.Processes), count(s.Spans, "span"), times(s.Start, s.Last))
 		for _, c := range s.Calls {
 			call := "span " + terminal.Quote(c.Context)
 			if c.ID != "" {
 				call = terminal.Quote(c.ID)
 			}
-			fmt.Fprintf(w, "  %s  %s  %s  %s  %s to %s\n", call, orDash(c.Tool), running(c.Processes), orDash(c.Attribution),
-				c.Start.Local().Format(clock), c.Last.Local().Format(clock))
+			fmt.Fprintf(w, "  %s  %s  %s  %s  %s\n",
+				call, orDash(c.Tool), running(c.Processes), orDash(c.Attribution), times(c.Start, c.Last))
 		}
 	}
 }
@@ -197,72 +132,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return terminal.Quote(s)
-}
-
-// drawSession draws as sheetbend run does.
-func drawSession(w *os.File, t *client.Tree, color string) error {
-	tree := terminal.NewTree(terminal.Options{Width: width(w), Color: colored(w, color, os.Getenv)})
-	for i := range t.Roots {
-		feed(tree, t, &t.Roots[i], span.ID{})
-	}
-	if err := tree.Render(w); err != nil {
-		return fmt.Errorf("print the tree: %w", err)
-	}
-	if t.Dropped > 0 {
-		_, err := fmt.Fprintf(w, "%s are no longer remembered\n", count(t.Dropped, "older span"))
-		return err
-	}
-	return nil
-}
-
-// feed makes spans again of what the sensor told.
-func feed(sink span.Sink, t *client.Tree, n *client.Node, parent span.ID) {
-	s := span.Span{
-		Parent: parent, Kind: kindOf(n.Kind), Name: n.Kind, Start: uint64(n.Start.UnixNano()), End: uint64(n.End.UnixNano()),
-		Failed: n.Failed, Status: n.Status, Session: t.ID,
-	}
-	_, _ = hex.Decode(s.Trace[:], []byte(n.Trace[:min(len(n.Trace), 2*len(s.Trace))]))
-	_, _ = hex.Decode(s.ID[:], []byte(n.Span[:min(len(n.Span), 2*len(s.ID))]))
-	for key, v := range n.Attrs {
-		a := span.Attr{Key: key}
-		switch v := v.(type) {
-		case string:
-			a.Kind, a.Str = span.StringAttr, v
-		case float64:
-			a.Kind, a.Int = span.IntAttr, int64(v)
-		case bool:
-			a.Kind = span.BoolAttr
-			if v {
-				a.Int = 1
-			}
-		case []any:
-			a.Kind = span.StringsAttr
-			for _, e := range v {
-				text, _ := e.(string)
-				a.List = append(a.List, text)
-			}
-		default:
-			continue
-		}
-		s.Attrs = append(s.Attrs, a)
-	}
-	if t.Agent != "" {
-		s.Attrs = append(s.Attrs, span.Attr{Key: span.KeyAgentName, Kind: span.StringAttr, Str: t.Agent})
-	}
-	if s.Kind != 0 {
-		sink.Span(&s)
-	}
-	for i := range n.Children {
-		feed(sink, t, &n.Children[i], s.ID)
-	}
-}
-
-// kindOf is 0 for a kind that a newer sensor has.
-func kindOf(name string) span.Kind {
-	for k := span.Exec; k.String() != span.Kind(0).String(); k++ {
-		if k.String() == name {
-			return k
-		}
-	}
-	return 0
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
@@ -38,18 +39,12 @@ func TestALiveSessionIsListedAndDrawnAndItsSocketGoesWithIt(t *testing.T) {
 	list := func(more ...string) result {
 		return sheetbendRun(t, append([]string{"sessions", "--socket", socket}, more...)...)
 	}
-	for deadline := time.Now().Add(patience); ; {
-		var found []client.Session
-		r := list("--json")
-		if err := json.Unmarshal([]byte(r.stdout), &found); err == nil && len(found) == 1 {
-			if found[0].ID != "live-1" || found[0].Agent != "sh" || found[0].Spans == 0 {
-				t.Errorf("%+v", found[0])
-			}
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("never listed: %s", describeResult(r))
-		}
+	var found []client.Session
+	sensortest.Until(t, "a session is listed", func() bool {
+		return json.Unmarshal([]byte(list("--json").stdout), &found) == nil && len(found) == 1
+	})
+	if found[0].ID != "live-1" || found[0].Agent != "sh" || found[0].Spans == 0 {
+		t.Errorf("%+v", found[0])
 	}
 	if r := list(); r.code != 0 || !strings.HasPrefix(r.stdout, "live-1  sh  ") {
 		t.Error(describeResult(r))

@@ -3,18 +3,11 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
-	"github.com/sheetbend/sheetbend/exporters/file"
 	"github.com/sheetbend/sheetbend/exporters/spool"
 )
 
@@ -41,13 +34,14 @@ while the sensor runs.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&f.path, "path", "", "directory of the spool (default: spool.path of --config, or "+config.DefaultSpool+")")
+	flags.StringVar(&f.path, "path", "",
+		"directory of the spool (default: spool.path of --config, or "+config.DefaultSpool+")")
 	flags.StringVar(&f.file, "config", "", "configuration `FILE` that names the spool")
 	cmd.AddCommand(newSpoolList(f), newSpoolExport(f),
-		f.change("retry", "Let the sensor send dead letters again",
-			"A sensor that runs does so within a second or two; one that does not, when it is started. What is refused again becomes a dead letter again.",
-			spool.Retry, "to be sent again"),
-		f.change("drop", "Delete dead letters", "There is no way back.", spool.Drop, "deleted"))
+		f.change("retry", "Let the sensor send dead letters again", `
+A sensor that runs does so within a second or two; one that does not, when it is started. What is
+refused again becomes a dead letter again.`, spool.Retry, "to be sent again"),
+		f.change("drop", "Delete dead letters", " This cannot be undone.", spool.Drop, "deleted"))
 	return cmd
 }
 
@@ -63,21 +57,17 @@ func (f *spoolFlags) dir() (string, identity, error) {
 	case c.Spool.Path == "" || c.Spool.Path == config.DefaultSpool:
 		return config.DefaultSpool, identity{}, nil
 	case c.Spool.Dir() == "":
-		return "", f.by, &exitError{exitUsage, fmt.Errorf("%s has spool.path: none, so there is no spool", f.file)}
+		return "", f.by, usageError("%s has spool.path: none, so there is no spool", f.file)
 	}
 	return c.Spool.Dir(), f.owns, nil
 }
 
-// letters are the dead letters with these ids, or all, and whose rights count in their directory.
-func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
+// deadLetters are the dead letters with these ids, or all, and whose rights count in their directory.
+func (f *spoolFlags) deadLetters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
 	if dir, who, err = f.dir(); err != nil {
 		return "", who, nil, err
 	}
-	var all []spool.Letter
-	err = who.rights(func() (err error) {
-		all, err = spool.Letters(dir)
-		return err
-	})
+	all, err := with(who.rights, func() ([]spool.Letter, error) { return spool.Letters(dir) })
 	if len(ids) == 0 {
 		return dir, who, all, err
 	}
@@ -94,108 +84,4 @@ func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []sp
 		found = append(found, l)
 	}
 	return dir, who, found, nil
-}
-
-func newSpoolList(f *spoolFlags) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the dead letters",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			dir, _, letters, err := f.letters(nil)
-			if asJSON {
-				return errors.Join(printLettersJSON(os.Stdout, letters), err)
-			}
-			return errors.Join(printLetters(os.Stdout, dir, letters), err)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
-	return cmd
-}
-
-func printLetters(w io.Writer, dir string, letters []spool.Letter) error {
-	if len(letters) == 0 {
-		_, err := fmt.Fprintln(w, "no dead letters in "+dir)
-		return err
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tMADE\tSPANS\tBYTES\tSTATE\tREFUSED BY\tREASON")
-	for _, l := range letters {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%s\n", printable(l.ID), l.Created.UTC().Format(time.RFC3339), l.Spans, l.Size, letterState(l), printable(l.To), printable(l.Reason))
-	}
-	return t.Flush()
-}
-
-func letterState(l spool.Letter) string {
-	if l.Retry {
-		return "retry"
-	}
-	return "dead"
-}
-
-func printLettersJSON(w io.Writer, letters []spool.Letter) error {
-	out := json.NewEncoder(w)
-	for _, l := range letters {
-		err := out.Encode(struct {
-			ID      string    `json:"id"`
-			Made    time.Time `json:"made"`
-			Spans   int       `json:"spans"`
-			Bytes   int64     `json:"bytes"`
-			State   string    `json:"state"`
-			Refused string    `json:"refused_by"`
-			Reason  string    `json:"reason"`
-		}{l.ID, l.Created.UTC(), l.Spans, l.Size, letterState(l), l.To, l.Reason})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func newSpoolExport(f *spoolFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "export [ID...]",
-		Short: "Print dead letters as OTLP JSON, one request a line",
-		Long:  "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: those that are named, or all. They stay where they are.",
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			_, _, letters, err := f.letters(ids)
-			out := file.New("standard output", os.Stdout, nil)
-			out.Patient()
-			for _, l := range letters {
-				out.Write(l.Batch)
-			}
-			return errors.Join(out.Close(cmd.Context()), err)
-		},
-	}
-}
-
-// change makes a command that does something to each dead letter.
-func (f *spoolFlags) change(name, short, long string, do func(dir, id string) error, done string) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   name + " ID...",
-		Short: short,
-		Long:  short + ": those that are named, or with --all each. " + long,
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			if (len(ids) == 0) != f.all {
-				return &exitError{exitUsage, fmt.Errorf("%s needs either dead letters (see sheetbend spool list) or --all", cmd.CommandPath())}
-			}
-			dir, who, letters, err := f.letters(ids)
-			n := 0
-			for _, l := range letters {
-				if name == "retry" && l.Retry {
-					continue // already
-				}
-				if e := who.rights(func() error { return do(dir, l.ID) }); e != nil {
-					err = errors.Join(err, e)
-					continue
-				}
-				n++
-			}
-			fmt.Printf("%s %s\n", count(uint64(n), "dead letter"), done)
-			return err
-		},
-	}
-	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters")
-	return cmd
 }

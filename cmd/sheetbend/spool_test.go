@@ -17,28 +17,19 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 // startSensor runs a sensor until it watches.
-func startSensor(t *testing.T, conf string) (log *listener, stop func() (code int, said string)) {
+func startSensor(t *testing.T, conf string) (log *sensortest.Sensor, stop func() (code int, said string)) {
 	t.Helper()
 	cmd := sheetbend(t, "sensor", "--config", conf)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	log = listen(t, stderr)
-	log.hear("watching")
+	log = sensortest.Start(t, cmd)
+	log.Hear("watching")
 	return log, func() (int, string) {
 		t.Helper()
-		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		said := log.rest()
-		_ = cmd.Wait()
+		said := log.End(unix.SIGTERM)
 		return cmd.ProcessState.ExitCode(), said
 	}
 }
@@ -68,7 +59,7 @@ func nobody(t *testing.T) string {
 
 func TestWhatASensorCouldNotSendIsSentByTheNext(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +78,7 @@ func TestWhatASensorCouldNotSendIsSentByTheNext(t *testing.T) {
 		}
 	})
 
-	_ = inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
+	_ = sensortest.Inside(t, m, cg+"/a", "sh", "-c", "exit 7").Run()
 	code, said := stop()
 	if code != 0 || !strings.Contains(said, "they wait in "+spoolDir) || !strings.Contains(said, "connection refused") {
 		t.Errorf("exit code %d: %s", code, said)
@@ -125,7 +116,7 @@ func (refusing) Export(context.Context, *coltracepb.ExportTraceServiceRequest) (
 
 func TestDeadLettersCanBeListedExportedSentAgainAndDropped(t *testing.T) {
 	t.Parallel()
-	m, cg := hierarchy(t)
+	m, cg := sensortest.Cgroup(t)
 	if err := m.Create(cg + "/a"); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +139,7 @@ func TestDeadLettersCanBeListedExportedSentAgainAndDropped(t *testing.T) {
 	}
 	for _, code := range []string{"7", "8"} {
 		_, stop := startSensor(t, conf)
-		_ = inside(t, m, cg+"/a", "sh", "-c", "exit "+code).Run()
+		_ = sensortest.Inside(t, m, cg+"/a", "sh", "-c", "exit "+code).Run()
 		if code, said := stop(); code != 0 || !strings.Contains(said, "see sheetbend spool list") {
 			t.Errorf("exit code %d: %s", code, said)
 		}
@@ -182,7 +173,7 @@ func TestDeadLettersCanBeListedExportedSentAgainAndDropped(t *testing.T) {
 		t.Error(describeResult(r))
 	}
 	log, stop := startSensor(t, conf)
-	log.hear("refuses a dead letter again")
+	log.Hear("refuses a dead letter again")
 	if code, said := stop(); code != 0 {
 		t.Errorf("exit code %d: %s", code, said)
 	}

@@ -8,10 +8,11 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
-	"unsafe"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 )
 
 // start starts the command. One that runs as another user gets no files but the standard ones, and a filter under which
@@ -33,8 +34,8 @@ func start(cmd *exec.Cmd, who identity) error {
 	})
 }
 
-// closeOnExec marks all files but the standard ones. Those of this program are marked; whoever started it may have left others
-// open. close_range(2) can mark files only since Linux 5.11.
+// closeOnExec marks all files but the standard ones. Those of this program are marked; whoever started it may have
+// left others open. close_range(2) can mark files only since Linux 5.11.
 func closeOnExec() error {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -56,12 +57,15 @@ type abi struct {
 
 var abis = map[string][]abi{
 	// x32 has the architecture of x86-64, and a number of its own.
-	"amd64": {{unix.AUDIT_ARCH_X86_64, []uint32{16, 0x40000000 + 16, 0x40000000 + 514}}, {unix.AUDIT_ARCH_I386, []uint32{54}}},
+	"amd64": {
+		{unix.AUDIT_ARCH_X86_64, []uint32{16, 0x40000000 + 16, 0x40000000 + 514}}, {unix.AUDIT_ARCH_I386, []uint32{54}},
+	},
 	"arm64": {{unix.AUDIT_ARCH_AARCH64, []uint32{29}}, {unix.AUDIT_ARCH_ARM, []uint32{54}}},
 }
 
-// noTyping is a filter that refuses the two ways to put input into a terminal: TIOCSTI, and the selection of a console that
-// TIOCLINUX pastes. The kernel takes the low half of the second argument for the command, so the filter looks at no more.
+// noTyping is a filter that refuses the two ways to put input into a terminal: TIOCSTI, and the selection of a
+// console that TIOCLINUX pastes. The kernel takes the low half of the second argument for the command, so the filter
+// looks at no more.
 func noTyping(tables []abi) []bpf.Instruction {
 	const offNumber, offArch, offSecond = 0, 4, 24 // of struct seccomp_data; both architectures are little endian
 	refuse := bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
@@ -77,28 +81,13 @@ func noTyping(tables []abi) []bpf.Instruction {
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCSTI, SkipTrue: 2},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.TIOCLINUX, SkipTrue: 1},
 			allow, refuse)
-		p = append(p, bpf.LoadAbsolute{Off: offArch, Size: 4}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: t.arch, SkipTrue: uint8(len(body))})
+		p = append(p, bpf.LoadAbsolute{Off: offArch, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: t.arch, SkipTrue: uint8(len(body))})
 		p = append(p, body...)
 	}
 	return append(p, refuse) // a table that is not known
 }
 
-// refuseTyping sets the filter for the calling thread. Only root becomes somebody else, and root needs no no_new_privs for
-// it: sudo and the like go on to work in the command, under the filter.
-func refuseTyping() error {
-	raw, err := bpf.Assemble(noTyping(abis[runtime.GOARCH]))
-	if err != nil {
-		return fmt.Errorf("assemble the filter: %w", err)
-	}
-	code := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	runtime.KeepAlive(code)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
+// refuseTyping sets the filter for the calling thread. Only root becomes somebody else, and root needs no
+// no_new_privs for it: sudo and the like go on to work in the command, under the filter.
+func refuseTyping() error { return confine.SetFilter(noTyping(abis[runtime.GOARCH]), 0) }

@@ -10,22 +10,22 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
-// drainWithin bounds how long the last output of a terminal is taken: what the command left running may write on and on.
+// drainWithin bounds how long the last output of a terminal is taken: what the command left running may write on and
+// on.
 const drainWithin = time.Second
 
-// An ownTerminal is a pseudo terminal for a command that runs as another user than the one whose terminal sheetbend has. The command is
-// in a session of its own, whose leader, the monitor, is its parent: so it can be stopped and continued as a shell's job.
+// An ownTerminal is a pseudo terminal for a command that runs as another user than the one whose terminal sheetbend
+// has. The command is in a session of its own, whose leader, the monitor, is its parent: so it can be stopped and
+// continued as a shell's job.
 type ownTerminal struct {
 	outer  *os.File    // the terminal of standard input, opened anew
 	modes  *term.State // of outer, at the start
@@ -43,71 +43,17 @@ type ownTerminal struct {
 	copying chan struct{} // closed when the output's goroutine has ended
 }
 
-// An order is what the monitor starts.
-type order struct {
-	Program   string
-	Args, Env []string
-	UID, GID  uint32
-	Groups    []uint32
-	Login     bool
-}
-
-// A fate is what became of the command: it could not be started, or it was, or what wait4(2) says.
-type fate struct {
-	Err    string
-	Errno  syscall.Errno
-	PID    int
-	Status syscall.WaitStatus
-}
-
 // canType says whether a process may put input into the terminal of its session: Linux since 6.2 may forbid it.
 func canType() bool {
 	text, err := os.ReadFile("/proc/sys/dev/tty/legacy_tiocsti")
 	return err != nil || strings.TrimSpace(string(text)) != "0"
 }
 
-// needsTerminal says whether the command would share a terminal that is not its user's, and could type into it but for the filter.
+// needsTerminal says whether the command would share a terminal that is not its user's, and could type into it but
+// for the filter.
 func needsTerminal(who identity) bool {
 	var st unix.Stat_t
 	return who.other() && term.IsTerminal(0) && unix.Fstat(0, &st) == nil && st.Uid != who.credential.Uid && canType()
-}
-
-// openPTY opens a pseudo terminal of a user, or of this one for a negative uid.
-func openPTY(uid int) (master, slave *os.File, err error) {
-	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	var n int
-	err = control(master, func(fd int) error {
-		if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-			return err
-		}
-		n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
-		return err
-	})
-	if err == nil {
-		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err == nil && uid >= 0 {
-		if err = slave.Chown(uid, -1); err != nil {
-			_ = slave.Close()
-		}
-	}
-	if err != nil {
-		_ = master.Close()
-		return nil, nil, err
-	}
-	return master, slave, nil
-}
-
-// control calls do with the descriptor, and leaves its mode alone.
-func control(f *os.File, do func(fd int) error) (err error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return errors.Join(raw.Control(func(fd uintptr) { err = do(int(fd)) }), err)
 }
 
 // openTerminal starts the command on a terminal of its own. Errors are those of a start.
@@ -158,7 +104,7 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 	}
 	t.conn = os.NewFile(uintptr(pair[0]), "monitor")
 	m := exec.Command("/proc/self/exe", monitorName)
-	m.Stdin, m.Stdout, m.Stderr = t.slave, t.instead(os.Stdout), t.instead(os.Stderr)
+	m.Stdin, m.Stdout, m.Stderr = t.slave, t.forCommand(os.Stdout), t.forCommand(os.Stderr)
 	m.ExtraFiles = []*os.File{theirs, s.dir}
 	m.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := closeOnExec(); err != nil {
@@ -171,7 +117,8 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 	}
 	t.monitor = m
 	c := who.credential
-	if err := gob.NewEncoder(t.conn).Encode(order{l.program, l.args, l.env, c.Uid, c.Gid, c.Groups, who.login}); err != nil {
+	err = gob.NewEncoder(t.conn).Encode(order{l.program, l.args, l.env, c.Uid, c.Gid, c.Groups, who.login})
+	if err != nil {
 		return fmt.Errorf("tell the monitor of the command's terminal: %w", err)
 	}
 	in := gob.NewDecoder(t.conn)
@@ -197,7 +144,7 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 		}
 	}()
 	// What sheetbend says meanwhile takes the same way as what the command says: the outer terminal is raw.
-	if t.same(os.Stderr) {
+	if t.isOuter(os.Stderr) {
 		if t.stderr, err = unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3); err != nil {
 			return err
 		}
@@ -206,21 +153,21 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 		}
 	}
 	t.raw()
-	t.input.Go(t.typed)
-	t.shows()
+	t.input.Go(t.copyInput)
+	t.copyOutput()
 	return nil
 }
 
-// same says whether a file is the outer terminal.
-func (t *ownTerminal) same(f *os.File) bool {
+// isOuter says whether a file is the outer terminal.
+func (t *ownTerminal) isOuter(f *os.File) bool {
 	var a, b unix.Stat_t
 	err := control(f, func(fd int) error { return unix.Fstat(fd, &a) })
 	return err == nil && unix.Fstat(0, &b) == nil && a.Mode&unix.S_IFMT == unix.S_IFCHR && a.Rdev == b.Rdev
 }
 
-// instead is the terminal of the command in the place of the outer one; other files stay.
-func (t *ownTerminal) instead(f *os.File) *os.File {
-	if t.same(f) {
+// forCommand is the terminal of the command in the place of the outer one; other files stay.
+func (t *ownTerminal) forCommand(f *os.File) *os.File {
+	if t.isOuter(f) {
 		return t.slave
 	}
 	return f
@@ -245,8 +192,8 @@ func (t *ownTerminal) resize() {
 	}
 }
 
-// typed passes keys on until the end. In the background it waits: to read would stop this process.
-func (t *ownTerminal) typed() {
+// copyInput passes keys on until the end. In the background it waits: to read would stop this process.
+func (t *ownTerminal) copyInput() {
 	buf := make([]byte, 4096)
 	for {
 		fds := []unix.PollFd{{Fd: int32(t.wake[0]), Events: unix.POLLIN}}
@@ -278,8 +225,8 @@ func (t *ownTerminal) typed() {
 	}
 }
 
-// shows begins to pass on what the command says.
-func (t *ownTerminal) shows() {
+// copyOutput begins to pass on what the command says.
+func (t *ownTerminal) copyOutput() {
 	done := make(chan struct{})
 	t.copying = done
 	go func() {
@@ -294,7 +241,7 @@ type (
 	onlyReader struct{ io.Reader }
 )
 
-// drain passes on what has been said up to now. The output goes on with shows.
+// drain passes on what has been said up to now. The output goes on with copyOutput.
 func (t *ownTerminal) drain() {
 	if t.copying == nil {
 		return
@@ -324,8 +271,8 @@ func (t *ownTerminal) drain() {
 	_ = t.master.SetReadDeadline(time.Time{})
 }
 
-// wait passes signals on until the command has ended, and stops when its terminal stopped it, so that the shell sees a stopped job.
-// What keys send reaches the command alone.
+// wait passes signals on until the command has ended, and stops when its terminal stopped it, so that the shell sees
+// a stopped job. What keys send reaches the command alone.
 func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error) {
 	screen := make(chan os.Signal, 1)
 	signal.Notify(screen, unix.SIGWINCH, unix.SIGCONT)
@@ -345,13 +292,13 @@ func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error)
 						_ = term.Restore(0, t.modes)
 					}
 					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-					t.back()
-					t.shows()
+					t.refresh()
+					t.copyOutput()
 				}
 				_ = unix.Kill(-t.pid, unix.SIGCONT)
 			}
 		case <-screen:
-			t.back()
+			t.refresh()
 		case s := <-signals:
 			if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
 				_ = unix.Kill(t.pid, sig)
@@ -360,8 +307,8 @@ func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error)
 	}
 }
 
-// back is to be called when the outer terminal may have become another: in size, or from the background.
-func (t *ownTerminal) back() {
+// refresh is to be called when the outer terminal may have become another: in size, or from the background.
+func (t *ownTerminal) refresh() {
 	t.resize()
 	t.raw()
 	_, _ = unix.Write(t.wake[1], []byte{0})
@@ -383,7 +330,7 @@ func (t *ownTerminal) end() {
 		}
 	}
 	if t.copying != nil {
-		t.shows()
+		t.copyOutput()
 	}
 }
 
@@ -411,86 +358,4 @@ func (t *ownTerminal) close() {
 	if t.monitor != nil {
 		_ = t.monitor.Wait()
 	}
-}
-
-// monitorName is the command that starts another one in a session of its own. It is nobody's to call but run's.
-const monitorName = "terminal-monitor"
-
-func newMonitor() *cobra.Command {
-	return &cobra.Command{
-		Use: monitorName, Hidden: true, Args: cobra.NoArgs, Short: "Start the command of run in the session of its terminal",
-		RunE: func(*cobra.Command, []string) error { return monitor(os.NewFile(3, "run"), 4) },
-	}
-}
-
-// madeByParent refuses a socket pair that the parent has not made: who could pass one could have anything done as root.
-func madeByParent(fd int, name, by string) error {
-	made, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || int(made.Uid) != os.Geteuid() || int(made.Pid) != os.Getppid() {
-		return &exitError{exitUsage, fmt.Errorf("%s is started by %s alone", name, by)}
-	}
-	return nil
-}
-
-// monitor leads the session of a terminal, which is standard input. It starts what it is told in the cgroup with that descriptor,
-// tells what becomes of it, and ends when run closes the connection.
-func monitor(conn *os.File, cgroup int) error {
-	if err := madeByParent(3, monitorName, "sheetbend run"); err != nil {
-		return err
-	}
-	// The terminal's signals are the command's. Caught, not ignored: the command would inherit that.
-	signal.Notify(make(chan os.Signal, 1), append(slices.Clone(forwarded), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)...)
-	var o order
-	in, out := gob.NewDecoder(conn), gob.NewEncoder(conn)
-	if err := in.Decode(&o); err != nil {
-		return err
-	}
-	who := identity{credential: &syscall.Credential{Uid: o.UID, Gid: o.GID, Groups: o.Groups}, login: o.Login}
-	cmd := &exec.Cmd{
-		Path: o.Program, Args: o.Args, Env: o.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: cgroup, Setpgid: true},
-	}
-	if err := start(cmd, who); err != nil {
-		r := fate{Err: err.Error()}
-		_ = errors.As(err, &r.Errno)
-		return out.Encode(r)
-	}
-	pid := cmd.Process.Pid
-	// Before that it may have read, and been stopped for it: that is undone below.
-	if err := unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, pid); err != nil {
-		_ = cmd.Process.Kill()
-		return out.Encode(fate{Err: fmt.Sprintf("give the command its terminal: %v", err)})
-	}
-	if err := out.Encode(fate{PID: pid}); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_, _ = conn.Read(make([]byte, 1)) // nothing more comes
-		close(ended)
-	}()
-	started := true
-	for {
-		var status syscall.WaitStatus
-		_, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if status.Stopped() && started && (status.StopSignal() == unix.SIGTTIN || status.StopSignal() == unix.SIGTTOU) {
-			started = false // it is in the foreground now
-			_ = unix.Kill(-pid, unix.SIGCONT)
-			continue
-		}
-		if err := out.Encode(fate{Status: status}); err != nil {
-			return err
-		}
-		if !status.Stopped() {
-			break
-		}
-	}
-	<-ended
-	return nil
 }

@@ -233,7 +233,8 @@ func TestACommandOfAnotherUserHasATerminalOfItsOwn(t *testing.T) {
 	}
 }
 
-// Who is root, or got the descriptor outside of the filter, can type into the command's terminal all the same: nobody else reads it.
+// Who is root, or got the descriptor outside of the filter, can type into the command's terminal all the same: nobody
+// else reads it.
 func TestWhatIsTypedIntoTheCommandsTerminalReachesNoOther(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

@@ -50,7 +50,8 @@ func identify(name string, euid int, getenv func(string) string) (identity, erro
 			return identity{}, fmt.Errorf("--user %s: only root can run the command as somebody else", name)
 		}
 		if by := getenv("SUDO_UID"); by != "" && by != "0" && by != u.Uid {
-			return identity{}, fmt.Errorf("--user %s: who called sudo is user %s, and gets the rights of no other here%s", name, by, asRoot)
+			return identity{}, fmt.Errorf("--user %s: who called sudo is user %s, "+
+				"and gets the rights of no other here%s", name, by, asRoot)
 		}
 		who, err := become(u)
 		who.login, who.path = true, loginPath
@@ -75,8 +76,8 @@ func identify(name string, euid int, getenv func(string) string) (identity, erro
 	return who, err
 }
 
-// pathBeforeSudo is the PATH of who called sudo, which sudo may have replaced (secure_path in sudoers): that of sudo itself, if
-// pid is sudo. "": not known.
+// pathBeforeSudo is the PATH of who called sudo, which sudo may have replaced (secure_path in sudoers): that of sudo
+// itself, if pid is sudo. "": not known.
 func pathBeforeSudo(pid int) string {
 	const most = 8 << 20 // execve(2) takes at most 6 MiB
 	proc := "/proc/" + strconv.Itoa(pid)

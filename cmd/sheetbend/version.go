@@ -21,7 +21,8 @@ func newVersion() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			info, _ := debug.ReadBuildInfo()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "sheetbend %s\nspan contract %s\n%s\n", describe(version, info), span.Contract, goVersion(info))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "sheetbend %s\nspan contract %s\n%s\n",
+				describe(version, info), span.Contract, goVersion(info))
 			return err
 		},
 	}

@@ -3,17 +3,16 @@
 package agentstest
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents/modeltest"
@@ -32,42 +31,13 @@ func (d *desk) watch(sandboxes string, agent *exec.Cmd) *story {
 	defer cancel()
 	sensor := exec.CommandContext(ctx, os.Getenv(binEnv), "sensor", "--no-pin", "--config", config)
 	sensor.Env = d.environment()
-	stderr, err := sensor.StderrPipe()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	if err := sensor.Start(); err != nil {
-		d.t.Fatal(err)
-	}
-	var said strings.Builder
-	watching, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		lines := bufio.NewScanner(stderr)
-		for told := false; lines.Scan(); {
-			said.WriteString(lines.Text() + "\n")
-			if !told && strings.Contains(lines.Text(), "watching") {
-				told = true
-				close(watching)
-			}
-		}
-	}()
-	select {
-	case <-watching:
-	case <-ended:
-		d.t.Fatalf("the sensor ended: %s", &said)
-	}
+	log := sensortest.Start(d.t, sensor)
+	log.Hear("watching")
 	out, err := agent.CombinedOutput()
 	if err != nil || len(d.model.Errors()) > 0 {
 		d.t.Errorf("the agent: %v, the model: %q: %s", err, d.model.Errors(), out)
 	}
-	if err := sensor.Process.Signal(syscall.SIGTERM); err != nil {
-		d.t.Fatal(err)
-	}
-	<-ended
-	if err := sensor.Wait(); err != nil {
-		d.t.Errorf("the sensor: %v: %s", err, &said)
-	}
+	log.Stop()
 	return d.gather(b)
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents/modeltest"
 )
 
-// denied runs the script whose fourth call the user's rules deny, and gives that call's id. Nothing of it may have run, and what the sensor
-// says of it, if anything, is that it was denied.
+// denied runs the script whose fourth call the user's rules deny, and gives that call's id. Nothing of it may have
+// run, and what the sensor says of it, if anything, is that it was denied.
 func denied(t *testing.T, a realAgent) (s *story, call string) {
 	t.Helper()
 	d := newDesk(t, needAgents(t), "", func(d *desk) []modeltest.Script { return one(steps(d, a.session)) })

@@ -35,7 +35,8 @@ func TestInstalledHooksMarkTheCallsOfAnAgent(t *testing.T) {
 			for name, id := range calls() {
 				open := s.opens(name)[0]
 				call, in, by := attr(open, span.KeyCallID), attr(open, span.KeySessionID), attr(open, span.KeyAttribution)
-				// Claude Code may begin both calls of the pair before it starts a command: then it is not known which is whose.
+				// Claude Code may begin both calls of the pair before it starts a command: then it is not known which
+				// is whose.
 				unknown := a.name == claude.name && (name == "left" || name == "right") && by == "ambiguous" && call == ""
 				if in != session || !unknown && (by != "marker" || call != id) {
 					t.Errorf("%s was opened in call %q of session %q by %s, want %q of %q", name, call, in, by, id, session)

@@ -41,8 +41,8 @@ func traces(t *testing.T, file string) map[pcommon.TraceID][]ptrace.Span {
 	return found
 }
 
-// A backend of users, not a stub of ours: the kernel's spans stand under the agent's own span of the call, or are linked
-// to it where that came too late, and Jaeger has nothing to say against any of ours.
+// A backend of users, not a stub of ours: the kernel's spans stand under the agent's own span of the call, or are
+// linked to it where that came too late, and Jaeger has nothing to say against any of ours.
 func TestJaegerShowsTheKernelsSpansWithTheAgentsOwn(t *testing.T) {
 	t.Parallel()
 	dir := needAgents(t)

@@ -102,9 +102,9 @@ func (s *story) owner(name string) (call, session string) {
 	return s.call(spans[0]), attr(spans[0], span.KeySessionID)
 }
 
-// call is the call that one of the sensor's spans belongs to, as those alone tell it: the id is on the span. Where the agent's trace
-// context was there before the id, it is on another one of the sensor's that stands under the same span of the agent's,
-// or is linked to it.
+// call is the call that one of the sensor's spans belongs to, as those alone tell it: the id is on the span. Where
+// the agent's trace context was there before the id, it is on another one of the sensor's that stands under the same
+// span of the agent's, or is linked to it.
 func (s *story) call(sp *tracepb.Span) string {
 	if id := attr(sp, span.KeyCallID); id != "" || attr(sp, span.KeyAttribution) != "trace_context" {
 		return id

@@ -18,7 +18,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A mood is how a backend answers. It says whether it keeps the spans of a request, and of how many it says that it does not.
+// A mood is how a backend answers. It says whether it keeps the spans of a request, and of how many it says that it
+// does not.
 type mood func(ctx context.Context, b *backend, spans int) (keep int, err error)
 
 var moods = map[string]mood{

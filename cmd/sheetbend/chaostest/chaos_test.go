@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 // A scene is a sensor with a load and a backend.
@@ -31,7 +33,7 @@ type scene struct {
 func newScene(t *testing.T, more string) *scene {
 	t.Helper()
 	binary(t)
-	m, cg := tree(t)
+	m, cg := sensortest.Cgroup(t)
 	dir := t.TempDir()
 	c := &scene{t: t, b: newBackend(), l: newLoad(t, m, cg), spool: filepath.Join(dir, "spool")}
 	c.b.serve(t)() // takes an address, and is away
@@ -70,7 +72,7 @@ func (c *scene) settle() {
 		}
 	}
 	c.lost = last.lost
-	c.s.stop()
+	c.s.Stop()
 	if why != nil {
 		c.t.Fatal(why)
 	}
@@ -82,7 +84,8 @@ func (c *scene) settle() {
 	c.t.Logf("%s; %d spans in all, %d copies, %d rejected", last, len(c.b.order), c.b.twice, len(c.b.rejected))
 }
 
-// made compares the numbers of the spans that one sensor made with those that arrived: what is missing was reported, exactly.
+// made compares the numbers of the spans that one sensor made with those that arrived: what is missing was reported,
+// exactly.
 func (c *scene) made(all map[string]float64) {
 	c.t.Helper()
 	c.b.mu.Lock()
@@ -124,10 +127,10 @@ func TestABackendThatMisbehavesCostsNothingButWhatItRejects(t *testing.T) {
 		c.b.set(name)
 		before := c.b.asked()
 		c.l.run(t, length(t)/time.Duration(len(moods)))
-		await(t, "a backend that "+name+" is asked", func() bool { return c.b.asked() > before+1 })
+		sensortest.Until(t, "a backend that "+name+" is asked", func() bool { return c.b.asked() > before+1 })
 	}
 	c.b.set("takes")
-	await(t, "all is sent", func() bool {
+	sensortest.Until(t, "all is sent", func() bool {
 		all := c.scrape()
 		return sum(all, "sheetbend_export_queued_spans") == 0 && sum(all, "sheetbend_spans_held") == 0
 	})
@@ -152,7 +155,7 @@ func TestAFullDiskCostsNothingWhileThereIsMemory(t *testing.T) {
 	c.start()
 	t.Cleanup(func() { // before the unmount
 		if c.s.cmd.ProcessState == nil {
-			c.s.kill()
+			c.s.Kill()
 		}
 	})
 	ballast := filepath.Join(c.spool, "ballast")
@@ -183,11 +186,11 @@ func TestAFullDiskCostsNothingWhileThereIsMemory(t *testing.T) {
 		if err := os.Remove(ballast); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the disk is used again", func() bool { return sum(c.scrape(), "sheetbend_spool_failing") == 0 })
+		sensortest.Until(t, "the disk is used again", func() bool { return sum(c.scrape(), "sheetbend_spool_failing") == 0 })
 		c.l.run(t, length(t)/4)
 	}
 	c.b.serve(t)
-	await(t, "all is sent", func() bool {
+	sensortest.Until(t, "all is sent", func() bool {
 		all := c.scrape()
 		return sum(all, "sheetbend_export_queued_spans") == 0 && sum(all, "sheetbend_spans_held") == 0
 	})
@@ -216,7 +219,7 @@ func TestWhatDoesNotFitIntoTheRingIsReportedByKind(t *testing.T) {
 	c.l.run(t, length(t)/2)
 	c.settle()
 	// What a sandbox does again and again is not told again and again.
-	if lines := strings.Count(c.s.said(), "records were lost"); lines > 12+int(time.Since(began)/(6*time.Second)) {
+	if lines := strings.Count(c.s.Log(), "records were lost"); lines > 12+int(time.Since(began)/(6*time.Second)) {
 		t.Errorf("%d lines of the log are about it", lines)
 	}
 	told := c.b.told()
@@ -251,14 +254,15 @@ func TestASensorThatIsKilledAgainAndAgainLosesNothing(t *testing.T) {
 	kills := 0
 	for end := time.Now().Add(2 * length(t)); kills < 2 || time.Now().Before(end); kills++ {
 		if kills%2 == 1 {
-			// One that is killed at once each time never gets through what waits, with the race detector at least: the ring fills.
+			// One that is killed at once each time never gets through what waits, with the race detector at least:
+			// the ring fills.
 			pause.Lock()
-			await(t, "the backlog is read", func() bool { return sum(c.scrape(), "sheetbend_ring_used_bytes") < 1<<20 })
+			sensortest.Until(t, "the backlog is read", func() bool { return sum(c.scrape(), "sheetbend_ring_used_bytes") < 1<<20 })
 			pause.Unlock()
 		}
 		before := c.b.asked()
-		await(t, "spans arrive between two kills", func() bool { return c.b.asked() > before })
-		c.s.kill()
+		sensortest.Until(t, "spans arrive between two kills", func() bool { return c.b.asked() > before })
+		c.s.Kill()
 		c.start()
 	}
 	close(stop)
@@ -292,7 +296,8 @@ func TestASensorThatIsKilledAgainAndAgainLosesNothing(t *testing.T) {
 	}
 }
 
-// copiesOfAKill bounds how many spans may come again after a kill: batches that were sent and not noted, and what the records since the last note became.
+// copiesOfAKill bounds how many spans may come again after a kill: batches that were sent and not noted, and what the
+// records since the last note became.
 const copiesOfAKill = 4096
 
 func TestASecondSignalEndsTheDeliveryAtOnceAndCostsNothing(t *testing.T) {
@@ -306,17 +311,17 @@ func TestASecondSignalEndsTheDeliveryAtOnceAndCostsNothing(t *testing.T) {
 		c.start()
 		c.l.session = fmt.Sprintf("signals%d-", signals)
 		c.l.run(t, length(t)/4)
-		await(t, "a batch is under way", func() bool { return c.b.asked() > before })
+		sensortest.Until(t, "a batch is under way", func() bool { return c.b.asked() > before })
 		begin := time.Now()
 		if signals == 2 {
 			if err := c.s.cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
-			await(t, "the first signal is taken", func() bool { _, err := c.s.scrape(); return err != nil })
+			sensortest.Until(t, "the first signal is taken", func() bool { _, err := c.s.scrape(); return err != nil })
 		}
-		c.s.stop()
+		c.s.Stop()
 		took[signals] = time.Since(begin)
-		if said := c.s.said(); !strings.Contains(said, "for the next start") {
+		if said := c.s.Log(); !strings.Contains(said, "for the next start") {
 			t.Errorf("what waits is not told:\n%s", said)
 		}
 	}

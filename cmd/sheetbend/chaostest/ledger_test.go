@@ -16,13 +16,15 @@ var kinds = map[string]string{"exec": "process.exec", "open": "file.open", "conn
 // A ledger holds, by kind, what was done, what arrived and what was reported lost.
 type ledger struct {
 	generated, received, lost map[string]int
-	// anyKind are lost spans of which the sensor does not know the kind any more: those dropped by an exporter, as encoded batches.
+	// anyKind are lost spans of which the sensor does not know the kind any more: those dropped by an exporter, as
+	// encoded batches.
 	anyKind int
 	// untold are kinds of which lost records may be of things that the generator does not tell of.
 	untold map[string]bool
 }
 
-// balance says what does not add up. Without losses of unknown kind: received + reported lost = generated, for each kind.
+// balance says what does not add up. Without losses of unknown kind: received + reported lost = generated, for each
+// kind.
 func (l ledger) balance() error {
 	missing := 0
 	var wrong []string
@@ -69,7 +71,8 @@ func (b *backend) ledger(generated map[string]int) ledger {
 	return l
 }
 
-// told is what the trace says was lost. Losses of a cgroup of which no record told are told in each session that they may belong to.
+// told is what the trace says was lost. Losses of a cgroup of which no record told are told in each session that they
+// may belong to.
 func (b *backend) told() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

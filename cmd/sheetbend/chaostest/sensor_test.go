@@ -3,8 +3,6 @@
 package chaostest
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,19 +12,15 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
-	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
-// patience bounds every wait. Machines are shared; nothing depends on the time it takes.
-const patience = 3 * time.Minute
+const patience = sensortest.Patience
 
 // length is how long each case goes on: $SHEETBEND_CHAOS, or a few seconds.
 func length(t *testing.T) time.Duration {
@@ -40,44 +34,6 @@ func length(t *testing.T) time.Duration {
 		t.Fatal(err)
 	}
 	return d
-}
-
-// await polls: what is waited for happens in other processes.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	ticks := time.NewTicker(50 * time.Millisecond)
-	defer ticks.Stop()
-	end := time.After(patience)
-	for !done() {
-		select {
-		case <-ticks.C:
-		case <-end:
-			t.Fatalf("in vain: %s", what)
-		}
-	}
-}
-
-// tree makes a cgroup for sandboxes, and removes it with all that is in it.
-func tree(t *testing.T) (cgroup.Mount, string) {
-	t.Helper()
-	workloadtest.Root(t)
-	m, err := cgroup.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cg := fmt.Sprintf("/sheetbend-chaos-%d-%d", os.Getpid(), time.Now().UnixNano())
-	if err := m.Create(cg); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		_ = m.Kill(ctx, cg)
-		if err := m.Remove(ctx, cg); err != nil {
-			t.Error(err)
-		}
-	})
-	return m, cg
 }
 
 // bpffs mounts a bpf file system of the test's own, with which goes what is pinned in it, and gives a directory there.
@@ -97,13 +53,9 @@ func bpffs(t *testing.T) string {
 
 // A sensor is a running `sheetbend sensor`.
 type sensor struct {
-	t       *testing.T
+	*sensortest.Sensor
 	cmd     *exec.Cmd
 	metrics string // URL
-	ended   chan struct{}
-
-	mu  sync.Mutex
-	log strings.Builder
 }
 
 func binary(t *testing.T) string {
@@ -129,78 +81,21 @@ func start(t *testing.T, config string) *sensor {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &sensor{t: t, ended: make(chan struct{})}
-	s.cmd = exec.Command(binary(t), "sensor", "--config", file)
+	cmd := exec.Command(binary(t), "sensor", "--config", file)
 	for _, pair := range os.Environ() {
 		if !strings.HasPrefix(pair, "OTEL_") {
-			s.cmd.Env = append(s.cmd.Env, pair)
+			cmd.Env = append(cmd.Env, pair)
 		}
 	}
-	stderr, err := s.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	s := &sensor{Sensor: sensortest.Start(t, cmd), cmd: cmd}
+	s.Hear(`msg="serving metrics"`)
+	log := s.Hear("msg=watching")
+	at := regexp.MustCompile(`msg="serving metrics" listen=(\S+)`).FindStringSubmatch(log)
+	if at == nil {
+		t.Fatalf("metrics are not served:\n%s", log)
 	}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(s.ended)
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			s.mu.Lock()
-			s.log.WriteString(lines.Text() + "\n")
-			s.mu.Unlock()
-		}
-	}()
-	t.Cleanup(func() {
-		if s.cmd.ProcessState == nil {
-			s.kill()
-		}
-		if t.Failed() {
-			t.Logf("log of the sensor:\n%s", s.said())
-		}
-	})
-	served := regexp.MustCompile(`msg="serving metrics" listen=(\S+)`)
-	await(t, "the sensor watches", func() bool {
-		select {
-		case <-s.ended:
-			t.Fatalf("the sensor ended:\n%s", s.said())
-		default:
-		}
-		said := s.said()
-		if at := served.FindStringSubmatch(said); at != nil {
-			s.metrics = "http://" + at[1] + "/metrics"
-		}
-		return s.metrics != "" && strings.Contains(said, "msg=watching")
-	})
+	s.metrics = "http://" + at[1] + "/metrics"
 	return s
-}
-
-func (s *sensor) said() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
-
-// stop ends the sensor as an administrator does; then its log is complete.
-func (s *sensor) stop() {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		s.t.Error(err)
-	}
-	select {
-	case <-s.ended:
-	case <-time.After(patience):
-		s.t.Fatal("SIGTERM does not end the sensor")
-	}
-	if err := s.cmd.Wait(); err != nil {
-		s.t.Errorf("sensor: %v\n%s", err, s.said())
-	}
-}
-
-func (s *sensor) kill() {
-	_ = s.cmd.Process.Kill()
-	<-s.ended
-	_ = s.cmd.Wait()
 }
 
 // scrape gives the metrics by their names with labels.

@@ -25,8 +25,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
-// What must not grow, and by how much the median of the last quarter may lie above that of the first, after the warm-up: the
-// load changes all the time, so both are noisy.
+// What must not grow, and by how much the median of the last quarter may lie above that of the first, after the
+// warm-up: the load changes all the time, so both are noisy.
 var flat = []struct {
 	name  string
 	ratio float64
@@ -212,7 +212,7 @@ func TestTheSensorStaysAsSmallAsItWas(t *testing.T) {
 			t.Logf("%s: %s", time.Since(begin).Round(time.Second), row(s))
 		}
 	}
-	c.s.stop()
+	c.s.Stop()
 
 	// A fifth is warm-up: the heap finds its size, and the buffers theirs.
 	samples = samples[len(samples)/5:]

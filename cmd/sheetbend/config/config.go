@@ -5,10 +5,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/sheetbend/sheetbend/collector"
@@ -17,37 +13,46 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
-// Config is the whole file. Every key is documented in docs/configuration.md.
+// Config is the whole file. Every key is documented in docs/configuration.md, with its bounds; Validate holds these.
 type Config struct {
+	// Sandboxes are what the sensor watches; run and record with a command have one of their own.
 	Sandboxes []Sandbox `yaml:"sandboxes"`
 	Exporters Exporters `yaml:"exporters"`
 	Spool     Spool     `yaml:"spool"`
 	Metrics   Metrics   `yaml:"metrics"`
 	// Agents are put over the built-in dialects, by name.
-	Agents          []agents.Dialect `yaml:"agents"`
-	Intake          Intake           `yaml:"intake"`
-	Containers      Containers       `yaml:"containers"`
-	Socket          string           `yaml:"socket"`
-	Hold            Duration         `yaml:"hold"`
-	CallRetention   Duration         `yaml:"call_retention"`
-	Noise           []string         `yaml:"noise"`
-	Sensitive       []string         `yaml:"sensitive"`
-	Fold            Fold             `yaml:"fold"`
-	Trace           Trace            `yaml:"trace"`
-	SpanNames       string           `yaml:"span_names"`
-	MaskCredentials bool             `yaml:"mask_credentials"`
-	Confine         bool             `yaml:"confine"`
-	Limits          Limits           `yaml:"limits"`
-	OpenHook        string           `yaml:"open_hook"`
-	Pin             bool             `yaml:"pin"`
-	PinPath         string           `yaml:"pin_path"`
-	Journal         string           `yaml:"journal"`
-	CompatCalls     bool             `yaml:"compat_calls"`
-	Log             Log              `yaml:"log"`
+	Agents     []agents.Dialect `yaml:"agents"`
+	Intake     Intake           `yaml:"intake"`
+	Containers Containers       `yaml:"containers"`
+	// Socket is the path of the local API, "" for none.
+	Socket string `yaml:"socket"`
+	// Hold is how long a span waits for its end before it is sent with what is known.
+	Hold Duration `yaml:"hold"`
+	// CallRetention is how long an ended tool call is kept for what comes late.
+	CallRetention Duration `yaml:"call_retention"`
+	// Noise and Sensitive are patterns of paths; BuiltIn in them stands for the built-in list.
+	Noise           []string `yaml:"noise"`
+	Sensitive       []string `yaml:"sensitive"`
+	Fold            Fold     `yaml:"fold"`
+	Trace           Trace    `yaml:"trace"`
+	SpanNames       string   `yaml:"span_names"`
+	MaskCredentials bool     `yaml:"mask_credentials"`
+	Confine         bool     `yaml:"confine"`
+	Limits          Limits   `yaml:"limits"`
+	OpenHook        string   `yaml:"open_hook"`
+	// Pin leaves hooks and ring in the kernel at the end, in the directory PinPath of a bpf file system ("": the
+	// usual one).
+	Pin     bool   `yaml:"pin"`
+	PinPath string `yaml:"pin_path"`
+	// Journal is a file, NoJournal for none, "" for one on a tmpfs. It needs pins.
+	Journal string `yaml:"journal"`
+	// CompatCalls has the tracepoint form watch system calls by the 32-bit table, too.
+	CompatCalls bool `yaml:"compat_calls"`
+	Log         Log  `yaml:"log"`
 }
 
-// Sandbox selects cgroups or containers, by one of the first three, and says whose they are; or, with Agents alone, agents
-// wherever they are started.
+// Sandbox selects cgroups or containers, by one of the first three, and says whose they are; or, with Agents alone,
+// agents wherever they are started.
 type Sandbox struct {
 	Cgroup     string      `yaml:"cgroup"`
 	Kubernetes *Kubernetes `yaml:"kubernetes"`
@@ -79,7 +84,10 @@ func (s Sandbox) Selector() (collector.Selector, error) {
 	case len(s.Agents) > 0:
 	case s.Kubernetes != nil:
 		k := s.Kubernetes
-		out.Container = &collector.ContainerSelector{Kubernetes: true, Namespaces: k.Namespaces, Handlers: k.RuntimeHandlers, Containers: k.Containers, Labels: k.Labels, Annotations: k.Annotations}
+		out.Container = &collector.ContainerSelector{
+			Kubernetes: true, Namespaces: k.Namespaces, Handlers: k.RuntimeHandlers, Containers: k.Containers,
+			Labels: k.Labels, Annotations: k.Annotations,
+		}
 	case s.Docker != nil:
 		out.Container = &collector.ContainerSelector{Containers: s.Docker.Names, Labels: s.Docker.Labels}
 	default:
@@ -130,7 +138,8 @@ type Forward struct {
 	QueueBytes Size   `yaml:"queue_bytes"`
 }
 
-// Fold bounds the spans of a process that reads many files.
+// Fold bounds the spans of a process that reads many files: after Files of them in a Window, the others are counted by
+// directory, in at most Directories of these at a time.
 type Fold struct {
 	Files       int      `yaml:"files"`
 	Window      Duration `yaml:"window"`
@@ -209,171 +218,6 @@ func Default() *Config {
 		Pin:             true,
 		Log:             Log{Level: "info", Format: FormatText},
 	}
-}
-
-// Validate says what is wrong, key by key. What the patterns of noise and sensitive may
-// be, the collector knows.
-func (c *Config) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	seen := map[string]int{}
-	dialects := agents.Merge(agents.Builtin(), c.Agents)
-	for i, s := range c.Sandboxes {
-		if len(s.Agents) > 0 {
-			if s.Cgroup != "" || s.Kubernetes != nil || s.Docker != nil || s.Session != "" || s.Agent != "" {
-				bad("sandboxes[%d].agents stands alone: put the others into an entry of their own", i)
-			}
-			for _, name := range s.Agents {
-				if name != collector.AllAgents && agents.Find(dialects, name) == nil {
-					bad("sandboxes[%d].agents: %q is no agent's name; \"*\" stands for all that are known: %s", i, name, strings.Join(names(dialects), ", "))
-				}
-			}
-			continue
-		}
-		if len(s.Session) > 256 || len(s.Agent) > 256 {
-			bad("sandboxes[%d]: session and agent are at most 256 bytes long", i)
-		}
-		if s.Kubernetes != nil || s.Docker != nil {
-			if s.Cgroup != "" || s.Kubernetes != nil && s.Docker != nil {
-				bad("sandboxes[%d] has more than one of cgroup, kubernetes and docker: make them entries of their own", i)
-			}
-			if len(c.Containers.CRI)+len(c.Containers.Docker) == 0 {
-				bad("sandboxes[%d]: containers.cri and containers.docker are empty, so nobody tells which containers these are", i)
-			}
-			continue
-		}
-		if s.Cgroup == "" {
-			bad("sandboxes[%d] says not what to watch: cgroup, kubernetes, docker or agents", i)
-			continue
-		}
-		if _, err := cgroup.ParseGlob(s.Cgroup); err != nil {
-			bad("sandboxes[%d].cgroup: %w", i, err)
-		}
-		if first, ok := seen[s.Cgroup]; ok {
-			bad("sandboxes[%d].cgroup is the same as sandboxes[%d].cgroup", i, first)
-		}
-		seen[s.Cgroup] = i
-	}
-	within := func(key string, v, low, high int64) {
-		if v < low || v > high {
-			bad("%s is %d, outside of %d to %d", key, v, low, high)
-		}
-	}
-	lasts := func(key string, d Duration, low, high time.Duration) {
-		if v := time.Duration(d); v < low || v > high {
-			bad("%s is %s, outside of %s to %s", key, v, low, high)
-		}
-	}
-	oneOf := func(key, v string, values ...string) {
-		for _, ok := range values {
-			if v == ok {
-				return
-			}
-		}
-		bad("%s is %q, not one of %s", key, v, strings.Join(values, ", "))
-	}
-	if err := agents.Validate(dialects); err != nil {
-		bad("agents: %w", err)
-	}
-	for i, o := range c.Exporters.OTLP {
-		key := "exporters.otlp"
-		if len(c.Exporters.OTLP) > 1 {
-			key = fmt.Sprintf("exporters.otlp[%d]", i)
-			if o.Endpoint == "" {
-				bad("%s.endpoint is missing", key)
-			}
-		}
-		if o.Timeout != 0 {
-			lasts(key+".timeout", o.Timeout, 100*time.Millisecond, 10*time.Minute)
-		}
-		within(key+".queue.bytes", int64(o.Queue.Bytes), 1<<20, 8<<30)
-		within(key+".queue.spans", int64(o.Queue.Spans), 512, 100_000_000)
-		if (o.TLS.Cert == "") != (o.TLS.Key == "") {
-			bad("%s.tls.cert and %s.tls.key only work together: set both or none", key, key)
-		}
-	}
-	if n := len(c.Exporters.OTLP); n > MaxEndpoints {
-		bad("exporters.otlp has %d endpoints, more than %d", n, MaxEndpoints)
-	}
-	oneOf("exporters.otlp_mode", c.Exporters.OTLPMode, ModeFanOut, ModeFailOver)
-	if p := c.Spool.Path; p != "" && p != NoSpool && !strings.HasPrefix(p, "/") {
-		bad("spool.path is %q, neither an absolute path nor %s", p, NoSpool)
-	}
-	within("spool.max_bytes", int64(c.Spool.MaxBytes), 32<<20, 1<<40)
-	lasts("spool.max_age", c.Spool.MaxAge, time.Minute, 365*24*time.Hour)
-	oneOf("spool.sync", c.Spool.Sync, "batch", "interval", "none")
-	within("spool.dead_letters", int64(c.Spool.DeadLetters), 2<<20, 1<<40)
-	within("intake.max_message", int64(c.Intake.MaxMessage), 64<<10, 16<<20)
-	within("intake.forward.queue_bytes", int64(c.Intake.Forward.QueueBytes), 1<<20, 8<<30)
-	lasts("hold", c.Hold, 100*time.Millisecond, time.Minute)
-	lasts("call_retention", c.CallRetention, time.Second, 24*time.Hour)
-	within("fold.files", int64(c.Fold.Files), 1, 1<<20)
-	lasts("fold.window", c.Fold.Window, time.Second, 24*time.Hour)
-	within("fold.directories", int64(c.Fold.Directories), 1, 1<<16)
-	within("trace.max_spans", int64(c.Trace.MaxSpans), 10, 1_000_000)
-	lasts("trace.slice", c.Trace.Slice, time.Minute, 30*24*time.Hour)
-	oneOf("trace.join", c.Trace.Join, JoinAuto, JoinAlways, JoinNever)
-	oneOf("span_names", c.SpanNames, NamesContract, NamesReadable)
-	within("limits.ring_bytes", int64(c.Limits.RingBytes), 256<<10, 1<<30)
-	if c.Limits.SandboxRingBytes != 0 {
-		within("limits.sandbox_ring_bytes", int64(c.Limits.SandboxRingBytes), 32<<10, 1<<30)
-	}
-	within("limits.cgroups", int64(c.Limits.Cgroups), 16, 1<<20)
-	within("limits.processes", int64(c.Limits.Processes), 256, 1<<22)
-	oneOf("open_hook", c.OpenHook, HookAuto, HookTrampoline, HookTracepoint)
-	for key, sockets := range map[string][]string{"containers.cri": c.Containers.CRI, "containers.docker": c.Containers.Docker} {
-		if len(sockets) > 16 {
-			bad("%s has %d sockets, at most 16 are allowed", key, len(sockets))
-		}
-		for _, s := range sockets {
-			if s != BuiltIn && !strings.HasPrefix(s, "/") {
-				bad("%s: %q is not an absolute path, nor %q", key, s, BuiltIn)
-			}
-		}
-	}
-	if k := c.Containers.Kubelet; k != "" && !strings.HasPrefix(k, "/") {
-		bad("containers.kubelet is %q, not an absolute path", k)
-	}
-	if c.Socket != "" && !strings.HasPrefix(c.Socket, "/") {
-		bad("socket is %q, not an absolute path", c.Socket)
-	}
-	if c.PinPath != "" && !strings.HasPrefix(c.PinPath, "/") {
-		bad("pin_path is %q, not an absolute path", c.PinPath)
-	}
-	if j := c.Journal; j != "" && j != NoJournal && !strings.HasPrefix(j, "/") {
-		bad("journal is %q, neither an absolute path nor %s", j, NoJournal)
-	}
-	within("limits.journal_bytes", int64(c.Limits.JournalBytes), 16<<20, 4<<30)
-	if c.Metrics.Listen == "" && (c.Metrics.Pprof || c.Metrics.Expose) {
-		bad("metrics.listen is missing: without it nothing is served")
-	}
-	if _, err := c.Log.SlogLevel(); err != nil {
-		errs = append(errs, err)
-	}
-	oneOf("log.format", c.Log.Format, FormatText, FormatJSON)
-	return errors.Join(errs...)
-}
-
-func names(ds []agents.Dialect) (list []string) {
-	for i := range ds {
-		list = append(list, ds[i].Name)
-	}
-	return list
-}
-
-// SlogLevel is the level as slog knows it.
-func (l Log) SlogLevel() (slog.Level, error) {
-	switch l.Level {
-	case "debug":
-		return slog.LevelDebug, nil
-	case "info":
-		return slog.LevelInfo, nil
-	case "warn":
-		return slog.LevelWarn, nil
-	case "error":
-		return slog.LevelError, nil
-	}
-	return 0, fmt.Errorf("log.level is %q, not one of debug, info, warn, error", l.Level)
 }
 
 // Expand replaces BuiltIn in a list of patterns by the built-in ones.

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -59,7 +61,8 @@ func parse(text []byte) (*Config, error) {
 }
 
 var goTypes = strings.NewReplacer("[]config.Sandbox", "a list of sandboxes", "[]string", "a list of strings",
-	"[]agents.Dialect", "a list of agents", "map[string]string", "a mapping of strings", "agents.", "the section ", "config.", "the section ")
+	"[]agents.Dialect", "a list of agents", "map[string]string", "a mapping of strings", "agents.", "the section ",
+	"config.", "the section ")
 
 // tidy takes the library's name and its Go types out of a message for users.
 func tidy(err error) error {
@@ -98,10 +101,10 @@ func known(n *yaml.Node, t reflect.Type, at string) error {
 		}
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
-			field, ok := fieldOf(t, key.Value)
+			field, ok := fields(t)[key.Value]
 			if !ok {
 				err := fmt.Errorf("line %d: unknown key %q", key.Line, join(at, key.Value))
-				if near := nearest(key.Value, keys(t)); near != "" {
+				if near := nearest(key.Value, slices.Sorted(maps.Keys(fields(t)))); near != "" {
 					err = fmt.Errorf("%w: did you mean %q?", err, join(at, near))
 				}
 				return err
@@ -121,52 +124,26 @@ func join(at, key string) string {
 	return at + "." + key
 }
 
-func fieldOf(t reflect.Type, key string) (reflect.Type, bool) {
+// fields are the types of a section's keys.
+func fields(t reflect.Type) map[string]reflect.Type {
+	m := map[string]reflect.Type{}
 	for i := range t.NumField() {
-		if f := t.Field(i); f.Tag.Get("yaml") == key {
-			return f.Type, true
-		}
+		m[t.Field(i).Tag.Get("yaml")] = t.Field(i).Type
 	}
-	return nil, false
+	return m
 }
 
-func keys(t reflect.Type) []string {
-	var out []string
-	for i := range t.NumField() {
-		out = append(out, t.Field(i).Tag.Get("yaml"))
-	}
-	return out
-}
+// maxWord bounds the bytes of a word that are compared.
+const maxWord = 64
 
-// nearest is the candidate that takes the fewest edits, at most a third of its length or two; "" if none does.
-func nearest(word string, candidates []string) string {
+// nearest is the key that takes the fewest edits, at most a third of its length or two; "" if none does.
+func nearest(word string, keys []string) string {
 	best, fewest := "", 0
-	for _, c := range candidates {
-		d := edits(word, c)
-		if d <= max(2, len(c)/3) && (best == "" || d < fewest) {
-			best, fewest = c, d
+	for _, key := range keys {
+		d := levenshtein.ComputeDistance(word[:min(len(word), maxWord)], key)
+		if d <= max(2, len(key)/3) && (best == "" || d < fewest) {
+			best, fewest = key, d
 		}
 	}
 	return best
-}
-
-// edits is the Levenshtein distance of two words, of which only the first 64 bytes count.
-func edits(a, b string) int {
-	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		prev := slices.Clone(row)
-		row[0] = i + 1
-		for j := range len(b) {
-			change := prev[j]
-			if a[i] != b[j] {
-				change++
-			}
-			row[j+1] = min(change, prev[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -67,11 +67,23 @@ func capget() (data [2]unix.CapUserData, err error) {
 	return data, nil
 }
 
+// capset is for the calling thread.
+func capset(data [2]unix.CapUserData) error {
+	return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+}
+
+func effective(data [2]unix.CapUserData) Set {
+	return Set(data[0].Effective) | Set(data[1].Effective)<<32
+}
+
 // Current are the effective capabilities of this thread.
 func Current() (Set, error) {
 	data, err := capget()
-	return Set(data[0].Effective) | Set(data[1].Effective)<<32, err
+	return effective(data), err
 }
+
+// DropThread drops all capabilities of the calling thread, for good.
+func DropThread() error { return capset([2]unix.CapUserData{}) }
 
 // With runs do with no other capabilities in effect than these, on a thread that gets the others back afterwards.
 func With(s Set, do func() error) error {
@@ -84,25 +96,24 @@ func With(s Set, do func() error) error {
 	less := had
 	less[0].Effective &= uint32(s)
 	less[1].Effective &= uint32(s >> 32)
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if err := unix.Capset(&header, &less[0]); err != nil {
+	if err := capset(less); err != nil {
 		return fmt.Errorf("put capabilities aside: %w", err)
 	}
 	err = do()
-	if back := unix.Capset(&header, &had[0]); back != nil {
+	if back := capset(had); back != nil {
 		return errors.Join(err, fmt.Errorf("take capabilities back: %w", back))
 	}
 	return err
 }
 
-// keepOnly drops all other capabilities, of those that this process has, and says whether the bounding set is empty now.
+// keepOnly drops all other capabilities, of those that this process has, and says whether the bounding set is empty
+// now.
 func keepOnly(s Set) (bounding bool, err error) {
 	had, err := capget()
 	if err != nil {
 		return false, err
 	}
-	effective := Set(had[0].Effective) | Set(had[1].Effective)<<32
-	if bounding = effective.Has(unix.CAP_SETPCAP); bounding {
+	if bounding = effective(had).Has(unix.CAP_SETPCAP); bounding {
 		for c := 0; ; c++ {
 			if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err != nil {
 				break // one more than the kernel knows
@@ -118,7 +129,7 @@ func keepOnly(s Set) (bounding bool, err error) {
 		keep := uint32(s >> (32 * i))
 		data[i].Effective, data[i].Permitted = had[i].Effective&keep, had[i].Permitted&keep
 	}
-	if err := capsetAll(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data); err != nil {
+	if err := capsetAll(&data); err != nil {
 		return false, fmt.Errorf("drop capabilities: %w", err)
 	}
 	return bounding, nil

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package confine takes from the sensor, once it has started, what it needs no longer: capabilities, system calls, files
-// and ports. All of it holds for every thread, those to come included, and cannot be taken back.
+// Package confine takes from the sensor, once it has started, what it needs no longer: capabilities, system calls,
+// files and ports. All of it holds for every thread, those to come included, and cannot be taken back.
 package confine
 
 import (
@@ -54,8 +54,8 @@ func (s Sockets) families() (families []uint32) {
 	return families
 }
 
-// Apply confines this process. What the kernel lacks, or a container's own filter refuses, is left out and reported; an error
-// means that less than the report says may hold.
+// Apply confines this process. What the kernel lacks, or a container's own filter refuses, is left out and reported;
+// an error means that less than the report says may hold.
 func Apply(n Needs) (Report, error) {
 	var r Report
 	// Landlock and a filter without CAP_SYS_ADMIN ask for it.
@@ -83,7 +83,7 @@ func Apply(n Needs) (Report, error) {
 		return r, err
 	}
 	// Last: it forbids what the others do.
-	if err := filter(n.Sockets); err != nil {
+	if err := SetFilter(program(unix.Getpid(), n.Sockets), unix.SECCOMP_FILTER_FLAG_TSYNC); err != nil {
 		lacks("seccomp", err)
 	} else {
 		r.Seccomp = true
@@ -98,8 +98,10 @@ func prctlAll(option, a, b uintptr) error {
 	return nil
 }
 
-func capsetAll(header *unix.CapUserHeader, data *[2]unix.CapUserData) error {
-	if _, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0); errno != 0 {
+func capsetAll(data *[2]unix.CapUserData) error {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0)
+	if errno != 0 {
 		return errno
 	}
 	return nil

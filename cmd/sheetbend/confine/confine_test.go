@@ -26,7 +26,8 @@ import (
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 )
 
-// asConfined makes the test binary a process that confines itself and then tries things: what is given up cannot be taken back.
+// asConfined makes the test binary a process that confines itself and then tries things: what is given up cannot be
+// taken back.
 const asConfined = "SHEETBEND_TEST_AS_CONFINED"
 
 // An order is what that process is told.

@@ -25,8 +25,8 @@ type Files struct {
 // landlockVersion is the newest interface that the rules are written for.
 const landlockVersion = 9
 
-// The signals of one thread to another are not scoped: before version 8 each thread has a domain of its own, and Go's runtime
-// needs them. The filter refuses signals to others.
+// The signals of one thread to another are not scoped: before version 8 each thread has a domain of its own, and Go's
+// runtime needs them. The filter refuses signals to others.
 func (f Files) restrict() (version int, err error) {
 	switch version, err = LandlockVersion(); {
 	case err != nil:
@@ -44,10 +44,12 @@ func (f Files) restrict() (version int, err error) {
 	sockets, socket := openable(f.Sockets)
 	rules := []landlock.Rule{
 		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir, read...),
-		landlock.PathAccess(ll.AccessFSReadFile, alone...), // a right of directories would be refused, and with it all rules
+		// A right of directories would be refused here, and with it all rules.
+		landlock.PathAccess(ll.AccessFSReadFile, alone...),
 		landlock.PathAccess(ll.AccessFSRemoveFile, remove...),
 		landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSReadDir|ll.AccessFSWriteFile|ll.AccessFSTruncate|
-			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir, write...).WithRefer(),
+			ll.AccessFSMakeReg|ll.AccessFSMakeDir|ll.AccessFSMakeSock|ll.AccessFSRemoveFile|ll.AccessFSRemoveDir,
+			write...).WithRefer(),
 		landlock.PathAccess(ll.AccessFSResolveUnix, append(sockets, socket...)...),
 	}
 	if f.Ports != nil {
@@ -65,13 +67,8 @@ func (f Files) restrict() (version int, err error) {
 // openable tells directories and files apart.
 func openable(names []string) (dirs, files []string) {
 	for _, name := range names {
-		fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
 		var st unix.Stat_t
-		err = unix.Fstat(fd, &st)
-		_ = unix.Close(fd)
+		err := unix.Stat(name, &st)
 		switch {
 		case err != nil:
 		case st.Mode&unix.S_IFMT == unix.S_IFDIR:

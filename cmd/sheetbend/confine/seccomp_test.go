@@ -93,7 +93,8 @@ func documented(t *testing.T) (list []passage) {
 // answer is the filter's.
 func answer(t *testing.T, vm *classic.VM, arch, number uint32, args [6]uint32) uint32 {
 	t.Helper()
-	// The interpreter reads big-endian words. Of an argument the low half comes first, as on the machines that the filter is for.
+	// The interpreter reads big-endian words. Of an argument the low half comes first, as on the machines that the
+	// filter is for.
 	data := make([]byte, 64)
 	binary.BigEndian.PutUint32(data, number)
 	binary.BigEndian.PutUint32(data[4:], arch)

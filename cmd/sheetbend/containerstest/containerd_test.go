@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
 // node is a containerd of the test's own, and what the kubelet would be.
@@ -61,8 +63,8 @@ state = "%[1]s/state"
 // newNode starts this machine's containerd.
 func newNode(t *testing.T) *node { return newNodeOf(t, "", false) }
 
-// onEachContainerd runs a test under this machine's containerd, which on Debian 12 is a 1.6 and has no events, and under the one
-// of SHEETBEND_CONTAINERD, a 1.7 that has them.
+// onEachContainerd runs a test under this machine's containerd, which on Debian 12 is a 1.6 and has no events, and
+// under the one of SHEETBEND_CONTAINERD, a 1.7 that has them.
 func onEachContainerd(t *testing.T, test func(*testing.T, *node)) {
 	t.Run("of this machine", func(t *testing.T) { test(t, newNode(t)) })
 	t.Run("with events", func(t *testing.T) {
@@ -84,7 +86,7 @@ func newNodeOf(t *testing.T, bin string, systemd bool) *node {
 	if systemd {
 		programs(t, "unshare", "nsenter", "systemd-run", "/lib/systemd/systemd", "jq")
 	}
-	m, cg := tree(t)
+	m, cg := sensortest.Cgroup(t)
 	// Not t.TempDir(): the path of a shim's socket is made of it, and bounded.
 	dir, err := os.MkdirTemp("/run", "sheetbend-test-")
 	if err != nil {
@@ -178,7 +180,7 @@ func (n *node) end() {
 
 func (n *node) await(what string, try func() error) {
 	n.t.Helper()
-	poll(n.t, what, func() error {
+	sensortest.Succeeds(n.t, what, func() error {
 		err := try()
 		if err == nil {
 			return nil
@@ -417,7 +419,7 @@ func testSpansOfPods(t *testing.T, n *node) {
 		says(t, s.execs(t, ": restarted", 1)[0], p.expects("main"))
 	})
 	t.Run("after the sensor was restarted", func(t *testing.T) {
-		s.stop()
+		s.Stop()
 		s = watch(t, n.sandboxes(), n.runtimes())
 		says(t, s.execs(t, ": old", 1)[0], before.expects("old"))
 		if r, err := n.api.ExecSync(t.Context(), &runtime.ExecSyncRequest{ContainerId: id, Cmd: []string{"/bin/sh", "-c", ": again"}}); err != nil || r.GetExitCode() != 0 {
@@ -425,7 +427,7 @@ func testSpansOfPods(t *testing.T, n *node) {
 		}
 		says(t, s.execs(t, ": again", 1)[0], before.expects("old"))
 	})
-	s.stop()
+	s.Stop()
 	for _, sp := range s.read() {
 		if sp.attr("sheetbend.container.unresolved") != "" && strings.Contains(sp.attr("process.command_line"), ": ") {
 			t.Errorf("unresolved: %s in %s", sp.attr("process.command_line"), sp.attr("process.linux.cgroup"))
@@ -466,7 +468,7 @@ func TestSandboxesAreChosenByWhatTheRuntimeSays(t *testing.T) {
 			t.Errorf("session %q, want %q", got, session)
 		}
 	}
-	s.stop()
+	s.Stop()
 	for _, sp := range s.read() {
 		if strings.Contains(sp.attr("process.command_line"), ": other") || strings.Contains(sp.attr("process.command_line"), "sleep 1000000") {
 			t.Errorf("a span of a container that was not chosen: %s", sp.attr("process.command_line"))

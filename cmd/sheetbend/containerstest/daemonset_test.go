@@ -99,8 +99,8 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// The sensor as the manifest of deploy/kustomize runs it, in a container on a real node. Only the node's own directories
-// and where the spans go are others.
+// The sensor as the manifest of deploy/kustomize runs it, in a container on a real node. Only the node's own
+// directories and where the spans go are others.
 func TestTheDaemonSetWatchesItsNode(t *testing.T) {
 	t.Run("privileged", func(t *testing.T) { watchesItsNode(t, "") })
 	t.Run("with capabilities", func(t *testing.T) { watchesItsNode(t, "../../../deploy/kustomize-capabilities/capabilities.yaml") })

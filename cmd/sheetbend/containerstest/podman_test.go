@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/enrich/container"
 	"github.com/sheetbend/sheetbend/enrich/container/docker"
 )
@@ -29,7 +30,7 @@ type engine struct {
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	programs(t, "podman", "conmon", "runc")
-	_, cg := tree(t)
+	_, cg := sensortest.Cgroup(t)
 	dir, err := os.MkdirTemp("/run", "sheetbend-test-")
 	if err != nil {
 		t.Fatal(err)

@@ -3,15 +3,12 @@
 package containerstest
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,11 +16,10 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
-	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
-// patience bounds every wait. Machines are shared; nothing depends on the time it takes.
-const patience = time.Minute
+const patience = sensortest.Patience
 
 // programs ends the test when one of them is missing: with a skip, or where CI is set with a failure.
 func programs(t *testing.T, names ...string) {
@@ -43,52 +39,16 @@ func programs(t *testing.T, names ...string) {
 	}
 }
 
-// tree makes a cgroup for the test's containers, and removes it with all that is in it.
-func tree(t *testing.T) (cgroup.Mount, string) {
-	t.Helper()
-	m, err := cgroup.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cg := fmt.Sprintf("/sheetbend-test-%s-%d", t.Name(), os.Getpid())
-	if err := m.Create(cg); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		_ = m.Kill(ctx, cg)
-		if err := m.Remove(ctx, cg); err != nil {
-			t.Error(err)
-		}
-	})
-	return m, cg
-}
-
-// poll tries until there is no error.
-func poll(t *testing.T, what string, try func() error) {
-	t.Helper()
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = try(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s: %v", what, err)
-}
-
 // removeAll removes a runtime's directory: what cleans up after the last container may still be at work in it.
 func removeAll(t *testing.T, dir string) {
 	t.Helper()
-	poll(t, "remove "+dir, func() error { return os.RemoveAll(dir) })
+	sensortest.Succeeds(t, "remove "+dir, func() error { return os.RemoveAll(dir) })
 }
 
 // A sensor is a running `sheetbend sensor`.
 type sensor struct {
+	*sensortest.Sensor
 	sensorFile
-	cmd   *exec.Cmd
-	log   *bytes.Buffer
-	ended chan struct{}
 }
 
 // A sensorFile is what a sensor writes.
@@ -101,9 +61,10 @@ type sensorFile struct {
 func watch(t *testing.T, sandboxes, containers string) *sensor {
 	t.Helper()
 	dir := t.TempDir()
-	s := &sensor{sensorFile: sensorFile{t, filepath.Join(dir, "spans.jsonl")}, log: new(bytes.Buffer), ended: make(chan struct{})}
+	spans := filepath.Join(dir, "spans.jsonl")
 	conf := filepath.Join(dir, "sheetbend.yaml")
-	text := fmt.Sprintf("sandboxes: %s\ncontainers: %s\nexporters: {file: {path: %s}}\nsocket: ''\n", sandboxes, containers, s.spans)
+	text := fmt.Sprintf("sandboxes: %s\ncontainers: %s\nexporters: {file: {path: %s}}\nsocket: ''\n",
+		sandboxes, containers, spans)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -111,53 +72,11 @@ func watch(t *testing.T, sandboxes, containers string) *sensor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.cmd = exec.Command(bin, "sensor", "--no-pin", "--config", conf, "--log-level", "debug")
-	stderr, err := s.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	watching := make(chan struct{})
-	go func() {
-		defer close(s.ended)
-		lines := bufio.NewScanner(stderr)
-		for started := false; lines.Scan(); {
-			s.log.WriteString(lines.Text() + "\n")
-			if !started && strings.Contains(lines.Text(), "msg=watching") {
-				started = true
-				close(watching)
-			}
-		}
-	}()
-	t.Cleanup(func() { s.stop() })
-	select {
-	case <-watching:
-	case <-s.ended:
-		t.Fatalf("the sensor ended:\n%s", s.log)
-	case <-time.After(patience):
-		t.Fatal("the sensor does not watch")
-	}
+	cmd := exec.Command(bin, "sensor", "--no-pin", "--config", conf, "--log-level", "debug")
+	s := &sensor{sensortest.Start(t, cmd), sensorFile{t, spans}}
+	t.Cleanup(s.Stop)
+	s.Hear("msg=watching")
 	return s
-}
-
-// stop ends the sensor; then its log is complete.
-func (s *sensor) stop() {
-	s.t.Helper()
-	if s.cmd.ProcessState != nil {
-		return
-	}
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		s.t.Error(err)
-	}
-	<-s.ended
-	if err := s.cmd.Wait(); err != nil {
-		s.t.Errorf("sensor: %v\n%s", err, s.log)
-	}
-	if s.t.Failed() {
-		s.t.Logf("log of the sensor:\n%s", s.log)
-	}
 }
 
 // A seen span, with its resource.

@@ -9,18 +9,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 )
 
-// A manager is a systemd of the test's own, in namespaces: all cgroups below one directory are its, as they are a host's, and it is
-// asked for each slice and scope of a container. It is process 1 there, and what runs in its namespaces ends with it.
+// A manager is a systemd of the test's own, in namespaces: all cgroups below one directory are its, as they are a
+// host's, and it is asked for each slice and scope of a container. It is process 1 there, and what runs in its
+// namespaces ends with it.
 type manager struct {
 	cmd *exec.Cmd // unshare, which waits for it
 	pid string
 }
 
-// The directory is a root of cgroups from unshare on. Of /run the host's is used, but for what is systemd's, and for the bus, by which
-// runc would ask the host's systemd. It starts nothing.
+// The directory is a root of cgroups from unshare on. Of /run the host's is used, but for what is systemd's, and for
+// the bus, by which runc would ask the host's systemd. It starts nothing.
 const beManager = `
 echo 0 >"$1/cgroup.procs"
 exec unshare --pid --mount --cgroup --uts --ipc --fork --kill-child --mount-proc sh -ec '
@@ -51,7 +53,7 @@ func newManager(t *testing.T, m cgroup.Mount, cg string) *manager {
 			t.Logf("log of systemd:\n%s", &log)
 		}
 	})
-	poll(t, "systemd", func() (err error) {
+	sensortest.Succeeds(t, "systemd", func() (err error) {
 		if s.pid, err = childOf(s.cmd.Process.Pid); err != nil {
 			return err
 		}
@@ -87,7 +89,8 @@ func childOf(pid int) (string, error) {
 	return children[0], nil
 }
 
-// unlimited is a runc that sets no limits: where a controller is one of cgroup v1's, cgroup v2 has no file for its limit.
+// unlimited is a runc that sets no limits: where a controller is one of cgroup v1's, cgroup v2 has no file for its
+// limit.
 func unlimited(t *testing.T, dir string) string {
 	t.Helper()
 	name := dir + "/runc"

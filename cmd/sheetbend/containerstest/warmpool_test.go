@@ -85,8 +85,9 @@ func (n *node) exec(t *testing.T, id, word string) {
 	}
 }
 
-// A pod of agent-sandbox's warm pool waits with its program running, and is taken: then its annotations in the API server
-// change, and the kubelet writes them into the pod's downward API volume. The runtime is real, the kubelet is this test.
+// A pod of agent-sandbox's warm pool waits with its program running, and is taken: then its annotations in the API
+// server change, and the kubelet writes them into the pod's downward API volume. The runtime is real, the kubelet is
+// this test.
 func TestAPodOfAWarmPoolGetsItsSessionWhenItIsTaken(t *testing.T) {
 	n, k := newNode(t), newKubelet(t)
 	s := watch(t, warm, k.containers(n))
@@ -135,7 +136,7 @@ func TestAPodWhoseLabelsComeLaterIsWatchedFromThenOn(t *testing.T) {
 	if got := after.attr("session.id"); got != "agents/adopted" {
 		t.Errorf("session %q", got)
 	}
-	s.stop()
+	s.Stop()
 	waits := 0
 	for _, sp := range s.read() {
 		line := sp.attr("process.command_line")
@@ -153,7 +154,7 @@ func TestAPodWhoseLabelsComeLaterIsWatchedFromThenOn(t *testing.T) {
 	if waits != 1 {
 		t.Errorf("the program that waited is told %d times, want once", waits)
 	}
-	if log := s.log.String(); !strings.Contains(log, "a container has become a sandbox") {
+	if log := s.Log(); !strings.Contains(log, "a container has become a sandbox") {
 		t.Errorf("it was one from the start:\n%s", log)
 	}
 }
