@@ -3,7 +3,6 @@
 package sessions
 
 import (
-	"strings"
 	"unsafe"
 
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -18,17 +17,7 @@ func leftOut(key string) bool {
 	return false
 }
 
-// clip keeps the first maxText bytes, and nothing of the memory of a longer string.
-func clip(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	n := maxText
-	for n > 0 && s[n]&0xc0 == 0x80 {
-		n--
-	}
-	return strings.Clone(s[:n]) + "…"
-}
+func clip(s string) string { return span.Clip(s, maxText) }
 
 // size is what k takes.
 func size(k *kept) int { return int(unsafe.Sizeof(*k)) + cap(k.attrs) + len(k.status) }

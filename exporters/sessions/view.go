@@ -44,7 +44,6 @@ type View struct {
 type session struct {
 	id, agent   string
 	place       *list.Element
-	link        span.ID // what roots link to besides a span in another trace
 	start, last uint64
 	spans       uint64
 	user        uint32
@@ -113,7 +112,7 @@ func (v *View) Span(s *span.Span) {
 		se.agent = name
 	}
 	se.owner(s, a)
-	parent := se.parent(s)
+	parent := s.Above()
 	c := se.call(s, a, v.o.Calls)
 	se.process(s, a, parent, c)
 	v.keep(se, s, parent)
@@ -127,8 +126,7 @@ func (v *View) session(s *span.Span) *session {
 		v.forget(v.quietest())
 	}
 	se := &session{
-		id: strings.Clone(s.Session), link: span.SessionSpan(s.Session), start: s.Start,
-		live: make(map[span.ID]string), byCall: make(map[string]*call),
+		id: strings.Clone(s.Session), start: s.Start, live: make(map[span.ID]string), byCall: make(map[string]*call),
 	}
 	se.place = v.recent.PushBack(se)
 	v.sessions[se.id] = se
@@ -165,19 +163,6 @@ func (se *session) owner(s *span.Span, a span.Attrs) {
 	if ok && id >= 0 && id <= 1<<32-1 {
 		se.user, se.userKnown = uint32(id), true
 	}
-}
-
-// parent is the span that s stands under: its parent or, when that is in another trace, the one it links to.
-func (se *session) parent(s *span.Span) span.ID {
-	if s.Parent != (span.ID{}) {
-		return s.Parent
-	}
-	for _, l := range s.Links {
-		if l.Span != se.link {
-			return l.Span
-		}
-	}
-	return span.ID{}
 }
 
 // claimed is the attribution of calls that processes say they are in, without any word of the agent.
