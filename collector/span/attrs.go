@@ -40,6 +40,14 @@ func (a Attrs) Is(key string) bool {
 	return f != nil && f.Kind == BoolAttr && f.Int != 0
 }
 
+// List is the value of a list, nil without one.
+func (a Attrs) List(key string) []string {
+	if f := a.Find(key); f != nil && f.Kind == StringsAttr {
+		return f.List
+	}
+	return nil
+}
+
 // Clip cuts a text to its first n bytes, at the end of a character, and puts an ellipsis behind them. It keeps nothing of
 // the memory of a longer text.
 func Clip(s string, n int) string {

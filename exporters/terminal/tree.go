@@ -46,8 +46,7 @@ func NewTree(o Options) *Tree {
 
 // session is what one sandbox did: a run of an agent, and whatever that started.
 type session struct {
-	id         string             // the agent's own once it is known
-	links      map[string]span.ID // by session id: what root spans link to besides a parent in another trace
+	id         string // the agent's own once it is known
 	agent      string
 	calls      int64
 	start, end uint64
@@ -63,7 +62,7 @@ type node struct {
 	parent span.ID // zero: none
 	seen   bool    // its own span came
 	tool   bool
-	forked bool // a process that runs on without an exec of its own
+	forkOf *node // of a process that runs on without an exec of its own: its parent; made for drawing
 
 	name, args     string // escaped
 	hint           string // the executable, according to spans that belong to it; not escaped
@@ -81,66 +80,6 @@ type node struct {
 	noise    int64
 
 	items items
-
-	// Set while drawing.
-	agent    *node // of a tool call: the process that made it
-	children []*node
-	drawn    bool
-}
-
-// class orders the rows below a process.
-type class uint8
-
-const (
-	classLoss class = iota
-	classEscape
-	classOutside // reached into a process outside of the sandbox
-	classAccess  // … into one within
-	classNamespace
-	classSocket
-	classWrite
-	classRefused
-	classFailed    // for a reason that programs live with: EEXIST, EISDIR
-	classSensitive // a successful read of the sensitive list
-	classRead
-	classMissing // a name that does not exist: programs try many
-	classConnect
-)
-
-// Verbs, weakest first: of several uses of one file the strongest is shown.
-const (
-	verbPath uint8 = iota
-	verbRead
-	verbWrite
-	verbTruncate
-	verbCreate
-)
-
-type itemKey struct {
-	class   class
-	folded  bool
-	pending bool // a connection without an outcome
-	pid     int64
-	word    string // what was done, where the class does not say it
-	text    string // a path or peer as it came, or an escaped sentence
-	err     string
-}
-
-type item struct {
-	itemKey
-	verb       uint8
-	sensitive  bool
-	failed     bool
-	count      int64
-	start, end uint64
-
-	shortest, longest uint64 // of the merged ones, ns
-}
-
-// items merges equal ones.
-type items struct {
-	list  []*item
-	byKey map[itemKey]*item
 }
 
 // Span implements span.Sink.
@@ -159,7 +98,6 @@ func (t *Tree) Span(s *span.Span) {
 		}
 		se = &session{
 			id:     s.Session,
-			links:  make(map[string]span.ID),
 			start:  s.Start,
 			nodes:  make(map[span.ID]*node),
 			strays: make(map[int64]*node),
@@ -167,14 +105,11 @@ func (t *Tree) Span(s *span.Span) {
 		t.byID[sandbox] = se
 		t.sessions = append(t.sessions, se)
 	}
-	if _, known := se.links[s.Session]; !known && len(se.links) < maxSessions {
-		se.links[s.Session] = span.SessionSpan(s.Session)
-	}
 	if s.Session != sandbox && a.Text(span.KeyParentSession) == "" {
-		se.id = clip(s.Session, maxPath)
+		se.id = span.Clip(s.Session, maxPath)
 	}
 	if se.agent == "" {
-		se.agent = clip(a.Text(span.KeyAgentName), maxWord)
+		se.agent = span.Clip(a.Text(span.KeyAgentName), maxWord)
 	}
 	se.start, se.end = min(se.start, s.Start), max(se.end, s.End)
 
@@ -185,7 +120,7 @@ func (t *Tree) Span(s *span.Span) {
 		t.exit(se, s, a)
 	case span.Tool:
 		if n := t.node(se, s.ID); n != nil {
-			n.parent = se.parent(s)
+			n.parent = s.Above()
 			n.start, n.end = s.Start, s.End
 			n.ended = !a.Is(span.KeyPartial)
 			t.call(se, n, a)
@@ -238,20 +173,6 @@ func (t *Tree) over() {
 	}
 }
 
-// parent is the span that s stands under: its parent, or, when that is in an earlier trace, the one it
-// links to. Zero: a root.
-func (se *session) parent(s *span.Span) span.ID {
-	if s.Parent != (span.ID{}) {
-		return s.Parent
-	}
-	for _, l := range s.Links {
-		if l.Span != se.links[s.Session] {
-			return l.Span
-		}
-	}
-	return span.ID{}
-}
-
 // call makes n the node of a tool call, from its own span or from one that stands under the agent's.
 func (t *Tree) call(se *session, n *node, a span.Attrs) {
 	if !n.tool {
@@ -271,7 +192,7 @@ func callWords(a span.Attrs) string {
 	var words []string
 	for _, key := range []string{span.KeyCallID, span.KeyToolName} {
 		if text := a.Text(key); text != "" {
-			words = append(words, Quote(clip(text, maxWord)))
+			words = append(words, Quote(span.Clip(text, maxWord)))
 		}
 	}
 	return strings.Join(words, " ")
@@ -308,7 +229,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	n.seen = true
-	n.parent = se.parent(s)
+	n.parent = s.Above()
 	n.name, n.args = command(a)
 	if cwd := a.Text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
 		n.cwd = cwd
@@ -377,7 +298,7 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
 	pid, _ := a.Int(span.KeyPID)
 	var n *node
-	if p := se.parent(s); p != (span.ID{}) {
+	if p := s.Above(); p != (span.ID{}) {
 		n = t.node(se, p)
 	} else if n = se.strays[pid]; n == nil {
 		if !t.room() {
@@ -408,7 +329,7 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list := &se.loss
-	if s.Kind != span.Loss || se.parent(s) != (span.ID{}) {
+	if s.Kind != span.Loss || s.Above() != (span.ID{}) {
 		n := t.owner(se, s, a)
 		if n == nil {
 			return
@@ -416,11 +337,7 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		list = &n.items
 	}
 	if old := list.byKey[it.itemKey]; old != nil {
-		old.count += it.count
-		old.verb = max(old.verb, it.verb)
-		old.sensitive = old.sensitive || it.sensitive
-		old.shortest, old.longest = min(old.shortest, it.shortest), max(old.longest, it.longest)
-		old.start, old.end = min(old.start, it.start), max(old.end, it.end)
+		old.merge(&it)
 		return
 	}
 	if !t.room() {
@@ -428,78 +345,4 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list.add(&it)
-}
-
-func (l *items) add(it *item) {
-	if l.byKey == nil {
-		l.byKey = make(map[itemKey]*item)
-	}
-	l.byKey[it.itemKey] = it
-	l.list = append(l.list, it)
-}
-
-// isNowhere is true of what shells do all the time and nobody wants to read of: throwing output away,
-// and asking for a terminal that they do not have.
-func (it *item) isNowhere() bool {
-	return it.class == classWrite && it.text == "/dev/null" || it.class == classFailed && it.text == "/dev/tty"
-}
-
-// newItem reads a span that is a row below a process.
-func newItem(s *span.Span, a span.Attrs) item {
-	it := item{count: 1, start: s.Start, end: s.End, failed: s.Failed, sensitive: a.Is(span.KeySensitive)}
-	if s.End > s.Start {
-		it.shortest, it.longest = s.End-s.Start, s.End-s.Start
-	}
-	it.pid, _ = a.Int(span.KeyPID)
-	it.err = escape(clip(a.Text(span.KeyErrorType), maxWord))
-	if n, ok := a.Int(span.KeyCount); ok && n > 1 {
-		it.count = n
-	}
-	switch s.Kind {
-	case span.Loss:
-		it.class, it.text, it.count = classLoss, lost(a), 1
-	case span.Escape:
-		it.class, it.text = classEscape, "ESCAPED from its cgroup"
-		if to := a.Text(span.KeyCgroupTo); to != "" {
-			it.text = "ESCAPED to " + escape(clipPath(to))
-		}
-	case span.Socket:
-		it.class, it.word, it.text = classSocket, "socket", socket(a)
-	case span.Namespace:
-		it.class, it.word, it.text = classNamespace, escape(clip(a.Text(span.KeyNamespaceOp), maxWord)), namespaces(a)
-	case span.Access:
-		it.class, it.word, it.text = classAccess, accessVerb(a.Text(span.KeyAccessOp)), reached(a)
-		if a.Is(span.KeyAccessOutside) {
-			it.class = classOutside
-		}
-	case span.Connect:
-		it.class, it.text = classConnect, peer(a)
-		if it.err == "ENOENT" { // a service that is not installed, such as nscd
-			it.class = classMissing
-		}
-		it.pending = it.err == "" && a.Is(span.KeyPartial)
-	default:
-		it.text = clipPath(a.Text(span.KeyFilePath))
-		it.folded = a.Is(span.KeyFolded)
-		it.class, it.verb = classRead, verbRead
-		switch access := a.Text(span.KeyFileAccess); {
-		case s.Failed:
-			it.class = classRefused
-		case it.err == "ENOENT" || it.err == "ENOTDIR":
-			it.class = classMissing
-		case it.err != "":
-			it.class = classFailed
-		case access == "write" || access == "read_write":
-			it.class, it.verb = classWrite, verbWrite
-		case access == "truncate":
-			it.class, it.verb = classWrite, verbTruncate
-		case access == "create":
-			it.class, it.verb = classWrite, verbCreate
-		case it.sensitive:
-			it.class = classSensitive
-		case access == "path_only":
-			it.verb = verbPath
-		}
-	}
-	return it
 }

@@ -14,22 +14,10 @@ import (
 
 // Bounds of what is kept for a row. What is cut here would not fit a terminal either.
 const (
-	maxCommand  = 512  // bytes of a command line
-	maxPath     = 1024 // bytes of a path
-	maxWord     = 64   // bytes of a name: errno, session, agent
-	maxSessions = 256  // of one sandbox whose links are told from others
+	maxCommand = 512  // bytes of a command line
+	maxPath    = 1024 // bytes of a path
+	maxWord    = 64   // bytes of a name: errno, session, agent
 )
-
-// clip keeps the first n bytes, not ending within a character.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xc0 == 0x80 {
-		n--
-	}
-	return strings.Clone(s[:n]) + "…"
-}
 
 // clipPath keeps the last maxPath bytes.
 func clipPath(s string) string {
@@ -43,15 +31,18 @@ func clipPath(s string) string {
 	return "…" + strings.Clone(s[from:])
 }
 
+// short is a short text of a span, safe to print.
+func short(a span.Attrs, key string) string { return escape(span.Clip(a.Text(key), maxWord)) }
+
 // command is how a process is called in a row: its name as a user would type it, and its arguments. A name
 // that is not the executable's is the process's own word, so the executable stands behind it.
 func command(a span.Attrs) (name, args string) {
 	name = a.Text(span.KeyExecutableName)
-	list := a.Find(span.KeyCommandArgs)
-	if list == nil || list.Kind != span.StringsAttr || len(list.List) == 0 {
-		return escape(clip(name, maxPath)), ""
+	argv := a.List(span.KeyCommandArgs)
+	if len(argv) == 0 {
+		return escape(span.Clip(name, maxPath)), ""
 	}
-	zero := strings.TrimPrefix(list.List[0], "-") // login shells
+	zero := strings.TrimPrefix(argv[0], "-") // login shells
 	if i := strings.LastIndexByte(zero, '/'); i >= 0 {
 		zero = zero[i+1:]
 	}
@@ -60,10 +51,10 @@ func command(a span.Attrs) (name, args string) {
 	case name == "":
 		name = zero
 	default:
-		name = clip(zero, maxPath) + " (" + clip(name, maxPath) + ")"
+		name = span.Clip(zero, maxPath) + " (" + span.Clip(name, maxPath) + ")"
 	}
 	var b strings.Builder
-	for i, arg := range list.List[1:] {
+	for i, arg := range argv[1:] {
 		if b.Len() > maxCommand {
 			b.WriteString(" …")
 			break
@@ -71,7 +62,7 @@ func command(a span.Attrs) (name, args string) {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(Quote(clip(arg, maxCommand)))
+		b.WriteString(Quote(span.Clip(arg, maxCommand)))
 	}
 	return escape(name), b.String()
 }
@@ -109,7 +100,7 @@ func relative(cwd, file string) string {
 
 // peer is the far end of a connection.
 func peer(a span.Attrs) string {
-	transport := clip(a.Text(span.KeyTransport), maxWord)
+	transport := span.Clip(a.Text(span.KeyTransport), maxWord)
 	address := a.Text(span.KeyPeerAddress)
 	if address == "" {
 		address = a.Text(span.KeyPeerRequested)
@@ -119,7 +110,7 @@ func peer(a span.Attrs) string {
 		address = net.JoinHostPort(address, strconv.FormatInt(port, 10))
 	}
 	if host := a.Text("server.address"); host != "" && host != a.Text(span.KeyPeerAddress) {
-		address += " " + clip(host, maxPath)
+		address += " " + span.Clip(host, maxPath)
 	}
 	if transport == "" && address == "" {
 		return "?"
@@ -131,19 +122,19 @@ func peer(a span.Attrs) string {
 func socket(a span.Attrs) string {
 	var words []string
 	for _, key := range []string{span.KeySocketFamily, span.KeySocketType, span.KeySocketProtocol} {
-		if text := a.Text(key); text != "" {
-			words = append(words, escape(clip(text, maxWord)))
+		if text := short(a, key); text != "" {
+			words = append(words, text)
 		}
 	}
 	return strings.Join(words, " ")
 }
 
 func namespaces(a span.Attrs) string {
-	list := a.Find(span.KeyNamespaceTypes)
-	if list == nil || list.Kind != span.StringsAttr {
+	types := a.List(span.KeyNamespaceTypes)
+	if types == nil {
 		return "?"
 	}
-	return escape(clip(strings.Join(list.List, ","), maxPath))
+	return escape(span.Clip(strings.Join(types, ","), maxPath))
 }
 
 // accessVerb fits the column of verbs.
@@ -171,7 +162,7 @@ func reached(a span.Attrs) string {
 	}
 	text := "(" + strconv.FormatInt(pid, 10) + ")"
 	if exe := a.Text(span.KeyAccessExe); exe != "" {
-		text = escape(clip(base(exe), maxPath)) + " " + text
+		text = escape(span.Clip(base(exe), maxPath)) + " " + text
 	}
 	if a.Is(span.KeyAccessOutside) {
 		text += " outside"
@@ -181,22 +172,18 @@ func reached(a span.Attrs) string {
 
 // signal gives the name of the signal that ended a process, however it is written.
 func signal(a span.Attrs) string {
-	f := a.Find(span.KeyExitSignal)
-	switch {
-	case f == nil:
-		return ""
-	case f.Kind == span.IntAttr && f.Int != 0:
-		return "signal " + strconv.FormatInt(f.Int, 10)
+	if number, _ := a.Int(span.KeyExitSignal); number != 0 {
+		return "signal " + strconv.FormatInt(number, 10)
 	}
-	return escape(clip(f.Str, maxWord))
+	return short(a, span.KeyExitSignal)
 }
 
 func lost(a span.Attrs) string {
 	n, _ := a.Int(span.KeyLost)
-	kind := strings.TrimSpace(clip(a.Text(span.KeyLostKind), maxWord) + " " + word(n, "record"))
+	kind := strings.TrimSpace(span.Clip(a.Text(span.KeyLostKind), maxWord) + " " + word(n, "record"))
 	text := fmt.Sprintf("LOST: %d %s", n, kind)
 	if cause := a.Text(span.KeyLostCause); cause != "" {
-		text += " (" + strings.ReplaceAll(clip(cause, maxWord), "_", " ") + ")"
+		text += " (" + strings.ReplaceAll(span.Clip(cause, maxWord), "_", " ") + ")"
 	}
 	return escape(text)
 }
