@@ -118,7 +118,7 @@ func openBackends(c *config.Config, endpoints []otlp.Endpoint, sends, spools ide
 	b.spool, err = spool.Open(spool.Config{
 		Dir: b.dir, MaxBytes: int64(c.Spool.MaxBytes), MaxAge: time.Duration(c.Spool.MaxAge), Sync: spool.Sync(c.Spool.Sync),
 		MemoryBytes: int(queues[0].Bytes), MemorySpans: queues[0].Spans, DeadBytes: int64(c.Spool.DeadLetters),
-		As: spools.rights, Tally: tallyOf(b.dir, log), Log: log, Destinations: destinations,
+		As: spools.rights, CrashCounters: tallyOf(b.dir, log), Log: log, Destinations: destinations,
 	})
 	return b, err
 }

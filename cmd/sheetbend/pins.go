@@ -138,7 +138,7 @@ func (g *gate) Flush() { g.to.Flush() }
 func (g *gate) settled(o *outputs) uint64 {
 	n := g.passed
 	if o.backends != nil && o.backends.spool != nil {
-		n = min(n, o.backends.spool.Settled())
+		n = min(n, o.backends.spool.Durable())
 	}
 	if o.file != nil {
 		s := o.file.Stats()

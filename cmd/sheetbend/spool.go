@@ -69,20 +69,20 @@ func (f *spoolFlags) dir() (string, identity, error) {
 }
 
 // letters are the dead letters with these ids, or all, and whose rights count in their directory.
-func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
+func (f *spoolFlags) letters(ids []string) (dir string, who identity, found []spool.DeadLetter, err error) {
 	if dir, who, err = f.dir(); err != nil {
 		return "", who, nil, err
 	}
-	var all []spool.Letter
+	var all []spool.DeadLetter
 	err = who.rights(func() (err error) {
-		all, err = spool.Letters(dir)
+		all, err = spool.DeadLetters(dir)
 		return err
 	})
 	if len(ids) == 0 {
 		return dir, who, all, err
 	}
 	// Another file that is none does not matter here.
-	byID := map[string]spool.Letter{}
+	byID := map[string]spool.DeadLetter{}
 	for _, l := range all {
 		byID[l.ID] = l
 	}
@@ -114,7 +114,7 @@ func newSpoolList(f *spoolFlags) *cobra.Command {
 	return cmd
 }
 
-func printLetters(w io.Writer, dir string, letters []spool.Letter) error {
+func printLetters(w io.Writer, dir string, letters []spool.DeadLetter) error {
 	if len(letters) == 0 {
 		_, err := fmt.Fprintln(w, "no dead letters in "+dir)
 		return err
@@ -127,14 +127,14 @@ func printLetters(w io.Writer, dir string, letters []spool.Letter) error {
 	return t.Flush()
 }
 
-func letterState(l spool.Letter) string {
+func letterState(l spool.DeadLetter) string {
 	if l.Retry {
 		return "retry"
 	}
 	return "dead"
 }
 
-func printLettersJSON(w io.Writer, letters []spool.Letter) error {
+func printLettersJSON(w io.Writer, letters []spool.DeadLetter) error {
 	out := json.NewEncoder(w)
 	for _, l := range letters {
 		err := out.Encode(struct {

@@ -60,11 +60,11 @@ type Client struct {
 // New starts the senders. It does not wait for a connection: a backend that cannot be reached is
 // reported to the log once, and again when it comes back.
 func New(cfg Config) *Client {
-	cfg.RetryFor = or(cfg.RetryFor, 5*time.Minute)
-	cfg.RetryWait = or(cfg.RetryWait, 250*time.Millisecond)
-	cfg.QueueBytes = or(cfg.QueueBytes, 64<<20)
-	cfg.QueueSpans = or(cfg.QueueSpans, 1<<16)
-	cfg.Senders = or(cfg.Senders, 4)
+	cfg.RetryFor = Or(cfg.RetryFor, 5*time.Minute)
+	cfg.RetryWait = Or(cfg.RetryWait, 250*time.Millisecond)
+	cfg.QueueBytes = Or(cfg.QueueBytes, 64<<20)
+	cfg.QueueSpans = Or(cfg.QueueSpans, 1<<16)
+	cfg.Senders = Or(cfg.Senders, 4)
 	c := &Client{
 		cfg:   cfg,
 		log:   cfg.Log,
@@ -221,7 +221,8 @@ func (o *Outage) Report(err error) {
 	}
 }
 
-func or[T int | time.Duration](v, byDefault T) T {
+// Or is v, or byDefault if v is not above zero.
+func Or[T int | int64 | time.Duration](v, byDefault T) T {
 	if v > 0 {
 		return v
 	}

@@ -63,9 +63,9 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 		if err != nil {
 			return nil, err
 		}
-		cfg.Timeout = or(fromEnv, 10*time.Second)
+		cfg.Timeout = Or(fromEnv, 10*time.Second)
 	}
-	cfg.RetryWait = or(cfg.RetryWait, 250*time.Millisecond)
+	cfg.RetryWait = Or(cfg.RetryWait, 250*time.Millisecond)
 	s := &Sender{cfg: cfg, log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

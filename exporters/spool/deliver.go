@@ -22,27 +22,26 @@ const hangs = 2 * time.Second
 type destination struct {
 	s       *Spool
 	name    string
+	hash    uint64 // of the name
 	backend otlp.Backend
 	outage  otlp.Outage
 	ready   chan struct{}
 
 	stats    DestinationStats
-	position uint64 // the last batch that it is done with
-	flight   uint64 // the one that is being sent; 0: none
-	orphan   cause  // why that one is in the spool no more; none if it is
-	retries  []string
-	told     uint64 // losses that the log has told of
-	toldAt   time.Time
+	position uint64   // the last batch that it is done with
+	flight   uint64   // the one that is being sent; 0: none
+	without  outcome  // why the spool dropped that one meanwhile; none if it has it still
+	retries  []string // files of dead letters to send again
+	logged   uint64   // losses that are in the log
+	loggedAt time.Time
 }
 
 func newDestination(s *Spool, d Destination) *destination {
 	return &destination{
-		s: s, name: d.Name, backend: d.Backend, ready: make(chan struct{}, 1),
+		s: s, name: d.Name, hash: hashed(d.Name), backend: d.Backend, ready: make(chan struct{}, 1),
 		outage: otlp.Outage{Log: s.log, Backend: d.Backend.String(), Waiting: "in the spool"},
 	}
 }
-
-func (d *destination) poke() { poke(d.ready) }
 
 // queue counts a batch that waits for d.
 func (d *destination) queue(h head) {
@@ -50,40 +49,21 @@ func (d *destination) queue(h head) {
 	d.stats.QueuedBytes += int64(h.size)
 }
 
-type outcome int
-
-const (
-	sent outcome = iota
-	setAsideDead
-	failed
-	dropped
-)
-
-// settle counts what became of a batch that waited for d.
-func (d *destination) settle(h head, o outcome, why cause) {
-	n := uint64(h.spans)
-	d.stats.Queued -= n
+// resolve counts what became of a batch that waited for d.
+func (d *destination) resolve(h head, o outcome) {
+	d.stats.Queued -= uint64(h.spans)
 	d.stats.QueuedBytes -= int64(h.size)
-	switch o {
-	case sent:
-		d.stats.Sent += n
-	case setAsideDead:
-		d.stats.SetAside += n
-	case failed:
-		d.stats.Failed += n
-	case dropped:
-		d.stats.Dropped.add(why, n)
-	}
+	*d.stats.counter(o) += uint64(h.spans)
 }
 
 func (d *destination) run() {
 	for {
-		it, letter, ok := d.next()
+		it, dead, ok := d.next()
 		switch {
 		case !ok:
 			return
-		case letter != "":
-			d.retry(letter)
+		case dead != "":
+			d.retry(dead)
 		default:
 			if !d.deliver(it) {
 				return
@@ -93,23 +73,23 @@ func (d *destination) run() {
 }
 
 // next waits for a batch or for a dead letter to try again. It reports false at the end.
-func (d *destination) next() (it item, letter string, ok bool) {
+func (d *destination) next() (it item, dead string, ok bool) {
 	for {
 		if d.s.delivering.Err() != nil {
 			return it, "", false
 		}
 		d.s.mu.Lock()
 		if len(d.retries) > 0 && !d.s.closed {
-			letter, d.retries = d.retries[0], d.retries[1:]
+			dead, d.retries = d.retries[0], d.retries[1:]
 			d.s.mu.Unlock()
-			return it, letter, true
+			return it, dead, true
 		}
 		it, ok = after(d.s.stored, d.position)
 		if !ok && d.s.diskHangs() {
 			it, ok = after(d.s.pending, d.position)
 		}
 		if ok {
-			d.flight, d.orphan = it.seq, none
+			d.flight, d.without = it.seq, none
 		}
 		ended := d.s.closed && !ok && d.stats.Queued == 0
 		d.s.mu.Unlock()
@@ -139,14 +119,14 @@ func (s *Spool) diskHangs() bool {
 	return s.failing || s.store == nil || s.writing > 0 && time.Since(s.writingSince) > hangs
 }
 
-// pokeAll wakes the destinations. mu is held.
-func (s *Spool) pokeAll() {
+// notifyAll wakes the destinations. mu is held.
+func (s *Spool) notifyAll() {
 	for _, d := range s.destinations {
-		d.poke()
+		notify(d.ready)
 	}
 }
 
-// deliver tries until the batch is settled. It reports false when the end comes before.
+// deliver tries until the batch is resolved. It reports false when the end comes before.
 func (d *destination) deliver(it item) bool {
 	b := it.batch
 	if b.ResourceSpans == nil {
@@ -165,18 +145,10 @@ func (d *destination) deliver(it item) bool {
 			d.finish(it, sent, receipt.Rejected)
 			return true
 		case refusal.Blame == otlp.Content, refusal.Blame == otlp.Load && attempt >= maxLoadAttempts:
-			o := setAsideDead
-			if err := d.s.bury(entry{created: it.created, to: d.name, reason: refusal.Error(), batch: b}); err != nil {
-				o = failed
-				d.s.log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "endpoint", d.name, "spans", it.spans, "error", err)
-			} else {
-				d.s.log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)",
-					"endpoint", d.name, "spans", it.spans, "reason", refusal.Error())
-			}
-			d.finish(it, o, 0)
+			d.finish(it, d.quarantine(it, b, refusal.Error()), 0)
 			return true
 		case time.Since(time.Unix(0, it.created)) > d.s.cfg.MaxAge:
-			d.finishDropped(it, tooOld)
+			d.finish(it, tooOld, 0)
 			return true
 		}
 		d.s.mu.Lock()
@@ -186,6 +158,17 @@ func (d *destination) deliver(it item) bool {
 			return d.leave(it)
 		}
 	}
+}
+
+// quarantine makes a dead letter of a batch that the backend refuses for good.
+func (d *destination) quarantine(it item, b otlp.Batch, reason string) outcome {
+	log := d.s.log.With("endpoint", d.name, "spans", it.spans)
+	if err := d.s.quarantine(entry{created: it.created, to: d.name, reason: reason, batch: b}); err != nil {
+		log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "error", err)
+		return failed
+	}
+	log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)", "reason", reason)
+	return quarantined
 }
 
 // attempt is one. ended says that the end came before an answer.
@@ -213,33 +196,24 @@ func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp
 	}
 	d.s.mu.Unlock()
 	if err == nil && (receipt.Rejected > 0 || receipt.Message != "") {
-		d.s.log.Warn("the OTLP backend rejected spans", "endpoint", d.name, "spans", receipt.Rejected, "message", receipt.Message)
+		d.s.log.Warn("the OTLP backend rejected spans",
+			"endpoint", d.name, "spans", receipt.Rejected, "message", receipt.Message)
 	}
 	return receipt, refusal, false
 }
 
+// finish counts what became of the batch that was being sent; if the spool dropped it meanwhile and it did not arrive,
+// that is why it is lost.
 func (d *destination) finish(it item, o outcome, rejected uint64) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	d.settle(it.head, o, none)
+	if o >= memoryFull && d.without != none {
+		o = d.without
+	}
+	d.resolve(it.head, o)
 	d.stats.Sent -= rejected
 	d.stats.Rejected += rejected
-	d.move(it.seq)
-}
-
-func (d *destination) finishDropped(it item, why cause) {
-	d.s.mu.Lock()
-	defer d.s.mu.Unlock()
-	if d.orphan != none {
-		why = d.orphan
-	}
-	d.settle(it.head, dropped, why)
-	d.move(it.seq)
-}
-
-// move is done with seq. mu is held.
-func (d *destination) move(seq uint64) {
-	d.position, d.flight, d.orphan = seq, 0, none
+	d.position, d.flight, d.without = it.seq, 0, none
 	d.s.moved = true
 	d.s.release()
 	d.s.publish()
@@ -248,11 +222,11 @@ func (d *destination) move(seq uint64) {
 // leave keeps the batch for the next start, if the spool still has it.
 func (d *destination) leave(it item) bool {
 	d.s.mu.Lock()
-	orphan := d.orphan
+	why := d.without
 	d.flight = 0
 	d.s.mu.Unlock()
-	if orphan != none {
-		d.finishDropped(it, orphan)
+	if why != none {
+		d.finish(it, why, 0)
 	}
 	return false
 }
@@ -261,12 +235,12 @@ func (d *destination) leave(it item) bool {
 // is damaged, the writer will find out; until then the next may be read.
 func (d *destination) unreadable(it item, err error) bool {
 	d.s.mu.Lock()
-	orphan := d.orphan
+	why := d.without
 	d.s.mu.Unlock()
-	if orphan == none {
+	if why == none {
 		d.s.log.Error("a batch of the spool cannot be read, and is dropped", "endpoint", d.name, "spans", it.spans, "error", err)
 	}
-	d.finishDropped(it, damage)
+	d.finish(it, damaged, 0)
 	return true
 }
 

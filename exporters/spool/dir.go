@@ -97,7 +97,7 @@ func passing(err error) bool {
 	return false
 }
 
-// damagedFiles are what setAside left, the oldest first.
+// damagedFiles are what setDamagedAside left, the oldest first.
 func damagedFiles(store string) []string {
 	names, _ := filepath.Glob(store + ".damaged-*")
 	slices.Sort(names)

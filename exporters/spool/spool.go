@@ -5,6 +5,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -35,17 +36,15 @@ type Config struct {
 
 	DeadBytes int64         // 64 MiB: what backends refused for good. When it is full, the oldest are dropped
 	RetryWait time.Duration // before the second attempt, 250 ms; doubled up to 5 s
-	Tally     string        // a file on a tmpfs, for what a kill of the process or damage between two runs costs; "": that is not told
-	Log       *slog.Logger  // nil: silent
+	// CrashCounters is a file on a tmpfs; "": what a kill of the process, or damage between two runs, costs is not counted.
+	CrashCounters string
+	Log           *slog.Logger // nil: silent
 
 	// As calls a function with the rights to files under Dir; nil: those of this process. Dir belongs to whose rights these are.
 	As func(func() error) error
 
 	Destinations []Destination // at least one
 }
-
-// maxDestinations bounds Config.Destinations.
-const maxDestinations = maxTallied
 
 // item is a batch in the index.
 type item struct {
@@ -76,7 +75,7 @@ type Spool struct {
 	closed       bool
 	store        *store // nil while there is none; only the writer changes it
 	failing      bool   // the last commit failed
-	damaged      int    // files set aside
+	damaged      int    // files that were set aside
 	deadDropped  uint64 // spans of dead letters for which there was no room
 	seq          uint64
 	pending      []item // in memory only, the oldest first
@@ -90,7 +89,7 @@ type Spool struct {
 	garbage      []uint64 // stored batches that nobody needs any more
 	moved        bool     // a position changed since the last commit
 	destinations []*destination
-	tally        *tally
+	crash        *crashCounters // nil without a file for them
 }
 
 // Open resumes what an earlier process left in the directory, and begins to deliver. A damaged file is renamed, and
@@ -141,28 +140,15 @@ func (c Config) withDefaults() Config {
 	if c.As == nil {
 		c.As = func(do func() error) error { return do() }
 	}
-	if c.MaxBytes <= 0 {
-		c.MaxBytes = 1 << 30
-	}
-	c.MaxBytes = max(c.MaxBytes, 32<<20)
-	if c.MaxAge <= 0 {
-		c.MaxAge = 72 * time.Hour
-	}
-	if c.Sync == "" {
-		c.Sync = SyncBatch
-	}
-	if c.MemoryBytes <= 0 {
-		c.MemoryBytes = 64 << 20
-	}
-	if c.MemorySpans <= 0 {
-		c.MemorySpans = 1 << 18
-	}
-	if c.DeadBytes <= 0 {
-		c.DeadBytes = 64 << 20
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.MaxBytes = max(otlp.Or(c.MaxBytes, 1<<30), 32<<20)
+	c.MaxAge = otlp.Or(c.MaxAge, 72*time.Hour)
+	c.Sync = cmp.Or(c.Sync, SyncBatch)
+	c.MemoryBytes = otlp.Or(c.MemoryBytes, 64<<20)
+	c.MemorySpans = otlp.Or(c.MemorySpans, 1<<18)
+	c.DeadBytes = otlp.Or(c.DeadBytes, 64<<20)
 	return c
 }
 
@@ -170,9 +156,9 @@ func (c Config) withDefaults() Config {
 func (s *Spool) resume(unusable error) error {
 	var left snapshot
 	found := false
-	if s.cfg.Tally != "" {
+	if s.cfg.CrashCounters != "" {
 		var err error
-		if s.tally, left, found, err = openTally(s.cfg.Tally); err != nil {
+		if s.crash, left, found, err = openCrashCounters(s.cfg.CrashCounters); err != nil {
 			s.log.Warn("a kill of the sensor will not be counted as loss", "error", err)
 		}
 	}
@@ -202,12 +188,12 @@ func (s *Spool) resume(unusable error) error {
 	}
 	for _, d := range s.destinations {
 		d.position = in.positions[d.name]
-		var before tallied
+		var before destinationCounters
 		if known {
-			for _, t := range left.destinations {
-				if t.name == hashed(d.name) {
-					before = t
-					d.position = max(d.position, t.position)
+			for _, c := range left.destinations[:left.n] {
+				if c.name == d.hash {
+					before = c
+					d.position = max(d.position, c.position)
 				}
 			}
 		}
@@ -218,8 +204,8 @@ func (s *Spool) resume(unusable error) error {
 			}
 		}
 		d.stats.Resumed = d.stats.Queued
-		if was := before.resumed + before.offered; was > before.settled+d.stats.Queued {
-			d.stats.Lost = was - before.settled - d.stats.Queued
+		if was := before.resumed + before.offered; was > before.resolved+d.stats.Queued {
+			d.stats.Lost = was - before.resolved - d.stats.Queued
 			why := "the sensor was killed before they were on disk"
 			if damaged {
 				why = "the spool was damaged"
@@ -249,7 +235,7 @@ func (s *Spool) openOrReplace() (st *store, in contents, damaged bool, err error
 	if err == nil || !isDamage(err) {
 		return st, in, false, err
 	}
-	name, renameErr := setAside(s.path, time.Now())
+	name, renameErr := setDamagedAside(s.path, time.Now())
 	if renameErr != nil {
 		return nil, in, true, renameErr
 	}
@@ -277,11 +263,11 @@ func (s *Spool) Offer(b otlp.Batch) {
 		return
 	}
 	for len(s.pending) > s.writing && (s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans) {
-		cause := memoryFull
+		why := memoryFull
 		if s.failing {
-			cause = diskFails
+			why = diskFails
 		}
-		s.dropPending(cause)
+		s.dropPending(why)
 	}
 	s.seq++
 	it := item{head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}, b, s.offered}
@@ -293,18 +279,18 @@ func (s *Spool) Offer(b otlp.Batch) {
 		d.queue(it.head)
 	}
 	if s.diskHangs() {
-		s.pokeAll()
+		s.notifyAll()
 	}
-	poke(s.wake)
+	notify(s.wake)
 }
 
 // dropPending drops the oldest batch that is not being written.
-func (s *Spool) dropPending(why cause) {
+func (s *Spool) dropPending(why outcome) {
 	it := s.pending[s.writing]
 	copy(s.pending[1:s.writing+1], s.pending[:s.writing])
 	s.pending[0] = it
 	s.shiftPending()
-	s.settleDropped(it, why)
+	s.resolveDropped(it, why)
 }
 
 func (s *Spool) shiftPending() {
@@ -315,9 +301,9 @@ func (s *Spool) shiftPending() {
 	s.pendingSpans -= it.spans
 }
 
-// Settled counts the spans, of those that were offered to this process, that a kill of it does not reach: they are on disk,
-// or counted as dropped. They are the first so many, even if younger ones were dropped or written before older ones.
-func (s *Spool) Settled() uint64 {
+// Durable counts the spans, of those that were offered to this process, that a kill of it does not reach: they are on
+// disk or counted as dropped. They are the first so many, even if younger ones were dropped or written before older ones.
+func (s *Spool) Durable() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.pending) > 0 {
@@ -327,9 +313,9 @@ func (s *Spool) Settled() uint64 {
 }
 
 // dropStored drops the oldest batch on disk.
-func (s *Spool) dropStored(why cause) {
+func (s *Spool) dropStored(why outcome) {
 	it := s.shiftStored()
-	s.settleDropped(it, why)
+	s.resolveDropped(it, why)
 }
 
 func (s *Spool) shiftStored() item {
@@ -341,15 +327,15 @@ func (s *Spool) shiftStored() item {
 	return it
 }
 
-// settleDropped counts it for those that have not got it. One that is just sending it holds a copy, and goes on.
-func (s *Spool) settleDropped(it item, why cause) {
+// resolveDropped counts it for those that have not got it. One that is just sending it holds a copy, and goes on.
+func (s *Spool) resolveDropped(it item, why outcome) {
 	for _, d := range s.destinations {
 		switch {
 		case it.seq <= d.position:
 		case it.seq == d.flight:
-			d.orphan = why
+			d.without = why
 		default:
-			d.settle(it.head, dropped, why)
+			d.resolve(it.head, why)
 		}
 	}
 }
@@ -368,25 +354,25 @@ func (s *Spool) release() {
 	}
 }
 
-// publish writes the tally. To be called at the end of each change under mu.
+// publish writes the crash counters. It is called at the end of each change under mu.
 func (s *Spool) publish() {
-	if s.tally == nil {
+	if s.crash == nil {
 		return
 	}
-	t := snapshot{first: s.seq + 1}
+	now := snapshot{first: s.seq + 1, n: uint64(len(s.destinations))}
 	switch {
 	case len(s.stored) > 0:
-		t.first = s.stored[0].seq
+		now.first = s.stored[0].seq
 	case len(s.pending) > 0:
-		t.first = s.pending[0].seq
+		now.first = s.pending[0].seq
 	}
 	if s.store != nil {
-		t.store = s.store.id
+		now.store = s.store.id
 	}
-	for _, d := range s.destinations {
-		t.destinations = append(t.destinations, tallied{hashed(d.name), d.position, d.stats.Resumed, d.stats.Offered, d.stats.settled()})
+	for i, d := range s.destinations {
+		now.destinations[i] = destinationCounters{d.hash, d.position, d.stats.Resumed, d.stats.Offered, d.stats.resolved()}
 	}
-	s.tally.save(t)
+	s.crash.save(now)
 }
 
 // Close delivers what waits until ctx ends, or a backend does not take it; what is left then stays on disk for the next
@@ -394,7 +380,7 @@ func (s *Spool) publish() {
 func (s *Spool) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
-	s.pokeAll()
+	s.notifyAll()
 	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
@@ -419,11 +405,13 @@ func (s *Spool) Close(ctx context.Context) error {
 		lost = max(lost, d.stats.Dropped.Shutdown)
 	}
 	s.publish()
-	s.tally.close()
-	if s.tally != nil && s.queued() == 0 {
-		_ = os.Remove(s.cfg.Tally) // it has nothing to tell
+	if s.crash != nil {
+		s.crash.close()
+		s.crash = nil
+		if s.queued() == 0 {
+			_ = os.Remove(s.cfg.CrashCounters) // nothing waits that could be lost before the next start
+		}
 	}
-	s.tally = nil
 	st := s.store
 	s.store = nil
 	s.mu.Unlock()
@@ -462,7 +450,7 @@ func pages(size int) int64 {
 	return int64((size+64+page-1)/page) * page
 }
 
-func poke(c chan struct{}) {
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -276,8 +276,8 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// setAside renames a damaged file and gives its new name. Of earlier ones so many are kept that there are maxAside.
-func setAside(path string, now time.Time) (string, error) {
+// setDamagedAside renames a damaged file and gives its new name. Of earlier ones so many are kept that there are maxAside.
+func setDamagedAside(path string, now time.Time) (string, error) {
 	name := path + ".damaged-" + now.UTC().Format("20060102T150405.000000000")
 	if err := os.Rename(path, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("set the damaged spool aside: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -28,7 +29,8 @@ func (s *Spool) write() {
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
 	var notBefore time.Time // after a failure
-	wait := newWait()
+	wait := backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second}
+	wait.Reset()
 	for {
 		ending, ticked := false, false
 		select {
@@ -41,19 +43,19 @@ func (s *Spool) write() {
 		if ticked {
 			s.expire()
 			s.retryDead()
-			s.tellLosses(tellEvery)
+			s.logLosses(logEvery)
 		}
 		for more := true; more && (ending || !time.Now().Before(notBefore)); {
 			var err error
 			if more, err = s.commit(ticked || ending); err != nil {
-				notBefore = time.Now().Add(wait.next())
+				notBefore = time.Now().Add(wait.NextBackOff())
 				s.fails(err)
 				more = more && !ending // after ErrMaxSizeReached there is room now
 				if more {
 					notBefore = time.Time{}
 				}
 			} else {
-				wait.reset()
+				wait.Reset()
 				s.works()
 			}
 		}
@@ -63,7 +65,7 @@ func (s *Spool) write() {
 			}
 		}
 		if ending {
-			s.tellLosses(0)
+			s.logLosses(0)
 			return
 		}
 	}
@@ -153,7 +155,7 @@ func (s *Spool) commit(all bool) (more bool, err error) {
 	}
 	s.writing = 0
 	s.release()
-	s.pokeAll()
+	s.notifyAll()
 	return len(s.pending) > 0, nil
 }
 
@@ -193,7 +195,7 @@ func (s *Spool) reopen() (ready bool, err error) {
 // loseStore sets a store aside that turned out to be damaged, with all that is in it. What is in memory is not lost. It gives
 // what is to be told of that. mu is held.
 func (s *Spool) loseStore(why error) (tell func()) {
-	name, err := setAside(s.path, time.Now())
+	name, err := setDamagedAside(s.path, time.Now())
 	if err != nil {
 		name = "not renamed: " + err.Error()
 	}
@@ -202,7 +204,7 @@ func (s *Spool) loseStore(why error) (tell func()) {
 		before += d.stats.Dropped.Damage
 	}
 	for len(s.stored) > 0 {
-		s.dropStored(damage)
+		s.dropStored(damaged)
 	}
 	var after uint64
 	for _, d := range s.destinations {
@@ -211,7 +213,7 @@ func (s *Spool) loseStore(why error) (tell func()) {
 	s.damaged++
 	s.store.abandon()
 	s.store, s.garbage = nil, nil
-	poke(s.wake)
+	notify(s.wake)
 	return func() {
 		s.log.Error("the spool is damaged: it is set aside and a new one begun; what was in it is not sent", "file", name, "spans", after-before, "error", why)
 	}
@@ -236,7 +238,7 @@ func (s *Spool) fails(err error) {
 	s.mu.Lock()
 	was := s.failing
 	s.failing = true
-	s.pokeAll()
+	s.notifyAll()
 	s.mu.Unlock()
 	if !was {
 		s.log.Error("the spool cannot be written: spans wait in memory", "path", s.path, "error", err, "memory_bytes", s.cfg.MemoryBytes)
@@ -255,15 +257,3 @@ func (s *Spool) works() {
 		s.log.Warn("the spool is written again", "path", s.path)
 	}
 }
-
-// wait grows from 100 ms to 5 s.
-type wait struct{ d time.Duration }
-
-func newWait() *wait { return &wait{} }
-
-func (w *wait) next() time.Duration {
-	w.d = min(max(2*w.d, 100*time.Millisecond), 5*time.Second)
-	return w.d
-}
-
-func (w *wait) reset() { w.d = 0 }
