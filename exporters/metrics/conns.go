@@ -13,8 +13,8 @@ import (
 // maxConns bounds open connections: there is no login, and whoever reaches the port can keep some.
 const maxConns = 64
 
-// conns closes a connection when there is one too many: of the address that has most the one that has done nothing for longest. So
-// who holds all of them keeps a probe out neither by waiting nor by coming again.
+// conns closes a connection when there is one too many: of the address that has most the one that has done nothing
+// for longest. So who holds all of them keeps a probe out neither by waiting nor by coming again.
 type conns struct {
 	log *slog.Logger
 

@@ -52,17 +52,18 @@ func Listen(o Options) (*Server, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	all := append([]prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}, o.Collectors...)
-	for _, c := range all {
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	for _, c := range append([]prometheus.Collector{collectors.NewGoCollector(), process}, o.Collectors...) {
 		if err := registry.Register(c); err != nil {
 			_ = l.Close()
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET /healthz", says(o.Healthy))
-	mux.HandleFunc("GET /readyz", says(o.Ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry,
+		promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /healthz", answer(o.Healthy))
+	mux.HandleFunc("GET /readyz", answer(o.Ready))
 	if o.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -107,7 +108,8 @@ func listen(addr string, expose bool) (net.Listener, error) {
 	case host != "" && ip == nil:
 		return nil, fmt.Errorf("metrics: %q is not an IP address to listen on: give one, as in 127.0.0.1:9464", host)
 	case !expose && (ip == nil || !ip.IsLoopback()):
-		return nil, fmt.Errorf("metrics: %s can be reached from other hosts, and there is no login: listen on 127.0.0.1, or set metrics.expose if that is meant", addr)
+		return nil, fmt.Errorf("metrics: %s can be reached from other hosts, and there is no login: "+
+			"listen on 127.0.0.1, or set metrics.expose if that is meant", addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -119,7 +121,7 @@ func listen(addr string, expose bool) (net.Listener, error) {
 	return l, nil
 }
 
-func says(check func() error) http.HandlerFunc {
+func answer(check func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if check != nil {
 			if err := check(); err != nil {

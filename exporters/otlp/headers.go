@@ -71,7 +71,8 @@ func (h *headersFile) current() metadata.MD {
 	return h.headers.Copy()
 }
 
-// parseHeaders takes lines "name: value"; empty ones and those that begin with # count for nothing. Errors name the line only: a value is a secret.
+// parseHeaders takes lines "name: value"; empty ones and those that begin with # count for nothing. Errors name the
+// line only: a value is a secret.
 func parseHeaders(text string) (metadata.MD, error) {
 	headers := metadata.MD{}
 	number := 0
@@ -85,7 +86,8 @@ func parseHeaders(text string) (metadata.MD, error) {
 		if name = strings.TrimSpace(name); !ok || !headerName(name) {
 			return nil, fmt.Errorf("line %d is not of the form name: value", number)
 		}
-		if value = strings.TrimSpace(value); strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+		value = strings.TrimSpace(value)
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
 			return nil, fmt.Errorf("line %d has a value that is not printable ASCII", number)
 		}
 		headers.Append(name, value)

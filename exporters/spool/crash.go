@@ -14,8 +14,8 @@ import (
 )
 
 // crashCounters are a page of memory that outlives the process: who kills the sensor (an administrator, or the kernel
-// when memory is short) takes with it what was not on disk yet, and the next start reports how much that was. They also
-// know which batches had arrived, so that few are sent twice. They lie on a tmpfs, not beside the store: a write to them
+// when memory is short) takes with it what was not on disk yet, and the next start reports how much that was. They
+// also know which batches had arrived, so that few are sent twice. They lie on a tmpfs, not beside the store: a write
 // must not wait for a disk, and they are worth nothing after the machine was started anew.
 type crashCounters struct {
 	page       *crashPage

@@ -17,8 +17,8 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
-// DeadLetter is a dead letter: a batch that a backend refused for good, in a file of its own. Files, so that they can be looked at
-// while the sensor runs.
+// DeadLetter is a batch that a backend refused for good, in a file of its own so that it can be looked at while the
+// sensor runs.
 type DeadLetter struct {
 	ID      string // the file's name
 	To      string // the destination
@@ -32,7 +32,7 @@ type DeadLetter struct {
 
 const (
 	deadSuffix = ".letter"
-	// retriesAtOnce is how many dead letters are tried again in one go.
+	// retriesAtOnce is how many dead letters are sent again in one go.
 	retriesAtOnce = 64
 	// maxDeadLetters bounds the files of dead letters.
 	maxDeadLetters = 4096
@@ -53,7 +53,7 @@ func (s *Spool) quarantineNow(e entry) error {
 	data := e.encode(nil)
 	files, err := regular(dir, 2*maxDeadLetters)
 	if err != nil {
-		return fmt.Errorf("look at the dead letters: %w", err)
+		return fmt.Errorf("list the dead letters: %w", err)
 	}
 	var total int64
 	for _, f := range files {
@@ -101,14 +101,19 @@ func writeWhole(name string, data []byte) (err error) {
 	return err
 }
 
-// retryDead finds dead letters that are to be tried again. One whose destination is gone goes to the first.
-func (s *Spool) retryDead() {
-	dir := filepath.Join(s.cfg.Dir, retryName)
-	var files []fs.FileInfo
-	err := s.cfg.As(func() (err error) {
-		files, err = regular(dir, maxDeadLetters)
+// as calls f with the rights to files under the spool's directory.
+func as[T any](s *Spool, f func() (T, error)) (v T, err error) {
+	err = s.cfg.As(func() (err error) {
+		v, err = f()
 		return err
 	})
+	return v, err
+}
+
+// retryDead finds dead letters that are to be sent again. One whose destination is gone goes to the first.
+func (s *Spool) retryDead() {
+	dir := filepath.Join(s.cfg.Dir, retryName)
+	files, err := as(s, func() ([]fs.FileInfo, error) { return regular(dir, maxDeadLetters) })
 	if err != nil || len(files) == 0 {
 		return
 	}
@@ -131,13 +136,9 @@ func (s *Spool) retryDead() {
 	}
 }
 
-// retry tries a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
+// retry sends a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
 func (d *destination) retry(name string) {
-	var l DeadLetter
-	err := d.s.cfg.As(func() (err error) {
-		l, err = readDead(name)
-		return err
-	})
+	l, err := as(d.s, func() (DeadLetter, error) { return readDead(name) })
 	if err != nil {
 		return // dropped meanwhile
 	}
@@ -149,11 +150,12 @@ func (d *destination) retry(name string) {
 		d.s.mu.Lock()
 		d.stats.Recovered += uint64(l.Spans)
 		d.s.mu.Unlock()
-		d.s.log.Info("a dead letter was delivered", "endpoint", d.name, "letter", l.ID, "spans", l.Spans)
-	case refusal.Blame == otlp.Content || refusal.Blame == otlp.Load:
+		d.s.log.Info("a dead letter was delivered", "endpoint", d.name, "dead_letter", l.ID, "spans", l.Spans)
+	case refusal.Kind == otlp.Permanent || refusal.Kind == otlp.TooMuch:
 		move := func() error { return moveDead(d.s.cfg.Dir, l.ID, retryName, deadName) }
 		if d.s.cfg.As(move) == nil {
-			d.s.log.Warn("the OTLP backend refuses a dead letter again", "endpoint", d.name, "letter", l.ID, "reason", refusal.Error())
+			d.s.log.Warn("the OTLP backend refuses a dead letter again",
+				"endpoint", d.name, "dead_letter", l.ID, "reason", refusal.Error())
 		}
 	default: // the others would do no better now, and hold up the batches
 		d.s.mu.Lock()
@@ -172,8 +174,8 @@ func readDead(name string) (DeadLetter, error) {
 		return DeadLetter{}, fmt.Errorf("read the dead letter %s: %w", name, err)
 	}
 	return DeadLetter{
-		ID: strings.TrimSuffix(filepath.Base(name), deadSuffix), To: e.to, Reason: e.reason, Created: time.Unix(0, e.created),
-		Spans: e.batch.Spans, Size: int64(len(data)), Batch: e.batch,
+		ID: strings.TrimSuffix(filepath.Base(name), deadSuffix), To: e.to, Reason: e.reason,
+		Created: time.Unix(0, e.created), Spans: e.batch.Spans, Size: int64(len(data)), Batch: e.batch,
 	}, nil
 }
 
@@ -188,21 +190,22 @@ func readBounded(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxEntry {
-		return nil, errors.New("no dead letter")
+		return nil, errors.New("it is not a dead letter")
 	}
 	return io.ReadAll(io.LimitReader(f, maxEntry))
 }
 
-// DeadLetters lists the dead letters of a spool, which may be in use, the oldest first. Files that are none are named in the error, after the rest.
-func DeadLetters(dir string) (letters []DeadLetter, err error) {
+// DeadLetters lists the dead letters of a spool, which may be in use, the oldest first. The error names the files that
+// cannot be read as dead letters; the others are listed all the same.
+func DeadLetters(dir string) (found []DeadLetter, err error) {
 	// One that moves while it is read is looked for again, a few times: the sensor tries them one after the other.
 	for range 8 {
 		var moved bool
-		if letters, moved, err = listDead(dir); !moved {
+		if found, moved, err = listDead(dir); !moved {
 			break
 		}
 	}
-	return letters, err
+	return found, err
 }
 
 func listDead(dir string) (letters []DeadLetter, moved bool, err error) {
@@ -232,7 +235,7 @@ func listDead(dir string) (letters []DeadLetter, moved bool, err error) {
 	return letters, moved, err
 }
 
-// Retry lets the sensor that has the spool, or the next that does, try a dead letter again.
+// Retry lets the sensor that has the spool, or the next that does, send a dead letter again.
 func Retry(dir, id string) error { return moveDead(dir, id, deadName, retryName) }
 
 // Drop deletes a dead letter.

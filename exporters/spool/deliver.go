@@ -11,8 +11,8 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
-// maxLoadAttempts is how often a batch is tried that is refused as too much, without a word about when to come back. It may as
-// well be too large.
+// maxLoadAttempts is how often a batch is tried that the backend refuses as too much without saying when to come
+// back: it may as well be too large.
 const maxLoadAttempts = 8
 
 // hangs is how long a commit takes before batches are sent from memory.
@@ -113,8 +113,8 @@ func after(list []item, position uint64) (item, bool) {
 	return list[i], true
 }
 
-// diskHangs says that batches are to be sent from memory. Otherwise they are on disk before: what is being sent when the
-// sensor is killed is sent again, and is not counted as lost though it may have arrived. mu is held.
+// diskHangs is true when batches have to be sent from memory. Otherwise they are on disk before: a batch that was being
+// sent when the sensor is killed is sent again, and not counted as lost though it may have arrived. mu is held.
 func (s *Spool) diskHangs() bool {
 	return s.failing || s.store == nil || s.writing > 0 && time.Since(s.writingSince) > hangs
 }
@@ -144,7 +144,7 @@ func (d *destination) deliver(it item) bool {
 		case refusal == nil:
 			d.finish(it, sent, receipt.Rejected)
 			return true
-		case refusal.Blame == otlp.Content, refusal.Blame == otlp.Load && attempt >= maxLoadAttempts:
+		case refusal.Kind == otlp.Permanent, refusal.Kind == otlp.TooMuch && attempt >= maxLoadAttempts:
 			d.finish(it, d.quarantine(it, b, refusal.Error()), 0)
 			return true
 		case time.Since(time.Unix(0, it.created)) > d.s.cfg.MaxAge:
@@ -167,7 +167,8 @@ func (d *destination) quarantine(it item, b otlp.Batch, reason string) outcome {
 		log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "error", err)
 		return failed
 	}
-	log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)", "reason", reason)
+	log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)",
+		"reason", reason)
 	return quarantined
 }
 
@@ -180,7 +181,7 @@ func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp
 		return receipt, nil, true
 	}
 	if err != nil && !errors.As(err, &refusal) {
-		refusal = &otlp.Refusal{Message: err.Error(), Blame: otlp.Moment}
+		refusal = &otlp.Refusal{Message: err.Error(), Kind: otlp.Temporary}
 		if errors.Is(err, context.Canceled) {
 			refusal.Message = "canceled"
 		}
@@ -231,14 +232,15 @@ func (d *destination) leave(it item) bool {
 	return false
 }
 
-// unreadable skips a batch that the disk does not give back. If the disk is at fault and not the batch, or the whole file
-// is damaged, the writer will find out; until then the next may be read.
+// unreadable skips a batch that the disk does not give back. If the whole file or the disk is at fault, the writer
+// finds out; until then the next batch may be read.
 func (d *destination) unreadable(it item, err error) bool {
 	d.s.mu.Lock()
 	why := d.without
 	d.s.mu.Unlock()
 	if why == none {
-		d.s.log.Error("a batch of the spool cannot be read, and is dropped", "endpoint", d.name, "spans", it.spans, "error", err)
+		d.s.log.Error("a batch of the spool cannot be read, and is dropped",
+			"endpoint", d.name, "spans", it.spans, "error", err)
 	}
 	d.finish(it, damaged, 0)
 	return true

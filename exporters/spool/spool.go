@@ -26,7 +26,7 @@ type Destination struct {
 // Config says where batches are kept, how many and how long. Zero values mean the defaults.
 type Config struct {
 	Dir      string        // required; made with mode 0700, for one process at a time
-	MaxBytes int64         // 1 GiB, at least 32 MiB: how large the file may become. When it is full, the oldest batches are dropped
+	MaxBytes int64         // 1 GiB, at least 32 MiB: size of the file. When it is full, the oldest batches are dropped
 	MaxAge   time.Duration // 72 h: older batches are dropped
 	Sync     Sync          // SyncBatch
 
@@ -36,11 +36,12 @@ type Config struct {
 
 	DeadBytes int64         // 64 MiB: what backends refused for good. When it is full, the oldest are dropped
 	RetryWait time.Duration // before the second attempt, 250 ms; doubled up to 5 s
-	// CrashCounters is a file on a tmpfs; "": what a kill of the process, or damage between two runs, costs is not counted.
+	// CrashCounters is a file on a tmpfs. Without one ("") what a kill of the process, or damage between two runs,
+	// costs is not counted.
 	CrashCounters string
 	Log           *slog.Logger // nil: silent
 
-	// As calls a function with the rights to files under Dir; nil: those of this process. Dir belongs to whose rights these are.
+	// As calls a function with the rights of the owner of Dir; nil: those of this process.
 	As func(func() error) error
 
 	Destinations []Destination // at least one
@@ -67,9 +68,11 @@ type Spool struct {
 	stopWriting    chan struct{}
 	written        chan struct{} // closed when the writer is gone
 	wake           chan struct{} // the writer
-	held           bool          // of the writer: the disk has a spool of an earlier run that cannot be joined to this one
-	tight          bool          // of the writer: the next commit only removes, because the file has no room
 	deadMu         sync.Mutex    // one change of the dead letters at a time
+
+	// Of the writer: the disk has a spool of an earlier run that cannot be joined to this one; the next commit only
+	// removes, because the file has no room.
+	blocked, tight bool
 
 	mu           sync.Mutex
 	closed       bool
@@ -92,12 +95,12 @@ type Spool struct {
 	crash        *crashCounters // nil without a file for them
 }
 
-// Open resumes what an earlier process left in the directory, and begins to deliver. A damaged file is renamed, and
-// told; a disk that takes nothing just now is no error. It is an *InUseError if another process has the directory.
+// Open resumes what an earlier process left in the directory, and begins to deliver. It renames and logs a damaged
+// file. A disk that takes nothing just now is no error; a directory that another process has is an *InUseError.
 func Open(cfg Config) (*Spool, error) {
 	cfg = cfg.withDefaults()
 	if n := len(cfg.Destinations); n == 0 || n > maxDestinations {
-		return nil, fmt.Errorf("the spool has %d destinations, not 1 to %d", n, maxDestinations)
+		return nil, fmt.Errorf("the spool has %d destinations: configure 1 to %d", n, maxDestinations)
 	}
 	s := &Spool{
 		cfg: cfg, log: cfg.Log, path: filepath.Join(cfg.Dir, storeName),
@@ -106,19 +109,14 @@ func Open(cfg Config) (*Spool, error) {
 		seq: uint64(time.Now().UnixNano()),
 	}
 	s.delivering, s.stopDelivering = context.WithCancel(context.Background())
-	unusable := cfg.As(func() (err error) {
-		if err = prepareDir(cfg.Dir); err == nil {
-			s.lock, err = lockDir(cfg.Dir)
-		}
-		return err
-	})
+	unusable := s.acquire()
 	if unusable != nil && !passing(unusable) {
 		return nil, unusable
 	}
 	seen := map[string]bool{}
 	for _, d := range cfg.Destinations {
 		if seen[d.Name] || d.Name == "" || len(d.Name) > maxText {
-			return nil, fmt.Errorf("the destination %q is given twice, or its name is none", d.Name)
+			return nil, fmt.Errorf("the spool destination %q needs its own name of at most %d bytes", d.Name, maxText)
 		}
 		seen[d.Name] = true
 		s.destinations = append(s.destinations, newDestination(s, d))
@@ -134,6 +132,16 @@ func Open(cfg Config) (*Spool, error) {
 		s.deliverers.Go(d.run)
 	}
 	return s, nil
+}
+
+// acquire makes the directory and keeps other processes out of it.
+func (s *Spool) acquire() error {
+	return s.cfg.As(func() (err error) {
+		if err = prepareDir(s.cfg.Dir); err == nil {
+			s.lock, err = lockDir(s.cfg.Dir)
+		}
+		return err
+	})
 }
 
 func (c Config) withDefaults() Config {
@@ -221,6 +229,9 @@ func (s *Spool) resume(unusable error) error {
 	return nil
 }
 
+// damagedText is logged with the new name of the file.
+const damagedText = "the spool is damaged: it is set aside and a new one begun; what was in it is not sent"
+
 // openStore sets a damaged file aside and begins a new one.
 func (s *Spool) openStore() (st *store, in contents, damaged bool, err error) {
 	err = s.cfg.As(func() (err error) {
@@ -242,12 +253,12 @@ func (s *Spool) openOrReplace() (st *store, in contents, damaged bool, err error
 	s.mu.Lock()
 	s.damaged++
 	s.mu.Unlock()
-	s.log.Error("the spool is damaged: it is set aside and a new one begun; what was in it is not sent", "file", name, "error", err)
+	s.log.Error(damagedText, "file", name, "error", err)
 	st, in, err = openStore(s.path, s.cfg.MaxBytes, s.cfg.Sync)
 	return st, in, true, err
 }
 
-// Offer takes b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
+// Offer queues b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
 func (s *Spool) Offer(b otlp.Batch) {
 	size := b.Size() + headSize
 	s.mu.Lock()
@@ -262,7 +273,10 @@ func (s *Spool) Offer(b otlp.Batch) {
 	if s.closed {
 		return
 	}
-	for len(s.pending) > s.writing && (s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans) {
+	full := func() bool {
+		return s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans
+	}
+	for len(s.pending) > s.writing && full() {
 		why := memoryFull
 		if s.failing {
 			why = diskFails
@@ -301,8 +315,8 @@ func (s *Spool) shiftPending() {
 	s.pendingSpans -= it.spans
 }
 
-// Durable counts the spans, of those that were offered to this process, that a kill of it does not reach: they are on
-// disk or counted as dropped. They are the first so many, even if younger ones were dropped or written before older ones.
+// Durable counts the spans offered to this process that a kill of it does not reach: they are on disk or counted as
+// dropped. It counts from the first one, and stops at one in memory even if younger ones were dropped or written.
 func (s *Spool) Durable() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -327,7 +341,8 @@ func (s *Spool) shiftStored() item {
 	return it
 }
 
-// resolveDropped counts it for those that have not got it. One that is just sending it holds a copy, and goes on.
+// resolveDropped counts a batch for the destinations that do not have it yet. One that is just sending it has a copy,
+// and goes on.
 func (s *Spool) resolveDropped(it item, why outcome) {
 	for _, d := range s.destinations {
 		switch {
@@ -340,7 +355,7 @@ func (s *Spool) resolveDropped(it item, why outcome) {
 	}
 }
 
-// release forgets what everybody is done with.
+// release forgets the batches that all destinations are done with.
 func (s *Spool) release() {
 	done := s.seq
 	for _, d := range s.destinations {
@@ -370,7 +385,9 @@ func (s *Spool) publish() {
 		now.store = s.store.id
 	}
 	for i, d := range s.destinations {
-		now.destinations[i] = destinationCounters{d.hash, d.position, d.stats.Resumed, d.stats.Offered, d.stats.resolved()}
+		now.destinations[i] = destinationCounters{
+			d.hash, d.position, d.stats.Resumed, d.stats.Offered, d.stats.resolved(),
+		}
 	}
 	s.crash.save(now)
 }

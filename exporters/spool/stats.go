@@ -80,8 +80,9 @@ const (
 // counter is where the spans of an outcome are counted.
 func (s *DestinationStats) counter(o outcome) *uint64 {
 	return [...]*uint64{
-		sent: &s.Sent, quarantined: &s.SetAside, failed: &s.Failed, memoryFull: &s.Dropped.Memory, diskFails: &s.Dropped.Disk,
-		spoolFull: &s.Dropped.Size, tooOld: &s.Dropped.Age, damaged: &s.Dropped.Damage, atShutdown: &s.Dropped.Shutdown,
+		sent: &s.Sent, quarantined: &s.SetAside, failed: &s.Failed,
+		memoryFull: &s.Dropped.Memory, diskFails: &s.Dropped.Disk, spoolFull: &s.Dropped.Size,
+		tooOld: &s.Dropped.Age, damaged: &s.Dropped.Damage, atShutdown: &s.Dropped.Shutdown,
 	}[o]
 }
 
@@ -108,14 +109,15 @@ func (s *Spool) logLosses(every time.Duration) {
 	}
 }
 
-// causes are what was lost since the start, for the log.
+// causes are the spans lost since the start by cause, for the log.
 func (s DestinationStats) causes() (attrs []any) {
 	for _, c := range []struct {
 		cause string
 		n     uint64
 	}{
-		{"rejected", s.Rejected}, {"refused", s.Failed}, {"memory_full", s.Dropped.Memory}, {"disk_fails", s.Dropped.Disk},
-		{"spool_full", s.Dropped.Size}, {"too_old", s.Dropped.Age}, {"damaged", s.Dropped.Damage}, {"shutdown", s.Dropped.Shutdown},
+		{"rejected", s.Rejected}, {"refused", s.Failed},
+		{"memory_full", s.Dropped.Memory}, {"disk_fails", s.Dropped.Disk}, {"spool_full", s.Dropped.Size},
+		{"too_old", s.Dropped.Age}, {"damaged", s.Dropped.Damage}, {"shutdown", s.Dropped.Shutdown},
 	} {
 		if c.n > 0 {
 			attrs = append(attrs, "all_"+c.cause, c.n)
