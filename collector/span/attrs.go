@@ -48,8 +48,8 @@ func (a Attrs) List(key string) []string {
 	return nil
 }
 
-// Clip cuts a text to its first n bytes, at the end of a character, and puts an ellipsis behind them. It keeps nothing of
-// the memory of a longer text.
+// Clip cuts a text to its first n bytes, at the end of a character, and puts an ellipsis behind them. It keeps
+// nothing of the memory of a longer text.
 func Clip(s string, n int) string {
 	if len(s) <= n {
 		return s

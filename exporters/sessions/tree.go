@@ -40,8 +40,8 @@ func (v *View) Tree(uid uint32, id string) *client.Tree {
 	}
 	t := &client.Tree{Session: se.summary(), Dropped: se.dropped, Roots: []client.Node{}}
 	// Later spans use the memory of the attributes again: they are read under the lock.
-	nodes := make([]*node, 0, se.spine.len()+se.leaves.len())
-	for _, q := range []*queue{&se.spine, &se.leaves} {
+	nodes := make([]*node, 0, se.structure.len()+se.activity.len())
+	for _, q := range []*queue{&se.structure, &se.activity} {
 		for i := range q.all() {
 			nodes = append(nodes, v.newNode(&q.all()[i]))
 		}
@@ -64,7 +64,8 @@ func (v *View) shows(se *session, uid uint32) bool {
 
 func (se *session) summary() client.Session {
 	s := client.Session{
-		ID: se.id, Agent: se.agent, Start: wall(se.start), Last: wall(se.last), Processes: len(se.live), Spans: se.spans,
+		ID: se.id, Agent: se.agent, Start: wall(se.start), Last: wall(se.last),
+		Processes: len(se.live), Spans: se.spans,
 	}
 	for _, c := range se.calls {
 		s.Calls = append(s.Calls, client.Call{
@@ -84,7 +85,7 @@ type node struct {
 	start      uint64
 }
 
-func (v *View) newNode(k *kept) *node {
+func (v *View) newNode(k *keptSpan) *node {
 	return &node{id: k.id, parent: k.parent, start: k.start, Node: client.Node{
 		Kind: k.kind.String(), Trace: hex.EncodeToString(k.trace[:]), Span: hex.EncodeToString(k.id[:]),
 		Start: wall(k.start), End: wall(k.end), Failed: k.failed, Status: k.status,

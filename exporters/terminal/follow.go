@@ -15,8 +15,8 @@ import (
 )
 
 // Follow is a span.Sink that prints a line for each span when it comes: when it is complete, or when its hold ran
-// out. So a program that runs long has its line after the first ones of its children. What comes at once is in order; each line
-// begins with its time since Begin.
+// out. So a program that runs long has its line after the first ones of its children. What comes at once is in order;
+// each line begins with its time since Begin.
 type Follow struct {
 	d     *drawing
 	begin atomic.Uint64 // ns since 1970; 0: not known yet
@@ -81,7 +81,9 @@ func (f *Follow) Span(s *span.Span) {
 		r.head, r.text = pad(verb, verbCells), r.head+r.text
 		r.headStyle, r.textStyle = d.p.bold, d.p.plain
 	case span.Tool:
-		r = row{head: pad("call", verbCells), text: callWords(a), headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+		r = row{
+			head: pad("call", verbCells), headStyle: d.p.cyan, text: callName(a), duration: duration(s.End - s.Start),
+		}
 	default:
 		it := newItem(s, a)
 		if it.isNowhere() {

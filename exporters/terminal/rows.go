@@ -135,7 +135,9 @@ func depth(file string) int { return strings.Count(file, "/") }
 
 func (d *drawing) item(n *node, it *item) row {
 	verb, text := describe(it, n.cwd)
-	r := row{head: pad(verb, verbCells), text: text, front: it.class != classConnect, outcome: it.err, headStyle: d.p.dim}
+	r := row{
+		head: pad(verb, verbCells), headStyle: d.p.dim, text: text, front: it.class != classConnect, outcome: it.err,
+	}
 	switch {
 	case it.folded:
 		r.tail = " (" + count(it.count, "read") + ")"

@@ -88,7 +88,8 @@ func isPlain(s string) bool {
 // symbols that Unicode defines to show nothing.
 func isVisible(r rune) bool {
 	switch r {
-	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x2800, 0x3164, 0xffa0: // joiner, Hangul and Khmer fillers, blank Braille
+	// A joiner, Hangul and Khmer fillers, blank Braille.
+	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x2800, 0x3164, 0xffa0:
 		return false
 	}
 	if r >= 0xfe00 && r <= 0xfe0f || r >= 0xe0100 && r <= 0xe01ef { // variation selectors

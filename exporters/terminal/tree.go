@@ -56,7 +56,7 @@ type session struct {
 	loss       items
 }
 
-// node is a process image, a tool call, or something that only its children's or files' spans speak of.
+// node is a process image, a tool call, or a program that only the spans of its children and files name.
 type node struct {
 	id     span.ID
 	parent span.ID // zero: none
@@ -93,7 +93,6 @@ func (t *Tree) Span(s *span.Span) {
 	se := t.byID[sandbox]
 	if se == nil {
 		if !t.room() {
-			t.over()
 			return
 		}
 		se = &session{
@@ -137,7 +136,7 @@ func (t *Tree) Span(s *span.Span) {
 			n.seen, n.ended, n.failed = true, true, n.failed || s.Failed
 		}
 	case span.Telemetry:
-		// What the agent said of a call later on.
+		// What the agent reported of a call later on.
 		if n := se.nodes[s.Parent]; n != nil && n.tool {
 			if n.args == "" { // only its trace context was known
 				t.call(se, n, a)
@@ -153,24 +152,21 @@ func (t *Tree) Span(s *span.Span) {
 // Flush implements span.Sink.
 func (*Tree) Flush() {}
 
+// room takes a row, or counts the span at hand as one without.
 func (t *Tree) room() bool {
 	limit := t.o.MaxRows
 	if t.important {
 		limit += reservedRows
 	}
-	if t.rows >= limit {
-		return false
+	if t.rows < limit {
+		t.rows++
+		return true
 	}
-	t.rows++
-	return true
-}
-
-// over counts a span without a row.
-func (t *Tree) over() {
 	t.beyond++
 	if t.important {
 		t.missed++
 	}
+	return false
 }
 
 // call makes n the node of a tool call, from its own span or from one that stands under the agent's.
@@ -180,15 +176,15 @@ func (t *Tree) call(se *session, n *node, a span.Attrs) {
 		se.calls++
 	}
 	n.name = "call"
-	n.args = callWords(a)
+	n.args = callName(a)
 	if by := a.Text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
 		n.note = by
 	}
 	n.approve(a)
 }
 
-// callWords are a call's id and tool, as far as they are known.
-func callWords(a span.Attrs) string {
+// callName is a call's id and tool, as far as they are known.
+func callName(a span.Attrs) string {
 	var words []string
 	for _, key := range []string{span.KeyCallID, span.KeyToolName} {
 		if text := a.Text(key); text != "" {
@@ -198,7 +194,7 @@ func callWords(a span.Attrs) string {
 	return strings.Join(words, " ")
 }
 
-// approve takes what the agent said of its permission.
+// approve notes what the agent reported of its permission.
 func (n *node) approve(a span.Attrs) {
 	switch approval := a.Text(span.KeyApproval); {
 	case a.Is(span.KeyApprovalViolated):
@@ -214,7 +210,6 @@ func (t *Tree) node(se *session, id span.ID) *node {
 		return n
 	}
 	if !t.room() {
-		t.over()
 		return nil
 	}
 	n := &node{id: id}
@@ -248,8 +243,9 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	if !a.Is(span.KeyPartial) {
 		n.finish(s, a)
 	}
-	t.noise(n, a)
-	// Under its execute_tool, which comes later, or the agent's own span of the call, which goes another way to the backend.
+	n.countNoise(a)
+	// Under its execute_tool, which comes later, or the agent's own span of the call, which goes another way to the
+	// backend.
 	if a.Is(span.KeyCallRoot) && n.parent != (span.ID{}) && se.nodes[n.parent] == nil {
 		if call := t.node(se, n.parent); call != nil {
 			t.call(se, call, a)
@@ -277,10 +273,10 @@ func (t *Tree) exit(se *session, s *span.Span, a span.Attrs) {
 		n.start = s.Start
 	}
 	n.finish(s, a)
-	t.noise(n, a)
+	n.countNoise(a)
 }
 
-func (*Tree) noise(n *node, a span.Attrs) {
+func (n *node) countNoise(a span.Attrs) {
 	more, _ := a.Int(span.KeyNoiseOpens)
 	n.noise += more
 }
@@ -302,7 +298,6 @@ func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
 		n = t.node(se, p)
 	} else if n = se.strays[pid]; n == nil {
 		if !t.room() {
-			t.over()
 			return nil
 		}
 		n = &node{pid: pid, start: s.Start}
@@ -341,7 +336,6 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	if !t.room() {
-		t.over()
 		return
 	}
 	list.add(&it)
