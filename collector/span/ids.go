@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// What tells the sensor's spans from others: nothing that it passes on for agents has these.
+// The marks of the sensor's spans: nothing that it passes on for agents has them.
 const (
 	ScopeName  = "github.com/sheetbend/sheetbend" // instrumentation scope
 	AttrPrefix = "sheetbend."                     // of the attributes that only the sensor sets

@@ -6,7 +6,7 @@ package span
 // meanings of spans and attributes. It changes when a rule written against them could break.
 const Contract = "1"
 
-// Kind tells the rows of the span contract apart.
+// Kind is a row of the span contract.
 type Kind uint8
 
 // The span kinds; String gives the low-cardinality name.

@@ -38,7 +38,7 @@ type Exporter struct {
 
 	// Of the goroutine that calls Write.
 	patient bool
-	behind  bool // told that there is no room
+	behind  bool // it is in the log that there is no room
 
 	// Of the writing goroutine only.
 	w       io.Writer
@@ -114,7 +114,7 @@ func (e *Exporter) Patient() { e.patient = true }
 
 // Write hands b over to be written as one line; it is a consumer for otlp.NewEncoder. It never waits, unless the
 // Exporter is patient: where there is no room b is counted, and so is a batch that cannot be written. The next one is
-// tried; the log tells when that begins and when it ends. Not to be called after Close.
+// tried; the log has when that begins and when it ends. Not to be called after Close.
 func (e *Exporter) Write(b otlp.Batch) {
 	e.taken.Add(uint64(b.Spans))
 	size := int64(b.Size())

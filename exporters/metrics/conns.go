@@ -28,7 +28,7 @@ type peer struct {
 	host string
 }
 
-// state is an http.Server's ConnState. A new connection is told of before the next one is accepted.
+// state is an http.Server's ConnState. It is called for a new connection before the next one is accepted.
 func (c *conns) state(conn net.Conn, s http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -84,7 +84,7 @@ func Listen(o Options) (*Server, error) {
 	go func() {
 		defer close(s.served)
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			slog.New(handler(o.Log)).Error("metrics are served no more", "error", err)
+			slog.New(handler(o.Log)).Error("the server of the metrics has stopped", "error", err)
 		}
 	}()
 	return s, nil
@@ -97,7 +97,8 @@ func handler(log *slog.Logger) slog.Handler {
 	return log.Handler()
 }
 
-// listen refuses, unless told otherwise, what other hosts can reach: there is no login, and labels name endpoints.
+// listen refuses, unless expose is set, addresses that other hosts can reach: there is no login, and labels name
+// endpoints.
 func listen(addr string, expose bool) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

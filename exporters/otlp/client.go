@@ -131,17 +131,9 @@ func (c *Client) Stats() Stats {
 // when something was left, and may be called once.
 func (c *Client) Shutdown(ctx context.Context) error {
 	c.queue.close()
-	done := make(chan struct{})
-	go func() {
-		c.senders.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		c.cancel()
-		<-done
-	}
+	stop := context.AfterFunc(ctx, c.cancel)
+	c.senders.Wait()
+	stop()
 	c.cancel()
 	c.shutdown.Add(uint64(c.queue.discard()))
 	if err := c.cfg.Backend.Close(); err != nil {

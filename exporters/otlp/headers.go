@@ -33,7 +33,7 @@ func openHeaders(name string, as func(func() error) error) (*headersFile, error)
 	return h, h.refresh()
 }
 
-// refresh reads the file if it changed since. A file that cannot be read changes nothing, and is told once.
+// refresh reads the file if it changed since. A file that cannot be read changes nothing, and is an error once.
 func (h *headersFile) refresh() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +44,7 @@ func (h *headersFile) refresh() error {
 	})
 	if err != nil {
 		if h.modified.IsZero() && h.headers != nil {
-			return nil // told before
+			return nil // reported before
 		}
 		h.modified, h.size = time.Time{}, 0
 		return fmt.Errorf("read the OTLP headers: %w", err)

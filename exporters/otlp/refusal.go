@@ -29,7 +29,7 @@ const (
 	TooMuch
 )
 
-// Refusal tells why a backend did not take a batch.
+// Refusal is why a backend did not take a batch.
 type Refusal struct {
 	Code    codes.Code
 	Message string // of the backend; for people, at most maxReason bytes

@@ -46,7 +46,7 @@ type SenderConfig struct {
 // Receipt is a backend's answer to a batch that it took.
 type Receipt struct {
 	Rejected uint64 // spans of it that it did not take (partial success)
-	Message  string // what it said about that
+	Message  string // the reason that it gave
 }
 
 // Sender delivers batches to one endpoint, each call once. Its methods are safe for concurrent use.
@@ -173,7 +173,8 @@ func (s *Sender) Send(ctx context.Context, b Batch) (Receipt, error) {
 	}
 	if s.headers != nil {
 		if err := s.headers.refresh(); err != nil {
-			s.log.Warn("the headers read before are sent on", "endpoint", s.cfg.Endpoint.String(), "error", err)
+			s.log.Warn("the headers cannot be read again: those read before stay in use",
+				"endpoint", s.cfg.Endpoint.String(), "error", err)
 		}
 		ctx = metadata.NewOutgoingContext(ctx, s.headers.current())
 	}

@@ -116,7 +116,7 @@ func (r *rotating) config() *tls.Config {
 	c, seen, err := r.files.load()
 	switch {
 	case err != nil:
-		r.log.Warn("the certificates loaded before are used on", "error", err)
+		r.log.Warn("the certificates cannot be loaded again: those loaded before stay in use", "error", err)
 	case !bytes.Equal(seen, r.seen):
 		r.log.Info("certificates were renewed", "ca", r.files.CA, "client", r.files.Cert)
 		r.last, r.seen = c, seen

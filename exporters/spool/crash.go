@@ -68,7 +68,7 @@ func openCrashCounters(path string) (c *crashCounters, left snapshot, found bool
 		return nil, left, false, fmt.Errorf("stat %s: %w", path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() {
-		return nil, left, false, errors.New(path + " is not a file of this user")
+		return nil, left, false, errors.New(path + " is not a file of this user: remove it")
 	}
 	if st.Size != crashPageSize {
 		// Written, not only truncated: a fault on a page that there is no room for would end the process.

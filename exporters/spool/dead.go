@@ -22,7 +22,7 @@ import (
 type DeadLetter struct {
 	ID      string // the file's name
 	To      string // the destination
-	Reason  string // what it said
+	Reason  string // that it gave
 	Created time.Time
 	Spans   int
 	Size    int64 // of the file, in bytes
@@ -71,7 +71,7 @@ func (s *Spool) quarantineNow(e entry) error {
 		s.mu.Lock()
 		s.deadDropped += spans
 		s.mu.Unlock()
-		s.log.Warn("the oldest dead letter is dropped: there is no more room", "spans", spans)
+		s.log.Warn("the oldest dead letter is dropped: there is no more room (spool.dead_letters)", "spans", spans)
 		total -= files[0].Size()
 		files = files[1:]
 	}
@@ -150,12 +150,11 @@ func (d *destination) retry(name string) {
 		d.s.mu.Lock()
 		d.stats.Recovered += uint64(l.Spans)
 		d.s.mu.Unlock()
-		d.s.log.Info("a dead letter was delivered", "endpoint", d.name, "dead_letter", l.ID, "spans", l.Spans)
+		d.log.Info("a dead letter was delivered", "dead_letter", l.ID, "spans", l.Spans)
 	case refusal.Kind == otlp.Permanent || refusal.Kind == otlp.TooMuch:
 		move := func() error { return moveDead(d.s.cfg.Dir, l.ID, retryName, deadName) }
 		if d.s.cfg.As(move) == nil {
-			d.s.log.Warn("the OTLP backend refuses a dead letter again",
-				"endpoint", d.name, "dead_letter", l.ID, "reason", refusal.Error())
+			d.log.Warn("the OTLP backend refuses a dead letter again", "dead_letter", l.ID, "reason", refusal.Error())
 		}
 	default: // the others would do no better now, and hold up the batches
 		d.s.mu.Lock()

@@ -5,6 +5,7 @@ package spool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sort"
 	"time"
 
@@ -23,6 +24,7 @@ type destination struct {
 	s       *Spool
 	name    string
 	hash    uint64 // of the name
+	log     *slog.Logger
 	backend otlp.Backend
 	outage  otlp.Outage
 	ready   chan struct{}
@@ -38,7 +40,8 @@ type destination struct {
 
 func newDestination(s *Spool, d Destination) *destination {
 	return &destination{
-		s: s, name: d.Name, hash: hashed(d.Name), backend: d.Backend, ready: make(chan struct{}, 1),
+		s: s, name: d.Name, hash: hashed(d.Name), log: s.log.With("endpoint", d.Name),
+		backend: d.Backend, ready: make(chan struct{}, 1),
 		outage: otlp.Outage{Log: s.log, Backend: d.Backend.String(), Waiting: "in the spool"},
 	}
 }
@@ -72,7 +75,7 @@ func (d *destination) run() {
 	}
 }
 
-// next waits for a batch or for a dead letter to try again. It reports false at the end.
+// next waits for a batch or for a dead letter to send again. It reports false at the end.
 func (d *destination) next() (it item, dead string, ok bool) {
 	for {
 		if d.s.delivering.Err() != nil {
@@ -162,7 +165,7 @@ func (d *destination) deliver(it item) bool {
 
 // quarantine makes a dead letter of a batch that the backend refuses for good.
 func (d *destination) quarantine(it item, b otlp.Batch, reason string) outcome {
-	log := d.s.log.With("endpoint", d.name, "spans", it.spans)
+	log := d.log.With("spans", it.spans)
 	if err := d.s.quarantine(entry{created: it.created, to: d.name, reason: reason, batch: b}); err != nil {
 		log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "error", err)
 		return failed
@@ -197,8 +200,7 @@ func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp
 	}
 	d.s.mu.Unlock()
 	if err == nil && (receipt.Rejected > 0 || receipt.Message != "") {
-		d.s.log.Warn("the OTLP backend rejected spans",
-			"endpoint", d.name, "spans", receipt.Rejected, "message", receipt.Message)
+		d.log.Warn("the OTLP backend rejected spans", "spans", receipt.Rejected, "message", receipt.Message)
 	}
 	return receipt, refusal, false
 }
@@ -239,8 +241,7 @@ func (d *destination) unreadable(it item, err error) bool {
 	why := d.without
 	d.s.mu.Unlock()
 	if why == none {
-		d.s.log.Error("a batch of the spool cannot be read, and is dropped",
-			"endpoint", d.name, "spans", it.spans, "error", err)
+		d.log.Error("a batch of the spool cannot be read, and is dropped", "spans", it.spans, "error", err)
 	}
 	d.finish(it, damaged, 0)
 	return true

@@ -17,7 +17,7 @@ import (
 type entry struct {
 	created int64  // Unix time in nanoseconds
 	to      string // dead letters: the destination that refused it
-	reason  string // dead letters: what it said
+	reason  string // dead letters: the reason that it gave
 	batch   otlp.Batch
 }
 

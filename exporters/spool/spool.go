@@ -218,10 +218,10 @@ func (s *Spool) resume(unusable error) error {
 			if damaged {
 				why = "the spool was damaged"
 			}
-			s.log.Warn("spans of an earlier run were lost: "+why, "endpoint", d.name, "spans", d.stats.Lost)
+			d.log.Warn("spans of an earlier run were lost: "+why, "spans", d.stats.Lost)
 		}
 		if d.stats.Queued > 0 {
-			s.log.Info("resuming what an earlier run left in the spool", "endpoint", d.name, "spans", d.stats.Queued)
+			d.log.Info("resuming what an earlier run left in the spool", "spans", d.stats.Queued)
 		}
 	}
 	s.release()
@@ -399,17 +399,9 @@ func (s *Spool) Close(ctx context.Context) error {
 	s.closed = true
 	s.notifyAll()
 	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		s.deliverers.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.stopDelivering()
-		<-done
-	}
+	stop := context.AfterFunc(ctx, s.stopDelivering)
+	s.deliverers.Wait()
+	stop()
 	s.stopDelivering()
 	close(s.stopWriting)
 	<-s.written

@@ -103,8 +103,7 @@ func (s *Spool) logLosses(every time.Duration) {
 		}
 		s.mu.Unlock()
 		if due { // the log may hang: not under mu
-			attrs := append([]any{"endpoint", d.name, "spans", lost}, st.causes()...)
-			s.log.Warn("spans were lost on the way to the backend", attrs...)
+			d.log.With("spans", lost).Warn("spans were lost on the way to the backend", st.causes()...)
 		}
 	}
 }

@@ -123,7 +123,7 @@ func openError(err error) error {
 	case errors.Is(err, errDamaged):
 		return err
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("another process has it open: %w", err)
+		return fmt.Errorf("another process has the file open: stop that one: %w", err)
 	case errors.As(err, &number), errors.Is(err, bolterrors.ErrMaxSizeReached):
 		return err
 	}

@@ -42,7 +42,7 @@ type itemKey struct {
 	folded  bool
 	pending bool // a connection without an outcome
 	pid     int64
-	word    string // what was done, where the class does not say it
+	action  string // what was done, where the class does not say it
 	text    string // a path or peer as it came, or an escaped sentence
 	err     string
 }
@@ -110,11 +110,11 @@ func newItem(s *span.Span, a span.Attrs) item {
 			it.text = "ESCAPED to " + escape(clipPath(to))
 		}
 	case span.Socket:
-		it.class, it.word, it.text = classSocket, "socket", socket(a)
+		it.class, it.action, it.text = classSocket, "socket", socket(a)
 	case span.Namespace:
-		it.class, it.word, it.text = classNamespace, short(a, span.KeyNamespaceOp), namespaces(a)
+		it.class, it.action, it.text = classNamespace, short(a, span.KeyNamespaceOp), namespaces(a)
 	case span.Access:
-		it.class, it.word, it.text = classAccess, accessVerb(a.Text(span.KeyAccessOp)), reached(a)
+		it.class, it.action, it.text = classAccess, cmp.Or(accessVerbs[a.Text(span.KeyAccessOp)], "access"), reached(a)
 		if a.Is(span.KeyAccessOutside) {
 			it.class = classOutside
 		}
@@ -158,7 +158,7 @@ func (it *item) file(s *span.Span, a span.Attrs) {
 // byClass is inOrder for rows below a process. Whatever is sensitive comes before the other files.
 func byClass(a, b *item) int {
 	return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.class, b.class), cmp.Compare(a.start, b.start),
-		strings.Compare(a.word, b.word), strings.Compare(a.text, b.text), strings.Compare(a.err, b.err))
+		strings.Compare(a.action, b.action), strings.Compare(a.text, b.text), strings.Compare(a.err, b.err))
 }
 
 func (it *item) rank() int {

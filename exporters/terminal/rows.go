@@ -63,7 +63,7 @@ func (d *drawing) items(n *node, noise int64) []row {
 	files := func() { // stands between the files and the connections
 		more(classConnect)
 		if len(own) > 0 { // without other rows the sum in the heading is enough
-			counted(noise, "loader, library and locale "+word(noise, "read"))
+			counted(noise, "loader, library and locale "+plural(noise, "read"))
 		}
 	}
 	for _, it := range own {
@@ -207,7 +207,7 @@ func describe(it *item, cwd string) (verb, object string) {
 	object = escape(relative(cwd, it.text))
 	switch it.class {
 	case classOutside, classAccess, classNamespace, classSocket:
-		return it.word, it.text
+		return it.action, it.text
 	case classWrite:
 		return [...]string{verbWrite: "write", verbTruncate: "truncate", verbCreate: "create"}[it.verb], object
 	case classSensitive:

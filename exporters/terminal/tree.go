@@ -126,7 +126,7 @@ func (t *Tree) Span(s *span.Span) {
 			n.seen, n.failed = true, s.Failed
 		}
 	case span.ToolEnd:
-		// Of a call whose own span went out before.
+		// The end of a call that has a span already.
 		if n := t.node(se, s.Parent); n != nil {
 			if !n.tool {
 				t.call(se, n, a)
@@ -252,7 +252,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 			call.seen, call.start = true, s.Start
 		}
 	}
-	// So that a child whose parent never shows up still says what it was.
+	// A parent whose own span never comes has a name by this.
 	if p := n.parent; p != (span.ID{}) {
 		if parent := se.nodes[p]; parent != nil && parent.hint == "" {
 			parent.hint = clipPath(a.Text(span.KeyParentExecutable))

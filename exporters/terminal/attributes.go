@@ -5,7 +5,6 @@ package terminal
 import (
 	"fmt"
 	"net"
-	"path"
 	"strconv"
 	"strings"
 
@@ -19,23 +18,11 @@ const (
 	maxWord    = 64   // bytes of a name: errno, session, agent
 )
 
-// clipPath keeps the last maxPath bytes.
-func clipPath(s string) string {
-	if len(s) <= maxPath {
-		return s
-	}
-	from := len(s) - maxPath
-	for from < len(s) && s[from]&0xc0 == 0x80 {
-		from++
-	}
-	return "…" + strings.Clone(s[from:])
-}
-
 // short is a short text of a span, safe to print.
 func short(a span.Attrs, key string) string { return escape(span.Clip(a.Text(key), maxWord)) }
 
 // command is how a process is called in a row: its name as a user would type it, and its arguments. A name
-// that is not the executable's is the process's own word, so the executable stands behind it.
+// that is not the executable's is the process's own choice, so the executable stands behind it.
 func command(a span.Attrs) (name, args string) {
 	name = a.Text(span.KeyExecutableName)
 	argv := a.List(span.KeyCommandArgs)
@@ -67,36 +54,8 @@ func command(a span.Attrs) (name, args string) {
 	return escape(name), b.String()
 }
 
-// isVersion tells python3 that is python3.13 from a name of its own.
+// isVersion is true of what python3.13 has behind python3, and of nothing that makes it another name.
 func isVersion(s string) bool { return strings.Trim(s, "0123456789.-") == "" }
-
-// Quote writes a text as a shell would read one argument: what is printed beside it begins behind it.
-func Quote(s string) string {
-	if s == "" {
-		return "''"
-	}
-	if escape(s) != s {
-		return "$'" + escapeTo(s, `\'`) + "'"
-	}
-	if strings.ContainsAny(s, " \t\n\"'`$&|;<>()*?[]{}#~!\\") {
-		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-	}
-	return s
-}
-
-// relative shortens a path below the working directory of its process.
-func relative(cwd, file string) string {
-	if cwd == "" || cwd == "/" || !strings.HasPrefix(file, cwd) {
-		return file
-	}
-	switch rest := file[len(cwd):]; {
-	case rest == "":
-		return "."
-	case rest[0] == '/':
-		return "." + rest
-	}
-	return file
-}
 
 // peer is the far end of a connection.
 func peer(a span.Attrs) string {
@@ -137,21 +96,10 @@ func namespaces(a span.Attrs) string {
 	return escape(span.Clip(strings.Join(types, ","), maxPath))
 }
 
-// accessVerb fits the column of verbs.
-func accessVerb(operation string) string {
-	switch operation {
-	case "ptrace_attach", "ptrace_seize":
-		return "ptrace"
-	case "process_vm_readv":
-		return "peek"
-	case "process_vm_writev":
-		return "poke"
-	case "pidfd_getfd":
-		return "getfd"
-	case "proc":
-		return "peek"
-	}
-	return "access"
+// accessVerbs fit the column of verbs.
+var accessVerbs = map[string]string{
+	"ptrace_attach": "ptrace", "ptrace_seize": "ptrace", "process_vm_readv": "peek", "process_vm_writev": "poke",
+	"pidfd_getfd": "getfd", "proc": "peek",
 }
 
 // reached is the process that was reached into.
@@ -180,53 +128,10 @@ func signal(a span.Attrs) string {
 
 func lost(a span.Attrs) string {
 	n, _ := a.Int(span.KeyLost)
-	kind := strings.TrimSpace(span.Clip(a.Text(span.KeyLostKind), maxWord) + " " + word(n, "record"))
+	kind := strings.TrimSpace(span.Clip(a.Text(span.KeyLostKind), maxWord) + " " + plural(n, "record"))
 	text := fmt.Sprintf("LOST: %d %s", n, kind)
 	if cause := a.Text(span.KeyLostCause); cause != "" {
 		text += " (" + strings.ReplaceAll(span.Clip(cause, maxWord), "_", " ") + ")"
 	}
 	return escape(text)
-}
-
-func word(n int64, one string) string {
-	switch {
-	case n == 1:
-		return one
-	case strings.HasSuffix(one, "s"):
-		return one + "es"
-	}
-	return one + "s"
-}
-
-func count(n int64, one string) string { return fmt.Sprintf("%d %s", n, word(n, one)) }
-
-// duration takes at most eight columns.
-func duration(ns uint64) string {
-	const (
-		us = 1000
-		ms = 1000 * us
-		s  = 1000 * ms
-	)
-	switch {
-	case ns < ms:
-		return fmt.Sprintf("%d µs", ns/us)
-	case ns < 10*ms:
-		return fmt.Sprintf("%.1f ms", float64(ns)/ms)
-	case ns < s:
-		return fmt.Sprintf("%d ms", ns/ms)
-	case ns < 60*s:
-		return fmt.Sprintf("%.2f s", float64(ns/(10*ms))/100)
-	case ns < 3600*s:
-		return fmt.Sprintf("%dm %02ds", ns/(60*s), ns/s%60)
-	case ns < 100*3600*s:
-		return fmt.Sprintf("%dh %02dm", ns/(3600*s), ns/(60*s)%60)
-	}
-	return fmt.Sprintf("%dd %02dh", ns/(24*3600*s), ns/(3600*s)%24)
-}
-
-func base(file string) string {
-	if file == "" {
-		return ""
-	}
-	return path.Base(file)
 }
