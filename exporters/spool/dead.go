@@ -150,11 +150,11 @@ func (d *destination) retry(name string) {
 		d.s.mu.Lock()
 		d.stats.Recovered += uint64(l.Spans)
 		d.s.mu.Unlock()
-		d.log.Info("a dead letter was delivered", "dead_letter", l.ID, "spans", l.Spans)
+		d.log.Info("a dead letter was delivered", "letter", l.ID, "spans", l.Spans)
 	case refusal.Kind == otlp.Permanent || refusal.Kind == otlp.TooMuch:
 		move := func() error { return moveDead(d.s.cfg.Dir, l.ID, retryName, deadName) }
 		if d.s.cfg.As(move) == nil {
-			d.log.Warn("the OTLP backend refuses a dead letter again", "dead_letter", l.ID, "reason", refusal.Error())
+			d.log.Warn("the OTLP backend refuses a dead letter again", "letter", l.ID, "reason", refusal.Error())
 		}
 	default: // the others would do no better now, and hold up the batches
 		d.s.mu.Lock()

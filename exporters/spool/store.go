@@ -3,11 +3,11 @@
 package spool
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -104,7 +104,9 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 				}
 			}
 			if s.id = in.id; s.id == 0 {
-				s.id = rand.Uint64()
+				var id [8]byte
+				_, _ = rand.Read(id[:]) // never fails, by its documentation
+				s.id = binary.BigEndian.Uint64(id[:])
 			}
 			return tx.Bucket(metaBucket).Put(idKey, bigEndian(s.id))
 		})
