@@ -122,7 +122,7 @@ func openBackends(
 		Dir: b.dir, MaxBytes: int64(c.Spool.MaxBytes), MaxAge: time.Duration(c.Spool.MaxAge),
 		Sync: spool.Sync(c.Spool.Sync), DeadBytes: int64(c.Spool.DeadLetters),
 		MemoryBytes: int(queues[0].Bytes), MemorySpans: queues[0].Spans,
-		As: spools.rights, Tally: tallyOf(b.dir, log), Log: log, Destinations: destinations,
+		As: spools.rights, CrashCounters: tallyOf(b.dir, log), Log: log, Destinations: destinations,
 	})
 	return b, err
 }

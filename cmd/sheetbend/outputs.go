@@ -112,7 +112,7 @@ func (o *outputs) close(ctx context.Context) error {
 // delivered says how many of the first n spans a kill of this process does not reach.
 func (o *outputs) delivered(n uint64) uint64 {
 	if o.backends != nil && o.backends.spool != nil {
-		n = min(n, o.backends.spool.Settled())
+		n = min(n, o.backends.spool.Durable())
 	}
 	if o.file != nil {
 		s := o.file.Stats()

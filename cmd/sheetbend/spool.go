@@ -63,16 +63,16 @@ func (f *spoolFlags) dir() (string, identity, error) {
 }
 
 // deadLetters are the dead letters with these ids, or all, and whose rights count in their directory.
-func (f *spoolFlags) deadLetters(ids []string) (dir string, who identity, found []spool.Letter, err error) {
+func (f *spoolFlags) deadLetters(ids []string) (dir string, who identity, found []spool.DeadLetter, err error) {
 	if dir, who, err = f.dir(); err != nil {
 		return "", who, nil, err
 	}
-	all, err := with(who.rights, func() ([]spool.Letter, error) { return spool.Letters(dir) })
+	all, err := with(who.rights, func() ([]spool.DeadLetter, error) { return spool.DeadLetters(dir) })
 	if len(ids) == 0 {
 		return dir, who, all, err
 	}
 	// Another file that is none does not matter here.
-	byID := map[string]spool.Letter{}
+	byID := map[string]spool.DeadLetter{}
 	for _, l := range all {
 		byID[l.ID] = l
 	}

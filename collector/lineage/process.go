@@ -404,7 +404,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	}
 	env := c.environ.Environment(r.Env, before.Env)
 	denied := c.Attribution.Attribute(&p.Process, &attribution.ProgramStart{
-		Program: program, File: config.FileID{r.Dev, r.Inode},
+		Program: program, File: config.FileID{Dev: r.Dev, Inode: r.Inode},
 		Env: env, Before: before.Environment, Leader: h.Flags&record.ExecSessionLeader != 0,
 		Id: imageOf(h), Uid: r.UID,
 	})
@@ -430,7 +430,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	x.CallRoot = p.Call != nil && p.Call != before.Owner.Call
 	c.newProgram(p, x, h, shown, before.Shown)
 	p.Program.unproven = p.Program.unproven || renamed
-	p.Program.Env, p.Program.EnvRead, p.Program.uid, p.Program.exeUID, p.Program.file = env, true, r.UID, r.ExeUID, config.FileID{r.Dev, r.Inode}
+	p.Program.Env, p.Program.EnvRead, p.Program.uid, p.Program.exeUID, p.Program.file = env, true, r.UID, r.ExeUID, config.FileID{Dev: r.Dev, Inode: r.Inode}
 	p.Program.PeakBefore = r.PeakRSS
 	p.vpid = r.Vpid
 	x.Vpid = r.Vpid
@@ -503,7 +503,7 @@ func (c *Tree) Existing(h *record.Header, r *record.Process) {
 		Flags:       h.Flags,
 	}
 	c.newProgram(p, x, h, c.Names.Intern(c.Path), "")
-	x.Program.Start, x.Program.exeUID, x.Program.file, x.Program.seen = h.Start, r.ExeUID, config.FileID{r.Dev, r.Inode}, true
+	x.Program.Start, x.Program.exeUID, x.Program.file, x.Program.seen = h.Start, r.ExeUID, config.FileID{Dev: r.Dev, Inode: r.Inode}, true
 	c.FindParent(x)
 	x.Program.Span = span.SeenSpan(c.Config.BootID, x.Program.Id, h.Time)
 	c.Path = paths.AppendDirectory(c.Path[:0], r.Cwd, h.Flags)

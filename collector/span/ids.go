@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// What tells the sensor's spans from others: nothing that it passes on for agents has these.
+// The marks of the sensor's spans: nothing that it passes on for agents has them.
 const (
 	ScopeName  = "github.com/sheetbend/sheetbend" // instrumentation scope
 	AttrPrefix = "sheetbend."                     // of the attributes that only the sensor sets
@@ -186,9 +186,8 @@ func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
 	return point(whatAccess, boot, i, tid, at)
 }
 
-// LossSpan is a sensor.loss span.
-// Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of boottime); where it was counted by process
-// also its pid and start.
+// LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of
+// boottime); where it was counted by process also its pid and start.
 func LossSpan(boot, session string, cgroup uint64, process Image, kind, cause string, from, to uint64) ID {
 	var room [256]byte
 	b := append(room[:0], "sheetbend loss"...)

@@ -6,7 +6,7 @@ package span
 // meanings of spans and attributes. It changes when a rule written against them could break.
 const Contract = "1"
 
-// Kind tells the rows of the span contract apart.
+// Kind is a row of the span contract.
 type Kind uint8
 
 // The span kinds; String gives the low-cardinality name.
@@ -19,41 +19,24 @@ const (
 	Loss
 	Tool      // a tool call
 	ToolEnd   // the end of a call that outlived the hold
-	Telemetry // what the agent's telemetry told of a call, too late for its Tool span
+	Telemetry // what the agent's telemetry reported of a call, too late for its Tool span
 	Socket    // a socket whose traffic makes no Connect span
 	Namespace
 	Access // one process reached into another
 )
 
-// String is the span name of the contract, for example "process.exec".
+var kindNames = [...]string{
+	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
+	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
+	Namespace: "process.namespace", Access: "process.access",
+}
+
+// String is the span name of the contract, for example "process.exec", and "unknown" for a kind that it does not have.
 func (k Kind) String() string {
-	switch k {
-	case Exec:
-		return "process.exec"
-	case Exit:
-		return "process.exit"
-	case Open:
-		return "file.open"
-	case Connect:
-		return "net.connect"
-	case Escape:
-		return "cgroup.escape"
-	case Loss:
-		return "sensor.loss"
-	case Tool:
-		return "execute_tool"
-	case ToolEnd:
-		return "tool.end"
-	case Telemetry:
-		return "tool.telemetry"
-	case Socket:
-		return "net.socket"
-	case Namespace:
-		return "process.namespace"
-	case Access:
-		return "process.access"
+	if int(k) >= len(kindNames) || k == 0 {
+		return "unknown"
 	}
-	return "unknown"
+	return kindNames[k]
 }
 
 // TraceID is the OTLP identifier of a trace. The zero value means absent.
@@ -68,7 +51,7 @@ type Link struct {
 	Span  ID
 }
 
-// AttrKind tells which field of an Attr is set.
+// AttrKind says which field of an Attr is set.
 type AttrKind uint8
 
 // The attribute value types that the contract uses.
@@ -94,7 +77,7 @@ type Resource struct {
 	Attrs []Attr
 }
 
-// Span is complete: its end is known, or its hold ran out and it is sent with what is known.
+// Span is complete: its end is known, or its hold ran out and it is sent with what is known by then.
 type Span struct {
 	Trace    TraceID
 	ID       ID
@@ -112,12 +95,12 @@ type Span struct {
 	Session  string // session.id, for grouping; also among Attrs
 }
 
-// Sink takes spans in order. The span and everything it points at belong to the
+// Sink receives spans in order. The span and everything that it points at belong to the
 // caller and may be reused after Span returns; a sink that keeps any of it copies it first.
 // Strings are immutable and may be kept. Calls come from one goroutine.
 type Sink interface {
 	Span(*Span)
-	// Flush marks a point at which what was taken so far should move on: the
+	// Flush marks a point at which the spans received so far should move on: the
 	// collector calls it at ticks of the record stream, so batches depend on the stream only.
 	Flush()
 }

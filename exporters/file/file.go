@@ -38,7 +38,7 @@ type Exporter struct {
 
 	// Of the goroutine that calls Write.
 	patient bool
-	behind  bool // told that there is no room
+	behind  bool // it is in the log that there is no room
 
 	// Of the writing goroutine only.
 	w       io.Writer
@@ -112,9 +112,9 @@ func endsWithinLine(f *os.File) bool {
 // cannot. To be called before Write.
 func (e *Exporter) Patient() { e.patient = true }
 
-// Write hands b over to be written as one line; it is a consumer for otlp.NewEncoder. It never waits, unless the Exporter is
-// patient: where there is no room b is counted, and so is a batch that cannot be written. The next one is tried; the log tells when
-// that begins and when it ends. Not to be called after Close.
+// Write hands b over to be written as one line; it is a consumer for otlp.NewEncoder. It never waits, unless the
+// Exporter is patient: where there is no room b is counted, and so is a batch that cannot be written. The next one is
+// tried; the log has when that begins and when it ends. Not to be called after Close.
 func (e *Exporter) Write(b otlp.Batch) {
 	e.taken.Add(uint64(b.Spans))
 	size := int64(b.Size())
@@ -138,7 +138,8 @@ func (e *Exporter) Write(b otlp.Batch) {
 	}
 	switch {
 	case !room && !e.behind:
-		e.log.Warn("spans come faster than they can be written and are dropped: is the pipe read, is the disk slow?", "file", e.name)
+		e.log.Warn("spans come faster than they can be written and are dropped: is the pipe read, is the disk slow?",
+			"file", e.name)
 		e.behind = true
 	// Not at every batch that finds room: half of it has to be free.
 	case room && e.behind && e.queued.Load() <= waitingBytes/2 && len(e.batches) <= waitingBatches/2:
@@ -236,8 +237,8 @@ func (e *Exporter) Stats() Stats {
 	return s
 }
 
-// Close waits until all batches are written, but not after ctx has ended: what is left then counts as dropped. It closes the
-// file of Attach, and returns the first error there was. It may be called once.
+// Close waits until all batches are written, but not after ctx has ended: what is left then counts as dropped. It
+// closes the file of Attach, and returns the first error there was. It may be called once.
 func (e *Exporter) Close(ctx context.Context) error {
 	close(e.batches)
 	select {

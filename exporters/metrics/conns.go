@@ -13,8 +13,8 @@ import (
 // maxConns bounds open connections: there is no login, and whoever reaches the port can keep some.
 const maxConns = 64
 
-// conns closes a connection when there is one too many: of the address that has most the one that has done nothing for longest. So
-// who holds all of them keeps a probe out neither by waiting nor by coming again.
+// conns closes a connection when there is one too many: of the address that has most the one that has done nothing
+// for longest. So who holds all of them keeps a probe out neither by waiting nor by coming again.
 type conns struct {
 	log *slog.Logger
 
@@ -28,7 +28,7 @@ type peer struct {
 	host string
 }
 
-// state is an http.Server's ConnState. A new connection is told of before the next one is accepted.
+// state is an http.Server's ConnState. It is called for a new connection before the next one is accepted.
 func (c *conns) state(conn net.Conn, s http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

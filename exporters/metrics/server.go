@@ -52,17 +52,18 @@ func Listen(o Options) (*Server, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	all := append([]prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}, o.Collectors...)
-	for _, c := range all {
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	for _, c := range append([]prometheus.Collector{collectors.NewGoCollector(), process}, o.Collectors...) {
 		if err := registry.Register(c); err != nil {
 			_ = l.Close()
 			return nil, fmt.Errorf("metrics: %w", err)
 		}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: 10 * time.Second}))
-	mux.HandleFunc("GET /healthz", says(o.Healthy))
-	mux.HandleFunc("GET /readyz", says(o.Ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry,
+		promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /healthz", answer(o.Healthy))
+	mux.HandleFunc("GET /readyz", answer(o.Ready))
 	if o.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -83,7 +84,7 @@ func Listen(o Options) (*Server, error) {
 	go func() {
 		defer close(s.served)
 		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			slog.New(handler(o.Log)).Error("metrics are served no more", "error", err)
+			slog.New(handler(o.Log)).Error("the server of the metrics has stopped", "error", err)
 		}
 	}()
 	return s, nil
@@ -96,7 +97,8 @@ func handler(log *slog.Logger) slog.Handler {
 	return log.Handler()
 }
 
-// listen refuses, unless told otherwise, what other hosts can reach: there is no login, and labels name endpoints.
+// listen refuses, unless expose is set, addresses that other hosts can reach: there is no login, and labels name
+// endpoints.
 func listen(addr string, expose bool) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -107,7 +109,8 @@ func listen(addr string, expose bool) (net.Listener, error) {
 	case host != "" && ip == nil:
 		return nil, fmt.Errorf("metrics: %q is not an IP address to listen on: give one, as in 127.0.0.1:9464", host)
 	case !expose && (ip == nil || !ip.IsLoopback()):
-		return nil, fmt.Errorf("metrics: %s can be reached from other hosts, and there is no login: listen on 127.0.0.1, or set metrics.expose if that is meant", addr)
+		return nil, fmt.Errorf("metrics: %s can be reached from other hosts, and there is no login: "+
+			"listen on 127.0.0.1, or set metrics.expose if that is meant", addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -119,7 +122,7 @@ func listen(addr string, expose bool) (net.Listener, error) {
 	return l, nil
 }
 
-func says(check func() error) http.HandlerFunc {
+func answer(check func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if check != nil {
 			if err := check(); err != nil {

@@ -44,8 +44,8 @@ func (b Batch) AppendTracesData(buf []byte) []byte {
 // Limits says when a batch closes. Zero values mean the defaults.
 type Limits struct {
 	Spans int // 512
-	// Bytes (1 MiB) also bounds a single span: a larger one goes without its lists and with its long texts
-	// cut, and if that is too large still, is dropped and counted. gRPC servers refuse messages of more than 4 MiB by default.
+	// Bytes (1 MiB) also bounds a single span: a larger one goes without its lists and with its long texts cut, and
+	// if that is too large still, is dropped and counted. gRPC servers refuse messages of more than 4 MiB by default.
 	Bytes int
 }
 
@@ -111,20 +111,20 @@ func (e *Encoder) Span(s *span.Span) {
 			return
 		}
 	}
-	e.forget()
-	if e.add(slim(s)) {
+	e.reset()
+	if e.add(truncated(s)) {
 		return
 	}
-	e.forget()
+	e.reset()
 	e.tooLarge.Add(1)
 }
 
-// maxSlimText is how long the strings of a slimmed span are at most, in bytes.
-const maxSlimText = 1024
+// maxTruncatedText is how long the strings of a truncated span are at most, in bytes.
+const maxTruncatedText = 1024
 
-// slim gives what there is room for of a span that is too large: that it happened, and its facts, but no
+// truncated gives what there is room for of a span that is too large: that it happened, and its facts, but no
 // lists and only the beginnings of long texts. Of a list only argv's has a flag in the contract for that.
-func slim(s *span.Span) *span.Span {
+func truncated(s *span.Span) *span.Span {
 	out := *s
 	out.Name, out.Status = beginning(s.Name), beginning(s.Status)
 	out.Attrs = make([]span.Attr, 0, len(s.Attrs)+1)
@@ -149,11 +149,11 @@ func slim(s *span.Span) *span.Span {
 }
 
 func beginning(s string) string {
-	if len(s) <= maxSlimText {
+	if len(s) <= maxTruncatedText {
 		return s
 	}
 	const mark = "…"
-	return strings.ToValidUTF8(s[:maxSlimText-len(mark)], "") + mark
+	return strings.ToValidUTF8(s[:maxTruncatedText-len(mark)], "") + mark
 }
 
 // Flush implements span.Sink: it closes the open batch if it has spans.
@@ -169,13 +169,14 @@ func (e *Encoder) Flush() {
 		}
 	}
 	e.hint = e.bytes/len(e.groups) + 256
-	e.forget()
+	e.reset()
 	for _, take := range e.consumers {
 		take(b)
 	}
 }
 
-// TooLarge counts the spans that were dropped because one alone exceeded Limits.Bytes, even without its lists and long texts. Safe for concurrent use.
+// TooLarge counts the spans that were dropped because one alone exceeded Limits.Bytes, even without its lists and
+// long texts. Safe for concurrent use.
 func (e *Encoder) TooLarge() uint64 { return e.tooLarge.Load() }
 
 // add reports false, with the open batch unchanged but for an empty group, when s does not fit.
@@ -244,7 +245,7 @@ func (e *Encoder) close(g *group) []byte {
 	return out
 }
 
-func (e *Encoder) forget() {
+func (e *Encoder) reset() {
 	clear(e.groups)
 	e.groups = e.groups[:0]
 	clear(e.byPtr)

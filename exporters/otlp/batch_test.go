@@ -128,12 +128,12 @@ func TestTooLargeSpanGoesWithoutWhatMakesItLarge(t *testing.T) {
 	for _, a := range s.Attributes {
 		keys[a.Key] = a.Value.String()
 		if a.Key == "long" {
-			if v := a.Value.GetStringValue(); len(v) > maxSlimText || !strings.HasSuffix(v, "é…") {
+			if v := a.Value.GetStringValue(); len(v) > maxTruncatedText || !strings.HasSuffix(v, "é…") {
 				t.Errorf("long is %d bytes, ends in %q", len(v), v[len(v)-5:])
 			}
 		}
 	}
-	if s.SpanId[0] != 7 || len(s.Name) > maxSlimText || len(s.Status.Message) > maxSlimText || keys["process.pid"] == "" || keys["short"] == "" ||
+	if s.SpanId[0] != 7 || len(s.Name) > maxTruncatedText || len(s.Status.Message) > maxTruncatedText || keys["process.pid"] == "" || keys["short"] == "" ||
 		keys[span.KeyArgsTruncated] == "" || keys[span.KeyCommandArgs] != "" {
 		t.Errorf("span %v", keys)
 	}

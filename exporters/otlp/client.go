@@ -60,11 +60,11 @@ type Client struct {
 // New starts the senders. It does not wait for a connection: a backend that cannot be reached is
 // reported to the log once, and again when it comes back.
 func New(cfg Config) *Client {
-	cfg.RetryFor = or(cfg.RetryFor, 5*time.Minute)
-	cfg.RetryWait = or(cfg.RetryWait, 250*time.Millisecond)
-	cfg.QueueBytes = or(cfg.QueueBytes, 64<<20)
-	cfg.QueueSpans = or(cfg.QueueSpans, 1<<16)
-	cfg.Senders = or(cfg.Senders, 4)
+	cfg.RetryFor = Or(cfg.RetryFor, 5*time.Minute)
+	cfg.RetryWait = Or(cfg.RetryWait, 250*time.Millisecond)
+	cfg.QueueBytes = Or(cfg.QueueBytes, 64<<20)
+	cfg.QueueSpans = Or(cfg.QueueSpans, 1<<16)
+	cfg.Senders = Or(cfg.Senders, 4)
 	c := &Client{
 		cfg:   cfg,
 		log:   cfg.Log,
@@ -74,22 +74,23 @@ func New(cfg Config) *Client {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	c.outage = Outage{Log: c.log, Backend: cfg.Backend.String(), Waiting: "in memory"}
+	c.log = c.log.With("endpoint", cfg.Backend.String())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	for range cfg.Senders {
 		c.senders.Go(c.send)
 	}
-	go c.tellDrops()
+	go c.logDrops()
 	return c
 }
 
-// tellEvery is how often the log tells of drops that go on.
-const tellEvery = time.Minute
+// logEvery is how often drops that go on are logged.
+const logEvery = time.Minute
 
-// tellDrops tells the log what the queue drops, not only at the end: a daemon may have none for months.
-func (c *Client) tellDrops() {
+// logDrops logs what the queue drops as it does, and not only at the end: a daemon may run for months.
+func (c *Client) logDrops() {
 	ticks := time.NewTicker(time.Second)
 	defer ticks.Stop()
-	var told uint64
+	var logged uint64
 	var at time.Time
 	for {
 		select {
@@ -97,9 +98,9 @@ func (c *Client) tellDrops() {
 		case <-c.ctx.Done():
 			return
 		}
-		if _, _, dropped := c.queue.size(); dropped > told && time.Since(at) >= tellEvery {
-			c.log.Warn("spans dropped: the OTLP backend is too slow, and the queue full", "endpoint", c.cfg.Backend.String(), "spans", dropped-told)
-			told, at = dropped, time.Now()
+		if _, _, dropped := c.queue.size(); dropped > logged && time.Since(at) >= logEvery {
+			c.log.Warn("spans dropped: the OTLP backend is too slow, and the queue full", "spans", dropped-logged)
+			logged, at = dropped, time.Now()
 		}
 	}
 }
@@ -130,17 +131,9 @@ func (c *Client) Stats() Stats {
 // when something was left, and may be called once.
 func (c *Client) Shutdown(ctx context.Context) error {
 	c.queue.close()
-	done := make(chan struct{})
-	go func() {
-		c.senders.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		c.cancel()
-		<-done
-	}
+	stop := context.AfterFunc(ctx, c.cancel)
+	c.senders.Wait()
+	stop()
 	c.cancel()
 	c.shutdown.Add(uint64(c.queue.discard()))
 	if err := c.cfg.Backend.Close(); err != nil {
@@ -178,7 +171,7 @@ func (c *Client) deliver(b Batch, n uint64) {
 			c.sent.Add(n - receipt.Rejected)
 			c.rejected.Add(receipt.Rejected)
 			if receipt.Rejected > 0 || receipt.Message != "" {
-				c.log.Warn("the OTLP backend rejected spans", "endpoint", c.cfg.Backend.String(), "spans", receipt.Rejected, "message", receipt.Message)
+				c.log.Warn("the OTLP backend rejected spans", "spans", receipt.Rejected, "message", receipt.Message)
 			}
 			return
 		}
@@ -191,12 +184,12 @@ func (c *Client) deliver(b Batch, n uint64) {
 			return
 		}
 		c.failed.Add(n)
-		c.log.Error("spans dropped: the OTLP backend did not take them", "endpoint", c.cfg.Backend.String(), "spans", n, "error", err)
+		c.log.Error("spans dropped: the OTLP backend did not take them", "spans", n, "error", err)
 		return
 	}
 }
 
-// Outage tells the log once that delivery to a backend fails, and once that it works again.
+// Outage logs once that delivery to a backend fails, and once that it works again.
 // Its methods are safe for concurrent use.
 type Outage struct {
 	Log     *slog.Logger
@@ -221,7 +214,8 @@ func (o *Outage) Report(err error) {
 	}
 }
 
-func or[T int | time.Duration](v, byDefault T) T {
+// Or is v, or byDefault if v is not above zero.
+func Or[T int | int64 | time.Duration](v, byDefault T) T {
 	if v > 0 {
 		return v
 	}

@@ -63,7 +63,7 @@ const (
 	statusError  = 2
 
 	// What the OpenTelemetry SDK sends for a sampled span: W3C sampled (0x01), "it is known whether the parent is
-	// remote" (0x100), and if it is of another producer, remote (0x200). Of a link that is not said.
+	// remote" (0x100), and if it is of another producer, remote (0x200). A link does not have these two flags.
 	spanFlags       = 0x101
 	spanRemoteFlags = 0x301
 	linkFlags       = 0x001

@@ -29,16 +29,17 @@ func (e Endpoint) String() string {
 	return "https://" + e.Target
 }
 
-// FindEndpoint decides where spans go: to flag (of the command line or the configuration) if it is
-// not empty, else to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT. It reports false
-// when neither says so; then OTLP is not used at all.
+// FindEndpoint decides where spans go: to flag (of the command line or the configuration) if it is not empty, else to
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT. It reports false when neither says so; then OTLP
+// is not used at all.
 //
 // http:// means plain text, https:// TLS, unix: a socket; host:port alone means TLS unless
-// OTEL_EXPORTER_OTLP_TRACES_INSECURE or OTEL_EXPORTER_OTLP_INSECURE is "true". The port is 4317 unless given (443 with https://).
+// OTEL_EXPORTER_OTLP_TRACES_INSECURE or OTEL_EXPORTER_OTLP_INSECURE is "true". The port is 4317 unless given (443
+// with https://).
 //
 // The variables that select another protocol or no traces at all (OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-// OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_TRACES_EXPORTER) matter only to an endpoint from the environment: they are often set for
-// the agent that runs under the sensor. The error is one sentence for the user.
+// OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_TRACES_EXPORTER) matter only to an endpoint from the environment: they are often
+// set for the agent that runs under the sensor. The error is one sentence for the user.
 func FindEndpoint(flag string, getenv func(string) string) (e Endpoint, ok bool, err error) {
 	insecure := strings.EqualFold(lookup(getenv, "INSECURE"), "true")
 	if text := strings.TrimSpace(flag); text != "" {
@@ -56,8 +57,9 @@ func FindEndpoint(flag string, getenv func(string) string) (e Endpoint, ok bool,
 			return Endpoint{}, false, nil
 		}
 		if p := lookup(getenv, "PROTOCOL"); p != "" && p != "grpc" {
-			return Endpoint{}, false, fmt.Errorf("%s is set but the protocol in OTEL_EXPORTER_OTLP_PROTOCOL is %q, and only grpc is supported: "+
-				"set it to grpc and the endpoint to the gRPC port, or OTEL_TRACES_EXPORTER=none to send nothing", name, p)
+			return Endpoint{}, false, fmt.Errorf("%s is set but the protocol in OTEL_EXPORTER_OTLP_PROTOCOL is %q, "+
+				"and only grpc is supported: set it to grpc and the endpoint to the gRPC port, "+
+				"or OTEL_TRACES_EXPORTER=none to send nothing", name, p)
 		}
 		if e, err = parseEndpoint(text, insecure); err != nil {
 			return Endpoint{}, false, fmt.Errorf("%s %w", name, err)
@@ -103,7 +105,8 @@ func parseEndpoint(text string, insecure bool) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("is not a URL: %s", hint)
 	}
 	if u.User != nil {
-		return Endpoint{}, errors.New("holds a user name: put credentials into OTEL_EXPORTER_OTLP_HEADERS or the exporter's headers")
+		return Endpoint{}, errors.New("holds a user name: " +
+			"put credentials into OTEL_EXPORTER_OTLP_HEADERS or the exporter's headers")
 	}
 	if u.Hostname() == "" {
 		return Endpoint{}, fmt.Errorf("%q names no host: %s", text, hint)
@@ -123,8 +126,8 @@ func parseEndpoint(text string, insecure bool) (Endpoint, error) {
 	return Endpoint{Target: net.JoinHostPort(u.Hostname(), port), Insecure: insecure}, nil
 }
 
-// checkEnvironment finds the mistakes that otlptracegrpc reports to a global logger only, and then ignores. The files are read
-// by who sends, with the rights that are given for it.
+// checkEnvironment finds the mistakes that otlptracegrpc reports to a global logger only, and then ignores. The files
+// are read by who sends, with the rights that are given for it.
 func checkEnvironment(e Endpoint, getenv func(string) string) error {
 	if _, err := timeoutFromEnvironment(getenv); err != nil {
 		return err
@@ -134,7 +137,8 @@ func checkEnvironment(e Endpoint, getenv func(string) string) error {
 	}
 	cert, key := lookup(getenv, "CLIENT_CERTIFICATE"), lookup(getenv, "CLIENT_KEY")
 	if (cert == "") != (key == "") {
-		return errors.New("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY only work together: set both or none")
+		return errors.New("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY " +
+			"only work together: set both or none")
 	}
 	return nil
 }
@@ -147,7 +151,7 @@ func timeoutFromEnvironment(getenv func(string) string) (time.Duration, error) {
 	}
 	ms, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || ms <= 0 {
-		return 0, fmt.Errorf("OTEL_EXPORTER_OTLP_TIMEOUT is %q: give it as a number of milliseconds, for example 10000", text)
+		return 0, fmt.Errorf("OTEL_EXPORTER_OTLP_TIMEOUT is %q: give it in milliseconds, for example 10000", text)
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }

@@ -22,8 +22,8 @@ type FailOver struct {
 	using  int
 }
 
-// NewFailOver prefers the endpoints in their order. One that failed is asked last for 30 s, so that a preferred one that stalls
-// does not cost each batch its timeout, and is preferred again when it works. log may be nil.
+// NewFailOver prefers the endpoints in their order. One that failed is asked last for 30 s, so that a preferred one
+// that stalls does not cost each batch its timeout, and is preferred again when it works. log may be nil.
 func NewFailOver(senders []*Sender, log *slog.Logger) (*FailOver, error) {
 	if len(senders) == 0 {
 		return nil, errNoEndpoint
@@ -34,7 +34,8 @@ func NewFailOver(senders []*Sender, log *slog.Logger) (*FailOver, error) {
 	return &FailOver{senders: senders, log: log, rest: 30 * time.Second, failed: make([]time.Time, len(senders))}, nil
 }
 
-// Send implements Backend. A batch that one endpoint refuses for its content is not offered to the others: they would have to agree by chance.
+// Send implements Backend. A batch that one endpoint refuses for its content is not offered to the others: they would
+// have to agree by chance.
 func (f *FailOver) Send(ctx context.Context, b Batch) (Receipt, error) {
 	var last error
 	for _, i := range f.order() {
@@ -44,7 +45,7 @@ func (f *FailOver) Send(ctx context.Context, b Batch) (Receipt, error) {
 		case err == nil:
 			f.took(i)
 			return r, nil
-		case !errors.As(err, &refusal), refusal.Blame == Content:
+		case !errors.As(err, &refusal), refusal.Kind == Permanent:
 			return r, err
 		}
 		f.mu.Lock()
@@ -75,7 +76,8 @@ func (f *FailOver) took(i int) {
 	defer f.mu.Unlock()
 	f.failed[i] = time.Time{}
 	if i != f.using {
-		f.log.Warn("spans go to another OTLP endpoint", "from", f.senders[f.using].String(), "to", f.senders[i].String())
+		from, to := f.senders[f.using].String(), f.senders[i].String()
+		f.log.Warn("spans go to another OTLP endpoint", "from", from, "to", to)
 		f.using = i
 	}
 }

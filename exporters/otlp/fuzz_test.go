@@ -50,7 +50,7 @@ func FuzzRefusal(f *testing.F) {
 		if proto.Unmarshal(b, s) != nil || s.GetCode() == int32(codes.OK) {
 			return
 		}
-		r := newRefusal(Endpoint{}, status.ErrorProto(s))
+		r := newRefusal(status.ErrorProto(s))
 		if len(r.Message) > 3*maxReason || !utf8.ValidString(r.Message) || r.After < 0 || r.After > maxAfter {
 			t.Fatalf("%+v", r)
 		}

@@ -33,7 +33,7 @@ func openHeaders(name string, as func(func() error) error) (*headersFile, error)
 	return h, h.refresh()
 }
 
-// refresh reads the file if it changed since. A file that cannot be read changes nothing, and is told once.
+// refresh reads the file if it changed since. A file that cannot be read changes nothing, and is an error once.
 func (h *headersFile) refresh() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +44,7 @@ func (h *headersFile) refresh() error {
 	})
 	if err != nil {
 		if h.modified.IsZero() && h.headers != nil {
-			return nil // told before
+			return nil // reported before
 		}
 		h.modified, h.size = time.Time{}, 0
 		return fmt.Errorf("read the OTLP headers: %w", err)
@@ -71,7 +71,8 @@ func (h *headersFile) current() metadata.MD {
 	return h.headers.Copy()
 }
 
-// parseHeaders takes lines "name: value"; empty ones and those that begin with # count for nothing. Errors name the line only: a value is a secret.
+// parseHeaders takes lines "name: value"; empty ones and those that begin with # count for nothing. Errors name the
+// line only: a value is a secret.
 func parseHeaders(text string) (metadata.MD, error) {
 	headers := metadata.MD{}
 	number := 0
@@ -85,7 +86,8 @@ func parseHeaders(text string) (metadata.MD, error) {
 		if name = strings.TrimSpace(name); !ok || !headerName(name) {
 			return nil, fmt.Errorf("line %d is not of the form name: value", number)
 		}
-		if value = strings.TrimSpace(value); strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+		value = strings.TrimSpace(value)
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
 			return nil, fmt.Errorf("line %d has a value that is not printable ASCII", number)
 		}
 		headers.Append(name, value)

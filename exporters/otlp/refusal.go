@@ -14,27 +14,26 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Blame says what has to change before a batch that was not taken can be.
-type Blame int
+// RefusalKind says what has to change before a batch that was not taken can be.
+type RefusalKind int
 
-// Who or what a Refusal is about.
+// The kinds of Refusal.
 const (
-	// Moment: the backend is away, busy or slow. The same batch is worth another attempt.
-	Moment Blame = iota
-	// Setup: credentials, rights or the kind of server are wrong. Another batch would be refused, too.
-	Setup
-	// Content: the backend will never take this batch, but may take the next.
-	Content
-	// Load: too much at once, or the batch is too large; the backend did not say which, nor when to come back.
-	Load
+	// Temporary: the backend is away, busy or slow. The same batch is worth another attempt.
+	Temporary RefusalKind = iota
+	// Misconfigured: credentials, rights or the kind of server are wrong. Another batch would be refused, too.
+	Misconfigured
+	// Permanent: the backend will never take this batch, but may take the next.
+	Permanent
+	// TooMuch: too much at once, or the batch is too large; the backend did not say which, nor when to come back.
+	TooMuch
 )
 
-// Refusal tells why a backend did not take a batch.
+// Refusal is why a backend did not take a batch.
 type Refusal struct {
-	Endpoint Endpoint
-	Code     codes.Code
-	Message  string // of the backend; for people, at most maxReason bytes
-	Blame    Blame
+	Code    codes.Code
+	Message string // of the backend; for people, at most maxReason bytes
+	Kind    RefusalKind
 	// After is how long the backend asks to wait before the next attempt; 0 if it does not say.
 	After time.Duration
 }
@@ -50,15 +49,15 @@ const (
 func (r *Refusal) Error() string { return fmt.Sprintf("%s (%s)", r.Message, r.Code) }
 
 // Retryable is what the OTLP specification calls so.
-func (r *Refusal) Retryable() bool { return r.Blame == Moment }
+func (r *Refusal) Retryable() bool { return r.Kind == Temporary }
 
-func newRefusal(e Endpoint, err error) *Refusal {
+func newRefusal(err error) *Refusal {
 	var in interface{ GRPCStatus() *status.Status }
 	s := status.New(codes.Unknown, err.Error())
 	if errors.As(err, &in) {
 		s = in.GRPCStatus()
 	}
-	r := &Refusal{Endpoint: e, Code: s.Code(), Message: reason(s.Message())}
+	r := &Refusal{Code: s.Code(), Message: reason(s.Message())}
 	asked := false
 	for _, detail := range s.Details() {
 		if t, ok := detail.(*errdetails.RetryInfo); ok {
@@ -68,15 +67,15 @@ func newRefusal(e Endpoint, err error) *Refusal {
 	}
 	switch s.Code() {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss:
-		r.Blame = Moment
+		r.Kind = Temporary
 	case codes.ResourceExhausted:
-		if r.Blame = Load; asked {
-			r.Blame = Moment
+		if r.Kind = TooMuch; asked {
+			r.Kind = Temporary
 		}
 	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
-		r.Blame = Setup
+		r.Kind = Misconfigured
 	default:
-		r.Blame = Content
+		r.Kind = Permanent
 	}
 	return r
 }

@@ -18,8 +18,10 @@ type Pauses struct{ b backoff.ExponentialBackOff }
 
 // NewPauses begins with first, which is 250 ms if it is 0.
 func NewPauses(first time.Duration) *Pauses {
-	first = or(first, 250*time.Millisecond)
-	p := &Pauses{backoff.ExponentialBackOff{InitialInterval: first, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: max(first, maxRetryWait)}}
+	first = Or(first, 250*time.Millisecond)
+	p := &Pauses{backoff.ExponentialBackOff{
+		InitialInterval: first, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: max(first, maxRetryWait),
+	}}
 	p.b.Reset()
 	return p
 }

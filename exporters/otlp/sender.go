@@ -37,7 +37,8 @@ type SenderConfig struct {
 	Timeout   time.Duration
 	RetryWait time.Duration // between attempts to connect, 250 ms at first; grows up to 5 s
 	UserAgent string        // put before otlptracegrpc's own
-	// Dial connects to the unix socket of the endpoint; it is given unix://PATH, or PATH. nil: as usual, with the rights of TLS.As.
+	// Dial connects to the unix socket of the endpoint; it is given unix://PATH, or PATH. nil: as usual, with the
+	// rights of TLS.As.
 	Dial func(ctx context.Context, path string) (net.Conn, error)
 	Log  *slog.Logger // nil: silent
 }
@@ -45,7 +46,7 @@ type SenderConfig struct {
 // Receipt is a backend's answer to a batch that it took.
 type Receipt struct {
 	Rejected uint64 // spans of it that it did not take (partial success)
-	Message  string // what it said about that
+	Message  string // the reason that it gave
 }
 
 // Sender delivers batches to one endpoint, each call once. Its methods are safe for concurrent use.
@@ -63,9 +64,9 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 		if err != nil {
 			return nil, err
 		}
-		cfg.Timeout = or(fromEnv, 10*time.Second)
+		cfg.Timeout = Or(fromEnv, 10*time.Second)
 	}
-	cfg.RetryWait = or(cfg.RetryWait, 250*time.Millisecond)
+	cfg.RetryWait = Or(cfg.RetryWait, 250*time.Millisecond)
 	s := &Sender{cfg: cfg, log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -99,10 +100,12 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 
 func (s *Sender) options() ([]otlptracegrpc.Option, error) {
 	dial := []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(attempt),
+		grpc.WithChainUnaryInterceptor(readReceipt),
 		// gRPC's own backoff between connections grows to 120 s.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: s.cfg.RetryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: max(s.cfg.RetryWait, maxRetryWait)},
+			Backoff: backoff.Config{
+				BaseDelay: s.cfg.RetryWait, Multiplier: 1.6, Jitter: 0.2, MaxDelay: max(s.cfg.RetryWait, maxRetryWait),
+			},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		// Timeout also becomes TCP_USER_TIMEOUT: a peer that vanished without a FIN is noticed by
@@ -151,9 +154,6 @@ func (s *Sender) options() ([]otlptracegrpc.Option, error) {
 	return o, nil
 }
 
-// Endpoint is where batches go.
-func (s *Sender) Endpoint() Endpoint { return s.cfg.Endpoint }
-
 // outcome is filled by the interceptor: UploadTraces returns a partial success as an error of an internal type.
 type outcome struct {
 	accepted bool
@@ -173,7 +173,8 @@ func (s *Sender) Send(ctx context.Context, b Batch) (Receipt, error) {
 	}
 	if s.headers != nil {
 		if err := s.headers.refresh(); err != nil {
-			s.log.Warn("the headers read before are sent on", "endpoint", s.cfg.Endpoint.String(), "error", err)
+			s.log.Warn("the headers cannot be read again: those read before stay in use",
+				"endpoint", s.cfg.Endpoint.String(), "error", err)
 		}
 		ctx = metadata.NewOutgoingContext(ctx, s.headers.current())
 	}
@@ -187,7 +188,7 @@ func (s *Sender) Send(ctx context.Context, b Batch) (Receipt, error) {
 	case ctx.Err() != nil:
 		return Receipt{}, ctx.Err()
 	}
-	return Receipt{}, newRefusal(s.cfg.Endpoint, err)
+	return Receipt{}, newRefusal(err)
 }
 
 // Close ends the connection. No Send may be under way.
@@ -198,7 +199,11 @@ func (s *Sender) Close() error {
 	return nil
 }
 
-func attempt(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// readReceipt is the interceptor that fills outcome.
+func readReceipt(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if o, ok := ctx.Value(outcomeKey{}).(*outcome); ok && err == nil {
 		o.accepted = true

@@ -69,29 +69,29 @@ func TestARefusalSaysWhatHasToChange(t *testing.T) {
 	tests := []struct {
 		name  string
 		err   error
-		blame Blame
+		kind  RefusalKind
 		after time.Duration
 	}{
-		{"away", status.Error(codes.Unavailable, "x"), Moment, 0},
-		{"too slow", status.Error(codes.DeadlineExceeded, "x"), Moment, 0},
-		{"asks to come later", later.Err(), Moment, 3 * time.Second},
-		{"asks to come much later", forever.Err(), Moment, maxAfter},
-		{"too much, not saying what", status.Error(codes.ResourceExhausted, "x"), Load, 0},
-		{"who are you", status.Error(codes.Unauthenticated, "x"), Setup, 0},
-		{"not you", status.Error(codes.PermissionDenied, "x"), Setup, 0},
-		{"no OTLP here", status.Error(codes.Unimplemented, "x"), Setup, 0},
-		{"bad batch", status.Error(codes.InvalidArgument, "x"), Content, 0},
-		{"no gRPC error", errors.New("x"), Content, 0},
-		{"joined as otlptracegrpc does", errors.Join(nil, status.Error(codes.Aborted, "x")), Moment, 0},
+		{"away", status.Error(codes.Unavailable, "x"), Temporary, 0},
+		{"too slow", status.Error(codes.DeadlineExceeded, "x"), Temporary, 0},
+		{"asks to come later", later.Err(), Temporary, 3 * time.Second},
+		{"asks to come much later", forever.Err(), Temporary, maxAfter},
+		{"too much, not saying what", status.Error(codes.ResourceExhausted, "x"), TooMuch, 0},
+		{"who are you", status.Error(codes.Unauthenticated, "x"), Misconfigured, 0},
+		{"not you", status.Error(codes.PermissionDenied, "x"), Misconfigured, 0},
+		{"no OTLP here", status.Error(codes.Unimplemented, "x"), Misconfigured, 0},
+		{"bad batch", status.Error(codes.InvalidArgument, "x"), Permanent, 0},
+		{"no gRPC error", errors.New("x"), Permanent, 0},
+		{"joined as otlptracegrpc does", errors.Join(nil, status.Error(codes.Aborted, "x")), Temporary, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if r := newRefusal(Endpoint{}, tt.err); r.Blame != tt.blame || r.After != tt.after {
-				t.Errorf("blames %d, wait %s, want %d, %s", r.Blame, r.After, tt.blame, tt.after)
+			if r := newRefusal(tt.err); r.Kind != tt.kind || r.After != tt.after {
+				t.Errorf("kind %d, wait %s, want %d, %s", r.Kind, r.After, tt.kind, tt.after)
 			}
 		})
 	}
-	if r := newRefusal(Endpoint{}, status.Error(codes.Internal, strings.Repeat("é", 1<<20))); len(r.Message) > maxReason+3 {
+	if r := newRefusal(status.Error(codes.Internal, strings.Repeat("é", 1<<20))); len(r.Message) > maxReason+3 {
 		t.Errorf("a message of %d bytes", len(r.Message))
 	}
 }
@@ -324,7 +324,7 @@ func TestFailOver(t *testing.T) {
 
 	a.set(refuse(codes.InvalidArgument))
 	var refusal *Refusal
-	if _, err := f.Send(t.Context(), oneBatch(1)); !errors.As(err, &refusal) || refusal.Blame != Content {
+	if _, err := f.Send(t.Context(), oneBatch(1)); !errors.As(err, &refusal) || refusal.Kind != Permanent {
 		t.Errorf("a batch that is refused for its content: %v", err)
 	}
 	expect(3, 3)

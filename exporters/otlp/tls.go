@@ -108,14 +108,15 @@ func newRotating(files TLS, log *slog.Logger) (*rotating, error) {
 	return &rotating{files: files, log: log, last: c, seen: seen}, nil
 }
 
-// config is of the files as they are now; as they were last, if they cannot be used: a renewal writes one file after the other.
+// config is of the files as they are now; as they were last, if they cannot be used: a renewal writes one file after
+// the other.
 func (r *rotating) config() *tls.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, seen, err := r.files.load()
 	switch {
 	case err != nil:
-		r.log.Warn("the certificates loaded before are used on", "error", err)
+		r.log.Warn("the certificates cannot be loaded again: those loaded before stay in use", "error", err)
 	case !bytes.Equal(seen, r.seen):
 		r.log.Info("certificates were renewed", "ca", r.files.CA, "client", r.files.Cert)
 		r.last, r.seen = c, seen
@@ -124,7 +125,9 @@ func (r *rotating) config() *tls.Config {
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
-func (r *rotating) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (r *rotating) ClientHandshake(
+	ctx context.Context, authority string, conn net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	return credentials.NewTLS(r.config()).ClientHandshake(ctx, authority, conn)
 }
 
@@ -154,8 +157,8 @@ func withRights(as func(func() error) error, do func() error) error {
 	return as(do)
 }
 
-// readBounded reads a regular file of at most limit bytes. It never waits for the writer of a pipe, and reads nothing of
-// /proc: there, a thread may look at all of its own process, whatever its rights are.
+// readBounded reads a regular file of at most limit bytes. It never waits for the writer of a pipe, and reads nothing
+// of /proc: there, a thread may look at all of its own process, whatever its rights are.
 func readBounded(name string, limit int64, as func(func() error) error) (text []byte, err error) {
 	err = withRights(as, func() error {
 		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
@@ -192,7 +195,7 @@ func noPipes() error {
 			key := "OTEL_EXPORTER_OTLP_" + signal + what
 			name := os.Getenv(key)
 			if info, err := os.Stat(name); name != "" && err == nil && !info.Mode().IsRegular() {
-				return fmt.Errorf("%s: %s is no regular file", key, name)
+				return fmt.Errorf("%s names %s, which is no regular file", key, name)
 			}
 		}
 	}

@@ -3,7 +3,6 @@
 package sessions
 
 import (
-	"strings"
 	"unsafe"
 
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -18,20 +17,10 @@ func leftOut(key string) bool {
 	return false
 }
 
-// clip keeps the first maxText bytes, and nothing of the memory of a longer string.
-func clip(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	n := maxText
-	for n > 0 && s[n]&0xc0 == 0x80 {
-		n--
-	}
-	return strings.Clone(s[:n]) + "…"
-}
+func clip(s string) string { return span.Clip(s, maxText) }
 
 // size is what k takes.
-func size(k *kept) int { return int(unsafe.Sizeof(*k)) + cap(k.attrs) + len(k.status) }
+func size(k *keptSpan) int { return int(unsafe.Sizeof(*k)) + cap(k.attrs) + len(k.status) }
 
 // fill gives memory with these bytes: old's, if that has about their size.
 func fill(old, bytes []byte) []byte {
@@ -43,7 +32,7 @@ func fill(old, bytes []byte) []byte {
 
 func (q *queue) len() int { return len(q.list) - q.head }
 
-func (q *queue) push(k kept) {
+func (q *queue) push(k keptSpan) {
 	if q.head > 64 && q.head > len(q.list)/2 {
 		n := copy(q.list, q.list[q.head:])
 		clear(q.list[n:])
@@ -56,10 +45,10 @@ func (q *queue) push(k kept) {
 // drop takes the oldest away and gives its attributes' memory.
 func (q *queue) drop() []byte {
 	k := q.list[q.head]
-	q.list[q.head] = kept{}
+	q.list[q.head] = keptSpan{}
 	q.head++
 	q.bytes -= k.bytes
 	return k.attrs
 }
 
-func (q *queue) all() []kept { return q.list[q.head:] }
+func (q *queue) all() []keptSpan { return q.list[q.head:] }

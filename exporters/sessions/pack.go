@@ -3,8 +3,10 @@
 package sessions
 
 import (
-	"encoding/binary"
+	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -13,43 +15,44 @@ import (
 const maxKeys = 512
 
 // A packer writes attributes as bytes: as span.Attr they would take five times as much, and some thirty of them are
-// kept of each span. Each is its key's number, its kind and its value; number 0 is followed by the key.
+// kept of each span. An attribute is a protobuf varint of its key's number and its kind, and its value: texts with
+// their length, lists with their number of texts. Number 0 is followed by the key.
 type packer struct {
 	numbers map[string]uint32
 	keys    []string // by number, from 1
-	after   []uint32 // the number that came after this one the last time: spans of a kind have the same keys in the same order
+	after   []uint32 // the number that followed this one last: spans of a kind have the same keys in the same order
 	last    uint32
 	buf     []byte
 }
 
+// kinds is how many values an AttrKind has.
+const kinds = 8
+
 // pack gives what is kept of the attributes, until the next call.
 func (p *packer) pack(from []span.Attr) []byte {
-	p.buf, p.last = p.buf[:0], 0
+	b := p.buf[:0]
+	p.last = 0
 	for i := range from {
 		a := &from[i]
 		if leftOut(a.Key) {
 			continue
 		}
-		p.key(a.Key)
-		p.buf = append(p.buf, byte(a.Kind))
+		n := p.number(a.Key)
+		b = protowire.AppendVarint(b, uint64(n)*kinds+uint64(a.Kind))
+		if n == 0 {
+			b = protowire.AppendString(b, a.Key)
+		}
 		switch a.Kind {
 		case span.StringAttr:
-			p.text(clip(a.Str))
+			b = protowire.AppendString(b, clip(a.Str))
 		case span.IntAttr, span.BoolAttr:
-			p.buf = binary.AppendVarint(p.buf, a.Int)
+			b = protowire.AppendVarint(b, protowire.EncodeZigZag(a.Int))
 		case span.StringsAttr:
-			p.list(a.List)
+			b = packList(b, a.List)
 		}
 	}
-	return p.buf
-}
-
-func (p *packer) key(key string) {
-	n := p.number(key)
-	p.buf = binary.AppendUvarint(p.buf, uint64(n))
-	if n == 0 {
-		p.text(key)
-	}
+	p.buf = b
+	return b
 }
 
 // number gives the number of a key, 0 if it has none.
@@ -74,80 +77,56 @@ func (p *packer) number(key string) uint32 {
 	return n
 }
 
-func (p *packer) text(s string) {
-	p.buf = binary.AppendUvarint(p.buf, uint64(len(s)))
-	p.buf = append(p.buf, s...)
-}
-
-func (p *packer) list(list []string) {
+// packList keeps the first texts of a list, as many as begin within maxText bytes.
+func packList(b []byte, list []string) []byte {
 	n, room := 0, maxText
 	for n < len(list) && room > 0 {
 		room -= min(len(list[n]), maxText) + 1
 		n++
 	}
-	cut := n < len(list)
-	count := n
-	if cut {
-		count++
+	if n < len(list) {
+		list = append(slices.Clone(list[:n]), "…")
 	}
-	p.buf = binary.AppendUvarint(p.buf, uint64(count))
-	for _, s := range list[:n] {
-		p.text(clip(s))
+	b = protowire.AppendVarint(b, uint64(len(list)))
+	for _, s := range list {
+		b = protowire.AppendString(b, clip(s))
 	}
-	if cut {
-		p.text("…")
-	}
+	return b
 }
 
-// unpack reads what pack wrote.
+// unpack reads what pack wrote: these bytes are sound.
 func (p *packer) unpack(b []byte) map[string]any {
-	r := reader{b}
+	number := func() uint64 {
+		v, n := protowire.ConsumeVarint(b)
+		b = b[n:]
+		return v
+	}
+	text := func() string {
+		s, n := protowire.ConsumeString(b)
+		b = b[n:]
+		return s
+	}
 	attrs := make(map[string]any)
-	for len(r.b) > 0 {
-		var key string
-		if n := r.uint(); n > 0 {
-			key = p.keys[n]
-		} else {
-			key = r.text()
+	for len(b) > 0 {
+		head := number()
+		key := p.keys[head/kinds]
+		if head < kinds {
+			key = text()
 		}
-		kind := span.AttrKind(r.b[0])
-		r.b = r.b[1:]
-		switch kind {
+		switch span.AttrKind(head % kinds) {
 		case span.StringAttr:
-			attrs[key] = r.text()
+			attrs[key] = text()
 		case span.IntAttr:
-			attrs[key] = r.int()
+			attrs[key] = protowire.DecodeZigZag(number())
 		case span.BoolAttr:
-			attrs[key] = r.int() != 0
+			attrs[key] = number() != 0
 		case span.StringsAttr:
-			list := make([]string, r.uint())
+			list := make([]string, number())
 			for i := range list {
-				list[i] = r.text()
+				list[i] = text()
 			}
 			attrs[key] = list
 		}
 	}
 	return attrs
-}
-
-// A reader reads the packer's own bytes, which are sound.
-type reader struct{ b []byte }
-
-func (r *reader) uint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) int() int64 {
-	v, n := binary.Varint(r.b)
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) text() string {
-	n := r.uint()
-	s := string(r.b[:n])
-	r.b = r.b[n:]
-	return s
 }

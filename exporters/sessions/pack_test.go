@@ -18,10 +18,10 @@ func TestAttributesAreKeptAsTheyCame(t *testing.T) {
 	clipped := strings.Repeat("ä", maxText/2) + "…"
 	give(v, "s", span.Exec, 1, 0, text("t", "word"), num("n", -1<<63), flag("b"), span.Attr{Key: "no", Kind: span.BoolAttr},
 		list("l", "", "a", "ä"), list("none"), text(span.KeySessionID, "s"), text("long", long), list("longs", "x", long, "y"))
-	give(v, "s", span.Exec, 2, 0, num("n", 7), text("t", ""), text(long, "its key is long"))
+	give(v, "s", span.Exec, 2, 0, num("n", 7), text("t", ""), text(long, "its key is long"), text("", "its key is empty"))
 	want := []map[string]any{
 		{"t": "word", "n": int64(-1 << 63), "b": true, "no": false, "l": []string{"", "a", "ä"}, "none": []string{}, "long": clipped, "longs": []string{"x", clipped, "…"}},
-		{"n": int64(7), "t": "", long: "its key is long"},
+		{"n": int64(7), "t": "", long: "its key is long", "": "its key is empty"},
 	}
 	for i, n := range v.Tree(0, "s").Roots {
 		if !reflect.DeepEqual(n.Attrs, want[i]) {

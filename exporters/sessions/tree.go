@@ -12,8 +12,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
-// maxDepth bounds how deep a tree is told: encoding/json reads no more than 10,000 levels, people far less.
-// What stands deeper is told beside.
+// maxDepth bounds the levels of a tree: encoding/json reads no more than 10,000, people far less.
+// What stands deeper goes beside the last level.
 const maxDepth = 200
 
 // List gives the sessions that a user may see, the one with the newest sign of life last: root all, others
@@ -38,16 +38,23 @@ func (v *View) Tree(uid uint32, id string) *client.Tree {
 		v.mu.Unlock()
 		return nil
 	}
-	t := &client.Tree{Session: se.summary(), Dropped: se.dropped}
-	// The attributes' memory is used again by later spans: nodes are made under the lock.
-	nodes := make([]node, 0, se.spine.len()+se.leaves.len())
-	for _, q := range []*queue{&se.spine, &se.leaves} {
+	t := &client.Tree{Session: se.summary(), Dropped: se.dropped, Roots: []client.Node{}}
+	// Later spans use the memory of the attributes again: they are read under the lock.
+	nodes := make([]*node, 0, se.structure.len()+se.activity.len())
+	for _, q := range []*queue{&se.structure, &se.activity} {
 		for i := range q.all() {
 			nodes = append(nodes, v.newNode(&q.all()[i]))
 		}
 	}
 	v.mu.Unlock()
-	t.Roots = tree(nodes)
+	slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(a.start, b.start) })
+	byID := make(map[span.ID]*node, len(nodes))
+	for _, n := range nodes {
+		byID[n.id] = n
+	}
+	delete(byID, span.ID{})
+	below := span.Hang(nodes, func(n *node) *node { return byID[n.parent] })
+	t.Roots = nest(t.Roots, below, nil, 1)
 	return t
 }
 
@@ -57,7 +64,8 @@ func (v *View) shows(se *session, uid uint32) bool {
 
 func (se *session) summary() client.Session {
 	s := client.Session{
-		ID: se.id, Agent: se.agent, Start: wall(se.start), Last: wall(se.last), Processes: len(se.live), Spans: se.spans,
+		ID: se.id, Agent: se.agent, Start: wall(se.start), Last: wall(se.last),
+		Processes: len(se.live), Spans: se.spans,
 	}
 	for _, c := range se.calls {
 		s.Calls = append(s.Calls, client.Call{
@@ -75,56 +83,25 @@ type node struct {
 	client.Node
 	id, parent span.ID
 	start      uint64
-	children   []*node
-	inTree     bool
 }
 
-func (v *View) newNode(k *kept) node {
-	return node{id: k.id, parent: k.parent, start: k.start, Node: client.Node{
+func (v *View) newNode(k *keptSpan) *node {
+	return &node{id: k.id, parent: k.parent, start: k.start, Node: client.Node{
 		Kind: k.kind.String(), Trace: hex.EncodeToString(k.trace[:]), Span: hex.EncodeToString(k.id[:]),
 		Start: wall(k.start), End: wall(k.end), Failed: k.failed, Status: k.status,
 		Attrs: v.packer.unpack(k.attrs),
 	}}
 }
 
-func tree(nodes []node) []client.Node {
-	slices.SortStableFunc(nodes, func(a, b node) int { return cmp.Compare(a.start, b.start) })
-	byID := make(map[span.ID]*node, len(nodes))
-	for i := range nodes {
-		byID[nodes[i].id] = &nodes[i]
-	}
-	var roots []*node
-	for i := range nodes {
-		n := &nodes[i]
-		if p := byID[n.parent]; p != nil && p != n && n.parent != (span.ID{}) {
-			p.children = append(p.children, n)
-		} else {
-			roots = append(roots, n)
+// nest appends what stands below n, which is depth levels deep.
+func nest(out []client.Node, below map[*node][]*node, n *node, depth int) []client.Node {
+	for _, c := range below[n] {
+		if depth == maxDepth {
+			out = nest(append(out, c.Node), below, c, depth)
+			continue
 		}
-	}
-	out := make([]client.Node, 0, len(roots))
-	for _, r := range roots {
-		out = r.grow(out, 1)
+		c.Children = nest(nil, below, c, depth+1)
+		out = append(out, c.Node)
 	}
 	return out
-}
-
-// grow appends n with what stands below it. Spans that are each other's parents, which only a collision of
-// ids could make, hang on no root and are left out.
-func (n *node) grow(out []client.Node, depth int) []client.Node {
-	if n.inTree {
-		return out
-	}
-	n.inTree = true
-	if depth == maxDepth {
-		out = append(out, n.Node)
-		for _, c := range n.children {
-			out = c.grow(out, depth)
-		}
-		return out
-	}
-	for _, c := range n.children {
-		n.Children = c.grow(n.Children, depth+1)
-	}
-	return append(out, n.Node)
 }

@@ -16,7 +16,7 @@ import (
 
 // Options bound what a View keeps. Zeros stand for the defaults.
 type Options struct {
-	Sessions int // 512; beyond it the one that was quiet longest is forgotten
+	Sessions int // 512; beyond it the session without a span for the longest time is forgotten
 	Bytes    int // 8 MiB of spans; a session gets a quarter of it at most
 	Calls    int // 256 in a session; the oldest are forgotten
 	// User is the id of a user who sees everything, as root does.
@@ -36,37 +36,37 @@ type View struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
-	recent   list.List // of *session, the one that was quiet longest first
+	recent   list.List // of *session, the one without a span for the longest time first
 	bytes    int
 	packer   packer
 }
 
 type session struct {
 	id, agent   string
-	place       *list.Element
-	link        span.ID // what roots link to besides a span in another trace
+	position    *list.Element
 	start, last uint64
 	spans       uint64
 	user        uint32
 	userKnown   bool
-	live        map[span.ID]string // spans of running programs, with the key of their call
+	live        map[span.ID]string // keys of their calls by the spans of running programs
 	calls       []*call            // in the order they were seen
 	byCall      map[string]*call
 
-	spine, leaves queue // programs and calls; what they did
-	dropped       uint64
+	// Programs and calls, and what they did: apart, so that many files push no program out.
+	structure, activity queue
+	dropped             uint64
 }
 
 type call struct {
-	key                                      string // whose word it is, and its context if it has one, else its id
+	key                                      string // who names it, and its context if it has one, else its id
 	id, context, tool, attribution, approval string
 	start, last                              uint64
 	processes                                int
 	failed                                   bool
 }
 
-// kept is a span as far as the view needs it.
-type kept struct {
+// keptSpan is a span as far as the view needs it.
+type keptSpan struct {
 	trace      span.TraceID
 	id, parent span.ID
 	kind       span.Kind
@@ -79,21 +79,16 @@ type kept struct {
 
 // A queue drops at the front.
 type queue struct {
-	list  []kept
+	list  []keptSpan
 	head  int
 	bytes int
 }
 
 // New returns an empty View.
 func New(o Options) *View {
-	set := func(v *int, d int) {
-		if *v <= 0 {
-			*v = d
-		}
-	}
-	set(&o.Sessions, 512)
-	set(&o.Bytes, 8<<20)
-	set(&o.Calls, 256)
+	o.Sessions = cmp.Or(max(o.Sessions, 0), 512)
+	o.Bytes = cmp.Or(max(o.Bytes, 0), 8<<20)
+	o.Calls = cmp.Or(max(o.Calls, 0), 256)
 	return &View{o: o, sessions: make(map[string]*session)}
 }
 
@@ -107,13 +102,13 @@ func (v *View) Span(s *span.Span) {
 	se := v.session(s)
 	se.spans++
 	se.start, se.last = min(se.start, s.Start), max(se.last, s.End)
-	v.recent.MoveToBack(se.place)
+	v.recent.MoveToBack(se.position)
 	a := span.Attrs(s.Attrs)
 	if name := a.Text(span.KeyAgentName); name != "" {
 		se.agent = name
 	}
 	se.owner(s, a)
-	parent := se.parent(s)
+	parent := s.Above()
 	c := se.call(s, a, v.o.Calls)
 	se.process(s, a, parent, c)
 	v.keep(se, s, parent)
@@ -124,19 +119,18 @@ func (v *View) session(s *span.Span) *session {
 		return se
 	}
 	if len(v.sessions) >= v.o.Sessions {
-		v.forget(v.quietest())
+		v.forget(v.leastRecent())
 	}
 	se := &session{
-		id: strings.Clone(s.Session), link: span.SessionSpan(s.Session), start: s.Start,
-		live: make(map[span.ID]string), byCall: make(map[string]*call),
+		id: strings.Clone(s.Session), start: s.Start, live: make(map[span.ID]string), byCall: make(map[string]*call),
 	}
-	se.place = v.recent.PushBack(se)
+	se.position = v.recent.PushBack(se)
 	v.sessions[se.id] = se
 	return se
 }
 
-// quietest is the session to forget: one in which nothing runs, if there is such among the first.
-func (v *View) quietest() *session {
+// leastRecent is the session to forget: one in which nothing runs, if there is one among the first.
+func (v *View) leastRecent() *session {
 	const looks = 64
 	n := 0
 	for e := v.recent.Front(); e != nil && n < looks; e, n = e.Next(), n+1 {
@@ -148,8 +142,8 @@ func (v *View) quietest() *session {
 }
 
 func (v *View) forget(se *session) {
-	v.bytes -= se.spine.bytes + se.leaves.bytes
-	v.recent.Remove(se.place)
+	v.bytes -= se.structure.bytes + se.activity.bytes
+	v.recent.Remove(se.position)
 	delete(v.sessions, se.id)
 }
 
@@ -167,23 +161,10 @@ func (se *session) owner(s *span.Span, a span.Attrs) {
 	}
 }
 
-// parent is the span that s stands under: its parent or, when that is in another trace, the one it links to.
-func (se *session) parent(s *span.Span) span.ID {
-	if s.Parent != (span.ID{}) {
-		return s.Parent
-	}
-	for _, l := range s.Links {
-		if l.Span != se.link {
-			return l.Span
-		}
-	}
-	return span.ID{}
-}
-
-// claimed is the attribution of calls that processes say they are in, without any word of the agent.
+// claimed is the attribution of calls that only processes name, and not their agent.
 const claimed = "claimed"
 
-// call is the tool call that s belongs to; nil if there is none.
+// call is the tool call that s belongs to; nil for a span outside of calls.
 func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	// Of a call that has both, the context was known first.
 	key := cmp.Or(a.Text(span.KeyCallContext), a.Text(span.KeyCallID))
@@ -191,7 +172,7 @@ func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 		return nil
 	}
 	if key = clip(key); a.Text(span.KeyAttribution) == claimed {
-		// A process's word about itself: it may call it as a call of the agent, and tells nothing of that.
+		// A process may name a call of the agent, and says nothing about that one.
 		key = claimed + " " + key
 	} else {
 		key = " " + key
@@ -245,9 +226,9 @@ func (se *session) process(s *span.Span, a span.Attrs, parent span.ID, c *call) 
 }
 
 func (v *View) keep(se *session, s *span.Span, parent span.ID) {
-	q := &se.leaves
+	q := &se.activity
 	if s.Kind == span.Exec || s.Kind == span.Exit || s.Kind == span.Tool || s.Kind == span.ToolEnd {
-		q = &se.spine
+		q = &se.structure
 	}
 	before := q.bytes
 	var old []byte // memory to use again
@@ -256,28 +237,28 @@ func (v *View) keep(se *session, s *span.Span, parent span.ID) {
 		old = q.drop()
 		se.dropped++
 	}
-	k := kept{
+	k := keptSpan{
 		trace: s.Trace, id: s.ID, parent: parent, kind: s.Kind, start: s.Start, end: s.End,
 		failed: s.Failed, status: clip(s.Status), attrs: fill(old, v.packer.pack(s.Attrs)),
 	}
 	k.bytes = size(&k)
 	q.push(k)
 	v.bytes += q.bytes - before
-	for v.bytes > v.o.Bytes && v.empty(se) {
+	for v.bytes > v.o.Bytes && v.evict(se) {
 	}
 }
 
-// empty drops the spans, not the summary, of the session that was quiet longest; false if only the one
-// at hand has any.
-func (v *View) empty(but *session) bool {
+// evict drops the spans, not the summary, of the session without a span for the longest time. It reports false if no
+// other than the one at hand has any.
+func (v *View) evict(but *session) bool {
 	for e := v.recent.Front(); e != nil; e = e.Next() {
 		se := e.Value.(*session)
-		if se == but || se.spine.bytes+se.leaves.bytes == 0 {
+		if se == but || se.structure.bytes+se.activity.bytes == 0 {
 			continue
 		}
-		v.bytes -= se.spine.bytes + se.leaves.bytes
-		se.dropped += uint64(se.spine.len() + se.leaves.len())
-		se.spine, se.leaves = queue{}, queue{}
+		v.bytes -= se.structure.bytes + se.activity.bytes
+		se.dropped += uint64(se.structure.len() + se.activity.len())
+		se.structure, se.activity = queue{}, queue{}
 		return true
 	}
 	return false

@@ -140,7 +140,7 @@ func TestMemoryIsBoundedWhateverComes(t *testing.T) {
 	}
 	total, sum := 0, 0
 	for _, se := range v.sessions {
-		for _, q := range []*queue{&se.spine, &se.leaves} {
+		for _, q := range []*queue{&se.structure, &se.activity} {
 			sum += q.bytes
 			for i := range q.all() {
 				total += size(&q.all()[i])

@@ -51,7 +51,7 @@ func BenchmarkSpoolAgainstMemory(b *testing.B) {
 	batch := fullBatch()
 	for _, policy := range []Sync{SyncBatch, SyncInterval, SyncNone} {
 		b.Run("sync="+string(policy), func(b *testing.B) {
-			s, err := Open(Config{Dir: spoolDir(b), Sync: policy, Tally: spoolDir(b) + ".tally", Destinations: []Destination{destinationOf(b, "b", l.Addr().String(), time.Minute)}})
+			s, err := Open(Config{Dir: spoolDir(b), Sync: policy, CrashCounters: spoolDir(b) + ".tally", Destinations: []Destination{destinationOf(b, "b", l.Addr().String(), time.Minute)}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -92,7 +92,7 @@ func BenchmarkSpoolAgainstMemory(b *testing.B) {
 func BenchmarkOffer(b *testing.B) {
 	batch := fullBatch()
 	c := otlp.New(otlp.Config{Backend: nowhere{}, Senders: 1})
-	s, err := Open(Config{Dir: spoolDir(b), Sync: SyncNone, Tally: spoolDir(b) + ".tally", Destinations: []Destination{{"b", nowhere{}}}})
+	s, err := Open(Config{Dir: spoolDir(b), Sync: SyncNone, CrashCounters: spoolDir(b) + ".tally", Destinations: []Destination{{"b", nowhere{}}}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -161,7 +161,7 @@ func disk(t *testing.T, options string) (dir string, remount func(flags uintptr,
 func TestAFullDiskIsSurvived(t *testing.T) {
 	dir, remount := disk(t, "size=1m,mode=0700")
 	b, log := serve(t, "127.0.0.1:0", refuse(codes.Unavailable)), &journal{}
-	s := open(t, Config{Dir: filepath.Join(dir, "spool"), Tally: filepath.Join(t.TempDir(), "tally"), MemorySpans: 2000, Log: logTo(log), Destinations: []Destination{b.to(t, "b")}})
+	s := open(t, Config{Dir: filepath.Join(dir, "spool"), CrashCounters: filepath.Join(t.TempDir(), "tally"), MemorySpans: 2000, Log: logTo(log), Destinations: []Destination{b.to(t, "b")}})
 	for i := 0; i < 20_000; i += 500 {
 		offer(s, i, 500, 500)
 		until(t, "it is written, or cannot be", func() bool { st := s.Stats(); return st.MemoryBytes == 0 || st.Failing })
@@ -187,7 +187,7 @@ func TestAFullDiskIsSurvived(t *testing.T) {
 func TestSpansAreDeliveredWhileTheDiskIsFull(t *testing.T) {
 	dir, _ := disk(t, "size=1m,mode=0700")
 	b := serve(t, "127.0.0.1:0", take)
-	s := open(t, Config{Dir: filepath.Join(dir, "spool"), Tally: filepath.Join(t.TempDir(), "tally"), Destinations: []Destination{b.to(t, "b")}})
+	s := open(t, Config{Dir: filepath.Join(dir, "spool"), CrashCounters: filepath.Join(t.TempDir(), "tally"), Destinations: []Destination{b.to(t, "b")}})
 	fill, err := os.Create(filepath.Join(dir, "fill"))
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func TestADiskThatIsReadOnlyAtTheStartIsSurvived(t *testing.T) {
 	dir, remount := disk(t, "size=64m,mode=0700")
 	remount(unix.MS_RDONLY, "")
 	b, log := serve(t, "127.0.0.1:0", take), &journal{}
-	s := open(t, Config{Dir: filepath.Join(dir, "spool"), Tally: filepath.Join(t.TempDir(), "tally"), Log: logTo(log), Destinations: []Destination{b.to(t, "b")}})
+	s := open(t, Config{Dir: filepath.Join(dir, "spool"), CrashCounters: filepath.Join(t.TempDir(), "tally"), Log: logTo(log), Destinations: []Destination{b.to(t, "b")}})
 	offer(s, 0, 100, 10)
 	until(t, "spans are delivered from memory", func() bool { return len(b.got()) == 100 })
 	remount(0, "")

@@ -17,12 +17,12 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
-// Letter is a dead letter: a batch that a backend refused for good, in a file of its own. Files, so that they can be looked at
-// while the sensor runs.
-type Letter struct {
+// DeadLetter is a batch that a backend refused for good, in a file of its own so that it can be looked at while the
+// sensor runs.
+type DeadLetter struct {
 	ID      string // the file's name
 	To      string // the destination
-	Reason  string // what it said
+	Reason  string // that it gave
 	Created time.Time
 	Spans   int
 	Size    int64 // of the file, in bytes
@@ -31,38 +31,38 @@ type Letter struct {
 }
 
 const (
-	letterSuffix = ".letter"
-	// retriesAtOnce is how many dead letters are tried again in one go.
+	deadSuffix = ".letter"
+	// retriesAtOnce is how many dead letters are sent again in one go.
 	retriesAtOnce = 64
-	// maxLetters bounds the files of dead letters.
-	maxLetters = 4096
+	// maxDeadLetters bounds the files of dead letters.
+	maxDeadLetters = 4096
 )
 
-// bury makes a dead letter of e, and room for it.
-func (s *Spool) bury(e entry) error {
-	return s.cfg.As(func() error { return s.buryNow(e) })
-}
-
-func (s *Spool) buryNow(e entry) error {
+// quarantine makes a dead letter of e, and room for it.
+func (s *Spool) quarantine(e entry) error {
 	s.deadMu.Lock()
 	defer s.deadMu.Unlock()
+	return s.cfg.As(func() error { return s.quarantineNow(e) })
+}
+
+func (s *Spool) quarantineNow(e entry) error {
 	dir := filepath.Join(s.cfg.Dir, deadName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("set a batch aside: %w", err)
 	}
 	data := e.encode(nil)
-	files, err := regular(dir, 2*maxLetters)
+	files, err := regular(dir, 2*maxDeadLetters)
 	if err != nil {
-		return fmt.Errorf("look at the dead letters: %w", err)
+		return fmt.Errorf("list the dead letters: %w", err)
 	}
 	var total int64
 	for _, f := range files {
 		total += f.Size()
 	}
-	for len(files) > 0 && (total+int64(len(data)) > s.cfg.DeadBytes || len(files) >= maxLetters) {
+	for len(files) > 0 && (total+int64(len(data)) > s.cfg.DeadBytes || len(files) >= maxDeadLetters) {
 		name := filepath.Join(dir, files[0].Name())
 		spans := uint64(0)
-		if l, err := readLetter(name); err == nil {
+		if l, err := readDead(name); err == nil {
 			spans = uint64(l.Spans)
 		}
 		if err := os.Remove(name); err != nil {
@@ -71,15 +71,15 @@ func (s *Spool) buryNow(e entry) error {
 		s.mu.Lock()
 		s.deadDropped += spans
 		s.mu.Unlock()
-		s.log.Warn("the oldest dead letter is dropped: there is no more room", "spans", spans)
+		s.log.Warn("the oldest dead letter is dropped: there is no more room (spool.dead_letters)", "spans", spans)
 		total -= files[0].Size()
 		files = files[1:]
 	}
-	return writeWhole(filepath.Join(dir, fmt.Sprintf("%020d", time.Now().UnixNano())+letterEnd(e.to)), data)
+	return writeWhole(filepath.Join(dir, fmt.Sprintf("%020d", time.Now().UnixNano())+deadEnd(e.to)), data)
 }
 
-// letterEnd is how the names of the dead letters of a destination end: it must be known without reading them.
-func letterEnd(to string) string { return fmt.Sprintf("-%016x%s", hashed(to), letterSuffix) }
+// deadEnd is how the names of the dead letters of a destination end: it must be known without reading them.
+func deadEnd(to string) string { return fmt.Sprintf("-%016x%s", hashed(to), deadSuffix) }
 
 // writeWhole leaves either all of the file, and that for good, or nothing.
 func writeWhole(name string, data []byte) (err error) {
@@ -101,14 +101,19 @@ func writeWhole(name string, data []byte) (err error) {
 	return err
 }
 
-// retryDead finds dead letters that are to be tried again. One whose destination is gone goes to the first.
-func (s *Spool) retryDead() {
-	dir := filepath.Join(s.cfg.Dir, retryName)
-	var files []fs.FileInfo
-	err := s.cfg.As(func() (err error) {
-		files, err = regular(dir, maxLetters)
+// as calls f with the rights to files under the spool's directory.
+func as[T any](s *Spool, f func() (T, error)) (v T, err error) {
+	err = s.cfg.As(func() (err error) {
+		v, err = f()
 		return err
 	})
+	return v, err
+}
+
+// retryDead finds dead letters that are to be sent again. One whose destination is gone goes to the first.
+func (s *Spool) retryDead() {
+	dir := filepath.Join(s.cfg.Dir, retryName)
+	files, err := as(s, func() ([]fs.FileInfo, error) { return regular(dir, maxDeadLetters) })
 	if err != nil || len(files) == 0 {
 		return
 	}
@@ -122,22 +127,18 @@ func (s *Spool) retryDead() {
 	for _, f := range files[:min(len(files), retriesAtOnce)] {
 		to := s.destinations[0]
 		for _, d := range s.destinations {
-			if strings.HasSuffix(f.Name(), letterEnd(d.name)) {
+			if strings.HasSuffix(f.Name(), deadEnd(d.name)) {
 				to = d
 			}
 		}
 		to.retries = append(to.retries, filepath.Join(dir, f.Name()))
-		to.poke()
+		notify(to.ready)
 	}
 }
 
-// retry tries a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
+// retry sends a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
 func (d *destination) retry(name string) {
-	var l Letter
-	err := d.s.cfg.As(func() (err error) {
-		l, err = readLetter(name)
-		return err
-	})
+	l, err := as(d.s, func() (DeadLetter, error) { return readDead(name) })
 	if err != nil {
 		return // dropped meanwhile
 	}
@@ -149,11 +150,11 @@ func (d *destination) retry(name string) {
 		d.s.mu.Lock()
 		d.stats.Recovered += uint64(l.Spans)
 		d.s.mu.Unlock()
-		d.s.log.Info("a dead letter was delivered", "endpoint", d.name, "letter", l.ID, "spans", l.Spans)
-	case refusal.Blame == otlp.Content || refusal.Blame == otlp.Load:
-		move := func() error { return moveLetter(d.s.cfg.Dir, l.ID, retryName, deadName) }
+		d.log.Info("a dead letter was delivered", "letter", l.ID, "spans", l.Spans)
+	case refusal.Kind == otlp.Permanent || refusal.Kind == otlp.TooMuch:
+		move := func() error { return moveDead(d.s.cfg.Dir, l.ID, retryName, deadName) }
 		if d.s.cfg.As(move) == nil {
-			d.s.log.Warn("the OTLP backend refuses a dead letter again", "endpoint", d.name, "letter", l.ID, "reason", refusal.Error())
+			d.log.Warn("the OTLP backend refuses a dead letter again", "letter", l.ID, "reason", refusal.Error())
 		}
 	default: // the others would do no better now, and hold up the batches
 		d.s.mu.Lock()
@@ -162,18 +163,18 @@ func (d *destination) retry(name string) {
 	}
 }
 
-func readLetter(name string) (Letter, error) {
+func readDead(name string) (DeadLetter, error) {
 	data, err := readBounded(name)
 	if err != nil {
-		return Letter{}, fmt.Errorf("read the dead letter: %w", err)
+		return DeadLetter{}, fmt.Errorf("read the dead letter: %w", err)
 	}
 	e, err := decodeEntry(data)
 	if err != nil {
-		return Letter{}, fmt.Errorf("read the dead letter %s: %w", name, err)
+		return DeadLetter{}, fmt.Errorf("read the dead letter %s: %w", name, err)
 	}
-	return Letter{
-		ID: strings.TrimSuffix(filepath.Base(name), letterSuffix), To: e.to, Reason: e.reason, Created: time.Unix(0, e.created),
-		Spans: e.batch.Spans, Size: int64(len(data)), Batch: e.batch,
+	return DeadLetter{
+		ID: strings.TrimSuffix(filepath.Base(name), deadSuffix), To: e.to, Reason: e.reason,
+		Created: time.Unix(0, e.created), Spans: e.batch.Spans, Size: int64(len(data)), Batch: e.batch,
 	}, nil
 }
 
@@ -188,35 +189,36 @@ func readBounded(name string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxEntry {
-		return nil, errors.New("no dead letter")
+		return nil, errors.New("it is not a dead letter")
 	}
 	return io.ReadAll(io.LimitReader(f, maxEntry))
 }
 
-// Letters lists the dead letters of a spool, which may be in use, the oldest first. Files that are none are named in the error, after the rest.
-func Letters(dir string) (letters []Letter, err error) {
+// DeadLetters lists the dead letters of a spool, which may be in use, the oldest first. The error names the files that
+// cannot be read as dead letters; the others are listed all the same.
+func DeadLetters(dir string) (found []DeadLetter, err error) {
 	// One that moves while it is read is looked for again, a few times: the sensor tries them one after the other.
 	for range 8 {
 		var moved bool
-		if letters, moved, err = lettersNow(dir); !moved {
+		if found, moved, err = listDead(dir); !moved {
 			break
 		}
 	}
-	return letters, err
+	return found, err
 }
 
-func lettersNow(dir string) (letters []Letter, moved bool, err error) {
+func listDead(dir string) (letters []DeadLetter, moved bool, err error) {
 	found := map[string]bool{}
 	for _, sub := range []string{deadName, retryName} {
-		files, listErr := regular(filepath.Join(dir, sub), 2*maxLetters)
+		files, listErr := regular(filepath.Join(dir, sub), 2*maxDeadLetters)
 		if listErr != nil {
 			return letters, false, fmt.Errorf("list the dead letters: %w", listErr)
 		}
 		for _, f := range files {
-			if !strings.HasSuffix(f.Name(), letterSuffix) {
+			if !strings.HasSuffix(f.Name(), deadSuffix) {
 				continue
 			}
-			l, readErr := readLetter(filepath.Join(dir, sub, f.Name()))
+			l, readErr := readDead(filepath.Join(dir, sub, f.Name()))
 			if errors.Is(readErr, fs.ErrNotExist) || found[f.Name()] {
 				moved = true // to the other directory, or it is gone
 				continue
@@ -232,14 +234,14 @@ func lettersNow(dir string) (letters []Letter, moved bool, err error) {
 	return letters, moved, err
 }
 
-// Retry lets the sensor that has the spool, or the next that does, try a dead letter again.
-func Retry(dir, id string) error { return moveLetter(dir, id, deadName, retryName) }
+// Retry lets the sensor that has the spool, or the next that does, send a dead letter again.
+func Retry(dir, id string) error { return moveDead(dir, id, deadName, retryName) }
 
 // Drop deletes a dead letter.
 func Drop(dir, id string) error {
-	err := os.Remove(letterFile(dir, deadName, id))
+	err := os.Remove(deadFile(dir, deadName, id))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = os.Remove(letterFile(dir, retryName, id))
+		err = os.Remove(deadFile(dir, retryName, id))
 	}
 	if err != nil {
 		return fmt.Errorf("drop the dead letter %s: %w", id, err)
@@ -247,10 +249,10 @@ func Drop(dir, id string) error {
 	return nil
 }
 
-func moveLetter(dir, id, from, to string) error {
+func moveDead(dir, id, from, to string) error {
 	err := os.MkdirAll(filepath.Join(dir, to), 0o700)
 	if err == nil {
-		err = os.Rename(letterFile(dir, from, id), letterFile(dir, to, id))
+		err = os.Rename(deadFile(dir, from, id), deadFile(dir, to, id))
 	}
 	if err != nil {
 		return fmt.Errorf("move the dead letter %s: %w", id, err)
@@ -258,7 +260,7 @@ func moveLetter(dir, id, from, to string) error {
 	return nil
 }
 
-// letterFile stays within the directory whatever the id is.
-func letterFile(dir, sub, id string) string {
-	return filepath.Join(dir, sub, filepath.Base("/"+id)+letterSuffix)
+// deadFile stays within the directory whatever the id is.
+func deadFile(dir, sub, id string) string {
+	return filepath.Join(dir, sub, filepath.Base("/"+id)+deadSuffix)
 }

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-func letters(t *testing.T, dir string) []Letter {
+func letters(t *testing.T, dir string) []DeadLetter {
 	t.Helper()
-	l, err := Letters(dir)
+	l, err := DeadLetters(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestALetterThatMovesWhileItIsListedIsListed(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if err := moveLetter(dir, id, from, to); err != nil {
+				if err := moveDead(dir, id, from, to); err != nil {
 					t.Error(err)
 				}
 			}
@@ -167,11 +167,11 @@ func TestWhatIsNoDeadLetterIsToldAndLeftAlone(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, deadName), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(dir, deadName, "x"+letterSuffix)
+	name := filepath.Join(dir, deadName, "x"+deadSuffix)
 	if err := os.WriteFile(name, []byte("hello"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := Letters(dir); len(l) != 0 || err == nil || !strings.Contains(err.Error(), name) {
+	if l, err := DeadLetters(dir); len(l) != 0 || err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("%v, %v", l, err)
 	}
 	if err := Drop(dir, "../../"+storeName); err == nil {

@@ -5,14 +5,15 @@ package spool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sort"
 	"time"
 
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
-// maxLoadAttempts is how often a batch is tried that is refused as too much, without a word about when to come back. It may as
-// well be too large.
+// maxLoadAttempts is how often a batch is tried that the backend refuses as too much without saying when to come
+// back: it may as well be too large.
 const maxLoadAttempts = 8
 
 // hangs is how long a commit takes before batches are sent from memory.
@@ -22,27 +23,28 @@ const hangs = 2 * time.Second
 type destination struct {
 	s       *Spool
 	name    string
+	hash    uint64 // of the name
+	log     *slog.Logger
 	backend otlp.Backend
 	outage  otlp.Outage
 	ready   chan struct{}
 
 	stats    DestinationStats
-	position uint64 // the last batch that it is done with
-	flight   uint64 // the one that is being sent; 0: none
-	orphan   cause  // why that one is in the spool no more; none if it is
-	retries  []string
-	told     uint64 // losses that the log has told of
-	toldAt   time.Time
+	position uint64   // the last batch that it is done with
+	flight   uint64   // the one that is being sent; 0: none
+	without  outcome  // why the spool dropped that one meanwhile; none if it has it still
+	retries  []string // files of dead letters to send again
+	logged   uint64   // losses that are in the log
+	loggedAt time.Time
 }
 
 func newDestination(s *Spool, d Destination) *destination {
 	return &destination{
-		s: s, name: d.Name, backend: d.Backend, ready: make(chan struct{}, 1),
+		s: s, name: d.Name, hash: hashed(d.Name), log: s.log.With("endpoint", d.Name),
+		backend: d.Backend, ready: make(chan struct{}, 1),
 		outage: otlp.Outage{Log: s.log, Backend: d.Backend.String(), Waiting: "in the spool"},
 	}
 }
-
-func (d *destination) poke() { poke(d.ready) }
 
 // queue counts a batch that waits for d.
 func (d *destination) queue(h head) {
@@ -50,40 +52,21 @@ func (d *destination) queue(h head) {
 	d.stats.QueuedBytes += int64(h.size)
 }
 
-type outcome int
-
-const (
-	sent outcome = iota
-	setAsideDead
-	failed
-	dropped
-)
-
-// settle counts what became of a batch that waited for d.
-func (d *destination) settle(h head, o outcome, why cause) {
-	n := uint64(h.spans)
-	d.stats.Queued -= n
+// resolve counts what became of a batch that waited for d.
+func (d *destination) resolve(h head, o outcome) {
+	d.stats.Queued -= uint64(h.spans)
 	d.stats.QueuedBytes -= int64(h.size)
-	switch o {
-	case sent:
-		d.stats.Sent += n
-	case setAsideDead:
-		d.stats.SetAside += n
-	case failed:
-		d.stats.Failed += n
-	case dropped:
-		d.stats.Dropped.add(why, n)
-	}
+	*d.stats.counter(o) += uint64(h.spans)
 }
 
 func (d *destination) run() {
 	for {
-		it, letter, ok := d.next()
+		it, dead, ok := d.next()
 		switch {
 		case !ok:
 			return
-		case letter != "":
-			d.retry(letter)
+		case dead != "":
+			d.retry(dead)
 		default:
 			if !d.deliver(it) {
 				return
@@ -92,24 +75,24 @@ func (d *destination) run() {
 	}
 }
 
-// next waits for a batch or for a dead letter to try again. It reports false at the end.
-func (d *destination) next() (it item, letter string, ok bool) {
+// next waits for a batch or for a dead letter to send again. It reports false at the end.
+func (d *destination) next() (it item, dead string, ok bool) {
 	for {
 		if d.s.delivering.Err() != nil {
 			return it, "", false
 		}
 		d.s.mu.Lock()
 		if len(d.retries) > 0 && !d.s.closed {
-			letter, d.retries = d.retries[0], d.retries[1:]
+			dead, d.retries = d.retries[0], d.retries[1:]
 			d.s.mu.Unlock()
-			return it, letter, true
+			return it, dead, true
 		}
 		it, ok = after(d.s.stored, d.position)
 		if !ok && d.s.diskHangs() {
 			it, ok = after(d.s.pending, d.position)
 		}
 		if ok {
-			d.flight, d.orphan = it.seq, none
+			d.flight, d.without = it.seq, none
 		}
 		ended := d.s.closed && !ok && d.stats.Queued == 0
 		d.s.mu.Unlock()
@@ -133,20 +116,20 @@ func after(list []item, position uint64) (item, bool) {
 	return list[i], true
 }
 
-// diskHangs says that batches are to be sent from memory. Otherwise they are on disk before: what is being sent when the
-// sensor is killed is sent again, and is not counted as lost though it may have arrived. mu is held.
+// diskHangs is true when batches have to be sent from memory. Otherwise they are on disk before: a batch that was being
+// sent when the sensor is killed is sent again, and not counted as lost though it may have arrived. mu is held.
 func (s *Spool) diskHangs() bool {
 	return s.failing || s.store == nil || s.writing > 0 && time.Since(s.writingSince) > hangs
 }
 
-// pokeAll wakes the destinations. mu is held.
-func (s *Spool) pokeAll() {
+// notifyAll wakes the destinations. mu is held.
+func (s *Spool) notifyAll() {
 	for _, d := range s.destinations {
-		d.poke()
+		notify(d.ready)
 	}
 }
 
-// deliver tries until the batch is settled. It reports false when the end comes before.
+// deliver tries until the batch is resolved. It reports false when the end comes before.
 func (d *destination) deliver(it item) bool {
 	b := it.batch
 	if b.ResourceSpans == nil {
@@ -164,19 +147,11 @@ func (d *destination) deliver(it item) bool {
 		case refusal == nil:
 			d.finish(it, sent, receipt.Rejected)
 			return true
-		case refusal.Blame == otlp.Content, refusal.Blame == otlp.Load && attempt >= maxLoadAttempts:
-			o := setAsideDead
-			if err := d.s.bury(entry{created: it.created, to: d.name, reason: refusal.Error(), batch: b}); err != nil {
-				o = failed
-				d.s.log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "endpoint", d.name, "spans", it.spans, "error", err)
-			} else {
-				d.s.log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)",
-					"endpoint", d.name, "spans", it.spans, "reason", refusal.Error())
-			}
-			d.finish(it, o, 0)
+		case refusal.Kind == otlp.Permanent, refusal.Kind == otlp.TooMuch && attempt >= maxLoadAttempts:
+			d.finish(it, d.quarantine(it, b, refusal.Error()), 0)
 			return true
 		case time.Since(time.Unix(0, it.created)) > d.s.cfg.MaxAge:
-			d.finishDropped(it, tooOld)
+			d.finish(it, tooOld, 0)
 			return true
 		}
 		d.s.mu.Lock()
@@ -188,6 +163,18 @@ func (d *destination) deliver(it item) bool {
 	}
 }
 
+// quarantine makes a dead letter of a batch that the backend refuses for good.
+func (d *destination) quarantine(it item, b otlp.Batch, reason string) outcome {
+	log := d.log.With("spans", it.spans)
+	if err := d.s.quarantine(entry{created: it.created, to: d.name, reason: reason, batch: b}); err != nil {
+		log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "error", err)
+		return failed
+	}
+	log.Warn("the OTLP backend refuses spans for good: they are dead letters now (see sheetbend spool list)",
+		"reason", reason)
+	return quarantined
+}
+
 // attempt is one. ended says that the end came before an answer.
 func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp.Refusal, ended bool) {
 	began := time.Now()
@@ -197,7 +184,7 @@ func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp
 		return receipt, nil, true
 	}
 	if err != nil && !errors.As(err, &refusal) {
-		refusal = &otlp.Refusal{Message: err.Error(), Blame: otlp.Moment}
+		refusal = &otlp.Refusal{Message: err.Error(), Kind: otlp.Temporary}
 		if errors.Is(err, context.Canceled) {
 			refusal.Message = "canceled"
 		}
@@ -213,33 +200,23 @@ func (d *destination) attempt(b otlp.Batch) (receipt otlp.Receipt, refusal *otlp
 	}
 	d.s.mu.Unlock()
 	if err == nil && (receipt.Rejected > 0 || receipt.Message != "") {
-		d.s.log.Warn("the OTLP backend rejected spans", "endpoint", d.name, "spans", receipt.Rejected, "message", receipt.Message)
+		d.log.Warn("the OTLP backend rejected spans", "spans", receipt.Rejected, "message", receipt.Message)
 	}
 	return receipt, refusal, false
 }
 
+// finish counts what became of the batch that was being sent; if the spool dropped it meanwhile and it did not arrive,
+// that is why it is lost.
 func (d *destination) finish(it item, o outcome, rejected uint64) {
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	d.settle(it.head, o, none)
+	if o >= memoryFull && d.without != none {
+		o = d.without
+	}
+	d.resolve(it.head, o)
 	d.stats.Sent -= rejected
 	d.stats.Rejected += rejected
-	d.move(it.seq)
-}
-
-func (d *destination) finishDropped(it item, why cause) {
-	d.s.mu.Lock()
-	defer d.s.mu.Unlock()
-	if d.orphan != none {
-		why = d.orphan
-	}
-	d.settle(it.head, dropped, why)
-	d.move(it.seq)
-}
-
-// move is done with seq. mu is held.
-func (d *destination) move(seq uint64) {
-	d.position, d.flight, d.orphan = seq, 0, none
+	d.position, d.flight, d.without = it.seq, 0, none
 	d.s.moved = true
 	d.s.release()
 	d.s.publish()
@@ -248,25 +225,25 @@ func (d *destination) move(seq uint64) {
 // leave keeps the batch for the next start, if the spool still has it.
 func (d *destination) leave(it item) bool {
 	d.s.mu.Lock()
-	orphan := d.orphan
+	why := d.without
 	d.flight = 0
 	d.s.mu.Unlock()
-	if orphan != none {
-		d.finishDropped(it, orphan)
+	if why != none {
+		d.finish(it, why, 0)
 	}
 	return false
 }
 
-// unreadable skips a batch that the disk does not give back. If the disk is at fault and not the batch, or the whole file
-// is damaged, the writer will find out; until then the next may be read.
+// unreadable skips a batch that the disk does not give back. If the whole file or the disk is at fault, the writer
+// finds out; until then the next batch may be read.
 func (d *destination) unreadable(it item, err error) bool {
 	d.s.mu.Lock()
-	orphan := d.orphan
+	why := d.without
 	d.s.mu.Unlock()
-	if orphan == none {
-		d.s.log.Error("a batch of the spool cannot be read, and is dropped", "endpoint", d.name, "spans", it.spans, "error", err)
+	if why == none {
+		d.log.Error("a batch of the spool cannot be read, and is dropped", "spans", it.spans, "error", err)
 	}
-	d.finishDropped(it, damage)
+	d.finish(it, damaged, 0)
 	return true
 }
 

@@ -26,27 +26,29 @@ const (
 // prepareDir makes the directory, or checks the one that is there: what agents did is nobody else's to read.
 func prepareDir(dir string) error {
 	if !filepath.IsAbs(dir) {
-		return fmt.Errorf("the spool's directory %q is not an absolute path", dir)
+		return fmt.Errorf("the spool's directory %q is not an absolute path: set one that begins with /", dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the spool's directory: %w", err)
 	}
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
-		return fmt.Errorf("look at the spool's directory %s: %w", dir, err)
+		return fmt.Errorf("check the spool's directory %s: %w", dir, err)
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return fmt.Errorf("the spool's directory %s is no directory", dir)
+		return fmt.Errorf("the spool's directory %s is not a directory: remove it, or set another one", dir)
 	case int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("the spool's directory %s belongs to the user with id %d, not to the one that runs sheetbend: give it a directory of its own", dir, st.Uid)
+		return fmt.Errorf("the spool's directory %s belongs to the user with id %d, "+
+			"not to the one that runs sheetbend: give it a directory of its own", dir, st.Uid)
 	case st.Mode&0o077 != 0:
-		return fmt.Errorf("the spool's directory %s is open to other users (mode %04o): chmod 0700 it, or give the spool a directory of its own", dir, st.Mode&0o7777)
+		return fmt.Errorf("the spool's directory %s is open to other users (mode %04o): chmod 0700 it, "+
+			"or give the spool a directory of its own", dir, st.Mode&0o7777)
 	}
 	return nil
 }
 
-// A InUseError says that another process has the spool.
+// An InUseError says that another process has the spool.
 type InUseError struct {
 	Dir string
 	PID int // 0: not known
@@ -87,24 +89,21 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// passing tells errors of a disk that may get better from those that somebody has to do something about.
+// passing is true of errors of a disk that may get better without somebody doing something.
 func passing(err error) bool {
-	for _, number := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if errors.Is(err, number) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]unix.Errno{
+		unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM,
+	}, func(errno unix.Errno) bool { return errors.Is(err, errno) })
 }
 
-// damagedFiles are what setAside left, the oldest first.
+// damagedFiles are those that setDamagedAside left, the oldest first.
 func damagedFiles(store string) []string {
 	names, _ := filepath.Glob(store + ".damaged-*")
 	slices.Sort(names)
 	return names
 }
 
-// regular lists the regular files of a directory by name, at most limit. There are none if there is no directory.
+// regular lists the regular files of a directory by name, at most limit. A directory that is not there has none.
 func regular(dir string, limit int) ([]fs.FileInfo, error) {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -17,7 +17,7 @@ import (
 type entry struct {
 	created int64  // Unix time in nanoseconds
 	to      string // dead letters: the destination that refused it
-	reason  string // dead letters: what it said
+	reason  string // dead letters: the reason that it gave
 	batch   otlp.Batch
 }
 
@@ -88,18 +88,18 @@ func decodeEntry(data []byte) (entry, error) {
 	reason := int(binary.BigEndian.Uint16(data[22:]))
 	rest := data[headSize:]
 	if to > maxText || reason > maxText || to+reason > len(rest) {
-		return entry{}, errors.New("its texts are longer than it")
+		return entry{}, errors.New("it is shorter than its texts")
 	}
 	e := entry{created: h.created, to: string(rest[:to]), reason: string(rest[to : to+reason])}
 	e.batch.Spans = h.spans
 	for rest = rest[to+reason:]; len(rest) > 0; {
 		number, kind, n := protowire.ConsumeTag(rest)
 		if n < 0 || number != 1 || kind != protowire.BytesType {
-			return entry{}, errors.New("its batch is no TracesData message")
+			return entry{}, errors.New("its batch is not a TracesData message")
 		}
 		value, m := protowire.ConsumeBytes(rest[n:])
 		if m < 0 {
-			return entry{}, fmt.Errorf("its batch is no TracesData message: %w", protowire.ParseError(m))
+			return entry{}, fmt.Errorf("its batch is not a TracesData message: %w", protowire.ParseError(m))
 		}
 		e.batch.ResourceSpans = append(e.batch.ResourceSpans, value)
 		rest = rest[n+m:]

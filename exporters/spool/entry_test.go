@@ -94,13 +94,13 @@ func FuzzDecodeEntry(f *testing.F) {
 }
 
 // A dead letter is a file that anybody who is root may have put there.
-func FuzzLetters(f *testing.F) {
+func FuzzDeadLetters(f *testing.F) {
 	e := entry{created: 42, to: "http://b:4317", reason: "no", batch: someBatch(1)}
-	f.Add("a"+letterEnd(e.to), e.encode(nil))
+	f.Add("a"+deadEnd(e.to), e.encode(nil))
 	f.Add("../b", []byte(magic))
 	f.Fuzz(func(t *testing.T, name string, data []byte) {
 		dir := t.TempDir()
-		file := letterFile(dir, deadName, name)
+		file := deadFile(dir, deadName, name)
 		if filepath.Dir(file) != filepath.Join(dir, deadName) {
 			t.Fatalf("%q is the file %q", name, file)
 		}
@@ -111,7 +111,7 @@ func FuzzLetters(f *testing.F) {
 			return // no name of a file
 		}
 		_, bad := decodeEntry(data)
-		letters, err := Letters(dir)
+		letters, err := DeadLetters(dir)
 		if (err != nil) != (bad != nil) || (len(letters) == 1) != (bad == nil) {
 			t.Fatalf("%d letters, %v, of a file of which is said %v", len(letters), err, bad)
 		}
@@ -124,26 +124,26 @@ func FuzzLetters(f *testing.F) {
 }
 
 // The page outlives the process that wrote it, and may have been written by another version, or halfway.
-func FuzzTally(f *testing.F) {
+func FuzzCrashCounters(f *testing.F) {
 	words := func(w ...uint64) (b []byte) {
 		for _, v := range w {
 			b = binary.NativeEndian.AppendUint64(b, v)
 		}
 		return b
 	}
-	f.Add(words(tallyMagic, 2, 1, 5, 1, hashed("b"), 4, 0, 10, 7))
-	f.Add(words(tallyMagic, 1<<63, 1, 5, 1<<62))
+	f.Add(words(crashMagic, 2, 1, 5, 1, hashed("b"), 4, 0, 10, 7))
+	f.Add(words(crashMagic, 1<<63, 1, 5, 1<<62))
 	f.Fuzz(func(t *testing.T, page []byte) {
 		file := filepath.Join(t.TempDir(), "t.tally")
-		if err := os.WriteFile(file, append(page, make([]byte, max(0, tallySize-len(page)))...), 0o600); err != nil {
+		if err := os.WriteFile(file, append(page, make([]byte, max(0, crashPageSize-len(page)))...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		tally, left, found, err := openTally(file)
+		tally, left, found, err := openCrashCounters(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer tally.close()
-		if len(left.destinations) > maxTallied || !found && len(left.destinations) > 0 {
+		if left.n > maxDestinations || !found && left.n > 0 {
 			t.Fatalf("%+v", left)
 		}
 		tally.save(left)

@@ -193,12 +193,12 @@ func spoolDir(t testing.TB) string {
 	return filepath.Join(t.TempDir(), "spool")
 }
 
-// open fills in what tests want: quick retries, a tally beside the spool.
+// open fills in what tests want: quick retries, crash counters beside the spool.
 func open(t testing.TB, cfg Config) *Spool {
 	t.Helper()
 	cfg.RetryWait = 5 * time.Millisecond
-	if cfg.Tally == "" {
-		cfg.Tally = cfg.Dir + ".tally"
+	if cfg.CrashCounters == "" {
+		cfg.CrashCounters = cfg.Dir + ".tally"
 	}
 	s, err := Open(cfg)
 	if err != nil {
@@ -246,7 +246,7 @@ func balanced(t testing.TB, s *Spool) []DestinationStats {
 	t.Helper()
 	st := s.Stats()
 	for _, d := range st.Destinations {
-		if in, out := d.Resumed+d.Offered, d.settled()+d.Queued; in != out {
+		if in, out := d.Resumed+d.Offered, d.resolved()+d.Queued; in != out {
 			t.Errorf("%s: %d spans came in, %d are accounted for: %+v", d.Name, in, out, d)
 		}
 	}

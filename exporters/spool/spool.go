@@ -5,6 +5,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -25,7 +26,7 @@ type Destination struct {
 // Config says where batches are kept, how many and how long. Zero values mean the defaults.
 type Config struct {
 	Dir      string        // required; made with mode 0700, for one process at a time
-	MaxBytes int64         // 1 GiB, at least 32 MiB: how large the file may become. When it is full, the oldest batches are dropped
+	MaxBytes int64         // 1 GiB, at least 32 MiB: size of the file. When it is full, the oldest batches are dropped
 	MaxAge   time.Duration // 72 h: older batches are dropped
 	Sync     Sync          // SyncBatch
 
@@ -35,17 +36,16 @@ type Config struct {
 
 	DeadBytes int64         // 64 MiB: what backends refused for good. When it is full, the oldest are dropped
 	RetryWait time.Duration // before the second attempt, 250 ms; doubled up to 5 s
-	Tally     string        // a file on a tmpfs, for what a kill of the process or damage between two runs costs; "": that is not told
-	Log       *slog.Logger  // nil: silent
+	// CrashCounters is a file on a tmpfs. Without one ("") what a kill of the process, or damage between two runs,
+	// costs is not counted.
+	CrashCounters string
+	Log           *slog.Logger // nil: silent
 
-	// As calls a function with the rights to files under Dir; nil: those of this process. Dir belongs to whose rights these are.
+	// As calls a function with the rights of the owner of Dir; nil: those of this process.
 	As func(func() error) error
 
 	Destinations []Destination // at least one
 }
-
-// maxDestinations bounds Config.Destinations.
-const maxDestinations = maxTallied
 
 // item is a batch in the index.
 type item struct {
@@ -68,15 +68,17 @@ type Spool struct {
 	stopWriting    chan struct{}
 	written        chan struct{} // closed when the writer is gone
 	wake           chan struct{} // the writer
-	held           bool          // of the writer: the disk has a spool of an earlier run that cannot be joined to this one
-	tight          bool          // of the writer: the next commit only removes, because the file has no room
 	deadMu         sync.Mutex    // one change of the dead letters at a time
+
+	// Of the writer: the disk has a spool of an earlier run that cannot be joined to this one; the next commit only
+	// removes, because the file has no room.
+	blocked, tight bool
 
 	mu           sync.Mutex
 	closed       bool
 	store        *store // nil while there is none; only the writer changes it
 	failing      bool   // the last commit failed
-	damaged      int    // files set aside
+	damaged      int    // files that were set aside
 	deadDropped  uint64 // spans of dead letters for which there was no room
 	seq          uint64
 	pending      []item // in memory only, the oldest first
@@ -90,15 +92,15 @@ type Spool struct {
 	garbage      []uint64 // stored batches that nobody needs any more
 	moved        bool     // a position changed since the last commit
 	destinations []*destination
-	tally        *tally
+	crash        *crashCounters // nil without a file for them
 }
 
-// Open resumes what an earlier process left in the directory, and begins to deliver. A damaged file is renamed, and
-// told; a disk that takes nothing just now is no error. It is an *InUseError if another process has the directory.
+// Open resumes what an earlier process left in the directory, and begins to deliver. It renames and logs a damaged
+// file. A disk that takes nothing just now is no error; a directory that another process has is an *InUseError.
 func Open(cfg Config) (*Spool, error) {
 	cfg = cfg.withDefaults()
 	if n := len(cfg.Destinations); n == 0 || n > maxDestinations {
-		return nil, fmt.Errorf("the spool has %d destinations, not 1 to %d", n, maxDestinations)
+		return nil, fmt.Errorf("the spool has %d destinations: configure 1 to %d", n, maxDestinations)
 	}
 	s := &Spool{
 		cfg: cfg, log: cfg.Log, path: filepath.Join(cfg.Dir, storeName),
@@ -107,19 +109,14 @@ func Open(cfg Config) (*Spool, error) {
 		seq: uint64(time.Now().UnixNano()),
 	}
 	s.delivering, s.stopDelivering = context.WithCancel(context.Background())
-	unusable := cfg.As(func() (err error) {
-		if err = prepareDir(cfg.Dir); err == nil {
-			s.lock, err = lockDir(cfg.Dir)
-		}
-		return err
-	})
+	unusable := s.acquire()
 	if unusable != nil && !passing(unusable) {
 		return nil, unusable
 	}
 	seen := map[string]bool{}
 	for _, d := range cfg.Destinations {
 		if seen[d.Name] || d.Name == "" || len(d.Name) > maxText {
-			return nil, fmt.Errorf("the destination %q is given twice, or its name is none", d.Name)
+			return nil, fmt.Errorf("the spool destination %q needs its own name of at most %d bytes", d.Name, maxText)
 		}
 		seen[d.Name] = true
 		s.destinations = append(s.destinations, newDestination(s, d))
@@ -137,32 +134,29 @@ func Open(cfg Config) (*Spool, error) {
 	return s, nil
 }
 
+// acquire makes the directory and keeps other processes out of it.
+func (s *Spool) acquire() error {
+	return s.cfg.As(func() (err error) {
+		if err = prepareDir(s.cfg.Dir); err == nil {
+			s.lock, err = lockDir(s.cfg.Dir)
+		}
+		return err
+	})
+}
+
 func (c Config) withDefaults() Config {
 	if c.As == nil {
 		c.As = func(do func() error) error { return do() }
 	}
-	if c.MaxBytes <= 0 {
-		c.MaxBytes = 1 << 30
-	}
-	c.MaxBytes = max(c.MaxBytes, 32<<20)
-	if c.MaxAge <= 0 {
-		c.MaxAge = 72 * time.Hour
-	}
-	if c.Sync == "" {
-		c.Sync = SyncBatch
-	}
-	if c.MemoryBytes <= 0 {
-		c.MemoryBytes = 64 << 20
-	}
-	if c.MemorySpans <= 0 {
-		c.MemorySpans = 1 << 18
-	}
-	if c.DeadBytes <= 0 {
-		c.DeadBytes = 64 << 20
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.MaxBytes = max(otlp.Or(c.MaxBytes, 1<<30), 32<<20)
+	c.MaxAge = otlp.Or(c.MaxAge, 72*time.Hour)
+	c.Sync = cmp.Or(c.Sync, SyncBatch)
+	c.MemoryBytes = otlp.Or(c.MemoryBytes, 64<<20)
+	c.MemorySpans = otlp.Or(c.MemorySpans, 1<<18)
+	c.DeadBytes = otlp.Or(c.DeadBytes, 64<<20)
 	return c
 }
 
@@ -170,9 +164,9 @@ func (c Config) withDefaults() Config {
 func (s *Spool) resume(unusable error) error {
 	var left snapshot
 	found := false
-	if s.cfg.Tally != "" {
+	if s.cfg.CrashCounters != "" {
 		var err error
-		if s.tally, left, found, err = openTally(s.cfg.Tally); err != nil {
+		if s.crash, left, found, err = openCrashCounters(s.cfg.CrashCounters); err != nil {
 			s.log.Warn("a kill of the sensor will not be counted as loss", "error", err)
 		}
 	}
@@ -202,12 +196,12 @@ func (s *Spool) resume(unusable error) error {
 	}
 	for _, d := range s.destinations {
 		d.position = in.positions[d.name]
-		var before tallied
+		var before destinationCounters
 		if known {
-			for _, t := range left.destinations {
-				if t.name == hashed(d.name) {
-					before = t
-					d.position = max(d.position, t.position)
+			for _, c := range left.destinations[:left.n] {
+				if c.name == d.hash {
+					before = c
+					d.position = max(d.position, c.position)
 				}
 			}
 		}
@@ -218,22 +212,25 @@ func (s *Spool) resume(unusable error) error {
 			}
 		}
 		d.stats.Resumed = d.stats.Queued
-		if was := before.resumed + before.offered; was > before.settled+d.stats.Queued {
-			d.stats.Lost = was - before.settled - d.stats.Queued
+		if was := before.resumed + before.offered; was > before.resolved+d.stats.Queued {
+			d.stats.Lost = was - before.resolved - d.stats.Queued
 			why := "the sensor was killed before they were on disk"
 			if damaged {
 				why = "the spool was damaged"
 			}
-			s.log.Warn("spans of an earlier run were lost: "+why, "endpoint", d.name, "spans", d.stats.Lost)
+			d.log.Warn("spans of an earlier run were lost: "+why, "spans", d.stats.Lost)
 		}
 		if d.stats.Queued > 0 {
-			s.log.Info("resuming what an earlier run left in the spool", "endpoint", d.name, "spans", d.stats.Queued)
+			d.log.Info("resuming what an earlier run left in the spool", "spans", d.stats.Queued)
 		}
 	}
 	s.release()
 	s.publish()
 	return nil
 }
+
+// damagedText is logged with the new name of the file.
+const damagedText = "the spool is damaged: it is set aside and a new one begun; what was in it is not sent"
 
 // openStore sets a damaged file aside and begins a new one.
 func (s *Spool) openStore() (st *store, in contents, damaged bool, err error) {
@@ -249,19 +246,19 @@ func (s *Spool) openOrReplace() (st *store, in contents, damaged bool, err error
 	if err == nil || !isDamage(err) {
 		return st, in, false, err
 	}
-	name, renameErr := setAside(s.path, time.Now())
+	name, renameErr := setDamagedAside(s.path, time.Now())
 	if renameErr != nil {
 		return nil, in, true, renameErr
 	}
 	s.mu.Lock()
 	s.damaged++
 	s.mu.Unlock()
-	s.log.Error("the spool is damaged: it is set aside and a new one begun; what was in it is not sent", "file", name, "error", err)
+	s.log.Error(damagedText, "file", name, "error", err)
 	st, in, err = openStore(s.path, s.cfg.MaxBytes, s.cfg.Sync)
 	return st, in, true, err
 }
 
-// Offer takes b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
+// Offer queues b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
 func (s *Spool) Offer(b otlp.Batch) {
 	size := b.Size() + headSize
 	s.mu.Lock()
@@ -276,12 +273,15 @@ func (s *Spool) Offer(b otlp.Batch) {
 	if s.closed {
 		return
 	}
-	for len(s.pending) > s.writing && (s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans) {
-		cause := memoryFull
+	full := func() bool {
+		return s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans
+	}
+	for len(s.pending) > s.writing && full() {
+		why := memoryFull
 		if s.failing {
-			cause = diskFails
+			why = diskFails
 		}
-		s.dropPending(cause)
+		s.dropPending(why)
 	}
 	s.seq++
 	it := item{head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}, b, s.offered}
@@ -293,18 +293,18 @@ func (s *Spool) Offer(b otlp.Batch) {
 		d.queue(it.head)
 	}
 	if s.diskHangs() {
-		s.pokeAll()
+		s.notifyAll()
 	}
-	poke(s.wake)
+	notify(s.wake)
 }
 
 // dropPending drops the oldest batch that is not being written.
-func (s *Spool) dropPending(why cause) {
+func (s *Spool) dropPending(why outcome) {
 	it := s.pending[s.writing]
 	copy(s.pending[1:s.writing+1], s.pending[:s.writing])
 	s.pending[0] = it
 	s.shiftPending()
-	s.settleDropped(it, why)
+	s.resolveDropped(it, why)
 }
 
 func (s *Spool) shiftPending() {
@@ -315,9 +315,9 @@ func (s *Spool) shiftPending() {
 	s.pendingSpans -= it.spans
 }
 
-// Settled counts the spans, of those that were offered to this process, that a kill of it does not reach: they are on disk,
-// or counted as dropped. They are the first so many, even if younger ones were dropped or written before older ones.
-func (s *Spool) Settled() uint64 {
+// Durable counts the spans offered to this process that a kill of it does not reach: they are on disk or counted as
+// dropped. It counts from the first one, and stops at one in memory even if younger ones were dropped or written.
+func (s *Spool) Durable() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.pending) > 0 {
@@ -327,9 +327,9 @@ func (s *Spool) Settled() uint64 {
 }
 
 // dropStored drops the oldest batch on disk.
-func (s *Spool) dropStored(why cause) {
+func (s *Spool) dropStored(why outcome) {
 	it := s.shiftStored()
-	s.settleDropped(it, why)
+	s.resolveDropped(it, why)
 }
 
 func (s *Spool) shiftStored() item {
@@ -341,20 +341,21 @@ func (s *Spool) shiftStored() item {
 	return it
 }
 
-// settleDropped counts it for those that have not got it. One that is just sending it holds a copy, and goes on.
-func (s *Spool) settleDropped(it item, why cause) {
+// resolveDropped counts a batch for the destinations that do not have it yet. One that is just sending it has a copy,
+// and goes on.
+func (s *Spool) resolveDropped(it item, why outcome) {
 	for _, d := range s.destinations {
 		switch {
 		case it.seq <= d.position:
 		case it.seq == d.flight:
-			d.orphan = why
+			d.without = why
 		default:
-			d.settle(it.head, dropped, why)
+			d.resolve(it.head, why)
 		}
 	}
 }
 
-// release forgets what everybody is done with.
+// release forgets the batches that all destinations are done with.
 func (s *Spool) release() {
 	done := s.seq
 	for _, d := range s.destinations {
@@ -368,25 +369,27 @@ func (s *Spool) release() {
 	}
 }
 
-// publish writes the tally. To be called at the end of each change under mu.
+// publish writes the crash counters. It is called at the end of each change under mu.
 func (s *Spool) publish() {
-	if s.tally == nil {
+	if s.crash == nil {
 		return
 	}
-	t := snapshot{first: s.seq + 1}
+	now := snapshot{first: s.seq + 1, n: uint64(len(s.destinations))}
 	switch {
 	case len(s.stored) > 0:
-		t.first = s.stored[0].seq
+		now.first = s.stored[0].seq
 	case len(s.pending) > 0:
-		t.first = s.pending[0].seq
+		now.first = s.pending[0].seq
 	}
 	if s.store != nil {
-		t.store = s.store.id
+		now.store = s.store.id
 	}
-	for _, d := range s.destinations {
-		t.destinations = append(t.destinations, tallied{hashed(d.name), d.position, d.stats.Resumed, d.stats.Offered, d.stats.settled()})
+	for i, d := range s.destinations {
+		now.destinations[i] = destinationCounters{
+			d.hash, d.position, d.stats.Resumed, d.stats.Offered, d.stats.resolved(),
+		}
 	}
-	s.tally.save(t)
+	s.crash.save(now)
 }
 
 // Close delivers what waits until ctx ends, or a backend does not take it; what is left then stays on disk for the next
@@ -394,19 +397,11 @@ func (s *Spool) publish() {
 func (s *Spool) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
-	s.pokeAll()
+	s.notifyAll()
 	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		s.deliverers.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.stopDelivering()
-		<-done
-	}
+	stop := context.AfterFunc(ctx, s.stopDelivering)
+	s.deliverers.Wait()
+	stop()
 	s.stopDelivering()
 	close(s.stopWriting)
 	<-s.written
@@ -419,11 +414,13 @@ func (s *Spool) Close(ctx context.Context) error {
 		lost = max(lost, d.stats.Dropped.Shutdown)
 	}
 	s.publish()
-	s.tally.close()
-	if s.tally != nil && s.queued() == 0 {
-		_ = os.Remove(s.cfg.Tally) // it has nothing to tell
+	if s.crash != nil {
+		s.crash.close()
+		s.crash = nil
+		if s.queued() == 0 {
+			_ = os.Remove(s.cfg.CrashCounters) // nothing waits that could be lost before the next start
+		}
 	}
-	s.tally = nil
 	st := s.store
 	s.store = nil
 	s.mu.Unlock()
@@ -462,7 +459,7 @@ func pages(size int) int64 {
 	return int64((size+64+page-1)/page) * page
 }
 
-func poke(c chan struct{}) {
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -234,7 +234,7 @@ func TestAFileFullOfHolesStaysBoundedAndKeepsMostOfWhatItCan(t *testing.T) {
 type away struct{ nowhere }
 
 func (away) Send(context.Context, otlp.Batch) (otlp.Receipt, error) {
-	return otlp.Receipt{}, &otlp.Refusal{Message: "away", Blame: otlp.Moment}
+	return otlp.Receipt{}, &otlp.Refusal{Message: "away", Kind: otlp.Temporary}
 }
 
 func TestAFileThatAnOutageMadeLargeIsSmallAfterTheNextStart(t *testing.T) {
@@ -341,7 +341,7 @@ func TestADirectoryThatOthersCanEnterIsRefused(t *testing.T) {
 		prepare    func(dir string) error
 	}{
 		{"open to others", "chmod 0700", func(dir string) error { return os.Mkdir(dir, 0o755) }},
-		{"a link", "no directory", func(dir string) error { return os.Symlink("/tmp", dir) }},
+		{"a link", "not a directory", func(dir string) error { return os.Symlink("/tmp", dir) }},
 		{"a file", "not a directory", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }},
 		{"another user's", "belongs to the user with id 12345", func(dir string) error {
 			if os.Geteuid() != 0 {

@@ -28,8 +28,8 @@ type DestinationStats struct {
 	Dropped  Dropped
 	Queued   uint64 // in the spool and in memory
 
-	// Lost were accepted by the process before this one, and are not there any more: it was killed, or the file was
-	// damaged since. They are in no other number here.
+	// Lost were accepted by the process before this one and are gone: it was killed, or the file was damaged since.
+	// They are in no other number here.
 	Lost      uint64
 	Recovered uint64 // dead letters that were sent later
 
@@ -37,7 +37,7 @@ type DestinationStats struct {
 	Oldest      time.Time // when the batch that waits longest was made; zero when none does
 	Attempts    uint64
 	Errors      uint64        // attempts that failed
-	Took        time.Duration // all that did not, together
+	Took        time.Duration // of all attempts that succeeded together
 	LastError   string        // of the last attempt, if it failed
 }
 
@@ -56,69 +56,67 @@ func (d Dropped) Sum() uint64 {
 	return d.Memory + d.Disk + d.Size + d.Age + d.Damage + d.Shutdown
 }
 
-func (s DestinationStats) settled() uint64 {
+// resolved is what waits no more.
+func (s DestinationStats) resolved() uint64 {
 	return s.Sent + s.Rejected + s.SetAside + s.Failed + s.Dropped.Sum()
 }
 
-type cause int
+// outcome is what becomes of a batch for one destination.
+type outcome int
 
 const (
-	none cause = iota
-	memoryFull
+	none outcome = iota // it waits
+	sent
+	quarantined // as a dead letter
+	failed
+	memoryFull // this and what follows: dropped
 	diskFails
 	spoolFull
 	tooOld
-	damage
+	damaged
 	atShutdown
 )
 
-func (d *Dropped) add(why cause, n uint64) {
-	switch why {
-	case memoryFull:
-		d.Memory += n
-	case diskFails:
-		d.Disk += n
-	case spoolFull:
-		d.Size += n
-	case tooOld:
-		d.Age += n
-	case damage:
-		d.Damage += n
-	default:
-		d.Shutdown += n
-	}
+// counter is where the spans of an outcome are counted.
+func (s *DestinationStats) counter(o outcome) *uint64 {
+	return [...]*uint64{
+		sent: &s.Sent, quarantined: &s.SetAside, failed: &s.Failed,
+		memoryFull: &s.Dropped.Memory, diskFails: &s.Dropped.Disk, spoolFull: &s.Dropped.Size,
+		tooOld: &s.Dropped.Age, damaged: &s.Dropped.Damage, atShutdown: &s.Dropped.Shutdown,
+	}[o]
 }
 
 // gone is what a destination did not get, and never will from here.
 func (s DestinationStats) gone() uint64 { return s.Rejected + s.Failed + s.Dropped.Sum() }
 
-// tellEvery is how often the log tells of losses that go on.
-const tellEvery = time.Minute
+// logEvery is how often losses that go on are logged.
+const logEvery = time.Minute
 
-// tellLosses writes to the log what was lost since it did so last, unless that was just now.
-func (s *Spool) tellLosses(every time.Duration) {
+// logLosses logs what was lost since it did so last, unless that was just now.
+func (s *Spool) logLosses(every time.Duration) {
 	for _, d := range s.destinations {
 		s.mu.Lock()
-		st, lost := d.stats, d.stats.gone()-d.told
-		due := lost > 0 && time.Since(d.toldAt) >= every
+		st, lost := d.stats, d.stats.gone()-d.logged
+		due := lost > 0 && time.Since(d.loggedAt) >= every
 		if due {
-			d.told, d.toldAt = d.stats.gone(), time.Now()
+			d.logged, d.loggedAt = d.stats.gone(), time.Now()
 		}
 		s.mu.Unlock()
 		if due { // the log may hang: not under mu
-			s.log.Warn("spans were lost on the way to the backend", append([]any{"endpoint", d.name, "spans", lost}, st.causes()...)...)
+			d.log.With("spans", lost).Warn("spans were lost on the way to the backend", st.causes()...)
 		}
 	}
 }
 
-// causes are what was lost since the start, for the log.
+// causes are the spans lost since the start by cause, for the log.
 func (s DestinationStats) causes() (attrs []any) {
 	for _, c := range []struct {
 		cause string
 		n     uint64
 	}{
-		{"rejected", s.Rejected}, {"refused", s.Failed}, {"memory_full", s.Dropped.Memory}, {"disk_fails", s.Dropped.Disk},
-		{"spool_full", s.Dropped.Size}, {"too_old", s.Dropped.Age}, {"damaged", s.Dropped.Damage}, {"shutdown", s.Dropped.Shutdown},
+		{"rejected", s.Rejected}, {"refused", s.Failed},
+		{"memory_full", s.Dropped.Memory}, {"disk_fails", s.Dropped.Disk}, {"spool_full", s.Dropped.Size},
+		{"too_old", s.Dropped.Age}, {"damaged", s.Dropped.Damage}, {"shutdown", s.Dropped.Shutdown},
 	} {
 		if c.n > 0 {
 			attrs = append(attrs, "all_"+c.cause, c.n)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// Sync says when what was written is made to survive a crash of the machine. A crash of the process costs nothing either way.
+// Sync says when what was written is made to survive a crash of the machine. It survives a crash of the process anyway.
 type Sync string
 
 // The values of Sync.
@@ -34,10 +35,10 @@ var (
 	idKey           = []byte("id")
 )
 
-// errDamaged is wrapped by what says that the file is no good any more.
+// errDamaged is wrapped by errors that only a new file ends.
 var errDamaged = errors.New("the file is damaged")
 
-// store is the file on disk. Its methods are called by one goroutine at a time but read, which any may call.
+// store is the file on disk. Its methods are called by one goroutine at a time, except read, which any may call.
 type store struct {
 	db   *bolt.DB
 	path string
@@ -46,10 +47,20 @@ type store struct {
 
 // contents is what was in a store when it was opened.
 type contents struct {
-	id        uint64
+	id        uint64 // 0: it had none
 	heads     []head
 	positions map[string]uint64
 }
+
+// number reads a key or a value of eight bytes.
+func number(b []byte) (uint64, error) {
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%w: a number in it has %d bytes, not 8", errDamaged, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+func bigEndian(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
 
 // spare is what of the file's limit only commits may use that remove something, in bytes.
 const spare = 8 << 20
@@ -63,7 +74,8 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 	var in contents
 	err := guard(func() error {
 		if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-			// Read only first: opening to write lets bbolt walk the file in a goroutine of its own, whose panic nobody could stop.
+			// Read only first: to open it for writing, bbolt walks the file in a goroutine of its own, whose panic
+			// nobody could stop.
 			if in, err = inspect(path); err != nil {
 				return err
 			}
@@ -78,7 +90,8 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 		s.db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout: time.Second, NoSync: policy != SyncBatch, NoGrowSync: policy != SyncBatch,
 			// The list of free pages of a spool that was large once would be written with each batch.
-			NoFreelistSync: true, FreelistType: bolt.FreelistMapType, MaxSize: int(maxBytes) - spare, NoStatistics: true,
+			NoFreelistSync: true, FreelistType: bolt.FreelistMapType, MaxSize: int(maxBytes) - spare,
+			NoStatistics: true,
 		})
 		if err != nil {
 			return err
@@ -90,18 +103,12 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 					return err
 				}
 			}
-			meta := tx.Bucket(metaBucket)
-			if v := meta.Get(idKey); len(v) == 8 {
-				s.id = binary.BigEndian.Uint64(v)
-				return nil
+			if s.id = in.id; s.id == 0 {
+				var id [8]byte
+				_, _ = rand.Read(id[:]) // never fails, by its documentation
+				s.id = binary.BigEndian.Uint64(id[:])
 			}
-			var id [8]byte
-			_, _ = rand.Read(id[:]) // never fails, by its documentation
-			if in.id != 0 {
-				binary.BigEndian.PutUint64(id[:], in.id)
-			}
-			s.id = binary.BigEndian.Uint64(id[:])
-			return meta.Put(idKey, id[:])
+			return tx.Bucket(metaBucket).Put(idKey, bigEndian(s.id))
 		})
 	})
 	if err != nil {
@@ -118,7 +125,7 @@ func openError(err error) error {
 	case errors.Is(err, errDamaged):
 		return err
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("another process has it open: %w", err)
+		return fmt.Errorf("another process has the file open: stop that one: %w", err)
 	case errors.As(err, &number), errors.Is(err, bolterrors.ErrMaxSizeReached):
 		return err
 	}
@@ -137,39 +144,32 @@ func inspect(path string) (in contents, err error) {
 	if err != nil {
 		return in, err
 	}
-	err = db.View(func(tx *bolt.Tx) error {
+	err = db.View(func(tx *bolt.Tx) (err error) {
 		if tx.Size() > info.Size() {
-			return fmt.Errorf("%w: it has %d bytes of %d", errDamaged, info.Size(), tx.Size())
+			return fmt.Errorf("%w: it has %d bytes, not %d", errDamaged, info.Size(), tx.Size())
 		}
-		if b := tx.Bucket(batchesBucket); b != nil {
-			err := b.ForEach(func(k, v []byte) error {
+		batches, meta, positions := tx.Bucket(batchesBucket), tx.Bucket(metaBucket), tx.Bucket(positionsBucket)
+		if meta != nil {
+			in.id, _ = number(meta.Get(idKey))
+		}
+		if batches != nil {
+			err = batches.ForEach(func(k, v []byte) error {
 				h, err := decodeHead(v)
-				if err != nil || len(k) != 8 {
-					return fmt.Errorf("%w: there is a batch that is none", errDamaged)
+				if err != nil {
+					return fmt.Errorf("%w: a batch in it is %w", errDamaged, err)
 				}
-				h.seq = binary.BigEndian.Uint64(k)
+				h.seq, err = number(k)
 				in.heads = append(in.heads, h)
-				return nil
-			})
-			if err != nil {
 				return err
-			}
-		}
-		if b := tx.Bucket(metaBucket); b != nil {
-			if v := b.Get(idKey); len(v) == 8 {
-				in.id = binary.BigEndian.Uint64(v)
-			}
-		}
-		if b := tx.Bucket(positionsBucket); b != nil {
-			return b.ForEach(func(k, v []byte) error {
-				if len(v) != 8 {
-					return fmt.Errorf("%w: there is a position that is none", errDamaged)
-				}
-				in.positions[string(k)] = binary.BigEndian.Uint64(v)
-				return nil
 			})
 		}
-		return nil
+		if err == nil && positions != nil {
+			err = positions.ForEach(func(k, v []byte) (err error) {
+				in.positions[string(k)], err = number(v)
+				return err
+			})
+		}
+		return err
 	})
 	return in, err
 }
@@ -178,7 +178,7 @@ func inspect(path string) (in contents, err error) {
 type change struct {
 	put       []record
 	remove    []uint64
-	positions map[string]uint64 // all that there are
+	positions map[string]uint64 // of all destinations; the others are forgotten
 }
 
 type record struct {
@@ -196,15 +196,13 @@ func (s *store) commit(c change) error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			b := tx.Bucket(batchesBucket)
 			b.FillPercent = 0.9 // keys only grow
-			var key [8]byte
 			for _, seq := range c.remove {
-				binary.BigEndian.PutUint64(key[:], seq)
-				if err := b.Delete(key[:]); err != nil {
+				if err := b.Delete(bigEndian(seq)); err != nil {
 					return err
 				}
 			}
 			for _, r := range c.put {
-				if err := b.Put(binary.BigEndian.AppendUint64(nil, r.seq), r.data); err != nil {
+				if err := b.Put(bigEndian(r.seq), r.data); err != nil {
 					return err
 				}
 			}
@@ -212,7 +210,7 @@ func (s *store) commit(c change) error {
 			var gone [][]byte
 			_ = at.ForEach(func(k, _ []byte) error {
 				if _, ok := c.positions[string(k)]; !ok {
-					gone = append(gone, append([]byte(nil), k...))
+					gone = append(gone, slices.Clone(k))
 				}
 				return nil
 			})
@@ -222,7 +220,7 @@ func (s *store) commit(c change) error {
 				}
 			}
 			for name, seq := range c.positions {
-				if err := at.Put([]byte(name), binary.BigEndian.AppendUint64(nil, seq)); err != nil {
+				if err := at.Put([]byte(name), bigEndian(seq)); err != nil {
 					return err
 				}
 			}
@@ -235,18 +233,17 @@ func (s *store) commit(c change) error {
 	return nil
 }
 
-// errMissing says that there is no such batch.
 var errMissing = errors.New("no such batch in the spool")
 
 // read gives a copy of an entry.
 func (s *store) read(seq uint64) (data []byte, err error) {
 	err = guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
-			v := tx.Bucket(batchesBucket).Get(binary.BigEndian.AppendUint64(nil, seq))
+			v := tx.Bucket(batchesBucket).Get(bigEndian(seq))
 			if v == nil {
 				return errMissing
 			}
-			data = append([]byte(nil), v...)
+			data = slices.Clone(v)
 			return nil
 		})
 	})
@@ -276,8 +273,11 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// setAside renames a damaged file and gives its new name. Of earlier ones so many are kept that there are maxAside.
-func setAside(path string, now time.Time) (string, error) {
+// maxAside bounds the damaged files that are kept for somebody to look at.
+const maxAside = 3
+
+// setDamagedAside renames a damaged file and gives its new name. It removes the oldest of those beyond maxAside.
+func setDamagedAside(path string, now time.Time) (string, error) {
 	name := path + ".damaged-" + now.UTC().Format("20060102T150405.000000000")
 	if err := os.Rename(path, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("set the damaged spool aside: %w", err)
@@ -289,6 +289,3 @@ func setAside(path string, now time.Time) (string, error) {
 	}
 	return name, nil
 }
-
-// maxAside bounds the damaged files that are kept for somebody to look at.
-const maxAside = 3

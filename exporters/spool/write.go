@@ -4,8 +4,10 @@ package spool
 
 import (
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -28,7 +30,10 @@ func (s *Spool) write() {
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
 	var notBefore time.Time // after a failure
-	wait := newWait()
+	wait := backoff.ExponentialBackOff{
+		InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second,
+	}
+	wait.Reset()
 	for {
 		ending, ticked := false, false
 		select {
@@ -41,19 +46,19 @@ func (s *Spool) write() {
 		if ticked {
 			s.expire()
 			s.retryDead()
-			s.tellLosses(tellEvery)
+			s.logLosses(logEvery)
 		}
 		for more := true; more && (ending || !time.Now().Before(notBefore)); {
 			var err error
 			if more, err = s.commit(ticked || ending); err != nil {
-				notBefore = time.Now().Add(wait.next())
+				notBefore = time.Now().Add(wait.NextBackOff())
 				s.fails(err)
 				more = more && !ending // after ErrMaxSizeReached there is room now
 				if more {
 					notBefore = time.Time{}
 				}
 			} else {
-				wait.reset()
+				wait.Reset()
 				s.works()
 			}
 		}
@@ -63,7 +68,7 @@ func (s *Spool) write() {
 			}
 		}
 		if ending {
-			s.tellLosses(0)
+			s.logLosses(0)
 			return
 		}
 	}
@@ -77,62 +82,35 @@ func (s *Spool) commit(all bool) (more bool, err error) {
 			return false, err
 		}
 	}
-	s.mu.Lock()
-	s.release()
-	c := change{positions: map[string]uint64{}}
-	size, spans := 0, 0
-	for s.writing < len(s.pending) && !s.tight {
-		next := s.pending[s.writing].head
-		// Half of memory at most: what is being written cannot be dropped to make room.
-		if s.writing > 0 && (s.writing == groupBatches || size+next.size > min(groupBytes, s.cfg.MemoryBytes/2) || spans+next.spans > s.cfg.MemorySpans/2) {
-			break
-		}
-		size, spans = size+next.size, spans+next.spans
-		s.writing++
-	}
-	s.writingSince = time.Now()
-	for len(s.stored) > 0 && s.storedPages+int64(size) > s.budget() {
-		s.dropStored(spoolFull)
-	}
-	group := append([]item(nil), s.pending[:s.writing]...)
-	for _, d := range s.destinations {
-		c.positions[d.name] = d.position
-	}
-	moved := s.moved || len(s.garbage) > 0
-	if len(group) == 0 && (!moved || !all && !s.tight) {
-		s.publish()
-		s.mu.Unlock()
+	c, group := s.group(all)
+	if c == nil {
 		return false, nil
 	}
-	c.remove, s.garbage, s.moved = s.garbage, nil, false
-	s.publish()
-	s.mu.Unlock()
-
 	for _, it := range group {
 		e := entry{created: it.created, batch: it.batch}
 		c.put = append(c.put, record{it.seq, e.encode(make([]byte, 0, it.size+len(it.batch.ResourceSpans)*8))})
 	}
-	err = s.store.commit(c)
+	err = s.store.commit(*c)
 
-	var tell func() // not under mu: the log may hang as well as the disk
+	var report func() // not under mu: the log may hang as well as the disk
 	s.mu.Lock()
 	defer func() {
 		s.publish()
 		s.mu.Unlock()
-		if tell != nil {
-			tell()
+		if report != nil {
+			report()
 		}
 	}()
 	if err != nil {
 		s.writing = 0
 		s.garbage, s.moved = append(c.remove, s.garbage...), true
 		if isDamage(err) {
-			tell = s.loseStore(err)
+			report = s.loseStore(err)
 			return true, nil
 		}
 		if errors.Is(err, bolterrors.ErrMaxSizeReached) && len(s.stored) > 0 {
-			// The file is full of holes too small for a batch. What is dropped makes room for the commit after the one that
-			// removes it, so that one adds nothing.
+			// The file is full of holes too small for a batch. What is dropped makes room for the commit after the one
+			// that removes it, so that one adds nothing.
 			for n := max(1, len(s.stored)/8); n > 0; n-- {
 				s.dropStored(spoolFull)
 			}
@@ -153,8 +131,43 @@ func (s *Spool) commit(all bool) (more bool, err error) {
 	}
 	s.writing = 0
 	s.release()
-	s.pokeAll()
+	s.notifyAll()
 	return len(s.pending) > 0, nil
+}
+
+// group gives the batches at the head of pending for one commit, and the rest of what it changes; nil if there is
+// nothing to write.
+func (s *Spool) group(all bool) (*change, []item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.publish()
+	s.release()
+	size, spans := 0, 0
+	for s.writing < len(s.pending) && !s.tight {
+		next := s.pending[s.writing].head
+		size, spans = size+next.size, spans+next.spans
+		// Half of memory at most: what is being written cannot be dropped to make room.
+		full := size > min(groupBytes, s.cfg.MemoryBytes/2) || spans > s.cfg.MemorySpans/2
+		if s.writing > 0 && (s.writing == groupBatches || full) {
+			size -= next.size
+			break
+		}
+		s.writing++
+	}
+	s.writingSince = time.Now()
+	for len(s.stored) > 0 && s.storedPages+int64(size) > s.budget() {
+		s.dropStored(spoolFull)
+	}
+	moved := s.moved || len(s.garbage) > 0
+	if s.writing == 0 && (!moved || !all && !s.tight) {
+		return nil, nil
+	}
+	c := &change{remove: s.garbage, positions: map[string]uint64{}}
+	for _, d := range s.destinations {
+		c.positions[d.name] = d.position
+	}
+	s.garbage, s.moved = nil, false
+	return c, slices.Clone(s.pending[:s.writing])
 }
 
 // budget leaves room for what one commit writes anew before it frees the old, and for holes.
@@ -162,14 +175,11 @@ func (s *Spool) budget() int64 { return (s.cfg.MaxBytes - spare) / 4 * 3 }
 
 // reopen opens the store if it could not be before.
 func (s *Spool) reopen() (ready bool, err error) {
-	if s.held {
+	if s.blocked {
 		return false, nil
 	}
 	if s.lock == nil {
-		if err := prepareDir(s.cfg.Dir); err != nil {
-			return false, err
-		}
-		if s.lock, err = lockDir(s.cfg.Dir); err != nil {
+		if err := s.acquire(); err != nil {
 			return false, err
 		}
 	}
@@ -179,9 +189,9 @@ func (s *Spool) reopen() (ready bool, err error) {
 	}
 	if len(in.heads) > 0 {
 		// Their numbers are before those of this run, so the positions say that they are sent.
-		s.held = true
-		s.log.Error("the disk works again and has spans of an earlier run: they are sent after a restart of the sensor, until which this run's wait in memory",
-			"path", s.path, "batches", len(in.heads))
+		s.blocked = true
+		s.log.Error("the disk works again and has spans of an earlier run; those of this run wait in memory: "+
+			"restart the sensor to send both", "path", s.path, "batches", len(in.heads))
 		return false, st.close()
 	}
 	s.mu.Lock()
@@ -190,31 +200,30 @@ func (s *Spool) reopen() (ready bool, err error) {
 	return true, nil
 }
 
-// loseStore sets a store aside that turned out to be damaged, with all that is in it. What is in memory is not lost. It gives
-// what is to be told of that. mu is held.
-func (s *Spool) loseStore(why error) (tell func()) {
-	name, err := setAside(s.path, time.Now())
+// loseStore sets a store aside that turned out to be damaged, with all that is in it. What is in memory is not lost. It
+// returns what logs that. mu is held.
+func (s *Spool) loseStore(why error) (report func()) {
+	name, err := setDamagedAside(s.path, time.Now())
 	if err != nil {
 		name = "not renamed: " + err.Error()
 	}
-	var before uint64
-	for _, d := range s.destinations {
-		before += d.stats.Dropped.Damage
-	}
+	before := s.lostByDamage()
 	for len(s.stored) > 0 {
-		s.dropStored(damage)
+		s.dropStored(damaged)
 	}
-	var after uint64
-	for _, d := range s.destinations {
-		after += d.stats.Dropped.Damage
-	}
+	lost := s.lostByDamage() - before
 	s.damaged++
 	s.store.abandon()
 	s.store, s.garbage = nil, nil
-	poke(s.wake)
-	return func() {
-		s.log.Error("the spool is damaged: it is set aside and a new one begun; what was in it is not sent", "file", name, "spans", after-before, "error", why)
+	notify(s.wake)
+	return func() { s.log.Error(damagedText, "file", name, "spans", lost, "error", why) }
+}
+
+func (s *Spool) lostByDamage() (spans uint64) {
+	for _, d := range s.destinations {
+		spans += d.stats.Dropped.Damage
 	}
+	return spans
 }
 
 // expire drops what is too old.
@@ -231,39 +240,26 @@ func (s *Spool) expire() {
 	s.publish()
 }
 
-// fails says once that the disk takes nothing.
+// fails reports once that the disk takes nothing.
 func (s *Spool) fails(err error) {
 	s.mu.Lock()
 	was := s.failing
 	s.failing = true
-	s.pokeAll()
+	s.notifyAll()
 	s.mu.Unlock()
 	if !was {
-		s.log.Error("the spool cannot be written: spans wait in memory", "path", s.path, "error", err, "memory_bytes", s.cfg.MemoryBytes)
+		s.log.Error("the spool cannot be written: spans wait in memory",
+			"path", s.path, "error", err, "memory_bytes", s.cfg.MemoryBytes)
 	}
 }
 
-// works says once that it does again.
+// works reports once that it does again.
 func (s *Spool) works() {
 	s.mu.Lock()
 	was := s.failing && s.store != nil
-	if was {
-		s.failing = false
-	}
+	s.failing = s.failing && !was
 	s.mu.Unlock()
 	if was {
 		s.log.Warn("the spool is written again", "path", s.path)
 	}
 }
-
-// wait grows from 100 ms to 5 s.
-type wait struct{ d time.Duration }
-
-func newWait() *wait { return &wait{} }
-
-func (w *wait) next() time.Duration {
-	w.d = min(max(2*w.d, 100*time.Millisecond), 5*time.Second)
-	return w.d
-}
-
-func (w *wait) reset() { w.d = 0 }

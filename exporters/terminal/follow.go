@@ -3,7 +3,6 @@
 package terminal
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
 	"io"
@@ -16,10 +15,10 @@ import (
 )
 
 // Follow is a span.Sink that prints a line for each span when it comes: when it is complete, or when its hold ran
-// out. So a program that runs long has its line after the first ones of its children. What comes at once is in order; each line
-// begins with its time since Begin.
+// out. So a program that runs long has its line after the first ones of its children. What comes at once is in order;
+// each line begins with its time since Begin.
 type Follow struct {
-	d     drawing
+	d     *drawing
 	begin atomic.Uint64 // ns since 1970; 0: not known yet
 	lines []line        // since the last Flush
 }
@@ -34,13 +33,7 @@ const maxLines = 4096
 
 // NewFollow returns a Follow that prints to w. After a write error it is silent.
 func NewFollow(w io.Writer, o Options) *Follow {
-	f := &Follow{d: drawing{w: bufio.NewWriter(w), p: palette(o.Color), width: o.Width, cut: o.Width > 0}}
-	if f.d.width <= 0 {
-		f.d.width = defaultWidth
-	}
-	f.d.width = max(f.d.width, leastWidth)
-	f.d.right = gapCells + durationCells + gapCells + outcomeCells
-	return f
+	return &Follow{d: newDrawing(w, o)}
 }
 
 // Begin sets the time that lines count from; without it, it is that of the first line.
@@ -64,13 +57,13 @@ func (f *Follow) Flush() {
 func (f *Follow) Span(s *span.Span) {
 	a := span.Attrs(s.Attrs)
 	pid, _ := a.Int(span.KeyPID)
-	name := escape(clip(a.Text(span.KeyExecutableName), maxWord))
-	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(name, 12), 12) + " "
+	program := short(a, span.KeyExecutableName)
+	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(program, 12), 12) + " "
 	if f.d.width < narrow {
 		who = " "
 	}
 
-	d := &f.d
+	d := f.d
 	// A row of its own kind for a process, else that of the tree without a parent.
 	var r row
 	switch s.Kind {
@@ -88,7 +81,9 @@ func (f *Follow) Span(s *span.Span) {
 		r.head, r.text = pad(verb, verbCells), r.head+r.text
 		r.headStyle, r.textStyle = d.p.bold, d.p.plain
 	case span.Tool:
-		r = row{head: pad("call", verbCells), text: callWords(a), headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+		r = row{
+			head: pad("call", verbCells), headStyle: d.p.cyan, text: callName(a), duration: duration(s.End - s.Start),
+		}
 	default:
 		it := newItem(s, a)
 		if it.isNowhere() {

@@ -88,7 +88,8 @@ func isPlain(s string) bool {
 // symbols that Unicode defines to show nothing.
 func isVisible(r rune) bool {
 	switch r {
-	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x2800, 0x3164, 0xffa0: // joiner, Hangul and Khmer fillers, blank Braille
+	// A joiner, Hangul and Khmer fillers, blank Braille.
+	case 0x034f, 0x115f, 0x1160, 0x17b4, 0x17b5, 0x2800, 0x3164, 0xffa0:
 		return false
 	}
 	if r >= 0xfe00 && r <= 0xfe0f || r >= 0xe0100 && r <= 0xe01ef { // variation selectors
@@ -128,44 +129,38 @@ const marksPerCell = 4
 
 // cut shortens s to n columns at its end; the last one becomes an ellipsis.
 func cut(s string, n int) string {
-	if fits(s, n) {
+	switch {
+	case fits(s, n):
 		return s
-	}
-	if n <= 0 {
+	case n <= 0:
 		return ""
 	}
-	used, runes := 0, 0
-	for i, r := range s {
-		c := runeCells(r)
-		if used+c > n-1 || runes >= n*marksPerCell {
-			return s[:i] + "…"
-		}
-		used += c
-		runes++
-	}
-	return s
+	return s[:within(s, n, utf8.DecodeRuneInString, func(i int) string { return s[i:] })] + "…"
 }
 
 // cutFront shortens s to n columns at its begin: of a path, the end says most.
 func cutFront(s string, n int) string {
-	if fits(s, n) {
+	switch {
+	case fits(s, n):
 		return s
-	}
-	if n <= 0 {
+	case n <= 0:
 		return ""
 	}
-	used, runes, from := 0, 0, len(s)
-	for from > 0 {
-		r, size := utf8.DecodeLastRuneInString(s[:from])
-		c := runeCells(r)
-		if used+c > n-1 || runes >= n*marksPerCell {
+	size := within(s, n, utf8.DecodeLastRuneInString, func(i int) string { return s[:len(s)-i] })
+	return "…" + s[len(s)-size:]
+}
+
+// within is how many bytes of s, read from one of its ends, leave one of n columns for an ellipsis.
+func within(s string, n int, next func(string) (rune, int), rest func(read int) string) (size int) {
+	for used, runes := 0, 0; size < len(s); runes++ {
+		r, bytes := next(rest(size))
+		used += runeCells(r)
+		if used > n-1 || runes >= n*marksPerCell {
 			break
 		}
-		used += c
-		runes++
-		from -= size
+		size += bytes
 	}
-	return "…" + s[from:]
+	return size
 }
 
 func fits(s string, n int) bool {

@@ -46,8 +46,7 @@ func NewTree(o Options) *Tree {
 
 // session is what one sandbox did: a run of an agent, and whatever that started.
 type session struct {
-	id         string             // the agent's own once it is known
-	links      map[string]span.ID // by session id: what root spans link to besides a parent in another trace
+	id         string // the agent's own once it is known
 	agent      string
 	calls      int64
 	start, end uint64
@@ -57,13 +56,13 @@ type session struct {
 	loss       items
 }
 
-// node is a process image, a tool call, or something that only its children's or files' spans speak of.
+// node is a process image, a tool call, or a program that only the spans of its children and files name.
 type node struct {
 	id     span.ID
 	parent span.ID // zero: none
 	seen   bool    // its own span came
 	tool   bool
-	forked bool // a process that runs on without an exec of its own
+	forkOf *node // of a process that runs on without an exec of its own: its parent; made for drawing
 
 	name, args     string // escaped
 	hint           string // the executable, according to spans that belong to it; not escaped
@@ -81,66 +80,6 @@ type node struct {
 	noise    int64
 
 	items items
-
-	// Set while drawing.
-	agent    *node // of a tool call: the process that made it
-	children []*node
-	drawn    bool
-}
-
-// class orders the rows below a process.
-type class uint8
-
-const (
-	classLoss class = iota
-	classEscape
-	classOutside // reached into a process outside of the sandbox
-	classAccess  // … into one within
-	classNamespace
-	classSocket
-	classWrite
-	classRefused
-	classFailed    // for a reason that programs live with: EEXIST, EISDIR
-	classSensitive // a successful read of the sensitive list
-	classRead
-	classMissing // a name that does not exist: programs try many
-	classConnect
-)
-
-// Verbs, weakest first: of several uses of one file the strongest is shown.
-const (
-	verbPath uint8 = iota
-	verbRead
-	verbWrite
-	verbTruncate
-	verbCreate
-)
-
-type itemKey struct {
-	class   class
-	folded  bool
-	pending bool // a connection without an outcome
-	pid     int64
-	word    string // what was done, where the class does not say it
-	text    string // a path or peer as it came, or an escaped sentence
-	err     string
-}
-
-type item struct {
-	itemKey
-	verb       uint8
-	sensitive  bool
-	failed     bool
-	count      int64
-	start, end uint64
-
-	shortest, longest uint64 // of the merged ones, ns
-}
-
-// items merges equal ones.
-type items struct {
-	list  []*item
-	byKey map[itemKey]*item
 }
 
 // Span implements span.Sink.
@@ -154,12 +93,10 @@ func (t *Tree) Span(s *span.Span) {
 	se := t.byID[sandbox]
 	if se == nil {
 		if !t.room() {
-			t.over()
 			return
 		}
 		se = &session{
 			id:     s.Session,
-			links:  make(map[string]span.ID),
 			start:  s.Start,
 			nodes:  make(map[span.ID]*node),
 			strays: make(map[int64]*node),
@@ -167,14 +104,11 @@ func (t *Tree) Span(s *span.Span) {
 		t.byID[sandbox] = se
 		t.sessions = append(t.sessions, se)
 	}
-	if _, known := se.links[s.Session]; !known && len(se.links) < maxSessions {
-		se.links[s.Session] = span.SessionSpan(s.Session)
-	}
 	if s.Session != sandbox && a.Text(span.KeyParentSession) == "" {
-		se.id = clip(s.Session, maxPath)
+		se.id = span.Clip(s.Session, maxPath)
 	}
 	if se.agent == "" {
-		se.agent = clip(a.Text(span.KeyAgentName), maxWord)
+		se.agent = span.Clip(a.Text(span.KeyAgentName), maxWord)
 	}
 	se.start, se.end = min(se.start, s.Start), max(se.end, s.End)
 
@@ -185,14 +119,14 @@ func (t *Tree) Span(s *span.Span) {
 		t.exit(se, s, a)
 	case span.Tool:
 		if n := t.node(se, s.ID); n != nil {
-			n.parent = se.parent(s)
+			n.parent = s.Above()
 			n.start, n.end = s.Start, s.End
 			n.ended = !a.Is(span.KeyPartial)
 			t.call(se, n, a)
 			n.seen, n.failed = true, s.Failed
 		}
 	case span.ToolEnd:
-		// Of a call whose own span went out before.
+		// The end of a call that has a span already.
 		if n := t.node(se, s.Parent); n != nil {
 			if !n.tool {
 				t.call(se, n, a)
@@ -202,7 +136,7 @@ func (t *Tree) Span(s *span.Span) {
 			n.seen, n.ended, n.failed = true, true, n.failed || s.Failed
 		}
 	case span.Telemetry:
-		// What the agent said of a call later on.
+		// What the agent reported of a call later on.
 		if n := se.nodes[s.Parent]; n != nil && n.tool {
 			if n.args == "" { // only its trace context was known
 				t.call(se, n, a)
@@ -218,38 +152,21 @@ func (t *Tree) Span(s *span.Span) {
 // Flush implements span.Sink.
 func (*Tree) Flush() {}
 
+// room takes a row, or counts the span at hand as one without.
 func (t *Tree) room() bool {
 	limit := t.o.MaxRows
 	if t.important {
 		limit += reservedRows
 	}
-	if t.rows >= limit {
-		return false
+	if t.rows < limit {
+		t.rows++
+		return true
 	}
-	t.rows++
-	return true
-}
-
-// over counts a span without a row.
-func (t *Tree) over() {
 	t.beyond++
 	if t.important {
 		t.missed++
 	}
-}
-
-// parent is the span that s stands under: its parent, or, when that is in an earlier trace, the one it
-// links to. Zero: a root.
-func (se *session) parent(s *span.Span) span.ID {
-	if s.Parent != (span.ID{}) {
-		return s.Parent
-	}
-	for _, l := range s.Links {
-		if l.Span != se.links[s.Session] {
-			return l.Span
-		}
-	}
-	return span.ID{}
+	return false
 }
 
 // call makes n the node of a tool call, from its own span or from one that stands under the agent's.
@@ -259,25 +176,25 @@ func (t *Tree) call(se *session, n *node, a span.Attrs) {
 		se.calls++
 	}
 	n.name = "call"
-	n.args = callWords(a)
+	n.args = callName(a)
 	if by := a.Text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
 		n.note = by
 	}
 	n.approve(a)
 }
 
-// callWords are a call's id and tool, as far as they are known.
-func callWords(a span.Attrs) string {
+// callName is a call's id and tool, as far as they are known.
+func callName(a span.Attrs) string {
 	var words []string
 	for _, key := range []string{span.KeyCallID, span.KeyToolName} {
 		if text := a.Text(key); text != "" {
-			words = append(words, Quote(clip(text, maxWord)))
+			words = append(words, Quote(span.Clip(text, maxWord)))
 		}
 	}
 	return strings.Join(words, " ")
 }
 
-// approve takes what the agent said of its permission.
+// approve notes what the agent reported of its permission.
 func (n *node) approve(a span.Attrs) {
 	switch approval := a.Text(span.KeyApproval); {
 	case a.Is(span.KeyApprovalViolated):
@@ -293,7 +210,6 @@ func (t *Tree) node(se *session, id span.ID) *node {
 		return n
 	}
 	if !t.room() {
-		t.over()
 		return nil
 	}
 	n := &node{id: id}
@@ -308,7 +224,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	n.seen = true
-	n.parent = se.parent(s)
+	n.parent = s.Above()
 	n.name, n.args = command(a)
 	if cwd := a.Text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
 		n.cwd = cwd
@@ -327,15 +243,16 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	if !a.Is(span.KeyPartial) {
 		n.finish(s, a)
 	}
-	t.noise(n, a)
-	// Under its execute_tool, which comes later, or the agent's own span of the call, which goes another way to the backend.
+	n.countNoise(a)
+	// Under its execute_tool, which comes later, or the agent's own span of the call, which goes another way to the
+	// backend.
 	if a.Is(span.KeyCallRoot) && n.parent != (span.ID{}) && se.nodes[n.parent] == nil {
 		if call := t.node(se, n.parent); call != nil {
 			t.call(se, call, a)
 			call.seen, call.start = true, s.Start
 		}
 	}
-	// So that a child whose parent never shows up still says what it was.
+	// A parent whose own span never comes has a name by this.
 	if p := n.parent; p != (span.ID{}) {
 		if parent := se.nodes[p]; parent != nil && parent.hint == "" {
 			parent.hint = clipPath(a.Text(span.KeyParentExecutable))
@@ -356,10 +273,10 @@ func (t *Tree) exit(se *session, s *span.Span, a span.Attrs) {
 		n.start = s.Start
 	}
 	n.finish(s, a)
-	t.noise(n, a)
+	n.countNoise(a)
 }
 
-func (*Tree) noise(n *node, a span.Attrs) {
+func (n *node) countNoise(a span.Attrs) {
 	more, _ := a.Int(span.KeyNoiseOpens)
 	n.noise += more
 }
@@ -377,11 +294,10 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
 	pid, _ := a.Int(span.KeyPID)
 	var n *node
-	if p := se.parent(s); p != (span.ID{}) {
+	if p := s.Above(); p != (span.ID{}) {
 		n = t.node(se, p)
 	} else if n = se.strays[pid]; n == nil {
 		if !t.room() {
-			t.over()
 			return nil
 		}
 		n = &node{pid: pid, start: s.Start}
@@ -408,7 +324,7 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list := &se.loss
-	if s.Kind != span.Loss || se.parent(s) != (span.ID{}) {
+	if s.Kind != span.Loss || s.Above() != (span.ID{}) {
 		n := t.owner(se, s, a)
 		if n == nil {
 			return
@@ -416,90 +332,11 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		list = &n.items
 	}
 	if old := list.byKey[it.itemKey]; old != nil {
-		old.count += it.count
-		old.verb = max(old.verb, it.verb)
-		old.sensitive = old.sensitive || it.sensitive
-		old.shortest, old.longest = min(old.shortest, it.shortest), max(old.longest, it.longest)
-		old.start, old.end = min(old.start, it.start), max(old.end, it.end)
+		old.merge(&it)
 		return
 	}
 	if !t.room() {
-		t.over()
 		return
 	}
 	list.add(&it)
-}
-
-func (l *items) add(it *item) {
-	if l.byKey == nil {
-		l.byKey = make(map[itemKey]*item)
-	}
-	l.byKey[it.itemKey] = it
-	l.list = append(l.list, it)
-}
-
-// isNowhere is true of what shells do all the time and nobody wants to read of: throwing output away,
-// and asking for a terminal that they do not have.
-func (it *item) isNowhere() bool {
-	return it.class == classWrite && it.text == "/dev/null" || it.class == classFailed && it.text == "/dev/tty"
-}
-
-// newItem reads a span that is a row below a process.
-func newItem(s *span.Span, a span.Attrs) item {
-	it := item{count: 1, start: s.Start, end: s.End, failed: s.Failed, sensitive: a.Is(span.KeySensitive)}
-	if s.End > s.Start {
-		it.shortest, it.longest = s.End-s.Start, s.End-s.Start
-	}
-	it.pid, _ = a.Int(span.KeyPID)
-	it.err = escape(clip(a.Text(span.KeyErrorType), maxWord))
-	if n, ok := a.Int(span.KeyCount); ok && n > 1 {
-		it.count = n
-	}
-	switch s.Kind {
-	case span.Loss:
-		it.class, it.text, it.count = classLoss, lost(a), 1
-	case span.Escape:
-		it.class, it.text = classEscape, "ESCAPED from its cgroup"
-		if to := a.Text(span.KeyCgroupTo); to != "" {
-			it.text = "ESCAPED to " + escape(clipPath(to))
-		}
-	case span.Socket:
-		it.class, it.word, it.text = classSocket, "socket", socket(a)
-	case span.Namespace:
-		it.class, it.word, it.text = classNamespace, escape(clip(a.Text(span.KeyNamespaceOp), maxWord)), namespaces(a)
-	case span.Access:
-		it.class, it.word, it.text = classAccess, accessVerb(a.Text(span.KeyAccessOp)), reached(a)
-		if a.Is(span.KeyAccessOutside) {
-			it.class = classOutside
-		}
-	case span.Connect:
-		it.class, it.text = classConnect, peer(a)
-		if it.err == "ENOENT" { // a service that is not installed, such as nscd
-			it.class = classMissing
-		}
-		it.pending = it.err == "" && a.Is(span.KeyPartial)
-	default:
-		it.text = clipPath(a.Text(span.KeyFilePath))
-		it.folded = a.Is(span.KeyFolded)
-		it.class, it.verb = classRead, verbRead
-		switch access := a.Text(span.KeyFileAccess); {
-		case s.Failed:
-			it.class = classRefused
-		case it.err == "ENOENT" || it.err == "ENOTDIR":
-			it.class = classMissing
-		case it.err != "":
-			it.class = classFailed
-		case access == "write" || access == "read_write":
-			it.class, it.verb = classWrite, verbWrite
-		case access == "truncate":
-			it.class, it.verb = classWrite, verbTruncate
-		case access == "create":
-			it.class, it.verb = classWrite, verbCreate
-		case it.sensitive:
-			it.class = classSensitive
-		case access == "path_only":
-			it.verb = verbPath
-		}
-	}
-	return it
 }
