@@ -45,7 +45,7 @@ const (
 func newCut(at, both uint64, hooks []Hook) *cut {
 	c := &cut{at: at, both: both, newFirst: map[uint16]bool{}, edges: map[edgeKey]*edge{}}
 	for _, h := range hooks {
-		if kind, ok := programKinds[h.Name]; ok && h.Form == string(FormTrampoline) {
+		if kind, ok := programRecords[h.Name]; ok && h.Form == string(FormTrampoline) {
 			c.newFirst[uint16(kind)] = true
 		}
 	}

@@ -290,7 +290,7 @@ func (s *Sensor) Pins() Pins { return s.pins }
 func (s *Sensor) attachAll(spec *ebpf.CollectionSpec, o *Options) (err error) {
 	common := spec.Copy()
 	for _, group := range formGroups {
-		for _, name := range group.programs() {
+		for name := range group.programs() {
 			delete(common.Programs, name)
 		}
 	}

@@ -254,6 +254,8 @@ func (c *Collector) apply() {
 		c.sink.Flush()
 	case record.TypeLoss:
 		c.loss(h, &e.Loss)
+	default: // has no handler
+		c.lose(h.Type, record.CauseMalformed, nil)
 	}
 }
 

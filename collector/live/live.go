@@ -452,14 +452,15 @@ func (f *Feed) take(raw []byte) {
 	}
 	f.latest = max(f.latest, h.Time)
 	cg := f.event.Cgroup
+	if h.Type.OfProcess() {
+		f.unfollow(h.Tgid, h.Start, false)
+	}
 	switch h.Type {
 	case record.TypeFork:
 		f.unfollow(h.Tgid, h.Start, false)
 		f.unfollow(f.event.Fork.ChildTgid, f.event.Fork.ChildStart, f.judged.has(h.Tgid, h.Start))
 	case record.TypeExec:
 		f.judge(h, f.event.Exec.ParentTgid, f.event.Exec.ParentStart)
-	case record.TypeOpen, record.TypeConnect, record.TypeUnix, record.TypeSocket, record.TypeNamespace, record.TypeAccess:
-		f.unfollow(h.Tgid, h.Start, false)
 	case record.TypeCgroupAttach:
 		// Of one that was moved into a sandbox only its name is known.
 		f.moved = f.moved || !f.event.Attach.Watched
