@@ -43,8 +43,9 @@ const existingProgram = "process_existing"
 // existingPasses bounds the search for processes below agents whose pids are lower than those of their parents.
 const existingPasses = 8
 
-// Existing yields a RECORD_PROCESS for every process that is in a watched cgroup now, that has one of Options.Programs' names, or
-// that is below such a one, and makes the kernel side know them. The slice is valid during the call only.
+// Existing yields a RECORD_PROCESS for every process that is in a watched cgroup now, that has one of
+// Options.Programs' names, or that is below such a one, and makes the kernel side know them. The slice is valid
+// during the call only.
 func (s *Sensor) Existing(yield func(raw []byte) error) error {
 	if !s.finds {
 		return s.iterate(yield)

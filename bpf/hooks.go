@@ -363,8 +363,8 @@ func ringTarget(o *Options) (string, error) {
 	return name, err
 }
 
-// ringRequest finds the tracepoint, and which of its arguments is the request: the first since 6.0, the second since 5.13.
-// (Debian's 5.10 has the io_uring of 5.15.) Before, there is none.
+// ringRequest finds the tracepoint, and which of its arguments is the request: the first since 6.0, the second since
+// 5.13. (Debian's 5.10 has the io_uring of 5.15.) Before, there is none.
 func (o *Options) ringRequest() (name string, argument int, err error) {
 	for _, name := range ringTargets {
 		var t *btf.Typedef

@@ -48,8 +48,8 @@ func counters(unkeyed *ebpf.Map, keyed ...*ebpf.Map) (losses []Loss, err error) 
 	return losses, nil
 }
 
-// Losses returns every count, ordered by cgroup, process, kind and cause. What a process before has told is not in it, what is left of
-// a kernel side that was replaced is.
+// Losses returns every count, ordered by cgroup, process, kind and cause. What a process before has told is not in
+// it, what is left of a kernel side that was replaced is.
 func (s *Sensor) Losses() ([]Loss, error) {
 	losses, err := counters(s.collection.Maps["losses_unkeyed"], s.collection.Maps["losses"], s.collection.Maps["process_losses"])
 	if err != nil {
@@ -105,8 +105,8 @@ func (s *Sensor) since(losses []Loss) []Loss {
 	return losses
 }
 
-// Forget drops the counter of a process that had ended before Losses read it, once that was Told: the room is needed for
-// others. A counter of no process stays.
+// Forget drops the counter of a process that had ended before Losses read it, once that was Told: the room is needed
+// for others. A counter of no process stays.
 func (s *Sensor) Forget(l Loss) error {
 	id := l.id()
 	if id.tgid == 0 {
@@ -114,8 +114,8 @@ func (s *Sensor) Forget(l Loss) error {
 	}
 	// Killed in between, it is told once more: better than that another one's is not.
 	var tables []*ebpf.Map
-	if s.account != nil {
-		tables = append(tables, s.account.told)
+	if s.ledger != nil {
+		tables = append(tables, s.ledger.told)
 	}
 	tables = append(tables, s.collection.Maps["process_losses"])
 	for _, table := range tables {

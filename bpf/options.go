@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpf is the kernel side: the programs, the record layout, and the Sensor that
-// loads, attaches and reads them. It knows nothing of sandboxes beyond the cgroup ids it
-// is told to watch and the names of the programs it is told to follow, and nothing of spans.
 package bpf
 
 import (
@@ -31,8 +28,8 @@ type Options struct {
 	// BudgetBytes of the ring are what one sandbox may have in it before it loses what others may still send; half of
 	// the ring by default, as much as it holds at most. See budget.h.
 	BudgetBytes int
-	// Noise are patterns of paths that every program reads, as docs/spans.md has them. Such reads are left out before others when
-	// the ring fills. Patterns that the kernel side cannot take mean nothing to it.
+	// Noise are patterns of paths that every program reads, as docs/spans.md has them. Such reads are left out before
+	// others when the ring fills. Patterns that the kernel side cannot take mean nothing to it.
 	Noise []string
 	// Form of the hooks that come in two; FormAuto by default.
 	Form Form
@@ -48,8 +45,8 @@ type Options struct {
 	MaxCgroups   int
 	MaxProcesses int
 
-	// Pin is a directory on a bpf file system where hooks, tables and ring are kept for the next process; it is made if it is not
-	// there. "": they end with this one.
+	// Pin is a directory on a bpf file system where hooks, tables and ring are kept for the next process; it is made
+	// if it is not there. "": they end with this one.
 	Pin string
 	// Unpin: what is found there is taken over, and nothing is left there.
 	Unpin bool
@@ -68,7 +65,8 @@ type Options struct {
 // ProgramName is the base name of an executable.
 type ProgramName struct {
 	Name string
-	// Stem: the names of versions, too, in which a digit, a dot or a dash follows (python3.11); Name has at most 15 bytes then.
+	// Stem: the names of versions, too, in which a digit, a dot or a dash follows (python3.11); Name has at most 15
+	// bytes then.
 	Stem bool
 }
 

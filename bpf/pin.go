@@ -49,7 +49,8 @@ const (
 	maxPins     = 64 // kernel sides that are looked at
 )
 
-// A manifest says what was pinned. It is the value of a frozen map that is pinned last: without it the rest is not whole.
+// A manifest says what was pinned. It is the value of a frozen map that is pinned last: without it the rest is not
+// whole.
 type manifest struct {
 	Format  int
 	Content string // what it was made of: contentOf
@@ -148,7 +149,7 @@ func (s *Sensor) pinAll(content, records string) (err error) {
 	}()
 	m := manifest{Format: manifestFormat, Content: content, Records: records, Maps: map[string]uint32{}}
 	all := maps.Clone(s.collection.Maps)
-	maps.Copy(all, s.account.maps())
+	maps.Copy(all, s.ledger.maps())
 	for name, one := range all {
 		if !pinned(name) {
 			continue
@@ -317,11 +318,11 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, content string) (
 			replace[name] = one
 		}
 	}
-	account, err := loadAccount(d, &m)
+	ledger, err := loadLedger(d, &m)
 	if err != nil {
 		return err
 	}
-	closers = append(closers, account)
+	closers = append(closers, ledger)
 
 	// The iterator is attached for each walk, so it is loaded anew, over these maps.
 	part := spec.Copy()
@@ -369,7 +370,7 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, content string) (
 		}
 		s.hooks = append(s.hooks, h)
 	}
-	s.collection, s.programs, s.attached, s.account = c, programs, attached, account
+	s.collection, s.programs, s.attached, s.ledger = c, programs, attached, ledger
 	for name, p := range programs {
 		if name != existingProgram {
 			s.reopened = append(s.reopened, p)
@@ -382,8 +383,8 @@ type closerFunc func()
 
 func (f closerFunc) Close() error { f(); return nil }
 
-// findPrevious opens the kernel sides of other content that are pinned. Of what cannot be read, the error says why.
-func (s *Sensor) findPrevious(content, records string) (found []*previous, err error) {
+// findOld opens the kernel sides of other content that are pinned. Of what cannot be read, the error says why.
+func (s *Sensor) findOld(content, records string) (found []*generation, err error) {
 	if _, err := s.store.f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -397,7 +398,7 @@ func (s *Sensor) findPrevious(content, records string) (found []*previous, err e
 		if content != "" && name == content[:32] {
 			continue
 		}
-		p, err := s.store.previous(name, records)
+		p, err := s.store.generation(name, records)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("pins %s: %w", filepath.Join(s.store.dir, name), err))
 		}

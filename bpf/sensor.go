@@ -46,21 +46,22 @@ type Sensor struct {
 	hooks      []Hook
 	finds      bool // programs by name
 
-	unpin   bool // nothing is to be left in the store
-	pins    Pins
-	store   *pinStore         // nil: nothing is pinned
-	account *account          // the same
-	began   bool              // it says that this process reads
-	place   *place            // the same
-	last    uint64            // Last
-	told    map[lossID]uint64 // what is in the account
-	// before is what processes before told of the losses of this kernel side, less what is owed of those that it replaced: it wraps.
+	unpin    bool // nothing is to be left in the store
+	pins     Pins
+	store    *pinStore         // nil: nothing is pinned
+	ledger   *ledger           // the same
+	began    bool              // it says that this process reads
+	position *ringPosition     // the same
+	last     uint64            // Last
+	told     map[lossID]uint64 // what is in the ledger
+	// before is what processes before reported of the losses of this kernel side, less what is carried over of those
+	// that it replaced: it wraps.
 	before   map[lossID]uint64
 	beforeMu sync.Mutex
 
-	previous []*previous // to be read first
-	cut      *cut        // from the one that was read last; nil: there is none, or that is over
-	found    [][]byte    // to be read next
+	old     []*generation // to be read first
+	cutover *cutover      // from the one that was read last; nil: there is none, or that is over
+	found   [][]byte      // to be read next
 }
 
 type attachment struct {
@@ -69,9 +70,10 @@ type attachment struct {
 	close   func() error
 }
 
-// Load loads the programs and attaches them. On error nothing stays attached. It needs BTF of the kernel, and CAP_BPF, CAP_PERFMON and
-// CAP_NET_ADMIN, for each of which to bpf(2) CAP_SYS_ADMIN stands, too. The tracepoint form reads files of tracefs that
-// are root's: somebody else needs CAP_DAC_READ_SEARCH; and where tracefs is not mounted, CAP_SYS_ADMIN.
+// Load loads the programs and attaches them. On error nothing stays attached. It needs BTF of the kernel, and
+// CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, for each of which to bpf(2) CAP_SYS_ADMIN stands, too. The tracepoint form
+// reads files of tracefs that are root's: somebody else needs CAP_DAC_READ_SEARCH; and where tracefs is not mounted,
+// CAP_SYS_ADMIN.
 func Load(o Options) (_ *Sensor, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -106,7 +108,7 @@ func Load(o Options) (_ *Sensor, err error) {
 	if err := s.attachAll(spec, &o); err != nil {
 		return s, err
 	}
-	if err := s.adoptTables(s.previous); err != nil {
+	if err := s.adoptTables(s.old); err != nil {
 		return s, err
 	}
 	if s.store != nil && !o.Unpin {
@@ -117,7 +119,8 @@ func Load(o Options) (_ *Sensor, err error) {
 	return s, nil
 }
 
-// takeUp looks at what is pinned. It says whether that is all that is needed. That pins cannot be used is no error: Pins tells.
+// takeUp looks at what is pinned. It says whether that is all that is needed. That pins cannot be used is no error:
+// Pins tells.
 func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records string) (resumed bool, err error) {
 	if s.store, err = openPins(o.Pin, !o.Unpin); err != nil {
 		if s.store = nil; !o.Unpin || !errors.Is(err, os.ErrNotExist) {
@@ -140,10 +143,10 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 			return false, err
 		}
 	}
-	if s.previous, err = s.findPrevious(ours, records); err != nil {
+	if s.old, err = s.findOld(ours, records); err != nil {
 		s.pins.Err = errors.Join(s.pins.Err, err)
 	}
-	s.pins.Replaced = len(s.previous)
+	s.pins.Replaced = len(s.old)
 	if err := s.order(); err != nil {
 		return false, err
 	}
@@ -156,15 +159,15 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 	if s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"]); err != nil {
 		return false, fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if s.place, err = newPlace(s.collection.Maps["ring"]); err != nil {
+	if s.position, err = newRingPosition(s.collection.Maps["ring"]); err != nil {
 		return false, err
 	}
-	if s.before, err = s.account.read(); err != nil {
+	if s.before, err = s.ledger.read(); err != nil {
 		return false, err
 	}
 	s.told = maps.Clone(s.before)
 	s.pins.Dir, s.pins.Resumed, s.pins.Backlog = o.Pin, true, s.reader.AvailableBytes()
-	if s.last, s.pins.Starts, err = s.account.start(); err != nil {
+	if s.last, s.pins.Starts, err = s.ledger.start(); err != nil {
 		return false, err
 	}
 	now, err := boottime()
@@ -177,34 +180,34 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 // keep pins what was attached, beside what it replaces. That it cannot be pinned is no error: Pins tells.
 func (s *Sensor) keep(content, records string) error {
 	var err error
-	if s.account, err = newAccount(); err != nil {
+	if s.ledger, err = newLedger(); err != nil {
 		return err
 	}
-	if len(s.previous) > 0 {
+	if len(s.old) > 0 {
 		// Those who read it go on from those who read what it replaces.
 		var starts uint64
-		for _, p := range s.previous {
-			n, err := p.account.get(stateStarts)
+		for _, p := range s.old {
+			n, err := p.ledger.get(stateStarts)
 			if err != nil {
 				return err
 			}
 			starts = max(starts, n)
 		}
-		if err := errors.Join(s.account.set(stateFrom, notYet), s.account.set(stateStarts, starts)); err != nil {
+		if err := errors.Join(s.ledger.set(stateFrom, notYet), s.ledger.set(stateStarts, starts)); err != nil {
 			return err
 		}
 	}
 	if err := s.pinAll(content, records); err != nil {
 		s.pins.Err = errors.Join(s.pins.Err, err)
-		err = s.account.Close()
-		s.account = nil
+		err = s.ledger.Close()
+		s.ledger = nil
 		return err
 	}
 	s.pins.Dir = s.store.dir
-	if s.place, err = newPlace(s.collection.Maps["ring"]); err != nil {
+	if s.position, err = newRingPosition(s.collection.Maps["ring"]); err != nil {
 		return err
 	}
-	_, s.pins.Starts, err = s.account.start()
+	_, s.pins.Starts, err = s.ledger.start()
 	return err
 }
 
@@ -254,7 +257,7 @@ func (s *Sensor) attachAll(spec *ebpf.CollectionSpec, o *Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if err := s.expectFollowed(s.previous); err != nil {
+	if err := s.expectFollowed(s.old); err != nil {
 		return err
 	}
 	if err := s.attachCommon(o.CgroupRoot); err != nil {
@@ -274,7 +277,7 @@ func (s *Sensor) Read(buf []byte) ([]byte, error) {
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
-	if len(s.previous) > 0 {
+	if len(s.old) > 0 {
 		err := s.handOver()
 		if err == nil {
 			return s.record.RawSample, nil
@@ -291,13 +294,13 @@ func (s *Sensor) Read(buf []byte) ([]byte, error) {
 		}
 		err := s.reader.ReadInto(&s.record)
 		switch {
-		case s.cut == nil && err == nil, err == nil && s.cut.new(s.record.RawSample):
+		case s.cutover == nil && err == nil, err == nil && s.cutover.takesNew(s.record.RawSample):
 			return s.record.RawSample, nil
 		case err == nil:
 			continue
 		}
-		// The ring was empty, and that after the cut.
-		if s.endCut(); len(s.found) == 0 {
+		// The ring was empty, and that after the cutover.
+		if s.endCutover(); len(s.found) == 0 {
 			return nil, err
 		}
 	}
@@ -345,8 +348,8 @@ func (s *Sensor) Close() error {
 	if s.collection != nil {
 		s.collection.Close()
 	}
-	for _, p := range s.previous {
+	for _, p := range s.old {
 		p.close()
 	}
-	return errors.Join(append(errs, s.place.close(), s.account.Close(), s.store.close())...)
+	return errors.Join(append(errs, s.position.close(), s.ledger.Close(), s.store.close())...)
 }

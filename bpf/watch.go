@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpf is the kernel side: the programs, the record layout, and the Sensor that
-// loads, attaches and reads them. It knows nothing of sandboxes beyond the cgroup ids it
-// is told to watch and the names of the programs it is told to follow, and nothing of spans.
 package bpf
 
 import (
@@ -39,8 +36,8 @@ func (s *Sensor) Watches(cgroup uint64) bool {
 	return s.collection.Maps["cgroups"].Lookup(cgroup, &flags) == nil && WatchFlags(flags)&WatchTasks != 0
 }
 
-// Within says in which sandbox, by the id of its topmost cgroup, a watched cgroup lies: they share one budget. Until that is said
-// a cgroup has one of its own; directories made below it later share it.
+// Within says in which sandbox, by the id of its topmost cgroup, a watched cgroup lies: they share one budget. Until
+// that is said a cgroup has one of its own; directories made below it later share it.
 func (s *Sensor) Within(cgroup, sandbox uint64) error {
 	if err := s.collection.Maps["sandboxes"].Put(cgroup, sandbox); err != nil {
 		return fmt.Errorf("say in which sandbox cgroup %d lies: %w", cgroup, err)

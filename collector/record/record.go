@@ -26,7 +26,8 @@ const (
 	CauseMapFull  Cause = 2
 	CauseScratch  Cause = 3
 	CauseMissed   Cause = 4
-	// Left out in favour of more important records, as the ring filled; and because the sandbox had its share of the ring.
+	// Left out in favour of more important records, as the ring filled; and because the sandbox had its share of the
+	// ring.
 	CauseShedRepeat   Cause = 5
 	CauseShedNoise    Cause = 6
 	CauseShedRead     Cause = 7
