@@ -16,7 +16,8 @@ type ProgramRun struct {
 	Time    time.Duration
 }
 
-// ProgramRuns tells how often each program ran and how long, while kernel.bpf_stats_enabled was set; none if it never was.
+// ProgramRuns tells how often each program ran and how long, while kernel.bpf_stats_enabled was set; none if it never
+// was.
 func (s *Sensor) ProgramRuns() (runs []ProgramRun, err error) {
 	for _, name := range slices.Sorted(maps.Keys(s.programs)) {
 		stats, err := s.programs[name].Stats()

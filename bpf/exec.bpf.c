@@ -282,10 +282,7 @@ int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux
 
 	if (BPF_CORE_READ(task, signal, leader))
 		s->flags |= EXEC_SESSION_LEADER;
-	if (foreign_mounts(task))
-		s->flags |= EXEC_FOREIGN_MOUNTS;
-	if (!own_root((__u64)BPF_CORE_READ(task, group_leader)))
-		s->flags |= EXEC_FOREIGN_ROOT;
+	s->flags |= foreign_flags(task);
 	/* exec_mmap() has put the old image's peak here, which posix_spawn and vfork children share with their parent. */
 	r->peak_rss = BPF_CORE_READ(task, signal, maxrss);
 
@@ -300,24 +297,12 @@ int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux
 	off = sizeof(*r);
 	off = walk_exec(s, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry), task, off);
 	r->exe_len = off - sizeof(*r);
-	if (s->walk.flags & PATH_TRUNCATED)
-		s->flags |= EXEC_EXE_TRUNCATED;
-	if (s->walk.flags & PATH_OUTSIDE)
-		s->flags |= EXEC_EXE_OUTSIDE;
-	if (s->walk.flags & PATH_PSEUDO)
-		s->flags |= EXEC_MEMFD;
-	if (s->walk.flags & PATH_UNLINKED)
-		s->flags |= EXEC_UNLINKED;
+	s->flags |= exe_path_flags(s->walk.flags);
 
 	from = off;
 	off = walk_exec(s, BPF_CORE_READ(task, fs, pwd.mnt), BPF_CORE_READ(task, fs, pwd.dentry), task, off);
 	r->cwd_len = off - from;
-	if (s->walk.flags & PATH_TRUNCATED)
-		s->flags |= EXEC_CWD_TRUNCATED;
-	if (s->walk.flags & PATH_OUTSIDE)
-		s->flags |= EXEC_CWD_OUTSIDE;
-	if (s->walk.flags & PATH_UNLINKED)
-		s->flags |= EXEC_CWD_DELETED;
+	s->flags |= cwd_path_flags(s->walk.flags);
 
 	if (off <= EXEC_LIMIT) {
 		len = bpf_probe_read_kernel_str(s->bytes + off, PATH_BYTES, BPF_CORE_READ(bprm, filename));

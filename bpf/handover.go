@@ -17,35 +17,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LossNotRead is the cause of records that lay in a ring of a sensor that was replaced, and that this one cannot read: beyond
-// enum loss_cause, as user space is to blame.
+// LossNotRead is the cause of records that lay in a ring of a sensor that was replaced, and that this one cannot
+// read: beyond enum loss_cause, as user space is to blame.
 const LossNotRead uint16 = 260
 
-// A previous is a kernel side of other content that is still attached. Ours is attached beside it, so that there is no gap; what was before
-// one instant, the cut, is taken from its ring, and what was after from ours.
-type previous struct {
+// A generation is an older kernel side, of other content, that is still attached. Ours is attached beside it, so that
+// there is no gap; what was before one instant, the cutover, is taken from its ring, and what was after from ours.
+type generation struct {
 	dir      *pinDir
 	readable bool // its records have our layout
 	ring     *ringbuf.Reader
-	place    *place
+	position *ringPosition
 	losses   *ebpf.Map
 	unkeyed  *ebpf.Map
 	process  *ebpf.Map // losses by process
-	account  *account  // nil: not known what was told
+	ledger   *ledger   // nil: not known what was told
 	tables   map[string]*ebpf.Map
 	unread   map[uint16]uint64 // by kind: could not be read
-	from     uint64            // of its account, as both
+	from     uint64            // of its ledger, as both
 	both     uint64
-	until    *cut // nil: not known yet
+	until    *cutover // nil: not known yet
 }
 
-// previous opens what is pinned under a name. It may give both: what there is, and what was wrong with it.
-func (s *pinStore) previous(name, records string) (_ *previous, err error) {
+// generation opens what is pinned under a name. It may give both: what there is, and what was wrong with it.
+func (s *pinStore) generation(name, records string) (_ *generation, err error) {
 	d, err := s.sub(name)
 	if err != nil {
 		return nil, err // nobody's pins: left alone
 	}
-	p := &previous{dir: d, tables: map[string]*ebpf.Map{}, unread: map[uint16]uint64{}}
+	p := &generation{dir: d, tables: map[string]*ebpf.Map{}, unread: map[uint16]uint64{}}
 	m, err := d.manifest()
 	of := &m
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *pinStore) previous(name, records string) (_ *previous, err error) {
 			p.ring, ringErr = ringbuf.NewReader(ring)
 		}
 		if ringErr == nil {
-			p.place, ringErr = newPlace(ring)
+			p.position, ringErr = newRingPosition(ring)
 		}
 		err = errors.Join(err, ringErr)
 		_ = ring.Close()
@@ -82,12 +82,12 @@ func (s *pinStore) previous(name, records string) (_ *previous, err error) {
 			p.tables[name] = t
 		}
 	}
-	var accountErr error
-	p.account, accountErr = loadAccount(d, of)
-	return p, errors.Join(err, accountErr)
+	var ledgerErr error
+	p.ledger, ledgerErr = loadLedger(d, of)
+	return p, errors.Join(err, ledgerErr)
 }
 
-func (p *previous) close() {
+func (p *generation) close() {
 	if p.ring != nil {
 		_ = p.ring.Close()
 	}
@@ -99,14 +99,14 @@ func (p *previous) close() {
 			_ = m.Close()
 		}
 	}
-	_ = p.place.close()
-	_ = p.account.Close()
+	_ = p.position.close()
+	_ = p.ledger.Close()
 	p.dir.f.Close()
 }
 
-// adoptTables has this kernel side know whom the others follow: who is followed by lineage, nobody else can tell. To be called
-// with every hook attached, so that whoever is forked meanwhile is followed by one of them.
-func (s *Sensor) adoptTables(from []*previous) error {
+// adoptTables has this kernel side know whom the others follow: who is followed by lineage, nobody else can tell. To
+// be called with every hook attached, so that whoever is forked meanwhile is followed by one of them.
+func (s *Sensor) adoptTables(from []*generation) error {
 	for _, p := range from {
 		for name, table := range p.tables {
 			var tgid uint32
@@ -129,10 +129,11 @@ func (s *Sensor) adoptTables(from []*previous) error {
 	return nil
 }
 
-// manyFollowed stands for "some" in followed_count: programs add to and take from it meanwhile, so it cannot be set to what it is.
+// manyFollowed stands for "some" in followed_count: programs add to and take from it meanwhile, so it cannot be set
+// to what it is.
 const manyFollowed = uint64(1) << 32
 
-func (s *Sensor) expectFollowed(from []*previous) error {
+func (s *Sensor) expectFollowed(from []*generation) error {
 	for _, p := range from {
 		var tgid uint32
 		if t := p.tables["followed"]; t != nil && t.NextKey(nil, &tgid) == nil {
@@ -142,15 +143,15 @@ func (s *Sensor) expectFollowed(from []*previous) error {
 	return nil
 }
 
-// order puts the kernel sides that are replaced into the order in which they were attached. One that was killed before it took
-// over has nothing that the one before it has not.
+// order puts the kernel sides that are replaced into the order in which they were attached. One that was killed
+// before it took over has nothing that the one before it has not.
 func (s *Sensor) order() (err error) {
-	var ordered []*previous
-	for _, p := range s.previous {
-		if p.from, err = p.account.get(stateFrom); err != nil {
+	var ordered []*generation
+	for _, p := range s.old {
+		if p.from, err = p.ledger.get(stateFrom); err != nil {
 			return err
 		}
-		if p.both, err = p.account.get(stateBoth); err != nil {
+		if p.both, err = p.ledger.get(stateBoth); err != nil {
 			return err
 		}
 		if p.from == notYet {
@@ -161,8 +162,8 @@ func (s *Sensor) order() (err error) {
 		}
 		ordered = append(ordered, p)
 	}
-	slices.SortStableFunc(ordered, func(a, b *previous) int { return cmp.Compare(a.from, b.from) })
-	s.previous = ordered
+	slices.SortStableFunc(ordered, func(a, b *generation) int { return cmp.Compare(a.from, b.from) })
+	s.old = ordered
 	return nil
 }
 
@@ -174,13 +175,13 @@ func boottime() (uint64, error) {
 	return uint64(now.Nano()), nil
 }
 
-// begin says until when each is read. It is called when ours sees all that they see.
-func (s *Sensor) makeCut() error {
-	from, err := s.account.get(stateFrom)
+// makeCutover says until when each is read. It is called when ours sees all that they see.
+func (s *Sensor) makeCutover() error {
+	from, err := s.ledger.get(stateFrom)
 	if err != nil {
 		return err
 	}
-	both, err := s.account.get(stateBoth)
+	both, err := s.ledger.get(stateBoth)
 	if err != nil {
 		return err
 	}
@@ -188,24 +189,24 @@ func (s *Sensor) makeCut() error {
 		if both, err = boottime(); err != nil {
 			return err
 		}
-		time.Sleep(cutMargin)
+		time.Sleep(cutoverMargin)
 		if from, err = boottime(); err != nil {
 			return err
 		}
-		if err := s.account.set(stateBoth, both); err != nil {
+		if err := s.ledger.set(stateBoth, both); err != nil {
 			return err
 		}
-		if err := s.account.set(stateFrom, from); err != nil {
+		if err := s.ledger.set(stateFrom, from); err != nil {
 			return err
 		}
 	}
-	if first := s.previous[0]; first.from > 0 {
-		s.cut = newCut(first.from, notYet, s.hooks) // the one before it is read already
+	if first := s.old[0]; first.from > 0 {
+		s.cutover = newCutover(first.from, notYet, s.hooks) // the one before it is read already
 	}
-	for i, p := range s.previous {
-		p.until = newCut(from, both, s.hooks)
-		if i+1 < len(s.previous) {
-			p.until = newCut(s.previous[i+1].from, s.previous[i+1].both, s.hooks)
+	for i, p := range s.old {
+		p.until = newCutover(from, both, s.hooks)
+		if i+1 < len(s.old) {
+			p.until = newCutover(s.old[i+1].from, s.old[i+1].both, s.hooks)
 		}
 		if err := s.store.remove(p.dir, linkPrefix); err != nil {
 			return fmt.Errorf("detach the sensor before: %w", err)
@@ -214,15 +215,16 @@ func (s *Sensor) makeCut() error {
 	return nil
 }
 
-// handOver gives the next record of the kernel sides that are replaced; os.ErrDeadlineExceeded when there is none any more.
+// handOver gives the next record of the kernel sides that are replaced; os.ErrDeadlineExceeded when there is none any
+// more.
 func (s *Sensor) handOver() error {
-	if s.previous[0].until == nil {
-		if err := s.makeCut(); err != nil {
+	if s.old[0].until == nil {
+		if err := s.makeCutover(); err != nil {
 			return err
 		}
 	}
-	for len(s.previous) > 0 {
-		p := s.previous[0]
+	for len(s.old) > 0 {
+		p := s.old[0]
 		for p.ring != nil {
 			p.ring.SetDeadline(time.Unix(1, 0))
 			err := p.ring.ReadInto(&s.record)
@@ -233,7 +235,7 @@ func (s *Sensor) handOver() error {
 				return fmt.Errorf("read the ring of the sensor before: %w", err)
 			}
 			raw := s.record.RawSample
-			if s.cut != nil && !s.cut.new(raw) || !p.until.old(raw) {
+			if s.cutover != nil && !s.cutover.takesNew(raw) || !p.until.takesOld(raw) {
 				continue
 			}
 			if p.readable {
@@ -241,12 +243,12 @@ func (s *Sensor) handOver() error {
 			}
 			p.unread[binary.LittleEndian.Uint16(raw)]++
 		}
-		s.endCut()
-		if err := s.settle(p); err != nil {
+		s.endCutover()
+		if err := s.retire(p); err != nil {
 			return err
 		}
-		s.cut = p.until
-		s.previous = s.previous[1:]
+		s.cutover = p.until
+		s.old = s.old[1:]
 	}
 	if s.unpin {
 		// What is in it that is none of ours keeps it.
@@ -257,15 +259,16 @@ func (s *Sensor) handOver() error {
 	return os.ErrDeadlineExceeded
 }
 
-func (s *Sensor) endCut() {
-	if s.cut != nil {
-		s.found = append(s.found, s.cut.end()...)
-		s.cut = nil
+func (s *Sensor) endCutover() {
+	if s.cutover != nil {
+		s.found = append(s.found, s.cutover.end()...)
+		s.cutover = nil
 	}
 }
 
-// settle takes what was not told yet of the losses of a kernel side that is replaced into our account, and removes it.
-func (s *Sensor) settle(p *previous) error {
+// retire carries what was not reported yet of the losses of a kernel side that is replaced over into our ledger, and
+// removes it.
+func (s *Sensor) retire(p *generation) error {
 	lost := map[lossID]uint64{}
 	// By sandbox: a counter of a process would have to be taken away once that has ended.
 	if p.losses != nil && p.unkeyed != nil && p.process != nil {
@@ -277,8 +280,8 @@ func (s *Sensor) settle(p *previous) error {
 			lost[l.id().ofSandbox()] += l.Count
 		}
 	}
-	if p.account != nil {
-		told, err := p.account.read()
+	if p.ledger != nil {
+		told, err := p.ledger.read()
 		if err != nil {
 			return err
 		}
@@ -290,14 +293,14 @@ func (s *Sensor) settle(p *previous) error {
 		lost[lossID{kind: kind, cause: LossNotRead}] += n
 	}
 	maps.DeleteFunc(lost, func(_ lossID, n uint64) bool { return n == 0 })
-	if err := s.owe(lost); err != nil {
+	if err := s.carryOver(lost); err != nil {
 		return err
 	}
 	return s.drop(p)
 }
 
 // drop removes a kernel side that is replaced.
-func (s *Sensor) drop(p *previous) error {
+func (s *Sensor) drop(p *generation) error {
 	err := s.store.remove(p.dir, "")
 	p.close()
 	if err != nil {

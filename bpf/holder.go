@@ -18,8 +18,9 @@ import (
 // MaxSought is how many sockets one walk looks for.
 const MaxSought = 1024
 
-// Holders finds the processes that have a socket open, by a walk over all open files of the host's processes: those in this
-// process's pid namespace and below. A walk needs no capability, but before Linux 5.19 CAP_BPF as every look into a map does.
+// Holders finds the processes that have a socket open, by a walk over all open files of the host's processes: those
+// in this process's pid namespace and below. A walk needs no capability, but before Linux 5.19 CAP_BPF as every look
+// into a map does.
 type Holders struct {
 	mu      sync.Mutex
 	program *ebpf.Program
@@ -54,8 +55,9 @@ func LoadHolders() (_ *Holders, err error) {
 	return h, nil
 }
 
-// Find yields each process that has one of the sockets open, once or more often: the number of the socket's inode, the process's
-// tgid, and its start in ns of CLOCK_BOOTTIME. At most MaxSought sockets. The time that it takes grows with the open files of the host.
+// Find yields each process that has one of the sockets open, once or more often: the number of the socket's inode,
+// the process's tgid, and its start in ns of CLOCK_BOOTTIME. At most MaxSought sockets. The time that it takes grows
+// with the open files of the host.
 func (h *Holders) Find(inodes []uint32, yield func(inode, tgid uint32, start uint64)) (err error) {
 	if len(inodes) > MaxSought {
 		return fmt.Errorf("look for who has %d sockets open: at most %d can be sought", len(inodes), MaxSought)

@@ -41,21 +41,23 @@ type Hook struct {
 // commonHooks are attached on every kernel, in this order: membership first, so that no
 // cgroup made meanwhile is missed.
 var commonHooks = []struct {
-	program, target string
-	cgroup          ebpf.AttachType // of a cgroup program
+	program string
+	record  objectRecordType // as of functionHook
+	target  string
+	cgroup  ebpf.AttachType // of a cgroup program
 }{
-	{"cgroup_mkdir", "cgroup_mkdir", 0},
-	{"cgroup_rmdir", "cgroup_rmdir", 0},
-	{"cgroup_attach", "cgroup_attach_task", 0},
-	{"process_fork", "sched_process_fork", 0},
-	{"process_exit", "sched_process_exit", 0},
-	{"process_exec", "sched_process_exec", 0},
-	{"connect_state", "inet_sock_set_state", 0},
-	{"connect4", "connect4", ebpf.AttachCGroupInet4Connect},
-	{"connect6", "connect6", ebpf.AttachCGroupInet6Connect},
-	{"sendmsg4", "sendmsg4", ebpf.AttachCGroupUDP4Sendmsg},
-	{"sendmsg6", "sendmsg6", ebpf.AttachCGroupUDP6Sendmsg},
-	{"connect_release", "sock_release", ebpf.AttachCgroupInetSockRelease},
+	{"cgroup_mkdir", objectRecordTypeRECORD_CGROUP_MKDIR, "cgroup_mkdir", 0},
+	{"cgroup_rmdir", objectRecordTypeRECORD_CGROUP_RMDIR, "cgroup_rmdir", 0},
+	{"cgroup_attach", objectRecordTypeRECORD_CGROUP_ATTACH, "cgroup_attach_task", 0},
+	{"process_fork", objectRecordTypeRECORD_FORK, "sched_process_fork", 0},
+	{"process_exit", objectRecordTypeRECORD_EXIT, "sched_process_exit", 0},
+	{"process_exec", objectRecordTypeRECORD_EXEC, "sched_process_exec", 0},
+	{"connect_state", objectRecordTypeRECORD_CONNECT_END, "inet_sock_set_state", 0},
+	{"connect4", objectRecordTypeRECORD_CONNECT, "connect4", ebpf.AttachCGroupInet4Connect},
+	{"connect6", objectRecordTypeRECORD_CONNECT, "connect6", ebpf.AttachCGroupInet6Connect},
+	{"sendmsg4", objectRecordTypeRECORD_CONNECT, "sendmsg4", ebpf.AttachCGroupUDP4Sendmsg},
+	{"sendmsg6", objectRecordTypeRECORD_CONNECT, "sendmsg6", ebpf.AttachCGroupUDP6Sendmsg},
+	{"connect_release", objectRecordTypeRECORD_CONNECT_END, "sock_release", ebpf.AttachCgroupInetSockRelease},
 }
 
 // formGroup is what comes in two forms, of which one is attached.
@@ -70,11 +72,15 @@ type formGroup struct {
 
 type functionHook struct {
 	program string
+	// record is which ones are missing when the kernel skips a run of the program. It does so when a program would
+	// interrupt itself on the same CPU, and says how often in bpf_prog_info.recursion_misses (5.12).
+	record  objectRecordType
 	targets []string // kernel functions, the first that exists
 }
 
 type besideHook struct {
 	program string
+	record  objectRecordType
 	target  func(*Options) (string, error)
 	note    string // what its absence means
 }
@@ -83,70 +89,85 @@ type besideHook struct {
 var ringTargets = []string{"io_uring_submit_req", "io_uring_submit_sqe"}
 
 type callHook struct {
-	program, call string
-	optional      bool // not a system call of every supported kernel
+	program  string
+	record   objectRecordType
+	call     string
+	optional bool // not a system call of every supported kernel
 }
 
 var formGroups = []formGroup{
 	{
 		name:        "open",
-		trampolines: []functionHook{{"open_file", []string{"do_filp_open", "do_file_open"}}}, // renamed in 7.0
+		trampolines: []functionHook{{"open_file", objectRecordTypeRECORD_OPEN, []string{"do_filp_open", "do_file_open"}}}, // renamed in 7.0
 		tracepoints: []callHook{
-			{"open_call_openat", "openat", false},
-			{"open_call_open", "open", true}, // not on arm64
-			{"open_call_creat", "creat", true},
-			{"open_call_openat2", "openat2", false},
-			{"open_call_handle", "open_by_handle_at", true},
+			{"open_call_openat", objectRecordTypeRECORD_OPEN, "openat", false},
+			{"open_call_open", objectRecordTypeRECORD_OPEN, "open", true}, // not on arm64
+			{"open_call_creat", objectRecordTypeRECORD_OPEN, "creat", true},
+			{"open_call_openat2", objectRecordTypeRECORD_OPEN, "openat2", false},
+			{"open_call_handle", objectRecordTypeRECORD_OPEN, "open_by_handle_at", true},
 		},
-		besideTrampoline: []besideHook{{"open_root", rootTarget, "opens by handle are not seen"}},
+		besideTrampoline: []besideHook{{"open_root", objectRecordTypeRECORD_OPEN, rootTarget, "opens by handle are not seen"}},
 		besideTracepoints: []besideHook{
-			{"uring_submit", ringTarget, "opens, and connects of unix sockets, by io_uring are not seen"},
-			{"compat_call", compatTarget, "opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; compat_calls: true changes that, and costs every system call of the host some 100 ns"},
+			{"uring_submit", objectRecordTypeRECORD_OPEN, ringTarget, "opens, and connects of unix sockets, by io_uring are not seen"},
+			{"compat_call", objectRecordTypeRECORD_OPEN, compatTarget, "opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; compat_calls: true changes that, and costs every system call of the host some 100 ns"},
 		},
 	},
 	{
 		name:        "connect",
-		trampolines: []functionHook{{"connect_file", []string{"__sys_connect_file"}}},
-		tracepoints: []callHook{{"connect_call", "connect", false}},
+		trampolines: []functionHook{{"connect_file", objectRecordTypeRECORD_UNIX, []string{"__sys_connect_file"}}},
+		tracepoints: []callHook{{"connect_call", objectRecordTypeRECORD_UNIX, "connect", false}},
 	},
 	{
 		name:        "socket",
-		trampolines: []functionHook{{"socket_make", []string{"__sock_create"}}},
-		tracepoints: []callHook{{"socket_call", "socket", false}},
+		trampolines: []functionHook{{"socket_make", objectRecordTypeRECORD_SOCKET, []string{"__sock_create"}}},
+		tracepoints: []callHook{{"socket_call", objectRecordTypeRECORD_SOCKET, "socket", false}},
 	},
 	{
 		name: "namespace",
 		trampolines: []functionHook{
-			{"unshare", []string{"ksys_unshare"}},
-			{"setns", []string{"__x64_sys_setns", "__arm64_sys_setns"}},
+			{"unshare", objectRecordTypeRECORD_NAMESPACE, []string{"ksys_unshare"}},
+			{"setns", objectRecordTypeRECORD_NAMESPACE, []string{"__x64_sys_setns", "__arm64_sys_setns"}},
 		},
-		tracepoints: []callHook{{"unshare_call", "unshare", false}, {"setns_call", "setns", false}},
+		tracepoints: []callHook{{"unshare_call", objectRecordTypeRECORD_NAMESPACE, "unshare", false}, {"setns_call", objectRecordTypeRECORD_NAMESPACE, "setns", false}},
 	},
 	{
 		name:        "access",
-		trampolines: []functionHook{{"access_check", []string{"__ptrace_may_access"}}},
+		trampolines: []functionHook{{"access_check", objectRecordTypeRECORD_ACCESS, []string{"__ptrace_may_access"}}},
 		tracepoints: []callHook{
-			{"access_ptrace", "ptrace", false},
-			{"access_readv", "process_vm_readv", true}, // CONFIG_CROSS_MEMORY_ATTACH
-			{"access_writev", "process_vm_writev", true},
-			{"access_getfd", "pidfd_getfd", false},
+			{"access_ptrace", objectRecordTypeRECORD_ACCESS, "ptrace", false},
+			{"access_readv", objectRecordTypeRECORD_ACCESS, "process_vm_readv", true}, // CONFIG_CROSS_MEMORY_ATTACH
+			{"access_writev", objectRecordTypeRECORD_ACCESS, "process_vm_writev", true},
+			{"access_getfd", objectRecordTypeRECORD_ACCESS, "pidfd_getfd", false},
 		},
 	},
 }
 
-func (g *formGroup) programs() []string {
-	var names []string
+// programs gives each program of the group, and which records are missing when the kernel skips it.
+func (g *formGroup) programs() map[string]objectRecordType {
+	records := map[string]objectRecordType{}
 	for _, h := range g.trampolines {
-		names = append(names, h.program)
+		records[h.program] = h.record
 	}
 	for _, h := range g.tracepoints {
-		names = append(names, h.program)
+		records[h.program] = h.record
 	}
 	for _, h := range slices.Concat(g.besideTrampoline, g.besideTracepoints) {
-		names = append(names, h.program)
+		records[h.program] = h.record
 	}
-	return names
+	return records
 }
+
+// programRecords is the same of all hooks.
+var programRecords = func() map[string]objectRecordType {
+	records := map[string]objectRecordType{}
+	for _, h := range commonHooks {
+		records[h.program] = h.record
+	}
+	for i := range formGroups {
+		maps.Copy(records, formGroups[i].programs())
+	}
+	return records
+}()
 
 func (s *Sensor) attachCommon(cgroupRoot string) error {
 	for _, h := range commonHooks {
@@ -342,8 +363,8 @@ func ringTarget(o *Options) (string, error) {
 	return name, err
 }
 
-// ringRequest finds the tracepoint, and which of its arguments is the request: the first since 6.0, the second since 5.13.
-// (Debian's 5.10 has the io_uring of 5.15.) Before, there is none.
+// ringRequest finds the tracepoint, and which of its arguments is the request: the first since 6.0, the second since
+// 5.13. (Debian's 5.10 has the io_uring of 5.15.) Before, there is none.
 func (o *Options) ringRequest() (name string, argument int, err error) {
 	for _, name := range ringTargets {
 		var t *btf.Typedef

@@ -3,51 +3,57 @@
 package bpf
 
 import (
+	"errors"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/sheetbend/sheetbend/collector/record"
-	"github.com/sheetbend/sheetbend/collector/recordtest"
 )
 
-// The collector decodes by offset what the kernel side lays out in C: both must give every record the same size.
+// structNames are those of records that do not have the name of their kind.
+var structNames = map[record.Type]string{
+	record.TypeCgroupMkdir:  "record_cgroup",
+	record.TypeCgroupRmdir:  "record_cgroup",
+	record.TypeCgroupAttach: "record_attach",
+}
+
+// The collector decodes by offset what the kernel side lays out in C: both must have the same kinds of records and give
+// each the same size.
 func TestRecordLayoutIsTheDecoders(t *testing.T) {
-	for name, c := range map[string]struct {
-		size uintptr
-		body any
-	}{
-		"fork":        {unsafe.Sizeof(objectRecordFork{}), record.Fork{}},
-		"exec":        {unsafe.Sizeof(objectRecordExec{}), record.Exec{}},
-		"exec_args":   {unsafe.Sizeof(objectRecordExecArgs{}), record.ExecArgs{}},
-		"exit":        {unsafe.Sizeof(objectRecordExit{}), record.Exit{}},
-		"open":        {unsafe.Sizeof(objectRecordOpen{}), record.Open{}},
-		"connect":     {unsafe.Sizeof(objectRecordConnect{}), record.Connect{}},
-		"connect_end": {unsafe.Sizeof(objectRecordConnectEnd{}), record.ConnectEnd{}},
-		"unix":        {unsafe.Sizeof(objectRecordUnix{}), record.Unix{}},
-		"cgroup":      {unsafe.Sizeof(objectRecordCgroup{}), record.Cgroup{}},
-		"attach":      {unsafe.Sizeof(objectRecordAttach{}), record.Attach{}},
-		"process":     {unsafe.Sizeof(objectRecordProcess{}), record.Process{}},
-		"socket":      {unsafe.Sizeof(objectRecordSocket{}), record.Socket{}},
-		"namespace":   {unsafe.Sizeof(objectRecordNamespace{}), record.Namespace{}},
-		"access":      {unsafe.Sizeof(objectRecordAccess{}), record.Access{}},
-	} {
-		h := record.Header{}
-		if name == "cgroup" {
-			h.Type = record.TypeCgroupMkdir
+	spec, err := loadObject()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var types, process *btf.Enum
+	if err := errors.Join(spec.Types.TypeByName("record_type", &types), spec.Types.TypeByName("process_kinds", &process)); err != nil {
+		t.Fatal(err)
+	}
+	kernel := map[record.Type]bool{}
+	for _, v := range types.Values {
+		kind := record.Type(v.Value)
+		kernel[kind] = true
+		if kind.Size() == 0 || v.Value >= 32 {
+			t.Errorf("%s has no row in collector/record, or is not below 32", v.Name)
 		}
-		raw := recordtest.Record(h, c.body)
-		if len(raw) != int(c.size) {
-			t.Errorf("%s: %d bytes in C, %d for the decoder", name, c.size, len(raw))
+		if of := process.Values[0].Value>>v.Value&1 == 1; of != kind.OfProcess() {
+			t.Errorf("%s is of a process: %v in C, %v for the decoder", kind, of, kind.OfProcess())
 		}
-		var e record.Event
-		if err := e.Decode(raw); err != nil {
-			t.Errorf("%s: %v", name, err)
+		name := structNames[kind]
+		if name == "" {
+			name = "record_" + kind.String()
 		}
-		if e.Decode(raw[:len(raw)-1]) == nil {
-			t.Errorf("%s: decoded although a byte is missing", name)
+		var layout *btf.Struct
+		if err := spec.Types.TypeByName(name, &layout); err != nil {
+			t.Errorf("%s: sheetbend.bpf.c does not keep its layout: %v", kind, err)
+		} else if int(layout.Size) != kind.Size() {
+			t.Errorf("%s: %d bytes in C, %d for the decoder", kind, layout.Size, kind.Size())
+		}
+	}
+	for _, kind := range record.Types() {
+		if kind < record.TypeClock && !kernel[kind] {
+			t.Errorf("%s has no number in enum record_type", kind)
 		}
 	}
 }

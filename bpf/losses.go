@@ -21,41 +21,6 @@ type Loss struct {
 	Count  uint64
 }
 
-// programKinds: which records are missing when the kernel skips a run of a program. It
-// does so when a program would interrupt itself on the same CPU, and says how often in
-// bpf_prog_info.recursion_misses (5.12).
-var programKinds = map[string]objectRecordType{
-	"process_fork":      objectRecordTypeRECORD_FORK,
-	"process_exec":      objectRecordTypeRECORD_EXEC,
-	"process_exit":      objectRecordTypeRECORD_EXIT,
-	"open_file":         objectRecordTypeRECORD_OPEN,
-	"open_root":         objectRecordTypeRECORD_OPEN,
-	"open_call_openat":  objectRecordTypeRECORD_OPEN,
-	"open_call_open":    objectRecordTypeRECORD_OPEN,
-	"open_call_creat":   objectRecordTypeRECORD_OPEN,
-	"open_call_openat2": objectRecordTypeRECORD_OPEN,
-	"open_call_handle":  objectRecordTypeRECORD_OPEN,
-	"uring_submit":      objectRecordTypeRECORD_OPEN,
-	"compat_call":       objectRecordTypeRECORD_OPEN,
-	"connect_file":      objectRecordTypeRECORD_UNIX,
-	"connect_call":      objectRecordTypeRECORD_UNIX,
-	"connect_state":     objectRecordTypeRECORD_CONNECT_END,
-	"socket_make":       objectRecordTypeRECORD_SOCKET,
-	"socket_call":       objectRecordTypeRECORD_SOCKET,
-	"unshare":           objectRecordTypeRECORD_NAMESPACE,
-	"unshare_call":      objectRecordTypeRECORD_NAMESPACE,
-	"setns":             objectRecordTypeRECORD_NAMESPACE,
-	"setns_call":        objectRecordTypeRECORD_NAMESPACE,
-	"access_check":      objectRecordTypeRECORD_ACCESS,
-	"access_ptrace":     objectRecordTypeRECORD_ACCESS,
-	"access_readv":      objectRecordTypeRECORD_ACCESS,
-	"access_writev":     objectRecordTypeRECORD_ACCESS,
-	"access_getfd":      objectRecordTypeRECORD_ACCESS,
-	"cgroup_mkdir":      objectRecordTypeRECORD_CGROUP_MKDIR,
-	"cgroup_rmdir":      objectRecordTypeRECORD_CGROUP_RMDIR,
-	"cgroup_attach":     objectRecordTypeRECORD_CGROUP_ATTACH,
-}
-
 // counters reads what the programs counted.
 func counters(unkeyed *ebpf.Map, keyed ...*ebpf.Map) (losses []Loss, err error) {
 	var key objectLossKey
@@ -83,8 +48,8 @@ func counters(unkeyed *ebpf.Map, keyed ...*ebpf.Map) (losses []Loss, err error) 
 	return losses, nil
 }
 
-// Losses returns every count, ordered by cgroup, process, kind and cause. What a process before has told is not in it, what is left of
-// a kernel side that was replaced is.
+// Losses returns every count, ordered by cgroup, process, kind and cause. What a process before has told is not in
+// it, what is left of a kernel side that was replaced is.
 func (s *Sensor) Losses() ([]Loss, error) {
 	losses, err := counters(s.collection.Maps["losses_unkeyed"], s.collection.Maps["losses"], s.collection.Maps["process_losses"])
 	if err != nil {
@@ -92,7 +57,7 @@ func (s *Sensor) Losses() ([]Loss, error) {
 	}
 	missed := map[objectRecordType]uint64{}
 	for name, program := range s.programs {
-		kind, ok := programKinds[name]
+		kind, ok := programRecords[name]
 		if !ok {
 			continue
 		}
@@ -140,8 +105,8 @@ func (s *Sensor) since(losses []Loss) []Loss {
 	return losses
 }
 
-// Forget drops the counter of a process that had ended before Losses read it, once that was Told: the room is needed for
-// others. A counter of no process stays.
+// Forget drops the counter of a process that had ended before Losses read it, once that was Told: the room is needed
+// for others. A counter of no process stays.
 func (s *Sensor) Forget(l Loss) error {
 	id := l.id()
 	if id.tgid == 0 {
@@ -149,8 +114,8 @@ func (s *Sensor) Forget(l Loss) error {
 	}
 	// Killed in between, it is told once more: better than that another one's is not.
 	var tables []*ebpf.Map
-	if s.account != nil {
-		tables = append(tables, s.account.told)
+	if s.ledger != nil {
+		tables = append(tables, s.ledger.told)
 	}
 	tables = append(tables, s.collection.Maps["process_losses"])
 	for _, table := range tables {

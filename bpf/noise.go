@@ -17,8 +17,8 @@ const (
 	maxNoise       = 1024
 )
 
-// hostMounts is the number of the host's mount namespace, in which alone reads can be noise: that of process 1, or, where that
-// may not be looked at, that of the sensor itself. 0: neither can, and nothing is noise.
+// hostMounts is the number of the host's mount namespace, in which alone reads can be noise: that of process 1, or,
+// where that may not be looked at, that of the sensor itself. 0: neither can, and nothing is noise.
 func hostMounts() uint32 {
 	for _, process := range []string{"1", "self"} {
 		if name, err := os.Readlink("/proc/" + process + "/ns/mnt"); err == nil {
@@ -31,8 +31,9 @@ func hostMounts() uint32 {
 	return 0
 }
 
-// noisePaths are the patterns that the kernel side can tell by one look-up: a file, all below a directory, and the shared
-// objects below one (NAME.so and NAME.so.* as a pair). The others it takes for ordinary paths, which are left out later.
+// noisePaths are the patterns that the kernel side can tell by one look-up: a file, all below a directory, and the
+// shared objects below one (NAME.so and NAME.so.* as a pair). The others it takes for ordinary paths, which are left
+// out later.
 func noisePaths(patterns []string) map[objectNoiseKey]objectNoisePath {
 	const plain, versions = 1, 2
 	libraries := map[string]int{}
@@ -71,8 +72,9 @@ func noisePaths(patterns []string) map[objectNoiseKey]objectNoisePath {
 	return paths
 }
 
-// reverse writes a path as the end of its components reads backwards: each component after a NUL, backwards. Of a directory
-// the NUL of what is below it follows. bits are those of the path; a pattern, or a path that is too long, is none.
+// reverse writes a path as the end of its components reads backwards: each component after a NUL, backwards. Of a
+// directory the NUL of what is below it follows. bits are those of the path; a pattern, or a path that is too long,
+// is none.
 func reverse(path string, directory bool) (bits uint32, reversed [noiseBytes]byte, ok bool) {
 	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "*?\x00") {
 		return 0, reversed, false

@@ -13,19 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type objectHeader struct {
-	_      structs.HostLayout
-	Type   uint16
-	Flags  uint16
-	Size   uint32
-	Time   uint64
-	Cgroup uint64
-	Start  uint64
-	ExecId uint64
-	Tgid   uint32
-	Tid    uint32
-}
-
 type objectLossCause uint32
 
 const (
@@ -63,155 +50,6 @@ type objectNoisePath struct {
 	Len  uint8
 }
 
-type objectRecordAccess struct {
-	_            structs.HostLayout
-	H            objectHeader
-	TargetStart  uint64
-	TargetCgroup uint64
-	TargetTgid   uint32
-	Error        int32
-	Op           uint16
-	ExeLen       uint16
-	Pad          uint32
-}
-
-type objectRecordAttach struct {
-	_         structs.HostLayout
-	H         objectHeader
-	MoverTgid uint32
-	Vpid      uint32
-	PathLen   uint32
-	Watched   uint32
-}
-
-type objectRecordCgroup struct {
-	_       structs.HostLayout
-	H       objectHeader
-	Id      uint64
-	Parent  uint64
-	PathLen uint32
-	Pad     uint32
-}
-
-type objectRecordConnect struct {
-	_        structs.HostLayout
-	H        objectHeader
-	Cookie   uint64
-	Addr     [16]uint8
-	Family   uint16
-	Protocol uint16
-	Port     uint16
-	Op       uint16
-}
-
-type objectRecordConnectEnd struct {
-	_      structs.HostLayout
-	H      objectHeader
-	Cookie uint64
-	Error  int32
-	Pad    uint32
-}
-
-type objectRecordExec struct {
-	_           structs.HostLayout
-	H           objectHeader
-	ParentStart uint64
-	Inode       uint64
-	ParentTgid  uint32
-	Uid         uint32
-	Euid        uint32
-	Egid        uint32
-	Vpid        uint32
-	Dev         uint32
-	Argc        uint32
-	ArgsSize    uint32
-	ExeUid      uint32
-	PeakRss     uint32
-	ExeLen      uint16
-	CwdLen      uint16
-	FilenameLen uint16
-	EnvLen      uint16
-	ArgsLen     uint16
-	Pad         [3]uint16
-}
-
-type objectRecordExecArgs struct {
-	_      structs.HostLayout
-	H      objectHeader
-	Offset uint32
-	Len    uint32
-}
-
-type objectRecordExit struct {
-	_        structs.HostLayout
-	H        objectHeader
-	CpuNs    uint64
-	UserNs   uint64
-	SystemNs uint64
-	PeakRss  uint64
-	Status   uint32
-	Pad      uint32
-}
-
-type objectRecordFork struct {
-	_           structs.HostLayout
-	H           objectHeader
-	ChildStart  uint64
-	ChildCgroup uint64
-	ChildTgid   uint32
-	ChildVpid   uint32
-}
-
-type objectRecordNamespace struct {
-	_     structs.HostLayout
-	H     objectHeader
-	Types uint32
-	Error int32
-	Op    uint16
-	Pad   uint16
-	Pad2  uint32
-}
-
-type objectRecordOpen struct {
-	_       structs.HostLayout
-	H       objectHeader
-	Inode   uint64
-	Error   int32
-	Flags   uint32
-	Dev     uint32
-	Uid     uint32
-	PathLen uint16
-	NameLen uint16
-	Pad     uint32
-}
-
-type objectRecordProcess struct {
-	_           structs.HostLayout
-	H           objectHeader
-	ParentStart uint64
-	Inode       uint64
-	ParentTgid  uint32
-	Uid         uint32
-	Vpid        uint32
-	Dev         uint32
-	ExeLen      uint16
-	CwdLen      uint16
-	ExeUid      uint32
-}
-
-type objectRecordSocket struct {
-	_        structs.HostLayout
-	H        objectHeader
-	Error    int32
-	Protocol uint32
-	Family   uint16
-	Type     uint16
-	Op       uint16
-	Pad      uint16
-	Cid      uint32
-	Port     uint32
-}
-
 type objectRecordType uint32
 
 const (
@@ -231,14 +69,6 @@ const (
 	objectRecordTypeRECORD_NAMESPACE     objectRecordType = 14
 	objectRecordTypeRECORD_ACCESS        objectRecordType = 15
 )
-
-type objectRecordUnix struct {
-	_       structs.HostLayout
-	H       objectHeader
-	Error   int32
-	PathLen uint16
-	NameLen uint16
-}
 
 // Names of all BPF objects in the ELF.
 //
@@ -314,6 +144,7 @@ const (
 	objectVarKeepLossCause        = "keep_loss_cause"
 	objectVarKeepNoiseKey         = "keep_noise_key"
 	objectVarKeepNoisePath        = "keep_noise_path"
+	objectVarKeepProcessKinds     = "keep_process_kinds"
 	objectVarKeepRecordAccess     = "keep_record_access"
 	objectVarKeepRecordAttach     = "keep_record_attach"
 	objectVarKeepRecordCgroup     = "keep_record_cgroup"
@@ -462,6 +293,7 @@ type objectVariableSpecs struct {
 	KeepLossCause        *ebpf.VariableSpec `ebpf:"keep_loss_cause"`
 	KeepNoiseKey         *ebpf.VariableSpec `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.VariableSpec `ebpf:"keep_noise_path"`
+	KeepProcessKinds     *ebpf.VariableSpec `ebpf:"keep_process_kinds"`
 	KeepRecordAccess     *ebpf.VariableSpec `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.VariableSpec `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.VariableSpec `ebpf:"keep_record_cgroup"`
@@ -577,6 +409,7 @@ type objectVariables struct {
 	KeepLossCause        *ebpf.Variable `ebpf:"keep_loss_cause"`
 	KeepNoiseKey         *ebpf.Variable `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.Variable `ebpf:"keep_noise_path"`
+	KeepProcessKinds     *ebpf.Variable `ebpf:"keep_process_kinds"`
 	KeepRecordAccess     *ebpf.Variable `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.Variable `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.Variable `ebpf:"keep_record_cgroup"`

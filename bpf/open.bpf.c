@@ -191,6 +191,29 @@ static __always_inline bool foreign_tree(struct task_struct *task)
 	return mounts != host_mounts || !own_root((__u64)task);
 }
 
+/* The directory that a relative name starts from; both stay NULL where it starts from none. */
+static __always_inline void starts_at(struct task_struct *task, int dfd, const char *name, bool user_name, struct vfsmount **mnt,
+				      struct dentry **dentry)
+{
+	struct file *dir;
+	char first = 0;
+
+	if (user_name)
+		bpf_probe_read_user(&first, 1, name);
+	else
+		bpf_probe_read_kernel(&first, 1, name);
+	if (!first || first == '/')
+		return;
+	if (dfd == AT_FDCWD) {
+		*mnt = BPF_CORE_READ(task, fs, pwd.mnt);
+		*dentry = BPF_CORE_READ(task, fs, pwd.dentry);
+		return;
+	}
+	dir = current_file(dfd);
+	*mnt = BPF_CORE_READ(dir, f_path.mnt);
+	*dentry = BPF_CORE_READ(dir, f_path.dentry);
+}
+
 /* name is kernel memory in the trampoline form, user memory in the other; NULL where the call has none. root: for
  * do_file_open_root, a constant.
  */
@@ -240,27 +263,10 @@ static __always_inline int report_open_in(bool root, struct file *file, int erro
 		mnt = BPF_CORE_READ(file, f_path.mnt);
 		dentry = BPF_CORE_READ(file, f_path.dentry);
 	} else {
-		char first = 0;
-
-		if (name) {
-			if (user_name)
-				bpf_probe_read_user(&first, 1, name);
-			else
-				bpf_probe_read_kernel(&first, 1, name);
-		}
-		if (first && first != '/') {
-			if (dfd == AT_FDCWD) {
-				mnt = BPF_CORE_READ(task, fs, pwd.mnt);
-				dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-			} else {
-				struct file *dir = current_file(dfd);
-
-				mnt = BPF_CORE_READ(dir, f_path.mnt);
-				dentry = BPF_CORE_READ(dir, f_path.dentry);
-			}
-			if (dentry)
-				flags |= OPEN_BASE;
-		}
+		if (name)
+			starts_at(task, dfd, name, user_name, &mnt, &dentry);
+		if (dentry)
+			flags |= OPEN_BASE;
 	}
 	if (dentry) {
 		if (root)
@@ -379,6 +385,13 @@ const volatile bool have_task_pt_regs = true;
 /* THREAD_SIZE; set by the loader. */
 const volatile __u32 stack_bytes = 16 << 10;
 
+/* task_pt_regs() of the architecture: at the very end of the stack. (On x86 there is padding above since FRED, 6.9.) */
+static __always_inline void *saved_registers(void)
+{
+	return BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + stack_bytes -
+	       bpf_core_type_size(struct pt_regs);
+}
+
 /* Arguments of the call that is returning. */
 struct call_args { __u64 first, second, third; };
 
@@ -396,9 +409,7 @@ static __always_inline struct call_args call_args(void)
 		args.second = regs->SECOND_ARGUMENT;
 		args.third = regs->THIRD_ARGUMENT;
 	} else {
-		/* task_pt_regs() of the architecture: at the very end of the stack. (On x86 there is padding above since FRED, 6.9.) */
-		regs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + stack_bytes -
-		       bpf_core_type_size(struct pt_regs);
+		regs = saved_registers();
 		args.first = BPF_CORE_READ(regs, FIRST_ARGUMENT);
 		args.second = BPF_CORE_READ(regs, SECOND_ARGUMENT);
 		args.third = BPF_CORE_READ(regs, THIRD_ARGUMENT);
@@ -423,8 +434,7 @@ static __always_inline long call_number(void)
 
 	if (have_task_pt_regs)
 		return ((struct pt_regs___number *)bpf_task_pt_regs(bpf_get_current_task_btf()))->CALL_NUMBER;
-	regs = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), stack) + stack_bytes -
-	       bpf_core_type_size(struct pt_regs); /* as in call_args() */
+	regs = saved_registers();
 	return BPF_CORE_READ(regs, CALL_NUMBER);
 }
 

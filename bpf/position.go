@@ -14,18 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A place is how far a ring has been read, as its consumer page says: the reader moves on with each record that it copies, so a
-// process that is killed before it has kept the copy leaves one that only the next process can still find in the ring.
-type place struct {
+// A ringPosition is how far a ring has been read, as its consumer page says: the reader moves on with each record
+// that it copies, so a process that is killed before it has kept the copy leaves one that only the next process can
+// still find in the ring.
+type ringPosition struct {
 	ring     *ebpf.Map
 	id       uint64
 	consumer []byte // mapped
 }
 
-// placeBits is what of a position is told, below the id of the ring.
-const placeBits = 40
+// positionBits is what of a position is told, below the id of the ring.
+const positionBits = 40
 
-func newPlace(ring *ebpf.Map) (*place, error) {
+func newRingPosition(ring *ebpf.Map) (*ringPosition, error) {
 	info, err := ring.Info()
 	if err != nil {
 		return nil, fmt.Errorf("look at the ring: %w", err)
@@ -39,35 +40,35 @@ func newPlace(ring *ebpf.Map) (*place, error) {
 	if err != nil {
 		return nil, errors.Join(err, unix.Munmap(consumer))
 	}
-	return &place{ring: kept, id: uint64(id) << placeBits, consumer: consumer}, nil
+	return &ringPosition{ring: kept, id: uint64(id) << positionBits, consumer: consumer}, nil
 }
 
-func (p *place) close() error {
+func (p *ringPosition) close() error {
 	if p == nil {
 		return nil
 	}
 	return errors.Join(unix.Munmap(p.consumer), p.ring.Close())
 }
 
-func (p *place) position() uint64 {
+func (p *ringPosition) position() uint64 {
 	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&p.consumer[0])))
 }
 
 // told is the position with the ring's id.
-func (p *place) told() uint64 {
+func (p *ringPosition) told() uint64 {
 	if p == nil {
 		return 0
 	}
-	return p.id | p.position()&(1<<placeBits-1)
+	return p.id | p.position()&(1<<positionBits-1)
 }
 
-// unread gives the records from a position up to where the ring was read. The kernel writes over them only when the ring has gone
-// round, so there they are, or it is seen that they are not.
-func (p *place) unread(told uint64, yield func(raw []byte)) (lost int, err error) {
+// unread gives the records from a position up to where the ring was read. The kernel writes over them only when the
+// ring has gone round, so there they are, or it is seen that they are not.
+func (p *ringPosition) unread(told uint64, yield func(raw []byte)) (lost int, err error) {
 	const header, busy, discard = 8, 1 << 31, 1 << 30 // struct bpf_ringbuf_hdr
 	size := uint64(p.ring.MaxEntries())
 	to := p.position()
-	from := to - (to-told)&(1<<placeBits-1)
+	from := to - (to-told)&(1<<positionBits-1)
 	if from == to {
 		return 0, nil
 	}
@@ -105,22 +106,22 @@ func (p *place) unread(told uint64, yield func(raw []byte)) (lost int, err error
 
 // Position is up to where the ring has been read, for Unread.
 func (s *Sensor) Position() uint64 {
-	if len(s.previous) > 0 && s.previous[0].place != nil {
-		return s.previous[0].place.told()
+	if len(s.old) > 0 && s.old[0].position != nil {
+		return s.old[0].position.told()
 	}
-	return s.place.told()
+	return s.position.told()
 }
 
-// Unread gives what an earlier process had read of a ring behind a position, before that is read which came after. lost counts what
-// cannot be found any more.
+// Unread gives what an earlier process had read of a ring behind a position, before that is read which came after.
+// lost counts what cannot be found any more.
 func (s *Sensor) Unread(from uint64, yield func(raw []byte)) (lost int, err error) {
-	for _, p := range s.previous {
-		if p.place != nil && p.place.id == from>>placeBits<<placeBits && p.readable {
-			return p.place.unread(from, yield)
+	for _, p := range s.old {
+		if p.position != nil && p.position.id == from>>positionBits<<positionBits && p.readable {
+			return p.position.unread(from, yield)
 		}
 	}
-	if s.place != nil && s.place.id == from>>placeBits<<placeBits {
-		return s.place.unread(from, yield)
+	if s.position != nil && s.position.id == from>>positionBits<<positionBits {
+		return s.position.unread(from, yield)
 	}
 	return 0, nil
 }

@@ -117,6 +117,47 @@ struct {
 
 DEFINE_WALK(process, PROCESS_LIMIT)
 
+/* exec flags for what a walk says of the path of an executable, and of a working directory. */
+static __always_inline __u32 exe_path_flags(__u32 path_flags)
+{
+	__u32 flags = 0;
+
+	if (path_flags & PATH_TRUNCATED)
+		flags |= EXEC_EXE_TRUNCATED;
+	if (path_flags & PATH_OUTSIDE)
+		flags |= EXEC_EXE_OUTSIDE;
+	if (path_flags & PATH_PSEUDO)
+		flags |= EXEC_MEMFD;
+	if (path_flags & PATH_UNLINKED)
+		flags |= EXEC_UNLINKED;
+	return flags;
+}
+
+static __always_inline __u32 cwd_path_flags(__u32 path_flags)
+{
+	__u32 flags = 0;
+
+	if (path_flags & PATH_TRUNCATED)
+		flags |= EXEC_CWD_TRUNCATED;
+	if (path_flags & PATH_OUTSIDE)
+		flags |= EXEC_CWD_OUTSIDE;
+	if (path_flags & PATH_UNLINKED)
+		flags |= EXEC_CWD_DELETED;
+	return flags;
+}
+
+/* exec flags for whose word the paths of a process are. */
+static __always_inline __u32 foreign_flags(struct task_struct *task)
+{
+	__u32 flags = 0;
+
+	if (foreign_mounts(task))
+		flags |= EXEC_FOREIGN_MOUNTS;
+	if (!own_root((__u64)BPF_CORE_READ(task, group_leader)))
+		flags |= EXEC_FOREIGN_ROOT;
+	return flags;
+}
+
 /* Set by user space for further passes: parents can have higher pids than their children, so that one pass may not
  * find all that is below an agent.
  */
@@ -187,10 +228,7 @@ int process_existing(struct bpf_iter__task *ctx)
 	r->parent_start = BPF_CORE_READ(parent, start_boottime);
 	r->uid = BPF_CORE_READ(task, cred, uid.val);
 	r->vpid = vpid(task);
-	if (foreign_mounts(task))
-		s->flags |= EXEC_FOREIGN_MOUNTS;
-	if (!own_root((__u64)BPF_CORE_READ(task, group_leader)))
-		s->flags |= EXEC_FOREIGN_ROOT;
+	s->flags |= foreign_flags(task);
 
 	off = sizeof(*r);
 	exe = BPF_CORE_READ(task, mm, exe_file);
@@ -207,14 +245,7 @@ int process_existing(struct bpf_iter__task *ctx)
 		    BPF_CORE_READ((struct task_struct___mounts *)task, cred, user_ns, level) > 0)
 			s->flags |= EXEC_EXE_SET;
 		off = walk_process(s, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry), task, off);
-		if (s->walk.flags & PATH_TRUNCATED)
-			s->flags |= EXEC_EXE_TRUNCATED;
-		if (s->walk.flags & PATH_OUTSIDE)
-			s->flags |= EXEC_EXE_OUTSIDE;
-		if (s->walk.flags & PATH_PSEUDO)
-			s->flags |= EXEC_MEMFD;
-		if (s->walk.flags & PATH_UNLINKED)
-			s->flags |= EXEC_UNLINKED;
+		s->flags |= exe_path_flags(s->walk.flags);
 	}
 	r->exe_len = off - sizeof(*r);
 	cwd = BPF_CORE_READ(task, fs, pwd.dentry);
@@ -223,12 +254,7 @@ int process_existing(struct bpf_iter__task *ctx)
 
 		off = walk_process(s, BPF_CORE_READ(task, fs, pwd.mnt), cwd, task, off);
 		r->cwd_len = off - from;
-		if (s->walk.flags & PATH_TRUNCATED)
-			s->flags |= EXEC_CWD_TRUNCATED;
-		if (s->walk.flags & PATH_OUTSIDE)
-			s->flags |= EXEC_CWD_OUTSIDE;
-		if (s->walk.flags & PATH_UNLINKED)
-			s->flags |= EXEC_CWD_DELETED;
+		s->flags |= cwd_path_flags(s->walk.flags);
 	}
 	r->h.flags = s->flags;
 	if (off > sizeof(s->bytes))

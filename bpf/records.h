@@ -31,6 +31,15 @@ enum record_type {
 	RECORD_SOCKET = 13,     /* a socket whose traffic no other record tells of */
 	RECORD_NAMESPACE = 14,
 	RECORD_ACCESS = 15,     /* one process reaches into another */
+	/* losses_unkeyed and PROCESS_KINDS have room for those below 32. */
+};
+
+/* What a process does while it runs: its losses are counted by process. Of a storm of short processes each would have
+ * its own entries: of what begins or ends one, only the sandbox is told.
+ */
+enum process_kinds {
+	PROCESS_KINDS = 1 << RECORD_OPEN | 1 << RECORD_CONNECT | 1 << RECORD_UNIX | 1 << RECORD_SOCKET |
+			1 << RECORD_NAMESPACE | 1 << RECORD_ACCESS,
 };
 
 /* Why a record could not be delivered. */

@@ -81,18 +81,11 @@ static __always_inline void lose(__u64 cgroup, __u16 kind, __u16 cause)
 		__sync_fetch_and_add(count, 1);
 }
 
-/* Of a storm of short processes each would have its own entries: of those only the sandbox is told. */
-static __always_inline bool is_of_process(__u16 kind)
-{
-	return kind == RECORD_OPEN || kind == RECORD_CONNECT || kind == RECORD_UNIX || kind == RECORD_SOCKET ||
-	       kind == RECORD_NAMESPACE || kind == RECORD_ACCESS;
-}
-
 static __always_inline void lose_record(const struct header *h, __u16 cause)
 {
 	struct loss_key key = { .cgroup = h->cgroup, .start = h->start, .tgid = h->tgid, .kind = h->type, .cause = cause };
 
-	if (!is_of_process(key.kind) || !count_in(&process_losses, &key))
+	if (!(PROCESS_KINDS >> key.kind & 1) || !count_in(&process_losses, &key))
 		lose(key.cgroup, key.kind, cause);
 }
 

@@ -26,6 +26,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Keeps the layouts in the object's BTF, from which the Go types are generated. */
 const enum record_type *keep_record_type __attribute__((unused));
+const enum process_kinds *keep_process_kinds __attribute__((unused));
 const enum loss_cause *keep_loss_cause __attribute__((unused));
 const struct header *keep_header __attribute__((unused));
 const struct record_fork *keep_record_fork __attribute__((unused));

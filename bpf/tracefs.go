@@ -86,7 +86,8 @@ func (t *tracefs) id(group, name string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// attach runs the program at the event, on every CPU, until it is closed or, with a link (5.15), also as long as that is pinned.
+// attach runs the program at the event, on every CPU, until it is closed or, with a link (5.15), also as long as that
+// is pinned.
 func (t *tracefs) attach(group, event, name string, program *ebpf.Program) (a attachment, err error) {
 	id, err := t.id(group, event)
 	if err != nil {

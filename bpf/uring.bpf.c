@@ -34,7 +34,6 @@ static __always_inline void report_submitted_open(struct io_open *open, __u64 cg
 	struct dentry *dentry = NULL;
 	struct uring_scratch *s;
 	struct record_open *r;
-	char first = 0;
 	__u64 off;
 	long len;
 
@@ -52,22 +51,11 @@ static __always_inline void report_submitted_open(struct io_open *open, __u64 cg
 	fill_header(&r->h, RECORD_OPEN, task, cgroup);
 	r->flags = BPF_CORE_READ(open, how.flags);
 	off = sizeof(*r);
-	bpf_probe_read_kernel(&first, 1, name);
-	if (first && first != '/') {
-		if (dfd == AT_FDCWD) {
-			mnt = BPF_CORE_READ(task, fs, pwd.mnt);
-			dentry = BPF_CORE_READ(task, fs, pwd.dentry);
-		} else {
-			struct file *dir = current_file(dfd);
-
-			mnt = BPF_CORE_READ(dir, f_path.mnt);
-			dentry = BPF_CORE_READ(dir, f_path.dentry);
-		}
-		if (dentry) {
-			flags |= OPEN_BASE;
-			off = walk_uring(s, mnt, dentry, task, off);
-			flags |= open_path_flags(s->walk.flags);
-		}
+	starts_at(task, dfd, name, false, &mnt, &dentry);
+	if (dentry) {
+		flags |= OPEN_BASE;
+		off = walk_uring(s, mnt, dentry, task, off);
+		flags |= open_path_flags(s->walk.flags);
 	}
 	r->path_len = off - sizeof(*r);
 	if (off <= OPEN_LIMIT + PATH_SLACK) {

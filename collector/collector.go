@@ -168,6 +168,8 @@ func (c *Collector) apply() {
 		c.spans.FlushSink()
 	case record.TypeLoss:
 		c.spans.Loss(h, &e.Loss)
+	default: // has no handler
+		c.losses.Lose(h.Type, record.CauseMalformed, nil)
 	}
 }
 

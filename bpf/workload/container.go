@@ -14,8 +14,8 @@ func containerRoles() map[string]func(*work, []string) error {
 	return map[string]func(*work, []string) error{"role-container": container}
 }
 
-// container is the first process of a container, whose root has a file /etc/same and a directory /srv. It tells of itself,
-// waits for the end of stdin, and does what it would do in every other container.
+// container is the first process of a container, whose root has a file /etc/same and a directory /srv. It tells of
+// itself, waits for the end of stdin, and does what it would do in every other container.
 func container(w *work, _ []string) error {
 	if os.Getpid() != 1 {
 		return errors.New("must be the first process of a container: it writes to /")

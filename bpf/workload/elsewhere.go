@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NoisePrefix is that of the scenarios whose first process reads what everybody reads, and whose child, for which another
-// file lies there, reads that.
+// NoisePrefix is that of the scenarios whose first process reads what everybody reads, and whose child, for which
+// another file lies there, reads that.
 const NoisePrefix = EvadePrefix + "noise-"
 
 // everybodys is a file of the default list of noise that is on every system.
@@ -61,7 +61,8 @@ func elsewhereRoles() map[string]func(*work, []string) error {
 	}
 }
 
-// noiseElsewhere reads noise, and has a child read path, on which it puts the file from; "" for one that lies there already.
+// noiseElsewhere reads noise, and has a child read path, on which it puts the file from; "" for one that lies there
+// already.
 func (w *work) noiseElsewhere(from, path string, apart func(*exec.Cmd)) error {
 	if err := w.openAndClose(unix.AT_FDCWD, everybodys, unix.O_RDONLY, Fact{}); err != nil {
 		return err

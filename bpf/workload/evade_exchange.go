@@ -47,8 +47,8 @@ const (
 	uffdMsgBytes     = 32
 )
 
-// heldUp makes a call that needs a page of memory which is not there: it waits for that page, and is in the middle of what
-// it does then. So exchange is called, and the page made, with content; then after, if there is one.
+// heldUp makes a call that needs a page of memory which is not there: it waits for that page, and is in the middle of
+// what it does then. So exchange is called, and the page made, with content; then after, if there is one.
 func heldUp(call func(page uintptr) syscall.Errno, content []byte, exchange func() error, after func(page []byte) error) error {
 	size := os.Getpagesize()
 	page, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -283,7 +283,8 @@ func untilAsleep(tid int) error {
 	}
 }
 
-// vsockExchanged does not wait: on some machines the connect is on its way when the call returns, on others it is refused.
+// vsockExchanged does not wait: on some machines the connect is on its way when the call returns, on others it is
+// refused.
 func vsockExchanged(w *work) error {
 	const port, times = 987654, 2
 	to := unix.RawSockaddrVM{Family: unix.AF_VSOCK, Cid: unix.VMADDR_CID_LOCAL, Port: port}

@@ -34,7 +34,8 @@ type Fact struct {
 	Arg0   string `json:"arg0,omitempty"`
 	UID    int    `json:"uid,omitempty"`
 	Forker int    `json:"forker,omitempty"` // who forked it, where that is not the parent
-	// Requested: of exec and open the name in the call, where it differs from the path; of connect where the span has to say it.
+	// Requested: of exec and open the name in the call, where it differs from the path; of connect where the span has
+	// to say it.
 	Requested string `json:"requested,omitempty"`
 
 	// open
@@ -46,7 +47,8 @@ type Fact struct {
 	Tail string `json:"tail,omitempty"`
 	// AnyRequest: what the call asked for is not known, or nothing that the kernel could tell.
 	AnyRequest bool `json:"any_request,omitempty"`
-	// Submitted: open, connect: handed to io_uring, so that in the tracepoint form only this is seen, and not the outcome.
+	// Submitted: open, connect: handed to io_uring, so that in the tracepoint form only this is seen, and not the
+	// outcome.
 	Submitted bool `json:"submitted,omitempty"`
 
 	// connect
@@ -56,8 +58,9 @@ type Fact struct {
 	// SourceRoute: the packets go to the address by way of another one.
 	SourceRoute bool `json:"source_route,omitempty"`
 	// Exchanged: what was behind the descriptor when the call returned, where that is not what the call was for. In the
-	// tracepoint form the address is the process's word then, or, if "both" were exchanged, not told. "at most" of namespace
-	// and access: of Count calls, whoever is told of one tells what the fact says, or says that it is not known.
+	// tracepoint form the address is the process's word then, or, if "both" were exchanged, not told. "at most" of
+	// namespace and access: of Count calls, whoever is told of one tells what the fact says, or says that it is not
+	// known.
 	Exchanged string `json:"exchanged,omitempty"`
 
 	// socket

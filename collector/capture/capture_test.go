@@ -178,8 +178,8 @@ func TestCapturesOfEveryVersionAreRead(t *testing.T) {
 			if err := e.Decode(raw); err != nil {
 				t.Errorf("version %d: %s: %v", layout, want.Header.Type, err)
 			}
-			if e.Header != want.Header || !reflect.DeepEqual(rt.Body(&e), want.Body) {
-				t.Errorf("version %d: %+v %+v, want %+v %+v", layout, e.Header, rt.Body(&e), want.Header, want.Body)
+			if e.Header != want.Header || !reflect.DeepEqual(rt.Body(&e, want.Body), want.Body) {
+				t.Errorf("version %d: %+v %+v, want %+v %+v", layout, e.Header, rt.Body(&e, want.Body), want.Header, want.Body)
 			}
 		}
 		if _, err := r.Next(); !errors.Is(err, io.EOF) {

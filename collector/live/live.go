@@ -313,6 +313,9 @@ func (f *Feed) handle(raw []byte) {
 	}
 	f.latest = max(f.latest, h.Time)
 	cg := f.event.Cgroup
+	if h.Type.OfProcess() {
+		f.unfollow(h.Tgid, h.Start, false)
+	}
 	switch h.Type {
 	case record.TypeFork:
 		f.unfollow(h.Tgid, h.Start, false)
@@ -320,9 +323,6 @@ func (f *Feed) handle(raw []byte) {
 	case record.TypeExec:
 		delete(f.scans.argsOf, processID{h.Tgid, h.Start}) // it brings its own
 		f.follow(h, f.event.Exec.ParentTgid, f.event.Exec.ParentStart)
-	case record.TypeOpen, record.TypeConnect, record.TypeUnix, record.TypeSocket, record.TypeNamespace,
-		record.TypeAccess:
-		f.unfollow(h.Tgid, h.Start, false)
 	case record.TypeExit:
 		delete(f.scans.argsOf, processID{h.Tgid, h.Start})
 	case record.TypeCgroupAttach:

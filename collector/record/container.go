@@ -58,18 +58,19 @@ func fitPairs(pairs []Pair) []Pair {
 	return fit
 }
 
-func (p *payload) pairs(n int) []Pair {
+// pairs takes n of them.
+func (r *reader) pairs(n uint16) []Pair {
 	if n > MaxPairs {
-		p.short = true
+		r.short = true
 		return nil
 	}
 	var pairs []Pair
 	for range n {
-		head := p.take(4)
-		if p.short {
+		head := r.take(4)
+		if r.short {
 			return nil
 		}
-		pairs = append(pairs, Pair{Key: p.text(head, 0), Value: p.text(head, 2)})
+		pairs = append(pairs, Pair{Key: r.text(u16(head, 0)), Value: r.text(u16(head, 2))})
 	}
 	return pairs
 }

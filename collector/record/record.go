@@ -9,110 +9,13 @@ package record
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strconv"
-)
-
-// Type tells records apart. Those below 256 come from the kernel.
-type Type uint16
-
-// The record types.
-const (
-	TypeFork         Type = 1
-	TypeExec         Type = 2
-	TypeExecArgs     Type = 3
-	TypeExit         Type = 4
-	TypeOpen         Type = 5
-	TypeConnect      Type = 6
-	TypeConnectEnd   Type = 7
-	TypeUnix         Type = 8
-	TypeCgroupMkdir  Type = 9
-	TypeCgroupRmdir  Type = 10
-	TypeCgroupAttach Type = 11
-	TypeProcess      Type = 12
-	TypeSocket       Type = 13
-	TypeNamespace    Type = 14
-	TypeAccess       Type = 15
-
-	TypeClock   Type = 256 // wall time at a boot time; first of every stream
-	TypeTick    Type = 257 // about every 100 ms; nothing else makes time pass for the collector
-	TypeLoss    Type = 258 // records that could not be delivered
-	TypeCgroup  Type = 259 // a cgroup that existed at start
-	TypeCmdline Type = 260 // argv of a process that existed at start
-	TypeMark    Type = 261 // begin or end of a tool call, from the local socket
-	TypeSaid    Type = 262 // one fact from an agent's own telemetry
-
-	TypeContainer Type = 263 // what a container runtime says of a container
 )
 
 // Layout is the number of the layout of all records, those of user space and those of bpf/records.h. Who changes
 // one raises it, and adds a package that reads the earlier one (layout1 is an example): a capture says which layout
 // it has (collector/capture). A journal of another layout is not read.
 const Layout = 2
-
-// String is the name used for a kind of lost record, for example "exec".
-func (t Type) String() string {
-	switch t {
-	case TypeFork:
-		return "fork"
-	case TypeExec:
-		return "exec"
-	case TypeExecArgs:
-		return "exec_args"
-	case TypeExit:
-		return "exit"
-	case TypeOpen:
-		return "open"
-	case TypeConnect:
-		return "connect"
-	case TypeConnectEnd:
-		return "connect_end"
-	case TypeUnix:
-		return "unix"
-	case TypeCgroupMkdir:
-		return "cgroup_mkdir"
-	case TypeCgroupRmdir:
-		return "cgroup_rmdir"
-	case TypeCgroupAttach:
-		return "cgroup_attach"
-	case TypeProcess:
-		return "process"
-	case TypeSocket:
-		return "socket"
-	case TypeNamespace:
-		return "namespace"
-	case TypeAccess:
-		return "access"
-	case TypeClock:
-		return "clock"
-	case TypeTick:
-		return "tick"
-	case TypeLoss:
-		return "loss"
-	case TypeCgroup:
-		return "cgroup"
-	case TypeCmdline:
-		return "cmdline"
-	case TypeMark:
-		return "mark"
-	case TypeSaid:
-		return "said"
-	case TypeContainer:
-		return "container"
-	}
-	return "type_" + strconv.Itoa(int(t))
-}
-
-// TypeOf is the type of an encoded record, 0 if it is too short to have one.
-func TypeOf(raw []byte) Type {
-	if len(raw) < 2 {
-		return 0
-	}
-	return Type(binary.LittleEndian.Uint16(raw))
-}
-
-// SetTime changes the time of an encoded record that was decoded.
-func SetTime(raw []byte, time uint64) { binary.LittleEndian.PutUint64(raw[8:], time) }
 
 // Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.
 type Cause uint16
@@ -123,7 +26,8 @@ const (
 	CauseMapFull  Cause = 2
 	CauseScratch  Cause = 3
 	CauseMissed   Cause = 4
-	// Left out in favour of more important records, as the ring filled; and because the sandbox had its share of the ring.
+	// Left out in favour of more important records, as the ring filled; and because the sandbox had its share of the
+	// ring.
 	CauseShedRepeat   Cause = 5
 	CauseShedNoise    Cause = 6
 	CauseShedRead     Cause = 7
@@ -141,41 +45,29 @@ const (
 
 // String is the name used on spans, for example "ring_full".
 func (c Cause) String() string {
-	switch c {
-	case CauseRingFull:
-		return "ring_full"
-	case CauseMapFull:
-		return "map_full"
-	case CauseScratch:
-		return "scratch"
-	case CauseMissed:
-		return "missed"
-	case CauseShedRepeat:
-		return "shed_repeat"
-	case CauseShedNoise:
-		return "shed_noise"
-	case CauseShedRead:
-		return "shed_read"
-	case CauseBudgetRepeat:
-		return "budget_repeat"
-	case CauseBudgetNoise:
-		return "budget_noise"
-	case CauseBudgetRead:
-		return "budget_read"
-	case CauseBudgetFact:
-		return "budget_fact"
-	case CauseMalformed:
-		return "malformed"
-	case CauseTableFull:
-		return "table_full"
-	case CauseNotRead:
-		return "not_read"
-	case CauseUnwatched:
-		return "unwatched"
-	case CauseUnassigned:
-		return "unassigned"
+	if name := causes[c]; name != "" {
+		return name
 	}
 	return "cause_" + strconv.Itoa(int(c))
+}
+
+var causes = map[Cause]string{
+	CauseRingFull:     "ring_full",
+	CauseMapFull:      "map_full",
+	CauseScratch:      "scratch",
+	CauseMissed:       "missed",
+	CauseShedRepeat:   "shed_repeat",
+	CauseShedNoise:    "shed_noise",
+	CauseShedRead:     "shed_read",
+	CauseBudgetRepeat: "budget_repeat",
+	CauseBudgetNoise:  "budget_noise",
+	CauseBudgetRead:   "budget_read",
+	CauseBudgetFact:   "budget_fact",
+	CauseMalformed:    "malformed",
+	CauseTableFull:    "table_full",
+	CauseNotRead:      "not_read",
+	CauseUnwatched:    "unwatched",
+	CauseUnassigned:   "unassigned",
 }
 
 // Flags of TypeExec.

@@ -20,8 +20,8 @@ func header(t record.Type) record.Header {
 
 func TestEveryRecordIsReadBack(t *testing.T) {
 	missing := map[record.Type]bool{}
-	for n := range record.Type(512) {
-		missing[n] = !strings.HasPrefix(n.String(), "type_")
+	for _, n := range record.Types() {
+		missing[n] = true
 	}
 	for _, sample := range rt.Samples() {
 		delete(missing, sample.Header.Type)
@@ -32,14 +32,12 @@ func TestEveryRecordIsReadBack(t *testing.T) {
 		if e.Header != sample.Header {
 			t.Errorf("header %+v, want %+v", e.Header, sample.Header)
 		}
-		if got := rt.Body(&e); !reflect.DeepEqual(got, sample.Body) {
+		if got := rt.Body(&e, sample.Body); !reflect.DeepEqual(got, sample.Body) {
 			t.Errorf("%s %+v, want %+v", sample.Header.Type, got, sample.Body)
 		}
 	}
-	for n, is := range missing {
-		if is {
-			t.Errorf("%s has no sample", n)
-		}
+	for n := range missing {
+		t.Errorf("%s has no sample", n)
 	}
 }
 

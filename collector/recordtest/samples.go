@@ -2,7 +2,11 @@
 
 package recordtest
 
-import "github.com/sheetbend/sheetbend/collector/record"
+import (
+	"reflect"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
 
 // A Sample is one record and what is in it.
 type Sample struct {
@@ -94,49 +98,13 @@ func Samples() []Sample {
 	return all
 }
 
-// Body gives the field of the event that its type names; nil for TypeTick.
-func Body(e *record.Event) any {
-	switch e.Header.Type {
-	case record.TypeFork:
-		return e.Fork
-	case record.TypeExec:
-		return e.Exec
-	case record.TypeExecArgs:
-		return e.ExecArgs
-	case record.TypeExit:
-		return e.Exit
-	case record.TypeOpen:
-		return e.Open
-	case record.TypeConnect:
-		return e.Connect
-	case record.TypeConnectEnd:
-		return e.ConnectEnd
-	case record.TypeUnix:
-		return e.Unix
-	case record.TypeCgroupMkdir, record.TypeCgroupRmdir, record.TypeCgroup:
-		return e.Cgroup
-	case record.TypeCgroupAttach:
-		return e.Attach
-	case record.TypeProcess:
-		return e.Process
-	case record.TypeSocket:
-		return e.Socket
-	case record.TypeNamespace:
-		return e.Namespace
-	case record.TypeAccess:
-		return e.Access
-	case record.TypeClock:
-		return e.Clock
-	case record.TypeLoss:
-		return e.Loss
-	case record.TypeCmdline:
-		return e.Cmdline
-	case record.TypeMark:
-		return e.Mark
-	case record.TypeSaid:
-		return e.Said
-	case record.TypeContainer:
-		return e.Container
+// Body gives the field of the event that has the type of a sample's body; nil for nil.
+func Body(e *record.Event, like any) any {
+	fields := reflect.ValueOf(*e)
+	for i := range fields.NumField() {
+		if f := fields.Field(i); like != nil && f.Type() == reflect.TypeOf(like) {
+			return f.Interface()
+		}
 	}
 	return nil
 }

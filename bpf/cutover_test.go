@@ -16,14 +16,14 @@ func TestAnEventAtTheCutIsTakenOnce(t *testing.T) {
 		binary.LittleEndian.PutUint32(b[44:], tid)
 		return b
 	}
-	const events, apart, start = 8, 10, cutWindow * 2
+	const events, apart, start = 8, 10, cutoverWindow * 2
 	for _, c := range []struct {
 		form  Form
 		first uint64 // the old one's delay
 		then  uint64 // the new one's
 	}{{FormTracepoint, 0, 3}, {FormTrampoline, 3, 0}} {
 		for at := uint64(start - 5); at < start+events*apart+5; at++ {
-			cut := newCut(at, 0, []Hook{{Name: "open_file", Form: string(c.form)}})
+			cut := newCutover(at, 0, []Hook{{Name: "open_file", Form: string(c.form)}})
 			taken := map[[2]uint64]int{} // thread, number of the event -> how often
 			count := func(raw []byte, delay uint64) {
 				tid := binary.LittleEndian.Uint32(raw[44:])
@@ -31,14 +31,14 @@ func TestAnEventAtTheCutIsTakenOnce(t *testing.T) {
 			}
 			for i := range uint64(events) {
 				for tid := uint32(1); tid <= 2; tid++ {
-					if r := raw(start+i*apart+c.first, tid, uint16(objectRecordTypeRECORD_OPEN)); cut.old(r) {
+					if r := raw(start+i*apart+c.first, tid, uint16(objectRecordTypeRECORD_OPEN)); cut.takesOld(r) {
 						count(r, c.first)
 					}
 				}
 			}
 			for i := range uint64(events) {
 				for tid := uint32(1); tid <= 2; tid++ {
-					if r := raw(start+i*apart+c.then, tid, uint16(objectRecordTypeRECORD_OPEN)); cut.new(r) {
+					if r := raw(start+i*apart+c.then, tid, uint16(objectRecordTypeRECORD_OPEN)); cut.takesNew(r) {
 						count(r, c.then)
 					}
 				}
@@ -72,12 +72,12 @@ func FuzzManifest(f *testing.F) {
 }
 
 func TestWhatOnlyTheOldOneSawHidesNothingOfTheNewOne(t *testing.T) {
-	const both, at = cutWindow * 2, cutWindow*2 + 100
-	c := newCut(at, both, nil)
+	const both, at = cutoverWindow * 2, cutoverWindow*2 + 100
+	c := newCutover(at, both, nil)
 	before, after := make([]byte, headBytes), make([]byte, headBytes)
 	binary.LittleEndian.PutUint64(before[8:], both-10) // the new one was not attached yet
 	binary.LittleEndian.PutUint64(after[8:], at+10)
-	if !c.old(before) || !c.new(after) {
+	if !c.takesOld(before) || !c.takesNew(after) {
 		t.Error("one of two events is missing")
 	}
 }
