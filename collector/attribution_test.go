@@ -455,7 +455,7 @@ func TestAttribution(t *testing.T) {
 				for pid, file := range map[uint32]string{12: "/a/1", 13: "/a/2"} {
 					w.owned(file, span.InferredCall(boot, span.Image{Tgid: pid, Start: start(pid), ExecID: 2}), "inferred")
 				}
-				if hints := w.c.attribution.Hints(); len(hints) != 1 || !strings.Contains(hints[0], "--agent-telemetry") {
+				if hints := w.c.Stats().Hints; len(hints) != 1 || !strings.Contains(hints[0], "--agent-telemetry") {
 					w.t.Errorf("%q", hints)
 				}
 			},

@@ -71,19 +71,17 @@ func New(conf config.Config, sink span.Sink) (*Collector, error) {
 	}
 	c := &Collector{config: &conf, clock: &attribution.Clock{}}
 	c.slicer = &attribution.Slicer{Config: c.config, Clock: c.clock}
-	c.attribution = attribution.NewAttribution(c.config, c.clock, c.slicer)
+	c.attribution = attribution.New(c.config, c.clock, c.slicer)
 	c.slicer.Attribution = c.attribution
 	c.telemetry = c.attribution.Telemetry
-	c.lineage = lineage.NewLineage(c.config, c.clock, c.attribution)
+	c.lineage = lineage.New(c.config, c.clock, c.attribution)
 	c.losses, c.containers = c.lineage.Losses, c.lineage.Containers
 	c.containers.Replay = func(raw []byte) {
 		if c.event.Decode(raw) == nil {
 			c.apply()
 		}
 	}
-	c.spans = spans.NewSpans(c.lineage, sink, noise, sensitive)
-	c.attribution.Tree, c.attribution.Above = c.lineage, c.spans
-	c.lineage.Above, c.containers.Above = c.spans, c.spans
+	c.spans = spans.New(c.lineage, sink, noise, sensitive)
 	return c, nil
 }
 
@@ -149,7 +147,7 @@ func (c *Collector) apply() {
 	case record.TypeCmdline:
 		c.lineage.Cmdline(h, &e.Cmdline)
 	case record.TypeMark:
-		c.attribution.Mark(h, &e.Mark)
+		c.attribution.Marks.Mark(h, &e.Mark)
 	case record.TypeSaid:
 		c.telemetry.Event(h, &e.Said)
 	case record.TypeContainer:
@@ -180,11 +178,11 @@ func (c *Collector) Close() {
 		return
 	}
 	c.closed = true
-	c.Drain()
+	c.drain()
 }
 
-// Drain sends everything that is still held, as far as it is known, and flushes the sink.
-func (c *Collector) Drain() {
+// drain sends everything that is still held, as far as it is known, and flushes the sink.
+func (c *Collector) drain() {
 	c.slicer.Placed = 0
 	c.clock.Tick = max(c.clock.Tick, c.clock.Now)
 	c.containers.LoseCandidates()
@@ -198,3 +196,10 @@ func (c *Collector) Drain() {
 func (c *Collector) Stats() Stats {
 	return Stats{c.records, c.malformed, c.attribution.Stats(), c.lineage.Stats(), c.spans.Stats()}
 }
+
+// Lineage gives the processes, cgroups and containers that are known. It is read where Record is called: between two
+// records, or by the sink; only Started is for any goroutine.
+func (c *Collector) Lineage() *lineage.Tree { return c.lineage }
+
+// Restart gives what a collector that takes up the work of another process has to be told.
+func (c *Collector) Restart() Restart { return Restart{c} }

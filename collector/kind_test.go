@@ -13,7 +13,7 @@ func TestEveryKindOfRecordHasAHandler(t *testing.T) {
 	for _, sample := range rt.Samples() {
 		w := newWorld(t)
 		w.raw(sample.Raw)
-		kinds, _ := w.c.LossCounts()
+		kinds, _ := w.c.Lineage().Losses.LossCounts()
 		for _, l := range kinds {
 			if l.Cause == record.CauseMalformed.String() {
 				t.Errorf("%s has none", l.Kind)

@@ -603,7 +603,7 @@ func FuzzRecord(f *testing.F) {
 			c.lineage.End(c.lineage.ByProcesses[0].Active.Oldest, c.clock.Now, lineage.Ending{Unknown: true})
 		}
 		for _, g := range c.lineage.Cgroups {
-			c.attribution.Unmark(&g.Marks)
+			c.attribution.Marks.Unmark(&g.Marks)
 		}
 		harnesses := 0
 		for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
@@ -613,7 +613,7 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("%d agents and %d marks without a process, %d harnesses", s.Agents, c.Stats().OpenMarks, harnesses)
 		}
 		for _, k := range c.attribution.Calls {
-			if !k.Over || k.Processes != 0 {
+			if !k.Life.Over || k.Life.Processes != 0 {
 				t.Fatalf("a call without processes goes on: %+v", k)
 			}
 		}

@@ -84,7 +84,7 @@ func (o *runOptions) escaped(l leftovers) {
 	if l.pipeline.Collector == nil || o.leftovers == leftoversWait {
 		return
 	}
-	outside := l.outside(l.pipeline.Collector.Running())
+	outside := l.outside(l.pipeline.Collector.Lineage().Running())
 	if len(outside) == 0 {
 		return
 	}

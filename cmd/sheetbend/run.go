@@ -383,7 +383,7 @@ func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
 		o.note("had no effect: %s", strings.Join(refused, ", "))
 	}
 	if w.pipeline.Collector != nil {
-		for _, hint := range w.pipeline.Collector.Hints() {
+		for _, hint := range w.pipeline.Collector.Stats().Hints {
 			o.note("%s", hint)
 		}
 	}

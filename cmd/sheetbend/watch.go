@@ -267,7 +267,7 @@ func (w *watch) known(pid int) bool {
 	if w.pipeline.Collector == nil {
 		return false
 	}
-	start, ok := w.pipeline.Collector.Started(uint32(pid))
+	start, ok := w.pipeline.Collector.Lineage().Started(uint32(pid))
 	return ok && live.Alive(uint32(pid), start)
 }
 

@@ -307,7 +307,7 @@ func (c *Table) ReleaseAgent(a *agent) {
 	}
 	c.stats.Agents--
 	for len(a.open) > 0 {
-		c.CloseMark(a.open[0])
+		c.Marks.CloseMark(a.open[0])
 	}
 	c.unname(a)
 	if i := slices.Index(a.Sandbox.Agents, a); i >= 0 {
@@ -484,9 +484,9 @@ func (c *Table) displace(b *agent) {
 	}
 }
 
-// Hints gives what users can do to get real call ids, a line for each kind of agent
+// hints gives what users can do to get real call ids, a line for each kind of agent
 // whose calls were inferred so far.
-func (c *Table) Hints() []string {
+func (c *Table) hints() []string {
 	var lines []string
 	for i := range c.config.Agents {
 		if d := &c.config.Agents[i]; c.inferred[d.Name] && d.Note != "" {

@@ -28,6 +28,9 @@ type Stats struct {
 	EndedCalls                int // kept for what comes late
 	WaitingFacts              int // telemetry about calls that are not known yet
 	RetiredSessions           int // that nobody has, remembered
+
+	// Hints say what users can do to get real call ids: a line for each kind of agent whose calls were inferred.
+	Hints []string
 }
 
 // Table decides whose the doings of a process are: which agent's, in which session and call. It knows no spans.
@@ -38,6 +41,7 @@ type Table struct {
 	Slicer    *Slicer
 	Telemetry *Telemetry
 	Environ   *Environ
+	Marks     *Marks
 	Tree      tree
 	Above     callSpans
 
@@ -49,8 +53,7 @@ type Table struct {
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
 	endedCalls list.List           // of *call, in the order of their ends
-	openMarks  int
-	Refused    bool // what the record at hand asks for
+	Refused    bool                // what the record at hand asks for
 }
 
 // Telemetry is what agents report of their calls.
@@ -69,6 +72,12 @@ type Environ struct {
 	variables map[string]bool // that matter
 	meanings  map[string]meaning
 	text      []byte // scratch
+}
+
+// Marks are the calls that somebody opened: the agent, its hooks, a process of the sandbox, or somebody outside.
+type Marks struct {
+	table *Table
+	open  int
 }
 
 // A tree finds processes and cgroups: lineage.
@@ -97,7 +106,8 @@ type callSpans interface {
 	MayName(agent string) bool
 }
 
-func NewAttribution(config *config.Config, clock *Clock, slicer *Slicer) *Table {
+// New makes a Table that knows nobody. Tree and Above have to be set before its first use.
+func New(config *config.Config, clock *Clock, slicer *Slicer) *Table {
 	c := &Table{
 		config: config, clock: clock, Slicer: slicer,
 		Sessions: sessions{BySession: make(map[string]*Session), Shares: make(map[share]*int)},
@@ -108,6 +118,7 @@ func NewAttribution(config *config.Config, clock *Clock, slicer *Slicer) *Table 
 		contexts: make(map[span.Link]*Call),
 	}
 	c.Environ = &Environ{stats: &c.stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
+	c.Marks = &Marks{table: c}
 	c.Telemetry = &Telemetry{config: config, stats: &c.stats, clock: clock, attribution: c}
 	c.Telemetry.Waiting = waitingEvents{ByCall: make(map[callKey][]*list.Element), Of: make(map[source]int)}
 	return c
@@ -122,8 +133,9 @@ func (c *Table) Expire() {
 // Stats gives the counters as they are now.
 func (c *Table) Stats() Stats {
 	s := c.stats
-	s.OpenMarks, s.KnownCalls, s.KnownContexts = c.openMarks, len(c.Calls), len(c.contexts)
+	s.OpenMarks, s.KnownCalls, s.KnownContexts = c.Marks.open, len(c.Calls), len(c.contexts)
 	s.EndedCalls, s.WaitingFacts = c.endedCalls.Len(), c.Telemetry.Waiting.order.Len()
+	s.Hints = c.hints()
 	s.RetiredSessions = c.Sessions.retired.Len()
 	return s
 }

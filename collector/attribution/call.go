@@ -41,33 +41,51 @@ type Call struct {
 	Basis      basis
 	Outer      *Call // it was begun by a process in this one
 	root       *Call // the outermost of these
-	MarkedBy   MarkedBy
 
-	first   span.TraceID // the first of its own traces
+	Links    callLinks
+	Life     callLife
+	Marking  callMarking
+	Sent     callSent
+	Approval callApproval
+	Result   record.Success
+}
+
+// callLinks are the traces and spans that a call is in, or belongs to.
+type callLinks struct {
+	first   span.TraceID // of its own traces
 	Top     span.Link    // what its first spans stand under: its execute_tool, or the agent's own span
-	Joined  bool         // top is the agent's own
+	Joined  bool         // Top is the agent's own
 	context span.Link    // given to its first process
 	Extra   span.Link    // the agent's span, known too late or not sampled
-
-	Began, Ended uint64 // boottime
-	Processes    int    // that belong to it
-	Ran          bool   // there was one
-	marked       bool   // was opened by a marker at least once
-	Annotated    bool   // … by a pod's annotation
-	mark         *Mark  // while open by a marker
-	Over         bool
-	kept         *list.Element // in calls.ended
-
-	Waiting bool // its execute_tool is held
-	Partial bool // … went out before the end
-
-	Approval, ApprovalSource string
-
-	Result  record.Success
-	Reports uint64 // tool.telemetry spans
-
-	unverified int // of what nobody knows who said it
 }
+
+// callLife is when a call was, and what is left of it.
+type callLife struct {
+	Began, Ended uint64        // boottime
+	Processes    int           // that belong to it
+	Ran          bool          // there was one
+	Over         bool          //
+	kept         *list.Element // in Table.EndedCalls
+}
+
+// callMarking says who opened a call by a mark.
+type callMarking struct {
+	MarkedBy  MarkedBy
+	marked    bool  // it was opened so at least once
+	Annotated bool  // by a pod's annotation
+	mark      *Mark // while it is open
+}
+
+// callSent is what has gone out of a call. Package spans keeps it, but for unverified.
+type callSent struct {
+	Waiting    bool   // its execute_tool is held
+	Partial    bool   // its execute_tool went out before the end
+	Reports    uint64 // tool.telemetry spans
+	unverified int    // of these, by nobody knows whom
+}
+
+// callApproval is what was decided about a call, and by whom; "": not known.
+type callApproval struct{ Decision, Source string }
 
 // callKey names a call: the id of its session on spans, and its own.
 type callKey struct{ session, call string }
@@ -91,10 +109,10 @@ func (c *Table) callOf(a *agent, id string, by basis) *Call {
 func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
 	k := &Call{
 		Traces: newTraces(a.Session.SessionName, name),
-		Agent:  a, Session: a.Session, Id: id, Basis: by, Began: c.clock.Now,
+		Agent:  a, Session: a.Session, Id: id, Basis: by, Life: callLife{Began: c.clock.Now},
 	}
-	k.first = k.trace
-	k.Top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.SessionName, k.CallName)}
+	k.Links.first = k.trace
+	k.Links.Top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.SessionName, k.CallName)}
 	k.unnamed = id == ""
 	c.stats.Calls++
 	c.Calls[callKey{k.SessionName, k.CallName}] = k
@@ -107,52 +125,52 @@ func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
 // that is not sampled, or goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and
 // none in a trace of the sensor's own, whose ids anyone can compute.
 func (c *Table) join(k *Call, l span.Link, sampled bool) {
-	if l == k.Top {
+	if l == k.Links.Top {
 		return
 	}
 	if k.Agent.Outer.Agent != nil || l.Trace.Own() {
 		sampled = false
 	}
-	if k.spans > 0 || k.Joined || !sampled || c.config.OwnTraces {
-		if k.Extra == (span.Link{}) {
-			k.Extra = l
+	if k.spans > 0 || k.Links.Joined || !sampled || c.config.OwnTraces {
+		if k.Links.Extra == (span.Link{}) {
+			k.Links.Extra = l
 		}
 		return
 	}
-	k.Joined, k.foreign = true, true
-	k.Top, k.trace = l, l.Trace
+	k.Links.Joined, k.foreign = true, true
+	k.Links.Top, k.trace = l, l.Trace
 }
 
 // enter counts a process in. A call may be entered again after its end, when the agent tries it again.
 func (k *Call) enter() {
-	k.Processes++
-	k.Ran = true
-	if !k.marked {
-		k.Over = false
+	k.Life.Processes++
+	k.Life.Ran = true
+	if !k.Marking.marked {
+		k.Life.Over = false
 	}
 }
 
 // leave counts a process out.
 func (c *Table) leave(k *Call) {
-	k.Processes--
+	k.Life.Processes--
 	c.endIfDone(k)
 }
 
 // endIfDone ends a call whose last process or marker is gone. A marker's end is the end, whatever the call left running.
 func (c *Table) endIfDone(k *Call) {
-	if k.Over || k.mark != nil || k.Processes > 0 && !k.marked {
+	if k.Life.Over || k.Marking.mark != nil || k.Life.Processes > 0 && !k.Marking.marked {
 		return
 	}
-	k.Over, k.Ended = true, c.clock.Now
-	if k.Partial {
-		k.Partial = false
+	k.Life.Over, k.Life.Ended = true, c.clock.Now
+	if k.Sent.Partial {
+		k.Sent.Partial = false
 		c.Above.SendToolEnd(k)
 	}
-	if k.kept == nil {
-		k.kept = c.endedCalls.PushBack(k)
+	if k.Life.kept == nil {
+		k.Life.kept = c.endedCalls.PushBack(k)
 		k.Agent.Sandbox.ended++
 	} else {
-		c.endedCalls.MoveToBack(k.kept)
+		c.endedCalls.MoveToBack(k.Life.kept)
 	}
 	for c.endedCalls.Len() > c.config.MaxCalls {
 		c.forgetCall(c.oldestEnded(k.Agent.Sandbox))
@@ -175,9 +193,9 @@ func (c *Table) oldestEnded(sb *Sandbox) *list.Element {
 // forgetCall drops an ended call from the tables.
 func (c *Table) forgetCall(e *list.Element) {
 	k := c.endedCalls.Remove(e).(*Call)
-	k.kept = nil
+	k.Life.kept = nil
 	k.Agent.Sandbox.ended--
-	if !k.Over {
+	if !k.Life.Over {
 		return // entered again; it is kept once more at its next end
 	}
 	for _, name := range []string{k.CallName, k.Id} {
@@ -185,15 +203,15 @@ func (c *Table) forgetCall(e *list.Element) {
 			delete(c.Calls, key)
 		}
 	}
-	if c.contexts[k.context] == k {
-		delete(c.contexts, k.context)
+	if c.contexts[k.Links.context] == k {
+		delete(c.contexts, k.Links.context)
 	}
 }
 
 // expireCalls forgets what ended long ago.
 func (c *Table) expireCalls() {
 	for e := c.endedCalls.Front(); e != nil; e = c.endedCalls.Front() {
-		if k := e.Value.(*Call); k.Over && c.clock.Tick < k.Ended+uint64(c.config.CallRetention) {
+		if k := e.Value.(*Call); k.Life.Over && c.clock.Tick < k.Life.Ended+uint64(c.config.CallRetention) {
 			return
 		}
 		c.forgetCall(e)

@@ -226,7 +226,7 @@ func (c *Table) root(p *Process, x *ProgramStart, in Claims) {
 func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, link span.Link, sampled, ok bool) {
 	a := p.Agent
 	if len(a.open) > 1 {
-		c.closeStale(a)
+		c.Marks.closeStale(a)
 	}
 	var k *Call
 	switch {
@@ -255,8 +255,8 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	if perCall {
 		c.join(k, link, sampled)
 	}
-	if ok && c.contexts[link] == nil && k.context == (span.Link{}) {
-		k.context = link
+	if ok && c.contexts[link] == nil && k.Links.context == (span.Link{}) {
+		k.Links.context = link
 		c.contexts[link] = k
 	}
 	c.Belong(p, Owner{Agent: a, Call: k})
@@ -280,9 +280,9 @@ func (c *Environ) contradicted(p *Process, x *ProgramStart) (denied Claims) {
 		case name == agents.VarTraceparent:
 			link, _, ok := span.ParseTraceparent(v)
 			was, _, had := span.ParseTraceparent(lookup(x.Before.Env, name))
-			known := w.Call != nil && w.Call.Joined
+			known := w.Call != nil && w.Call.Links.Joined
 			// A tool that continues the trace makes spans of its own in it.
-			if ok && (known && link.Trace != w.Call.Top.Trace || had && link.Trace != was.Trace) {
+			if ok && (known && link.Trace != w.Call.Links.Top.Trace || had && link.Trace != was.Trace) {
 				denied.Traceparent = v
 			}
 		case meaning == meansCall && (w.Call == nil || w.Call.Id != v):

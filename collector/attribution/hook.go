@@ -105,8 +105,8 @@ func (c *Table) NotHook(p *Process) {
 			perCall := c.perCall(p.Agent, link, ok)
 			c.command(p, &m.start, m.in, perCall, link, sampled, ok)
 			w = Owner{Agent: p.Agent, Call: p.Call, Ambiguous: p.ambiguous}
-			if k := p.Call; k != nil && k.Began == now {
-				k.Began = min(k.Began, m.at)
+			if k := p.Call; k != nil && k.Life.Began == now {
+				k.Life.Began = min(k.Life.Began, m.at)
 			}
 		} else {
 			c.Belong(p, w)

@@ -79,7 +79,7 @@ func (at *target) name(call string) string {
 	return " " + call
 }
 
-func (c *Table) Mark(h *record.Header, m *record.Mark) {
+func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 	m.Call = strings.ToValidUTF8(m.Call, "\uFFFD")
 	done := false
 	if at, ok := c.targetOf(h, m); ok && m.Call != "" {
@@ -87,43 +87,43 @@ func (c *Table) Mark(h *record.Header, m *record.Mark) {
 		case record.MarkBegin:
 			done = c.beginCall(at, m)
 		case record.MarkEnd:
-			k := c.Calls[callKey{at.agent.Session.SessionName, at.name(m.Call)}]
+			k := c.table.Calls[callKey{at.agent.Session.SessionName, at.name(m.Call)}]
 			for _, open := range *at.list {
 				if open.Id == m.Call {
 					k = open // the session may have another id since
 				}
 			}
-			if done = k != nil && k.mark != nil && k.mark.by == at.by; done {
+			if done = k != nil && k.Marking.mark != nil && k.Marking.mark.by == at.by; done {
 				c.CloseMark(k)
 			}
 		}
 	}
 	if !done {
-		c.refuse(&c.stats.RefusedMarks)
+		c.table.refuse(&c.table.stats.RefusedMarks)
 	}
 }
 
 // targetOf finds where a mark belongs, and whether its sender may put it there. Lineage
 // decides: the agent and its hooks for whatever is the agent's, a process in a call (or below no agent)
 // for itself and its children, a process outside of all sandboxes for what runs as its user.
-func (c *Table) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) {
+func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) {
 	var target *Process
 	if m.TargetTgid != 0 {
-		target = c.Tree.Process(m.TargetTgid)
+		target = c.table.Tree.Process(m.TargetTgid)
 		if !Identified(target, m.TargetStart) {
 			if m.Op == record.MarkBegin {
 				return at, false
 			}
 			target = nil // it is gone; its call may still be ended
 		} else {
-			c.Tree.Resolve(target)
+			c.table.Tree.Resolve(target)
 		}
 	}
-	peer := c.Tree.Sender(h)
+	peer := c.table.Tree.Sender(h)
 	if peer == nil {
 		return c.targetFromOutside(m, target)
 	}
-	c.NotHook(peer) // it speaks before it has run the hook
+	c.table.NotHook(peer) // it speaks before it has run the hook
 	w := peer.Owner()
 	speaks := peer.speaksFor()
 	at.agent, at.outer, at.who = w.Agent, w.Call, speaks
@@ -142,13 +142,13 @@ func (c *Table) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 			m.Session = w.Agent.OwnID // known: no mark renames it
 		}
 		if target == nil || target.Agent == w.Agent && (target.Role == RoleAgent || target.Role == roleFork) {
-			return onAgent(at), c.learn(w.Agent, m.Session)
+			return onAgent(at), c.table.learn(w.Agent, m.Session)
 		}
 		if target.Agent != w.Agent {
 			return at, false
 		}
 		at.outer = target.Call
-		return onProcess(at, target), c.learn(w.Agent, m.Session)
+		return onProcess(at, target), c.table.learn(w.Agent, m.Session)
 	default:
 		if target == nil && m.TargetTgid == 0 {
 			target = peer
@@ -181,26 +181,26 @@ func (p *Process) speaksFor() MarkedBy {
 	return MarkedBySelf
 }
 
-func (c *Table) targetFromOutside(m *record.Mark, target *Process) (at target, ok bool) {
-	if m.PeerCgroup == 0 || c.Tree.Group(m.PeerCgroup) != nil {
+func (c *Marks) targetFromOutside(m *record.Mark, target *Process) (at target, ok bool) {
+	if m.PeerCgroup == 0 || c.table.Tree.Group(m.PeerCgroup) != nil {
 		return at, false // perhaps inside: its fork was lost
 	}
 	at.by, at.who = authority{uid: m.UID}, markedByOutside
 	switch {
 	case target != nil:
-		if uid, known := c.Tree.User(target); m.UID != 0 && (m.UID != uid || !known) {
+		if uid, known := c.table.Tree.User(target); m.UID != 0 && (m.UID != uid || !known) {
 			return at, false
 		}
 		at.outer = target.Call
 		if at.agent = target.Agent; at.agent == nil || at.agent.dialect == nil {
 			at.agent = c.markerAgent(target.Home, m)
 			at.outer = nil
-		} else if m.Session != "" && m.Session != at.agent.OwnID && (at.agent.OwnID != "" || !c.learn(at.agent, m.Session)) {
+		} else if m.Session != "" && m.Session != at.agent.OwnID && (at.agent.OwnID != "" || !c.table.learn(at.agent, m.Session)) {
 			return at, false
 		}
 		return onProcess(at, target), at.agent != nil
 	case m.Cgroup != 0:
-		g := c.Tree.Group(m.Cgroup)
+		g := c.table.Tree.Group(m.Cgroup)
 		if g == nil || g.Home == nil || m.UID != 0 {
 			return at, false
 		}
@@ -208,8 +208,8 @@ func (c *Table) targetFromOutside(m *record.Mark, target *Process) (at target, o
 		at.mark.Group, at.list = g, &g.Marks.Open
 		return at, at.agent != nil
 	}
-	at.agent = c.agentOf(m.Session, m.UID)
-	if list := c.Agents[m.Session]; at.agent == nil && m.UID == 0 && len(list) == 1 {
+	at.agent = c.table.agentOf(m.Session, m.UID)
+	if list := c.table.Agents[m.Session]; at.agent == nil && m.UID == 0 && len(list) == 1 {
 		at.agent = list[0]
 	}
 	if m.Session == "" || at.agent == nil || m.UID != 0 && m.UID != at.agent.uid {
@@ -230,7 +230,7 @@ func onProcess(at target, p *Process) target {
 
 // markerAgent gives the agent that stands for whoever names calls below no agent: one for each session in a sandbox.
 // nil: the session is in use elsewhere, or there are too many.
-func (c *Table) markerAgent(sb *Sandbox, m *record.Mark) *agent {
+func (c *Marks) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 	session := strings.ToValidUTF8(m.Session, "\uFFFD")
 	for _, a := range sb.MarkerAgents {
 		if a.OwnID == session {
@@ -241,14 +241,14 @@ func (c *Table) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 		return nil
 	}
 	name := strings.ToValidUTF8(m.Agent, "\uFFFD")
-	if name == "" || !c.Above.MayName(name) {
+	if name == "" || !c.table.Above.MayName(name) {
 		name = sb.Agent
 	}
-	a := c.newAgent(sb, name, Owner{}, span.Image{})
+	a := c.table.newAgent(sb, name, Owner{}, span.Image{})
 	a.uid = m.UID
 	a.users++ // until the sandbox is gone
-	if !c.learn(a, session) {
-		c.ReleaseAgent(a)
+	if !c.table.learn(a, session) {
+		c.table.ReleaseAgent(a)
 		return nil
 	}
 	sb.MarkerAgents = append(sb.MarkerAgents, a)
@@ -256,27 +256,27 @@ func (c *Table) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 }
 
 // beginCall opens a call. Doing so twice is harmless; taking over one that another began is refused.
-func (c *Table) beginCall(at target, m *record.Mark) bool {
+func (c *Marks) beginCall(at target, m *record.Mark) bool {
 	a := at.agent
-	k := c.Calls[callKey{a.Session.SessionName, at.name(m.Call)}]
+	k := c.table.Calls[callKey{a.Session.SessionName, at.name(m.Call)}]
 	switch {
-	case k == nil && c.openMarks >= c.config.MaxCalls, len(*at.list) >= maxOpen:
+	case k == nil && c.open >= c.table.config.MaxCalls, len(*at.list) >= maxOpen:
 		return false
 	case k == nil:
 		by := byMarker
 		if at.own {
 			by = claimed
 		}
-		k = c.newCall(a, m.Call, at.name(m.Call), by)
+		k = c.table.newCall(a, m.Call, at.name(m.Call), by)
 		if k.Outer = at.outer; k.Outer != nil {
 			k.root = Owner{Agent: a, Call: k.Outer}.Outermost().Call
 		}
 	case k.Agent != a:
 		return false
-	case k.mark != nil:
+	case k.Marking.mark != nil:
 		same := at.mark
 		same.by = at.by
-		return *k.mark == same
+		return *k.Marking.mark == same
 	case at.by.agent != a && at.by.tgid != 0:
 		return false // a call that it did not begin, or that is over
 	}
@@ -284,22 +284,22 @@ func (c *Table) beginCall(at target, m *record.Mark) bool {
 		k.Tool = m.Tool
 	}
 	if link, sampled, ok := span.ParseTraceparent(m.Traceparent); ok {
-		c.join(k, link, sampled)
+		c.table.join(k, link, sampled)
 	}
 	at.mark.by = at.by
-	k.MarkedBy = at.who
-	k.mark, k.marked = &at.mark, true
-	k.Over = false
-	c.Above.FlushMarked(k.mark)
+	k.Marking.MarkedBy = at.who
+	k.Marking.mark, k.Marking.marked = &at.mark, true
+	k.Life.Over = false
+	c.table.Above.FlushMarked(k.Marking.mark)
 	*at.list = append(*at.list, k)
-	c.openMarks++
+	c.open++
 	return true
 }
 
 // CloseMark ends a marker. Processes that the call started stay its own.
-func (c *Table) CloseMark(k *Call) {
-	m := k.mark
-	c.Above.FlushMarked(m)
+func (c *Marks) CloseMark(k *Call) {
+	m := k.Marking.mark
+	c.table.Above.FlushMarked(m)
 	var list *[]*Call
 	switch {
 	case m.Process != nil:
@@ -312,41 +312,41 @@ func (c *Table) CloseMark(k *Call) {
 	if i := slices.Index(*list, k); i >= 0 {
 		*list = slices.Delete(*list, i, i+1)
 	}
-	k.mark = nil
-	c.openMarks--
-	c.endIfDone(k)
+	k.Marking.mark = nil
+	c.open--
+	c.table.endIfDone(k)
 }
 
 // closeStale ends markers of calls that never ran: agents begin a call before they ask the user, and say
 // nothing when the answer is no.
-func (c *Table) closeStale(a *agent) {
+func (c *Marks) closeStale(a *agent) {
 	for _, k := range slices.Clone(a.open) {
-		if !k.Ran && c.clock.Now >= k.Began+uint64(c.config.CallRetention) {
+		if !k.Life.Ran && c.table.clock.Now >= k.Life.Began+uint64(c.table.config.CallRetention) {
 			c.CloseMark(k)
 		}
 	}
 }
 
 // Annotated opens a call that the annotation of a pod names, on the cgroup of a container.
-func (c *Table) Annotated(g *Cgroup, call string) {
+func (c *Marks) Annotated(g *Cgroup, call string) {
 	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.Id}
 	owner := c.markerAgent(g.Home, m)
 	if owner == nil {
 		return
 	}
 	at := target{agent: owner, who: markedByAnnotation, mark: Mark{Group: g}, list: &g.Marks.Open}
-	if k := c.Calls[callKey{owner.Session.SessionName, at.name(call)}]; k != nil && k.Agent != owner {
+	if k := c.table.Calls[callKey{owner.Session.SessionName, at.name(call)}]; k != nil && k.Agent != owner {
 		at.containerID = g.Container.Id
 	}
 	if !c.beginCall(at, m) {
-		c.stats.RefusedMarks++
+		c.table.stats.RefusedMarks++
 		return
 	}
-	c.Calls[callKey{owner.Session.SessionName, at.name(call)}].Annotated = true
+	c.table.Calls[callKey{owner.Session.SessionName, at.name(call)}].Marking.Annotated = true
 }
 
 // Unmark ends the markers on a process or cgroup that is gone.
-func (c *Table) Unmark(m *openCalls) {
+func (c *Marks) Unmark(m *openCalls) {
 	for len(m.Open) > 0 {
 		c.CloseMark(m.Open[0])
 	}

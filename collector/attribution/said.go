@@ -208,7 +208,7 @@ func (c *Telemetry) deliver(k *Call) {
 func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 	if !by.mayReport(k.Agent) {
 		// Told, and marked; it changes nothing.
-		if k.unverified++; k.unverified > MaxUnverified {
+		if k.Sent.unverified++; k.Sent.unverified > MaxUnverified {
 			c.stats.RefusedFacts++
 			return
 		}
@@ -224,17 +224,17 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 	k.unnamed = k.unnamed && !named
 	switch s.Kind {
 	case record.SaidContext:
-		if link.Span == (span.ID{}) || link.Trace == (span.TraceID{}) || link == k.Top || link == k.Extra || k.context == link && k.Joined {
+		if link.Span == (span.ID{}) || link.Trace == (span.TraceID{}) || link == k.Links.Top || link == k.Links.Extra || k.Links.context == link && k.Links.Joined {
 			change = false
 		} else {
 			c.attribution.join(k, link, s.TraceFlags&1 != 0)
-			change = !k.Joined || k.Top != link
+			change = !k.Links.Joined || k.Links.Top != link
 		}
 		change = change || named && k.spans > 0 // spans have gone out without the id
 	case record.SaidDecision:
 		change = k.decide(s.Decision, s.Source)
-		if k.mark != nil && !k.Ran && s.Decision == record.Denied {
-			c.attribution.CloseMark(k) // no end follows
+		if k.Marking.mark != nil && !k.Life.Ran && s.Decision == record.Denied {
+			c.attribution.Marks.CloseMark(k) // no end follows
 		}
 	case record.SaidResult:
 		change = s.Success != record.SuccessUnknown && k.Result != s.Success
@@ -243,7 +243,7 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		}
 	}
 	own := s.Kind == record.SaidSandbox || s.Kind == record.SaidNetwork
-	if own || change && (!k.Waiting || k.Joined) {
+	if own || change && (!k.Sent.Waiting || k.Links.Joined) {
 		c.attribution.Above.SendTelemetry(k, at, s, false)
 	}
 }
@@ -251,12 +251,12 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 // decide takes a decision. It says whether that was news.
 func (k *Call) decide(decision, source string) bool {
 	switch {
-	case decision == "" || decision == k.Approval && (source == k.ApprovalSource || source == ""):
+	case decision == "" || decision == k.Approval.Decision && (source == k.Approval.Source || source == ""):
 		return false
-	case k.Approval == "" || k.Approval == decision:
-		k.Approval, k.ApprovalSource = decision, source
+	case k.Approval.Decision == "" || k.Approval.Decision == decision:
+		k.Approval.Decision, k.Approval.Source = decision, source
 	default:
-		k.Approval, k.ApprovalSource = "conflict", ""
+		k.Approval.Decision, k.Approval.Source = "conflict", ""
 	}
 	return true
 }

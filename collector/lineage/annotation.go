@@ -15,7 +15,7 @@ func (c *Containers) openAnnotated(g *Cgroup) {
 	if call == "" {
 		return
 	}
-	c.attribution.Annotated(&g.Cgroup, call)
+	c.attribution.Marks.Annotated(&g.Cgroup, call)
 }
 
 // changed does what another word of a container says: the pod has new labels or annotations. What is a sandbox stays one.
@@ -34,8 +34,8 @@ func (c *Containers) changed(b *Container) {
 		c.lineage.moveSession(sb, sb.configured(s))
 		call := config.Annotation(&b.Info, config.CallAnnotation)
 		for _, k := range slices.Clone(g.Marks.Open) {
-			if k.Annotated && (k.Id != call || k.Session != sb.Session) {
-				c.attribution.CloseMark(k)
+			if k.Marking.Annotated && (k.Id != call || k.Session != sb.Session) {
+				c.attribution.Marks.CloseMark(k)
 			}
 		}
 		c.openAnnotated(g)

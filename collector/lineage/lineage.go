@@ -66,7 +66,8 @@ type programSpans interface {
 	Flush(p *Process)
 }
 
-func NewLineage(conf *config.Config, clock *attribution.Clock, a *attribution.Table) *Tree {
+// New makes a Tree that knows no process. Above has to be set before its first use.
+func New(conf *config.Config, clock *attribution.Clock, a *attribution.Table) *Tree {
 	c := &Tree{
 		Config: conf, Clock: clock, Attribution: a, environ: a.Environ,
 		Processes: make(map[uint32]*Process),
@@ -74,6 +75,7 @@ func NewLineage(conf *config.Config, clock *attribution.Clock, a *attribution.Ta
 		Gone:      goneGroups{ByID: make(map[uint64]*Sandbox)},
 		Names:     names{known: make(map[string]string)},
 	}
+	a.Tree = view{c}
 	c.Losses = &Losses{stats: &c.stats, clock: clock}
 	c.Containers = &Containers{
 		config: conf, stats: &c.stats, clock: clock, losses: c.Losses, lineage: c, attribution: a,
@@ -106,43 +108,6 @@ func (c *Tree) Stats() Stats {
 func (c *Tree) ExecArgs(h *record.Header, r *record.ExecArgs) {
 	c.Arguments.add(h, r, c.Config.MaxArgsBytes)
 }
-
-func (c *Tree) Process(tgid uint32) *attribution.Process {
-	if p := c.Processes[tgid]; p != nil {
-		return &p.Process
-	}
-	return nil
-}
-
-func (c *Tree) Group(id uint64) *attribution.Cgroup {
-	if g := c.Cgroups[id]; g != nil {
-		return &g.Cgroup
-	}
-	return nil
-}
-
-// Sender gives the process that a header names, as it came from a socket, or nil.
-func (c *Tree) Sender(h *record.Header) *attribution.Process {
-	p := c.Process(h.Tgid)
-	if h.Tgid == 0 || !attribution.Identified(p, h.Start) {
-		return nil
-	}
-	c.Resolve(p)
-	return p
-}
-
-func (c *Tree) User(p *attribution.Process) (uid uint32, known bool) {
-	i := c.Processes[p.Tgid].Program
-	return i.uid, i.EnvRead
-}
-
-func (c *Tree) EachSandbox(yield func(*attribution.Sandbox)) {
-	for e := c.Sandboxes.Front(); e != nil; e = e.Next() {
-		yield(&e.Value.(*Sandbox).Sandbox)
-	}
-}
-
-func (c *Tree) SandboxCount() int { return c.Sandboxes.Len() }
 
 // Containers are the containers of sandboxes, and those of which it is not known yet whether they are sandboxes.
 type Containers struct {

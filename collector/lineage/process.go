@@ -239,7 +239,7 @@ func (c *Tree) End(p *Process, at uint64, how Ending) {
 		p.Hook.Remove(&p.Process)
 	}
 	c.Above.EndProgram(p, at, how)
-	c.Attribution.Unmark(&p.Marks)
+	c.Attribution.Marks.Unmark(&p.Marks)
 	v := refOf(p)
 	v.at = at
 	c.Over.add(v)

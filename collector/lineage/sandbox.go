@@ -140,7 +140,7 @@ func (c *Tree) CgroupRemoved(h *record.Header, r *record.Cgroup) {
 	if g.Processes > 0 {
 		c.vacate(g, c.Cgroups[r.Parent], h.Time)
 	}
-	c.Attribution.Unmark(&g.Marks)
+	c.Attribution.Marks.Unmark(&g.Marks)
 	delete(c.Cgroups, r.ID)
 	c.Gone.add(r.ID, h.Time, g.Sandbox)
 	c.Containers.leave(g.container)

@@ -278,7 +278,7 @@ func TestASensorThatWasIdleKnowsWhatItHasSent(t *testing.T) {
 		at += 100 * ms
 		f.passOn([][]byte{record.AppendTick(nil, at)})
 	}
-	sent := f.o.Journal.Collector.Seq()
+	sent := f.o.Journal.Collector.Restart().Seq()
 	if err := f.o.Journal.File.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func TestWhatIsSettledIsNotedInTheMiddleOfABacklog(t *testing.T) {
 		f.emit(raw)
 		f.o.Journal.betweenRecords()
 	}
-	sent := f.o.Journal.Collector.Seq()
+	sent := f.o.Journal.Collector.Restart().Seq()
 	if err := f.o.Journal.File.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -67,9 +67,9 @@ func (f *Feed) replayJournal(settled uint64, whole bool) bool {
 	} else {
 		j.Resuming(math.MaxUint64)
 	}
-	c.SetJournal(beginnings{j})
-	c.Resuming(true)
-	defer c.Resuming(false)
+	c.Restart().SetJournal(beginnings{j})
+	c.Restart().Resuming(true)
+	defer c.Restart().Resuming(false)
 	_, err := j.File.Replay(r.entry)
 	r.apply(err == nil) // the process before may have been killed in the middle of it
 	if err != nil {
@@ -126,11 +126,11 @@ func (r *resumption) entry(e *journal.Entry) {
 		r.journal.Resuming(r.settled)
 	case journal.Count, journal.Sliced:
 		if s, ok := journal.DecodeSlice(e.Data); ok {
-			r.collector.SetSlice(s)
+			r.collector.Restart().SetSlice(s)
 		}
 	case journal.Reads:
 		if reads, ok := journal.DecodeReads(e.Data); ok {
-			r.collector.SetReads(reads)
+			r.collector.Restart().SetReads(reads)
 		}
 	}
 }
@@ -138,20 +138,20 @@ func (r *resumption) entry(e *journal.Entry) {
 // apply gives the collector the entry that waits. end: it is the last.
 func (r *resumption) apply(end bool) {
 	c := r.collector
-	c.Next(r.slices, r.begun, r.whole, end)
+	c.Restart().Next(r.slices, r.begun, r.whole, end)
 	switch r.last.Kind {
 	case journal.Record:
-		c.SetSeq(r.last.Seq)
+		c.Restart().SetSeq(r.last.Seq)
 		r.f.replay(r.last.Data)
 		if r.journal.since++; r.whole && r.journal.since >= settleEvery {
 			r.journal.settle()
 		}
 	case journal.End:
-		c.SetSeq(r.last.Seq)
-		c.Drain()
+		c.Restart().SetSeq(r.last.Seq)
+		c.Restart().Drain()
 	}
 	for _, k := range r.claims {
-		c.SetClaim(k)
+		c.Restart().SetClaim(k)
 	}
 	r.last.Kind, r.slices, r.begun, r.claims = 0, nil, false, r.claims[:0] // the collector keeps the slices
 }

@@ -71,7 +71,7 @@ func New(o Options) (*Pipeline, error) {
 		feed.Collector = decides // which programs are agents it has to know for a capture, too
 	}
 	if o.Finds {
-		feed.Knows = decides.Knows
+		feed.Knows = decides.Lineage().Knows
 	}
 	for _, s := range o.Config.Sandboxes {
 		feed.Containers = feed.Containers || s.Container != nil
@@ -95,7 +95,7 @@ func (p *Pipeline) chooses(sandboxes []collector.Selector) func(*record.Containe
 	return func(c *record.Container) bool {
 		// One that is a sandbox stays one, whatever its labels are now: the collector may know it from before a
 		// restart.
-		if p.Collector != nil && p.Collector.Chose(c.ID) {
+		if p.Collector != nil && p.Collector.Lineage().Containers.Chose(c.ID) {
 			return true
 		}
 		_, ok := collector.ChooseContainer(sandboxes, c)

@@ -64,7 +64,7 @@ func (*processList) Span(*span.Span) {}
 func (l *processList) Flush() {
 	select {
 	case reply := <-l.asked:
-		reply <- l.collector.Running()
+		reply <- l.collector.Lineage().Running()
 	default:
 	}
 }

@@ -51,7 +51,7 @@ func (s *Stats) tick() {
 	now := s.to.Stats()
 	s.mu.Lock()
 	if now.Lost != s.counted.Lost {
-		s.lost[0], s.lost[1] = s.to.LossCounts()
+		s.lost[0], s.lost[1] = s.to.Lineage().Losses.LossCounts()
 	}
 	s.counted = now
 	s.mu.Unlock()

@@ -8,6 +8,9 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
+// calls makes the spans of calls, as attribution asks for them.
+type calls struct{ spans *Spans }
+
 // A callSpan is an execute_tool span that waits.
 type callSpan struct {
 	held held
@@ -18,37 +21,37 @@ type callSpan struct {
 // before: what the agent's telemetry says comes after.
 func (s *callSpan) runOut(c *Spans) {
 	k := s.call
-	k.Waiting = false
-	if k.Joined {
+	k.Sent.Waiting = false
+	if k.Links.Joined {
 		return // the agent's own span is there
 	}
-	to := k.Ended
-	if !k.Over {
-		k.Partial = true
+	to := k.Life.Ended
+	if !k.Life.Over {
+		k.Sent.Partial = true
 		to = c.clock.Tick
 	}
-	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Top.Span, k.Top.Trace, k.Began, to, span.Link{})
+	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, k.Links.Top.Trace, k.Life.Began, to, span.Link{})
 	if k.Outer != nil {
-		d.span.Links = append(d.span.Links, k.Outer.Top)
+		d.span.Links = append(d.span.Links, k.Outer.Links.Top)
 	}
-	if k.Extra != (span.Link{}) {
-		d.span.Links = append(d.span.Links, k.Extra)
+	if k.Links.Extra != (span.Link{}) {
+		d.span.Links = append(d.span.Links, k.Links.Extra)
 	}
-	c.describeCall(d, k)
-	d.flagIf(k.Partial, span.KeyPartial)
+	calls{c}.describeCall(d, k)
+	d.flagIf(k.Sent.Partial, span.KeyPartial)
 	c.out.send()
 }
 
 // SendToolEnd tells the end of a call whose execute_tool went out before.
-func (c *Spans) SendToolEnd(k *attribution.Call) {
-	d := c.out.start(span.ToolEnd, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, span.ToolEndSpan(k.SessionName, k.CallName), c.slicer.PlaceIn(&k.Traces),
-		k.Began, k.Ended, k.Top)
+func (c calls) SendToolEnd(k *attribution.Call) {
+	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, span.ToolEndSpan(k.SessionName, k.CallName), c.spans.slicer.PlaceIn(&k.Traces),
+		k.Life.Began, k.Life.Ended, k.Links.Top)
 	c.describeCall(d, k)
-	c.out.send()
+	c.spans.out.send()
 }
 
 // describeCall adds what is known of the call as a whole.
-func (c *Spans) describeCall(d *builder, k *attribution.Call) {
+func (c calls) describeCall(d *builder, k *attribution.Call) {
 	if d.span.Kind == span.Tool {
 		if k.Tool != "" {
 			d.span.Name += " " + d.valid(k.Tool)
@@ -62,13 +65,13 @@ func (c *Spans) describeCall(d *builder, k *attribution.Call) {
 		d.text(span.KeyConversationID, conversation)
 		d.text(span.KeyGenAIAgentName, k.Agent.Name)
 	}
-	approval := k.Approval
+	approval := k.Approval.Decision
 	if approval == "" {
 		approval = "unknown"
 	}
 	d.text(span.KeyApproval, approval)
-	if k.ApprovalSource != "" {
-		d.text(span.KeyApprovalSource, k.ApprovalSource)
+	if k.Approval.Source != "" {
+		d.text(span.KeyApprovalSource, k.Approval.Source)
 	}
 	switch k.Result {
 	case record.SuccessOK:
@@ -77,7 +80,7 @@ func (c *Spans) describeCall(d *builder, k *attribution.Call) {
 		d.text(span.KeyToolResult, "failed")
 		d.fail("the tool failed")
 	}
-	if k.Approval == record.Denied && k.Ran {
+	if k.Approval.Decision == record.Denied && k.Life.Ran {
 		d.flag(span.KeyApprovalViolated)
 		d.fail("denied, but it ran")
 	}
@@ -100,19 +103,19 @@ func kindSaid(k record.SaidKind) string {
 	return "other"
 }
 
-func (c *Spans) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unverified bool) {
-	if k.Reports >= attribution.MaxReports {
-		c.attribution.Telemetry.Dropped()
+func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unverified bool) {
+	if k.Sent.Reports >= attribution.MaxReports {
+		c.spans.attribution.Telemetry.Dropped()
 		return
 	}
-	k.Reports++
-	if k.Joined && k.Over {
-		at = min(at, k.Ended) // within the agent's span: Jaeger takes what is outside for another host's
+	k.Sent.Reports++
+	if k.Links.Joined && k.Life.Over {
+		at = min(at, k.Life.Ended) // within the agent's span: Jaeger takes what is outside for another host's
 	}
-	at = max(at, k.Began)
-	id := span.TelemetrySpan(k.SessionName, k.CallName, k.Reports)
-	d := c.out.start(span.Telemetry, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, id, c.slicer.PlaceIn(&k.Traces), at, at, k.Top)
-	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Top {
+	at = max(at, k.Life.Began)
+	id := span.TelemetrySpan(k.SessionName, k.CallName, k.Sent.Reports)
+	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, id, c.spans.slicer.PlaceIn(&k.Traces), at, at, k.Links.Top)
+	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {
 		d.span.Links = append(d.span.Links, link)
 	}
 	d.text(span.KeyTelemetryKind, kindSaid(s.Kind))
@@ -125,5 +128,49 @@ func (c *Spans) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, un
 		}
 	}
 	c.describeCall(d, k)
-	c.out.send()
+	c.spans.out.send()
+}
+
+func (c calls) CallBegan(k *attribution.Call) {
+	s := &callSpan{call: k}
+	c.spans.queue.hold(&s.held, s, len(k.Id))
+	k.Sent.Waiting = true
+}
+
+func (c calls) MayName(agent string) bool {
+	return len(c.spans.out.resources) < maxResources || c.spans.out.resources[agent] != nil
+}
+
+// FlushMarked sends what is counted, so that those of two calls do not become one.
+func (c calls) FlushMarked(m *attribution.Mark) {
+	switch {
+	case m.Process != nil:
+		c.spans.Flush(c.spans.lineage.Processes[m.Process.Tgid])
+	case m.Group != nil:
+		for _, p := range c.spans.lineage.Inside(c.spans.lineage.Cgroups[m.Group.Id]) {
+			c.spans.Flush(p)
+		}
+	}
+}
+
+// Reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
+func (c calls) Reassign(a *attribution.Process, first bool) {
+	p := c.spans.lineage.Processes[a.Tgid]
+	w := p.Owner()
+	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
+		if x := i.Exec; x != nil {
+			i.Owner, i.Trace = w, c.spans.Place(&p.Sandbox.Sandbox, w)
+			x.CallRoot = first && w.Call != nil
+		}
+	}
+	for s := pendingOf(p).opens.first; s != nil; s = s.next {
+		if s.program == p.Program {
+			s.owner = w
+		}
+	}
+	for _, s := range pendingOf(p).counted {
+		if s.program == p.Program {
+			s.owner = w
+		}
+	}
 }

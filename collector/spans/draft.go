@@ -58,7 +58,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		links = append(links, parent)
 	}
 	if w.Call != nil && s.Parent == (span.ID{}) && kind != span.Tool {
-		if top := w.Call.Top; top.Trace == trace {
+		if top := w.Call.Links.Top; top.Trace == trace {
 			s.Parent = top.Span
 		} else if top != parent {
 			links = append(links, top)
@@ -69,7 +69,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	if s.Parent == (span.ID{}) && owner.Link.Trace != trace {
 		links = append(links, owner.Link)
 	}
-	s.Remote = w.Call != nil && w.Call.Joined && s.Parent == w.Call.Top.Span && s.Trace == w.Call.Top.Trace
+	s.Remote = w.Call != nil && w.Call.Links.Joined && s.Parent == w.Call.Links.Top.Span && s.Trace == w.Call.Links.Top.Trace
 	s.Links = links
 	d.trusted(span.KeyContract, span.Contract)
 	d.int(span.KeySeq, 0)
@@ -98,8 +98,8 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		if k.Tool != "" {
 			d.text(span.KeyToolName, k.Tool)
 		}
-		if k.MarkedBy != "" {
-			d.trusted(span.KeyMarkedBy, string(k.MarkedBy))
+		if k.Marking.MarkedBy != "" {
+			d.trusted(span.KeyMarkedBy, string(k.Marking.MarkedBy))
 		}
 	case w.Ambiguous:
 		by = attribution.Ambiguous

@@ -206,25 +206,3 @@ func (c *Spans) creationTime(start uint64) string {
 	c.text = time.Unix(0, int64(start+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
 	return string(c.text)
 }
-
-// Reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
-func (c *Spans) Reassign(a *attribution.Process, first bool) {
-	p := c.lineage.Processes[a.Tgid]
-	w := p.Owner()
-	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
-		if x := i.Exec; x != nil {
-			i.Owner, i.Trace = w, c.Place(&p.Sandbox.Sandbox, w)
-			x.CallRoot = first && w.Call != nil
-		}
-	}
-	for s := pendingOf(p).opens.first; s != nil; s = s.next {
-		if s.program == p.Program {
-			s.owner = w
-		}
-	}
-	for _, s := range pendingOf(p).counted {
-		if s.program == p.Program {
-			s.owner = w
-		}
-	}
-}

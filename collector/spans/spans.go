@@ -72,7 +72,8 @@ type files struct {
 // lossSpans makes the sensor.loss spans.
 type lossSpans struct{ spans *Spans }
 
-func NewSpans(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spans {
+// New makes Spans over a tree and its attribution, which call it from now on. The sink is called by whoever calls Spans.
+func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spans {
 	c := &Spans{
 		config: l.Config, clock: l.Clock, losses: l.Losses, slicer: l.Attribution.Slicer,
 		attribution: l.Attribution, lineage: l, containers: l.Containers,
@@ -83,6 +84,7 @@ func NewSpans(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns)
 	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
 	c.queue.spans, c.lossSpans.spans = c, c
 	c.files = files{spans: c, noise: noise, opens: make(map[openKey]*openSpan)}
+	l.Above, l.Containers.Above, l.Attribution.Above = c, c, calls{c}
 	return c
 }
 
@@ -117,26 +119,5 @@ func (c *Spans) Stats() Stats {
 	return s
 }
 
-func (c *Spans) CallBegan(k *attribution.Call) {
-	s := &callSpan{call: k}
-	c.queue.hold(&s.held, s, len(k.Id))
-	k.Waiting = true
-}
-
+// Connecting says whether the outcome of a connect is awaited.
 func (c *Spans) Connecting(cookie uint64) bool { return c.connects[cookie] != nil }
-
-func (c *Spans) MayName(agent string) bool {
-	return len(c.out.resources) < maxResources || c.out.resources[agent] != nil
-}
-
-// FlushMarked sends what is counted, so that those of two calls do not become one.
-func (c *Spans) FlushMarked(m *attribution.Mark) {
-	switch {
-	case m.Process != nil:
-		c.Flush(c.lineage.Processes[m.Process.Tgid])
-	case m.Group != nil:
-		for _, p := range c.lineage.Inside(c.lineage.Cgroups[m.Group.Id]) {
-			c.Flush(p)
-		}
-	}
-}
