@@ -223,7 +223,7 @@ func (r *rig) start() {
 	}
 	o := live.Options{Source: r.sensor, Collector: c, Capture: &r.raw, Hierarchy: r.mount, Globs: cgroup.Globs{glob}}
 	if r.finds {
-		o.Knows = c.Knows
+		o.Knows = c.Lineage().Knows
 	}
 	r.feed = live.New(o)
 	if err := r.feed.Start(); err != nil {

@@ -9,29 +9,48 @@ import (
 	"github.com/sheetbend/sheetbend/collector/spans"
 )
 
+// What users of a Collector need of the packages below it.
 type (
-	Config            = config.Config
-	Selector          = config.Selector
+	// Config is all that spans depend on besides the records.
+	Config = config.Config
+	// Selector chooses sandboxes.
+	Selector = config.Selector
+	// ContainerSelector chooses containers by what their runtime reports.
 	ContainerSelector = config.ContainerSelector
-	Fold              = config.Fold
-	FileID            = config.FileID
-	Slice             = attribution.Slice
-	Claim             = attribution.Claim
-	Journal           = attribution.Journal
-	Reads             = spans.Reads
-	Running           = lineage.Running
-	LossCount         = lineage.LossCount
+	// Fold says when reads of single files become one span for their directory.
+	Fold = config.Fold
+	// FileID names a file by device and inode.
+	FileID = config.FileID
+	// Running is a process that has not been seen to end.
+	Running = lineage.Running
+	// LossCount is how many records were lost, of a kind for a cause, or in a sandbox.
+	LossCount = lineage.LossCount
+
+	// Slice says how far the trace of a session or call has come; a Restart sets it.
+	Slice = attribution.Slice
+	// Claim says which agent has had which session.
+	Claim = attribution.Claim
+	// Journal is told what a record begins.
+	Journal = attribution.Journal
+	// Reads are what a process has read and its spans have not reported yet.
+	Reads = spans.Reads
 )
 
+// Names that selectors and pods use.
 const (
 	AllAgents         = config.AllAgents
 	SessionAnnotation = config.SessionAnnotation
 	CallAnnotation    = config.CallAnnotation
 )
 
+// Functions of the configuration.
 var (
-	DefaultNoise     = config.DefaultNoise
+	// DefaultNoise and DefaultSensitive give the lists of patterns that hold where none are configured.
+	DefaultNoise = config.DefaultNoise
+	// DefaultSensitive is like DefaultNoise.
 	DefaultSensitive = config.DefaultSensitive
-	Select           = config.Select
-	ChooseContainer  = config.ChooseContainer
+	// Select finds the sandbox that a cgroup path lies in.
+	Select = config.Select
+	// ChooseContainer gives the first selector that chooses a container.
+	ChooseContainer = config.ChooseContainer
 )

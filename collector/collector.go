@@ -50,9 +50,12 @@ type Stats struct {
 
 // The counters of the rooms.
 type (
+	// AttributionStats counts calls, marks and telemetry.
 	AttributionStats = attribution.Stats
-	LineageStats     = lineage.Stats
-	SpansStats       = spans.Stats
+	// LineageStats counts processes, cgroups, containers and losses.
+	LineageStats = lineage.Stats
+	// SpansStats counts spans.
+	SpansStats = spans.Stats
 )
 
 // New makes a collector that sends its spans to sink. The error tells what is wrong with the configuration.
@@ -85,7 +88,8 @@ func New(conf config.Config, sink span.Sink) (*Collector, error) {
 	return c, nil
 }
 
-// ErrRefused says that a mark, or a sender of telemetry, may not do what it asks for, or names a call that is not known.
+// ErrRefused says that a mark, or a sender of telemetry, may not do what it asks for, or names a call that is not
+// known.
 var ErrRefused = errors.New("the collector refuses it")
 
 // Record takes the next record of the stream; raw is not kept. An error is ErrRefused, or wraps

@@ -7,14 +7,13 @@ import (
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/config"
-	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// An agent is one running agent: the process whose program speaks a dialect, and its workers: what it starts
-// directly of the same file. What helpers of the agent start is another agent, whatever it is called. A harness that names calls by markers
-// for processes below no agent is one without a dialect.
+// An agent is one running agent: the process whose program speaks a dialect, and its workers: what it starts directly
+// of the same file. What helpers of the agent start is another agent, whatever it is called. A harness that names calls
+// by markers for processes below no agent is one without a dialect.
 type agent struct {
 	Name      string
 	dialect   *agents.Dialect // nil: a harness
@@ -61,66 +60,6 @@ const (
 	RoleUnread              // older than the sensor; what it is was not asked yet
 	RoleUnclear             // below an agent, and perhaps of a call: older than the sensor, or its exec was lost
 )
-
-// A Process is what attribution knows of a process.
-type Process struct {
-	Tgid  uint32
-	Start uint64  // boottime
-	In    *Cgroup // where it is now
-	Home  *Sandbox
-
-	Role        role
-	ambiguous   bool
-	Agent       *agent
-	Call        *Call
-	free        bool // counted in agent.free
-	Marks       openCalls
-	Hook        *pendingHook // with roleHook
-	runsHook    bool         // its program is sheetbend hook, started by its agent or by a hookShell
-	hookShell   bool         // its program is a shell that its agent started for a hook alone, or it is a fork of one
-	likeCommand bool         // it is a hook, but the agent starts the commands of calls alike
-	ParentTgid  uint32       // who forked it; 0: not known
-	ParentStart uint64
-}
-
-// A Cgroup is what attribution knows of a cgroup.
-type Cgroup struct {
-	Id        uint64
-	Home      *Sandbox   // nil: outside every sandbox
-	Container *Container // nil: in no container
-	Marks     openCalls
-}
-
-// A Container is a container.
-type Container struct {
-	Id      string
-	State   containerState
-	Info    record.Container // with boxKnown
-	Pending any              // what package spans keeps of it; nil: nothing
-}
-
-// containerState says what is known of a container.
-type containerState uint8
-
-const (
-	ContainerWaiting    containerState = iota // nothing yet
-	ContainerKnown                            // the runtime has told
-	ContainerUnresolved                       // nothing, and spans do not wait for it any more
-)
-
-// A Sandbox is what attribution knows of a sandbox.
-type Sandbox struct {
-	Id        string
-	Agent     string
-	Found     bool // by its program: it has no directory
-	Fixed     bool // the session is configured
-	Session   *Session
-	Container *Container // that its topmost directory is, or lies in
-
-	Agents       []*agent // live
-	MarkerAgents []*agent // that name calls in it by markers
-	ended        int      // calls that are kept
-}
 
 // Owner gives the owner of what p does now.
 func (p *Process) Owner() Owner {
@@ -247,6 +186,7 @@ type agentProgram struct {
 	script string
 }
 
+// ProgramOf gives the identity of a program that a dialect recognises.
 func ProgramOf(file config.FileID, p agents.Program) agentProgram {
 	return agentProgram{file, p.Script()}
 }
@@ -275,8 +215,8 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 	c.Belong(p, Owner{Agent: a})
 }
 
-// maxNested bounds how deep agents nest: each keeps those around it, and a process can start one in its own place again and
-// again. Beyond it the parent is the outermost agent.
+// maxNested bounds how deep agents nest: each keeps those around it, and a process can start one in its own place again
+// and again. Beyond it the parent is the outermost agent.
 const maxNested = 64
 
 func (c *Table) newAgent(sb *Sandbox, name string, outer Owner, first span.Image) *agent {
@@ -411,9 +351,9 @@ func (c *Table) unname(a *agent) {
 	}
 }
 
-// mayHave says whether an agent may take a session for its own. Nobody may have one that is in use by his user or configured; one within
-// another agent, which may be anything that was started there, none that ever was another's. What such a one has
-// claimed before is given back to an agent that nobody started in a call.
+// mayHave says whether an agent may take a session for its own. Nobody may have one that is in use by his user or
+// configured; one within another agent, which may be anything that was started there, none that ever was another's.
+// What such a one has claimed before is given back to an agent that nobody started in a call.
 func (c *Table) mayHave(a *agent, session string) bool {
 	holder := c.agentOf(session, a.uid)
 	resumes := holder != nil && a.resumes(holder)
@@ -442,20 +382,20 @@ func (c *Table) mayHave(a *agent, session string) bool {
 	return !nested || c.Sessions.BySession[session] == nil
 }
 
-// resumes says whether an agent may go on with the session that another one has: that is over but for what its calls have
-// left running, and was of the same kind, user and place.
+// resumes says whether an agent may go on with the session that another one has: that is over but for what its calls
+// have left running, and was of the same kind, user and place.
 func (a *agent) resumes(b *agent) bool {
 	return a != b && b.free == 0 && a.Outer.Agent == nil && b.Outer.Agent == nil &&
 		a.dialect != nil && a.holder() == b.holder()
 }
 
-// place is what sessions are not taken out of: the sandbox, or the host outside of all sandboxes, where each agent that is
-// found is one of its own.
+// place is what sessions are not taken out of: the sandbox, or the host outside of all sandboxes, where each agent that
+// is found is one of its own.
 func (sb *Sandbox) place() string {
 	if sb.Found {
 		return ""
 	}
-	return sb.Id
+	return sb.ID
 }
 
 // Holder is whose the session of a sandbox itself is.
@@ -496,7 +436,8 @@ func (c *Table) hints() []string {
 	return lines
 }
 
-// LostExec is told when the record of a program that p ran was lost: it may have been the first program of a call, or a helper.
+// LostExec is told when the record of a program that p ran was lost: it may have been the first program of a call, or a
+// helper.
 func (p *Process) LostExec() {
 	if p.Hook != nil {
 		p.Hook.Remove(p)

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package attribution decides whose the doings of a process are: of which agent, in which session and call, and how
+// surely. The rules are in docs/design/attribution.md. It knows neither spans nor the tables of processes: what it
+// needs of processes, cgroups and sandboxes stands in the types Process, Cgroup and Sandbox, which those of package
+// lineage contain, and it looks others up through the interface tree. It is deterministic and used by one goroutine.
 package attribution
 
 import (

@@ -33,7 +33,7 @@ type Call struct {
 
 	Agent      *agent
 	Session    *Session // the agent's session when it began
-	Id         string   // as told in gen_ai.tool.call.id; "" while only its trace context is known
+	ID         string   // as given in gen_ai.tool.call.id; "" while only its trace context is known
 	computed   bool     // the id is ours
 	unnamed    bool     // spans may have gone out without its id
 	Contextual bool     // its ids are made of its trace context
@@ -109,7 +109,7 @@ func (c *Table) callOf(a *agent, id string, by basis) *Call {
 func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
 	k := &Call{
 		Traces: newTraces(a.Session.SessionName, name),
-		Agent:  a, Session: a.Session, Id: id, Basis: by, Life: callLife{Began: c.clock.Now},
+		Agent:  a, Session: a.Session, ID: id, Basis: by, Life: callLife{Began: c.clock.Now},
 	}
 	k.Links.first = k.trace
 	k.Links.Top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.SessionName, k.CallName)}
@@ -121,9 +121,9 @@ func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
 	return k
 }
 
-// join puts the call's spans under the agent's own span, if none has gone elsewhere yet. Where
-// that is not sampled, or goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and
-// none in a trace of the sensor's own, whose ids anyone can compute.
+// join puts the call's spans under the agent's own span, if none has gone elsewhere yet. Where that is not sampled, or
+// goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and none in a
+// trace of the sensor's own, whose ids anyone can compute.
 func (c *Table) join(k *Call, l span.Link, sampled bool) {
 	if l == k.Links.Top {
 		return
@@ -156,7 +156,8 @@ func (c *Table) leave(k *Call) {
 	c.endIfDone(k)
 }
 
-// endIfDone ends a call whose last process or marker is gone. A marker's end is the end, whatever the call left running.
+// endIfDone ends a call whose last process or marker is gone. A marker's end is the end, whatever the call left
+// running.
 func (c *Table) endIfDone(k *Call) {
 	if k.Life.Over || k.Marking.mark != nil || k.Life.Processes > 0 && !k.Marking.marked {
 		return
@@ -177,8 +178,8 @@ func (c *Table) endIfDone(k *Call) {
 	}
 }
 
-// oldestEnded gives the ended call to forget for a new one of a sandbox: one of its own if it has more than its share, so that
-// many calls of one cost the others none.
+// oldestEnded gives the ended call to forget for a new one of a sandbox: one of its own if it has more than its share,
+// so that many calls of one cost the others none.
 func (c *Table) oldestEnded(sb *Sandbox) *list.Element {
 	if sb.ended > c.config.MaxCalls/max(1, c.Tree.SandboxCount()) {
 		for e := c.endedCalls.Front(); e != nil; e = e.Next() {
@@ -198,7 +199,7 @@ func (c *Table) forgetCall(e *list.Element) {
 	if !k.Life.Over {
 		return // entered again; it is kept once more at its next end
 	}
-	for _, name := range []string{k.CallName, k.Id} {
+	for _, name := range []string{k.CallName, k.ID} {
 		if key := (callKey{k.SessionName, name}); c.Calls[key] == k {
 			delete(c.Calls, key)
 		}

@@ -138,14 +138,14 @@ type Environment struct {
 	EnvRead bool // otherwise it is not known
 }
 
-// A start of a program, as attribution needs it.
+// A ProgramStart is the start of a program, as attribution needs it.
 type ProgramStart struct {
 	agents.Program
 	File   config.FileID
 	Env    string
 	Before Environment // of the same process, or of who forked it
 	Leader bool        // of a kernel session
-	Id     span.Image
+	ID     span.Image
 	Uid    uint32
 }
 
@@ -190,7 +190,7 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 	switch {
 	case d != nil && p.Role == RoleAgent && p.Agent.MayWork(d, program):
 	case d != nil:
-		c.BecomeAgent(p, d, x.Id, x.Uid, program)
+		c.BecomeAgent(p, d, x.ID, x.Uid, program)
 	case p.Role == RoleAgent:
 		p.Role = RoleNone
 	}
@@ -242,7 +242,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		c.Belong(p, Owner{Agent: a, Ambiguous: true})
 		return
 	default:
-		id := span.InferredCall(c.config.BootID, x.Id)
+		id := span.InferredCall(c.config.BootID, x.ID)
 		by := inferred
 		if a.names {
 			by = unannounced
@@ -285,7 +285,7 @@ func (c *Environ) contradicted(p *Process, x *ProgramStart) (denied Claims) {
 			if ok && (known && link.Trace != w.Call.Links.Top.Trace || had && link.Trace != was.Trace) {
 				denied.Traceparent = v
 			}
-		case meaning == meansCall && (w.Call == nil || w.Call.Id != v):
+		case meaning == meansCall && (w.Call == nil || w.Call.ID != v):
 			denied.Call = v
 		case meaning == meansSession && (w.Agent == nil || w.Agent.OwnID != v):
 			denied.Session = v

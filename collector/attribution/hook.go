@@ -12,9 +12,9 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// A pendingHook is a shell that an agent started as it starts commands, and that is told to do nothing but run a hook. While
-// nobody knows whether it does it is of no call, and its word is not the agent's. What it runs first tells: the sensor's own
-// program makes a hook of it, anything else the command of a call, from its start.
+// A pendingHook is a shell that an agent started as it starts commands, and that is told to do nothing but run a hook.
+// While nobody knows whether it does it is of no call, and its word is not the agent's. What it runs first tells: the
+// sensor's own program makes a hook of it, anything else the command of a call, from its start.
 type pendingHook struct {
 	start   ProgramStart
 	in      Claims
@@ -23,7 +23,8 @@ type pendingHook struct {
 	Ran     bool // one of them became the hook
 }
 
-// maxMaybe bounds the forks of such a shell. Most have none, some fork for a command that others run in their own place.
+// maxMaybe bounds the forks of such a shell. Most have none, some fork for a command that others run in their own
+// place.
 const maxMaybe = 4
 
 // isHook is true of the sensor's own program that is run as "sheetbend hook NAME".
@@ -42,8 +43,9 @@ func namedHook(x *ProgramStart) bool {
 // shells may be told to run a hook.
 var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "busybox"}
 
-// StartsHook is true of a shell, under a shell's name, that does nothing but run a program with the arguments of a hook.
-// Which program that is, only its exec tells; but it is no function, builtin or script that the shell would read itself.
+// StartsHook is true of a shell, under a shell's name, that does nothing but run a program with the arguments of a
+// hook. Which program that is, only its exec tells; but it is no function, builtin or script that the shell would read
+// itself.
 func StartsHook(x *ProgramStart) bool {
 	argv := strings.SplitN(x.Args, "\x00", 5)
 	if !slices.Contains(shells, path.Base(x.Executable)) || !slices.Contains(shells, path.Base(argv[0])) || x.Unproven || x.Owner != 0 ||
@@ -124,12 +126,13 @@ func (c *Table) inheritHook(parent, child *Process) {
 	}
 }
 
-// HookOver is told before a process ends, or has waited for long. A shell waits for the hook that it forked; any other has run no hook.
+// HookOver is told before a process ends, or has waited for long. A shell waits for the hook that it forked; any other
+// has run no hook.
 func (c *Table) HookOver(p *Process) {
 	if p.Hook == nil {
 		return
 	}
-	if m := p.Hook; !m.Ran || p.Tgid != m.start.Id.Tgid || p.Start != m.start.Id.Start {
+	if m := p.Hook; !m.Ran || p.Tgid != m.start.ID.Tgid || p.Start != m.start.ID.Start {
 		c.NotHook(p)
 	}
 }

@@ -29,7 +29,8 @@ type Slice struct {
 	Foreign       bool   // the agent's own trace, before the first slice
 }
 
-// A Journal is told what a record begins, at once: before a span that tells it goes to the sink, where a kill does not reach it.
+// A Journal is told what a record begins, at once: before a span that tells it goes to the sink, where a kill does not
+// reach it.
 type Journal interface {
 	// Slice is called when a slice begins.
 	Slice(Slice)

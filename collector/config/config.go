@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package config has the configuration of the collector: which sandboxes there are, what is noise, what is sensitive,
+// and the bounds. It is all that spans depend on besides the records.
 package config
 
 import (
@@ -52,7 +54,8 @@ type Config struct {
 	MaxArgsBytes int `json:"max_args_bytes"` // of one argv; the kernel programs send up to 256 KiB
 }
 
-// FileID names a file for as long as it exists: the device as the kernel counts it (major << 20 | minor), and the inode.
+// FileID names a file for as long as it exists: the device as the kernel counts it (major << 20 | minor), and the
+// inode.
 type FileID struct {
 	Dev   uint32 `json:"dev"`
 	Inode uint64 `json:"inode"`
@@ -72,8 +75,8 @@ type Selector struct {
 	Session string `json:"session,omitempty"`
 	// Agent is the agent's name and the service.name; empty: "sandbox" as service.name only.
 	Agent string `json:"agent,omitempty"`
-	// Agents, instead of all these, chooses no cgroups: each agent that is one of these dialects, or any (AllAgents), is a
-	// sandbox with all that is below it, wherever it is started outside of other sandboxes.
+	// Agents, instead of all these, chooses no cgroups: each agent that is one of these dialects, or any (AllAgents),
+	// is a sandbox with all that is below it, wherever it is started outside of other sandboxes.
 	Agents []string `json:"agents,omitempty"`
 }
 

@@ -26,6 +26,7 @@ type Patterns struct {
 	hint     []byte    // what the need of every floating one begins with: "/." for those of home directories
 }
 
+// CompilePatterns gives the patterns of a list; the error names the first that cannot be meant.
 func CompilePatterns(list []string) (Patterns, error) {
 	var ps Patterns
 	if len(list) > maxPatterns {
@@ -70,6 +71,7 @@ func CompilePatterns(list []string) (Patterns, error) {
 	return ps, nil
 }
 
+// Match says whether any pattern matches the whole path, in time linear in the path.
 func (ps *Patterns) Match(path []byte) bool {
 	for i := range ps.anchored {
 		if ps.anchored[i].match(path) {

@@ -107,12 +107,14 @@ func (s Selector) Finds(name string) bool {
 	return slices.Contains(s.Agents, AllAgents) || slices.Contains(s.Agents, name)
 }
 
-// Annotations of a pod that say whose its containers are. They are the word of whoever made the pod: stronger than what is seen in it.
+// Annotations of a pod that say whose its containers are. They are the word of whoever made the pod: stronger than what
+// is seen in it.
 const (
 	SessionAnnotation = "sheetbend.github.io/session-id"
 	CallAnnotation    = "sheetbend.github.io/call-id"
 )
 
+// Annotation gives the value of an annotation of the container's pod as valid UTF-8; "" where there is none.
 func Annotation(c *record.Container, key string) string {
 	for _, a := range c.Annotations {
 		if a.Key == key {

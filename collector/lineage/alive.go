@@ -25,8 +25,8 @@ func (a *alive) remove(tgid uint32) {
 	delete(a.starts, tgid)
 }
 
-// Started gives the start (ns of CLOCK_BOOTTIME) of the process of a sandbox that has this pid, wherever it is by now. ok is false if
-// there is none. Other than the rest of the collector it may be called from any goroutine.
+// Started gives the start (ns of CLOCK_BOOTTIME) of the process of a sandbox that has this pid, wherever it is by now.
+// ok is false if there is none. Other than the rest of the collector it may be called from any goroutine.
 func (c *Tree) Started(tgid uint32) (start uint64, ok bool) {
 	c.alive.mu.RLock()
 	defer c.alive.mu.RUnlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/sheetbend/sheetbend/collector/config"
 )
 
-// openAnnotated opens the call that the pod's annotation names for what a container's processes do by themselves, below no agent: as a marker on its
-// cgroup would.
+// openAnnotated opens the call that the pod's annotation names for what a container's processes do by themselves, below
+// no agent: as a marker on its cgroup would.
 func (c *Containers) openAnnotated(g *Cgroup) {
 	call := config.Annotation(&g.container.Info, config.CallAnnotation)
 	if call == "" {
@@ -18,7 +18,8 @@ func (c *Containers) openAnnotated(g *Cgroup) {
 	c.attribution.Marks.Annotated(&g.Cgroup, call)
 }
 
-// changed does what another word of a container says: the pod has new labels or annotations. What is a sandbox stays one.
+// changed does what another word of a container says: the pod has new labels or annotations. What is a sandbox stays
+// one.
 func (c *Containers) changed(b *Container) {
 	s, ok := config.ChooseContainer(c.config.Sandboxes, &b.Info)
 	if !ok {
@@ -34,7 +35,7 @@ func (c *Containers) changed(b *Container) {
 		c.lineage.moveSession(sb, sb.configured(s))
 		call := config.Annotation(&b.Info, config.CallAnnotation)
 		for _, k := range slices.Clone(g.Marks.Open) {
-			if k.Marking.Annotated && (k.Id != call || k.Session != sb.Session) {
+			if k.Marking.Annotated && (k.ID != call || k.Session != sb.Session) {
 				c.attribution.Marks.CloseMark(k)
 			}
 		}
@@ -42,8 +43,8 @@ func (c *Containers) changed(b *Container) {
 	}
 }
 
-// moveSession gives a sandbox another session for all further spans, and to the agents that were not started in a call. Open calls stay in
-// the one that they began in.
+// moveSession gives a sandbox another session for all further spans, and to the agents that were not started in a call.
+// Open calls stay in the one that they began in.
 func (c *Tree) moveSession(sb *Sandbox, session string) {
 	if session == sb.Session.SessionName {
 		return

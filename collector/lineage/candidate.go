@@ -88,7 +88,7 @@ func (c *Containers) Keeps(e *record.Event, raw []byte) bool {
 		if b != nil && !b.candidate.used && e.Cgroup.ID == b.candidate.cgroups[0] {
 			// Nothing has happened in it: there is nothing to tell, whatever it was.
 			c.settleCandidate(b)
-			delete(c.Containers.known, b.Id)
+			delete(c.Containers.known, b.ID)
 			return true
 		}
 		return b != nil && c.keep(b, raw)
@@ -131,14 +131,14 @@ func (c *Containers) candidateAt(cgroup string) *Container {
 		c.losses.Lose(record.TypeCgroup, record.CauseTableFull, nil)
 		return nil
 	}
-	b := &Container{Container: attribution.Container{Id: ref.ID}, root: ref.Root, candidate: &candidate{since: c.clock.Tick}}
+	b := &Container{Container: attribution.Container{ID: ref.ID}, root: ref.Root, candidate: &candidate{since: c.clock.Tick}}
 	b.candidate.element = c.candidates.order.PushBack(b)
 	c.Containers.known[ref.ID] = b
 	return b
 }
 
-// keep keeps a record. Beyond the bound on all of them the records of the container that has most are lost, and counted: a noisy one
-// costs no other its own.
+// keep keeps a record. Beyond the bound on all of them the records of the container that has most are lost, and
+// counted: a noisy one costs no other its own.
 func (c *Containers) keep(b *Container, raw []byte) bool {
 	for c.candidates.bytes+len(raw) > MaxKeptBytes {
 		most := c.candidates.largest()
@@ -171,7 +171,7 @@ func (c *Containers) decide(b *Container) {
 	kept := c.settleCandidate(b)
 	s, ok := config.ChooseContainer(c.config.Sandboxes, &b.Info)
 	if !ok {
-		delete(c.Containers.known, b.Id)
+		delete(c.Containers.known, b.ID)
 		return
 	}
 	b.chosen = &s
@@ -201,7 +201,7 @@ func (c *Containers) loseCandidate(b *Container) {
 	for range c.settleCandidate(b) {
 		c.losses.Lose(record.TypeContainer, record.CauseUnassigned, nil)
 	}
-	delete(c.Containers.known, b.Id)
+	delete(c.Containers.known, b.ID)
 }
 
 func (c *Containers) expireCandidates() {

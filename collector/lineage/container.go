@@ -52,17 +52,17 @@ func (c *Containers) enter(path string) *Container {
 	b := c.Containers.known[ref.ID]
 	switch {
 	case b == nil && len(c.Containers.known) >= c.config.MaxCgroups:
-		return &Container{Container: attribution.Container{Id: ref.ID, State: attribution.ContainerUnresolved}}
+		return &Container{Container: attribution.Container{ID: ref.ID, State: attribution.ContainerUnresolved}}
 	case b == nil || b.dirs == 0 && b.candidate == nil && b.root != ref.Root:
 		if b != nil && b.waits != nil {
 			c.GiveUp(b)
 		}
-		b = &Container{Container: attribution.Container{Id: ref.ID}, root: ref.Root, deadline: c.clock.Tick + uint64(c.config.Hold)}
+		b = &Container{Container: attribution.Container{ID: ref.ID}, root: ref.Root, deadline: c.clock.Tick + uint64(c.config.Hold)}
 		c.Containers.known[ref.ID] = b
 		b.waits = c.Containers.Pending.PushBack(b)
 	case b.root != ref.Root:
 		// A container has one directory. This one was given the name by somebody in a sandbox.
-		return &Container{Container: attribution.Container{Id: ref.ID, State: attribution.ContainerUnresolved}}
+		return &Container{Container: attribution.Container{ID: ref.ID, State: attribution.ContainerUnresolved}}
 	}
 	b.dirs++
 	return b
@@ -70,7 +70,7 @@ func (c *Containers) enter(path string) *Container {
 
 // leave forgets a container whose directories are gone, unless spans still wait for the word about it.
 func (c *Containers) leave(b *Container) {
-	if b == nil || c.Containers.known[b.Id] != b {
+	if b == nil || c.Containers.known[b.ID] != b {
 		return
 	}
 	b.dirs--
@@ -78,8 +78,8 @@ func (c *Containers) leave(b *Container) {
 }
 
 func (c *Containers) forget(b *Container) {
-	if b.dirs == 0 && b.waits == nil && b.candidate == nil && c.Containers.known[b.Id] == b {
-		delete(c.Containers.known, b.Id)
+	if b.dirs == 0 && b.waits == nil && b.candidate == nil && c.Containers.known[b.ID] == b {
+		delete(c.Containers.known, b.ID)
 	}
 }
 

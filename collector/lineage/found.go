@@ -13,8 +13,8 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
-// An agent that is started outside of every sandbox is a sandbox itself if a selector says so: its process with all that is
-// below it, in whatever cgroup. The kernel side follows each program that has the name of an agent or of an
+// An agent that is started outside of every sandbox is a sandbox itself if a selector says so: its process with all
+// that is below it, in whatever cgroup. The kernel side follows each program that has the name of an agent or of an
 // interpreter of some; here it is decided which are agents. The reader of the stream asks Knows, and has the kernel
 // side leave the others alone.
 
@@ -48,12 +48,13 @@ func (c *Tree) found(h *record.Header, program agents.Program) *Cgroup {
 		return nil
 	}
 	// removed: there is no directory to wait for, it is over with its last process.
-	sb := &Sandbox{Sandbox: attribution.Sandbox{Id: span.FoundSandboxID(c.Config.BootID, imageOf(h)), Agent: d.Name, Found: true}, removed: true}
-	c.addSandbox(sb, sb.Id)
+	sb := &Sandbox{Sandbox: attribution.Sandbox{ID: span.FoundSandboxID(c.Config.BootID, imageOf(h)), Agent: d.Name, Found: true}, removed: true}
+	c.addSandbox(sb, sb.ID)
 	return c.foundGroup(sb, h.Cgroup)
 }
 
-// foundGroup is a directory in which processes of such a sandbox are. It is theirs alone: others there are none of ours.
+// foundGroup is a directory in which processes of such a sandbox are. It is theirs alone: others there are none of
+// ours.
 func (c *Tree) foundGroup(sb *Sandbox, cgroup uint64) *Cgroup {
 	g := newCgroup(cgroup, "", sb)
 	if c.lastFound.id == cgroup {
@@ -62,11 +63,11 @@ func (c *Tree) foundGroup(sb *Sandbox, cgroup uint64) *Cgroup {
 	return g
 }
 
-// foundExisting gives the place of a process outside of all sandboxes that is older than the sensor: below an agent, or one
-// itself. nil: it is none of ours.
+// foundExisting gives the place of a process outside of all sandboxes that is older than the sensor: below an agent, or
+// one itself. nil: it is none of ours.
 func (c *Tree) foundExisting(h *record.Header, r *record.Process) *Cgroup {
 	if parent := c.Processes[r.ParentTgid]; parent != nil && parent.Start == r.ParentStart && parent.Sandbox.Found {
-		if parent.Cgroup.Id == h.Cgroup {
+		if parent.Cgroup.ID == h.Cgroup {
 			return parent.Cgroup
 		}
 		return c.foundGroup(parent.Sandbox, h.Cgroup)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package lineage follows processes, their programs, cgroups, containers and sandboxes from records alone, and counts
+// the records that did not come. It asks package attribution whose a process is, and tells package spans, through
+// interfaces, what begins and ends. It is deterministic and used by one goroutine, but for Tree.Started.
 package lineage
 
 import (

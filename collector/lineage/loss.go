@@ -58,7 +58,7 @@ func refOf(p *Process) ProcessRef {
 	return ProcessRef{Tgid: p.Tgid, start: p.Start, Sandbox: p.Sandbox, Owner: p.Owner(), Program: p.Program, Cgroup: p.Cgroup}
 }
 
-// Ref finds the process that a loss is told of; nil if it is not known.
+// Ref finds the process that a loss is reported; nil if it is not known.
 func (c *Tree) Ref(tgid uint32, start uint64) *ProcessRef {
 	if tgid == 0 {
 		return nil
@@ -70,8 +70,8 @@ func (c *Tree) Ref(tgid uint32, start uint64) *ProcessRef {
 	return c.Over.find(tgid, start)
 }
 
-// endedProcesses remembers those that ended lately, for their losses are told up to a second later. The newest take the places of the
-// oldest: where there are too many, their losses are told to their sessions.
+// endedProcesses remembers those that ended lately, for their losses are told up to a second later. The newest take the
+// places of the oldest: where there are too many, their losses are told to their sessions.
 type endedProcesses struct {
 	List []ProcessRef // oldest first
 }
@@ -114,6 +114,7 @@ type lossCounts struct {
 	total     uint64
 }
 
+// A LossKind is what was lost, and why.
 type LossKind struct {
 	Kind  record.Type
 	Cause record.Cause
@@ -173,14 +174,15 @@ type LossCount struct {
 	Count       uint64
 }
 
-// LossCounts gives what sensor.loss spans told of and will at the next tick: by kind and cause, and by sandbox. It changes with Stats.Lost.
+// LossCounts gives what sensor.loss spans reported and will at the next tick: by kind and cause, and by sandbox. It
+// changes with Stats.Lost.
 func (c *Losses) LossCounts() (byKind, bySandbox []LossCount) {
 	l := &c.Counts
 	for k, n := range l.ByKind {
 		byKind = append(byKind, LossCount{Kind: k.Kind.String(), Cause: k.Cause.String(), Count: n})
 	}
 	for _, s := range l.bySandbox {
-		bySandbox = append(bySandbox, LossCount{Sandbox: s.sandbox.Id, Count: s.count})
+		bySandbox = append(bySandbox, LossCount{Sandbox: s.sandbox.ID, Count: s.count})
 	}
 	if l.others > 0 {
 		bySandbox = append(bySandbox, LossCount{Sandbox: "other", Count: l.others})
@@ -197,8 +199,9 @@ type goneGroups struct {
 	Order list.List // of goneGroup, oldest first
 }
 
+// A GoneGroup is a cgroup that was removed.
 type GoneGroup struct {
-	Id uint64
+	ID uint64
 	at uint64 // boottime
 }
 
@@ -220,7 +223,7 @@ func (g *goneGroups) add(id, at uint64, sb *Sandbox) {
 }
 
 func (g *goneGroups) drop() {
-	delete(g.ByID, g.Order.Remove(g.Order.Front()).(GoneGroup).Id)
+	delete(g.ByID, g.Order.Remove(g.Order.Front()).(GoneGroup).ID)
 }
 
 func (g *goneGroups) expire(now uint64) {

@@ -13,8 +13,8 @@ type Running struct {
 	Start uint64 // ns of CLOCK_BOOTTIME; a pid may be used again
 }
 
-// Running lists the processes of all sandboxes, wherever they are by now, in the order of their start. To be called where Record is:
-// between two records, or by the sink.
+// Running lists the processes of all sandboxes, wherever they are by now, in the order of their start. To be called
+// where Record is: between two records, or by the sink.
 func (c *Tree) Running() []Running {
 	list := make([]Running, 0, len(c.Processes))
 	for _, p := range c.Processes {

@@ -38,7 +38,7 @@ type Cgroup struct {
 }
 
 func newCgroup(id uint64, path string, sb *Sandbox) *Cgroup {
-	g := &Cgroup{Cgroup: attribution.Cgroup{Id: id}, Path: path, Sandbox: sb}
+	g := &Cgroup{Cgroup: attribution.Cgroup{ID: id}, Path: path, Sandbox: sb}
 	if sb != nil {
 		g.Home = &sb.Sandbox
 	}
@@ -107,7 +107,7 @@ func (c *Tree) sandboxAt(root string) *Sandbox {
 
 func (c *Tree) newSandbox(id uint64, root string, s config.Selector) *Sandbox {
 	sb := &Sandbox{
-		Sandbox: attribution.Sandbox{Id: span.SandboxID(c.Config.BootID, id), Agent: strings.ToValidUTF8(s.Agent, "\uFFFD")},
+		Sandbox: attribution.Sandbox{ID: span.SandboxID(c.Config.BootID, id), Agent: strings.ToValidUTF8(s.Agent, "\uFFFD")},
 		cgroup:  id,
 		path:    root,
 	}
@@ -121,7 +121,7 @@ func (c *Tree) newSandbox(id uint64, root string, s config.Selector) *Sandbox {
 func (sb *Sandbox) configured(s config.Selector) string {
 	session := strings.ReplaceAll(s.Session, "{name}", path.Base(sb.path))
 	if sb.Fixed = session != ""; !sb.Fixed {
-		session = sb.Id
+		session = sb.ID
 	}
 	// Session and agent are on every span: they have to be text as exporters take it.
 	return strings.ToValidUTF8(session, "\uFFFD")
@@ -132,6 +132,7 @@ func (c *Tree) addSandbox(sb *Sandbox, session string) {
 	sb.element = c.Sandboxes.PushBack(sb)
 }
 
+// CgroupRemoved forgets a directory and who was in it.
 func (c *Tree) CgroupRemoved(h *record.Header, r *record.Cgroup) {
 	g := c.Cgroups[r.ID]
 	if g == nil {

@@ -103,7 +103,7 @@ func journaled(t *testing.T, path string, config collector.Config, sink span.Sin
 	}
 	j := &Journal{File: file, Collector: c, Settled: settled, Resuming: resuming, Hold: config.Hold, CallsFor: time.Hour, margin: uint64(200 * time.Millisecond), always: true, perTurn: 3 << 10}
 	if settled == nil {
-		j.Settled = c.Seq // as if every span were on disk at once
+		j.Settled = c.Restart().Seq // as if every span were on disk at once
 	}
 	return New(Options{Source: newHost(), Collector: c, Journal: j, Hierarchy: newHost(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package paths writes the paths of records as /proc would show them.
 package paths
 
 import (
@@ -16,6 +17,7 @@ type Marks struct {
 	Pseudo    bool // on no mounted file system: one component, the name of the object
 }
 
+// ExecMarks gives the marks of an executable's path; flags are those of an exec or process record.
 func ExecMarks(flags uint16) Marks {
 	return Marks{
 		Truncated: flags&record.ExecExeTruncated != 0,
@@ -25,6 +27,7 @@ func ExecMarks(flags uint16) Marks {
 	}
 }
 
+// OpenMarks gives the marks of an opened path; flags are those of an open record.
 func OpenMarks(flags uint16) Marks {
 	return Marks{
 		Truncated: flags&record.OpenTruncated != 0,

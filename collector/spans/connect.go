@@ -40,6 +40,7 @@ type outcome struct {
 	partial bool // not known
 }
 
+// Connect takes a connect, or a datagram that is sent to an address.
 func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	p := c.lineage.Actor(h)
 	if p == nil {
@@ -60,6 +61,7 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	c.connects[r.Cookie] = s
 }
 
+// ConnectEnd takes the outcome of a connect.
 func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 	s := c.connects[r.Cookie]
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
@@ -72,7 +74,7 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 
 func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	p, i := s.process, s.program
-	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, s.tid, s.at)
+	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.at)
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.at, at, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, s.cgroup)
 	address, version := addressOf(&s.what)
@@ -132,6 +134,7 @@ func transport(protocol uint16) string {
 	return "ip_protocol_" + strconv.Itoa(int(protocol))
 }
 
+// UnixConnect takes a connect of a unix socket.
 func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	p := c.lineage.Actor(h)
 	if p == nil {
@@ -154,7 +157,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	}
 	sensitive := c.sensitive.Match(paths.Plain(c.lineage.Path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
 	i := p.Program
-	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, h.Tid, h.Time)
+	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
@@ -170,8 +173,8 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 		d.trusted(span.KeyTransport, "unix")
 	}
 	d.trusted(span.KeyNetworkOp, "connect")
-	// In the tracepoint form the peer is of the socket that was behind the descriptor when the call had returned: where the
-	// call asked for another name, both are told, and either may be the sensitive one.
+	// In the tracepoint form the peer is of the socket that was behind the descriptor when the call had returned: where
+	// the call asked for another name, both are told, and either may be the sensitive one.
 	requested := len(name) > 0 && string(name) != address
 	if requested {
 		d.text(span.KeyPeerRequested, string(name))

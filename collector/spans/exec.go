@@ -26,12 +26,14 @@ func (x *execSpan) runOut(c *Spans) {
 	c.sendExec(x.exec, c.clock.Tick, nil)
 }
 
+// HoldExec has the span of a program wait for its end.
 func (c *Spans) HoldExec(x *lineage.ExecStart) {
 	s := &execSpan{exec: x}
 	x.Span = s
 	c.queue.hold(&s.held, s, len(x.Args)+len(x.Filename))
 }
 
+// DropExec forgets a span that waits.
 func (c *Spans) DropExec(x *lineage.ExecStart) { c.queue.held.remove(&x.Span.(*execSpan).held) }
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
@@ -126,7 +128,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
-	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.Id), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
+	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
 		span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)

@@ -11,6 +11,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
+// Namespace takes a change of namespaces.
 func (c *Spans) Namespace(h *record.Header, r *record.Namespace) {
 	if p := c.lineage.Actor(h); p != nil {
 		c.count(h, p, countedEvent{kind: span.Namespace, op: r.Op, errno: r.Error, types: r.Types})

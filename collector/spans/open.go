@@ -32,7 +32,8 @@ func (a access) String() string {
 	return [...]string{"read", "write", "read_write", "truncate", "create", "path_only"}[a]
 }
 
-// A capture may come from another architecture: only flags are read whose values are the same on all that are supported.
+// A capture may come from another architecture: only flags are read whose values are the same on all that are
+// supported.
 func accessOf(h *record.Header, r *record.Open) access {
 	switch {
 	case r.Flags&unix.O_PATH != 0:
@@ -154,8 +155,9 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		c.spans.attribution.NotHook(&p.Process) // no shell does so on the way to a hook, or after it
 	}
 	read := resolved && to == accessRead && !sensitive
-	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library, and
-	// whoever has another root a directory of his own. On the host root decides; so root is the owner, or the kernel itself.
+	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library,
+	// and whoever has another root a directory of his own. On the host root decides; so root is the owner, or the
+	// kernel itself.
 	everybodys := read && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
 	if (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && h.Flags&record.OpenForeign == 0 && c.isNoise(p, name) {
 		p.Program.Noise++
@@ -197,8 +199,8 @@ func (c *files) isNoise(p *lineage.Process, path []byte) bool {
 	return c.noise.Match(c.ownProc(p, path))
 }
 
-// ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the pid
-// of a pid namespace of its own: where there is noise /proc is the host's, and 1 there another process.
+// ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the
+// pid of a pid namespace of its own: where there is noise /proc is the host's, and 1 there another process.
 func (c *files) ownProc(p *lineage.Process, path []byte) []byte {
 	const proc = "/proc/"
 	if len(path) <= len(proc) || string(path[:len(proc)]) != proc {
@@ -222,7 +224,8 @@ func (c *files) ownProc(p *lineage.Process, path []byte) []byte {
 const MaxFoldedNames = 8
 
 // folds counts a successful read of a file not read before into a span for its directory, when the process has read too
-// many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes out.
+// many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes
+// out.
 func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 	fold := &c.spans.config.Fold
 	pending := pendingOf(p)
@@ -308,7 +311,7 @@ func (s *openSpan) runOut(c *Spans) {
 
 func (c *files) sendOpen(s *openSpan) {
 	p, i, flags := s.key.process, s.program, s.key.flags
-	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, s.tid, s.first)
+	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.first)
 	to := s.last
 	if s.count > 1 {
 		to++

@@ -14,6 +14,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
+// Socket takes the making of an unusual socket, or a connect of a vsock one.
 func (c *Spans) Socket(h *record.Header, r *record.Socket) {
 	p := c.lineage.Actor(h)
 	if p == nil {
@@ -112,7 +113,7 @@ func socketProtocol(a *countedEvent) string {
 // sendVsock tells of a connect of a vsock socket when the call has returned.
 func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process) {
 	i, w := p.Program, p.Owner()
-	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}, h.Tid, h.Time)
+	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
 	d.process(p.Tgid, i, p.Cgroup)
 	address := strconv.FormatUint(uint64(r.CID), 10)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package spans makes the spans of the span contract (docs/spans.md) out of records whose owner is known: it holds them
+// until their end is known, counts repeats, folds, masks and names. It is deterministic and used by one goroutine.
 package spans
 
 import (
@@ -42,7 +44,6 @@ type Spans struct {
 	counted   map[countedKey]*countedSpan
 	connects  map[uint64]*connectSpan // by socket cookie
 
-	path []byte // scratch
 	text []byte // scratch
 }
 
@@ -72,7 +73,8 @@ type files struct {
 // lossSpans makes the sensor.loss spans.
 type lossSpans struct{ spans *Spans }
 
-// New makes Spans over a tree and its attribution, which call it from now on. The sink is called by whoever calls Spans.
+// New makes Spans over a tree and its attribution, which call it from now on. The sink is called by whoever calls
+// Spans.
 func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spans {
 	c := &Spans{
 		config: l.Config, clock: l.Clock, losses: l.Losses, slicer: l.Attribution.Slicer,
@@ -106,8 +108,10 @@ func (c *Spans) SendLosses() { c.lossSpans.own() }
 // FlushSink has the sink send what it has.
 func (c *Spans) FlushSink() { c.out.sink.Flush() }
 
-// Seq is the number of the last span; SetSeq has the next one be n+1.
-func (c *Spans) Seq() uint64     { return c.stats.Spans }
+// Seq is the number of the last span.
+func (c *Spans) Seq() uint64 { return c.stats.Spans }
+
+// SetSeq has the next span be n+1.
 func (c *Spans) SetSeq(n uint64) { c.stats.Spans = n }
 
 // Stats gives the counters as they are now.

@@ -84,12 +84,12 @@ type share struct {
 
 const MaxRetiredOwners = 1024
 
-// ofUser is between a session's id and a user in the names of sessions that another user's agent had first. No agent's own
-// session id has it.
+// ofUser is between a session's id and a user in the names of sessions that another user's agent had first. No agent's
+// own session id has it.
 const ofUser = " of uid "
 
-// nameFor is what spans call the session of a user's agent: its id, unless that is what another user's agent said first. So
-// nobody keeps another user's agent from its session, or puts anything in it, by being earlier.
+// nameFor is what spans call the session of a user's agent: its id, unless that is what another user's agent said
+// first. So nobody keeps another user's agent from its session, or puts anything in it, by being earlier.
 func (os *sessions) nameFor(session string, uid uint32) string {
 	if o := os.BySession[session]; o != nil && o.claimed && o.of.uid != uid {
 		return session + ofUser + strconv.FormatUint(uint64(uid), 10)
@@ -97,8 +97,8 @@ func (os *sessions) nameFor(session string, uid uint32) string {
 	return session
 }
 
-// another says whether the session was had by another kind of agent, or in another place. It is over, and stays that one's.
-// A harness, which somebody outside of all sandboxes speaks for, is of any kind.
+// another says whether the session was had by another kind of agent, or in another place. It is over, and stays that
+// one's. A harness, which somebody outside of all sandboxes speaks for, is of any kind.
 func (os *sessions) another(session string, h Holder) bool {
 	o := os.BySession[session]
 	return o != nil && o.claimed && (o.of.place != h.place || o.of.dialect != h.dialect && h.dialect != "")
@@ -173,8 +173,8 @@ func (os *sessions) retire(o *Session) {
 	}
 }
 
-// least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one that
-// is no agent's before one that is.
+// least gives the session to forget: of the place with the most, of the user with the most there, the oldest; and one
+// that is no agent's before one that is.
 func (os *sessions) least() *Session {
 	var least *Session
 	for e := os.retired.Front(); e != nil; e = e.Next() {

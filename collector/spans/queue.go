@@ -70,8 +70,8 @@ func (c *queue) hold(h *held, w waiting, bytes int) {
 	c.held.push(h)
 }
 
-// grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early, perhaps
-// that span itself.
+// grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early,
+// perhaps that span itself.
 func (c *queue) grow(h *held, bytes int) {
 	h.bytes += bytes
 	c.held.bytes += bytes

@@ -4,9 +4,9 @@ package lineage
 
 import "github.com/sheetbend/sheetbend/collector/record"
 
-// unknownCgroups are records of cgroups that nobody told of. Most are of none that is selected: the kernel side watches a new directory
-// until it is told not to. But where the making of directories was lost, they may be of a sandbox, and nobody can tell. So they
-// are counted for some moments, until it is known that no such record was lost.
+// unknownCgroups are records of cgroups that nobody reported. Most are of none that is selected: the kernel side
+// watches a new directory until it is told not to. But where the making of directories was lost, they may be of a
+// sandbox, and nobody can tell. So they are counted for some moments, until it is known that no such record was lost.
 type unknownCgroups struct {
 	now, before unknownWindow
 	until       uint64 // boottime: what is older is lost

@@ -53,7 +53,7 @@ func (c *lossSpans) tellLoss(h *record.Header, sb *lineage.Sandbox, r *record.Lo
 	}
 	// It may be of one that is over by now.
 	for e := c.spans.lineage.Gone.Order.Front(); e != nil; e = e.Next() {
-		c.tellSandbox(told, h, c.spans.lineage.Gone.ByID[e.Value.(lineage.GoneGroup).Id], r)
+		c.tellSandbox(told, h, c.spans.lineage.Gone.ByID[e.Value.(lineage.GoneGroup).ID], r)
 	}
 }
 
@@ -71,8 +71,8 @@ func (c *lossSpans) tellSandbox(told map[*attribution.Session]bool, h *record.He
 	}
 }
 
-// sendLoss tells a loss below the process that it was of, or to a session when v is nil: where none is known by the pid of h, for its
-// fork was lost, too.
+// sendLoss tells a loss below the process that it was of, or to a session when v is nil: where none is known by the pid
+// of h, for its fork was lost, too.
 func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Owner, v *lineage.ProcessRef, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
 	var parent span.Link

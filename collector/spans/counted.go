@@ -94,7 +94,7 @@ func (s *countedSpan) runOut(c *Spans) {
 
 func (c *Spans) sendCounted(s *countedSpan) {
 	p, i, a := s.key.process, s.program, &s.key.event
-	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}
+	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
 	var id span.ID
 	switch a.kind {
 	case span.Socket:

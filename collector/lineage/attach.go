@@ -7,6 +7,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
+// An Escape is a move of a process out of its sandbox.
 type Escape struct {
 	From, To string // cgroup paths; to is empty when not known
 	Mover    uint32 // pid of who moved it
@@ -30,13 +31,13 @@ func (c *Tree) Attach(h *record.Header, r *record.Attach) {
 			return
 		}
 		p = c.admit(h.Tgid, h.Start, g.Sandbox, g, &Program{
-			Id: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, Start: h.Time, Unknown: r.Watched,
+			ID: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, Start: h.Time, Unknown: r.Watched,
 		})
 		p.vpid = r.Vpid
 		return
 	}
 	p.Sandbox.Active.touch(p)
-	if p.Cgroup.Id == h.Cgroup {
+	if p.Cgroup.ID == h.Cgroup {
 		return
 	}
 	p.threaded = p.threaded || h.Tid != h.Tgid

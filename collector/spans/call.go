@@ -133,7 +133,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 
 func (c calls) CallBegan(k *attribution.Call) {
 	s := &callSpan{call: k}
-	c.spans.queue.hold(&s.held, s, len(k.Id))
+	c.spans.queue.hold(&s.held, s, len(k.ID))
 	k.Sent.Waiting = true
 }
 
@@ -147,7 +147,7 @@ func (c calls) FlushMarked(m *attribution.Mark) {
 	case m.Process != nil:
 		c.spans.Flush(c.spans.lineage.Processes[m.Process.Tgid])
 	case m.Group != nil:
-		for _, p := range c.spans.lineage.Inside(c.spans.lineage.Cgroups[m.Group.Id]) {
+		for _, p := range c.spans.lineage.Inside(c.spans.lineage.Cgroups[m.Group.ID]) {
 			c.spans.Flush(p)
 		}
 	}

@@ -73,7 +73,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	s.Links = links
 	d.trusted(span.KeyContract, span.Contract)
 	d.int(span.KeySeq, 0)
-	d.trusted(span.KeySandboxID, sb.Id)
+	d.trusted(span.KeySandboxID, sb.ID)
 	d.trusted(span.KeySessionID, owner.SessionName)
 	if d.agent != "" {
 		d.trusted(span.KeyAgentName, d.agent)
@@ -89,8 +89,8 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 	switch {
 	case k != nil:
 		by = k.Basis
-		if k.Id != "" {
-			d.text(span.KeyCallID, k.Id)
+		if k.ID != "" {
+			d.text(span.KeyCallID, k.ID)
 		}
 		if k.Contextual {
 			d.trusted(span.KeyCallContext, k.CallName)
@@ -109,13 +109,13 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 	d.trusted(span.KeyAttribution, string(by))
 	if outer := w.Within(); outer.Agent != nil {
 		d.trusted(span.KeyParentSession, sb.SessionOf(outer).SessionName)
-		if outer.Call != nil && outer.Call.Id != "" {
-			d.text(span.KeyParentCall, outer.Call.Id)
+		if outer.Call != nil && outer.Call.ID != "" {
+			d.text(span.KeyParentCall, outer.Call.ID)
 		}
 		root := w.Outermost()
 		d.trusted(span.KeyRootSession, sb.SessionOf(root).SessionName)
 		if root.Call != nil {
-			d.text(span.KeyRootCall, cmp.Or(root.Call.Id, root.Call.CallName))
+			d.text(span.KeyRootCall, cmp.Or(root.Call.ID, root.Call.CallName))
 		}
 	}
 }

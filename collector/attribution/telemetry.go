@@ -24,7 +24,7 @@ type waitingEvent struct {
 	event record.Said
 }
 
-// Bounds of what is told of one call.
+// Bounds of what is reported one call.
 const (
 	maxWaiting    = 16 // that wait for it
 	MaxReports    = 64 // tool.telemetry spans
@@ -92,8 +92,8 @@ type source struct {
 	uid     uint32 // only with outside
 }
 
-// mayReport says whether the speaker's word about an agent's calls is taken as that agent's. Outside, as with marks, it is
-// who may do as the agent does.
+// mayReport says whether the speaker's word about an agent's calls is taken as that agent's. Outside, as with marks, it
+// is who may do as the agent does.
 func (by source) mayReport(a *agent) bool {
 	return by.outside && (by.uid == 0 || by.uid == a.uid) || by.agent == a && a != nil
 }
@@ -134,10 +134,10 @@ func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 	if k == nil || s.Session != "" && k.Agent.OwnID != "" && k.Agent.OwnID != s.Session {
 		return nil
 	}
-	if s.Call != "" && (k.Id == "" || k.computed) && by.mayReport(k.Agent) {
+	if s.Call != "" && (k.ID == "" || k.computed) && by.mayReport(k.Agent) {
 		if key := (callKey{k.SessionName, s.Call}); c.attribution.Calls[key] == nil {
 			c.attribution.Calls[key] = k
-			k.Id, k.computed = s.Call, false
+			k.ID, k.computed = s.Call, false
 			if k.Basis == inferred {
 				k.Basis = byTelemetry
 			}
@@ -188,8 +188,8 @@ func (c *Telemetry) expire() {
 
 // deliver gives a call the facts that came before it.
 func (c *Telemetry) deliver(k *Call) {
-	key := callKey{k.Agent.OwnID, k.Id}
-	if key.session == "" || k.Id == "" {
+	key := callKey{k.Agent.OwnID, k.ID}
+	if key.session == "" || k.ID == "" {
 		return
 	}
 	waiting := c.Waiting.ByCall[key]
@@ -220,7 +220,7 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 	}
 	link := span.Link{Trace: s.Trace, Span: s.Span}
 	change := true
-	named := k.unnamed && k.Id != ""
+	named := k.unnamed && k.ID != ""
 	k.unnamed = k.unnamed && !named
 	switch s.Kind {
 	case record.SaidContext:

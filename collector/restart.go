@@ -8,8 +8,8 @@ import (
 )
 
 // Restart is how a collector comes to the state of one that was killed: it is given the journal of the stream
-// (collector/journal). The journal leaves out records whose spans are all sent, so what is only counted of those is set by
-// these methods. They are called where Record is.
+// (collector/journal). The journal leaves out records whose spans are all sent, so what is only counted of those is set
+// by these methods. They are called where Record is.
 type Restart struct{ c *Collector }
 
 // SetJournal has j told of everything that is not resumed. To be called before Record.
@@ -20,9 +20,9 @@ func (r Restart) Resuming(on bool) {
 	r.c.slicer.Resuming(on)
 }
 
-// Next says what the next record did when it was taken the first time: which slices it began, and whether it began to hold a span.
-// whole says that what was before it is all there, end that it is the last, in the middle of which a kill may have come: what it begins
-// besides is told.
+// Next says what the next record did when it was taken the first time: which slices it began, and whether it began to
+// hold a span. whole says that what was before it is all there, end that it is the last, in the middle of which a kill
+// may have come: what it begins besides is told.
 func (r Restart) Next(rolls []attribution.Slice, begun, whole, end bool) {
 	r.c.slicer.Next(rolls, begun, whole, end)
 }

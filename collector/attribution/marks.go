@@ -65,8 +65,8 @@ type target struct {
 	list        *[]*Call
 }
 
-// name is what the ids of the call are made of, and by which it is found. A process's own calls have names that no agent can
-// mean: each begins with whom it says it of, and a space.
+// name is what the ids of the call are made of, and by which it is found. A process's own calls have names that no
+// agent can mean: each begins with whom it says it of, and a space.
 func (at *target) name(call string) string {
 	switch {
 	case at.containerID != "":
@@ -79,6 +79,7 @@ func (at *target) name(call string) string {
 	return " " + call
 }
 
+// Mark opens or ends a call as a mark asks; what is refused is counted, and in Table.Refused.
 func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 	m.Call = strings.ToValidUTF8(m.Call, "\uFFFD")
 	done := false
@@ -89,7 +90,7 @@ func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 		case record.MarkEnd:
 			k := c.table.Calls[callKey{at.agent.Session.SessionName, at.name(m.Call)}]
 			for _, open := range *at.list {
-				if open.Id == m.Call {
+				if open.ID == m.Call {
 					k = open // the session may have another id since
 				}
 			}
@@ -133,7 +134,8 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 	case speaks != MarkedBySelf:
 		at.by = authority{agent: w.Agent}
 		if peer.likeCommand {
-			// Perhaps a call has run the hook, with an input of its own: that renames nothing, and marks nothing in a call.
+			// Perhaps a call has run the hook, with an input of its own: that renames nothing, and marks nothing in a
+			// call.
 			if target != nil && target.Call != nil {
 				return at, false
 			}
@@ -165,9 +167,10 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 	}
 }
 
-// speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started, directly
-// or by a shell that does nothing else. Whatever else runs below an agent, outside of calls, may be what a call has planted
-// there (a hook of git, a program in PATH, an MCP server), and speaks of itself alone, whatever it runs.
+// speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started,
+// directly or by a shell that does nothing else. Whatever else runs below an agent, outside of calls, may be what a
+// call has planted there (a hook of git, a program in PATH, an MCP server), and speaks of itself alone, whatever it
+// runs.
 func (p *Process) speaksFor() MarkedBy {
 	a := p.Agent
 	switch {
@@ -329,14 +332,14 @@ func (c *Marks) closeStale(a *agent) {
 
 // Annotated opens a call that the annotation of a pod names, on the cgroup of a container.
 func (c *Marks) Annotated(g *Cgroup, call string) {
-	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.Id}
+	m := &record.Mark{Op: record.MarkBegin, Call: call, Cgroup: g.ID}
 	owner := c.markerAgent(g.Home, m)
 	if owner == nil {
 		return
 	}
 	at := target{agent: owner, who: markedByAnnotation, mark: Mark{Group: g}, list: &g.Marks.Open}
 	if k := c.table.Calls[callKey{owner.Session.SessionName, at.name(call)}]; k != nil && k.Agent != owner {
-		at.containerID = g.Container.Id
+		at.containerID = g.Container.ID
 	}
 	if !c.beginCall(at, m) {
 		c.table.stats.RefusedMarks++
