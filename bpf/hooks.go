@@ -96,8 +96,10 @@ type callHook struct {
 
 var formGroups = []formGroup{
 	{
-		name:        "open",
-		trampolines: []functionHook{{"open_file", objectRecordTypeRECORD_OPEN, []string{"do_filp_open", "do_file_open"}}}, // renamed in 7.0
+		name: "open",
+		trampolines: []functionHook{
+			{"open_file", objectRecordTypeRECORD_OPEN, []string{"do_filp_open", "do_file_open"}}, // renamed in 7.0
+		},
 		tracepoints: []callHook{
 			{"open_call_openat", objectRecordTypeRECORD_OPEN, "openat", false},
 			{"open_call_open", objectRecordTypeRECORD_OPEN, "open", true}, // not on arm64
@@ -105,10 +107,15 @@ var formGroups = []formGroup{
 			{"open_call_openat2", objectRecordTypeRECORD_OPEN, "openat2", false},
 			{"open_call_handle", objectRecordTypeRECORD_OPEN, "open_by_handle_at", true},
 		},
-		besideTrampoline: []besideHook{{"open_root", objectRecordTypeRECORD_OPEN, rootTarget, "opens by handle are not seen"}},
+		besideTrampoline: []besideHook{
+			{"open_root", objectRecordTypeRECORD_OPEN, rootTarget, "opens by handle are not seen"},
+		},
 		besideTracepoints: []besideHook{
-			{"uring_submit", objectRecordTypeRECORD_OPEN, ringTarget, "opens, and connects of unix sockets, by io_uring are not seen"},
-			{"compat_call", objectRecordTypeRECORD_OPEN, compatTarget, "opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; compat_calls: true changes that, and costs every system call of the host some 100 ns"},
+			{"uring_submit", objectRecordTypeRECORD_OPEN, ringTarget,
+				"opens, and connects of unix sockets, by io_uring are not seen"},
+			{"compat_call", objectRecordTypeRECORD_OPEN, compatTarget,
+				"opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; " +
+					"compat_calls: true changes that, and costs every system call of the host some 100 ns"},
 		},
 	},
 	{
@@ -127,7 +134,10 @@ var formGroups = []formGroup{
 			{"unshare", objectRecordTypeRECORD_NAMESPACE, []string{"ksys_unshare"}},
 			{"setns", objectRecordTypeRECORD_NAMESPACE, []string{"__x64_sys_setns", "__arm64_sys_setns"}},
 		},
-		tracepoints: []callHook{{"unshare_call", objectRecordTypeRECORD_NAMESPACE, "unshare", false}, {"setns_call", objectRecordTypeRECORD_NAMESPACE, "setns", false}},
+		tracepoints: []callHook{
+			{"unshare_call", objectRecordTypeRECORD_NAMESPACE, "unshare", false},
+			{"setns_call", objectRecordTypeRECORD_NAMESPACE, "setns", false},
+		},
 	},
 	{
 		name:        "access",
@@ -218,7 +228,8 @@ func (o *Options) ringRequest() (name string, argument int, err error) {
 			return name, 1, nil
 		}
 	}
-	return "", 0, fmt.Errorf("the kernel has none of the tracepoints %v with the request as an argument (5.13)", ringTargets)
+	return "", 0, fmt.Errorf("the kernel has none of the tracepoints %v with the request as an argument (5.13)",
+		ringTargets)
 }
 
 func pointerAt(params []btf.FuncParam, i int) (*btf.Pointer, bool) {

@@ -63,7 +63,8 @@ func loadLedger(d *pinDir, m *manifest) (*ledger, error) {
 	}
 	state, err := d.loadMap(m, stateName)
 	if err == nil && (told.Type() != ebpf.Hash || told.KeySize() != lossKeyBytes || told.ValueSize() != 8 ||
-		told.MaxEntries() > maxTold || state.Type() != ebpf.Array || state.ValueSize() != 8 || state.MaxEntries() != stateSize) {
+		told.MaxEntries() > maxTold ||
+		state.Type() != ebpf.Array || state.ValueSize() != 8 || state.MaxEntries() != stateSize) {
 		_ = state.Close()
 		err = errors.New("the pinned ledger is another")
 	}

@@ -56,8 +56,8 @@ func Load(o Options) (_ *Sensor, err error) {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit on locked memory (needs root or CAP_SYS_RESOURCE on kernels before 5.11): "+
-			"%w", err)
+		return nil, fmt.Errorf("raise the limit on locked memory "+
+			"(needs root or CAP_SYS_RESOURCE on kernels before 5.11): %w", err)
 	}
 	spec, err := o.spec()
 	if err != nil {
