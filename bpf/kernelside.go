@@ -33,7 +33,7 @@ type attachment struct {
 // table is one of the maps that all programs share.
 func (k *kernelSide) table(name string) *ebpf.Map { return k.collection.Maps[name] }
 
-// loadCommon loads the tables and the programs of which there is one form, and fills in what the options list.
+// loadCommon loads the tables, and the programs that have one form only; it fills in what the options list.
 func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err error) {
 	common := spec.Copy()
 	for _, group := range formGroups {
