@@ -19,8 +19,8 @@ type ProgramRun struct {
 // ProgramRuns tells how often each program ran and how long, while kernel.bpf_stats_enabled was set; none if it never
 // was.
 func (s *Sensor) ProgramRuns() (runs []ProgramRun, err error) {
-	for _, name := range slices.Sorted(maps.Keys(s.programs)) {
-		stats, err := s.programs[name].Stats()
+	for _, name := range slices.Sorted(maps.Keys(s.kernel.programs)) {
+		stats, err := s.kernel.programs[name].Stats()
 		if err != nil {
 			return nil, fmt.Errorf("read how often %s ran: %w", name, err)
 		}
@@ -33,7 +33,7 @@ func (s *Sensor) ProgramRuns() (runs []ProgramRun, err error) {
 
 // Memory is what the kernel says that the tables take, the ring included, in bytes.
 func (s *Sensor) Memory() (bytes uint64, err error) {
-	for name, table := range s.collection.Maps {
+	for name, table := range s.kernel.collection.Maps {
 		info, err := table.Info()
 		if err != nil {
 			return 0, fmt.Errorf("read the size of the table %s: %w", name, err)

@@ -50,7 +50,7 @@ func (s *Sensor) Existing(yield func(raw []byte) error) error {
 	if !s.finds {
 		return s.iterate(yield)
 	}
-	again := s.collection.Variables["existing_again"]
+	again := s.kernel.collection.Variables["existing_again"]
 	defer func() { _ = again.Set(false) }()
 	for range existingPasses {
 		told := 0
@@ -69,7 +69,7 @@ func (s *Sensor) Existing(yield func(raw []byte) error) error {
 }
 
 func (s *Sensor) iterate(yield func(raw []byte) error) error {
-	it, err := link.AttachIter(link.IterOptions{Program: s.programs[existingProgram]})
+	it, err := link.AttachIter(link.IterOptions{Program: s.kernel.programs[existingProgram]})
 	if err != nil {
 		return fmt.Errorf("attach the task iterator: %w", err)
 	}

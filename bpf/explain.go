@@ -15,9 +15,11 @@ import (
 // Reasons for which a host cannot run the sensor. Load wraps them together with the kernel's own answer.
 var (
 	// ErrPermission: root or the capabilities (see Load) are missing, or the kernel is locked down.
-	ErrPermission = errors.New("not permitted to load BPF programs: run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
+	ErrPermission = errors.New(
+		"not permitted to load BPF programs: run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")
 	// ErrNoBTF: the kernel was built without CONFIG_DEBUG_INFO_BTF.
-	ErrNoBTF = errors.New("this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with CONFIG_DEBUG_INFO_BTF=y")
+	ErrNoBTF = errors.New(
+		"this kernel has no BTF (/sys/kernel/btf/vmlinux): use one built with CONFIG_DEBUG_INFO_BTF=y")
 	// ErrKernelTooOld: before 5.10.
 	ErrKernelTooOld = errors.New("this kernel is too old: Linux 5.10 or newer is needed")
 )

@@ -11,7 +11,7 @@ func (o Options) WithEntries(entries map[string]uint32) Options {
 // Entries is how many entries a table has.
 func (s *Sensor) Entries(table string) (n int, err error) {
 	var key, value []byte
-	entries := s.collection.Maps[table].Iterate()
+	entries := s.kernel.table(table).Iterate()
 	for entries.Next(&key, &value) {
 		n++
 	}

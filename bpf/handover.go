@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"time"
@@ -17,97 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LossNotRead is the cause of records that lay in a ring of a sensor that was replaced, and that this one cannot
-// read: beyond enum loss_cause, as user space is to blame.
-const LossNotRead uint16 = 260
-
-// A generation is an older kernel side, of other content, that is still attached. Ours is attached beside it, so that
-// there is no gap; what was before one instant, the cutover, is taken from its ring, and what was after from ours.
-type generation struct {
-	dir      *pinDir
-	readable bool // its records have our layout
-	ring     *ringbuf.Reader
-	position *ringPosition
-	losses   *ebpf.Map
-	unkeyed  *ebpf.Map
-	process  *ebpf.Map // losses by process
-	ledger   *ledger   // nil: not known what was told
-	tables   map[string]*ebpf.Map
-	unread   map[uint16]uint64 // by kind: could not be read
-	from     uint64            // of its ledger, as both
-	both     uint64
-	until    *cutover // nil: not known yet
-}
-
-// generation opens what is pinned under a name. It may give both: what there is, and what was wrong with it.
-func (s *pinStore) generation(name, records string) (_ *generation, err error) {
-	d, err := s.sub(name)
-	if err != nil {
-		return nil, err // nobody's pins: left alone
-	}
-	p := &generation{dir: d, tables: map[string]*ebpf.Map{}, unread: map[uint16]uint64{}}
-	m, err := d.manifest()
-	of := &m
-	if err != nil {
-		of = nil // what there is can be counted all the same
-	}
-	p.readable = err == nil && m.Records == records
-	open := func(name string, t ebpf.MapType, key, value uint32) *ebpf.Map {
-		one, oneErr := d.loadMap(of, name)
-		if oneErr == nil && (one.Type() != t || one.KeySize() != key || one.ValueSize() != value) {
-			_ = one.Close()
-			one, oneErr = nil, fmt.Errorf("the pinned map %s is another", name)
-		}
-		err = errors.Join(err, oneErr)
-		return one
-	}
-	if ring := open("ring", ebpf.RingBuf, 0, 0); ring != nil {
-		var ringErr error
-		if ring.MaxEntries() > maxRing {
-			ringErr = fmt.Errorf("a ring of %d bytes", ring.MaxEntries())
-		} else {
-			p.ring, ringErr = ringbuf.NewReader(ring)
-		}
-		if ringErr == nil {
-			p.position, ringErr = newRingPosition(ring)
-		}
-		err = errors.Join(err, ringErr)
-		_ = ring.Close()
-	}
-	p.losses = open("losses", ebpf.Hash, lossKeyBytes, 8)
-	p.unkeyed = open("losses_unkeyed", ebpf.Array, 4, 8)
-	p.process = open("process_losses", ebpf.Hash, lossKeyBytes, 8)
-	for _, name := range []string{"watched", "followed"} {
-		if t := open(name, ebpf.Hash, 4, 8); t != nil {
-			p.tables[name] = t
-		}
-	}
-	var ledgerErr error
-	p.ledger, ledgerErr = loadLedger(d, of)
-	return p, errors.Join(err, ledgerErr)
-}
-
-func (p *generation) close() {
-	if p.ring != nil {
-		_ = p.ring.Close()
-	}
-	for _, m := range p.tables {
-		_ = m.Close()
-	}
-	for _, m := range []*ebpf.Map{p.losses, p.unkeyed, p.process} {
-		if m != nil {
-			_ = m.Close()
-		}
-	}
-	_ = p.position.close()
-	_ = p.ledger.Close()
-	p.dir.f.Close()
+// A handover is from the kernel sides that ours replaces: they are read first, one after the other.
+type handover struct {
+	old     []*generation // to be read first
+	cutover *cutover      // from the one that was read last; nil: there is none, or that is over
+	found   [][]byte      // to be read next
 }
 
 // adoptTables has this kernel side know whom the others follow: who is followed by lineage, nobody else can tell. To
 // be called with every hook attached, so that whoever is forked meanwhile is followed by one of them.
-func (s *Sensor) adoptTables(from []*generation) error {
-	for _, p := range from {
+func (h *handover) adoptTables(k *kernelSide) error {
+	for _, p := range h.old {
 		for name, table := range p.tables {
 			var tgid uint32
 			var value uint64
@@ -116,7 +35,7 @@ func (s *Sensor) adoptTables(from []*generation) error {
 				if unix.Kill(int(tgid), 0) == unix.ESRCH {
 					continue // it ended before our hooks were there to notice
 				}
-				err := s.collection.Maps[name].Update(tgid, value, ebpf.UpdateNoExist)
+				err := k.table(name).Update(tgid, value, ebpf.UpdateNoExist)
 				if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 					return fmt.Errorf("take over the table %s: %w", name, err)
 				}
@@ -133,11 +52,11 @@ func (s *Sensor) adoptTables(from []*generation) error {
 // to what it is.
 const manyFollowed = uint64(1) << 32
 
-func (s *Sensor) expectFollowed(from []*generation) error {
-	for _, p := range from {
+func (h *handover) expectFollowed(k *kernelSide) error {
+	for _, p := range h.old {
 		var tgid uint32
 		if t := p.tables["followed"]; t != nil && t.NextKey(nil, &tgid) == nil {
-			return s.collection.Variables["followed_count"].Set(manyFollowed)
+			return k.collection.Variables["followed_count"].Set(manyFollowed)
 		}
 	}
 	return nil
@@ -145,9 +64,9 @@ func (s *Sensor) expectFollowed(from []*generation) error {
 
 // order puts the kernel sides that are replaced into the order in which they were attached. One that was killed
 // before it took over has nothing that the one before it has not.
-func (s *Sensor) order() (err error) {
+func (h *handover) order(store *pinStore) (err error) {
 	var ordered []*generation
-	for _, p := range s.old {
+	for _, p := range h.old {
 		if p.from, err = p.ledger.get(stateFrom); err != nil {
 			return err
 		}
@@ -155,7 +74,7 @@ func (s *Sensor) order() (err error) {
 			return err
 		}
 		if p.from == notYet {
-			if err := s.drop(p); err != nil {
+			if err := store.drop(p); err != nil {
 				return err
 			}
 			continue
@@ -163,7 +82,7 @@ func (s *Sensor) order() (err error) {
 		ordered = append(ordered, p)
 	}
 	slices.SortStableFunc(ordered, func(a, b *generation) int { return cmp.Compare(a.from, b.from) })
-	s.old = ordered
+	h.old = ordered
 	return nil
 }
 
@@ -175,13 +94,33 @@ func boottime() (uint64, error) {
 	return uint64(now.Nano()), nil
 }
 
-// makeCutover says until when each is read. It is called when ours sees all that they see.
-func (s *Sensor) makeCutover() error {
-	from, err := s.ledger.get(stateFrom)
+// expect has the ledger of ours say that the kernel sides that it replaces are read first: those who read it go on
+// from those who read them.
+func (h *handover) expect(l *ledger) error {
+	if len(h.old) == 0 {
+		return nil
+	}
+	var starts uint64
+	for _, p := range h.old {
+		n, err := p.ledger.get(stateStarts)
+		if err != nil {
+			return err
+		}
+		starts = max(starts, n)
+	}
+	return errors.Join(l.set(stateFrom, notYet), l.set(stateStarts, starts))
+}
+
+// begun says whether it is known until when the first is read.
+func (h *handover) begun() bool { return h.old[0].until != nil }
+
+// begin makes the cutovers: it says until when each is read. It is called when ours sees all that they see.
+func (h *handover) begin(store *pinStore, l *ledger, hooks []Hook) error {
+	from, err := l.get(stateFrom)
 	if err != nil {
 		return err
 	}
-	both, err := s.ledger.get(stateBoth)
+	both, err := l.get(stateBoth)
 	if err != nil {
 		return err
 	}
@@ -193,49 +132,44 @@ func (s *Sensor) makeCutover() error {
 		if from, err = boottime(); err != nil {
 			return err
 		}
-		if err := s.ledger.set(stateBoth, both); err != nil {
+		if err := l.set(stateBoth, both); err != nil {
 			return err
 		}
-		if err := s.ledger.set(stateFrom, from); err != nil {
+		if err := l.set(stateFrom, from); err != nil {
 			return err
 		}
 	}
-	if first := s.old[0]; first.from > 0 {
-		s.cutover = newCutover(first.from, notYet, s.hooks) // the one before it is read already
+	if first := h.old[0]; first.from > 0 {
+		h.cutover = newCutover(first.from, notYet, hooks) // the one before it is read already
 	}
-	for i, p := range s.old {
-		p.until = newCutover(from, both, s.hooks)
-		if i+1 < len(s.old) {
-			p.until = newCutover(s.old[i+1].from, s.old[i+1].both, s.hooks)
+	for i, p := range h.old {
+		p.until = newCutover(from, both, hooks)
+		if i+1 < len(h.old) {
+			p.until = newCutover(h.old[i+1].from, h.old[i+1].both, hooks)
 		}
-		if err := s.store.remove(p.dir, linkPrefix); err != nil {
+		if err := store.remove(p.dir, linkPrefix); err != nil {
 			return fmt.Errorf("detach the sensor before: %w", err)
 		}
 	}
 	return nil
 }
 
-// handOver gives the next record of the kernel sides that are replaced; os.ErrDeadlineExceeded when there is none any
+// read gives the next record of the kernel sides that are replaced; os.ErrDeadlineExceeded when there is none any
 // more.
-func (s *Sensor) handOver() error {
-	if s.old[0].until == nil {
-		if err := s.makeCutover(); err != nil {
-			return err
-		}
-	}
-	for len(s.old) > 0 {
-		p := s.old[0]
+func (h *handover) read(record *ringbuf.Record, store *pinStore, losses *reportedLosses) error {
+	for len(h.old) > 0 {
+		p := h.old[0]
 		for p.ring != nil {
 			p.ring.SetDeadline(time.Unix(1, 0))
-			err := p.ring.ReadInto(&s.record)
+			err := p.ring.ReadInto(record)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
 			if err != nil {
 				return fmt.Errorf("read the ring of the sensor before: %w", err)
 			}
-			raw := s.record.RawSample
-			if s.cutover != nil && !s.cutover.takesNew(raw) || !p.until.takesOld(raw) {
+			raw := record.RawSample
+			if !h.takesNew(raw) || !p.until.takesOld(raw) {
 				continue
 			}
 			if p.readable {
@@ -243,68 +177,55 @@ func (s *Sensor) handOver() error {
 			}
 			p.unread[binary.LittleEndian.Uint16(raw)]++
 		}
-		s.endCutover()
-		if err := s.retire(p); err != nil {
+		h.endCutover()
+		// Into our ledger, before the one of p is removed.
+		lost, err := p.unreported()
+		if err != nil {
 			return err
 		}
-		s.cutover = p.until
-		s.old = s.old[1:]
-	}
-	if s.unpin {
-		// What is in it that is none of ours keeps it.
-		if err := os.Remove(s.store.dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
-			return fmt.Errorf("remove the directory of the pins: %w", err)
+		if err := losses.carryOver(lost); err != nil {
+			return err
 		}
+		if err := store.drop(p); err != nil {
+			return err
+		}
+		h.cutover = p.until
+		h.old = h.old[1:]
 	}
 	return os.ErrDeadlineExceeded
 }
 
-func (s *Sensor) endCutover() {
-	if s.cutover != nil {
-		s.found = append(s.found, s.cutover.end()...)
-		s.cutover = nil
+// takesNew says whether to take a record of the kernel side after the cutover.
+func (h *handover) takesNew(raw []byte) bool { return h.cutover == nil || h.cutover.takesNew(raw) }
+
+// next gives a record that the cutover found, in buf if it fits.
+func (h *handover) next(buf []byte) (raw []byte, ok bool) {
+	if len(h.found) == 0 {
+		return nil, false
+	}
+	raw = append(buf[:0], h.found[0]...)
+	h.found = h.found[1:]
+	return raw, true
+}
+
+// endCutover is called when no record of before the cutover comes any more.
+func (h *handover) endCutover() {
+	if h.cutover != nil {
+		h.found = append(h.found, h.cutover.end()...)
+		h.cutover = nil
 	}
 }
 
-// retire carries what was not reported yet of the losses of a kernel side that is replaced over into our ledger, and
-// removes it.
-func (s *Sensor) retire(p *generation) error {
-	lost := map[lossID]uint64{}
-	// By sandbox: a counter of a process would have to be taken away once that has ended.
-	if p.losses != nil && p.unkeyed != nil && p.process != nil {
-		all, err := counters(p.unkeyed, p.losses, p.process)
-		if err != nil {
-			return err
-		}
-		for _, l := range all {
-			lost[l.id().ofSandbox()] += l.Count
-		}
+// position is up to where the ring that is read now has been read; ours is that of our kernel side.
+func (h *handover) position(ours *ringPosition) *ringPosition {
+	if len(h.old) > 0 && h.old[0].position != nil {
+		return h.old[0].position
 	}
-	if p.ledger != nil {
-		told, err := p.ledger.read()
-		if err != nil {
-			return err
-		}
-		for id, n := range told {
-			lost[id.ofSandbox()] -= n // wraps
-		}
-	}
-	for kind, n := range p.unread {
-		lost[lossID{kind: kind, cause: LossNotRead}] += n
-	}
-	maps.DeleteFunc(lost, func(_ lossID, n uint64) bool { return n == 0 })
-	if err := s.carryOver(lost); err != nil {
-		return err
-	}
-	return s.drop(p)
+	return ours
 }
 
-// drop removes a kernel side that is replaced.
-func (s *Sensor) drop(p *generation) error {
-	err := s.store.remove(p.dir, "")
-	p.close()
-	if err != nil {
-		return fmt.Errorf("remove the pins of the sensor before: %w", err)
+func (h *handover) close() {
+	for _, p := range h.old {
+		p.close()
 	}
-	return nil
 }

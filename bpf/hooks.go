@@ -12,7 +12,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/link"
 )
 
 // Form is how the hooks that come in two forms are attached.
@@ -97,8 +96,10 @@ type callHook struct {
 
 var formGroups = []formGroup{
 	{
-		name:        "open",
-		trampolines: []functionHook{{"open_file", objectRecordTypeRECORD_OPEN, []string{"do_filp_open", "do_file_open"}}}, // renamed in 7.0
+		name: "open",
+		trampolines: []functionHook{
+			{"open_file", objectRecordTypeRECORD_OPEN, []string{"do_filp_open", "do_file_open"}}, // renamed in 7.0
+		},
 		tracepoints: []callHook{
 			{"open_call_openat", objectRecordTypeRECORD_OPEN, "openat", false},
 			{"open_call_open", objectRecordTypeRECORD_OPEN, "open", true}, // not on arm64
@@ -106,10 +107,15 @@ var formGroups = []formGroup{
 			{"open_call_openat2", objectRecordTypeRECORD_OPEN, "openat2", false},
 			{"open_call_handle", objectRecordTypeRECORD_OPEN, "open_by_handle_at", true},
 		},
-		besideTrampoline: []besideHook{{"open_root", objectRecordTypeRECORD_OPEN, rootTarget, "opens by handle are not seen"}},
+		besideTrampoline: []besideHook{
+			{"open_root", objectRecordTypeRECORD_OPEN, rootTarget, "opens by handle are not seen"},
+		},
 		besideTracepoints: []besideHook{
-			{"uring_submit", objectRecordTypeRECORD_OPEN, ringTarget, "opens, and connects of unix sockets, by io_uring are not seen"},
-			{"compat_call", objectRecordTypeRECORD_OPEN, compatTarget, "opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; compat_calls: true changes that, and costs every system call of the host some 100 ns"},
+			{"uring_submit", objectRecordTypeRECORD_OPEN, ringTarget,
+				"opens, and connects of unix sockets, by io_uring are not seen"},
+			{"compat_call", objectRecordTypeRECORD_OPEN, compatTarget,
+				"opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; " +
+					"compat_calls: true changes that, and costs every system call of the host some 100 ns"},
 		},
 	},
 	{
@@ -128,7 +134,10 @@ var formGroups = []formGroup{
 			{"unshare", objectRecordTypeRECORD_NAMESPACE, []string{"ksys_unshare"}},
 			{"setns", objectRecordTypeRECORD_NAMESPACE, []string{"__x64_sys_setns", "__arm64_sys_setns"}},
 		},
-		tracepoints: []callHook{{"unshare_call", objectRecordTypeRECORD_NAMESPACE, "unshare", false}, {"setns_call", objectRecordTypeRECORD_NAMESPACE, "setns", false}},
+		tracepoints: []callHook{
+			{"unshare_call", objectRecordTypeRECORD_NAMESPACE, "unshare", false},
+			{"setns_call", objectRecordTypeRECORD_NAMESPACE, "setns", false},
+		},
 	},
 	{
 		name:        "access",
@@ -169,123 +178,6 @@ var programRecords = func() map[string]objectRecordType {
 	return records
 }()
 
-func (s *Sensor) attachCommon(cgroupRoot string) error {
-	for _, h := range commonHooks {
-		program := s.programs[h.program]
-		var l link.Link
-		var err error
-		form := "btf tracepoint"
-		if h.cgroup == 0 {
-			l, err = link.AttachTracing(link.TracingOptions{Program: program})
-		} else {
-			form = "cgroup"
-			l, err = link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot, Attach: h.cgroup, Program: program})
-		}
-		s.hooks = append(s.hooks, Hook{Name: h.program, Target: h.target, Form: form, Attached: err == nil, Err: err})
-		if err != nil {
-			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
-		}
-		s.attached = append(s.attached, attachment{h.program, l, l.Close})
-	}
-	s.hooks = append(s.hooks, Hook{Name: existingProgram, Target: "task", Form: "iterator", Attached: true})
-	return nil
-}
-
-func (s *Sensor) attachForms(spec *ebpf.CollectionSpec, o *Options) error {
-	for i := range formGroups {
-		g := &formGroups[i]
-		var trampolineErr error
-		if o.Form != FormTracepoint {
-			if trampolineErr = s.attachTrampolines(spec, g, o); trampolineErr == nil {
-				for _, h := range g.besideTrampoline {
-					s.attachBeside(spec, h, o, string(FormTrampoline))
-				}
-				continue
-			}
-			if o.Form == FormTrampoline {
-				return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w", g.name, FormTracepoint, trampolineErr)
-			}
-		}
-		if err := s.attachTracepoints(spec, g, o); err != nil {
-			return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
-		}
-	}
-	return nil
-}
-
-// load loads programs on top of the maps of the common collection.
-func (s *Sensor) load(spec *ebpf.CollectionSpec, o *Options, names ...string) (*ebpf.Collection, error) {
-	part := spec.Copy()
-	keep := map[string]*ebpf.ProgramSpec{}
-	for _, name := range names {
-		keep[name] = part.Programs[name]
-	}
-	part.Programs = keep
-	shared := map[string]*ebpf.Map{}
-	for name, m := range s.collection.Maps {
-		if part.Maps[name] != nil {
-			shared[name] = m
-		}
-	}
-	return ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}})
-}
-
-// attachTrampolines attaches all of a group, or none.
-func (s *Sensor) attachTrampolines(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
-	targets := map[string]string{}
-	for _, h := range g.trampolines {
-		target, err := o.kernelFunction(h.targets)
-		if err != nil {
-			return err
-		}
-		targets[h.program] = target
-	}
-	if err := s.attachTracing(spec, targets, o); err != nil {
-		return withoutMemlockHint(err)
-	}
-	for _, h := range g.trampolines {
-		s.hooks = append(s.hooks, Hook{Name: h.program, Target: targets[h.program], Form: string(FormTrampoline), Attached: true})
-	}
-	return nil
-}
-
-// attachTracing loads programs for their targets and attaches them: some kernels load what they cannot attach. On error
-// none stays attached.
-func (s *Sensor) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) (err error) {
-	spec = spec.Copy()
-	names := slices.Sorted(maps.Keys(targets))
-	for _, name := range names {
-		spec.Programs[name].AttachTo = targets[name]
-	}
-	c, err := s.load(spec, o, names...)
-	if err != nil {
-		return err
-	}
-	var links []link.Link
-	defer func() {
-		if err == nil {
-			return
-		}
-		for _, l := range links {
-			err = errors.Join(err, l.Close())
-		}
-		c.Close()
-	}()
-	for _, name := range names {
-		l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[name]})
-		if err != nil {
-			return fmt.Errorf("attach %s to %s: %w", name, targets[name], err)
-		}
-		links = append(links, l)
-	}
-	s.formed = append(s.formed, c)
-	for i, name := range names {
-		s.programs[name] = c.Programs[name]
-		s.attached = append(s.attached, attachment{name, links[i], links[i].Close})
-	}
-	return nil
-}
-
 func (o *Options) kernelFunction(names []string) (string, error) {
 	for _, name := range names {
 		var f *btf.Func
@@ -294,54 +186,6 @@ func (o *Options) kernelFunction(names []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the kernel has none of the functions %v", names)
-}
-
-func (s *Sensor) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
-	fs, err := openTracefs()
-	if err != nil {
-		return err
-	}
-	defer fs.close()
-	var names []string
-	for _, h := range g.tracepoints {
-		names = append(names, h.program)
-	}
-	c, err := s.load(spec, o, names...)
-	if err != nil {
-		return err
-	}
-	s.formed = append(s.formed, c)
-	for _, h := range g.tracepoints {
-		target := "sys_exit_" + h.call
-		a, err := fs.attach("syscalls", target, h.program, c.Programs[h.program])
-		hook := Hook{Name: h.program, Target: target, Form: string(FormTracepoint), Attached: err == nil, Err: err}
-		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
-			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
-		}
-		if err == nil {
-			s.programs[h.program] = c.Programs[h.program]
-			s.attached = append(s.attached, a)
-		} else {
-			hook.Note = "this kernel has no such system call"
-		}
-		s.hooks = append(s.hooks, hook)
-	}
-	for _, h := range g.besideTracepoints {
-		s.attachBeside(spec, h, o, "btf tracepoint")
-	}
-	return nil
-}
-
-func (s *Sensor) attachBeside(spec *ebpf.CollectionSpec, h besideHook, o *Options, form string) {
-	target, err := h.target(o)
-	if err == nil {
-		err = s.attachTracing(spec, map[string]string{h.program: target}, o)
-	}
-	hook := Hook{Name: h.program, Target: target, Form: form, Attached: err == nil, Err: err}
-	if err != nil {
-		hook.Note = h.note
-	}
-	s.hooks = append(s.hooks, hook)
 }
 
 // compatTarget is where all system calls end: the price is paid by each, so it has to be asked for.
@@ -384,7 +228,8 @@ func (o *Options) ringRequest() (name string, argument int, err error) {
 			return name, 1, nil
 		}
 	}
-	return "", 0, fmt.Errorf("the kernel has none of the tracepoints %v with the request as an argument (5.13)", ringTargets)
+	return "", 0, fmt.Errorf("the kernel has none of the tracepoints %v with the request as an argument (5.13)",
+		ringTargets)
 }
 
 func pointerAt(params []btf.FuncParam, i int) (*btf.Pointer, bool) {

@@ -39,11 +39,16 @@ const (
 )
 
 func newLedger() (*ledger, error) {
-	told, err := ebpf.NewMap(&ebpf.MapSpec{Name: "sheetbend_told", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8, MaxEntries: maxTold, Flags: 1})
+	told, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "sheetbend_told", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8, MaxEntries: maxTold,
+		Flags: unix.BPF_F_NO_PREALLOC,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("make the ledger of reported losses: %w", err)
 	}
-	state, err := ebpf.NewMap(&ebpf.MapSpec{Name: "sheetbend_state", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: stateSize})
+	state, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "sheetbend_state", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: stateSize,
+	})
 	if err != nil {
 		_ = told.Close()
 		return nil, fmt.Errorf("make the ledger of starts: %w", err)
@@ -57,7 +62,8 @@ func loadLedger(d *pinDir, m *manifest) (*ledger, error) {
 		return nil, err
 	}
 	state, err := d.loadMap(m, stateName)
-	if err == nil && (told.Type() != ebpf.Hash || told.KeySize() != lossKeyBytes || told.ValueSize() != 8 || told.MaxEntries() > maxTold ||
+	if err == nil && (told.Type() != ebpf.Hash || told.KeySize() != lossKeyBytes || told.ValueSize() != 8 ||
+		told.MaxEntries() > maxTold ||
 		state.Type() != ebpf.Array || state.ValueSize() != 8 || state.MaxEntries() != stateSize) {
 		_ = state.Close()
 		err = errors.New("the pinned ledger is another")
@@ -82,19 +88,11 @@ func (l *ledger) Close() error {
 
 // start tells when losses were told last, and which process this is that reads; begin says that it does.
 func (l *ledger) start() (last, starts uint64, err error) {
-	if err := errors.Join(l.state.Lookup(uint32(stateStarts), &starts), l.state.Lookup(uint32(stateLast), &last)); err != nil {
+	err = errors.Join(l.state.Lookup(uint32(stateStarts), &starts), l.state.Lookup(uint32(stateLast), &last))
+	if err != nil {
 		return 0, 0, fmt.Errorf("read the pinned ledger: %w", err)
 	}
 	return last, starts + 1, nil
-}
-
-// begin is called before anything is read: a process that is killed earlier took nothing from the next.
-func (s *Sensor) begin() error {
-	if s.began || s.ledger == nil {
-		return nil
-	}
-	s.began = true
-	return s.ledger.set(stateStarts, s.pins.Starts)
 }
 
 func (l *ledger) get(what uint32) (value uint64, err error) {
@@ -123,7 +121,7 @@ func (l *ledger) read() (map[lossID]uint64, error) {
 	var count uint64
 	entries := l.told.Iterate()
 	for entries.Next(&key, &count) {
-		told[lossID{key.Cgroup, key.Start, key.Tgid, key.Kind, key.Cause}] = count
+		told[lossIDOf(&key)] = count
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("read which losses were told: %w", err)
@@ -136,6 +134,8 @@ type lossID struct {
 	tgid          uint32
 	kind, cause   uint16
 }
+
+func lossIDOf(k *objectLossKey) lossID { return lossID{k.Cgroup, k.Start, k.Tgid, k.Kind, k.Cause} }
 
 func (l *Loss) id() lossID { return lossID{l.Cgroup, l.Start, l.Tgid, l.Kind, l.Cause} }
 
@@ -150,61 +150,9 @@ func (id lossID) key() objectLossKey {
 // ofSandbox leaves the process out.
 func (id lossID) ofSandbox() lossID { return lossID{cgroup: id.cgroup, kind: id.kind, cause: id.cause} }
 
-// Told says that these counts, of Losses, were passed on, at a time of CLOCK_BOOTTIME: a process that goes on with
-// this kernel side counts from there.
-func (s *Sensor) Told(losses []Loss, at uint64) error {
-	if s.ledger == nil {
-		return nil
-	}
-	for _, l := range losses {
-		id := l.id()
-		total := s.beforeOf(id) + l.Count
-		if s.told[id] == total {
-			continue
-		}
-		if err := s.ledger.put(id, total); errors.Is(err, unix.E2BIG) {
-			continue // the next process tells of it again: too much is better than no sensor
-		} else if err != nil {
-			return err
-		}
-		s.told[id] = total
-	}
-	if err := s.ledger.state.Put(uint32(stateLast), at); err != nil {
-		return fmt.Errorf("remember when losses were told: %w", err)
-	}
-	return nil
-}
-
 func (l *ledger) put(id lossID, total uint64) error {
 	if err := l.told.Put(id.key(), total); err != nil {
 		return fmt.Errorf("remember which losses were told: %w", err)
 	}
 	return nil
 }
-
-func (s *Sensor) beforeOf(id lossID) uint64 {
-	s.beforeMu.Lock()
-	defer s.beforeMu.Unlock()
-	return s.before[id]
-}
-
-// carryOver has Losses tell what a kernel side that is replaced has lost. It is in the ledger before that one is gone.
-func (s *Sensor) carryOver(lost map[lossID]uint64) error {
-	s.beforeMu.Lock()
-	defer s.beforeMu.Unlock()
-	for id, n := range lost {
-		s.before[id] -= n
-		if s.ledger != nil {
-			if err := s.ledger.put(id, s.told[id]-n); errors.Is(err, unix.E2BIG) {
-				continue // this process tells of it; if it is killed before, nobody does
-			} else if err != nil {
-				return err
-			}
-			s.told[id] -= n
-		}
-	}
-	return nil
-}
-
-// Last is when an earlier process told of losses last, in ns of CLOCK_BOOTTIME; 0 if this one is the first to read.
-func (s *Sensor) Last() uint64 { return s.last }

@@ -28,7 +28,7 @@ func counters(unkeyed *ebpf.Map, keyed ...*ebpf.Map) (losses []Loss, err error) 
 	for _, table := range keyed {
 		entries := table.Iterate()
 		for entries.Next(&key, &count) {
-			losses = append(losses, Loss{Cgroup: key.Cgroup, Start: key.Start, Tgid: key.Tgid, Kind: key.Kind, Cause: key.Cause, Count: count})
+			losses = append(losses, lossIDOf(&key).loss(count))
 		}
 		if err := entries.Err(); err != nil {
 			return nil, fmt.Errorf("read the loss counters: %w", err)
@@ -51,12 +51,13 @@ func counters(unkeyed *ebpf.Map, keyed ...*ebpf.Map) (losses []Loss, err error) 
 // Losses returns every count, ordered by cgroup, process, kind and cause. What a process before has told is not in
 // it, what is left of a kernel side that was replaced is.
 func (s *Sensor) Losses() ([]Loss, error) {
-	losses, err := counters(s.collection.Maps["losses_unkeyed"], s.collection.Maps["losses"], s.collection.Maps["process_losses"])
+	k := &s.kernel
+	losses, err := counters(k.table("losses_unkeyed"), k.table("losses"), k.table("process_losses"))
 	if err != nil {
 		return nil, err
 	}
 	missed := map[objectRecordType]uint64{}
-	for name, program := range s.programs {
+	for name, program := range k.programs {
 		kind, ok := programRecords[name]
 		if !ok {
 			continue
@@ -72,7 +73,7 @@ func (s *Sensor) Losses() ([]Loss, error) {
 			losses = append(losses, Loss{Kind: uint16(kind), Cause: uint16(objectLossCauseLOSS_MISSED), Count: n})
 		}
 	}
-	losses = s.since(losses)
+	losses = s.reported.since(losses)
 	slices.SortFunc(losses, func(a, b Loss) int {
 		return cmp.Or(cmp.Compare(a.Cgroup, b.Cgroup), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Tgid, b.Tgid),
 			cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Cause, b.Cause))
@@ -80,30 +81,12 @@ func (s *Sensor) Losses() ([]Loss, error) {
 	return losses, nil
 }
 
-// since sums up counts of one key, and leaves out what was told before the start.
-func (s *Sensor) since(losses []Loss) []Loss {
-	s.beforeMu.Lock()
-	defer s.beforeMu.Unlock()
-	if len(s.before) == 0 {
-		return losses
-	}
-	sums, counter := make(map[lossID]uint64, len(losses)), map[lossID]bool{}
-	for id, n := range s.before {
-		sums[id] = -n
-	}
-	for _, l := range losses {
-		sums[l.id()] += l.Count
-		counter[l.id()] = l.Tgid != 0
-	}
-	losses = losses[:0]
-	for id, n := range sums {
-		// A counter of a process is named even if all of it was told: Forget takes it away.
-		if news := max(0, int64(n)); news > 0 || counter[id] {
-			losses = append(losses, id.loss(uint64(news)))
-		}
-	}
-	return losses
-}
+// Told says that these counts, of Losses, were passed on, at a time of CLOCK_BOOTTIME: a process that goes on with
+// this kernel side counts from there.
+func (s *Sensor) Told(losses []Loss, at uint64) error { return s.reported.add(losses, at) }
+
+// Last is when an earlier process told of losses last, in ns of CLOCK_BOOTTIME; 0 if this one is the first to read.
+func (s *Sensor) Last() uint64 { return s.reported.last }
 
 // Forget drops the counter of a process that had ended before Losses read it, once that was Told: the room is needed
 // for others. A counter of no process stays.
@@ -114,19 +97,16 @@ func (s *Sensor) Forget(l Loss) error {
 	}
 	// Killed in between, it is told once more: better than that another one's is not.
 	var tables []*ebpf.Map
-	if s.ledger != nil {
-		tables = append(tables, s.ledger.told)
+	if s.reported.ledger != nil {
+		tables = append(tables, s.reported.ledger.told)
 	}
-	tables = append(tables, s.collection.Maps["process_losses"])
+	tables = append(tables, s.kernel.table("process_losses"))
 	for _, table := range tables {
 		if err := table.Delete(id.key()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("drop a loss counter: %w", err)
 		}
 	}
-	delete(s.told, id)
-	s.beforeMu.Lock()
-	defer s.beforeMu.Unlock()
-	delete(s.before, id)
+	s.reported.forget(id)
 	return nil
 }
 

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"os"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ func noisePaths(patterns []string) map[objectNoiseKey]objectNoisePath {
 		key := objectNoiseKey{Bits: bits}
 		for i := range key.Words {
 			// As the kernel side reads memory: little-endian on every machine that it runs on.
-			key.Words[i] = uint32(reversed[4*i]) | uint32(reversed[4*i+1])<<8 | uint32(reversed[4*i+2])<<16 | uint32(reversed[4*i+3])<<24
+			key.Words[i] = binary.LittleEndian.Uint32(reversed[4*i:])
 		}
 		// One of a directory's own patterns is enough.
 		if paths[key].Kind != noiseBelow {

@@ -85,7 +85,8 @@ func (o *Options) complete() error {
 		o.BudgetBytes = o.RingBytes / 2
 	}
 	if o.BudgetBytes < minRing/8 || o.BudgetBytes > o.RingBytes {
-		return fmt.Errorf("budget of a sandbox %d: must be from %d bytes to the size of the ring", o.BudgetBytes, minRing/8)
+		return fmt.Errorf("budget of a sandbox %d: must be from %d bytes to the size of the ring",
+			o.BudgetBytes, minRing/8)
 	}
 	switch o.Form {
 	case "":

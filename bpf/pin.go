@@ -131,25 +131,25 @@ func formatOf(spec *ebpf.CollectionSpec) string {
 // pinned says which maps outlive the process. Constants belong to their programs.
 func pinned(name string) bool { return !strings.HasPrefix(name, ".rodata") }
 
-// pinAll pins what this sensor has loaded and attached.
-func (s *Sensor) pinAll(content, records string) (err error) {
+// pin pins all of it, and the ledger with it.
+func (k *kernelSide) pin(store *pinStore, l *ledger, content, records string) (err error) {
 	name := content[:32]
-	if err := unix.Mkdirat(int(s.store.f.Fd()), name, 0o700); err != nil {
+	if err := unix.Mkdirat(int(store.f.Fd()), name, 0o700); err != nil {
 		return fmt.Errorf("make a directory for the pins: %w", err)
 	}
-	d, err := s.store.sub(name)
+	d, err := store.sub(name)
 	if err != nil {
 		return err
 	}
 	defer d.f.Close()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.store.remove(d, ""))
+			err = errors.Join(err, store.remove(d, ""))
 		}
 	}()
 	m := manifest{Format: manifestFormat, Content: content, Records: records, Maps: map[string]uint32{}}
-	all := maps.Clone(s.collection.Maps)
-	maps.Copy(all, s.ledger.maps())
+	all := maps.Clone(k.collection.Maps)
+	maps.Copy(all, l.maps())
 	for name, one := range all {
 		if !pinned(name) {
 			continue
@@ -164,20 +164,20 @@ func (s *Sensor) pinAll(content, records string) (err error) {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	for _, a := range s.attached {
+	for _, a := range k.attached {
 		if a.link == nil {
 			return fmt.Errorf("pin %s: %w", a.program, errNoLink)
 		}
-		l, err := describe(a.program, a.link)
+		described, err := describe(a.program, a.link)
 		if err != nil {
 			return err
 		}
-		m.Links = append(m.Links, l)
+		m.Links = append(m.Links, described)
 		if err := a.link.Pin(d.path(linkPrefix + a.program)); err != nil {
 			return fmt.Errorf("pin the link of %s: %w", a.program, err)
 		}
 	}
-	for _, h := range s.hooks {
+	for _, h := range k.hooks {
 		p := pinnedHook{Name: h.Name, Target: h.Target, Form: h.Form, Note: h.Note, Attached: h.Attached}
 		if h.Err != nil {
 			p.Err = h.Err.Error()
@@ -327,13 +327,15 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, content string) (
 	// The iterator is attached for each walk, so it is loaded anew, over these maps.
 	part := spec.Copy()
 	part.Programs = map[string]*ebpf.ProgramSpec{existingProgram: part.Programs[existingProgram]}
-	c, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{MapReplacements: replace, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}})
+	c, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
+		MapReplacements: replace, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	})
 	if err != nil {
 		return fmt.Errorf("use the pinned maps: %w", err)
 	}
 	closers = append(closers, closerFunc(c.Close))
 	programs := map[string]*ebpf.Program{existingProgram: c.Programs[existingProgram]}
-	var attached []attachment
+	side := kernelSide{collection: c, programs: programs}
 	for _, want := range m.Links {
 		if spec.Programs[want.Name] == nil || programs[want.Name] != nil {
 			return fmt.Errorf("the manifest has a link of %q", want.Name)
@@ -356,7 +358,8 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, content string) (
 		}
 		closers = append(closers, p)
 		programs[want.Name] = p
-		attached = append(attached, attachment{program: want.Name, link: l, close: l.Close})
+		side.reopened = append(side.reopened, p)
+		side.attached = append(side.attached, attachment{program: want.Name, link: l, close: l.Close})
 	}
 	for _, h := range commonHooks {
 		if programs[h.program] == nil {
@@ -368,14 +371,9 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, content string) (
 		if p.Err != "" {
 			h.Err = errors.New(p.Err)
 		}
-		s.hooks = append(s.hooks, h)
+		side.hooks = append(side.hooks, h)
 	}
-	s.collection, s.programs, s.attached, s.ledger = c, programs, attached, ledger
-	for name, p := range programs {
-		if name != existingProgram {
-			s.reopened = append(s.reopened, p)
-		}
-	}
+	s.kernel, s.reported.ledger = side, ledger
 	return nil
 }
 
@@ -383,14 +381,14 @@ type closerFunc func()
 
 func (f closerFunc) Close() error { f(); return nil }
 
-// findOld opens the kernel sides of other content that are pinned. Of what cannot be read, the error says why.
-func (s *Sensor) findOld(content, records string) (found []*generation, err error) {
-	if _, err := s.store.f.Seek(0, io.SeekStart); err != nil {
+// others opens the kernel sides of other content that are pinned. Of what cannot be read, the error says why.
+func (s *pinStore) others(content, records string) (found []*generation, err error) {
+	if _, err := s.f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	names, err := s.store.f.Readdirnames(maxPins)
+	names, err := s.f.Readdirnames(maxPins)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("list the pins in %s: %w", s.store.dir, err)
+		return nil, fmt.Errorf("list the pins in %s: %w", s.dir, err)
 	}
 	slices.Sort(names)
 	var errs []error
@@ -398,9 +396,9 @@ func (s *Sensor) findOld(content, records string) (found []*generation, err erro
 		if content != "" && name == content[:32] {
 			continue
 		}
-		p, err := s.store.generation(name, records)
+		p, err := s.generation(name, records)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("pins %s: %w", filepath.Join(s.store.dir, name), err))
+			errs = append(errs, fmt.Errorf("pins %s: %w", filepath.Join(s.dir, name), err))
 		}
 		if p != nil {
 			found = append(found, p)

@@ -106,7 +106,8 @@ func (s *pinStore) putAside(name string) error {
 // openDir opens a directory that belongs to this user, and that nobody else may write to.
 func openDir(at int, name string) (*os.File, error) {
 	fd, err := unix.Openat2(at, name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS,
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+		Resolve: unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS,
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
@@ -146,7 +147,8 @@ func (s *pinStore) sub(name string) (*pinDir, error) {
 
 // path names a pin by the directory that was looked at, whatever lies under its name by now.
 func (d *pinDir) path(name string) string {
-	return "/proc/self/fd/" + strconv.Itoa(int(d.f.Fd())) + "/" + strings.ReplaceAll(name, ".", "_") // bpffs takes no dot
+	name = strings.ReplaceAll(name, ".", "_") // bpffs takes no dot
+	return "/proc/self/fd/" + strconv.Itoa(int(d.f.Fd())) + "/" + name
 }
 
 func (d *pinDir) names() ([]string, error) {

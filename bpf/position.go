@@ -105,17 +105,12 @@ func (p *ringPosition) unread(told uint64, yield func(raw []byte)) (lost int, er
 }
 
 // Position is up to where the ring has been read, for Unread.
-func (s *Sensor) Position() uint64 {
-	if len(s.old) > 0 && s.old[0].position != nil {
-		return s.old[0].position.told()
-	}
-	return s.position.told()
-}
+func (s *Sensor) Position() uint64 { return s.handover.position(s.position).told() }
 
 // Unread gives what an earlier process had read of a ring behind a position, before that is read which came after.
 // lost counts what cannot be found any more.
 func (s *Sensor) Unread(from uint64, yield func(raw []byte)) (lost int, err error) {
-	for _, p := range s.old {
+	for _, p := range s.handover.old {
 		if p.position != nil && p.position.id == from>>positionBits<<positionBits && p.readable {
 			return p.position.unread(from, yield)
 		}

@@ -8,15 +8,13 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // Limits on what one record can be; longer ones never come from the kernel.
@@ -36,38 +34,17 @@ const (
 // Sensor is the loaded and attached kernel side. Read is for one goroutine; the other methods
 // may be called from any.
 type Sensor struct {
-	collection *ebpf.Collection
-	formed     []*ebpf.Collection
-	attached   []attachment
-	programs   map[string]*ebpf.Program
-	reopened   []*ebpf.Program // of the pins
-	reader     *ringbuf.Reader
-	record     ringbuf.Record
-	hooks      []Hook
-	finds      bool // programs by name
+	kernel   kernelSide
+	reader   *ringbuf.Reader
+	record   ringbuf.Record
+	finds    bool // programs by name
+	reported reportedLosses
 
 	unpin    bool // nothing is to be left in the store
 	pins     Pins
-	store    *pinStore         // nil: nothing is pinned
-	ledger   *ledger           // the same
-	began    bool              // it says that this process reads
-	position *ringPosition     // the same
-	last     uint64            // Last
-	told     map[lossID]uint64 // what is in the ledger
-	// before is what processes before reported of the losses of this kernel side, less what is carried over of those
-	// that it replaced: it wraps.
-	before   map[lossID]uint64
-	beforeMu sync.Mutex
-
-	old     []*generation // to be read first
-	cutover *cutover      // from the one that was read last; nil: there is none, or that is over
-	found   [][]byte      // to be read next
-}
-
-type attachment struct {
-	program string
-	link    link.Link // nil: it has none, and cannot be pinned
-	close   func() error
+	store    *pinStore     // nil: nothing is pinned
+	position *ringPosition // the same
+	handover handover
 }
 
 // Load loads the programs and attaches them. On error nothing stays attached. It needs BTF of the kernel, and
@@ -79,13 +56,18 @@ func Load(o Options) (_ *Sensor, err error) {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit on locked memory (needs root or CAP_SYS_RESOURCE on kernels before 5.11): %w", err)
+		return nil, fmt.Errorf("raise the limit on locked memory "+
+			"(needs root or CAP_SYS_RESOURCE on kernels before 5.11): %w", err)
 	}
 	spec, err := o.spec()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sensor{programs: map[string]*ebpf.Program{}, before: map[lossID]uint64{}, told: map[lossID]uint64{}, finds: len(o.Programs) > 0}
+	s := &Sensor{
+		kernel:   kernelSide{programs: map[string]*ebpf.Program{}},
+		finds:    len(o.Programs) > 0,
+		reported: reportedLosses{before: map[lossID]uint64{}, told: map[lossID]uint64{}},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(explain(err), s.Close())
@@ -108,7 +90,7 @@ func Load(o Options) (_ *Sensor, err error) {
 	if err := s.attachAll(spec, &o); err != nil {
 		return s, err
 	}
-	if err := s.adoptTables(s.old); err != nil {
+	if err := s.handover.adoptTables(&s.kernel); err != nil {
 		return s, err
 	}
 	if s.store != nil && !o.Unpin {
@@ -143,71 +125,58 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options, content, records 
 			return false, err
 		}
 	}
-	if s.old, err = s.findOld(ours, records); err != nil {
+	if s.handover.old, err = s.store.others(ours, records); err != nil {
 		s.pins.Err = errors.Join(s.pins.Err, err)
 	}
-	s.pins.Replaced = len(s.old)
-	if err := s.order(); err != nil {
+	s.pins.Replaced = len(s.handover.old)
+	if err := s.handover.order(s.store); err != nil {
 		return false, err
 	}
 	if !resumed {
 		return false, nil
 	}
-	if err := s.collection.Variables["existing_again"].Set(false); err != nil {
+	if err := s.kernel.collection.Variables["existing_again"].Set(false); err != nil {
 		return false, err
 	}
-	if s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"]); err != nil {
+	if s.reader, err = ringbuf.NewReader(s.kernel.table("ring")); err != nil {
 		return false, fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if s.position, err = newRingPosition(s.collection.Maps["ring"]); err != nil {
+	if s.position, err = newRingPosition(s.kernel.table("ring")); err != nil {
 		return false, err
 	}
-	if s.before, err = s.ledger.read(); err != nil {
-		return false, err
-	}
-	s.told = maps.Clone(s.before)
 	s.pins.Dir, s.pins.Resumed, s.pins.Backlog = o.Pin, true, s.reader.AvailableBytes()
-	if s.last, s.pins.Starts, err = s.ledger.start(); err != nil {
+	if err := s.reported.resume(); err != nil {
 		return false, err
 	}
+	s.pins.Starts = s.reported.starts
 	now, err := boottime()
-	if s.last > 0 && s.last < now {
-		s.pins.Gap = time.Duration(now - s.last)
+	if last := s.reported.last; last > 0 && last < now {
+		s.pins.Gap = time.Duration(now - last)
 	}
 	return true, err
 }
 
 // keep pins what was attached, beside what it replaces. That it cannot be pinned is no error: Pins tells.
 func (s *Sensor) keep(content, records string) error {
-	var err error
-	if s.ledger, err = newLedger(); err != nil {
+	l, err := newLedger()
+	if err != nil {
 		return err
 	}
-	if len(s.old) > 0 {
-		// Those who read it go on from those who read what it replaces.
-		var starts uint64
-		for _, p := range s.old {
-			n, err := p.ledger.get(stateStarts)
-			if err != nil {
-				return err
-			}
-			starts = max(starts, n)
-		}
-		if err := errors.Join(s.ledger.set(stateFrom, notYet), s.ledger.set(stateStarts, starts)); err != nil {
-			return err
-		}
+	s.reported.ledger = l
+	if err := s.handover.expect(l); err != nil {
+		return err
 	}
-	if err := s.pinAll(content, records); err != nil {
+	if err := s.kernel.pin(s.store, l, content, records); err != nil {
 		s.pins.Err = errors.Join(s.pins.Err, err)
-		err = s.ledger.Close()
-		s.ledger = nil
-		return err
+		s.reported.ledger = nil
+		return l.Close()
 	}
 	s.pins.Dir = s.store.dir
-	if s.position, err = newRingPosition(s.collection.Maps["ring"]); err != nil {
+	if s.position, err = newRingPosition(s.kernel.table("ring")); err != nil {
 		return err
 	}
-	_, s.pins.Starts, err = s.ledger.start()
+	_, s.reported.starts, err = l.start()
+	s.pins.Starts = s.reported.starts
 	return err
 }
 
@@ -216,54 +185,21 @@ func (s *Sensor) Pins() Pins { return s.pins }
 
 // attachAll loads and attaches everything anew.
 func (s *Sensor) attachAll(spec *ebpf.CollectionSpec, o *Options) (err error) {
-	common := spec.Copy()
-	for _, group := range formGroups {
-		for name := range group.programs() {
-			delete(common.Programs, name)
-		}
-	}
-	s.collection, err = ebpf.NewCollectionWithOptions(common, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}})
-	if err != nil {
-		return fmt.Errorf("load the kernel programs: %w", err)
-	}
-	for name, program := range s.collection.Programs {
-		s.programs[name] = program
-	}
-	for _, name := range o.EnvNames {
-		var key [MaxEnvName + 1]byte
-		copy(key[:], name)
-		if err := s.collection.Maps["env_names"].Put(key, uint8(1)); err != nil {
-			return fmt.Errorf("list the environment variable %s: %w", name, err)
-		}
-	}
-	for _, p := range o.Programs {
-		var key [MaxProgramName + 1]byte
-		copy(key[:], p.Name)
-		match := uint8(1) // enum name_match
-		if p.Stem {
-			match = 3
-		}
-		if err := s.collection.Maps["agent_names"].Put(key, match); err != nil {
-			return fmt.Errorf("look for programs named %s: %w", p.Name, err)
-		}
-	}
-	for key, path := range noisePaths(o.Noise) {
-		if err := s.collection.Maps["noise"].Put(key, path); err != nil {
-			return fmt.Errorf("list the paths that every program reads: %w", err)
-		}
+	if err := s.kernel.loadCommon(spec, o); err != nil {
+		return err
 	}
 	// Before any hook is attached, so that what the first one sends is counted if nobody reads.
-	s.reader, err = ringbuf.NewReader(s.collection.Maps["ring"])
+	s.reader, err = ringbuf.NewReader(s.kernel.table("ring"))
 	if err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if err := s.expectFollowed(s.old); err != nil {
+	if err := s.handover.expectFollowed(&s.kernel); err != nil {
 		return err
 	}
-	if err := s.attachCommon(o.CgroupRoot); err != nil {
+	if err := s.kernel.attachCommon(o.CgroupRoot); err != nil {
 		return err
 	}
-	return s.attachForms(spec, o)
+	return s.kernel.attachForms(spec, o)
 }
 
 // Read returns the next record, in the order in which the kernel reserved them. It reuses buf's
@@ -274,11 +210,11 @@ func (s *Sensor) attachAll(spec *ebpf.CollectionSpec, o *Options) (err error) {
 // The kernel wakes the reader only when the ring fills: set a deadline of some milliseconds to poll.
 func (s *Sensor) Read(buf []byte) ([]byte, error) {
 	s.record.RawSample = buf[:0]
-	if err := s.begin(); err != nil {
+	if err := s.reported.begin(); err != nil {
 		return nil, err
 	}
-	if len(s.old) > 0 {
-		err := s.handOver()
+	if len(s.handover.old) > 0 {
+		err := s.readOld()
 		if err == nil {
 			return s.record.RawSample, nil
 		}
@@ -287,23 +223,39 @@ func (s *Sensor) Read(buf []byte) ([]byte, error) {
 		}
 	}
 	for {
-		if len(s.found) > 0 {
-			raw := append(s.record.RawSample[:0], s.found[0]...)
-			s.found = s.found[1:]
+		if raw, ok := s.handover.next(s.record.RawSample); ok {
 			return raw, nil
 		}
 		err := s.reader.ReadInto(&s.record)
 		switch {
-		case s.cutover == nil && err == nil, err == nil && s.cutover.takesNew(s.record.RawSample):
+		case err == nil && s.handover.takesNew(s.record.RawSample):
 			return s.record.RawSample, nil
 		case err == nil:
 			continue
 		}
 		// The ring was empty, and that after the cutover.
-		if s.endCutover(); len(s.found) == 0 {
+		if s.handover.endCutover(); len(s.handover.found) == 0 {
 			return nil, err
 		}
 	}
+}
+
+// readOld reads the next record of the kernel sides that are replaced, and takes these away one by one;
+// os.ErrDeadlineExceeded when none is left.
+func (s *Sensor) readOld() error {
+	if !s.handover.begun() {
+		if err := s.handover.begin(s.store, s.reported.ledger, s.kernel.hooks); err != nil {
+			return err
+		}
+	}
+	err := s.handover.read(&s.record, s.store, &s.reported)
+	if s.unpin && errors.Is(err, os.ErrDeadlineExceeded) {
+		// What is in it that is none of ours keeps it.
+		if err := os.Remove(s.store.dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+			return fmt.Errorf("remove the directory of the pins: %w", err)
+		}
+	}
+	return err
 }
 
 // SetDeadline bounds the Reads to come; the zero time means none.
@@ -318,38 +270,15 @@ func (s *Sensor) RingFill() (used, size int) {
 }
 
 // Hooks tells what is attached, in a fixed order.
-func (s *Sensor) Hooks() []Hook { return append([]Hook(nil), s.hooks...) }
-
-// Detach detaches every hook; what is in the ring can still be read. All at once, because the kernel
-// waits some 20 ms for each until nobody runs it any more. Hooks that are pinned stay.
-func (s *Sensor) Detach() error {
-	errs := make([]error, len(s.attached))
-	var all sync.WaitGroup
-	for i, a := range s.attached {
-		all.Go(func() { errs[i] = a.close() })
-	}
-	all.Wait()
-	s.attached = nil
-	return errors.Join(errs...)
-}
+func (s *Sensor) Hooks() []Hook { return append([]Hook(nil), s.kernel.hooks...) }
 
 // Close detaches and unloads everything but what is pinned.
 func (s *Sensor) Close() error {
-	errs := []error{s.Detach()}
+	errs := []error{s.kernel.detach()}
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
 	}
-	for _, c := range s.formed {
-		c.Close()
-	}
-	for _, p := range s.reopened {
-		errs = append(errs, p.Close())
-	}
-	if s.collection != nil {
-		s.collection.Close()
-	}
-	for _, p := range s.old {
-		p.close()
-	}
-	return errors.Join(append(errs, s.position.close(), s.ledger.Close(), s.store.close())...)
+	errs = append(errs, s.kernel.unload())
+	s.handover.close()
+	return errors.Join(append(errs, s.position.close(), s.reported.ledger.Close(), s.store.close())...)
 }

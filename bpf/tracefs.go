@@ -31,7 +31,8 @@ func openTracefs() (*tracefs, error) {
 	for _, dir := range tracefsMounts {
 		fd, openErr := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if errors.Is(openErr, unix.EACCES) {
-			return nil, fmt.Errorf("open tracefs at %s, which is root's: CAP_DAC_READ_SEARCH is missing: %w", dir, openErr)
+			return nil, fmt.Errorf("open tracefs at %s, which is root's: CAP_DAC_READ_SEARCH is missing: %w",
+				dir, openErr)
 		}
 		if openErr != nil {
 			continue
@@ -42,7 +43,8 @@ func openTracefs() (*tracefs, error) {
 		}
 		unix.Close(fd)
 	}
-	return nil, fmt.Errorf("%w: CAP_SYS_ADMIN is missing, and tracefs is not mounted at %s: mount it there (mount -t tracefs none %s; in a container, mount the host's)",
+	return nil, fmt.Errorf("%w: CAP_SYS_ADMIN is missing, and tracefs is not mounted at %s: mount it there "+
+		"(mount -t tracefs none %s; in a container, mount the host's)",
 		err, tracefsMounts[0], tracefsMounts[0])
 }
 
@@ -55,7 +57,8 @@ func makeTracefs() (*tracefs, error) {
 	if err := unix.FsconfigCreate(ctx); err != nil {
 		return nil, fmt.Errorf("create a tracefs mount: %w", err)
 	}
-	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	fd, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC,
+		unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make a tracefs mount: %w", err)
 	}
@@ -103,7 +106,8 @@ func (t *tracefs) attach(group, event, name string, program *ebpf.Program) (a at
 	// A program on a tracepoint's perf event runs for every hit of the tracepoint, wherever the event is opened.
 	fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if errors.Is(err, unix.EACCES) {
-		return a, fmt.Errorf("open the perf event: where kernel.perf_event_paranoid is above 2, kernels of Debian ask for CAP_SYS_ADMIN (sysctl kernel.perf_event_paranoid=2): %w", err)
+		return a, fmt.Errorf("open the perf event: where kernel.perf_event_paranoid is above 2, kernels of Debian ask "+
+			"for CAP_SYS_ADMIN (sysctl kernel.perf_event_paranoid=2): %w", err)
 	}
 	if err != nil {
 		return a, fmt.Errorf("open the perf event: %w", err)

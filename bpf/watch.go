@@ -24,7 +24,7 @@ const (
 
 // Watch sets what is done with a cgroup, by its v2 id.
 func (s *Sensor) Watch(cgroup uint64, flags WatchFlags) error {
-	if err := s.collection.Maps["cgroups"].Put(cgroup, uint32(flags)); err != nil {
+	if err := s.kernel.table("cgroups").Put(cgroup, uint32(flags)); err != nil {
 		return fmt.Errorf("watch cgroup %d: %w", cgroup, err)
 	}
 	return nil
@@ -33,13 +33,13 @@ func (s *Sensor) Watch(cgroup uint64, flags WatchFlags) error {
 // Watches says whether what tasks in a cgroup do is recorded.
 func (s *Sensor) Watches(cgroup uint64) bool {
 	var flags uint32
-	return s.collection.Maps["cgroups"].Lookup(cgroup, &flags) == nil && WatchFlags(flags)&WatchTasks != 0
+	return s.kernel.table("cgroups").Lookup(cgroup, &flags) == nil && WatchFlags(flags)&WatchTasks != 0
 }
 
 // Within says in which sandbox, by the id of its topmost cgroup, a watched cgroup lies: they share one budget. Until
 // that is said a cgroup has one of its own; directories made below it later share it.
 func (s *Sensor) Within(cgroup, sandbox uint64) error {
-	if err := s.collection.Maps["sandboxes"].Put(cgroup, sandbox); err != nil {
+	if err := s.kernel.table("sandboxes").Put(cgroup, sandbox); err != nil {
 		return fmt.Errorf("say in which sandbox cgroup %d lies: %w", cgroup, err)
 	}
 	return nil
@@ -48,7 +48,7 @@ func (s *Sensor) Within(cgroup, sandbox uint64) error {
 // Unwatch forgets a cgroup; one that is not watched is no error.
 func (s *Sensor) Unwatch(cgroup uint64) error {
 	for _, table := range []string{"cgroups", "sandboxes"} {
-		err := s.collection.Maps[table].Delete(cgroup)
+		err := s.kernel.table(table).Delete(cgroup)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("unwatch cgroup %d: %w", cgroup, err)
 		}
@@ -59,13 +59,13 @@ func (s *Sensor) Unwatch(cgroup uint64) error {
 // Follows says whether a process is watched by lineage, wherever it is.
 func (s *Sensor) Follows(tgid uint32) bool {
 	var start uint64
-	return s.collection.Maps["followed"].Lookup(tgid, &start) == nil && start != 0
+	return s.kernel.table("followed").Lookup(tgid, &start) == nil && start != 0
 }
 
 // Unfollow ends the watching of a process by lineage, not that of its children; one that is not followed is no error.
 func (s *Sensor) Unfollow(tgid uint32) error {
 	// The kernel side counts the entries: it alone removes them, when the process ends.
-	err := s.collection.Maps["followed"].Update(tgid, uint64(0), ebpf.UpdateExist)
+	err := s.kernel.table("followed").Update(tgid, uint64(0), ebpf.UpdateExist)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("unfollow process %d: %w", tgid, err)
 	}
@@ -74,7 +74,7 @@ func (s *Sensor) Unfollow(tgid uint32) error {
 
 // Follow takes an Unfollow back. It says whether there was one.
 func (s *Sensor) Follow(tgid uint32, start uint64) (bool, error) {
-	followed := s.collection.Maps["followed"]
+	followed := s.kernel.table("followed")
 	var was uint64
 	err := followed.Lookup(tgid, &was)
 	if err == nil && was == 0 {

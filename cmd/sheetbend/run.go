@@ -46,9 +46,13 @@ type runOptions struct {
 func (o *runOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	command(f)
-	f.StringVar(&o.session, "session", "", "`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: the agent's own id, or one for each run)")
+	f.StringVar(&o.session, "session", "",
+		"`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: "+
+			"the agent's own id, or one for each run)")
 	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, told as service.name (default: the command's)")
-	f.StringVar(&o.user, "user", "", "run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard ones (default: who called sudo, who may name nobody else)")
+	f.StringVar(&o.user, "user", "",
+		"run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard "+
+			"ones (default: who called sudo, who may name nobody else)")
 	f.StringVar(&o.leftovers, "leftovers", leftoversReport,
 		"what to do about processes that outlive the command, those that left its cgroup included: report, wait or "+
 			"kill")
@@ -207,7 +211,7 @@ func (o *runOptions) watched(
 	}()
 
 	r := &watchedRun{
-		runOptions: o, session: s, config: c, by: by, who: who, view: newView(), log: slog.New(&notes{}),
+		options: o, session: s, config: c, by: by, who: who, view: newView(), log: slog.New(&notes{}),
 		command: launch{program, args, who.environment(os.Environ())},
 	}
 	r.closing, r.giveUp = context.WithCancel(ctx)
@@ -226,7 +230,7 @@ func (o *runOptions) watched(
 
 // A watchedRun is a command in a session of its own, and all that watches it.
 type watchedRun struct {
-	*runOptions
+	options *runOptions
 	session *session
 	config  *config.Config
 	by, who identity // who called sheetbend, and whom the command runs as
@@ -244,16 +248,16 @@ type watchedRun struct {
 
 // configure has the configuration watch the session alone.
 func (r *watchedRun) configure() (collector.Config, error) {
-	agent := r.agent
+	agent := r.options.agent
 	if agent == "" {
 		agent = filepath.Base(r.command.args[0])
 	}
 	c := r.config
 	c.Containers = config.Containers{}
-	c.Sandboxes = []config.Sandbox{{Cgroup: r.session.path, Session: r.runOptions.session, Agent: agent}}
+	c.Sandboxes = []config.Sandbox{{Cgroup: r.session.path, Session: r.options.session, Agent: agent}}
 	c.Limits.SandboxRingBytes = 1 << 30 // all: there is no other
 	c.Intake.Listen, c.Intake.Unix, c.Intake.Expose = "", "", false
-	if r.agentTelemetry {
+	if r.options.agentTelemetry {
 		c.Intake.Listen = "127.0.0.1:0"
 	}
 	return collectorConfig(c, os.Getenv, !r.who.login, r.log)
@@ -268,8 +272,8 @@ func (r *watchedRun) begin() error {
 	}
 	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, log: r.log}
 	r.undo.add("after the delivery", r.delivered.run)
-	if !r.captureOnly {
-		terminal := show{tree: !r.quiet, follow: r.follow, to: os.Stderr, color: r.color}
+	if !r.options.captureOnly {
+		terminal := show{tree: !r.options.quiet, follow: r.options.follow, to: os.Stderr, color: r.options.color}
 		r.out, err = openOutputs(r.config, build(), r.who, r.by, r.by, nil, truncate, terminal, os.Getenv, r.log)
 		if err != nil {
 			return err
@@ -277,8 +281,8 @@ func (r *watchedRun) begin() error {
 		r.undo.add("spans", func() error { return r.out.close(r.closing) })
 		w.views = []span.Sink{r.out, r.view}
 	}
-	if r.capture != "" {
-		if w.capture, err = createCapture(r.who, r.capture, cc); err != nil {
+	if r.options.capture != "" {
+		if w.capture, err = createCapture(r.who, r.options.capture, cc); err != nil {
 			return err
 		}
 		r.undo.add("capture", w.capture.close)
@@ -289,14 +293,14 @@ func (r *watchedRun) begin() error {
 	if r.watch, err = startWatch(w); err != nil {
 		return err
 	}
-	if r.agentTelemetry {
+	if r.options.agentTelemetry {
 		if r.intake, err = openIntake(r.config, cc.Agents, r.watch, r.by, os.Getenv, r.log); err != nil {
 			return err
 		}
 		r.delivered.add("agent telemetry", func() error { return r.intake.close(r.closing) })
 		var line string
-		r.command, line = switchOn(agents.NewTable(cc.Agents), r.agent, r.command, r.who, r.intake)
-		r.note("%s", line)
+		r.command, line = switchOn(agents.NewTable(cc.Agents), r.options.agent, r.command, r.who, r.intake)
+		r.options.note("%s", line)
 	}
 	if limited {
 		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
@@ -320,24 +324,24 @@ func (r *watchedRun) supervise(ctx context.Context, term *tty, signals <-chan os
 	if r.out != nil && r.out.follow != nil {
 		r.out.follow.Begin(time.Now())
 	}
-	code, owed, own, startErr := r.execute(r.session, r.who, r.command, term, signals)
+	code, owed, own, startErr := r.options.execute(r.session, r.who, r.command, term, signals)
 	// Only from here on a signal is for sheetbend itself.
 	asked := afterEnd(r.closing, signals, owed)
 	left := leftovers{r.session, r.watch.pipeline}
 	if startErr == nil {
-		r.outlived(left, r.command.args[0], asked)
+		r.options.outlived(left, r.command.args[0], asked)
 	}
 	stop()
 	endErr := <-read
 	if startErr == nil {
-		r.escaped(left)
+		r.options.escaped(left)
 	}
 	own.close()
 	endErr = errors.Join(endErr, r.deliver(asked, startErr == nil))
 	if startErr != nil {
 		return 0, errors.Join(startErr, endErr)
 	}
-	r.release(r.session)
+	r.options.release(r.session)
 	if endErr != nil {
 		complain("%v", endErr)
 	}
@@ -357,13 +361,13 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 	}()
 	patience := time.AfterFunc(noteAfter, func() {
 		if names := r.out.waitsFor(); names != "" {
-			r.note("waiting up to %s for %s to take the last spans (^C ends that)", r.out.shutdownWithin, names)
+			r.options.note("waiting up to %s for %s to take the last spans (^C ends that)", r.out.shutdownWithin, names)
 		}
 	})
 	err := r.undo.run()
 	patience.Stop()
 	if ran {
-		r.conclude(r.watch, r.out, r.intake)
+		r.options.conclude(r.watch, r.out, r.intake)
 	}
 	return errors.Join(err, <-closed)
 }

@@ -34,7 +34,8 @@ func AppendContainer(dst []byte, time uint64, c Container) []byte {
 	dst = appendHeader(dst, Header{Type: TypeContainer, Time: time})
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(labels)))
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(annotations)))
-	dst = appendTexts(dst, base, containerSize, c.ID, c.Runtime, c.Name, c.Image, c.Tag, c.Pod, c.PodUID, c.Namespace, c.PodPart, c.Handler)
+	dst = appendTexts(dst, base, containerSize, c.ID, c.Runtime, c.Name, c.Image, c.Tag,
+		c.Pod, c.PodUID, c.Namespace, c.PodPart, c.Handler)
 	for _, pairs := range [][]Pair{labels, annotations} {
 		for _, p := range pairs {
 			dst = binary.LittleEndian.AppendUint16(dst, uint16(len(p.Key)))

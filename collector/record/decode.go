@@ -101,7 +101,8 @@ func readExec(e *Event, raw []byte, r *reader) {
 		Vpid: u32(raw, 80), Dev: u32(raw, 84), Argc: u32(raw, 88), ArgsSize: u32(raw, 92),
 		ExeUID: u32(raw, 96), PeakRSS: u32(raw, 100),
 		Exe: r.take(uint32(u16(raw, 104))), Cwd: r.take(uint32(u16(raw, 106))),
-		Filename: r.take(uint32(u16(raw, 108))), Env: r.take(uint32(u16(raw, 110))), Args: r.take(uint32(u16(raw, 112))),
+		Filename: r.take(uint32(u16(raw, 108))), Env: r.take(uint32(u16(raw, 110))),
+		Args: r.take(uint32(u16(raw, 112))),
 	}
 }
 
@@ -162,7 +163,8 @@ func readProcess(e *Event, raw []byte, r *reader) {
 
 func readSocket(e *Event, raw []byte, r *reader) {
 	e.Socket = Socket{
-		Error: r.errno(u32(raw, 48)), Protocol: u32(raw, 52), Family: u16(raw, 56), Type: u16(raw, 58), Op: u16(raw, 60),
+		Error: r.errno(u32(raw, 48)), Protocol: u32(raw, 52),
+		Family: u16(raw, 56), Type: u16(raw, 58), Op: u16(raw, 60),
 		CID: u32(raw, 64), Port: u32(raw, 68),
 	}
 }
@@ -173,7 +175,8 @@ func readNamespace(e *Event, raw []byte, r *reader) {
 
 func readAccess(e *Event, raw []byte, r *reader) {
 	e.Access = Access{
-		TargetStart: u64(raw, 48), TargetCgroup: u64(raw, 56), TargetTgid: u32(raw, 64), Error: r.errno(u32(raw, 68)), Op: u16(raw, 72),
+		TargetStart: u64(raw, 48), TargetCgroup: u64(raw, 56), TargetTgid: u32(raw, 64),
+		Error: r.errno(u32(raw, 68)), Op: u16(raw, 72),
 		Exe: r.take(uint32(u16(raw, 74))),
 	}
 }
@@ -197,23 +200,28 @@ func readMark(e *Event, raw []byte, r *reader) {
 	e.Mark = Mark{
 		TargetStart: u64(raw, 48), Cgroup: u64(raw, 56), PeerCgroup: u64(raw, 64),
 		TargetTgid: u32(raw, 72), UID: u32(raw, 76), Op: MarkOp(u16(raw, 80)),
-		Source: r.text(u16(raw, 82)), Agent: r.text(u16(raw, 84)), Session: r.text(u16(raw, 86)), Call: r.text(u16(raw, 88)),
+		Source: r.text(u16(raw, 82)), Agent: r.text(u16(raw, 84)),
+		Session: r.text(u16(raw, 86)), Call: r.text(u16(raw, 88)),
 		Tool: r.text(u16(raw, 90)), Traceparent: r.text(u16(raw, 92)),
 	}
 }
 
 func readSaid(e *Event, raw []byte, r *reader) {
 	e.Said = Said{
-		Outside: e.Header.Flags&saidOutside != 0, Trace: [16]byte(raw[48:64]), Span: [8]byte(raw[64:72]), Kind: SaidKind(u16(raw, 72)), TraceFlags: raw[74], Success: Success(raw[75]),
-		Agent: r.text(u16(raw, 76)), Session: r.text(u16(raw, 78)), Call: r.text(u16(raw, 80)), Tool: r.text(u16(raw, 82)),
+		Outside: e.Header.Flags&saidOutside != 0, Trace: [16]byte(raw[48:64]), Span: [8]byte(raw[64:72]),
+		Kind: SaidKind(u16(raw, 72)), TraceFlags: raw[74], Success: Success(raw[75]),
+		Agent: r.text(u16(raw, 76)), Session: r.text(u16(raw, 78)),
+		Call: r.text(u16(raw, 80)), Tool: r.text(u16(raw, 82)),
 		Decision: r.text(u16(raw, 84)), Source: r.text(u16(raw, 86)), Detail: r.text(u16(raw, 88)), UID: u32(raw, 92),
 	}
 }
 
 func readContainer(e *Event, raw []byte, r *reader) {
 	e.Container = Container{
-		ID: r.text(u16(raw, 52)), Runtime: r.text(u16(raw, 54)), Name: r.text(u16(raw, 56)), Image: r.text(u16(raw, 58)), Tag: r.text(u16(raw, 60)),
-		Pod: r.text(u16(raw, 62)), PodUID: r.text(u16(raw, 64)), Namespace: r.text(u16(raw, 66)), PodPart: r.text(u16(raw, 68)), Handler: r.text(u16(raw, 70)),
+		ID: r.text(u16(raw, 52)), Runtime: r.text(u16(raw, 54)), Name: r.text(u16(raw, 56)),
+		Image: r.text(u16(raw, 58)), Tag: r.text(u16(raw, 60)),
+		Pod: r.text(u16(raw, 62)), PodUID: r.text(u16(raw, 64)), Namespace: r.text(u16(raw, 66)),
+		PodPart: r.text(u16(raw, 68)), Handler: r.text(u16(raw, 70)),
 	}
 	e.Container.Labels = r.pairs(u16(raw, 48))
 	e.Container.Annotations = r.pairs(u16(raw, 50))

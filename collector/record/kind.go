@@ -41,8 +41,10 @@ const (
 
 // A kind is what has to be known of a type of record, whoever handles it.
 type kind struct {
-	name string                                // of a kernel record that of its enum record_type, in lower case and without the prefix
-	size int                                   // bytes of the record without its payload: those of its struct in bpf/records.h
+	// name: of a kernel record that of its enum record_type, in lower case and without the prefix.
+	name string
+	// size: bytes of the record without its payload, those of its struct in bpf/records.h.
+	size int
 	read func(e *Event, raw []byte, r *reader) // raw: the whole record, of size bytes at least
 	// ofProcess: what a process does while it runs, as an open. Its losses are counted by process (PROCESS_KINDS in
 	// bpf/records.h says the same).

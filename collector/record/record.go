@@ -40,7 +40,8 @@ const (
 	CauseTableFull  Cause = 258 // a table of the collector was full: state was dropped or not made
 	CauseUnassigned Cause = 259 // the collector could not tell whose it was
 	CauseNotRead    Cause = 260 // it waited for a sensor of another version, which could not read it
-	CauseUnwatched  Cause = 261 // a cgroup that was there before it was known or chosen could not be watched, nor what happens in it
+	// A cgroup that was there before it was known or chosen could not be watched, nor what happens in it.
+	CauseUnwatched Cause = 261
 )
 
 // String is the name used on spans, for example "ring_full".

@@ -24,7 +24,9 @@ func AppendTick(dst []byte, time uint64) []byte {
 
 // AppendLoss appends a Loss record. Its time is l.To; cgroup and process of h are 0 if not known.
 func AppendLoss(dst []byte, h Header, l Loss) []byte {
-	dst = appendHeader(dst, Header{Type: TypeLoss, Size: lossSize, Time: l.To, Cgroup: h.Cgroup, Tgid: h.Tgid, Start: h.Start})
+	dst = appendHeader(dst, Header{
+		Type: TypeLoss, Size: lossSize, Time: l.To, Cgroup: h.Cgroup, Tgid: h.Tgid, Start: h.Start,
+	})
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(l.Kind))
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(l.Cause))
 	dst = binary.LittleEndian.AppendUint32(dst, 0)

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,15 +41,25 @@ const (
 	maxDeadLetters = 4096
 )
 
-// quarantine makes a dead letter of e, and room for it.
-func (s *Spool) quarantine(e entry) error {
-	s.deadMu.Lock()
-	defer s.deadMu.Unlock()
-	return s.cfg.As(func() error { return s.quarantineNow(e) })
+// deadLetters are the files of what backends refused for good.
+type deadLetters struct {
+	dir      string // of the spool
+	maxBytes int64  // of all files together
+	as       func(func() error) error
+	log      *slog.Logger
+	mu       sync.Mutex    // one change at a time
+	dropped  atomic.Uint64 // spans for which there was no more room
 }
 
-func (s *Spool) quarantineNow(e entry) error {
-	dir := filepath.Join(s.cfg.Dir, deadName)
+// add makes a dead letter of e, and room for it.
+func (l *deadLetters) add(e entry) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.as(func() error { return l.write(e) })
+}
+
+func (l *deadLetters) write(e entry) error {
+	dir := filepath.Join(l.dir, deadName)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("set a batch aside: %w", err)
 	}
@@ -59,19 +72,17 @@ func (s *Spool) quarantineNow(e entry) error {
 	for _, f := range files {
 		total += f.Size()
 	}
-	for len(files) > 0 && (total+int64(len(data)) > s.cfg.DeadBytes || len(files) >= maxDeadLetters) {
+	for len(files) > 0 && (total+int64(len(data)) > l.maxBytes || len(files) >= maxDeadLetters) {
 		name := filepath.Join(dir, files[0].Name())
 		spans := uint64(0)
-		if l, err := readDead(name); err == nil {
-			spans = uint64(l.Spans)
+		if old, err := readDead(name); err == nil {
+			spans = uint64(old.Spans)
 		}
 		if err := os.Remove(name); err != nil {
 			return fmt.Errorf("make room for a dead letter: %w", err)
 		}
-		s.mu.Lock()
-		s.deadDropped += spans
-		s.mu.Unlock()
-		s.log.Warn("the oldest dead letter is dropped: there is no more room (spool.dead_letters)", "spans", spans)
+		l.dropped.Add(spans)
+		l.log.Warn("the oldest dead letter is dropped: there is no more room (spool.dead_letters)", "spans", spans)
 		total -= files[0].Size()
 		files = files[1:]
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sort"
 	"time"
 
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -87,9 +86,9 @@ func (d *destination) next() (it item, dead string, ok bool) {
 			d.s.mu.Unlock()
 			return it, dead, true
 		}
-		it, ok = after(d.s.stored, d.position)
+		it, ok = after(d.s.stored.items, d.position)
 		if !ok && d.s.diskHangs() {
-			it, ok = after(d.s.pending, d.position)
+			it, ok = after(d.s.pending.items, d.position)
 		}
 		if ok {
 			d.flight, d.without = it.seq, none
@@ -107,19 +106,10 @@ func (d *destination) next() (it item, dead string, ok bool) {
 	}
 }
 
-// after is the first batch after a position.
-func after(list []item, position uint64) (item, bool) {
-	i := sort.Search(len(list), func(i int) bool { return list[i].seq > position })
-	if i == len(list) {
-		return item{}, false
-	}
-	return list[i], true
-}
-
 // diskHangs is true when batches have to be sent from memory. Otherwise they are on disk before: a batch that was being
 // sent when the sensor is killed is sent again, and not counted as lost though it may have arrived. mu is held.
 func (s *Spool) diskHangs() bool {
-	return s.failing || s.store == nil || s.writing > 0 && time.Since(s.writingSince) > hangs
+	return s.failing || s.store == nil || s.pending.writing > 0 && time.Since(s.pending.writingSince) > hangs
 }
 
 // notifyAll wakes the destinations. mu is held.
@@ -166,7 +156,7 @@ func (d *destination) deliver(it item) bool {
 // quarantine makes a dead letter of a batch that the backend refuses for good.
 func (d *destination) quarantine(it item, b otlp.Batch, reason string) outcome {
 	log := d.log.With("spans", it.spans)
-	if err := d.s.quarantine(entry{created: it.created, to: d.name, reason: reason, batch: b}); err != nil {
+	if err := d.s.dead.add(entry{created: it.created, to: d.name, reason: reason, batch: b}); err != nil {
 		log.Error("spans dropped: the OTLP backend refuses them for good, and they cannot be set aside", "error", err)
 		return failed
 	}

@@ -47,13 +47,6 @@ type Config struct {
 	Destinations []Destination // at least one
 }
 
-// item is a batch in the index.
-type item struct {
-	head
-	batch otlp.Batch // in memory; empty for what is stored
-	after uint64     // in memory: spans that were offered before it
-}
-
 // Spool takes batches and delivers them. Its methods are safe for concurrent use.
 type Spool struct {
 	cfg  Config
@@ -68,7 +61,7 @@ type Spool struct {
 	stopWriting    chan struct{}
 	written        chan struct{} // closed when the writer is gone
 	wake           chan struct{} // the writer
-	deadMu         sync.Mutex    // one change of the dead letters at a time
+	dead           deadLetters
 
 	// Of the writer: the disk has a spool of an earlier run that cannot be joined to this one; the next commit only
 	// removes, because the file has no room.
@@ -79,18 +72,10 @@ type Spool struct {
 	store        *store // nil while there is none; only the writer changes it
 	failing      bool   // the last commit failed
 	damaged      int    // files that were set aside
-	deadDropped  uint64 // spans of dead letters for which there was no room
 	seq          uint64
-	pending      []item // in memory only, the oldest first
-	writing      int    // so many of pending are being written
-	writingSince time.Time
-	stored       []item // on disk; all before pending
-	pendingBytes int
-	pendingSpans int
-	offered      uint64   // spans
-	storedPages  int64    // bytes, in whole pages
-	garbage      []uint64 // stored batches that nobody needs any more
-	moved        bool     // a position changed since the last commit
+	pending      pendingBatches
+	stored       storedBatches
+	moved        bool // a position changed since the last commit
 	destinations []*destination
 	crash        *crashCounters // nil without a file for them
 }
@@ -105,6 +90,7 @@ func Open(cfg Config) (*Spool, error) {
 	s := &Spool{
 		cfg: cfg, log: cfg.Log, path: filepath.Join(cfg.Dir, storeName),
 		wake: make(chan struct{}, 1), stopWriting: make(chan struct{}), written: make(chan struct{}),
+		dead: deadLetters{dir: cfg.Dir, maxBytes: cfg.DeadBytes, as: cfg.As, log: cfg.Log},
 		// Larger than any that an earlier process gave, also when the store cannot be asked.
 		seq: uint64(time.Now().UnixNano()),
 	}
@@ -187,11 +173,10 @@ func (s *Spool) resume(unusable error) error {
 	defer s.mu.Unlock()
 	for _, h := range in.heads {
 		if known && !damaged && h.seq < left.first {
-			s.garbage = append(s.garbage, h.seq)
+			s.stored.garbage = append(s.stored.garbage, h.seq)
 			continue
 		}
-		s.stored = append(s.stored, item{head: h})
-		s.storedPages += pages(h.size)
+		s.stored.add(h)
 		s.seq = max(s.seq, h.seq)
 	}
 	for _, d := range s.destinations {
@@ -206,7 +191,7 @@ func (s *Spool) resume(unusable error) error {
 			}
 		}
 		s.seq = max(s.seq, d.position)
-		for _, it := range s.stored {
+		for _, it := range s.stored.items {
 			if it.seq > d.position {
 				d.queue(it.head)
 			}
@@ -274,9 +259,9 @@ func (s *Spool) Offer(b otlp.Batch) {
 		return
 	}
 	full := func() bool {
-		return s.pendingBytes+size > s.cfg.MemoryBytes || s.pendingSpans+b.Spans > s.cfg.MemorySpans
+		return s.pending.bytes+size > s.cfg.MemoryBytes || s.pending.spans+b.Spans > s.cfg.MemorySpans
 	}
-	for len(s.pending) > s.writing && full() {
+	for len(s.pending.items) > s.pending.writing && full() {
 		why := memoryFull
 		if s.failing {
 			why = diskFails
@@ -284,13 +269,10 @@ func (s *Spool) Offer(b otlp.Batch) {
 		s.dropPending(why)
 	}
 	s.seq++
-	it := item{head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}, b, s.offered}
-	s.pending = append(s.pending, it)
-	s.pendingBytes += size
-	s.pendingSpans += b.Spans
-	s.offered += uint64(b.Spans)
+	h := head{seq: s.seq, created: time.Now().UnixNano(), spans: b.Spans, size: size}
+	s.pending.add(h, b)
 	for _, d := range s.destinations {
-		d.queue(it.head)
+		d.queue(h)
 	}
 	if s.diskHangs() {
 		s.notifyAll()
@@ -299,47 +281,18 @@ func (s *Spool) Offer(b otlp.Batch) {
 }
 
 // dropPending drops the oldest batch that is not being written.
-func (s *Spool) dropPending(why outcome) {
-	it := s.pending[s.writing]
-	copy(s.pending[1:s.writing+1], s.pending[:s.writing])
-	s.pending[0] = it
-	s.shiftPending()
-	s.resolveDropped(it, why)
-}
-
-func (s *Spool) shiftPending() {
-	it := s.pending[0]
-	s.pending[0] = item{}
-	s.pending = s.pending[1:]
-	s.pendingBytes -= it.size
-	s.pendingSpans -= it.spans
-}
+func (s *Spool) dropPending(why outcome) { s.resolveDropped(s.pending.shiftUnwritten(), why) }
 
 // Durable counts the spans offered to this process that a kill of it does not reach: they are on disk or counted as
 // dropped. It counts from the first one, and stops at one in memory even if younger ones were dropped or written.
 func (s *Spool) Durable() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pending) > 0 {
-		return s.pending[0].after
-	}
-	return s.offered
+	return s.pending.durable()
 }
 
 // dropStored drops the oldest batch on disk.
-func (s *Spool) dropStored(why outcome) {
-	it := s.shiftStored()
-	s.resolveDropped(it, why)
-}
-
-func (s *Spool) shiftStored() item {
-	it := s.stored[0]
-	s.stored[0] = item{}
-	s.stored = s.stored[1:]
-	s.storedPages -= pages(it.size)
-	s.garbage = append(s.garbage, it.seq)
-	return it
-}
+func (s *Spool) dropStored(why outcome) { s.resolveDropped(s.stored.shift(), why) }
 
 // resolveDropped counts a batch for the destinations that do not have it yet. One that is just sending it has a copy,
 // and goes on.
@@ -361,11 +314,11 @@ func (s *Spool) release() {
 	for _, d := range s.destinations {
 		done = min(done, d.position)
 	}
-	for len(s.stored) > 0 && s.stored[0].seq <= done {
-		s.shiftStored()
+	for len(s.stored.items) > 0 && s.stored.items[0].seq <= done {
+		s.stored.shift()
 	}
-	for s.writing == 0 && len(s.pending) > 0 && s.pending[0].seq <= done {
-		s.shiftPending()
+	for p := &s.pending; p.writing == 0 && len(p.items) > 0 && p.items[0].seq <= done; {
+		p.shift()
 	}
 }
 
@@ -376,10 +329,10 @@ func (s *Spool) publish() {
 	}
 	now := snapshot{first: s.seq + 1, n: uint64(len(s.destinations))}
 	switch {
-	case len(s.stored) > 0:
-		now.first = s.stored[0].seq
-	case len(s.pending) > 0:
-		now.first = s.pending[0].seq
+	case len(s.stored.items) > 0:
+		now.first = s.stored.items[0].seq
+	case len(s.pending.items) > 0:
+		now.first = s.pending.items[0].seq
 	}
 	if s.store != nil {
 		now.store = s.store.id
@@ -407,7 +360,7 @@ func (s *Spool) Close(ctx context.Context) error {
 	<-s.written
 	var lost uint64
 	s.mu.Lock()
-	for len(s.pending) > 0 { // could not be written
+	for len(s.pending.items) > 0 { // could not be written
 		s.dropPending(atShutdown)
 	}
 	for _, d := range s.destinations {
@@ -451,12 +404,6 @@ func (s *Spool) queued() (n uint64) {
 		n += d.stats.Queued
 	}
 	return n
-}
-
-// pages is what an entry of size bytes takes in the file.
-func pages(size int) int64 {
-	const page = 4096
-	return int64((size+64+page-1)/page) * page
 }
 
 func notify(c chan struct{}) {

@@ -130,15 +130,15 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{
-		StoredBytes: s.storedPages, MemoryBytes: s.pendingBytes, Failing: s.failing,
-		DamagedFiles: s.damaged, DeadDropped: s.deadDropped,
+		StoredBytes: s.stored.bytes, MemoryBytes: s.pending.bytes, Failing: s.failing,
+		DamagedFiles: s.damaged, DeadDropped: s.dead.dropped.Load(),
 	}
 	for _, d := range s.destinations {
 		ds := d.stats
 		ds.Name = d.name
-		it, ok := after(s.stored, d.position)
+		it, ok := after(s.stored.items, d.position)
 		if !ok {
-			it, ok = after(s.pending, d.position)
+			it, ok = after(s.pending.items, d.position)
 		}
 		if ok {
 			ds.Oldest = time.Unix(0, it.created)

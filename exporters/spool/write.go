@@ -4,13 +4,10 @@ package spool
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	bolterrors "go.etcd.io/bbolt/errors"
-
-	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
 const (
@@ -102,16 +99,16 @@ func (s *Spool) commit(all bool) (more bool, err error) {
 		}
 	}()
 	if err != nil {
-		s.writing = 0
-		s.garbage, s.moved = append(c.remove, s.garbage...), true
+		s.pending.writing = 0
+		s.stored.garbage, s.moved = append(c.remove, s.stored.garbage...), true
 		if isDamage(err) {
 			report = s.loseStore(err)
 			return true, nil
 		}
-		if errors.Is(err, bolterrors.ErrMaxSizeReached) && len(s.stored) > 0 {
+		if errors.Is(err, bolterrors.ErrMaxSizeReached) && len(s.stored.items) > 0 {
 			// The file is full of holes too small for a batch. What is dropped makes room for the commit after the one
 			// that removes it, so that one adds nothing.
-			for n := max(1, len(s.stored)/8); n > 0; n-- {
+			for n := max(1, len(s.stored.items)/8); n > 0; n-- {
 				s.dropStored(spoolFull)
 			}
 			s.tight = true
@@ -121,18 +118,15 @@ func (s *Spool) commit(all bool) (more bool, err error) {
 	}
 	s.tight = false
 	for range group {
-		it := s.pending[0]
-		s.shiftPending()
-		it.batch = otlp.Batch{}
-		it.size = len(c.put[0].data)
+		h := s.pending.shift().head
+		h.size = len(c.put[0].data)
 		c.put = c.put[1:]
-		s.stored = append(s.stored, it)
-		s.storedPages += pages(it.size)
+		s.stored.add(h)
 	}
-	s.writing = 0
+	s.pending.writing = 0
 	s.release()
 	s.notifyAll()
-	return len(s.pending) > 0, nil
+	return len(s.pending.items) > 0, nil
 }
 
 // group gives the batches at the head of pending for one commit, and the rest of what it changes; nil if there is
@@ -142,32 +136,25 @@ func (s *Spool) group(all bool) (*change, []item) {
 	defer s.mu.Unlock()
 	defer s.publish()
 	s.release()
-	size, spans := 0, 0
-	for s.writing < len(s.pending) && !s.tight {
-		next := s.pending[s.writing].head
-		size, spans = size+next.size, spans+next.spans
+	size := 0
+	if !s.tight {
 		// Half of memory at most: what is being written cannot be dropped to make room.
-		full := size > min(groupBytes, s.cfg.MemoryBytes/2) || spans > s.cfg.MemorySpans/2
-		if s.writing > 0 && (s.writing == groupBatches || full) {
-			size -= next.size
-			break
-		}
-		s.writing++
+		size = s.pending.group(min(groupBytes, s.cfg.MemoryBytes/2), s.cfg.MemorySpans/2)
 	}
-	s.writingSince = time.Now()
-	for len(s.stored) > 0 && s.storedPages+int64(size) > s.budget() {
+	s.pending.writingSince = time.Now()
+	for len(s.stored.items) > 0 && s.stored.bytes+int64(size) > s.budget() {
 		s.dropStored(spoolFull)
 	}
-	moved := s.moved || len(s.garbage) > 0
-	if s.writing == 0 && (!moved || !all && !s.tight) {
+	moved := s.moved || len(s.stored.garbage) > 0
+	if s.pending.writing == 0 && (!moved || !all && !s.tight) {
 		return nil, nil
 	}
-	c := &change{remove: s.garbage, positions: map[string]uint64{}}
+	c := &change{remove: s.stored.garbage, positions: map[string]uint64{}}
 	for _, d := range s.destinations {
 		c.positions[d.name] = d.position
 	}
-	s.garbage, s.moved = nil, false
-	return c, slices.Clone(s.pending[:s.writing])
+	s.stored.garbage, s.moved = nil, false
+	return c, s.pending.grouped()
 }
 
 // budget leaves room for what one commit writes anew before it frees the old, and for holes.
@@ -208,13 +195,13 @@ func (s *Spool) loseStore(why error) (report func()) {
 		name = "not renamed: " + err.Error()
 	}
 	before := s.lostByDamage()
-	for len(s.stored) > 0 {
+	for len(s.stored.items) > 0 {
 		s.dropStored(damaged)
 	}
 	lost := s.lostByDamage() - before
 	s.damaged++
 	s.store.abandon()
-	s.store, s.garbage = nil, nil
+	s.store, s.stored.garbage = nil, nil
 	notify(s.wake)
 	return func() { s.log.Error(damagedText, "file", name, "spans", lost, "error", why) }
 }
@@ -231,10 +218,11 @@ func (s *Spool) expire() {
 	limit := time.Now().Add(-s.cfg.MaxAge).UnixNano()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.stored) > 0 && s.stored[0].created < limit {
+	for len(s.stored.items) > 0 && s.stored.items[0].created < limit {
 		s.dropStored(tooOld)
 	}
-	for len(s.stored) == 0 && s.writing == 0 && len(s.pending) > 0 && s.pending[0].created < limit {
+	p := &s.pending
+	for len(s.stored.items) == 0 && p.writing == 0 && len(p.items) > 0 && p.items[0].created < limit {
 		s.dropPending(tooOld)
 	}
 	s.publish()

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// A kernelSide is what is loaded and attached: tables, programs and hooks.
+type kernelSide struct {
+	collection *ebpf.Collection
+	formed     []*ebpf.Collection // those of the hooks that come in two forms
+	programs   map[string]*ebpf.Program
+	reopened   []*ebpf.Program // of the pins
+	attached   []attachment
+	hooks      []Hook
+}
+
+type attachment struct {
+	program string
+	link    link.Link // nil: it has none, and cannot be pinned
+	close   func() error
+}
+
+// table is one of the maps that all programs share.
+func (k *kernelSide) table(name string) *ebpf.Map { return k.collection.Maps[name] }
+
+// loadCommon loads the tables, and the programs that have one form only; it fills in what the options list.
+func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err error) {
+	common := spec.Copy()
+	for _, group := range formGroups {
+		for name := range group.programs() {
+			delete(common.Programs, name)
+		}
+	}
+	k.collection, err = ebpf.NewCollectionWithOptions(common, ebpf.CollectionOptions{
+		Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	})
+	if err != nil {
+		return fmt.Errorf("load the kernel programs: %w", err)
+	}
+	for name, program := range k.collection.Programs {
+		k.programs[name] = program
+	}
+	for _, name := range o.EnvNames {
+		var key [MaxEnvName + 1]byte
+		copy(key[:], name)
+		if err := k.table("env_names").Put(key, uint8(1)); err != nil {
+			return fmt.Errorf("list the environment variable %s: %w", name, err)
+		}
+	}
+	for _, p := range o.Programs {
+		var key [MaxProgramName + 1]byte
+		copy(key[:], p.Name)
+		match := uint8(1) // enum name_match
+		if p.Stem {
+			match = 3
+		}
+		if err := k.table("agent_names").Put(key, match); err != nil {
+			return fmt.Errorf("look for programs named %s: %w", p.Name, err)
+		}
+	}
+	for key, path := range noisePaths(o.Noise) {
+		if err := k.table("noise").Put(key, path); err != nil {
+			return fmt.Errorf("list the paths that every program reads: %w", err)
+		}
+	}
+	return nil
+}
+
+func (k *kernelSide) attachCommon(cgroupRoot string) error {
+	for _, h := range commonHooks {
+		program := k.programs[h.program]
+		var l link.Link
+		var err error
+		form := "btf tracepoint"
+		if h.cgroup == 0 {
+			l, err = link.AttachTracing(link.TracingOptions{Program: program})
+		} else {
+			form = "cgroup"
+			l, err = link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot, Attach: h.cgroup, Program: program})
+		}
+		k.hooks = append(k.hooks, Hook{Name: h.program, Target: h.target, Form: form, Attached: err == nil, Err: err})
+		if err != nil {
+			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
+		}
+		k.attached = append(k.attached, attachment{h.program, l, l.Close})
+	}
+	k.hooks = append(k.hooks, Hook{Name: existingProgram, Target: "task", Form: "iterator", Attached: true})
+	return nil
+}
+
+func (k *kernelSide) attachForms(spec *ebpf.CollectionSpec, o *Options) error {
+	for i := range formGroups {
+		g := &formGroups[i]
+		var trampolineErr error
+		if o.Form != FormTracepoint {
+			if trampolineErr = k.attachTrampolines(spec, g, o); trampolineErr == nil {
+				for _, h := range g.besideTrampoline {
+					k.attachBeside(spec, h, o, string(FormTrampoline))
+				}
+				continue
+			}
+			if o.Form == FormTrampoline {
+				return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w",
+					g.name, FormTracepoint, trampolineErr)
+			}
+		}
+		if err := k.attachTracepoints(spec, g, o); err != nil {
+			return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
+		}
+	}
+	return nil
+}
+
+// load loads programs on top of the maps of the common collection.
+func (k *kernelSide) load(spec *ebpf.CollectionSpec, o *Options, names ...string) (*ebpf.Collection, error) {
+	part := spec.Copy()
+	keep := map[string]*ebpf.ProgramSpec{}
+	for _, name := range names {
+		keep[name] = part.Programs[name]
+	}
+	part.Programs = keep
+	shared := map[string]*ebpf.Map{}
+	for name, m := range k.collection.Maps {
+		if part.Maps[name] != nil {
+			shared[name] = m
+		}
+	}
+	return ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
+		MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	})
+}
+
+// attachTrampolines attaches all of a group, or none.
+func (k *kernelSide) attachTrampolines(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
+	targets := map[string]string{}
+	for _, h := range g.trampolines {
+		target, err := o.kernelFunction(h.targets)
+		if err != nil {
+			return err
+		}
+		targets[h.program] = target
+	}
+	if err := k.attachTracing(spec, targets, o); err != nil {
+		return withoutMemlockHint(err)
+	}
+	for _, h := range g.trampolines {
+		k.hooks = append(k.hooks, Hook{
+			Name: h.program, Target: targets[h.program], Form: string(FormTrampoline), Attached: true,
+		})
+	}
+	return nil
+}
+
+// attachTracing loads programs for their targets and attaches them: some kernels load what they cannot attach. On error
+// none stays attached.
+func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) (err error) {
+	spec = spec.Copy()
+	names := slices.Sorted(maps.Keys(targets))
+	for _, name := range names {
+		spec.Programs[name].AttachTo = targets[name]
+	}
+	c, err := k.load(spec, o, names...)
+	if err != nil {
+		return err
+	}
+	var links []link.Link
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, l := range links {
+			err = errors.Join(err, l.Close())
+		}
+		c.Close()
+	}()
+	for _, name := range names {
+		l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[name]})
+		if err != nil {
+			return fmt.Errorf("attach %s to %s: %w", name, targets[name], err)
+		}
+		links = append(links, l)
+	}
+	k.formed = append(k.formed, c)
+	for i, name := range names {
+		k.programs[name] = c.Programs[name]
+		k.attached = append(k.attached, attachment{name, links[i], links[i].Close})
+	}
+	return nil
+}
+
+func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
+	fs, err := openTracefs()
+	if err != nil {
+		return err
+	}
+	defer fs.close()
+	var names []string
+	for _, h := range g.tracepoints {
+		names = append(names, h.program)
+	}
+	c, err := k.load(spec, o, names...)
+	if err != nil {
+		return err
+	}
+	k.formed = append(k.formed, c)
+	for _, h := range g.tracepoints {
+		target := "sys_exit_" + h.call
+		a, err := fs.attach("syscalls", target, h.program, c.Programs[h.program])
+		hook := Hook{Name: h.program, Target: target, Form: string(FormTracepoint), Attached: err == nil, Err: err}
+		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
+			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
+		}
+		if err == nil {
+			k.programs[h.program] = c.Programs[h.program]
+			k.attached = append(k.attached, a)
+		} else {
+			hook.Note = "this kernel has no such system call"
+		}
+		k.hooks = append(k.hooks, hook)
+	}
+	for _, h := range g.besideTracepoints {
+		k.attachBeside(spec, h, o, "btf tracepoint")
+	}
+	return nil
+}
+
+func (k *kernelSide) attachBeside(spec *ebpf.CollectionSpec, h besideHook, o *Options, form string) {
+	target, err := h.target(o)
+	if err == nil {
+		err = k.attachTracing(spec, map[string]string{h.program: target}, o)
+	}
+	hook := Hook{Name: h.program, Target: target, Form: form, Attached: err == nil, Err: err}
+	if err != nil {
+		hook.Note = h.note
+	}
+	k.hooks = append(k.hooks, hook)
+}
+
+// detach detaches every hook; what is in the ring can still be read. All at once, because the kernel
+// waits some 20 ms for each until nobody runs it any more. Hooks that are pinned stay.
+func (k *kernelSide) detach() error {
+	errs := make([]error, len(k.attached))
+	var all sync.WaitGroup
+	for i, a := range k.attached {
+		all.Go(func() { errs[i] = a.close() })
+	}
+	all.Wait()
+	k.attached = nil
+	return errors.Join(errs...)
+}
+
+// unload is called when everything is detached.
+func (k *kernelSide) unload() (err error) {
+	for _, c := range k.formed {
+		c.Close()
+	}
+	for _, p := range k.reopened {
+		err = errors.Join(err, p.Close())
+	}
+	if k.collection != nil {
+		k.collection.Close()
+	}
+	return err
+}
