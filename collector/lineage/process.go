@@ -160,7 +160,7 @@ func (c *Tree) Resolve(a *attribution.Process) {
 func (c *Tree) admit(tgid uint32, start uint64, sb *Sandbox, g *Cgroup, i *Program) *Process {
 	if len(c.Processes) >= c.Config.MaxProcesses {
 		c.stats.EvictedProcesses++
-		idlest := c.leastActive(sb)
+		idlest := c.ByProcesses.leastActive(sb)
 		c.Losses.Lose(record.TypeProcess, record.CauseTableFull, idlest.Sandbox)
 		c.End(idlest, c.Clock.Now, Ending{Unknown: true})
 	}
@@ -171,7 +171,7 @@ func (c *Tree) admit(tgid uint32, start uint64, sb *Sandbox, g *Cgroup, i *Progr
 	if len(g.Marks.Open) > 0 {
 		c.Attribution.Belong(&p.Process, g.Marks.Owner())
 	}
-	c.populate(sb, 1)
+	c.ByProcesses.populate(sb, 1)
 	g.Processes++
 	return p
 }
@@ -218,7 +218,7 @@ func (c *Tree) End(p *Process, at uint64, how Ending) {
 	c.alive.remove(p.Tgid)
 	p.Sandbox.Active.remove(p)
 	p.Cgroup.Processes--
-	c.populate(p.Sandbox, -1)
+	c.ByProcesses.populate(p.Sandbox, -1)
 	c.forgetIfDone(p.Sandbox)
 }
 

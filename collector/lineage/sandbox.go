@@ -217,32 +217,32 @@ func (l *byProcesses) Pop() any {
 }
 
 // populate counts processes that came to a sandbox or, below zero, went.
-func (c *Tree) populate(sb *Sandbox, n int) {
+func (l *byProcesses) populate(sb *Sandbox, n int) {
 	before := sb.Processes
 	sb.Processes += n
 	switch {
 	case before == 0:
-		heap.Push(&c.ByProcesses, sb)
+		heap.Push(l, sb)
 	case sb.Processes == 0:
-		heap.Remove(&c.ByProcesses, sb.rank)
+		heap.Remove(l, sb.rank)
 	default:
-		heap.Fix(&c.ByProcesses, sb.rank)
+		heap.Fix(l, sb.rank)
 	}
 }
 
 // leastActive gives the process to forget for a new one of a sandbox: that with the oldest record in the sandbox with
 // the most processes, so that a storm of forks in one costs no other its agent. The
 // new one's sandbox keeps its last process, which may be the parent.
-func (c *Tree) leastActive(newcomer *Sandbox) *Process {
-	from := c.ByProcesses[0]
+func (l byProcesses) leastActive(newcomer *Sandbox) *Process {
+	from := l[0]
 	if newcomer.Processes > 1 && newcomer.Processes == from.Processes {
 		from = newcomer
 	}
 	if from == newcomer && from.Processes == 1 {
 		// The second of a heap is one of the two below the first.
-		from = c.ByProcesses[1]
-		if len(c.ByProcesses) > 2 && c.ByProcesses.Less(2, 1) {
-			from = c.ByProcesses[2]
+		from = l[1]
+		if len(l) > 2 && l.Less(2, 1) {
+			from = l[2]
 		}
 	}
 	return from.Active.Oldest
