@@ -453,3 +453,20 @@ func TestOpenMarksAreBounded(t *testing.T) {
 		t.Errorf("%d calls, %+v", w.c.Stats().KnownCalls, s)
 	}
 }
+
+// A process that has marked calls of itself runs a program with the name of an agent: what it forks then is of two calls,
+// and not the agent's own.
+func TestWhatAnAgentForksUnderMarksOfItsOwnIsNotTheAgent(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/bash", "bash")
+	for _, call := range []string{"first", "second"} {
+		w.mark(10, record.Mark{Op: record.MarkBegin, Call: call, PeerCgroup: one})
+	}
+	w.exec(10, "/home/u/claude", "claude")
+	w.fork(10, 11)
+	w.exec(11, "/bin/true", "true")
+	w.open(11, "/a/read")
+	w.c.Close()
+	wants(t, w.opened("/a/read"), map[string]any{span.KeyAttribution: "ambiguous", span.KeyCallID: nil})
+}

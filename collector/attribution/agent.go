@@ -162,20 +162,18 @@ func (c *Table) Inherit(parent, child *Process) {
 	}
 	c.Belong(child, w)
 	child.hookShell = parent.hookShell
+	// Where marks on the parent are of another agent, as one that it named itself, the child is that one's.
+	if w.Call != nil || w.Agent != parent.Agent {
+		return
+	}
 	switch parent.Role {
 	case RoleAgent, roleFork:
-		if w.Call == nil {
-			child.Role = roleFork
-		}
+		child.Role = roleFork
 	case RoleUnclear:
-		if w.Call == nil {
-			child.Role = RoleUnclear
-			child.Count()
-		}
+		child.Role = RoleUnclear
+		child.Count()
 	case roleHook:
-		if w.Call == nil {
-			c.inheritHook(parent, child)
-		}
+		c.inheritHook(parent, child)
 	}
 }
 
