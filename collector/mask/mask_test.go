@@ -76,6 +76,8 @@ func TestMasking(t *testing.T) {
 		{"a secret that begins like an option", []string{"doctl", "-t", "--Ab3dEf6hIj9kLm2n"}, []string{"doctl", "-t", "****"}},
 		{"a target of a script", []string{"GetX.py", "corp.local/bob:pw1"}, []string{"GetX.py", "corp.local/bob:****"}},
 		{"a private key in base64", []string{"x", "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSWFiY2RlZgo="}, []string{"x", "****"}},
+		{"a private key with another header in base64", []string{"x", "LS0tLS1CRUdJTiBBTlkgT1RIRVIgUFJJVkFURSBLRVktLS0tLQpNSGNDQVFFRUlhYmNkZWZnaAo="}, []string{"x", "****"}},
+		{"a certificate in base64", []string{"x", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1IY0NBUUVFSWFiY2RlZmdoCg=="}, nil},
 		{"an option in the other tools' way", []string{"unar", "-ppw", "x.rar"}, []string{"unar", "-p****", "x.rar"}},
 		{"a short code in a query", []string{"https://h/cb?code=abc123def456ghi7"}, []string{"https://h/cb?code=****"}},
 		{"an empty value", []string{"--password=", "x"}, nil},
