@@ -82,6 +82,9 @@ func (m *masker) nameBefore(at int) meaning {
 			return aPassword
 		}
 	}
+	if strings.HasPrefix(w, "-") && asks(w) {
+		return ordinary // --ask-pass 'x'
+	}
 	return meaningOf(w)
 }
 
