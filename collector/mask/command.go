@@ -146,7 +146,7 @@ func (c *command) option(m *masker, begin, end int) use {
 func (c *command) short(w string) (int, kind) {
 	t := c.tool
 	if t.is(words) { // -hp, -p of 7z and rar
-		for n := len(w) - 1; n > 1; n-- {
+		for n := min(len(w)-1, longestName); n > 1; n-- {
 			if t.joins(w[:n]) {
 				return n, "joined"
 			}

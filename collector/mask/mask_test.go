@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMasking(t *testing.T) {
@@ -115,6 +116,21 @@ func TestNoArgumentTakesMoreThanItsShare(t *testing.T) {
 		m.script(0, m.end, 0, true)
 		if over := -m.work; over > share/8 {
 			t.Errorf("%q: %d bytes looked at, %d over", part, share, over)
+		}
+	}
+}
+
+func TestHostileCommandsEndSoon(t *testing.T) {
+	option := "-" + strings.Repeat("a", maxSearched-1)
+	for name, args := range map[string][]string{
+		"long options of words": append([]string{"find"}, slices.Repeat([]string{option}, 64)...),
+		"empty last words":      {"bash", "-c", "redis-cli auth " + strings.Repeat(`"" `, maxSearched/4)},
+		"many files for a text": {"bash", "-c", "echo '" + strings.Repeat("s3cr3t1 ", 4000) + "' " + strings.Repeat(">a.token ", 3000)},
+	} {
+		begin := time.Now()
+		Args(args)
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("%s: %v", name, took)
 		}
 	}
 }
