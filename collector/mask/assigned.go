@@ -220,7 +220,13 @@ func (m *masker) headerOf(p *pair) (from, to int) {
 		ends = "\r\n"
 	}
 	to = until(s, from, ends)
-	if next := m.joint(to); next > to {
+	if next := m.joint(to); next > to { // what stands before may be secret, too: 'Bearer x' + 'y'
+		if p.what == aCookie {
+			m.cookies(from, to)
+		} else {
+			a, b := p.what.secretIn(s[from:to], false)
+			m.hide(from+a, from+b)
+		}
 		from = next
 		to = until(s, from, "\"'`\r\n")
 	} else {

@@ -150,7 +150,7 @@ func (m *masker) called(i int) (from, to int) {
 	if n == 0 {
 		return 0, 0
 	}
-	m.work -= 1024
+	m.work -= min(1024, len(s)-i)
 	// The nth of the arguments, each a literal or something without brackets.
 	arg, deep := 1, 0
 	for j := i + 1; j < len(s) && j-i < 1024 && deep >= 0; j++ {
