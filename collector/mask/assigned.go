@@ -28,8 +28,10 @@ func (m *masker) assigned(i int) (from, to int) {
 	end = back(s, end, 6, "\"'` \\])")
 	p.begin = nameStart(s, end)
 	p.name = s[p.begin:end]
-	if p.what = meaningOf(p.name); p.what == ordinary && !m.special(&p) {
-		return 0, 0
+	if p.what = meaningOf(p.name); p.what == ordinary {
+		if from, to = m.special(&p); p.what == ordinary {
+			return from, to
+		}
 	}
 	m.value(&p)
 	v := s[p.from:p.to]
@@ -64,8 +66,8 @@ func (m *masker) assigned(i int) (from, to int) {
 	return p.from + a, p.from + b
 }
 
-// special gives what a name means that is no secret's, where it is by what stands before.
-func (m *masker) special(p *pair) bool {
+// special finds what a name that is no secret's means by what stands before; or the secret, if the name is a user's.
+func (m *masker) special(p *pair) (from, to int) {
 	s := m.s
 	isName := hasSuffixFold(p.name, "name") || hasSuffixFold(p.name, "key")
 	switch {
@@ -81,14 +83,14 @@ func (m *masker) special(p *pair) bool {
 		// auth admin:x, as configurations have it.
 		before := m.wordBefore(p.begin)
 		if meaningOf(before) != anAuth && !hasSuffixFold(before, "digest") && !hasSuffixFold(before, "basic") {
-			return false
+			break
 		}
 		m.value(p)
 		if v := s[p.from:p.to]; passwordish(v) || leet(v) || random(v) {
-			m.hide(p.from, p.to)
+			return p.from, p.to
 		}
 	}
-	return p.what != ordinary
+	return 0, 0
 }
 
 // isCode is true of values without quotes that are code, or words of a sentence.
@@ -218,7 +220,13 @@ func (m *masker) headerOf(p *pair) (from, to int) {
 		ends = "\r\n"
 	}
 	to = until(s, from, ends)
-	if next := m.joint(to); next > to {
+	if next := m.joint(to); next > to { // what stands before may be secret, too: 'Bearer x' + 'y'
+		if p.what == aCookie {
+			m.cookies(from, to)
+		} else {
+			a, b := p.what.secretIn(s[from:to], false)
+			m.hide(from+a, from+b)
+		}
 		from = next
 		to = until(s, from, "\"'`\r\n")
 	} else {
@@ -234,6 +242,8 @@ func (m *masker) headerOf(p *pair) (from, to int) {
 			m.cookies(from, to)
 		}
 		return 0, 0
+	case p.what == aCookie && (v == "" || has("&{[*(", v[0]) || strings.HasPrefix(v, "range ")):
+		return 0, 0 // code
 	}
 	a, b := p.what.secretIn(v, false)
 	return from + a, from + b

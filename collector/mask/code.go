@@ -82,6 +82,9 @@ func (m *masker) nameBefore(at int) meaning {
 			return aPassword
 		}
 	}
+	if strings.HasPrefix(w, "-") && asks(w) {
+		return ordinary // --ask-pass 'x'
+	}
 	return meaningOf(w)
 }
 
@@ -147,24 +150,27 @@ func (m *masker) called(i int) (from, to int) {
 	if n == 0 {
 		return 0, 0
 	}
-	m.work -= 1024
+	m.work -= min(1024, len(s)-i)
 	// The nth of the arguments, each a literal or something without brackets.
 	arg, deep := 1, 0
 	for j := i + 1; j < len(s) && j-i < 1024 && deep >= 0; j++ {
-		switch b := s[j]; {
-		case has("{[(", b):
+		switch s[j] {
+		case '{', '[', '(':
 			deep++
-		case has("}])", b):
+		case '}', ']', ')':
 			deep--
-		case b == ',' && deep == 0:
-			arg++
-		case isQuote(b) && arg == n && deep == 0:
-			if before := strings.TrimRight(s[i:j], " "); !has("(,", before[len(before)-1]) {
-				return 0, 0 // name='x'
+		case ',':
+			if deep == 0 {
+				arg++
 			}
-			return m.literal(j, aPassword)
-		case isQuote(b):
-			end := strings.IndexByte(s[j+1:], b)
+		case '"', '\'':
+			if arg == n && deep == 0 {
+				if before := strings.TrimRight(s[i:j], " "); !has("(,", before[len(before)-1]) {
+					return 0, 0 // name='x'
+				}
+				return m.literal(j, aPassword)
+			}
+			end := strings.IndexByte(s[j+1:], s[j])
 			if end < 0 {
 				return 0, 0
 			}

@@ -146,7 +146,7 @@ func (c *command) option(m *masker, begin, end int) use {
 func (c *command) short(w string) (int, kind) {
 	t := c.tool
 	if t.is(words) { // -hp, -p of 7z and rar
-		for n := len(w) - 1; n > 1; n-- {
+		for n := min(len(w)-1, longestName); n > 1; n-- {
 			if t.joins(w[:n]) {
 				return n, "joined"
 			}
@@ -172,7 +172,9 @@ func (c *command) generic(name string, alone bool) (kind, meaning) {
 	k := tools().option(name)
 	switch {
 	case k == "":
-	case (k == "user" || k == "guess") && c.tool.is(looks):
+	case k == "guess" && c.tool.is(looks):
+		return "", ordinary
+	case k == "user" && c.tool.is(looks):
 		return "plain", ordinary
 	case k == "valueof" && !c.is(secrets), k == "likely" && c.tool != nil && !c.is(logins),
 		k == "input" && name == "--stdin" && !c.is(secrets|logins) && !c.seen && !strings.HasSuffix(c.name, "keystore"):
@@ -238,8 +240,8 @@ func (c *command) argument(m *masker, begin, end int) use {
 		}
 	}
 	switch {
-	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && w[0] != '/' &&
-		strings.ContainsAny(w, "@/") && !strings.Contains(w, "://") && !pathLike(w):
+	case strings.HasSuffix(c.name, ".py") && strings.IndexByte(w, ':') > 0 && !strings.Contains(w, "://") &&
+		(has(w, '@') || w[0] != '/' && has(w, '/')) && !pathLike(w):
 		return c.value(m, "target", begin, end)
 	case c.is(secrets) && c.is(sets) && c.tool == nil && isAssignment(w):
 		return c.value(m, "assign", begin, end)

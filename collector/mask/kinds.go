@@ -63,7 +63,7 @@ func (c *command) value(m *masker, k kind, from, to int) use {
 			m.cookies(from, to)
 		}
 	case "last":
-		if !c.isLast(m, to) {
+		if none(v) || !c.isLast(m, to) {
 			return anything
 		}
 	}

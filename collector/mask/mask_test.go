@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMasking(t *testing.T) {
@@ -63,6 +64,7 @@ func TestMasking(t *testing.T) {
 		{"an end of camel case", []string{"authToken=x", "dbPass=x"}, []string{"authToken=****", "dbPass=****"}},
 		{"a quoted value of a connection string", []string{"Server=h;Pwd={a;b};X=1", "Server=h;Password='a'';b';X=1"}, []string{"Server=h;Pwd={****};X=1", "Server=h;Password='****';X=1"}},
 		{"literals that code joins", []string{"node", "-e", "h({Authorization: 'Bearer ' + 'abc-123-def', password: 'a' + 'b'})"}, []string{"node", "-e", "h({Authorization: 'Bearer ' + '****', password: '****' + '****'})"}},
+		{"a header that code joins", []string{"node", "-e", "h({Authorization: 'Bearer abc-1' + '-def', Cookie: 'sid=' + 'x1'})"}, []string{"node", "-e", "h({Authorization: 'Bearer ****' + '****', Cookie: 'sid=' + '****'})"}},
 		{"an option of a library", []string{"php", "-r", "curl_setopt($c, CURLOPT_USERPWD, 'u:pw');"}, []string{"php", "-r", "curl_setopt($c, CURLOPT_USERPWD, 'u:****');"}},
 		{"a manifest of a Secret", []string{"bash", "-c", "kubectl apply -f - <<E\nkind: Secret\nstringData:\n  license: a b\n  cert: |\n    c\ntype: Opaque\nE"}, []string{"bash", "-c", "kubectl apply -f - <<E\nkind: Secret\nstringData:\n  license: ****\n  cert: |\n    ****\ntype: Opaque\nE"}},
 		{"a known shape in what is looked for", []string{"grep", "-e", "ghp_0123456789abcdef0123", "x"}, []string{"grep", "-e", "****", "x"}},
@@ -76,6 +78,14 @@ func TestMasking(t *testing.T) {
 		{"a secret that begins like an option", []string{"doctl", "-t", "--Ab3dEf6hIj9kLm2n"}, []string{"doctl", "-t", "****"}},
 		{"a target of a script", []string{"GetX.py", "corp.local/bob:pw1"}, []string{"GetX.py", "corp.local/bob:****"}},
 		{"a private key in base64", []string{"x", "LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSWFiY2RlZgo="}, []string{"x", "****"}},
+		{"a private key with another header in base64", []string{"x", "LS0tLS1CRUdJTiBBTlkgT1RIRVIgUFJJVkFURSBLRVktLS0tLQpNSGNDQVFFRUlhYmNkZWZnaAo="}, []string{"x", "****"}},
+		{"a certificate in base64", []string{"x", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1IY0NBUUVFSWFiY2RlZmdoCg=="}, nil},
+		{"a target without a domain", []string{"GetX.py", "/bob:pw1@dc01"}, []string{"GetX.py", "/bob:****@dc01"}},
+		{"a secret behind a word that is a method elsewhere", []string{"systemd-run", "-p", "SetCredential=token:sdT0k3n", "x"}, []string{"systemd-run", "-p", "SetCredential=****", "x"}},
+		{"an option of a tool that looks for words", []string{"trufflehog", "-p", "password=pw1"}, []string{"trufflehog", "-p", "password=****"}},
+		{"a pair that code joins", []string{"node", "-e", "h('Basic bob:s3cr3t' + 'pw')"}, []string{"node", "-e", "h('Basic bob:****' + '****')"}},
+		{"what follows an option that asks", []string{"bash", "-c", "x --ask-vault-pass 'w0nder#land'"}, nil},
+		{"a cookie's options in code", []string{"node", "-e", "session({cookie: {secure:true, maxAge:60000}})"}, nil},
 		{"an option in the other tools' way", []string{"unar", "-ppw", "x.rar"}, []string{"unar", "-p****", "x.rar"}},
 		{"a short code in a query", []string{"https://h/cb?code=abc123def456ghi7"}, []string{"https://h/cb?code=****"}},
 		{"an empty value", []string{"--password=", "x"}, nil},
@@ -108,6 +118,21 @@ func TestNoArgumentTakesMoreThanItsShare(t *testing.T) {
 		m.script(0, m.end, 0, true)
 		if over := -m.work; over > share/8 {
 			t.Errorf("%q: %d bytes looked at, %d over", part, share, over)
+		}
+	}
+}
+
+func TestHostileCommandsEndSoon(t *testing.T) {
+	option := "-" + strings.Repeat("a", maxSearched-1)
+	for name, args := range map[string][]string{
+		"long options of words": append([]string{"find"}, slices.Repeat([]string{option}, 64)...),
+		"empty last words":      {"bash", "-c", "redis-cli auth " + strings.Repeat(`"" `, maxSearched/4)},
+		"many files for a text": {"bash", "-c", "echo '" + strings.Repeat("s3cr3t1 ", 4000) + "' " + strings.Repeat(">a.token ", 3000)},
+	} {
+		begin := time.Now()
+		Args(args)
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("%s: %v", name, took)
 		}
 	}
 }

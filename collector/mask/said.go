@@ -45,6 +45,9 @@ func (c *command) says(m *masker, begin, end int) {
 	}
 	for _, x := range c.words[:c.count] {
 		text := m.s[x.from:x.to]
+		if m.work -= 8 * len(text); m.work < 0 { // echo x >a.key >a.key: each looks at all that was said
+			return
+		}
 		if !has(text, ' ') && !strings.Contains(text, `\n`) {
 			if strings.Count(text, ":") > 1 { // ~/.pgpass
 				x.from += strings.LastIndexByte(text, ':') + 1

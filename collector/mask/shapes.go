@@ -3,7 +3,9 @@
 package mask
 
 import (
+	"bytes"
 	_ "embed"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -65,8 +67,7 @@ func (m *masker) token(i int) (from, to int) {
 			to++
 		}
 		m.work -= to - begin
-		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) && (p.prefix != "s." || to-begin == 24 &&
-			digits(s[begin:to]) > 3) {
+		if to-begin >= p.least && (!p.strict || drawn(s[begin:to])) && p.fits(s[i:to]) {
 			if to < len(s) && s[to] == ':' { // AKIAx:secret
 				if _, end := m.schemed(to + 1); random(s[min(to+1, end):end]) {
 					to = end
@@ -76,6 +77,19 @@ func (m *masker) token(i int) (from, to int) {
 		}
 	}
 	return 0, 0
+}
+
+// fits is true if a token has what its shape asks besides length and bytes: two begin like much that is no secret.
+func (p *shape) fits(token string) bool {
+	switch p.prefix {
+	case "s.":
+		return len(token) == len("s.")+24 && digits(token) > 3
+	case "LS0tLS1CRUdJTi": // -----BEGIN …: of a key, not of a certificate
+		var head [48]byte
+		n, _ := base64.StdEncoding.Decode(head[:], []byte(token[:min(len(token), 64)])) // up to what is no base64
+		return bytes.Contains(head[:n], []byte("PRIVATE"))
+	}
+	return true
 }
 
 // tokens hides the credentials of known shapes, wherever they stand.
