@@ -124,8 +124,10 @@ func newItem(s *span.Span, a span.Attrs) item {
 			it.class = classMissing
 		}
 		it.pending = it.err == "" && a.Is(span.KeyPartial)
-	default:
+	case span.Open:
 		it.file(s, a)
+	default: // a kind without a case: TestEveryKindOfSpanHasALine fails
+		it.class, it.action = classNamespace, s.Kind.String()
 	}
 	return it
 }
