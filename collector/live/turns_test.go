@@ -136,6 +136,86 @@ func TestManyCgroupsAreWalkedThroughBetweenReadsOfTheRing(t *testing.T) {
 	}
 }
 
+// fills makes directories for more than two turns, of which the kernel side could not report all.
+func (h *host) fills(root string) {
+	for n := range uint64(2*dirsPerTurn + 88) {
+		h.dirs[fmt.Sprintf("%s/%04d", root, n)] = 1000 + n
+	}
+	h.losses = []bpf.Loss{{Cgroup: 2, Kind: uint16(record.TypeCgroupMkdir), Cause: 1, Count: 1}}
+}
+
+// watchedOtherwise counts the directories from root on that are not watched with these flags.
+func (h *host) watchedOtherwise(root string, flags bpf.WatchFlags) (n int) {
+	for cg, id := range h.dirs {
+		if strings.HasPrefix(cg, root) && h.watches[id] != flags {
+			n++
+		}
+	}
+	return n
+}
+
+// What decides on a container comes when not all of its directories are entered yet.
+func TestAContainerThatIsWalkedThroughInTurnsIsDecidedAsAWhole(t *testing.T) {
+	for id, want := range map[string]bpf.WatchFlags{wanted: bpf.WatchChildren | bpf.WatchTasks, unwanted: 0} {
+		h := newHost()
+		root := "/docker/" + id
+		h.dirs["/docker"], h.dirs[root] = 2, 3
+		f := h.feed(t, &stream{})
+		f.o.Containers = true
+		f.o.Chosen = func(c *record.Container) bool { return c.ID == wanted }
+		f.o.Seen = func(at uint64, cg string) {
+			if cg == root {
+				f.Inject(record.AppendContainer(nil, at, record.Container{ID: id}))
+			}
+		}
+		h.quiet(uint64(lossEvery))
+		h.does(func() { h.fills(root) })
+		for range 10 {
+			h.quiet(50 * ms)
+		}
+		if err := h.run(t, f); err != nil {
+			t.Fatal(err)
+		}
+		if wrong := h.watchedOtherwise(root, want); wrong > 0 || len(f.undecided) != 0 {
+			t.Errorf("%d directories of %.3s are not watched with %v, %d containers undecided",
+				wrong, id, want, len(f.undecided))
+		}
+	}
+}
+
+// A container that becomes a sandbox while it is walked through is watched from its beginning, too.
+func TestAContainerThatIsDeclinedAndChosenDuringAWalkIsWatchedAsAWhole(t *testing.T) {
+	h := newHost()
+	root := "/docker/" + wanted
+	h.dirs["/docker"], h.dirs[root] = 2, 3
+	f := h.feed(t, &stream{})
+	f.o.Containers = true
+	f.o.Chosen = func(c *record.Container) bool { return len(c.Labels) > 0 }
+	var labels []record.Pair
+	f.o.Seen = func(at uint64, cg string) {
+		if cg == root {
+			f.Inject(record.AppendContainer(nil, at, record.Container{ID: wanted, Labels: labels}))
+		}
+	}
+	h.quiet(uint64(lossEvery))
+	h.does(func() { h.fills(root) })
+	h.quiet(0) // declined, and the second turn
+	h.does(func() {
+		labels = []record.Pair{{Key: "agent", Value: "yes"}}
+		f.o.Seen(f.tick, root)
+	})
+	for range 20 {
+		h.quiet(50 * ms)
+	}
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	wrong := h.watchedOtherwise(root, bpf.WatchChildren|bpf.WatchTasks)
+	if wrong > 0 || len(f.undecided) != 0 {
+		t.Errorf("%d directories are not watched, %d containers undecided", wrong, len(f.undecided))
+	}
+}
+
 // A directory that is made anew between two turns is not taken for a child of the one that was there before.
 func TestADirectoryBelowOneThatWasMadeAnewIsNoChildOfTheOld(t *testing.T) {
 	h, s := newHost(), &stream{}
