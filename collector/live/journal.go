@@ -118,7 +118,8 @@ func (j *Journal) append(kind journal.Kind, seq uint64, data []byte) {
 // giveUp removes the journal: half of the stream would be worse than none.
 func (j *Journal) giveUp(err error) {
 	j.err = errors.Join(err, j.File.Remove())
-	j.log.Error("no journal any more: if the sensor is killed, what is not sent and what it knows of processes is lost", "err", j.err)
+	j.log.Error("no journal any more: if the sensor is killed, what is not sent and what it knows of processes is lost",
+		"err", j.err)
 }
 
 func (j *Journal) mark(t uint64) {
