@@ -23,6 +23,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "uring.bpf.c"
 #include "compat.bpf.c"
 #include "cgroup.bpf.c"
+#include "change.bpf.c"
 
 /* Keeps the layouts in the object's BTF, from which the Go types are generated. */
 const enum record_type *keep_record_type __attribute__((unused));
@@ -43,5 +44,6 @@ const struct record_process *keep_record_process __attribute__((unused));
 const struct record_socket *keep_record_socket __attribute__((unused));
 const struct record_namespace *keep_record_namespace __attribute__((unused));
 const struct record_access *keep_record_access __attribute__((unused));
+const struct record_change *keep_record_change __attribute__((unused));
 const struct noise_key *keep_noise_key __attribute__((unused));
 const struct noise_path *keep_noise_path __attribute__((unused));
