@@ -5,8 +5,8 @@
  *
  * Trampoline: fexit on security_path_rename, which runs once for every way to rename, before the file system acts, and
  * has both directories and both names as the kernel found them. What it saw waits for the outcome: fexit on do_renameat2
- * (filename_renameat2 since 7.0). A rename that failed before, as that of a name that is not there, is told by what the
- * caller has asked for.
+ * (filename_renameat2 since 7.0). A rename without such an entry, as that of a name that is not there, is reported with
+ * the names that the caller asked for.
  *
  * Tracepoint: the exit tracepoints of the system calls. Both names are the caller's word.
  */
@@ -53,8 +53,9 @@ struct {
 DEFINE_WALK(found, FOUND_LIMIT)
 DEFINE_WALK(asked, ASKED_LIMIT)
 
-/* tid -> the record of a rename that the file system is at. Entries go with the outcome. Full: the rename is lost, and
- * counted.
+/* tid -> the record of a rename that the file system is at. An entry goes with the outcome. The kernel may have skipped
+ * the program that takes it: so it also goes when the thread begins another rename, and with the thread. No LRU: on
+ * several CPUs a small one drops entries in use while others are free. Full: the names are the caller's.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -62,6 +63,12 @@ struct {
 	__type(key, __u32);
 	__type(value, struct found_bytes);
 } renames SEC(".maps");
+
+/* Also where the process is watched no more: it may have been when the entry was made. */
+static __always_inline void forget_rename(__u32 tid)
+{
+	bpf_map_delete_elem(&renames, &tid);
+}
 
 /* Appends a side to the record in SCRATCH from `off` on: the components of a directory, then a name. LIMIT is that of the
  * walk. Sets LENGTH and NAME_LENGTH of the record; gives the flags, enum change_side.
@@ -97,6 +104,13 @@ struct {
 		}                                                                                      \
 		side_;                                                                                 \
 	})
+
+SEC("fentry/do_renameat2")
+int rename_enter(void *ctx)
+{
+	forget_rename(bpf_get_current_pid_tgid());
+	return 0;
+}
 
 SEC("fexit/security_path_rename")
 int BPF_PROG(rename_begin, const struct path *old_dir, struct dentry *old_dentry, const struct path *new_dir,
@@ -142,8 +156,7 @@ int BPF_PROG(rename_begin, const struct path *old_dir, struct dentry *old_dentry
 			   BPF_CORE_READ(new_dentry, d_name.name), false, r->new_len, r->new_name_len);
 	r->h.flags |= side << CHANGE_NEW_SHIFT;
 	r->h.size = off;
-	if (bpf_map_update_elem(&renames, &tid, s->bytes, BPF_ANY))
-		lose_record(&r->h, LOSS_MAP_FULL);
+	bpf_map_update_elem(&renames, &tid, s->bytes, BPF_ANY);
 	return 0;
 }
 
@@ -205,28 +218,34 @@ static __always_inline int report_rename_call(long number, long ret)
 SEC("fexit/do_renameat2")
 int BPF_PROG(rename_end, int old_dfd, void *from, int new_dfd, void *to, unsigned int rename_flags, int ret)
 {
+	struct task_struct *task = (void *)bpf_get_current_task();
 	__u32 tid = bpf_get_current_pid_tgid();
+	bool watched = current_watched(), own;
 	struct found_bytes *found;
 	struct record_change *r;
 	__u64 size;
 	long number;
 
-	if (!current_watched())
-		return 0;
 	found = bpf_map_lookup_elem(&renames, &tid);
 	if (found) {
 		r = (void *)found;
-		r->h.time = bpf_ktime_get_boot_ns();
-		r->error = -ret;
-		size = r->h.size;
-		if (size > sizeof(*found))
-			size = sizeof(*found);
-		send(r, size);
-		bpf_map_delete_elem(&renames, &tid);
-		return 0;
+		/* Not an entry that an earlier thread of this number has left. */
+		own = r->h.tgid == BPF_CORE_READ(task, tgid) &&
+		      r->h.start == BPF_CORE_READ(task, group_leader, start_boottime);
+		if (watched && own) {
+			r->h.time = bpf_ktime_get_boot_ns();
+			r->error = -ret;
+			size = r->h.size;
+			if (size > sizeof(*found))
+				size = sizeof(*found);
+			send(r, size);
+		}
+		forget_rename(tid);
+		if (own)
+			return 0;
 	}
-	if (!ret)
-		return 0; /* counted: there was no room for it */
+	if (!watched)
+		return 0;
 	/* The kernel's copy of the names is gone by now. */
 	number = call_number();
 	if (number == NR_RENAME || number == NR_RENAMEAT || number == NR_RENAMEAT2)

@@ -125,6 +125,7 @@ var formGroups = []formGroup{
 	{
 		name: "change",
 		trampolines: []functionHook{
+			{"rename_enter", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}},
 			{"rename_begin", objectRecordTypeRECORD_CHANGE, []string{"security_path_rename"}},             // CONFIG_SECURITY_PATH
 			{"rename_end", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}}, // renamed in 7.0
 		},

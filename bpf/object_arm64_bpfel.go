@@ -132,6 +132,7 @@ const (
 	objectProgRenameCallAt        = "rename_call_at"
 	objectProgRenameCallAt2       = "rename_call_at2"
 	objectProgRenameEnd           = "rename_end"
+	objectProgRenameEnter         = "rename_enter"
 	objectProgSendmsg4            = "sendmsg4"
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
@@ -251,6 +252,7 @@ type objectProgramSpecs struct {
 	RenameCallAt    *ebpf.ProgramSpec `ebpf:"rename_call_at"`
 	RenameCallAt2   *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
+	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
 	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
 	Sendmsg6        *ebpf.ProgramSpec `ebpf:"sendmsg6"`
 	Setns           *ebpf.ProgramSpec `ebpf:"setns"`
@@ -494,6 +496,7 @@ type objectPrograms struct {
 	RenameCallAt    *ebpf.Program `ebpf:"rename_call_at"`
 	RenameCallAt2   *ebpf.Program `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
+	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
 	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
 	Sendmsg6        *ebpf.Program `ebpf:"sendmsg6"`
 	Setns           *ebpf.Program `ebpf:"setns"`
@@ -537,6 +540,7 @@ func (p *objectPrograms) Close() error {
 		p.RenameCallAt,
 		p.RenameCallAt2,
 		p.RenameEnd,
+		p.RenameEnter,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Setns,

@@ -14,6 +14,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #include "open.bpf.c"
+#include "change.bpf.c"
 #include "namespace.bpf.c"
 #include "process.bpf.c"
 #include "exec.bpf.c"
@@ -23,7 +24,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "uring.bpf.c"
 #include "compat.bpf.c"
 #include "cgroup.bpf.c"
-#include "change.bpf.c"
 
 /* Keeps the layouts in the object's BTF, from which the Go types are generated. */
 const enum record_type *keep_record_type __attribute__((unused));
