@@ -4,9 +4,9 @@
  * Changes of names, so far renames, in two forms of which the loader attaches one.
  *
  * Trampoline: fexit on security_path_rename, which runs once for every way to rename, before the file system acts, and
- * has both directories and both names as the kernel found them. What it saw waits for the outcome: fexit on do_renameat2
- * (filename_renameat2 since 7.0). A rename without such an entry, as that of a name that is not there, is reported with
- * the names that the caller asked for.
+ * has both directories and both names as the kernel found them. What it saw waits for the outcome: fexit on
+ * do_renameat2 (filename_renameat2 since 7.0). A rename without such an entry, as that of a name that is not there, is
+ * reported with the names that the caller asked for.
  *
  * Tracepoint: the exit tracepoints of the system calls. Both names are the caller's word.
  */
@@ -70,8 +70,8 @@ static __always_inline void forget_rename(__u32 tid)
 	bpf_map_delete_elem(&renames, &tid);
 }
 
-/* Appends a side to the record in SCRATCH from `off` on: the components of a directory, then a name. LIMIT is that of the
- * walk. Sets LENGTH and NAME_LENGTH of the record; gives the flags, enum change_side.
+/* Appends a side to the record in SCRATCH from `off` on: the components of a directory, then a name. LIMIT is that of
+ * the walk. Sets LENGTH and NAME_LENGTH of the record; gives the flags, enum change_side.
  */
 #define append_side(SCRATCH, WALK, LIMIT, NAME_BYTES_, task, mnt, dentry, name, user, length, name_length) \
 	({                                                                                             \

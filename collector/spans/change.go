@@ -31,8 +31,8 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	i, w := p.Program, p.Owner()
 	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)
-	trace := c.Place(&p.Sandbox.Sandbox, w)
-	d := c.out.start(span.Change, &p.Sandbox.Sandbox, w, id, trace, h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
+	sandbox, parent := &p.Sandbox.Sandbox, span.Link{Trace: i.Trace, Span: i.Span}
+	d := c.out.start(span.Change, sandbox, w, id, c.Place(sandbox, w), h.Time, h.Time, parent)
 	d.process(p.Tgid, i, p.Cgroup)
 	operation := changeOp(r)
 	c.out.displayName(operation, path.Base(to))
