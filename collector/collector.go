@@ -148,6 +148,8 @@ func (c *Collector) apply() {
 		c.spans.Namespace(h, &e.Namespace)
 	case record.TypeAccess:
 		c.spans.Access(h, &e.Access)
+	case record.TypeChange:
+		c.spans.Change(h, &e.Change)
 	case record.TypeCmdline:
 		c.lineage.Cmdline(h, &e.Cmdline)
 	case record.TypeMark:

@@ -134,6 +134,9 @@ func TestACaptureOfALaterVersionIsRefused(t *testing.T) {
 	}
 }
 
+// since has the version from which on there is a kind of record, where that is not the first.
+var since = map[record.Type]int{record.TypeChange: 3}
+
 // A capture of each version that there was is in testdata, with one record of each kind. They are read as what is in them,
 // and that of today is what is written: who changes the layout of a record raises record.Layout, writes a package that reads
 // the earlier one, and runs go test ./collector/capture -update.
@@ -170,6 +173,9 @@ func TestCapturesOfEveryVersionAreRead(t *testing.T) {
 			t.Errorf("version %d: header %+v", layout, h)
 		}
 		for _, want := range samples {
+			if layout < since[want.Header.Type] {
+				continue
+			}
 			raw, err := r.Next()
 			if err != nil {
 				t.Fatal(err)
