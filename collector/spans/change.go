@@ -19,17 +19,17 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	if p == nil || c.slicer.Resumes.Joined {
 		return
 	}
-	c.path = appendChanged(c.path[:0], &r.Old, h.Flags)
-	from := c.lineage.Names.Intern(c.path)
-	c.path = appendChanged(c.path[:0], &r.New, h.Flags>>record.ChangeNewShift)
-	to := c.lineage.Names.Intern(c.path)
+	c.text = appendChanged(c.text[:0], &r.Old, h.Flags)
+	from := c.lineage.Names.Intern(c.text)
+	c.text = appendChanged(c.text[:0], &r.New, h.Flags>>record.ChangeNewShift)
+	to := c.lineage.Names.Intern(c.text)
 	sensitive := c.isSensitiveChange(from) || c.isSensitiveChange(to)
 	if p.Hook != nil && (sensitive || p.Hook.Ran) {
 		c.attribution.NotHook(&p.Process) // as for an open
 	}
 
 	i, w := p.Program, p.Owner()
-	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.Id.ExecID}
+	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)
 	sandbox, parent := &p.Sandbox.Sandbox, span.Link{Trace: i.Trace, Span: i.Span}
 	d := c.out.start(span.Change, sandbox, w, id, c.Place(sandbox, w), h.Time, h.Time, parent)
