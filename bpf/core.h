@@ -292,6 +292,7 @@ struct bpf_iter__task {
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r10;
+	unsigned long r8;
 	unsigned long bx;
 	unsigned long cx;
 	unsigned long orig_ax;
@@ -308,15 +309,19 @@ struct pt_regs {
 #error "only amd64 and arm64: system call arguments are read from the saved registers"
 #endif
 
-/* Where the saved registers have the first three arguments when a system call returns. */
+/* Where the saved registers have the arguments when a system call returns. */
 #if defined(__TARGET_ARCH_x86)
 #define FIRST_ARGUMENT di
 #define SECOND_ARGUMENT si
 #define THIRD_ARGUMENT dx
+#define FOURTH_ARGUMENT r10
+#define FIFTH_ARGUMENT r8
 #elif defined(__TARGET_ARCH_arm64)
 #define FIRST_ARGUMENT orig_x0 /* regs[0] has the result already */
 #define SECOND_ARGUMENT regs[1]
 #define THIRD_ARGUMENT regs[2]
+#define FOURTH_ARGUMENT regs[3]
+#define FIFTH_ARGUMENT regs[4]
 #endif
 
 #endif

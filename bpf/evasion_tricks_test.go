@@ -39,6 +39,14 @@ var tricks = []trick{
 	{"an open file is passed by a process of the sandbox (`SCM_RIGHTS`)", "evade-open-passed", openSpan + " of the process that opened it; its reader is not told", everywhere},
 	{"names with newlines, escapes and invalid UTF-8", "open-odd-names", openSpan + "; repaired where it is no UTF-8, and said so", everywhere},
 
+	// Renames.
+	{"a file is renamed, with absolute and relative names and by descriptors", "rename", "`file.change` with both names", everywhere},
+	{"a file takes the place of another", "rename-over", "`file.change` with both names; in the trampoline form with the inode of what it replaced", everywhere},
+	{"two files exchange their names (`RENAME_EXCHANGE`)", "rename-flags", "`file.change` with the operation `exchange`", everywhere},
+	{"a rename that is refused, or of a name that is not there", "rename-refused", "`file.change` with the error", everywhere},
+	{"a rename of names with newlines, arrows and escapes", "rename-odd-names", "`file.change` with the names as they are", everywhere},
+	{"a rename of names of 4,095 bytes", "rename-long-path", "`file.change` with the whole names", everywhere},
+
 	// Programs.
 	{"a program is run by descriptor, without a name", "exec-empty-path", "`process.exec` with its path", everywhere},
 	{"a program is run as `/proc/self/exe`", "exec-chain", "`process.exec` with its path", everywhere},
@@ -134,7 +142,10 @@ var tricks = []trick{
 	{"… or, while `pidfd_getfd` runs, a pidfd of its own, and what it takes behind the number that it takes in the other process", "", "in the tracepoint form no", "what a process does to itself is not told"},
 	{"the kernel makes the descriptor itself (fanotify's events, `mq_open`, `TIOCGPTPEER`)", "", "no. The nearest evidence is the `process.exec`", "each comes by a system call of its own, and most need a capability that a sandbox has not"},
 	{"what is read or written through an open file, `mmap` included", "", "no. The nearest evidence is its `file.open` with the access asked for", "by design: a hook on each read would cost more than all the others"},
-	{"files are changed without being opened (`rename`, `unlink`, `link`, `truncate`, `chmod`, `mkdir`, `mount`)", "", "no. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "no hook yet"},
+	{"a file is renamed by io_uring or by a 32-bit system call, in the tracepoint form", "", "no, with `compat_calls` neither. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "the tracepoints of single system calls leave both out"},
+	{"another thread changes a name in memory while a rename runs", "", "in the tracepoint form, of a rename that is refused, and while 128 renames of other threads run, the process's word, and `sheetbend.file.requested.from_user` says so", "the names are read when the call has returned"},
+	{"a rename by io_uring that fails before the kernel has found both directories, or finds the sensor's table full, in the trampoline form", "", "a `file.change` without names (`sheetbend.file.requested.missing`)", "the kernel's copy of the names is gone when the call returns"},
+	{"files are changed without being opened or renamed (`unlink`, `link`, `truncate`, `chmod`, `mkdir`, `mount`)", "", "no. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "no hook yet"},
 	{"a name that is too long or not readable", "", "in the trampoline form no: the kernel refuses it before it looks for a file", "nothing is reached that way"},
 	{"a connected socket comes from outside of the sandbox", "", "no: nothing is connected", "by design: connects are seen, not uses"},
 	{"packets through a network device of its own (`/dev/net/tun`)", "", "no. The nearest evidence is the `file.open` of the device", "what writes to it is no connection"},

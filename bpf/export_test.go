@@ -17,3 +17,12 @@ func (s *Sensor) Entries(table string) (n int, err error) {
 	}
 	return n, entries.Err()
 }
+
+// Put writes an entry of a table; what value lacks is zero.
+func (s *Sensor) Put(table string, key uint32, value []byte) error {
+	m := s.kernel.table(table)
+	return m.Put(key, append(value, make([]byte, int(m.ValueSize())-len(value))...))
+}
+
+// Room is how many entries a table can have.
+func (s *Sensor) Room(table string) int { return int(s.kernel.table(table).MaxEntries()) }

@@ -129,6 +129,19 @@ var formGroups = []formGroup{
 		tracepoints: []callHook{{"socket_call", objectRecordTypeRECORD_SOCKET, "socket", false}},
 	},
 	{
+		name: "change",
+		trampolines: []functionHook{
+			{"rename_enter", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}},
+			{"rename_begin", objectRecordTypeRECORD_CHANGE, []string{"security_path_rename"}},             // CONFIG_SECURITY_PATH
+			{"rename_end", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}}, // renamed in 7.0
+		},
+		tracepoints: []callHook{
+			{"rename_call", objectRecordTypeRECORD_CHANGE, "rename", true}, // not on arm64
+			{"rename_call_at", objectRecordTypeRECORD_CHANGE, "renameat", true},
+			{"rename_call_at2", objectRecordTypeRECORD_CHANGE, "renameat2", false},
+		},
+	},
+	{
 		name: "namespace",
 		trampolines: []functionHook{
 			{"unshare", objectRecordTypeRECORD_NAMESPACE, []string{"ksys_unshare"}},

@@ -374,6 +374,8 @@ func kindsOf(f workload.Fact) []span.Kind {
 		return []span.Kind{span.Namespace}
 	case "access":
 		return []span.Kind{span.Access}
+	case "change":
+		return []span.Kind{span.Change}
 	case "end":
 		return []span.Kind{span.Exec, span.Exit}
 	}
@@ -470,6 +472,13 @@ func difference(f workload.Fact, s *seen) string {
 			{"error", s.text(span.KeyErrorType), f.Errno},
 			{"count", s.number(span.KeyCount), max(f.Count, 1)},
 		}
+	case "change":
+		identity = []pair{{"path", s.text(span.KeyFilePath), strings.ToValidUTF8(f.Path, "\uFFFD")}, {"old path", s.text(span.KeyFileOldPath), f.Old}}
+		rest = []pair{{"operation", s.text(span.KeyFileOperation), f.Op}, {"error", s.text(span.KeyErrorType), f.Errno}}
+		// What the names stood for is gone when the call has returned.
+		if f.Errno == "" && !s.flag(span.KeyFileNameFromUser) {
+			rest = append(rest, pair{"replaced", s.text(span.KeyFileReplaced), number(f.Replaced)}, pair{"inode", s.text(span.KeyFileInode), number(f.Inode)})
+		}
 	}
 	for _, p := range identity {
 		if p.got != p.want {
@@ -482,6 +491,13 @@ func difference(f workload.Fact, s *seen) string {
 		}
 	}
 	return ""
+}
+
+func number(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
 }
 
 func signalName(n int) string {
@@ -668,6 +684,14 @@ var sentences = map[string]string{
 	"open-odd-names":        "names with newlines, escapes and invalid UTF-8",
 	"open-bind-mount":       "a bind mount in a namespace of its own",
 	"open-overlay":          "an overlay, before and after copying up",
+
+	"rename":           "renames by each call, with absolute and relative names and with descriptors",
+	"rename-over":      "a file that takes the place of another, as editors save",
+	"rename-directory": "a directory over an empty one, and its refusal over one that is not",
+	"rename-refused":   "renames of what is missing, into what is missing or forbidden, over a directory, to another file system",
+	"rename-flags":     "names that are exchanged, and a name that is not to be replaced",
+	"rename-odd-names": "names with newlines, arrows and escapes, and of 255 bytes",
+	"rename-long-path": "names of 4095 bytes",
 
 	"exec-child":           "a program that is started",
 	"exec-fails":           "a program that does not exist leaves no exec",

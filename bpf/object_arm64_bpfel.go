@@ -68,6 +68,7 @@ const (
 	objectRecordTypeRECORD_SOCKET        objectRecordType = 13
 	objectRecordTypeRECORD_NAMESPACE     objectRecordType = 14
 	objectRecordTypeRECORD_ACCESS        objectRecordType = 15
+	objectRecordTypeRECORD_CHANGE        objectRecordType = 16
 )
 
 // Names of all BPF objects in the ELF.
@@ -76,6 +77,7 @@ const (
 const (
 	objectMapAccessScratch        = "access_scratch"
 	objectMapAgentNames           = "agent_names"
+	objectMapAskedScratch         = "asked_scratch"
 	objectMapAttempts             = "attempts"
 	objectMapCgroupScratch        = "cgroup_scratch"
 	objectMapCgroups              = "cgroups"
@@ -83,6 +85,7 @@ const (
 	objectMapEnvNames             = "env_names"
 	objectMapExecScratch          = "exec_scratch"
 	objectMapFollowed             = "followed"
+	objectMapFoundScratch         = "found_scratch"
 	objectMapLosses               = "losses"
 	objectMapLossesUnkeyed        = "losses_unkeyed"
 	objectMapNoise                = "noise"
@@ -92,6 +95,7 @@ const (
 	objectMapProcessLosses        = "process_losses"
 	objectMapProcessScratch       = "process_scratch"
 	objectMapReads                = "reads"
+	objectMapRenames              = "renames"
 	objectMapRing                 = "ring"
 	objectMapSandboxes            = "sandboxes"
 	objectMapShares               = "shares"
@@ -123,6 +127,12 @@ const (
 	objectProgProcessExisting     = "process_existing"
 	objectProgProcessExit         = "process_exit"
 	objectProgProcessFork         = "process_fork"
+	objectProgRenameBegin         = "rename_begin"
+	objectProgRenameCall          = "rename_call"
+	objectProgRenameCallAt        = "rename_call_at"
+	objectProgRenameCallAt2       = "rename_call_at2"
+	objectProgRenameEnd           = "rename_end"
+	objectProgRenameEnter         = "rename_enter"
 	objectProgSendmsg4            = "sendmsg4"
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
@@ -148,6 +158,7 @@ const (
 	objectVarKeepRecordAccess     = "keep_record_access"
 	objectVarKeepRecordAttach     = "keep_record_attach"
 	objectVarKeepRecordCgroup     = "keep_record_cgroup"
+	objectVarKeepRecordChange     = "keep_record_change"
 	objectVarKeepRecordConnect    = "keep_record_connect"
 	objectVarKeepRecordConnectEnd = "keep_record_connect_end"
 	objectVarKeepRecordExec       = "keep_record_exec"
@@ -236,6 +247,12 @@ type objectProgramSpecs struct {
 	ProcessExisting *ebpf.ProgramSpec `ebpf:"process_existing"`
 	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork     *ebpf.ProgramSpec `ebpf:"process_fork"`
+	RenameBegin     *ebpf.ProgramSpec `ebpf:"rename_begin"`
+	RenameCall      *ebpf.ProgramSpec `ebpf:"rename_call"`
+	RenameCallAt    *ebpf.ProgramSpec `ebpf:"rename_call_at"`
+	RenameCallAt2   *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
+	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
+	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
 	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
 	Sendmsg6        *ebpf.ProgramSpec `ebpf:"sendmsg6"`
 	Setns           *ebpf.ProgramSpec `ebpf:"setns"`
@@ -253,6 +270,7 @@ type objectProgramSpecs struct {
 type objectMapSpecs struct {
 	AccessScratch   *ebpf.MapSpec `ebpf:"access_scratch"`
 	AgentNames      *ebpf.MapSpec `ebpf:"agent_names"`
+	AskedScratch    *ebpf.MapSpec `ebpf:"asked_scratch"`
 	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
 	CgroupScratch   *ebpf.MapSpec `ebpf:"cgroup_scratch"`
 	Cgroups         *ebpf.MapSpec `ebpf:"cgroups"`
@@ -260,6 +278,7 @@ type objectMapSpecs struct {
 	EnvNames        *ebpf.MapSpec `ebpf:"env_names"`
 	ExecScratch     *ebpf.MapSpec `ebpf:"exec_scratch"`
 	Followed        *ebpf.MapSpec `ebpf:"followed"`
+	FoundScratch    *ebpf.MapSpec `ebpf:"found_scratch"`
 	Losses          *ebpf.MapSpec `ebpf:"losses"`
 	LossesUnkeyed   *ebpf.MapSpec `ebpf:"losses_unkeyed"`
 	Noise           *ebpf.MapSpec `ebpf:"noise"`
@@ -269,6 +288,7 @@ type objectMapSpecs struct {
 	ProcessLosses   *ebpf.MapSpec `ebpf:"process_losses"`
 	ProcessScratch  *ebpf.MapSpec `ebpf:"process_scratch"`
 	Reads           *ebpf.MapSpec `ebpf:"reads"`
+	Renames         *ebpf.MapSpec `ebpf:"renames"`
 	Ring            *ebpf.MapSpec `ebpf:"ring"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	Shares          *ebpf.MapSpec `ebpf:"shares"`
@@ -297,6 +317,7 @@ type objectVariableSpecs struct {
 	KeepRecordAccess     *ebpf.VariableSpec `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.VariableSpec `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.VariableSpec `ebpf:"keep_record_cgroup"`
+	KeepRecordChange     *ebpf.VariableSpec `ebpf:"keep_record_change"`
 	KeepRecordConnect    *ebpf.VariableSpec `ebpf:"keep_record_connect"`
 	KeepRecordConnectEnd *ebpf.VariableSpec `ebpf:"keep_record_connect_end"`
 	KeepRecordExec       *ebpf.VariableSpec `ebpf:"keep_record_exec"`
@@ -340,6 +361,7 @@ func (o *objectObjects) Close() error {
 type objectMaps struct {
 	AccessScratch   *ebpf.Map `ebpf:"access_scratch"`
 	AgentNames      *ebpf.Map `ebpf:"agent_names"`
+	AskedScratch    *ebpf.Map `ebpf:"asked_scratch"`
 	Attempts        *ebpf.Map `ebpf:"attempts"`
 	CgroupScratch   *ebpf.Map `ebpf:"cgroup_scratch"`
 	Cgroups         *ebpf.Map `ebpf:"cgroups"`
@@ -347,6 +369,7 @@ type objectMaps struct {
 	EnvNames        *ebpf.Map `ebpf:"env_names"`
 	ExecScratch     *ebpf.Map `ebpf:"exec_scratch"`
 	Followed        *ebpf.Map `ebpf:"followed"`
+	FoundScratch    *ebpf.Map `ebpf:"found_scratch"`
 	Losses          *ebpf.Map `ebpf:"losses"`
 	LossesUnkeyed   *ebpf.Map `ebpf:"losses_unkeyed"`
 	Noise           *ebpf.Map `ebpf:"noise"`
@@ -356,6 +379,7 @@ type objectMaps struct {
 	ProcessLosses   *ebpf.Map `ebpf:"process_losses"`
 	ProcessScratch  *ebpf.Map `ebpf:"process_scratch"`
 	Reads           *ebpf.Map `ebpf:"reads"`
+	Renames         *ebpf.Map `ebpf:"renames"`
 	Ring            *ebpf.Map `ebpf:"ring"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	Shares          *ebpf.Map `ebpf:"shares"`
@@ -368,6 +392,7 @@ func (m *objectMaps) Close() error {
 	return _ObjectClose(
 		m.AccessScratch,
 		m.AgentNames,
+		m.AskedScratch,
 		m.Attempts,
 		m.CgroupScratch,
 		m.Cgroups,
@@ -375,6 +400,7 @@ func (m *objectMaps) Close() error {
 		m.EnvNames,
 		m.ExecScratch,
 		m.Followed,
+		m.FoundScratch,
 		m.Losses,
 		m.LossesUnkeyed,
 		m.Noise,
@@ -384,6 +410,7 @@ func (m *objectMaps) Close() error {
 		m.ProcessLosses,
 		m.ProcessScratch,
 		m.Reads,
+		m.Renames,
 		m.Ring,
 		m.Sandboxes,
 		m.Shares,
@@ -413,6 +440,7 @@ type objectVariables struct {
 	KeepRecordAccess     *ebpf.Variable `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.Variable `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.Variable `ebpf:"keep_record_cgroup"`
+	KeepRecordChange     *ebpf.Variable `ebpf:"keep_record_change"`
 	KeepRecordConnect    *ebpf.Variable `ebpf:"keep_record_connect"`
 	KeepRecordConnectEnd *ebpf.Variable `ebpf:"keep_record_connect_end"`
 	KeepRecordExec       *ebpf.Variable `ebpf:"keep_record_exec"`
@@ -463,6 +491,12 @@ type objectPrograms struct {
 	ProcessExisting *ebpf.Program `ebpf:"process_existing"`
 	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork     *ebpf.Program `ebpf:"process_fork"`
+	RenameBegin     *ebpf.Program `ebpf:"rename_begin"`
+	RenameCall      *ebpf.Program `ebpf:"rename_call"`
+	RenameCallAt    *ebpf.Program `ebpf:"rename_call_at"`
+	RenameCallAt2   *ebpf.Program `ebpf:"rename_call_at2"`
+	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
+	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
 	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
 	Sendmsg6        *ebpf.Program `ebpf:"sendmsg6"`
 	Setns           *ebpf.Program `ebpf:"setns"`
@@ -501,6 +535,12 @@ func (p *objectPrograms) Close() error {
 		p.ProcessExisting,
 		p.ProcessExit,
 		p.ProcessFork,
+		p.RenameBegin,
+		p.RenameCall,
+		p.RenameCallAt,
+		p.RenameCallAt2,
+		p.RenameEnd,
+		p.RenameEnter,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Setns,

@@ -417,6 +417,26 @@ static __always_inline struct call_args call_args(void)
 	return args;
 }
 
+/* Further ones, of the few calls that have them. */
+struct later_args { __u64 fourth, fifth; };
+
+static __always_inline struct later_args later_args(void)
+{
+	struct later_args args;
+	struct pt_regs *regs;
+
+	if (have_task_pt_regs) {
+		regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		args.fourth = regs->FOURTH_ARGUMENT;
+		args.fifth = regs->FIFTH_ARGUMENT;
+	} else {
+		regs = saved_registers();
+		args.fourth = BPF_CORE_READ(regs, FOURTH_ARGUMENT);
+		args.fifth = BPF_CORE_READ(regs, FIFTH_ARGUMENT);
+	}
+	return args;
+}
+
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs___number { unsigned long orig_ax; } CORE;
 #define CALL_NUMBER orig_ax

@@ -31,6 +31,7 @@ enum record_type {
 	RECORD_SOCKET = 13,     /* a socket whose traffic no other record tells of */
 	RECORD_NAMESPACE = 14,
 	RECORD_ACCESS = 15,     /* one process reaches into another */
+	RECORD_CHANGE = 16,     /* a change of a file that is not one of its content */
 	/* losses_unkeyed and PROCESS_KINDS have room for those below 32. */
 };
 
@@ -39,7 +40,7 @@ enum record_type {
  */
 enum process_kinds {
 	PROCESS_KINDS = 1 << RECORD_OPEN | 1 << RECORD_CONNECT | 1 << RECORD_UNIX | 1 << RECORD_SOCKET |
-			1 << RECORD_NAMESPACE | 1 << RECORD_ACCESS,
+			1 << RECORD_NAMESPACE | 1 << RECORD_ACCESS | 1 << RECORD_CHANGE,
 };
 
 /* Why a record could not be delivered. */
@@ -322,6 +323,40 @@ struct record_access {
 	__u16 op;        /* enum access_op */
 	__u16 exe_len;
 	__u32 pad;
+};
+
+enum change_op { CHANGE_RENAME = 1 };
+
+/* change flags (header.flags): of each side, those of the new one shifted, and of the whole */
+enum change_side {
+	CHANGE_BASE = 1,          /* the name starts from the directory before it */
+	CHANGE_TRUNCATED = 2,     /* the directory is longer than PATH_BYTES or deeper than the kernel's program can walk */
+	CHANGE_OUTSIDE = 4,       /* the directory leads out of the task's root */
+	CHANGE_NAME_MISSING = 8,  /* the name could not be read */
+	CHANGE_NAME_TRUNCATED = 16,
+	CHANGE_NEW_SHIFT = 5,
+};
+enum change_flags {
+	CHANGE_NAMES_FROM_USER = 1024, /* names and directories are what the call was given, as OPEN_NAME_FROM_USER */
+	CHANGE_DIRECTORY = 2048,      /* what was changed is a directory; not known with CHANGE_NAMES_FROM_USER */
+};
+
+/* Payload: components of the old name's directory, old name, components of the new name's directory, new name (names
+ * without NUL). With CHANGE_NAMES_FROM_USER a name may be a path; an absolute one has no directory.
+ */
+struct record_change {
+	struct header h;
+	__u64 inode;     /* of what has the old name; 0: not known */
+	__u64 replaced;  /* inode of what had the new name before; 0: nothing, or not known */
+	__s32 error;
+	__u32 flags;     /* RENAME_* */
+	__u32 dev;
+	__u16 op;        /* enum change_op */
+	__u16 old_len;
+	__u16 old_name_len;
+	__u16 new_len;
+	__u16 new_name_len;
+	__u16 pad;
 };
 
 /* Key of the loss maps: exact counts of what was not delivered. */

@@ -79,6 +79,12 @@ func run(t *testing.T, s *bpf.Sensor, dir *os.File, name string, args ...string)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	}
+	return drain(t, s)
+}
+
+// drain returns the records that wait in the ring, raw.
+func drain(t *testing.T, s *bpf.Sensor) [][]byte {
+	t.Helper()
 	var records [][]byte
 	s.SetDeadline(time.Now())
 	for {

@@ -14,6 +14,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #include "open.bpf.c"
+#include "change.bpf.c"
 #include "namespace.bpf.c"
 #include "process.bpf.c"
 #include "exec.bpf.c"
@@ -43,5 +44,6 @@ const struct record_process *keep_record_process __attribute__((unused));
 const struct record_socket *keep_record_socket __attribute__((unused));
 const struct record_namespace *keep_record_namespace __attribute__((unused));
 const struct record_access *keep_record_access __attribute__((unused));
+const struct record_change *keep_record_change __attribute__((unused));
 const struct noise_key *keep_noise_key __attribute__((unused));
 const struct noise_path *keep_noise_path __attribute__((unused));

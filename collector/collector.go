@@ -90,7 +90,7 @@ func New(conf config.Config, sink span.Sink) (*Collector, error) {
 
 // ErrRefused says that a mark, or a sender of telemetry, may not do what it asks for, or names a call that is not
 // known.
-var ErrRefused = errors.New("the collector refuses it")
+var ErrRefused = errors.New("refused: not allowed, or of no call that is known")
 
 // Record takes the next record of the stream; raw is not kept. An error is ErrRefused, or wraps
 // record.ErrMalformed: the record was skipped. Either is counted, and the stream may go on.
@@ -148,6 +148,8 @@ func (c *Collector) apply() {
 		c.spans.Namespace(h, &e.Namespace)
 	case record.TypeAccess:
 		c.spans.Access(h, &e.Access)
+	case record.TypeChange:
+		c.spans.Change(h, &e.Change)
 	case record.TypeCmdline:
 		c.lineage.Cmdline(h, &e.Cmdline)
 	case record.TypeMark:

@@ -69,6 +69,12 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.act(n, record.Socket{Op: record.SocketMake, Family: unix.AF_PACKET, Type: unix.SOCK_RAW, Protocol: 0x300})
 		w.act(n, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, Type: unix.SOCK_STREAM, CID: 2, Port: 5, Error: int32(unix.ECONNRESET)})
 		w.act(n, record.Namespace{Op: record.NamespaceUnshare, Types: unix.CLONE_NEWNET | unix.CLONE_NEWUSER, Error: int32(unix.EPERM)})
+		h.Flags = record.ChangeDirectory
+		h.Time++
+		w.raw(rt.Record(h, record.Change{
+			Op: record.ChangeRename, Error: int32(unix.EPERM), Replaced: 5,
+			Old: record.ChangedName{Name: []byte("/a\xff")}, New: record.ChangedName{Name: []byte("/b")},
+		}))
 		w.act(n, record.Access{Op: record.AccessAttach, TargetTgid: 10, TargetStart: start(10), TargetCgroup: one})
 		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside, Exe: rt.Path("/sbin/init\xff")})
 		if n%3 == 0 {
@@ -227,7 +233,8 @@ var contractKeys = []string{
 	"sheetbend.call.context", "sheetbend.call.root",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count",
-	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
+	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.directory", "sheetbend.file.operation", "sheetbend.file.path.old", "sheetbend.file.replaced.inode",
+	"sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
 	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted",
 	"sheetbend.folded", "sheetbend.folded.names", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
 	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",

@@ -56,6 +56,16 @@ func driven(w *work) error {
 			}
 			return nil
 		},
+		"rename": func(n int) error {
+			from := w.path("renamed-" + strconv.Itoa(n))
+			return errors.Join(opened(from, unix.O_WRONLY|unix.O_CREAT), unix.Rename(from, from+"-to"))
+		},
+		"rename-missing": func(int) error {
+			if err := unix.Rename(w.path("missing"), w.path("missing-to")); !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("a file that is not there: %w", err)
+			}
+			return nil
+		},
 		"connect": func(int) error {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 			if err != nil {

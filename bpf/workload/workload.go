@@ -23,7 +23,7 @@ import (
 
 // Fact is one thing that a process did. Fields that do not apply are zero.
 type Fact struct {
-	Kind string `json:"kind"` // "exec", "open", "connect", "socket", "namespace", "access" or "end"
+	Kind string `json:"kind"` // "exec", "open", "connect", "socket", "namespace", "access", "change" or "end"
 	Pid  int    `json:"pid"`
 	Ppid int    `json:"ppid,omitempty"`
 
@@ -68,7 +68,11 @@ type Fact struct {
 	SockType string `json:"sock_type,omitempty"`
 	Protocol string `json:"protocol,omitempty"`
 
-	// namespace, access
+	// change: Path is the new name
+	Old      string `json:"old,omitempty"`
+	Replaced uint64 `json:"replaced,omitempty"` // inode; told in the trampoline form
+
+	// namespace, access, change
 	Op      string `json:"op,omitempty"`
 	Types   string `json:"types,omitempty"` // sorted, with commas between them
 	Target  int    `json:"target,omitempty"`
@@ -86,7 +90,7 @@ func Names() []string { return slices.Sorted(maps.Keys(scenarios())) }
 
 func scenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
-	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
+	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), changeScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
 		maps.Copy(all, some)
 	}
 	return all

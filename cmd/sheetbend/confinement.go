@@ -106,7 +106,7 @@ func needsOf(
 	for _, s := range c.Sandboxes {
 		if len(s.Agents) > 0 {
 			// open_by_handle_at(2): from a cgroup's id to its name.
-			keep(unix.CAP_DAC_READ_SEARCH, "of an agent that ends at once the cgroup is not told")
+			keep(unix.CAP_DAC_READ_SEARCH, "the cgroup of an agent that ends at once is not known")
 			break
 		}
 	}

@@ -174,7 +174,7 @@ func serveDials(fd int, paths []string) error {
 		case err != nil || n == 0:
 			return err
 		case n != 2 || int(request[0]) >= len(paths):
-			return errors.New("a request that is none")
+			return errors.New("malformed request")
 		}
 		answer, rights := []byte{request[1], 0}, []byte(nil)
 		conn, err := connect(paths[request[0]])

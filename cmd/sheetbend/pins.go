@@ -77,7 +77,7 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 	}
 	path := journalPath(c)
 	if path == "" {
-		log.Warn("a kill of the sensor costs what is not sent, and what it knows: no tmpfs at " +
+		log.Warn("if the sensor is killed, what is not sent and what it knows of processes is lost: no tmpfs at " +
 			strings.Join(tallyDirs, " or "))
 		return nil, nil
 	}
@@ -90,7 +90,7 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
 	})
 	if err != nil {
-		log.Warn("a kill of the sensor costs what is not sent, and what it knows", "err", err)
+		log.Warn("if the sensor is killed, what is not sent and what it knows of processes is lost", "err", err)
 		return nil, nil
 	}
 	return j, nil
@@ -102,7 +102,7 @@ func logPins(p bpf.Pins, log *slog.Logger) {
 		log.Warn("pins: "+p.Err.Error(), "pinned", p.Dir != "")
 	}
 	if p.Resumed {
-		log.Info("going on with the hooks of the sensor before", "backlog_bytes", p.Backlog, "gap", p.Gap)
+		log.Info("resuming the hooks of the sensor before", "backlog_bytes", p.Backlog, "gap", p.Gap)
 	}
 	if p.Replaced > 0 {
 		log.Info("taking over from another version or configuration of the sensor", "replaced", p.Replaced)
@@ -178,7 +178,7 @@ func checkPins(c *config.Config, who identity) check {
 	})
 	switch {
 	case err != nil:
-		return check{name, checkWarn, err.Error(), "remove it: the sensor makes it anew"}
+		return check{name, checkWarn, err.Error(), "remove it: the sensor creates it again"}
 	case held:
 		return check{name, checkOK, "in " + dir + ", held by a sensor that runs", ""}
 	case len(names) > 0:

@@ -57,7 +57,7 @@ func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 	for i, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGTERM} {
 		log := pinnedSensor(t, conf)
 		said := log.Hear("msg=watching")
-		if resumed := strings.Contains(said, "going on with the hooks"); resumed != (i > 0) {
+		if resumed := strings.Contains(said, "resuming the hooks of the sensor"); resumed != (i > 0) {
 			t.Errorf("start %d resumed: %t: %s", i, resumed, said)
 		}
 		log.End(signal)
@@ -226,7 +226,7 @@ limits: {ring_bytes: 64MiB}
 		default:
 		}
 		log = pinnedSensor(t, conf)
-		if said := log.Hear("msg=watching"); !strings.Contains(said, "going on with the hooks") {
+		if said := log.Hear("msg=watching"); !strings.Contains(said, "resuming the hooks of the sensor") {
 			t.Errorf("not gone on: %s", said)
 		}
 	}

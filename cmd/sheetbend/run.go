@@ -49,7 +49,7 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.session, "session", "",
 		"`ID` of the session the spans belong to; runs with the same ID are one session and share a trace (default: "+
 			"the agent's own id, or one for each run)")
-	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, told as service.name (default: the command's)")
+	f.StringVar(&o.agent, "agent", "", "`NAME` of the agent, exported as service.name (default: the command's)")
 	f.StringVar(&o.user, "user", "",
 		"run the command as user `NAME`, with the environment of a login and TERM, and no open files but the standard "+
 			"ones (default: who called sudo, who may name nobody else)")
@@ -97,7 +97,7 @@ terminals that are not there (/dev/tty) are left out.`,
 	o.flags(cmd)
 	f := cmd.Flags()
 	o.exporters(f)
-	f.Lookup("output").Usage = "write spans to `FILE`, begun anew if it exists, one OTLP JSON request a line"
+	f.Lookup("output").Usage = "write spans to `FILE`, overwritten if it exists, one OTLP JSON request a line"
 	f.StringVar(&o.capture, "record", "", "also capture the raw record stream to `FILE`, for sheetbend replay")
 	f.BoolVarP(&o.follow, "follow", "f", false,
 		"print a line for whatever happens, while it happens; a program has its line when it ends, or when it has "+

@@ -196,7 +196,7 @@ func startWatch(o watchOptions) (_ *watch, err error) {
 	}
 	w.undo.add("inputs", w.inputs.run) // where none was read
 	if w.resumed = w.pipeline.Feed.Stats().Resumed; w.resumed > 0 {
-		o.log.Info("knows what the sensor before knew", "records", w.resumed)
+		o.log.Info("restored from the journal what the sensor before knew", "records", w.resumed)
 	}
 	return w, nil
 }

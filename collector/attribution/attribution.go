@@ -97,7 +97,7 @@ type tree interface {
 	EachSandbox(func(*Sandbox))
 }
 
-// callSpans is what attribution has done about spans of calls: spans.
+// callSpans is what attribution asks package spans to do about calls.
 type callSpans interface {
 	CallBegan(k *Call)
 	SendToolEnd(k *Call)

@@ -6,7 +6,7 @@
 // A capture is two lines of text, the second one JSON, and then frames: a length (uint32,
 // little-endian), and so many bytes of one record.
 //
-//	sheetbend capture 2
+//	sheetbend capture 3
 //	{"sensor":"0.1.0","config":{…}}
 //	<length><record><length><record>…
 //

@@ -84,7 +84,7 @@ type Selector struct {
 type Fold struct {
 	Files       int           `json:"files"`       // distinct files that one program may read within Window before the rest folds
 	Window      time.Duration `json:"window"`      //
-	Directories int           `json:"directories"` // folded directories held at once for a process; further ones go to a parent directory
+	Directories int           `json:"directories"` // folded directories held at once for a process; for a further one the oldest is sent
 }
 
 // Bounds that are not worth a setting.

@@ -67,3 +67,31 @@ func TestAJournalIsCompactedInTurnsWhileItGrows(t *testing.T) {
 		t.Errorf("%d entries, want %d: that of who lives, those that were appended, Whole and Count; the last are %v", len(got), len(kinds), got[max(0, len(got)-3):])
 	}
 }
+
+// A second sensor is refused, and what it finds on the way is not its own.
+func TestWhoIsRefusedAJournalLeavesItsCompactionAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := open(t, Config{Path: path})
+	replay(t, j)
+	for at := range uint64(2000) {
+		if err := j.Append(&Entry{Kind: Record, Data: record.AppendTick(nil, at)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := j.BeginCompaction(Cut{Before: 1000, Whole: 1000, Now: 2000})
+	for err == nil && j.Compacting() && j.compaction.next == nil {
+		err = j.GoOn(1 << 10)
+	}
+	if err != nil || !j.Compacting() {
+		t.Fatal("no compaction under way", err)
+	}
+	if second, err := Open(j.cfg); err == nil {
+		_ = second.Close()
+		t.Fatal("there are two")
+	}
+	for j.Compacting() {
+		if err := j.GoOn(1 << 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

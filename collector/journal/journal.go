@@ -117,13 +117,13 @@ func Open(cfg Config) (_ *Journal, err error) {
 		cfg.Window = 256 << 10
 	}
 	j := &Journal{cfg: cfg, limit: min(firstLimit, cfg.MaxBytes)}
-	_ = os.Remove(cfg.Path + ".new") // half a compaction
 	if j.f, err = openFile(cfg.Path, os.O_RDWR|os.O_CREATE); err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(j.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the journal %s: %w", cfg.Path, err), j.f.Close())
 	}
+	_ = os.Remove(cfg.Path + ".new") // half a compaction. Without the lock it might be under way
 	return j, nil
 }
 

@@ -56,7 +56,7 @@ type Tree struct {
 	Path      []byte // scratch
 }
 
-// programSpans is what lineage has done about spans of programs: spans.
+// programSpans is what lineage asks package spans to do about programs.
 type programSpans interface {
 	// Place counts a span into its call or session, and says which trace it goes to.
 	Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID
@@ -128,7 +128,7 @@ type Containers struct {
 	candidates candidates
 }
 
-// containerSpans is what containers have done about spans: spans.
+// containerSpans is what containers ask package spans to do.
 type containerSpans interface {
 	// Release sends the spans that waited for a container.
 	Release(b *attribution.Container)

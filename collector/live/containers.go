@@ -4,6 +4,7 @@ package live
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -56,6 +57,19 @@ type undecided struct {
 	cgroups []uint64
 }
 
+// askAgain has Seen asked anew for the containers that are not decided. What decided on one may have come between two
+// turns of a walk, before its last directories were entered.
+func (f *Feed) askAgain() {
+	var roots []string
+	for _, u := range f.undecided {
+		roots = append(roots, u.root)
+	}
+	slices.Sort(roots) // a map has no order, a capture should not depend on it
+	for _, root := range roots {
+		f.seen(f.tick, root)
+	}
+}
+
 // containerEvent ends the watch of a container that is no sandbox, and begins it again when a later record makes it
 // one.
 func (f *Feed) containerEvent(raw []byte) {
@@ -68,11 +82,10 @@ func (f *Feed) containerEvent(raw []byte) {
 	delete(f.undecided, c.ID)
 	chosen := f.o.Chosen != nil && f.o.Chosen(c)
 	switch {
-	case chosen && waits:
+	case chosen:
 		for _, id := range u.cgroups {
 			f.confirm(id, "of container "+c.ID)
 		}
-	case chosen:
 		if root, ok := f.declined.drop(c.ID); ok {
 			f.o.Log.Debug("a container has become a sandbox", "container", c.ID)
 			f.reconsider(root)

@@ -118,7 +118,8 @@ func (j *Journal) append(kind journal.Kind, seq uint64, data []byte) {
 // giveUp removes the journal: half of the stream would be worse than none.
 func (j *Journal) giveUp(err error) {
 	j.err = errors.Join(err, j.File.Remove())
-	j.log.Error("no journal any more: a kill of the sensor costs what is not sent, and what it knows", "err", j.err)
+	j.log.Error("no journal any more: if the sensor is killed, what is not sent and what it knows of processes is lost",
+		"err", j.err)
 }
 
 func (j *Journal) mark(t uint64) {
@@ -167,7 +168,7 @@ func (j *Journal) compactSome(bytes int) {
 	if n := j.File.Stats().Overflows - j.overflowed; n > 0 {
 		j.overflowed += n
 		j.overflow.Add(n)
-		j.log.Warn("the journal is full: a kill of the sensor costs what is not on disk now (limits.journal_bytes)",
+		j.log.Warn("the journal is full: if the sensor is killed now, what is not on disk is lost (limits.journal_bytes)",
 			"bytes", j.File.Stats().Bytes)
 	}
 }

@@ -210,7 +210,6 @@ func (f *Feed) Start() error {
 		f.scans.due = true // who there is is known; whoever is not is looked for when the ring has been read
 		return nil
 	}
-	f.scans.argsFrom = boot + uint64(maxScanDelay)
 	return f.scan(math.MaxUint64)
 }
 
@@ -223,14 +222,14 @@ func (f *Feed) Run(ctx context.Context) error {
 	err := f.read(ctx, flushed)
 	f.inbox.close()
 	f.injected(math.MaxUint64)
-	f.finish()
+	f.finishWalks()
 	if f.scans.adopted && err == nil {
 		err = f.scan(math.MaxUint64)
 	}
 	if lossErr := f.reportLosses(max(f.latest, f.tick)); err == nil {
 		err = lossErr
 	}
-	f.finish()
+	f.finishWalks()
 	return err
 }
 
@@ -250,7 +249,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 			// A backlog: time is that of the records, or what waits in the ring would come
 			// after the tick that ends its hold.
 			if f.latest >= f.tick+uint64(tickEvery) {
-				f.turn(false)
+				f.walkTurn()
 				if err := f.advance(f.latest, false); err != nil {
 					return err
 				}
@@ -264,7 +263,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		}
 		// The ring was empty after `asked`: all records before it have been read.
 		f.injected(asked)
-		f.turn(true)
+		f.walkTurn()
 		if quiet := max(asked, f.latest); quiet >= f.tick+uint64(tickEvery) {
 			if err := f.advance(quiet, true); err != nil {
 				return err
@@ -278,7 +277,7 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 		default:
 		}
 		wait := pollEvery
-		if f.busy() {
+		if len(f.walks) > 0 {
 			wait = 0
 		}
 		if asked, _, err = f.o.Clock(); err != nil {
@@ -288,10 +287,10 @@ func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 	}
 }
 
-// finish does what turn has left.
-func (f *Feed) finish() {
-	for f.busy() {
-		f.turn(true)
+// finishWalks does what the turns have left.
+func (f *Feed) finishWalks() {
+	for len(f.walks) > 0 {
+		f.walkTurn()
 	}
 }
 
@@ -321,10 +320,7 @@ func (f *Feed) handle(raw []byte) {
 		f.unfollow(h.Tgid, h.Start, false)
 		f.unfollow(f.event.Fork.ChildTgid, f.event.Fork.ChildStart, f.dismissed.has(processID{h.Tgid, h.Start}))
 	case record.TypeExec:
-		delete(f.scans.argsOf, processID{h.Tgid, h.Start}) // it brings its own
 		f.follow(h, f.event.Exec.ParentTgid, f.event.Exec.ParentStart)
-	case record.TypeExit:
-		delete(f.scans.argsOf, processID{h.Tgid, h.Start})
 	case record.TypeCgroupAttach:
 		// Of one that was moved into a sandbox only its name is known.
 		f.scans.due = f.scans.due || !f.event.Attach.Watched

@@ -16,24 +16,16 @@ const (
 	// maxScanDelay is how long a scan is put off while records wait in the ring, which say more of whom it would find.
 	// A flood must not put it off for ever.
 	maxScanDelay = 30 * time.Second
-	// maxScanned bounds the processes whose arguments wait to be looked up.
+	// maxScanned bounds the processes of a scan whose arguments are looked up.
 	maxScanned = 65536
-	// argsPerTurn is of how many processes the arguments are looked up before the ring is read again: two files of
-	// /proc each.
-	argsPerTurn = 32
 )
 
-// scans is when the processes in the sandboxes are listed, and of which of them the arguments are still to be looked
-// up. Times are ns of CLOCK_BOOTTIME.
+// scans is when the processes in the sandboxes are listed. Times are ns of CLOCK_BOOTTIME.
 type scans struct {
 	due     bool   // somebody came from outside since
 	adopted bool   // a container became a sandbox since, with all that runs in it
 	last    uint64 // time of the last scan
 	delayed uint64 // since when a scan is due that records in the ring delay; 0: none is
-
-	args     []record.Header        // of the processes, in the order that they were found
-	argsOf   map[processID]struct{} // the same, but for those that ended or run another program by now
-	argsFrom uint64                 // from when on arguments are looked up though records wait in the ring
 }
 
 // scanWhenDue lists the processes again, when that is due. empty: the ring was, just now, and has been read up to t.
@@ -48,10 +40,8 @@ func (f *Feed) scanWhenDue(t uint64, empty bool) error {
 	if !empty && t < s.delayed+uint64(maxScanDelay) {
 		return nil
 	}
-	s.argsFrom = t
 	read := t
 	if empty {
-		s.argsFrom += uint64(maxScanDelay)
 		read = math.MaxUint64
 	}
 	// In a backlog there may be some that a scan does not report.
@@ -62,8 +52,10 @@ func (f *Feed) scanWhenDue(t uint64, empty bool) error {
 // scan reports the processes that run in the watched cgroups. The ring is not read meanwhile, so that a process's exit
 // cannot come before the record of its being there. read is up to when the ring has been read, in ns of
 // CLOCK_BOOTTIME: of who is younger it has the fork still, and before that perhaps the end of another one with this
-// pid.
+// pid. Nor is it read before all arguments are reported: the first record of a process, or of its child, decides with
+// them what the process is.
 func (f *Feed) scan(read uint64) error {
+	var found []record.Header
 	err := f.o.Source.Existing(func(raw []byte) error {
 		if err := f.event.Decode(raw); err != nil {
 			f.emit(raw)
@@ -81,8 +73,8 @@ func (f *Feed) scan(read uint64) error {
 			// They decide what it is: reported before it.
 			f.locate(h)
 			f.arguments(h)
-		} else {
-			f.argumentsLater(h)
+		} else if len(found) < maxScanned {
+			found = append(found, h)
 		}
 		f.emit(raw)
 		f.follow(h, f.event.Process.ParentTgid, f.event.Process.ParentStart)
@@ -91,50 +83,11 @@ func (f *Feed) scan(read uint64) error {
 	if err != nil {
 		return fmt.Errorf("list the processes in the sandboxes: %w", err)
 	}
-	f.argsTurn()
+	for _, h := range found {
+		f.arguments(h)
+	}
 	return nil
 }
-
-func (f *Feed) argumentsLater(h record.Header) {
-	s := &f.scans
-	id := processID{h.Tgid, h.Start}
-	if _, waits := s.argsOf[id]; waits || len(s.args) >= maxScanned {
-		return
-	}
-	if s.argsOf == nil {
-		s.argsOf = map[processID]struct{}{}
-	}
-	s.args, s.argsOf[id] = append(s.args, h), struct{}{}
-}
-
-// argsTurn looks up the arguments of some of the processes that a scan found.
-func (f *Feed) argsTurn() {
-	s := &f.scans
-	n := min(argsPerTurn, len(s.args))
-	for _, h := range s.args[:n] {
-		id := processID{h.Tgid, h.Start}
-		if _, waits := s.argsOf[id]; waits {
-			delete(s.argsOf, id)
-			f.arguments(h)
-		}
-	}
-	if s.args = s.args[n:]; len(s.args) == 0 {
-		s.args, s.argsOf = nil, nil
-	}
-}
-
-// turn does a bounded piece of the work whose size is the host's, not the ring's. empty: the ring was, just now.
-func (f *Feed) turn(empty bool) {
-	f.walkTurn()
-	// What waits in the ring may be another program of such a process: its arguments would be taken for those of this
-	// one.
-	if empty || f.latest >= f.scans.argsFrom {
-		f.argsTurn()
-	}
-}
-
-// busy says whether turn has left something.
-func (f *Feed) busy() bool { return len(f.walks) > 0 || len(f.scans.args) > 0 }
 
 // arguments reports the argv of a process that is older than the sensor.
 func (f *Feed) arguments(h record.Header) {

@@ -67,6 +67,7 @@ func (f *Feed) walkTurn() {
 		return
 	}
 	w := f.walks[0]
+	later := w.begun
 	err := w.step(f, dirsPerTurn)
 	if err == nil && len(w.next) > 0 {
 		return
@@ -74,6 +75,9 @@ func (f *Feed) walkTurn() {
 	f.walks = slices.Delete(f.walks, 0, 1)
 	if err != nil {
 		f.o.Log.Warn("cannot look for cgroups that the kernel did not report", "below", w.root, "err", err)
+	}
+	if later {
+		f.askAgain()
 	}
 	if w.done != nil {
 		w.done()

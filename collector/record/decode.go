@@ -41,6 +41,7 @@ type Event struct {
 	Socket     Socket
 	Namespace  Namespace
 	Access     Access
+	Change     Change
 	Clock      Clock
 	Loss       Loss
 	Cmdline    Cmdline
@@ -178,6 +179,15 @@ func readAccess(e *Event, raw []byte, r *reader) {
 		TargetStart: u64(raw, 48), TargetCgroup: u64(raw, 56), TargetTgid: u32(raw, 64),
 		Error: r.errno(u32(raw, 68)), Op: u16(raw, 72),
 		Exe: r.take(uint32(u16(raw, 74))),
+	}
+}
+
+func readChange(e *Event, raw []byte, r *reader) {
+	e.Change = Change{
+		Inode: u64(raw, 48), Replaced: u64(raw, 56), Error: r.errno(u32(raw, 64)), Flags: u32(raw, 68), Dev: u32(raw, 72),
+		Op:  u16(raw, 76),
+		Old: ChangedName{r.take(uint32(u16(raw, 78))), r.take(uint32(u16(raw, 80)))},
+		New: ChangedName{r.take(uint32(u16(raw, 82))), r.take(uint32(u16(raw, 84)))},
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	TypeSocket       Type = 13
 	TypeNamespace    Type = 14
 	TypeAccess       Type = 15
+	TypeChange       Type = 16
 
 	TypeClock   Type = 256 // wall time at a boot time; first of every stream
 	TypeTick    Type = 257 // about every 100 ms; nothing else makes time pass for the collector
@@ -68,6 +69,7 @@ var kinds = [...]kind{
 	TypeProcess:      {"process", 88, readProcess, false},
 	TypeSocket:       {"socket", 72, readSocket, true},
 	TypeNamespace:    {"namespace", 64, readNamespace, true},
+	TypeChange:       {"change", 88, readChange, true},
 	TypeAccess:       {"access", 80, readAccess, true},
 	TypeClock:        {"clock", clockSize, readClock, false},
 	TypeTick:         {"tick", headerSize, readNothing, false},

@@ -16,7 +16,7 @@ import (
 // one raises it, and adds a package that reads the earlier one (layout1 is an example): a capture says which layout
 // it has (collector/capture). A journal of another layout is not read. A kind that is only added changes it not. The
 // ring that an earlier sensor left has a format of its own: formatOf in bpf/pin.go.
-const Layout = 2
+const Layout = 3
 
 // Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.
 type Cause uint16
@@ -165,6 +165,25 @@ const (
 	AccessExeUnlinked  = 16
 	// AccessTargetUnknown: all of the target's fields are 0.
 	AccessTargetUnknown = 32
+)
+
+// Values of Change.Op.
+const (
+	ChangeRename = 1
+)
+
+// Flags of TypeChange: of the old name, the same of the new one shifted by ChangeNewShift, and of the whole.
+const (
+	ChangeBase          = 1
+	ChangeTruncated     = 2
+	ChangeOutside       = 4
+	ChangeNameMissing   = 8
+	ChangeNameTruncated = 16
+
+	ChangeNewShift = 5
+
+	ChangeNamesFromUser = 1024
+	ChangeDirectory     = 2048
 )
 
 // Header begins every record. Times are ns of CLOCK_BOOTTIME, pids those of the
@@ -329,6 +348,23 @@ type Access struct {
 	Error        int32
 	Op           uint16
 	Exe          Components // of the target, where it is not watched
+}
+
+// Change is struct record_change.
+type Change struct {
+	Inode    uint64
+	Replaced uint64 // inode
+	Error    int32
+	Flags    uint32 // RENAME_*
+	Dev      uint32
+	Op       uint16
+	Old, New ChangedName
+}
+
+// ChangedName is a name and the directory that it starts from.
+type ChangedName struct {
+	Dir  Components
+	Name []byte
 }
 
 // Clock ties the stream's clock to the wall: at Header.Time it was Wall.

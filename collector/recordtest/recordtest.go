@@ -4,6 +4,7 @@
 package recordtest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -197,6 +198,20 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		size(r.Exe)
 		u32(0)
 		dst = append(dst, r.Exe...)
+	case record.Change:
+		typed(record.TypeChange)
+		u64(r.Inode)
+		u64(r.Replaced)
+		u32(uint32(r.Error))
+		u32(r.Flags)
+		u32(r.Dev)
+		u16(r.Op)
+		parts := [][]byte{r.Old.Dir, r.Old.Name, r.New.Dir, r.New.Name}
+		for _, b := range parts {
+			size(b)
+		}
+		u16(0)
+		dst = append(dst, bytes.Join(parts, nil)...)
 	default:
 		panic(fmt.Sprintf("recordtest: no kernel record: %T", body))
 	}

@@ -57,6 +57,10 @@ func Samples() []Sample {
 	kernel(record.TypeAccess, record.Access{
 		TargetStart: 1, TargetCgroup: 2, TargetTgid: 3, Error: 4, Op: 5, Exe: Path("/e"),
 	})
+	kernel(record.TypeChange, record.Change{
+		Inode: 1, Replaced: 2, Error: 3, Flags: 4, Dev: 5, Op: 6,
+		Old: record.ChangedName{Dir: Path("/a"), Name: []byte("old")}, New: record.ChangedName{Dir: Path("/b/c"), Name: []byte("newer")},
+	})
 
 	const at, tgid, start = 204, 208, 206
 	sent := record.Header{Time: at, Tgid: tgid, Tid: tgid, Start: start}

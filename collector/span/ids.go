@@ -129,6 +129,7 @@ const (
 	whatSocket  = "socket"
 	whatNs      = "namespace"
 	whatAccess  = "access"
+	whatChange  = "change"
 	whatCall    = "call"
 	whatAgent   = "agent"
 	whatFound   = "found"
@@ -184,6 +185,11 @@ func NamespaceSpan(boot string, i Image, tid uint32, at uint64) ID {
 // AccessSpan is a process.access span. Fields as OpenSpan, with "sheetbend access".
 func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
 	return point(whatAccess, boot, i, tid, at)
+}
+
+// ChangeSpan is a file.change span. Fields as OpenSpan, with "sheetbend change".
+func ChangeSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatChange, boot, i, tid, at)
 }
 
 // LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of

@@ -108,6 +108,12 @@ const (
 	KeyFolded             = "sheetbend.folded"
 	KeyFoldedNames        = "sheetbend.folded.names"
 
+	// file.change, besides those of file.open.
+	KeyFileOperation = "sheetbend.file.operation"
+	KeyFileOldPath   = "sheetbend.file.path.old"
+	KeyFileReplaced  = "sheetbend.file.replaced.inode"
+	KeyFileDirectory = "sheetbend.file.directory"
+
 	// net.connect.
 	KeyPeerAddress   = string(semconv.NetworkPeerAddressKey)
 	KeyPeerPort      = string(semconv.NetworkPeerPortKey)

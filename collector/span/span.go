@@ -23,12 +23,13 @@ const (
 	Socket    // a socket whose traffic makes no Connect span
 	Namespace
 	Access // one process reached into another
+	Change // of a file, but for its content
 )
 
 var kindNames = [...]string{
 	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
-	Namespace: "process.namespace", Access: "process.access",
+	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
 }
 
 // Kinds are all that have a name.

@@ -96,6 +96,9 @@ func namespaces(a span.Attrs) string {
 	return escape(span.Clip(strings.Join(types, ","), maxPath))
 }
 
+// changeVerbs fit the column of verbs.
+var changeVerbs = map[string]string{"rename": "renamed", "exchange": "swapped"}
+
 // accessVerbs fit the column of verbs.
 var accessVerbs = map[string]string{
 	"ptrace_attach": "ptrace", "ptrace_seize": "ptrace", "process_vm_readv": "peek", "process_vm_writev": "poke",

@@ -44,6 +44,7 @@ type itemKey struct {
 	pid     int64
 	action  string // what was done, where the class does not say it
 	text    string // a path or peer as it came, or an escaped sentence
+	from    string // of a renamed file: the path before
 	err     string
 }
 
@@ -124,6 +125,8 @@ func newItem(s *span.Span, a span.Attrs) item {
 			it.class = classMissing
 		}
 		it.pending = it.err == "" && a.Is(span.KeyPartial)
+	case span.Change:
+		it.change(s, a)
 	case span.Open:
 		it.file(s, a)
 	default: // a kind without a case: TestEveryKindOfSpanHasALine fails
@@ -137,13 +140,10 @@ func (it *item) file(s *span.Span, a span.Attrs) {
 	it.text = clipPath(a.Text(span.KeyFilePath))
 	it.folded = a.Is(span.KeyFolded)
 	it.class, it.verb = classRead, verbRead
+	if it.failedFile(s) {
+		return
+	}
 	switch access := a.Text(span.KeyFileAccess); {
-	case s.Failed:
-		it.class = classRefused
-	case it.err == "ENOENT" || it.err == "ENOTDIR":
-		it.class = classMissing
-	case it.err != "":
-		it.class = classFailed
 	case access == "write" || access == "read_write":
 		it.class, it.verb = classWrite, verbWrite
 	case access == "truncate":
@@ -155,6 +155,28 @@ func (it *item) file(s *span.Span, a span.Attrs) {
 	case access == "path_only":
 		it.verb = verbPath
 	}
+}
+
+// change reads a file.change span.
+func (it *item) change(s *span.Span, a span.Attrs) {
+	it.class, it.action = classWrite, cmp.Or(changeVerbs[a.Text(span.KeyFileOperation)], "changed")
+	it.text, it.from = clipPath(a.Text(span.KeyFilePath)), clipPath(a.Text(span.KeyFileOldPath))
+	it.failedFile(s)
+}
+
+// failedFile sets the class of a span of a file that has an error, and tells whether it has one.
+func (it *item) failedFile(s *span.Span) bool {
+	switch {
+	case s.Failed:
+		it.class = classRefused
+	case it.err == "ENOENT" || it.err == "ENOTDIR":
+		it.class = classMissing
+	case it.err != "":
+		it.class = classFailed
+	default:
+		return false
+	}
+	return true
 }
 
 // byClass is inOrder for rows below a process. Whatever is sensitive comes before the other files.

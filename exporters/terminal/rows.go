@@ -205,10 +205,16 @@ var verbs = [...]string{
 // describe is what happened, as a verb and its object.
 func describe(it *item, cwd string) (verb, object string) {
 	object = escape(relative(cwd, it.text))
+	if it.from != "" {
+		object = escape(relative(cwd, it.from)) + " -> " + object
+	}
 	switch it.class {
 	case classOutside, classAccess, classNamespace, classSocket:
 		return it.action, it.text
 	case classWrite:
+		if it.action != "" {
+			return it.action, object
+		}
 		return [...]string{verbWrite: "write", verbTruncate: "truncate", verbCreate: "create"}[it.verb], object
 	case classSensitive:
 		object += " [sensitive]"

@@ -43,7 +43,7 @@ func object(v *hujson.Value) (*hujson.Object, error) {
 	for _, m := range o.Members {
 		key := keyOf(m)
 		if seen[key] {
-			return nil, fmt.Errorf("%q stands there twice", key)
+			return nil, fmt.Errorf("%q appears twice", key)
 		}
 		seen[key] = true
 	}
