@@ -108,7 +108,8 @@ func (o *Options) contentOf(spec *ebpf.CollectionSpec) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// formatOf names the layout of the records: two objects with the same one can read each other's.
+// formatOf names the format of the ring: two objects with the same one can read each other's records. A kind that is
+// only added changes it, too, unlike record.Layout.
 func formatOf(spec *ebpf.CollectionSpec) string {
 	h := sha256.New()
 	for t, err := range spec.Types.All() {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/spans"
 )
 
 // TestASliceOfASpanThatIsNotMadeAgainBegins: of a tick that began slices of two Traces, the span of one may be left out.
@@ -22,5 +23,14 @@ func TestASliceOfASpanThatIsNotMadeAgainBegins(t *testing.T) {
 	c.Restart().Next(nil, false, false, false)
 	if left.Slice != 5 {
 		t.Errorf("slice %d, want 5", left.Slice)
+	}
+}
+
+func TestAskingForReadsMakesNoStateOfProcesses(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.c.Restart().Counted(func(attribution.Slice) {}, func(r spans.Reads) { t.Errorf("%+v", r) })
+	if p := w.c.Lineage().Processes[10]; p == nil || p.Pending != nil {
+		t.Errorf("a process that has read nothing: %+v", p)
 	}
 }

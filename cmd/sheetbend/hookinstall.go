@@ -57,19 +57,21 @@ type settingsChange func(p *hook.Place, by identity, program string, text []byte
 func newHookChange(use, short string, change settingsChange) *cobra.Command {
 	var yes bool
 	var file string
+	var known, files, examples []string
+	for _, p := range hook.Places() {
+		known = append(known, p.Agent)
+		files = append(files, filepath.Join("~", p.Dir, p.File))
+		examples = append(examples, "  sheetbend hook "+use+" "+p.Agent)
+	}
 	cmd := &cobra.Command{
-		Use:   use + " claude-code|codex",
+		Use:   use + " " + strings.Join(known, "|"),
 		Short: short,
-		Long: short + `: ~/.claude/settings.json or ~/.codex/hooks.json. The change is
+		Long: short + ": " + strings.Join(files, " or ") + `. The change is
 shown and asked for first. Everything else in the file stays as it is, and a second time changes nothing.`,
-		Example:   "  sheetbend hook " + use + " claude-code\n  sheetbend hook " + use + " codex --yes",
-		ValidArgs: []string{"claude-code", "codex"},
+		Example:   strings.Join(examples, "\n") + " --yes",
+		ValidArgs: known,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || hook.FindPlace(args[0]) == nil {
-				var known []string
-				for _, p := range hook.Places() {
-					known = append(known, p.Agent)
-				}
 				return &exitError{exitUsage, fmt.Errorf("one agent is needed: %s", strings.Join(known, " or "))}
 			}
 			return nil

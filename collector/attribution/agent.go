@@ -56,7 +56,7 @@ const (
 	RoleNone    role = iota // in a call, a helper of the agent, or below none
 	RoleAgent               // runs the agent
 	roleFork                // forked by the agent, and still runs its program
-	roleHook                // a shell that may be about to run a hook: maybeHook
+	roleHook                // a shell that may be about to run a hook: pendingHook
 	RoleUnread              // older than the sensor; what it is was not asked yet
 	RoleUnclear             // below an agent, and perhaps of a call: older than the sensor, or its exec was lost
 )

@@ -56,7 +56,7 @@ type Table struct {
 
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
-	endedCalls list.List           // of *call, in the order of their ends
+	endedCalls list.List           // of *Call, in the order of their ends
 	Refused    bool                // what the record at hand asks for
 }
 
@@ -88,9 +88,9 @@ type Marks struct {
 type tree interface {
 	Process(tgid uint32) *Process // nil: not known
 	Sender(h *record.Header) *Process
-	// settle finds out what a process older than the sensor is.
+	// Resolve finds out what a process older than the sensor is.
 	Resolve(p *Process)
-	// user is who runs a process's program, if that is known.
+	// User is who runs a process's program, if that is known.
 	User(p *Process) (uid uint32, known bool)
 	Group(id uint64) *Cgroup // nil: in no sandbox
 	SandboxCount() int
@@ -102,11 +102,11 @@ type callSpans interface {
 	CallBegan(k *Call)
 	SendToolEnd(k *Call)
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
-	// flushMarked sends what is counted of all that a mark is on: before its owner changes.
+	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.
 	FlushMarked(m *Mark)
-	// reassign gives what is not sent yet of a process to its new owner.
+	// Reassign gives what is not sent yet of a process to its new owner.
 	Reassign(p *Process, first bool)
-	// mayName says whether there is room for the name of an agent.
+	// MayName says whether there is room for the name of an agent.
 	MayName(agent string) bool
 }
 

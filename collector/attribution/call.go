@@ -65,7 +65,7 @@ type callLife struct {
 	Processes    int           // that belong to it
 	Ran          bool          // there was one
 	Over         bool          //
-	kept         *list.Element // in Table.EndedCalls
+	kept         *list.Element // in Table.endedCalls
 }
 
 // callMarking says who opened a call by a mark.

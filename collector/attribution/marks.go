@@ -13,7 +13,7 @@ import (
 // openCalls are the calls open on a process or a cgroup: what that does, and whom it starts, is theirs.
 type openCalls struct{ Open []*Call }
 
-// whose: of two open calls nobody can say which one it is.
+// Owner is the open call; of two nobody can say which one it is.
 func (m *openCalls) Owner() Owner {
 	if len(m.Open) == 1 {
 		return Owner{Agent: m.Open[0].Agent, Call: m.Open[0]}

@@ -53,13 +53,13 @@ type Session struct {
 	of      Holder        // with claimed: whose it is. Without: of whose share it is
 	Users   int           // sandboxes and agents that share the session
 	Left    int           // agents among them that are over, but for what their calls left running
-	retired *list.Element // in owners.retired while users is 0
+	retired *list.Element // in sessions.retired while Users is 0
 	shares  [2]*int       // then: how many of the place are there, and of the user in it
 }
 
 // A Holder is whose a session is: that of agents of one kind, user and place.
 type Holder struct {
-	place   string // as sandbox.place
+	place   string // as Sandbox.place
 	uid     uint32
 	dialect string // "": a harness, or not known
 }
@@ -72,7 +72,7 @@ const nowhere = "?"
 // over one that was another's.
 type sessions struct {
 	BySession map[string]*Session
-	retired   list.List // of *owner, oldest first
+	retired   list.List // of *Session, oldest first
 	Shares    map[share]*int
 }
 

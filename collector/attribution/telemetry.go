@@ -14,7 +14,7 @@ import (
 type waitingEvents struct {
 	ByCall map[callKey][]*list.Element // by the agent's own session id
 	Of     map[source]int
-	order  list.List // of *fact, oldest first
+	order  list.List // of *waitingEvent, oldest first
 }
 
 type waitingEvent struct {
@@ -31,7 +31,7 @@ const (
 	MaxUnverified = 8  // of these, of what nobody knows who said it
 )
 
-// maxSaid: of all that can wait one speaker may have half.
+// maxSaid: of all that can wait one source may have half.
 const maxSaid = 2
 
 // Event takes a fact from an agent's telemetry. It only annotates: it never moves an event.

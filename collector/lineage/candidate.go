@@ -36,7 +36,7 @@ const MaxKeptBytes = 32 << 20
 // candidates are the containers of which it is not known yet whether they are sandboxes.
 type candidates struct {
 	byCgroup map[uint64]*Container
-	order    list.List // of *box, oldest first
+	order    list.List // of *Container, oldest first
 	bytes    int       // of their records
 }
 

@@ -23,7 +23,7 @@ type Container struct {
 	chosen    *config.Selector // by which it is one; nil: a directory in or above it is selected
 
 	deadline uint64        // boottime, while waiting
-	waits    *list.Element // in boxes.pending, while waiting
+	waits    *list.Element // in knownContainers.Pending, while waiting
 }
 
 // view is what attribution knows of the container; nil of none.
@@ -37,7 +37,7 @@ func (b *Container) view() *attribution.Container {
 // knownContainers are the containers by id.
 type knownContainers struct {
 	known   map[string]*Container
-	Pending list.List // of *box, by deadline
+	Pending list.List // of *Container, by deadline
 }
 
 // enter finds the container that a new directory is or lies in; nil: in none.

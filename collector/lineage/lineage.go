@@ -44,7 +44,7 @@ type Tree struct {
 	alive       alive
 	Processes   map[uint32]*Process // by pid; an entry is replaced when the pid is reused
 	Cgroups     map[uint64]*Cgroup  // cgroups in sandboxes, by id
-	Sandboxes   list.List           // of *sandbox, in the order they were seen
+	Sandboxes   list.List           // of *Sandbox, in the order they were seen
 	ByProcesses byProcesses         // those of them with processes
 
 	Arguments argPieces
@@ -58,10 +58,10 @@ type Tree struct {
 
 // programSpans is what lineage asks package spans to do about programs.
 type programSpans interface {
-	// place counts a span into its call or session, and says which trace it goes to.
+	// Place counts a span into its call or session, and says which trace it goes to.
 	Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID
 	HoldExec(x *ExecStart)
-	// dropExec forgets a span that is held.
+	// DropExec forgets a span that is held.
 	DropExec(x *ExecStart)
 	ReplaceProgram(p *Process, at uint64)
 	EndProgram(p *Process, at uint64, how Ending)
@@ -130,13 +130,12 @@ type Containers struct {
 
 // containerSpans is what containers ask package spans to do.
 type containerSpans interface {
-	// release sends the spans that waited for a container.
+	// Release sends the spans that waited for a container.
 	Release(b *attribution.Container)
-	// containerChanged is called when a runtime has reported a container once more.
+	// ContainerChanged is called when a runtime has reported a container once more.
 	ContainerChanged(b *attribution.Container)
-	// connecting says whether the outcome of a connect is awaited.
+	// Connecting says whether the outcome of a connect is awaited.
 	Connecting(cookie uint64) bool
-	Flush(p *Process)
 }
 
 // Losses counts what was lost.

@@ -196,7 +196,7 @@ func (c *Losses) LossCounts() (byKind, bySandbox []LossCount) {
 // goneGroups remembers whose a removed cgroup was: its losses are told up to a second after its end.
 type goneGroups struct {
 	ByID  map[uint64]*Sandbox
-	Order list.List // of goneGroup, oldest first
+	Order list.List // of GoneGroup, oldest first
 }
 
 // A GoneGroup is a cgroup that was removed.

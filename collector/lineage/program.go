@@ -34,7 +34,7 @@ type Program struct {
 	Owner      attribution.Owner
 
 	attribution.Environment
-	uid    uint32 // real; only with envRead
+	uid    uint32 // real; only with EnvRead
 	exeUID uint32
 	file   config.FileID // of the executable
 

@@ -25,7 +25,7 @@ type Sandbox struct {
 	Active    activity
 	removed   bool // its directory is gone
 	element   *list.Element
-	rank      int // index in crowds, while it has processes
+	rank      int // index in Tree.ByProcesses, while it has processes
 }
 
 // A Cgroup is one cgroup directory.

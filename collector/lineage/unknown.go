@@ -18,7 +18,7 @@ type unknownWindow struct {
 }
 
 const (
-	// strangeFor is longer than the time between two looks at the counters of losses: collector/live's lossEvery.
+	// unknownFor is longer than the time between two looks at the counters of losses: collector/live's lossEvery.
 	unknownFor   = 2e9
 	unknownTypes = 32 // of kernel records; 0: others
 )

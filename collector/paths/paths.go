@@ -67,7 +67,7 @@ func AppendResolved(dst []byte, path record.Components, m Marks) []byte {
 	return dst
 }
 
-// Plain takes from a path what appendResolved wrote behind the last name of a file that has none any more. Paths and
+// Plain takes from a path what AppendResolved wrote behind the last name of a file that has none any more. Paths and
 // names are compared without it; a file whose own name ends so keeps it, for the kernel's flag decides.
 func Plain[T string | []byte](path T, unlinked bool) T {
 	if unlinked {

@@ -14,7 +14,8 @@ import (
 
 // Layout is the number of the layout of all records, those of user space and those of bpf/records.h. Who changes
 // one raises it, and adds a package that reads the earlier one (layout1 is an example): a capture says which layout
-// it has (collector/capture). A journal of another layout is not read.
+// it has (collector/capture). A journal of another layout is not read. A kind that is only added changes it not. The
+// ring that an earlier sensor left has a format of its own: formatOf in bpf/pin.go.
 const Layout = 3
 
 // Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.

@@ -32,6 +32,16 @@ var kindNames = [...]string{
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
 }
 
+// Kinds are all that have a name.
+func Kinds() (kinds []Kind) {
+	for k := range kindNames {
+		if k > 0 {
+			kinds = append(kinds, Kind(k))
+		}
+	}
+	return kinds
+}
+
 // String is the span name of the contract, for example "process.exec", and "unknown" for a kind that it does not have.
 func (k Kind) String() string {
 	if int(k) >= len(kindNames) || k == 0 {

@@ -189,7 +189,7 @@ func (d *builder) fail(why string) {
 	d.span.Status = why
 }
 
-// send hands the draft to the sink, or lets it wait for its container.
+// send hands the span to the sink, or lets it wait for its container.
 func (c *out) send() {
 	d := &c.builder
 	if d.repaired {

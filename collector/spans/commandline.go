@@ -15,7 +15,7 @@ const (
 	maxArgsOnceSent = 512 << 10 // text and costs of all
 )
 
-// appendArgs splits argv, up to maxArgs.
+// appendArgs splits argv, up to MaxArgs.
 func appendArgs(list []string, argv string) []string {
 	for len(argv) > 0 && len(list) < MaxArgs {
 		arg, rest, _ := strings.Cut(argv, "\x00")

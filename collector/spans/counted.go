@@ -13,7 +13,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// A countedEvent is what a net.socket, process.namespace or process.access span tells, but for time and thread. Acts
+// A countedEvent is what a net.socket, process.namespace or process.access span tells, but for time and thread. Events
 // of one process that are equal are repeats of one another.
 type countedEvent struct {
 	kind  span.Kind
@@ -95,13 +95,13 @@ func (s *countedSpan) runOut(c *Spans) {
 func (c *Spans) sendCounted(s *countedSpan) {
 	p, i, a := s.key.process, s.program, &s.key.event
 	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
-	var id span.ID
+	var id span.ID // a kind without a case has none: TestSpansAreWellFormed fails
 	switch a.kind {
 	case span.Socket:
 		id = span.SocketSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Namespace:
 		id = span.NamespaceSpan(c.config.BootID, of, s.tid, s.first)
-	default:
+	case span.Access:
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	}
 	to := s.last
@@ -115,7 +115,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		c.tellSocket(d, a)
 	case span.Namespace:
 		c.tellNamespace(d, a)
-	default:
+	case span.Access:
 		c.tellAccess(d, a)
 	}
 	d.int(span.KeyCount, int64(s.count))

@@ -16,7 +16,7 @@ type waitingSpan struct {
 	agent string
 }
 
-// containerSpans are what is kept of a container.
+// containerPending is what is kept of a container.
 type containerPending struct {
 	spans     []waitingSpan // finished, and waiting
 	resources map[string]*span.Resource

@@ -23,7 +23,10 @@ func (c *Spans) ReadsOf(tgid uint32, start uint64) (Reads, bool) {
 }
 
 func reads(p *lineage.Process) (r Reads, ok bool) {
-	r = Reads{p.Tgid, p.Start, p.Program.Noise, pendingOf(p).windowStart, uint32(pendingOf(p).filesRead)}
+	r = Reads{Tgid: p.Tgid, Start: p.Start, Noise: p.Program.Noise}
+	if p.Pending != nil {
+		r.WindowStart, r.Files = pendingOf(p).windowStart, uint32(pendingOf(p).filesRead)
+	}
 	ok = r.Noise > 0 || r.Files > 0
 	if !p.Owns(p.Program) {
 		r.Noise = 0 // its parent's, which has it

@@ -80,9 +80,11 @@ func (f *Follow) Span(s *span.Span) {
 		}
 		r.head, r.text = pad(verb, verbCells), r.head+r.text
 		r.headStyle, r.textStyle = d.p.bold, d.p.plain
-	case span.Tool:
-		r = row{
-			head: pad("call", verbCells), headStyle: d.p.cyan, text: callName(a), duration: duration(s.End - s.Start),
+	case span.Tool, span.ToolEnd, span.Telemetry:
+		verb := map[span.Kind]string{span.Tool: "call", span.ToolEnd: "end", span.Telemetry: "report"}[s.Kind]
+		r = row{head: pad(verb, verbCells), headStyle: d.p.cyan, text: callName(a)}
+		if s.Kind != span.Telemetry {
+			r.duration = duration(s.End - s.Start)
 		}
 	default:
 		it := newItem(s, a)

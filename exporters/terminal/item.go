@@ -127,8 +127,10 @@ func newItem(s *span.Span, a span.Attrs) item {
 		it.pending = it.err == "" && a.Is(span.KeyPartial)
 	case span.Change:
 		it.change(s, a)
-	default:
+	case span.Open:
 		it.file(s, a)
+	default: // a kind without a case: TestEveryKindOfSpanHasALine fails
+		it.class, it.action = classNamespace, s.Kind.String()
 	}
 	return it
 }

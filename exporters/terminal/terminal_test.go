@@ -355,6 +355,20 @@ func TestConnectionsWithoutAnAnswerAreApartFromThoseWithOne(t *testing.T) {
 	}
 }
 
+func TestEveryKindOfSpanHasALine(t *testing.T) {
+	for _, kind := range span.Kinds() {
+		var out bytes.Buffer
+		f := NewFollow(&out, Options{Width: 100})
+		s := made(kind, 1, 0, 7, 0, 5*ms)
+		f.Span(&s)
+		f.Flush()
+		if line := out.String(); strings.Count(line, "\n") != 1 || strings.Contains(line, kind.String()) ||
+			strings.Contains(line, " read") != (kind == span.Open) {
+			t.Errorf("%s is drawn as %q", kind, line)
+		}
+	}
+}
+
 func TestFollowedLinesCountFromTheBeginInOrder(t *testing.T) {
 	var out bytes.Buffer
 	f := NewFollow(&out, Options{Width: 100})
