@@ -115,7 +115,7 @@ func (m *masker) isCode(p *pair) bool {
 		tokenByte(s[p.begin-2]) && (before == '[' || before == '/' && tokenByte(s[p.begin-3]))):
 		return true // TestToken/password=empty, session:token:count
 	case !equals && before == '/' && only(v, numerals+".v-"):
-		return true // ghcr.io/acme/token:2.0.1
+		return true // packages.example.com/acme/token:2.0.1
 	case words && strings.IndexByte(v, '-') > 0 && strings.ToLower(p.name) == "secret" && meaningOf(v) >= aSecret:
 		return true // secret=git-creds: its name
 	case !p.tight && (public[v] || m.code && lettersOnly(strings.ToLower(v))):

@@ -72,7 +72,7 @@ func TestMasking(t *testing.T) {
 		{"labels", []string{"bash", "-c", "cat >a <<E\n{\"password\": \"Password\", \"token\": \"Access token\"}\nE"}, nil},
 		{"texts for people", []string{"git", "commit", "-m", "Authorization: bearer tokens are optional; --password and --token flags"}, nil},
 		{"usage", []string{"echo", "x --token TOKEN --password PASSWORD [--api-key KEY]"}, nil},
-		{"names of tests, images and keys", []string{"x", "TestA/password=empty", "token=ghcr.io/a/token:2.0.1", "session:token:count"}, nil},
+		{"names of tests, images and keys", []string{"x", "TestA/password=empty", "token=packages.example.com/a/token:2.0.1", "session:token:count"}, nil},
 		{"a variable that is emptied", []string{"bash", "-c", "GH_TOKEN= gh pr list"}, nil},
 		{"a secret that begins like an option", []string{"doctl", "-t", "--Ab3dEf6hIj9kLm2n"}, []string{"doctl", "-t", "****"}},
 		{"a target of a script", []string{"GetX.py", "corp.local/bob:pw1"}, []string{"GetX.py", "corp.local/bob:****"}},

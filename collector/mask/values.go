@@ -191,7 +191,7 @@ func pathLike(v string) bool {
 	return dot > strings.LastIndexByte(v, '/')+1 && extensions[strings.ToLower(v[dot+1:])] && only(v, pathBytes)
 }
 
-// image is true of a container's image: ghcr.io/acme/token:2.0.1.
+// image is true of a container's image: packages.example.com/acme/token:2.0.1.
 func image(v string) bool {
 	dot, slash := strings.IndexByte(v, '.'), strings.IndexByte(v, '/')
 	return dot > 0 && slash > dot+2 && letter(v[slash-1]) && only(v, lowers+numerals+"./:-_") && !random(v)
