@@ -695,7 +695,7 @@ func TestNobodyTakesASessionBeforeItsOwnerHasIt(t *testing.T) {
 		w.open(12, "/a/later")
 		w.c.Close()
 		wants(t, w.opened("/a/honest"), map[string]any{span.KeySessionID: "resumed", span.KeyParentSession: nil})
-		wants(t, w.opened("/a/later"), map[string]any{span.KeySessionID: span.NestedSession(boot, image1(12, 3)), span.KeyParentSession: "sess"})
+		wants(t, w.opened("/a/later"), map[string]any{span.KeySessionID: span.AgentInstance(boot, image1(12, 3)), span.KeyParentSession: "sess"})
 		wants(t, w.execOf(31), map[string]any{span.KeyClaimContradicted: nil})
 	})
 	t.Run("one that was another's is not to be had in a call", func(t *testing.T) {

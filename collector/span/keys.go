@@ -10,7 +10,9 @@ const (
 	// On every span.
 	KeyContract         = "sheetbend.contract"
 	KeySeq              = "sheetbend.seq"
+	KeyRun              = "sheetbend.run"
 	KeySandboxID        = "sheetbend.sandbox.id"
+	KeyInstance         = "sheetbend.agent.instance"
 	KeySessionID        = string(semconv.SessionIDKey)
 	KeyAgentName        = "sheetbend.agent.name"
 	KeyAttribution      = "sheetbend.attribution"
@@ -37,6 +39,7 @@ const (
 	KeyUnknownProcess = "sheetbend.process.unknown"
 	KeyUTF8Repaired   = "sheetbend.utf8.repaired"
 	KeyPartial        = "sheetbend.partial"
+	KeyStandIn        = "sheetbend.stand_in"
 	KeyErrorType      = string(semconv.ErrorTypeKey)
 	KeySensitive      = "sheetbend.sensitive"
 
@@ -47,6 +50,8 @@ const (
 	KeyCommandLine         = string(semconv.ProcessCommandLineKey)
 	KeyArgsCount           = string(semconv.ProcessArgsCountKey)
 	KeyArgsTruncated       = "sheetbend.args.truncated"
+	KeyArgsBytes           = "sheetbend.args.bytes"
+	KeyArgsHash            = "sheetbend.args.sha256"
 	KeyArgsMasked          = "sheetbend.args.masked"
 	KeyWorkingDirectory    = string(semconv.ProcessWorkingDirectoryKey)
 	KeyParentPID           = string(semconv.ProcessParentPIDKey)

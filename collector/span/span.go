@@ -104,6 +104,7 @@ type Span struct {
 	Attrs    []Attr
 	Resource *Resource
 	Session  string // session.id, for grouping; also among Attrs
+	Instance string // sheetbend.agent.instance; also among Attrs
 }
 
 // Sink receives spans in order. The span and everything that it points at belong to the

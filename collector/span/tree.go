@@ -8,7 +8,7 @@ func (s *Span) Above() ID {
 	if s.Parent != (ID{}) || len(s.Links) == 0 {
 		return s.Parent
 	}
-	session := SessionSpan(s.Session)
+	session := SessionSpan(s.Instance, 0)
 	for _, l := range s.Links {
 		if l.Span != session {
 			return l.Span

@@ -19,7 +19,7 @@ type callSpan struct {
 
 // runOut sends the execute_tool span. It waits the whole hold even if the call ends
 // before: what the agent's telemetry says comes after.
-func (s *callSpan) runOut(c *Spans) {
+func (s *callSpan) runOut(c *Spans, at uint64) {
 	k := s.call
 	k.Sent.Waiting = false
 	if k.Links.Joined {
@@ -28,9 +28,9 @@ func (s *callSpan) runOut(c *Spans) {
 	to := k.Life.Ended
 	if !k.Life.Over {
 		k.Sent.Partial = true
-		to = c.clock.Tick
+		to = at
 	}
-	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, k.Links.Top.Trace, k.Life.Began, to, span.Link{})
+	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, spot{trace: k.Links.Top.Trace}, k.Life.Began, to)
 	if k.Outer != nil {
 		d.span.Links = append(d.span.Links, k.Outer.Links.Top)
 	}
@@ -44,8 +44,9 @@ func (s *callSpan) runOut(c *Spans) {
 
 // SendToolEnd tells the end of a call whose execute_tool went out before.
 func (c calls) SendToolEnd(k *attribution.Call) {
-	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, span.ToolEndSpan(k.SessionName, k.CallName), c.spans.slicer.PlaceIn(&k.Traces),
-		k.Life.Began, k.Life.Ended, k.Links.Top)
+	w := attribution.Owner{Agent: k.Agent, Call: k}
+	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, w, span.ToolEndSpan(k.Traces.Instance(), k.Traces.Call()),
+		c.spans.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began, k.Life.Ended)
 	c.describeCall(d, k)
 	c.spans.out.send()
 }
@@ -113,8 +114,10 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 		at = min(at, k.Life.Ended) // within the agent's span: Jaeger takes what is outside for another host's
 	}
 	at = max(at, k.Life.Began)
-	id := span.TelemetrySpan(k.SessionName, k.CallName, k.Sent.Reports)
-	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, id, c.spans.slicer.PlaceIn(&k.Traces), at, at, k.Links.Top)
+	id := span.TelemetrySpan(k.Traces.Instance(), k.Traces.Call(), k.Sent.Reports)
+	w := attribution.Owner{Agent: k.Agent, Call: k}
+	weight := weightOf(s.Decision) + weightOf(s.Source) + weightOf(s.Detail)
+	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, weight), at, at)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {
 		d.span.Links = append(d.span.Links, link)
 	}
@@ -133,7 +136,8 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 
 func (c calls) CallBegan(k *attribution.Call) {
 	s := &callSpan{call: k}
-	c.spans.queue.hold(&s.held, s, len(k.ID))
+	q := &c.spans.queue
+	q.hold(&q.brief, &s.held, s, len(k.ID), k.Life.Began+uint64(c.spans.config.Hold))
 	k.Sent.Waiting = true
 }
 
@@ -159,18 +163,19 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
 		if x := i.Exec; x != nil {
-			i.Owner, i.Trace = w, c.spans.Place(&p.Sandbox.Sandbox, w)
+			at := c.spans.place(&p.Sandbox.Sandbox, w, nil, i.Weight)
+			i.Owner, i.Trace, x.Top = w, at.trace, at.top
 			x.CallRoot = first && w.Call != nil
 		}
 	}
 	for s := pendingOf(p).opens.first; s != nil; s = s.next {
 		if s.program == p.Program {
-			s.owner = w
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, weightOf(s.key.path)+weightOf(s.requested))
 		}
 	}
 	for _, s := range pendingOf(p).counted {
 		if s.program == p.Program {
-			s.owner = w
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, weightOf(s.key.event.executable))
 		}
 	}
 }

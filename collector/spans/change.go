@@ -16,7 +16,7 @@ import (
 // Change sends a file.change span for each record: none is counted as a repeat of another.
 func (c *Spans) Change(h *record.Header, r *record.Change) {
 	p := c.lineage.Actor(h)
-	if p == nil || c.slicer.Resumes.Joined {
+	if p == nil {
 		return
 	}
 	c.text = appendChanged(c.text[:0], &r.Old, h.Flags)
@@ -31,8 +31,8 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	i, w := p.Program, p.Owner()
 	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)
-	sandbox, parent := &p.Sandbox.Sandbox, span.Link{Trace: i.Trace, Span: i.Span}
-	d := c.out.start(span.Change, sandbox, w, id, c.Place(sandbox, w), h.Time, h.Time, parent)
+	at := c.place(&p.Sandbox.Sandbox, w, i, weightOf(from)+weightOf(to))
+	d := c.out.start(span.Change, &p.Sandbox.Sandbox, w, id, at, h.Time, h.Time)
 	d.process(p.Tgid, i, p.Cgroup)
 	operation := changeOp(r)
 	c.out.displayName(operation, path.Base(to))

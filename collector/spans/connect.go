@@ -25,13 +25,14 @@ type connectSpan struct {
 	owner   attribution.Owner
 	tid     uint32
 	at      uint64 // boottime
+	spot    spot
 	flags   uint16 // of record.Connect
 	what    record.Connect
 }
 
-func (s *connectSpan) runOut(c *Spans) {
+func (s *connectSpan) runOut(c *Spans, at uint64) {
 	delete(c.connects, s.what.Cookie)
-	c.sendConnect(s, c.clock.Tick, outcome{partial: true})
+	c.sendConnect(s, at, outcome{partial: true})
 }
 
 // outcome of a connect.
@@ -48,16 +49,17 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	}
 	c.attribution.NotHook(&p.Process)
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
 	if r.Op == record.ConnectSendmsg {
 		c.sendConnect(s, h.Time, outcome{})
 		return
 	}
 	if old := c.connects[r.Cookie]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
-		c.queue.held.remove(&old.held)
+		c.queue.drop(&old.held)
 		c.sendConnect(old, h.Time, outcome{partial: true})
 	}
-	c.queue.hold(&s.held, s, 0)
+	c.queue.hold(&c.queue.brief, &s.held, s, 0, h.Time+uint64(c.config.Hold))
 	c.connects[r.Cookie] = s
 }
 
@@ -68,14 +70,14 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 		return // an outcome after the hold, or none yet
 	}
 	delete(c.connects, r.Cookie)
-	c.queue.held.remove(&s.held)
+	c.queue.drop(&s.held)
 	c.sendConnect(s, h.Time, outcome{errno: r.Error})
 }
 
 func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	p, i := s.process, s.program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.at)
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.at, at, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.at, at)
 	d.process(p.Tgid, i, s.cgroup)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
@@ -159,7 +161,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	i := p.Program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
 	d.process(p.Tgid, i, p.Cgroup)
 	address := string(c.lineage.Path)
 	if abstract {

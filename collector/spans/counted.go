@@ -44,6 +44,7 @@ type countedSpan struct {
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
+	spot    spot
 
 	first, last uint64 // boottime
 	tid         uint32 // of the first
@@ -57,11 +58,9 @@ func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.slicer.Resumes.Joined {
-		return
-	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	c.queue.hold(&s.held, s, len(a.executable))
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, weightOf(a.executable))
+	c.queue.hold(&c.queue.repeats, &s.held, s, len(a.executable), c.queue.windowEnd(h.Time))
 	c.counted[key] = s
 	pending := pendingOf(p)
 	pending.counted = append(pending.counted, s)
@@ -75,12 +74,11 @@ func (c *Spans) Flush(p *lineage.Process) {
 	c.files.flushOpens(p)
 	for pending := pendingOf(p); len(pending.counted) > 0; {
 		s := pending.counted[0]
-		c.queue.held.remove(&s.held)
-		s.runOut(c)
+		c.queue.runOutOf(&s.held, 0)
 	}
 }
 
-func (s *countedSpan) runOut(c *Spans) {
+func (s *countedSpan) runOut(c *Spans, _ uint64) {
 	c.sendCounted(s)
 	delete(c.counted, s.key)
 	p := pendingOf(s.key.process)
@@ -108,7 +106,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	if s.count > 1 {
 		to++
 	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
 	d.process(p.Tgid, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:

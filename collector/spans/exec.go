@@ -22,19 +22,17 @@ type execSpan struct {
 	exec *lineage.ExecStart
 }
 
-func (x *execSpan) runOut(c *Spans) {
-	c.sendExec(x.exec, c.clock.Tick, nil)
-}
+func (x *execSpan) runOut(c *Spans, at uint64) { c.sendExec(x.exec, at, nil) }
 
 // HoldExec has the span of a program wait for its end.
-func (c *Spans) HoldExec(x *lineage.ExecStart) {
+func (c *Spans) HoldExec(x *lineage.ExecStart, at uint64) {
 	s := &execSpan{exec: x}
 	x.Span = s
-	c.queue.hold(&s.held, s, len(x.Args)+len(x.Filename))
+	c.queue.hold(&c.queue.brief, &s.held, s, len(x.Args)+len(x.Filename), at+uint64(c.config.Hold))
 }
 
 // DropExec forgets a span that waits.
-func (c *Spans) DropExec(x *lineage.ExecStart) { c.queue.held.remove(&x.Span.(*execSpan).held) }
+func (c *Spans) DropExec(x *lineage.ExecStart) { c.queue.drop(&x.Span.(*execSpan).held) }
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
@@ -70,7 +68,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}
 	i.Exec = nil
-	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, i.Trace, i.Start, at, span.Link{Trace: x.ParentTrace, Span: x.Parent})
+	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top}, i.Start, at)
 	d.process(p.Tgid, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
@@ -86,11 +84,16 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	for n := range args {
 		args[n] = d.valid(args[n])
 	}
-	args, cut := fitArgs(args)
-	short = short || cut
+	c.text = appendCommandLine(c.text[:0], args)
+	if !argsFit(args) {
+		d.int(span.KeyArgsBytes, int64(x.ArgsBytes))
+		if !short {
+			d.trusted(span.KeyArgsHash, hashArgs(args))
+		}
+		args, short = cutArgs(args), true
+	}
 	if len(args) > 0 {
 		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyCommandArgs, Kind: span.StringsAttr, List: args})
-		c.text = appendCommandLine(c.text[:0], args)
 		d.trusted(span.KeyCommandLine, string(c.text))
 	}
 	if x.Argc > 0 || !x.Preexisting {
@@ -128,8 +131,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
-	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
-		span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, 0), i.Start, at)
 	d.process(p.Tgid, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	d.noise(i)

@@ -72,6 +72,7 @@ type openSpan struct {
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
+	spot    spot
 
 	first, last uint64 // boottime
 	tid         uint32 // of the first
@@ -89,10 +90,10 @@ type pending struct {
 	opens   openList
 	counted []*countedSpan // oldest first
 
-	// For the fold budget: distinct files read since windowStart.
-	windowStart uint64
-	filesRead   int
-	folded      []*openSpan // oldest first
+	// For the fold budget: distinct files read in this window.
+	window    uint64 // its number since boot
+	filesRead int
+	folded    []*openSpan // oldest first
 }
 
 func pendingOf(p *lineage.Process) *pending {
@@ -175,9 +176,6 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.spans.slicer.Resumes.Joined {
-		return
-	}
 	if read && c.folds(h, p, name) {
 		return
 	}
@@ -186,8 +184,15 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	s.sensitive = sensitive
 	s.resolved = resolved
 	s.requested = string(requested)
-	c.spans.queue.hold(&s.held, s, len(key.path)+len(s.requested))
-	c.opens[key] = s
+	c.keep(s, len(key.path)+len(s.requested), weightOf(key.path)+weightOf(s.requested))
+}
+
+// keep counts repeats of an open until its window ends. bytes are of its texts, weight what these take when encoded.
+func (c *files) keep(s *openSpan, bytes, weight int) {
+	p := s.key.process
+	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, s.program, weight)
+	c.spans.queue.hold(&c.spans.queue.repeats, &s.held, s, bytes, c.spans.queue.windowEnd(s.first))
+	c.opens[s.key] = s
 	pendingOf(p).opens.push(s)
 }
 
@@ -229,9 +234,8 @@ const MaxFoldedNames = 8
 func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 	fold := &c.spans.config.Fold
 	pending := pendingOf(p)
-	if h.Time > pending.windowStart && h.Time-pending.windowStart >= uint64(fold.Window) {
-		pending.windowStart = h.Time
-		pending.filesRead = 0
+	if window := h.Time / uint64(fold.Window); window != pending.window { // as queue.windowEnd: the same for all
+		pending.window, pending.filesRead = window, 0
 	}
 	if pending.filesRead < fold.Files {
 		pending.filesRead++
@@ -249,13 +253,11 @@ func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 		return true
 	}
 	for len(pending.folded) >= fold.Directories {
-		c.spans.queue.runOutOf(&pending.folded[0].held)
+		c.spans.queue.runOutOf(&pending.folded[0].held, 0)
 	}
 	key := openKey{process: p, path: string(dir), folded: true}
 	s := c.newOpen(h, p, key)
-	c.spans.queue.hold(&s.held, s, len(key.path))
-	c.opens[key] = s
-	pending.opens.push(s)
+	c.keep(s, len(key.path), weightOf(key.path)+2*MaxFoldedNames*unix.NAME_MAX)
 	pending.folded = append(pending.folded, s)
 	c.keepName(s, name)
 	return true
@@ -288,12 +290,11 @@ const maxFreeOpens = 4096
 func (c *files) flushOpens(p *lineage.Process) {
 	pending := pendingOf(p)
 	for s := pending.opens.first; s != nil; s = pending.opens.first {
-		c.spans.queue.held.remove(&s.held)
-		s.runOut(c.spans)
+		c.spans.queue.runOutOf(&s.held, 0)
 	}
 }
 
-func (s *openSpan) runOut(c *Spans) {
+func (s *openSpan) runOut(c *Spans, _ uint64) {
 	c.files.sendOpen(s)
 	delete(c.files.opens, s.key)
 	p := pendingOf(s.key.process)
@@ -316,7 +317,7 @@ func (c *files) sendOpen(s *openSpan) {
 	if s.count > 1 {
 		to++
 	}
-	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, c.spans.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
+	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
 	d.process(p.Tgid, i, s.cgroup)
 	if c.spans.config.ReadableNames {
 		c.spans.out.displayName("open", path.Base(s.key.path))

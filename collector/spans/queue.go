@@ -2,10 +2,10 @@
 
 package spans
 
-// A held span waits for its end or for the hold to run out. All spans wait equally
-// long, so the queue by arrival is the queue by deadline.
+// A held span waits for its end or until its time is up.
 type held struct {
 	next, prev *held
+	in         *holdQueue
 	deadline   uint64 // boottime
 	bytes      int    // what it keeps, for the bound on all
 	span       waiting
@@ -13,24 +13,23 @@ type held struct {
 
 // waiting is the part of a held span that knows what to do when its time is up.
 type waiting interface {
-	// runOut sends the span with what is known. It is no longer in the queue.
-	runOut(c *Spans)
+	// runOut sends the span with what is known at a time (boottime). It is no longer in the queue.
+	runOut(c *Spans, at uint64)
 }
 
 // MaxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
 // would otherwise add up to gigabytes.
 const MaxHeldBytes = 32 << 20
 
-// holdQueue is ordered by deadline. Deadlines count from ticks, not from record times,
-// which are not quite monotonic across CPUs.
+// A holdQueue is in the order of deadlines, but for the little by which the times of records are not monotonic across
+// CPUs: all its spans wait equally long, or up to the same time.
 type holdQueue struct {
 	oldest, newest *held
 	count          int
-	bytes          int
 }
 
 func (q *holdQueue) push(h *held) {
-	h.prev, h.next = q.newest, nil
+	h.in, h.prev, h.next = q, q.newest, nil
 	if q.newest != nil {
 		q.newest.next = h
 	} else {
@@ -38,7 +37,6 @@ func (q *holdQueue) push(h *held) {
 	}
 	q.newest = h
 	q.count++
-	q.bytes += h.bytes
 }
 
 func (q *holdQueue) remove(h *held) {
@@ -52,48 +50,86 @@ func (q *holdQueue) remove(h *held) {
 	} else {
 		q.newest = h.prev
 	}
-	h.next, h.prev = nil, nil
+	h.in, h.next, h.prev = nil, nil, nil
 	q.count--
-	q.bytes -= h.bytes
 }
 
-// hold starts the wait of a span. When too many wait, the oldest goes out early: with
-// less known, but not lost.
-func (c *queue) hold(h *held, w waiting, bytes int) {
-	for q := &c.held; q.oldest != nil && (q.count >= c.spans.config.MaxPending || q.bytes+bytes > MaxHeldBytes); {
-		c.spans.stats.EarlySpans++
-		c.runOutOf(q.oldest)
+// queue has the spans that wait for their end.
+type queue struct {
+	spans   *Spans
+	repeats holdQueue // counts repeats, up to the end of a window
+	brief   holdQueue // waits for the hold
+	long    holdQueue // waits for maxLength
+	bytes   int       // of all
+}
+
+func (c *queue) all() [3]*holdQueue { return [3]*holdQueue{&c.repeats, &c.brief, &c.long} }
+
+func (c *queue) count() int { return c.repeats.count + c.brief.count + c.long.count }
+
+// windowEnd is when what counts repeats goes out. The windows of all are the same, whatever came before: who reads the
+// stream from somewhere in the middle counts in the same ones.
+func (c *queue) windowEnd(at uint64) uint64 {
+	hold := uint64(c.spans.config.Hold)
+	return at - at%hold + hold
+}
+
+// hold starts the wait of a span. When too many wait, one of the queue that has the most goes out early, the oldest:
+// with less known, but not lost.
+func (c *queue) hold(q *holdQueue, h *held, w waiting, bytes int, until uint64) {
+	for c.count() > 0 && (c.count() >= c.spans.config.MaxPending || c.bytes+bytes > MaxHeldBytes) {
+		c.early()
 	}
-	c.spans.slicer.Begin()
-	h.span, h.bytes = w, bytes
-	h.deadline = c.spans.clock.Tick + uint64(c.spans.config.Hold)
-	c.held.push(h)
+	h.span, h.bytes, h.deadline = w, bytes, until
+	c.bytes += bytes
+	q.push(h)
+}
+
+func (c *queue) early() {
+	most := &c.repeats
+	for _, q := range c.all() {
+		if q.count > most.count {
+			most = q
+		}
+	}
+	c.spans.stats.EarlySpans++
+	c.runOutOf(most.oldest, c.spans.clock.Now)
 }
 
 // grow counts bytes that a span in the queue keeps on top of those it came with. What is too much goes out early,
 // perhaps that span itself.
 func (c *queue) grow(h *held, bytes int) {
 	h.bytes += bytes
-	c.held.bytes += bytes
-	for c.held.oldest != nil && c.held.bytes > MaxHeldBytes {
-		c.spans.stats.EarlySpans++
-		c.runOutOf(c.held.oldest)
+	c.bytes += bytes
+	for c.count() > 0 && c.bytes > MaxHeldBytes {
+		c.early()
 	}
 }
 
-func (c *queue) runOutOf(h *held) {
-	c.held.remove(h)
-	h.span.runOut(c.spans)
+// drop takes a span out.
+func (c *queue) drop(h *held) {
+	c.bytes -= h.bytes
+	h.in.remove(h)
+}
+
+func (c *queue) runOutOf(h *held, at uint64) {
+	c.drop(h)
+	h.span.runOut(c.spans, at)
 }
 
 func (c *queue) expire() {
-	for c.held.oldest != nil && c.held.oldest.deadline <= c.spans.clock.Tick {
-		c.runOutOf(c.held.oldest)
+	for _, q := range c.all() {
+		for q.oldest != nil && q.oldest.deadline <= c.spans.clock.Tick {
+			c.runOutOf(q.oldest, q.oldest.deadline)
+		}
 	}
 }
 
+// drain sends all that waits, the oldest first.
 func (c *queue) drain() {
-	for c.held.oldest != nil {
-		c.runOutOf(c.held.oldest)
+	for _, q := range c.all() {
+		for q.oldest != nil {
+			c.runOutOf(q.oldest, c.spans.clock.Tick)
+		}
 	}
 }

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"unicode/utf8"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// A spot is where a span stands: the record that begins the span decides that.
+type spot struct {
+	trace  span.TraceID
+	parent span.Link // perhaps in another trace; zero: none
+	top    span.ID   // of a call: what stands for it in the trace
+}
+
+// baseWeight is what a span takes in a trace besides its texts, in encoded bytes: keys, numbers and ids.
+const baseWeight = 900
+
+// weightOf is what a text takes. What is no UTF-8 may grow to the double when it is repaired.
+func weightOf[T string | []byte](s T) int {
+	if len(s) > 0 && !utf8.ValidString(string(s)) {
+		return 2 * len(s)
+	}
+	return len(s)
+}
+
+// place finds the spot of a span of a program, which is nil if it is of none; bytes are those of its own texts.
+func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, bytes int) spot {
+	bytes += baseWeight + len(sb.SessionOf(w).SessionName) + len(sb.ID)
+	if i != nil {
+		bytes += i.Weight
+	}
+	if outer := w.Within(); outer.Agent != nil {
+		bytes += len(sb.SessionOf(outer).SessionName) + len(sb.SessionOf(w.Outermost()).SessionName)
+		if outer.Call != nil {
+			bytes += 2 * len(outer.Call.ID)
+		}
+	}
+	t, k := sb.TracesOf(w), w.Call
+	if k != nil {
+		bytes += len(k.ID) + len(k.Tool)
+	}
+	at := spot{trace: c.slicer.Place(t, bytes)}
+	switch {
+	case k == nil:
+	case k.Links.Top.Trace == at.trace:
+		at.top = k.Links.Top.Span
+	default:
+		at.top = span.ToolSpan(t.Instance(), t.Call(), t.Number+1)
+		if !t.Rooted {
+			t.Rooted = true
+			c.sendCallStandIn(k, at)
+		}
+	}
+	if i != nil {
+		at.parent = c.under(sb, w, i, at)
+	}
+	return at
+}
+
+// under is what the span of a program's doing stands under: the program's span or, where that is in an earlier slice of
+// the same traces, what stands for it in this one.
+func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, at spot) span.Link {
+	own := span.Link{Trace: i.Trace, Span: i.Span}
+	if i.Span == (span.ID{}) || i.Trace == at.trace || sb.TracesOf(i.Owner) != sb.TracesOf(w) {
+		return own
+	}
+	id := span.StandInSpan(c.config.BootID, i.ID, at.trace)
+	if i.StandIn != at.trace {
+		i.StandIn = at.trace
+		c.slicer.Place(sb.TracesOf(w), baseWeight+i.Weight)
+		d := c.out.start(span.Exec, sb, w, id, spot{trace: at.trace, parent: own, top: at.top}, i.Start, i.Start)
+		d.process(i.ID.Tgid, i, nil)
+		c.out.displayName("exec", i.Name)
+		d.flag(span.KeyStandIn)
+		c.out.send()
+	}
+	return span.Link{Trace: at.trace, Span: id}
+}
+
+// sendCallStandIn sends what stands for a call in another trace than that of its first span.
+func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
+	c.slicer.Place(&k.Traces, baseWeight)
+	w := attribution.Owner{Agent: k.Agent, Call: k}
+	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace, parent: k.Links.Top}, k.Life.Began, k.Life.Began)
+	d.text(span.KeyOperationName, "execute_tool")
+	d.text(span.KeyGenAIAgentName, k.Agent.Name)
+	d.flag(span.KeyStandIn)
+	c.out.send()
+}
+
+// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known.
+func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
+	i := x.Program
+	args := 3 * maxArgBytes // in the list, on the command line and its quotes
+	if n := 3 * weightOf(x.Args); n < args {
+		args = n
+	}
+	if before != nil && before.Span == (span.ID{}) {
+		before = nil
+	}
+	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, args+weightOf(x.Filename)+weightOf(x.Cwd)+i.Weight)
+	i.Trace, x.Top, x.Parent = at.trace, at.top, at.parent
+}
