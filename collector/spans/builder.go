@@ -4,6 +4,7 @@ package spans
 
 import (
 	"cmp"
+	"encoding/hex"
 	"strings"
 	"unicode/utf8"
 
@@ -67,6 +68,13 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		d.trusted(span.KeyAgentName, d.agent)
 	}
 	d.attribution(sb, w)
+	return d
+}
+
+// startNotice begins the notice of a span that began at a time (boottime) and has the id of.
+func (c *out) startNotice(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, of span.ID, at spot, from uint64) *builder {
+	d := c.start(kind, sb, w, span.NoticeSpan(of), at, from, from)
+	d.trusted(span.KeyNoticeOf, hex.EncodeToString(of[:]))
 	return d
 }
 

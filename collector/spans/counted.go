@@ -102,11 +102,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Access:
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	}
-	to := s.last
-	if s.count > 1 {
-		to++
-	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
 	d.process(p.Tgid, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
@@ -116,11 +112,19 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Access:
 		c.tellAccess(d, a)
 	}
-	d.int(span.KeyCount, int64(s.count))
+	c.repeated(d, s.count, s.last)
 	if a.errno != 0 {
 		d.errno(a.errno, refusesAct)
 	}
 	c.out.send()
+}
+
+// repeated says how often something was done, and when for the last time.
+func (c *Spans) repeated(d *builder, count, last uint64) {
+	d.int(span.KeyCount, int64(count))
+	if count > 1 {
+		d.trusted(span.KeyLast, c.wallTime(last))
+	}
 }
 
 // refusesAct: what the kernel does not have, or calls that are wrong, fail without being forbidden.

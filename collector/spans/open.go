@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"container/list"
 	"path"
 	"slices"
 	"strconv"
@@ -87,8 +88,9 @@ type openSpan struct {
 
 // pending is what is held of a process.
 type pending struct {
-	opens   openList
-	counted []*countedSpan // oldest first
+	opens    openList
+	counted  []*countedSpan // oldest first
+	connects list.List      // of *connectSpan
 
 	// For the fold budget: distinct files read in this window.
 	window    uint64 // its number since boot
@@ -313,11 +315,7 @@ func (s *openSpan) runOut(c *Spans, _ uint64) {
 func (c *files) sendOpen(s *openSpan) {
 	p, i, flags := s.key.process, s.program, s.key.flags
 	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.first)
-	to := s.last
-	if s.count > 1 {
-		to++
-	}
-	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
+	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
 	d.process(p.Tgid, i, s.cgroup)
 	if c.spans.config.ReadableNames {
 		c.spans.out.displayName("open", path.Base(s.key.path))
@@ -326,7 +324,7 @@ func (c *files) sendOpen(s *openSpan) {
 		d.text(span.KeyFilePath, s.key.path)
 	}
 	d.trusted(span.KeyFileAccess, s.key.access.String())
-	d.int(span.KeyCount, int64(s.count))
+	c.spans.repeated(d, s.count, s.last)
 	if s.key.folded {
 		d.flag(span.KeyFolded)
 		d.list = d.list[:0]

@@ -93,16 +93,18 @@ func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
 	c.out.send()
 }
 
+// weightOfExec is what the texts of the start of a program take, but for those that each span of it has.
+func weightOfExec(x *lineage.ExecStart) int {
+	args := 3 * min(weightOf(x.Args), maxArgBytes) // in the list, on the command line and its quotes
+	return args + weightOf(x.Filename) + weightOf(x.Cwd)
+}
+
 // PlaceProgram finds the spot of the span of a program that starts below another one, if that is known.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
-	args := 3 * maxArgBytes // in the list, on the command line and its quotes
-	if n := 3 * weightOf(x.Args); n < args {
-		args = n
-	}
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}
-	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, args+weightOf(x.Filename)+weightOf(x.Cwd)+i.Weight)
+	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, weightOfExec(x)+i.Weight)
 	i.Trace, x.Top, x.Parent = at.trace, at.top, at.parent
 }

@@ -2,6 +2,8 @@
 
 package spans
 
+import "math"
+
 // A held span waits for its end or until its time is up.
 type held struct {
 	next, prev *held
@@ -11,10 +13,18 @@ type held struct {
 	span       waiting
 }
 
-// waiting is the part of a held span that knows what to do when its time is up.
+// waiting is the part of a held span that knows what to do when its time is up, at a time (boottime). It is no longer
+// in a queue then.
 type waiting interface {
-	// runOut sends the span with what is known at a time (boottime). It is no longer in the queue.
+	// runOut sends the span with what is known.
 	runOut(c *Spans, at uint64)
+}
+
+// longWaiting may wait for longer than the hold.
+type longWaiting interface {
+	waiting
+	// holdOver sends a notice and goes on waiting; or the span, where nothing is left to wait for.
+	holdOver(c *Spans, at uint64)
 }
 
 // MaxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
@@ -58,14 +68,17 @@ func (q *holdQueue) remove(h *held) {
 type queue struct {
 	spans   *Spans
 	repeats holdQueue // counts repeats, up to the end of a window
-	brief   holdQueue // waits for the hold
-	long    holdQueue // waits for maxLength
+	brief   holdQueue // waits for the hold: longWaiting
+	long    holdQueue // has had a notice and waits for MaxLength
+	open    holdQueue // has had a notice and waits for as long as it takes
 	bytes   int       // of all
 }
 
-func (c *queue) all() [3]*holdQueue { return [3]*holdQueue{&c.repeats, &c.brief, &c.long} }
+func (c *queue) all() [4]*holdQueue {
+	return [...]*holdQueue{&c.repeats, &c.brief, &c.long, &c.open}
+}
 
-func (c *queue) count() int { return c.repeats.count + c.brief.count + c.long.count }
+func (c *queue) count() int { return c.repeats.count + c.brief.count + c.long.count + c.open.count }
 
 // windowEnd is when what counts repeats goes out. The windows of all are the same, whatever came before: who reads the
 // stream from somewhere in the middle counts in the same ones.
@@ -120,10 +133,27 @@ func (c *queue) runOutOf(h *held, at uint64) {
 func (c *queue) expire() {
 	for _, q := range c.all() {
 		for q.oldest != nil && q.oldest.deadline <= c.spans.clock.Tick {
-			c.runOutOf(q.oldest, q.oldest.deadline)
+			h := q.oldest
+			if q != &c.brief {
+				c.runOutOf(h, h.deadline)
+				continue
+			}
+			c.drop(h)
+			h.span.(longWaiting).holdOver(c.spans, h.deadline)
 		}
 	}
 }
+
+// holdOn has a span wait in another queue.
+func (c *queue) holdOn(q *holdQueue, h *held, until uint64) {
+	if h.in != nil {
+		c.drop(h)
+	}
+	c.hold(q, h, h.span, h.bytes, until)
+}
+
+// forever is a deadline that never comes.
+const forever = math.MaxUint64
 
 // drain sends all that waits, the oldest first.
 func (c *queue) drain() {
