@@ -86,8 +86,8 @@ func (c *Spans) settleExec(x *lineage.ExecStart, goesOn bool) {
 // trace has one.
 func (c *Spans) noticeExec(x *lineage.ExecStart) {
 	c.settleExec(x, true)
-	i, sb := x.Program, &x.Process.Sandbox.Sandbox
 	x.Noticed = true
+	i, sb := x.Program, &x.Process.Sandbox.Sandbox
 	at := c.place(sb, i.Owner, i, weightOfExec(x))
 	if at.trace == i.Trace && (x.Top != (span.ID{}) || x.Parent.Trace == i.Trace) {
 		at = spot{i.Trace, x.Parent, x.Top}

@@ -68,7 +68,7 @@ func (q *holdQueue) remove(h *held) {
 type queue struct {
 	spans   *Spans
 	repeats holdQueue // counts repeats, up to the end of a window
-	brief   holdQueue // waits for the hold: longWaiting
+	brief   holdQueue // waits for the hold
 	long    holdQueue // has had a notice and waits for MaxLength
 	open    holdQueue // has had a notice and waits for as long as it takes
 	bytes   int       // of all
@@ -134,12 +134,13 @@ func (c *queue) expire() {
 	for _, q := range c.all() {
 		for q.oldest != nil && q.oldest.deadline <= c.spans.clock.Tick {
 			h := q.oldest
-			if q != &c.brief {
+			w, long := h.span.(longWaiting)
+			if !long || q != &c.brief {
 				c.runOutOf(h, h.deadline)
 				continue
 			}
 			c.drop(h)
-			h.span.(longWaiting).holdOver(c.spans, h.deadline)
+			w.holdOver(c.spans, h.deadline)
 		}
 	}
 }
