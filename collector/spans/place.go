@@ -93,7 +93,8 @@ func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
 	c.out.send()
 }
 
-// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known.
+// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known; again, when it
+// turns out to be another owner's.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
 	args := 3 * maxArgBytes // in the list, on the command line and its quotes
@@ -104,5 +105,8 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 		before = nil
 	}
 	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, args+weightOf(x.Filename)+weightOf(x.Cwd)+i.Weight)
-	i.Trace, x.Top, x.Parent = at.trace, at.top, at.parent
+	i.Trace, x.Top = at.trace, at.top
+	if before != nil {
+		x.Parent = at.parent
+	}
 }
