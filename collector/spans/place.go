@@ -99,12 +99,16 @@ func weightOfExec(x *lineage.ExecStart) int {
 	return args + weightOf(x.Filename) + weightOf(x.Cwd)
 }
 
-// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known.
+// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known; again, when it
+// turns out to be another owner's.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}
 	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, weightOfExec(x)+i.Weight)
-	i.Trace, x.Top, x.Parent = at.trace, at.top, at.parent
+	i.Trace, x.Top = at.trace, at.top
+	if before != nil {
+		x.Parent = at.parent
+	}
 }

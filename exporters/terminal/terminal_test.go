@@ -49,7 +49,7 @@ func made(kind span.Kind, id, parent byte, pid int64, from, to uint64, attrs ...
 	if parent != 0 {
 		s.Parent = span.ID{parent, 7: byte(span.Exec)}
 	} else {
-		s.Links = []span.Link{{Trace: s.Trace, Span: span.SessionSpan(sessionID)}}
+		s.Links = []span.Link{{Trace: s.Trace, Span: span.SessionSpan(sessionID, 0)}}
 	}
 	return s
 }
