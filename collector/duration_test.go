@@ -219,21 +219,3 @@ func TestArgumentsOfRunningProgramsAreBounded(t *testing.T) {
 		t.Errorf("%d ends of %d, %d programs", n, early, len(programs))
 	}
 }
-
-// What a mark gives to another owner after the notice stays where that has told of it.
-func TestANoticeFixesWhoseAProgramIs(t *testing.T) {
-	w := newWorld(t)
-	w.codex(10)
-	w.fork(10, 11)
-	w.start(11, "/usr/bin/git", false)
-	w.tick(3 * time.Second)
-	w.mark(10, record.Mark{Op: record.MarkBegin, Call: "late", TargetTgid: 11, TargetStart: start(11)})
-	w.open(11, "/a/x")
-	w.exit(11, 0)
-	w.c.Close()
-	n, s := w.noticeOf(11), w.execOf(11)
-	wants(t, s, map[string]any{span.KeyCallID: nil})
-	if n.Trace != s.Trace {
-		t.Errorf("%s", show([]span.Span{n, s}))
-	}
-}

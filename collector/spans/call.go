@@ -193,7 +193,7 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	p := c.spans.lineage.Processes[a.Tgid]
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
-		if x := i.Exec; x != nil && !x.Noticed {
+		if x := i.Exec; x != nil {
 			i.Owner = w
 			c.spans.PlaceProgram(x, nil)
 			x.CallRoot = first && w.Call != nil
