@@ -68,7 +68,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}
 	i.Exec = nil
-	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top}, i.Start, at)
+	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
 	d.process(p.Tgid, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
