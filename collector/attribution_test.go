@@ -544,16 +544,16 @@ func TestExecuteTool(t *testing.T) {
 		if s.Start != wallStart+began-bootStart || s.End != wallStart+end-bootStart {
 			t.Errorf("from %d to %d", s.Start-wallStart, s.End-wallStart)
 		}
-		session := span.Link{Trace: span.TraceFor("sess", "", 0), Span: span.SessionSpan("sess")}
+		session := span.Ref{Link: span.Link{Trace: span.TraceFor("sess", "", 0), Span: span.SessionSpan("sess")}, Rel: span.ToStory}
 		if len(s.Links) != 1 || s.Links[0] != session {
 			t.Errorf("links %v", s.Links)
 		}
 		// The first program links to the agent that forked it.
-		if len(root.Links) != 1 || root.Links[0].Span != span.ExecSpan(boot, image1(10, 1)) {
+		if len(root.Links) != 1 || root.Links[0].Span != span.ExecSpan(boot, image1(10, 1)) || root.Links[0].Rel != span.ToParent {
 			t.Errorf("links %v", root.Links)
 		}
 		wants(t, s, map[string]any{
-			span.KeyOperationName: "execute_tool", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
+			span.KeyOperationName: "execute_tool", span.KeyGenAIToolName: "unknown", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
 			span.KeyAttribution: "call_id", span.KeyPartial: nil, span.KeyApprovalViolated: nil,
 		})
 	})
@@ -580,7 +580,7 @@ func TestExecuteTool(t *testing.T) {
 		w.c.Close()
 		s := w.opened("/a/4")
 		top := span.Link{Trace: span.TraceFor("sess", "call_1", 0), Span: span.ToolSpan("sess", "call_1")}
-		if s.Trace != span.TraceFor("sess", "call_1", 1) || s.Links[1] != top {
+		if s.Trace != span.TraceFor("sess", "call_1", 1) || s.Links[1] != (span.Ref{Link: top, Rel: span.ToCall}) {
 			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
 		}
 	})
@@ -630,7 +630,7 @@ func TestTraceContext(t *testing.T) {
 		}
 		w.c.Close()
 		s := w.opened("/a/4")
-		if hex.EncodeToString(s.Trace[:]) == trace || s.Trace != span.TraceFor(s.Session, trace+"-"+parent, 0) || len(s.Links) < 2 || hex.EncodeToString(s.Links[1].Span[:]) != parent {
+		if hex.EncodeToString(s.Trace[:]) == trace || s.Trace != span.TraceFor(s.Session, trace+"-"+parent, 0) || len(s.Links) < 2 || hex.EncodeToString(s.Links[1].Span[:]) != parent || s.Links[1].Rel != span.ToAgent {
 			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
 		}
 	})

@@ -52,7 +52,7 @@ func TestExecThatEndsWithinTheHoldIsOneCompleteSpan(t *testing.T) {
 		t.Errorf("failed %v, %q", s.Failed, s.Status)
 	}
 	wants(t, s, map[string]any{
-		span.KeyContract: "1", span.KeySeq: 1, span.KeySandboxID: span.SandboxID(boot, one), span.KeySessionID: "s1",
+		span.KeyContract: "2-dev", span.KeySeq: 1, span.KeyEvent: "process.exec", span.KeyOutcome: "failed", span.KeySandboxID: span.SandboxID(boot, one), span.KeySessionID: "s1",
 		span.KeyAgentName: "codex", span.KeyAttribution: "session", span.KeyPID: 10,
 		span.KeyExecutablePath: "/usr/bin/curl", span.KeyExecutableName: "curl", span.KeyParentExecutable: nil,
 		span.KeyCgroup: "/agents/one", span.KeyPartial: nil, span.KeyUnknownProcess: nil,
@@ -80,7 +80,7 @@ func TestRootsOutsideOfTheSessionsFirstTraceLinkToIt(t *testing.T) {
 	if first.Parent != (span.ID{}) || first.Trace != session.Trace || len(first.Links) != 0 {
 		t.Errorf("parent %x trace %x links %v", first.Parent, first.Trace, first.Links)
 	}
-	if second.Parent != (span.ID{}) || second.Trace == session.Trace || len(second.Links) != 1 || second.Links[0] != session {
+	if second.Parent != (span.ID{}) || second.Trace == session.Trace || len(second.Links) != 1 || second.Links[0] != (span.Ref{Link: session, Rel: span.ToStory}) {
 		t.Errorf("parent %x trace %x links %v", second.Parent, second.Trace, second.Links)
 	}
 }

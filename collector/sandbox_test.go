@@ -253,7 +253,8 @@ func TestTraceRollsOver(t *testing.T) {
 		}
 		for _, s := range opens[1:] {
 			if s.Trace != second || s.Parent != (span.ID{}) || len(s.Links) != 2 ||
-				s.Links[0] != (span.Link{Trace: first, Span: exec}) || s.Links[1] != (span.Link{Trace: first, Span: span.SessionSpan("s1")}) {
+				s.Links[0] != (span.Ref{Link: span.Link{Trace: first, Span: exec}, Rel: span.ToParent}) ||
+				s.Links[1] != (span.Ref{Link: span.Link{Trace: first, Span: span.SessionSpan("s1")}, Rel: span.ToStory}) {
 				t.Errorf("spans %s", show(opens))
 			}
 		}

@@ -2,16 +2,17 @@
 
 package span
 
-// Above is the id of the span that s stands under: its parent or, when that is in an earlier trace of the session, the
-// span that it links to. It is zero for a root.
+// Above is the id of the span that s stands under: its parent or, when that is in another trace, the one that it links
+// to as its parent, else as its call. It is zero for a root.
 func (s *Span) Above() ID {
-	if s.Parent != (ID{}) || len(s.Links) == 0 {
+	if s.Parent != (ID{}) {
 		return s.Parent
 	}
-	session := SessionSpan(s.Session)
-	for _, l := range s.Links {
-		if l.Span != session {
-			return l.Span
+	for _, rel := range [...]Rel{ToParent, ToCall} {
+		for _, l := range s.Links {
+			if l.Rel == rel {
+				return l.Span
+			}
 		}
 	}
 	return ID{}

@@ -15,8 +15,8 @@ import (
 // A builder is the one span in the making; its memory is used again for the next.
 type builder struct {
 	span      span.Span
-	links     [6]span.Link // of one span; more are allocated
-	list      []string     // of the one attribute that is a list
+	links     [6]span.Ref // of one span; more are allocated
+	list      []string    // of the one attribute that is a list
 	repaired  bool
 	agent     string                 // whose resource it has
 	container *attribution.Container // and of which container; nil: of none
@@ -55,24 +55,25 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	case parent.Trace == trace:
 		s.Parent = parent.Span
 	default:
-		links = append(links, parent)
+		links = append(links, span.Ref{Link: parent, Rel: span.ToParent})
 	}
 	if w.Call != nil && s.Parent == (span.ID{}) && kind != span.Tool {
 		if top := w.Call.Links.Top; top.Trace == trace {
 			s.Parent = top.Span
 		} else if top != parent {
-			links = append(links, top)
+			links = append(links, topOf(w.Call))
 		}
 	}
 	// Within its own trace a root needs no link to the session, and Jaeger would take one for a parent
 	// that is missing.
 	if s.Parent == (span.ID{}) && owner.Link.Trace != trace {
-		links = append(links, owner.Link)
+		links = append(links, span.Ref{Link: owner.Link, Rel: span.ToStory})
 	}
 	s.Remote = w.Call != nil && w.Call.Links.Joined && s.Parent == w.Call.Links.Top.Span && s.Trace == w.Call.Links.Top.Trace
 	s.Links = links
 	d.trusted(span.KeyContract, span.Contract)
 	d.int(span.KeySeq, 0)
+	d.trusted(span.KeyEvent, kind.String())
 	d.trusted(span.KeySandboxID, sb.ID)
 	d.trusted(span.KeySessionID, owner.SessionName)
 	if d.agent != "" {
@@ -80,6 +81,14 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	}
 	d.attribution(sb, w)
 	return d
+}
+
+// topOf is the link to what the first spans of a call stand under.
+func topOf(k *attribution.Call) span.Ref {
+	if k.Links.Joined {
+		return span.Ref{Link: k.Links.Top, Rel: span.ToAgent}
+	}
+	return span.Ref{Link: k.Links.Top, Rel: span.ToCall}
 }
 
 // attribution says how the span was tied to whom, and to which call.
@@ -121,9 +130,18 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 }
 
 // process adds what every span of a process carries.
-func (d *builder) process(tgid uint32, i *lineage.Program, g *lineage.Cgroup) {
+func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup) {
+	pending := pendingOf(p)
+	if pending.created == "" {
+		pending.created = c.spans.creationTime(p.Start)
+	}
+	c.builder.process(p.Tgid, pending.created, i, g)
+}
+
+func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *lineage.Cgroup) {
 	d.container = g.Cgroup.Container
 	d.int(span.KeyPID, int64(tgid))
+	d.trusted(span.KeyCreationTime, created)
 	if i.Shown != "" {
 		d.text(span.KeyExecutablePath, i.Shown)
 		d.text(span.KeyExecutableName, i.Name)

@@ -100,7 +100,7 @@ func TestACallThatAProcessClaimsIsAnother(t *testing.T) {
 func TestASpanInAnotherTraceStandsWhereItLinksTo(t *testing.T) {
 	v := New(Options{})
 	give(v, "s", span.Exec, 1, 0)
-	v.Span(&span.Span{ID: id(2), Trace: span.TraceID{9}, Kind: span.Open, Session: "s", Links: []span.Link{{Span: span.SessionSpan("s")}, {Span: id(1)}}})
+	v.Span(&span.Span{ID: id(2), Trace: span.TraceID{9}, Kind: span.Open, Session: "s", Links: []span.Ref{{Link: span.Link{Span: span.SessionSpan("s")}, Rel: span.ToStory}, {Link: span.Link{Span: id(1)}, Rel: span.ToParent}}})
 	if got := draw(v.Tree(0, "s").Roots); got != "process.exec(file.open)" {
 		t.Error(got)
 	}
