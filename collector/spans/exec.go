@@ -69,7 +69,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	}
 	i.Exec = nil
 	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
-	d.process(p.Tgid, i, x.Cgroup)
+	c.out.process(p, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
@@ -105,7 +105,6 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	d.text(span.KeyWorkingDirectory, x.Cwd)
 	d.int(span.KeyParentPID, int64(x.Ppid))
 	d.int(span.KeyVPID, int64(x.Vpid))
-	d.trusted(span.KeyCreationTime, c.creationTime(p.Start))
 	if x.Credentials {
 		d.int(span.KeyUserID, int64(x.Euid))
 		d.int(span.KeyGroupID, int64(x.Egid))
@@ -132,7 +131,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
 	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, 0), i.Start, at)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	d.noise(i)
 	c.ended(d, i, &how)
@@ -182,6 +181,7 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	if r == nil {
 		return
 	}
+	d.outcome(outcomeOfExit(r.Status))
 	if signal := r.Status & 0x7f; signal != 0 {
 		name := unix.SignalName(unix.Signal(signal))
 		if name == "" {
