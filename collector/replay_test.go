@@ -84,7 +84,7 @@ func checkContract(t *testing.T, s *span.Span) {
 	}
 	var want []span.Outcome // one of them
 	switch {
-	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn:
+	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn || a.Find(span.KeyNoticeOf) != nil:
 		want = []span.Outcome{""}
 	case s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry:
 		want = []span.Outcome{"", span.Refused}
@@ -119,7 +119,7 @@ func checkContract(t *testing.T, s *span.Span) {
 	if writes := s.Kind == span.Change || access != "" && access != "read" && access != "path_only"; a.Is(span.KeyFileWrite) != writes {
 		wrong("written or not")
 	}
-	if tool := a.Text(span.KeyGenAIToolName); (tool != "") != (s.Kind == span.Tool || s.Kind == span.ToolEnd) {
+	if tool := a.Text(span.KeyGenAIToolName); (tool != "") != (s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd) {
 		wrong("the tool's name is " + tool)
 	}
 }

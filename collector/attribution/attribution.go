@@ -102,7 +102,8 @@ type tree interface {
 // callSpans is what attribution asks package spans to do about calls.
 type callSpans interface {
 	CallBegan(k *Call)
-	SendToolEnd(k *Call)
+	// CallEnded is called again when a call is entered once more and ends.
+	CallEnded(k *Call)
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
 	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.
 	FlushMarked(m *Mark)

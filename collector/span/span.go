@@ -24,12 +24,18 @@ const (
 	Namespace
 	Access // one process reached into another
 	Change // of a file, but for its content
+
+	// Notices of spans whose end does not come within the hold.
+	Start        // of Exec
+	ToolStart    // of Tool
+	ConnectStart // of Connect
 )
 
 var kindNames = [...]string{
 	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
+	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 }
 
 // Kinds are all that have a name.

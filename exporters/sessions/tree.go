@@ -52,6 +52,7 @@ func (v *View) Tree(uid uint32, id string) *client.Tree {
 	for _, n := range nodes {
 		byID[n.id] = n
 	}
+	nodes = slices.DeleteFunc(nodes, func(n *node) bool { return n.id != (span.ID{}) && byID[n.id] != n })
 	delete(byID, span.ID{})
 	below := span.Hang(nodes, func(n *node) *node { return byID[n.parent] })
 	t.Roots = nest(t.Roots, below, nil, 1)
