@@ -48,7 +48,7 @@ func (w *world) noticed(notice, kind span.Kind, ends ...string) span.Span {
 	wants(w.t, s, map[string]any{span.KeyNoticed: true, span.KeyPartial: nil})
 	known := func(s span.Span) (list []span.Attr) {
 		for _, a := range s.Attrs {
-			if !slices.Contains(append(ends, span.KeySeq, span.KeyNoticeOf, span.KeyNoticed), a.Key) {
+			if !slices.Contains(append(ends, span.KeySeq, span.KeyEvent, span.KeyOutcome, span.KeyNoticeOf, span.KeyNoticed), a.Key) {
 				list = append(list, a)
 			}
 		}

@@ -4,21 +4,6 @@ package span
 
 import "encoding/hex"
 
-// Above is the id of the span that s stands under: its parent or, when that is in an earlier trace of the session, the
-// span that it links to. It is zero for a root.
-func (s *Span) Above() ID {
-	if s.Parent != (ID{}) || len(s.Links) == 0 {
-		return s.Parent
-	}
-	session := SessionSpan(s.Instance, 0)
-	for _, l := range s.Links {
-		if l.Span != session {
-			return l.Span
-		}
-	}
-	return ID{}
-}
-
 // Subject is the id of the span that s tells of: its own or, of a notice, that of the span that follows.
 func (s *Span) Subject() ID {
 	var id ID

@@ -3,6 +3,8 @@
 package spans
 
 import (
+	"cmp"
+
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -52,10 +54,10 @@ func (s *callSpan) runOut(c *Spans, at uint64) {
 	}
 	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, spot{trace: k.Links.Top.Trace}, k.Life.Began, to)
 	if k.Outer != nil {
-		d.span.Links = append(d.span.Links, k.Outer.Links.Top)
+		d.span.Links = append(d.span.Links, topOf(k.Outer))
 	}
 	if k.Links.Extra != (span.Link{}) {
-		d.span.Links = append(d.span.Links, k.Links.Extra)
+		d.span.Links = append(d.span.Links, span.Ref{Link: k.Links.Extra, Rel: span.ToAgent})
 	}
 	calls{c}.describeCall(d, k)
 	d.flagIf(s.noticed, span.KeyNoticed)
@@ -84,12 +86,16 @@ func (c calls) CallEnded(k *attribution.Call) {
 
 // describeCall adds what is known of the call as a whole.
 func (c calls) describeCall(d *builder, k *attribution.Call) {
+	if d.span.Kind != span.Telemetry {
+		d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
+	}
 	if d.span.Kind == span.Tool || d.span.Kind == span.ToolStart {
 		if k.Tool != "" {
 			d.span.Name += " " + d.valid(k.Tool)
-			d.text(span.KeyGenAIToolName, k.Tool)
 		}
-		d.text(span.KeyOperationName, "execute_tool")
+		if d.span.Kind == span.Tool { // what reads only this counts one
+			d.text(span.KeyOperationName, "execute_tool")
+		}
 		conversation := k.Agent.OwnID
 		if conversation == "" {
 			conversation = k.SessionName
@@ -105,6 +111,7 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 	if k.Approval.Source != "" {
 		d.text(span.KeyApprovalSource, k.Approval.Source)
 	}
+	d.outcome(outcomeOfCall(k))
 	switch k.Result {
 	case record.SuccessOK:
 		d.text(span.KeyToolResult, "ok")
@@ -150,7 +157,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 	weight := weightOf(s.Decision) + weightOf(s.Source) + weightOf(s.Detail)
 	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, weight), at, at)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {
-		d.span.Links = append(d.span.Links, link)
+		d.span.Links = append(d.span.Links, span.Ref{Link: link, Rel: span.ToAgent})
 	}
 	d.text(span.KeyTelemetryKind, kindSaid(s.Kind))
 	d.flagIf(unverified, span.KeyTelemetryUnverified)

@@ -37,7 +37,7 @@ type connectSpan struct {
 
 func (s *connectSpan) runOut(c *Spans, at uint64) {
 	c.forgetConnect(s)
-	c.sendConnect(s, at, outcome{partial: true})
+	c.sendConnect(s, at, result{partial: true})
 }
 
 // holdOver: an outcome is waited for as long as it takes, but only for a hold after the end of the process. Then its
@@ -48,9 +48,7 @@ func (s *connectSpan) holdOver(c *Spans, at uint64) {
 		return
 	}
 	s.noticed = true
-	p := s.process
-	spot := c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
-	d := c.out.startNotice(span.ConnectStart, &p.Sandbox.Sandbox, s.owner, c.connectID(s), spot, s.at)
+	d := c.out.startNotice(span.ConnectStart, &s.process.Sandbox.Sandbox, s.owner, c.connectID(s), s.spot, s.at)
 	c.describeConnect(d, s)
 	c.out.send()
 	c.queue.holdOn(&c.queue.open, &s.held, forever)
@@ -76,8 +74,8 @@ func (c *Spans) forgetConnect(s *connectSpan) {
 	pendingOf(s.process).connects.Remove(s.element)
 }
 
-// outcome of a connect.
-type outcome struct {
+// A result is what a connect returned.
+type result struct {
 	errno   int32
 	partial bool // not known
 }
@@ -91,8 +89,9 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	c.attribution.NotHook(&p.Process)
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
+	c.reserve(&p.Sandbox.Sandbox, s.owner, s.program.Weight)
 	if r.Op == record.ConnectSendmsg {
-		c.sendConnect(s, h.Time, outcome{})
+		c.sendConnect(s, h.Time, result{})
 		return
 	}
 	if old := c.connects[r.Cookie]; old != nil {
@@ -112,16 +111,16 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 	}
 	c.queue.drop(&s.held)
 	c.forgetConnect(s)
-	c.sendConnect(s, h.Time, outcome{errno: r.Error})
+	c.sendConnect(s, h.Time, result{errno: r.Error})
 }
 
-func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
+func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
 	d := c.out.start(span.Connect, &s.process.Sandbox.Sandbox, s.owner, c.connectID(s), s.spot, s.at, at)
 	c.describeConnect(d, s)
 	d.flagIf(s.noticed, span.KeyNoticed)
 	d.flagIf(how.partial, span.KeyPartial)
-	if how.errno != 0 {
-		d.errno(how.errno, failsConnect)
+	if !how.partial && s.what.Op != record.ConnectSendmsg { // of a datagram the attempt is seen
+		d.returned(how.errno)
 	}
 	c.out.send()
 }
@@ -133,7 +132,7 @@ func (c *Spans) connectID(s *connectSpan) span.ID {
 
 // describeConnect adds what is known of a connect from its begin.
 func (c *Spans) describeConnect(d *builder, s *connectSpan) {
-	d.process(s.process.Tgid, s.program, s.cgroup)
+	c.out.process(s.process, s.program, s.cgroup)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
 		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
@@ -148,11 +147,6 @@ func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 		d.trusted(span.KeyNetworkOp, "connect")
 	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
-}
-
-// failsConnect: everything but giving up before an outcome, as programs do that try several addresses at once.
-func failsConnect(e unix.Errno) bool {
-	return e != unix.ECANCELED
 }
 
 func addressOf(r *record.Connect) (netip.Addr, string) {
@@ -212,7 +206,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	address := string(c.lineage.Path)
 	if abstract {
 		name = append([]byte{'@'}, name...)
@@ -235,8 +229,8 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	d.flagIf(fromUser && (len(r.Path) == 0 || requested), span.KeyPeerFromUser)
 	d.flagIf(h.Flags&record.UnixSubmitted != 0, span.KeyPeerSubmitted)
 	d.flagIf(sensitive || fromUser && c.sensitive.Match(name), span.KeySensitive)
-	if r.Error != 0 {
-		d.errno(r.Error, failsUnix)
+	if h.Flags&record.UnixSubmitted == 0 {
+		d.returned(r.Error)
 	}
 	c.out.send()
 }
@@ -250,9 +244,4 @@ func unixName(name []byte, abstract bool) []byte {
 		return name[:i]
 	}
 	return name
-}
-
-// failsUnix: a socket that is not there is a probe, as a file that is not there.
-func failsUnix(e unix.Errno) bool {
-	return e != unix.ENOENT && e != unix.ECANCELED && e != unix.EAGAIN
 }

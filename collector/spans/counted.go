@@ -5,8 +5,6 @@ package spans
 import (
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -103,7 +101,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	}
 	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
-	d.process(p.Tgid, i, s.cgroup)
+	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
 		c.tellSocket(d, a)
@@ -113,9 +111,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		c.tellAccess(d, a)
 	}
 	c.repeated(d, s.count, s.last)
-	if a.errno != 0 {
-		d.errno(a.errno, refusesAct)
-	}
+	d.returned(a.errno)
 	c.out.send()
 }
 
@@ -126,6 +122,3 @@ func (c *Spans) repeated(d *builder, count, last uint64) {
 		d.trusted(span.KeyLast, c.wallTime(last))
 	}
 }
-
-// refusesAct: what the kernel does not have, or calls that are wrong, fail without being forbidden.
-func refusesAct(e unix.Errno) bool { return e == unix.EPERM || e == unix.EACCES }

@@ -88,9 +88,9 @@ func (c *Spans) noticeExec(x *lineage.ExecStart) {
 	c.settleExec(x, true)
 	x.Noticed = true
 	i, sb := x.Program, &x.Process.Sandbox.Sandbox
-	at := c.place(sb, i.Owner, i, weightOfExec(x))
-	if at.trace == i.Trace && (x.Top != (span.ID{}) || x.Parent.Trace == i.Trace) {
-		at = spot{i.Trace, x.Parent, x.Top}
+	at := spot{i.Trace, x.Parent, x.Top, x.Above}
+	if x.Top == (span.ID{}) && x.Parent.Trace != i.Trace {
+		at = spot{trace: i.Trace, parent: span.Link{Trace: i.Trace, Span: i.Span}, above: i.Span}
 	}
 	d := c.out.startNotice(span.Start, sb, i.Owner, i.Span, at, i.Start)
 	c.describeExec(d, x)
@@ -102,7 +102,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	c.settleExec(x, how == nil)
 	p, i := x.Process, x.Program
 	i.Exec = nil
-	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top}, i.Start, at)
+	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
 	c.describeExec(d, x)
 	d.flagIf(x.Noticed, span.KeyNoticed)
 	d.noise(i)
@@ -117,7 +117,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 // describeExec adds what is known of a program from its start.
 func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
 	p, i := x.Process, x.Program
-	d.process(p.Tgid, i, x.Cgroup)
+	c.out.process(p, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
@@ -153,7 +153,6 @@ func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
 	d.text(span.KeyWorkingDirectory, x.Cwd)
 	d.int(span.KeyParentPID, int64(x.Ppid))
 	d.int(span.KeyVPID, int64(x.Vpid))
-	d.trusted(span.KeyCreationTime, c.wallTime(p.Start))
 	if x.Credentials {
 		d.int(span.KeyUserID, int64(x.Euid))
 		d.int(span.KeyGroupID, int64(x.Egid))
@@ -173,7 +172,7 @@ func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
 	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, 0), i.Start, at)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	d.noise(i)
 	c.ended(d, i, &how)
@@ -223,6 +222,7 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	if r == nil {
 		return
 	}
+	d.outcome(outcomeOfExit(r.Status))
 	if signal := r.Status & 0x7f; signal != 0 {
 		name := unix.SignalName(unix.Signal(signal))
 		if name == "" {

@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"cmp"
 	"unicode/utf8"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -15,10 +16,11 @@ type spot struct {
 	trace  span.TraceID
 	parent span.Link // perhaps in another trace; zero: none
 	top    span.ID   // of a call: what stands for it in the trace
+	above  span.ID   // the span of parent's program, where parent stands in for that
 }
 
 // baseWeight is what a span takes in a trace besides its texts, in encoded bytes: keys, numbers and ids.
-const baseWeight = 900
+const baseWeight = 1100
 
 // weightOf is what a text takes. What is no UTF-8 may grow to the double when it is repaired.
 func weightOf[T string | []byte](s T) int {
@@ -57,9 +59,14 @@ func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 		}
 	}
 	if i != nil {
-		at.parent = c.under(sb, w, i, at)
+		at.parent, at.above = c.under(sb, w, i, at), i.Span
 	}
 	return at
+}
+
+// reserve keeps room beside a span that was placed for its notice: that goes out at a tick, which may have thousands.
+func (c *Spans) reserve(sb *attribution.Sandbox, w attribution.Owner, bytes int) {
+	c.slicer.Place(sb.TracesOf(w), baseWeight+bytes)
 }
 
 // under is what the span of a program's doing stands under: the program's span or, where that is in an earlier slice of
@@ -73,10 +80,10 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	if i.StandIn != at.trace {
 		i.StandIn = at.trace
 		c.slicer.Place(sb.TracesOf(w), baseWeight+i.Weight)
-		d := c.out.start(span.Exec, sb, w, id, spot{trace: at.trace, parent: own, top: at.top}, i.Start, i.Start)
-		d.process(i.ID.Tgid, i, nil)
+		d := c.out.start(span.Exec, sb, w, id, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
+		d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
 		c.out.displayName("exec", i.Name)
-		d.flag(span.KeyStandIn)
+		d.standIn()
 		c.out.send()
 	}
 	return span.Link{Trace: at.trace, Span: id}
@@ -86,11 +93,19 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
 	c.slicer.Place(&k.Traces, baseWeight)
 	w := attribution.Owner{Agent: k.Agent, Call: k}
-	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace, parent: k.Links.Top}, k.Life.Began, k.Life.Began)
+	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace}, k.Life.Began, k.Life.Began)
+	d.span.Links = append(d.span.Links, topOf(k))
+	d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
 	d.text(span.KeyOperationName, "execute_tool")
 	d.text(span.KeyGenAIAgentName, k.Agent.Name)
-	d.flag(span.KeyStandIn)
+	d.standIn()
 	c.out.send()
+}
+
+// standIn says that the span stands for another one.
+func (d *builder) standIn() {
+	d.span.StandIn = true
+	d.flag(span.KeyStandIn)
 }
 
 // weightOfExec is what the texts of the start of a program take, but for those that each span of it has.
@@ -106,9 +121,11 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}
-	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, weightOfExec(x)+i.Weight)
+	weight := weightOfExec(x) + i.Weight
+	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, weight)
+	c.reserve(&x.Process.Sandbox.Sandbox, i.Owner, weight)
 	i.Trace, x.Top = at.trace, at.top
 	if before != nil {
-		x.Parent = at.parent
+		x.Parent, x.Above = at.parent, at.above
 	}
 }

@@ -55,6 +55,9 @@ func (f *Follow) Flush() {
 
 // Span implements span.Sink.
 func (f *Follow) Span(s *span.Span) {
+	if s.StandIn {
+		return
+	}
 	a := span.Attrs(s.Attrs)
 	noticed := a.Is(span.KeyNoticed) // it has had its line
 	if noticed && a.Is(span.KeyPartial) || a.Is(span.KeyStandIn) {

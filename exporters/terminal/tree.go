@@ -84,6 +84,9 @@ type node struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
+	if s.StandIn {
+		return
+	}
 	a := span.Attrs(s.Attrs)
 	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.Is(span.KeySensitive)
 	sandbox := a.Text(span.KeySandboxID)
@@ -120,7 +123,7 @@ func (t *Tree) Span(s *span.Span) {
 	case span.Tool, span.ToolStart:
 		if n := t.node(se, s.Subject()); n != nil {
 			if s.Kind == span.Tool {
-				n.parent = s.Above()
+				n.parent = s.Above
 			}
 			n.start, n.end = s.Start, s.End
 			n.ended = s.Kind == span.Tool && !a.Is(span.KeyPartial)
@@ -129,7 +132,7 @@ func (t *Tree) Span(s *span.Span) {
 		}
 	case span.ToolEnd:
 		// The end of a call that has a span already.
-		if n := t.node(se, s.Parent); n != nil {
+		if n := t.node(se, s.Above); n != nil {
 			if !n.tool {
 				t.call(se, n, a)
 			}
@@ -139,7 +142,7 @@ func (t *Tree) Span(s *span.Span) {
 		}
 	case span.Telemetry:
 		// What the agent reported of a call later on.
-		if n := se.nodes[s.Parent]; n != nil && n.tool {
+		if n := se.nodes[s.Above]; n != nil && n.tool {
 			if n.args == "" { // only its trace context was known
 				t.call(se, n, a)
 			}
@@ -226,7 +229,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	n.seen = true
-	if n.parent = s.Above(); n.parent == n.id { // the notice of a root
+	if n.parent = s.Above; n.parent == n.id { // the notice of a root
 		n.parent = span.ID{}
 	}
 	n.name, n.args = command(a)
@@ -298,7 +301,7 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
 	pid, _ := a.Int(span.KeyPID)
 	var n *node
-	if p := s.Above(); p != (span.ID{}) {
+	if p := s.Above; p != (span.ID{}) {
 		n = t.node(se, p)
 	} else if n = se.strays[pid]; n == nil {
 		if !t.room() {
@@ -328,7 +331,7 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list := &se.loss
-	if s.Kind != span.Loss || s.Above() != (span.ID{}) {
+	if s.Kind != span.Loss || s.Above != (span.ID{}) {
 		n := t.owner(se, s, a)
 		if n == nil {
 			return

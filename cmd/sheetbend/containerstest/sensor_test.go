@@ -81,7 +81,6 @@ func watch(t *testing.T, sandboxes, containers string) *sensor {
 
 // A seen span, with its resource.
 type seen struct {
-	name            string
 	attrs, resource pcommon.Map
 }
 
@@ -112,7 +111,7 @@ func (s *sensorFile) read() []seen {
 		for _, rs := range td.ResourceSpans().All() {
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, sp := range ss.Spans().All() {
-					out = append(out, seen{sp.Name(), sp.Attributes(), rs.Resource().Attributes()})
+					out = append(out, seen{sp.Attributes(), rs.Resource().Attributes()})
 				}
 			}
 		}
@@ -132,7 +131,8 @@ func (s *sensorFile) find(t *testing.T, what string, want int, wanted func(seen)
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var found []seen
 		for _, sp := range s.read() {
-			if (sp.name == "process.start" || sp.name == "process.exec" && sp.attr("sheetbend.noticed") == "") && wanted(sp) {
+			event, noticed := sp.attr("sheetbend.event"), sp.attr("sheetbend.noticed") != ""
+			if (event == "process.start" || event == "process.exec" && !noticed) && wanted(sp) {
 				found = append(found, sp)
 			}
 		}
