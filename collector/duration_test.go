@@ -114,7 +114,7 @@ func TestWhatOutlivesTheHoldHasANoticeWithinItAndItsTrueLength(t *testing.T) {
 			t.Fatalf("%s", show(w.spans))
 		}
 		w.tick(1100 * time.Millisecond)
-		s := w.noticed(span.ToolStart, span.Tool, span.KeyToolResult)
+		s := w.noticed(span.ToolStart, span.Tool, span.KeyToolResult, span.KeyOperationName)
 		w.lasts(s, from, to)
 		wants(t, s, map[string]any{span.KeyToolResult: "failed"})
 		if w.only(span.ToolStart).Parent != s.ID || len(w.of(span.ToolEnd))+len(w.of(span.Telemetry)) > 0 {
