@@ -84,9 +84,9 @@ func checkContract(t *testing.T, s *span.Span) {
 	}
 	var want []span.Outcome // one of them
 	switch {
-	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn || a.Find(span.KeyNoticeOf) != nil:
+	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn || s.Kind == span.Start || s.Kind == span.ConnectStart:
 		want = []span.Outcome{""}
-	case s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry:
+	case s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.Telemetry:
 		want = []span.Outcome{"", span.Refused}
 		if result := a.Text(span.KeyToolResult); result != "" {
 			want = []span.Outcome{span.Outcome(result), span.Refused}

@@ -113,7 +113,7 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 	if err := os.WriteFile(config, []byte("hold: 200ms\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// sleep outlives the hold, and with it bash: their process.exec and process.exit come apart.
+	// sleep outlives the hold, and with it bash: there are notices of both.
 	script := "echo x >f; cat f /nonexistent; sh -c 'cat f | wc -l'; (exec 3<>/dev/tcp/127.0.0.1/9); sleep 2; cat f; :"
 	run := exec.Command(bin, "run", "--config", config, "--session", session, "--otlp-endpoint", "http://"+j.OTLP, "--output", "sent.jsonl", "--", "bash", "-c", script)
 	run.Dir = dir
@@ -162,8 +162,8 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 			t.Errorf("%s %s has %d process.exit, want %d", s.OperationName, s.SpanID, exits[s.SpanID], want)
 		}
 	}
-	const processes = 7 // bash, cat, sh, cat, wc, sleep, and cat after the span of bash was sent
-	if len(shown) != len(sent) || count["process.exec"] != processes || count["process.exit"] < 2 || connects != 1 || count["file.open"] == 0 {
+	const processes = 7 // bash, cat, sh, cat, wc, sleep, and cat after the notice of bash was sent
+	if len(shown) != len(sent) || count["process.exec"] != processes || count["process.start"] < 2 || count["process.exit"] > 0 || connects != 1 || count["file.open"] == 0 {
 		t.Errorf("%d spans were sent, shown are %v", len(sent), count)
 	}
 }
