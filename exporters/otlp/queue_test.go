@@ -11,7 +11,7 @@ import (
 )
 
 func batchOf(seq uint64, spans, bytes int) Batch {
-	return Batch{Seq: seq, Spans: spans, ResourceSpans: [][]byte{make([]byte, bytes)}}
+	return Batch{Seq: seq, Signal: Traces, Spans: spans, Resources: [][]byte{make([]byte, bytes)}}
 }
 
 func TestQueueBounds(t *testing.T) {

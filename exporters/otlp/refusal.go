@@ -27,11 +27,13 @@ const (
 	Permanent
 	// TooMuch: too much at once, or the batch is too large; the backend did not say which, nor when to come back.
 	TooMuch
+	// Unsupported: the backend does not take the signal at all. Another batch of it would be refused, too.
+	Unsupported
 )
 
 // Refusal is why a backend did not take a batch.
 type Refusal struct {
-	Code    codes.Code
+	Code    string // of gRPC or HTTP
 	Message string // of the backend; for people, at most maxReason bytes
 	Kind    RefusalKind
 	// After is how long the backend asks to wait before the next attempt; 0 if it does not say.
@@ -57,7 +59,7 @@ func newRefusal(err error) *Refusal {
 	if errors.As(err, &in) {
 		s = in.GRPCStatus()
 	}
-	r := &Refusal{Code: s.Code(), Message: reason(s.Message())}
+	r := &Refusal{Code: s.Code().String(), Message: reason(s.Message())}
 	asked := false
 	for _, detail := range s.Details() {
 		if t, ok := detail.(*errdetails.RetryInfo); ok {
@@ -72,8 +74,10 @@ func newRefusal(err error) *Refusal {
 		if r.Kind = TooMuch; asked {
 			r.Kind = Temporary
 		}
-	case codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
+	case codes.Unauthenticated, codes.PermissionDenied:
 		r.Kind = Misconfigured
+	case codes.Unimplemented:
+		r.Kind = Unsupported
 	default:
 		r.Kind = Permanent
 	}

@@ -4,7 +4,6 @@ package otlp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -41,12 +40,6 @@ type SenderConfig struct {
 	// rights of TLS.As.
 	Dial func(ctx context.Context, path string) (net.Conn, error)
 	Log  *slog.Logger // nil: silent
-}
-
-// Receipt is a backend's answer to a batch that it took.
-type Receipt struct {
-	Rejected uint64 // spans of it that it did not take (partial success)
-	Message  string // the reason that it gave
 }
 
 // Sender delivers batches to one endpoint, each call once. Its methods are safe for concurrent use.
@@ -165,8 +158,8 @@ type outcomeKey struct{}
 // Send tries once to deliver b, for the configured timeout at most. The error is a *Refusal, or ctx's when that ended.
 func (s *Sender) Send(ctx context.Context, b Batch) (Receipt, error) {
 	var o outcome
-	resourceSpans := make([]*tracepb.ResourceSpans, len(b.ResourceSpans))
-	for i, raw := range b.ResourceSpans {
+	resourceSpans := make([]*tracepb.ResourceSpans, len(b.Resources))
+	for i, raw := range b.Resources {
 		// Unknown fields go on the wire as they are, so the spans are not encoded again.
 		resourceSpans[i] = new(tracepb.ResourceSpans)
 		resourceSpans[i].ProtoReflect().SetUnknown(raw)
@@ -215,15 +208,5 @@ func readReceipt(
 	return err
 }
 
-// Backend is what takes batches: a Sender or a FailOver.
-type Backend interface {
-	// Send tries once to deliver. The error is a *Refusal, or ctx's.
-	Send(ctx context.Context, b Batch) (Receipt, error)
-	Close() error
-	String() string
-}
-
 // String names the endpoint.
 func (s *Sender) String() string { return s.cfg.Endpoint.String() }
-
-var errNoEndpoint = errors.New("no OTLP endpoint is given")

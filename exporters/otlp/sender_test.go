@@ -79,7 +79,7 @@ func TestARefusalSaysWhatHasToChange(t *testing.T) {
 		{"too much, not saying what", status.Error(codes.ResourceExhausted, "x"), TooMuch, 0},
 		{"who are you", status.Error(codes.Unauthenticated, "x"), Misconfigured, 0},
 		{"not you", status.Error(codes.PermissionDenied, "x"), Misconfigured, 0},
-		{"no OTLP here", status.Error(codes.Unimplemented, "x"), Misconfigured, 0},
+		{"no OTLP here", status.Error(codes.Unimplemented, "x"), Unsupported, 0},
 		{"bad batch", status.Error(codes.InvalidArgument, "x"), Permanent, 0},
 		{"no gRPC error", errors.New("x"), Permanent, 0},
 		{"joined as otlptracegrpc does", errors.Join(nil, status.Error(codes.Aborted, "x")), Temporary, 0},

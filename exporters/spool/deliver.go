@@ -122,7 +122,7 @@ func (s *Spool) notifyAll() {
 // deliver tries until the batch is resolved. It reports false when the end comes before.
 func (d *destination) deliver(it item) bool {
 	b := it.batch
-	if b.ResourceSpans == nil {
+	if b.Resources == nil {
 		var err error
 		if b, err = d.s.load(it.seq); err != nil {
 			return d.unreadable(it, err)

@@ -45,7 +45,7 @@ func (e *entry) encode(buf []byte) []byte {
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(to)))
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(reason)))
 	buf = append(append(buf, to...), reason...)
-	buf = e.batch.AppendTracesData(buf)
+	buf = e.batch.AppendRequest(buf)
 	seal(buf[start:])
 	return buf
 }
@@ -91,7 +91,7 @@ func decodeEntry(data []byte) (entry, error) {
 		return entry{}, errors.New("it is shorter than its texts")
 	}
 	e := entry{created: h.created, to: string(rest[:to]), reason: string(rest[to : to+reason])}
-	e.batch.Spans = h.spans
+	e.batch.Signal, e.batch.Spans = otlp.Traces, h.spans
 	for rest = rest[to+reason:]; len(rest) > 0; {
 		number, kind, n := protowire.ConsumeTag(rest)
 		if n < 0 || number != 1 || kind != protowire.BytesType {
@@ -101,7 +101,7 @@ func decodeEntry(data []byte) (entry, error) {
 		if m < 0 {
 			return entry{}, fmt.Errorf("its batch is not a TracesData message: %w", protowire.ParseError(m))
 		}
-		e.batch.ResourceSpans = append(e.batch.ResourceSpans, value)
+		e.batch.Resources = append(e.batch.Resources, value)
 		rest = rest[n+m:]
 	}
 	return e, nil

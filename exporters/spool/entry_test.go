@@ -35,7 +35,7 @@ func TestAnEntryComesBackAsItWas(t *testing.T) {
 			continue
 		}
 		if got.created != e.created || got.batch.Spans != e.batch.Spans || !strings.HasPrefix(e.to, got.to) || !strings.HasPrefix(e.reason, got.reason) ||
-			len(got.to) > maxText || len(got.reason) > maxText || !bytes.Equal(got.batch.AppendTracesData(nil), e.batch.AppendTracesData(nil)) {
+			len(got.to) > maxText || len(got.reason) > maxText || !bytes.Equal(got.batch.AppendRequest(nil), e.batch.AppendRequest(nil)) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -80,14 +80,14 @@ func FuzzDecodeEntry(f *testing.F) {
 			t.Fatal("an entry without a head")
 		}
 		size := 0
-		for _, r := range got.batch.ResourceSpans {
+		for _, r := range got.batch.Resources {
 			size += len(r)
 		}
 		if size > len(data) || len(got.to) > maxText || len(got.reason) > maxText {
 			t.Fatalf("%d bytes gave %d", len(data), size)
 		}
 		again, err := decodeEntry(got.encode(nil))
-		if err != nil || again.to != got.to || again.reason != got.reason || !bytes.Equal(again.batch.AppendTracesData(nil), got.batch.AppendTracesData(nil)) {
+		if err != nil || again.to != got.to || again.reason != got.reason || !bytes.Equal(again.batch.AppendRequest(nil), got.batch.AppendRequest(nil)) {
 			t.Fatalf("%v: %+v, then %+v", err, got, again)
 		}
 	})

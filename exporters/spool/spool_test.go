@@ -210,7 +210,7 @@ func TestAFileFullOfHolesStaysBoundedAndKeepsMostOfWhatItCan(t *testing.T) {
 	for range 400 {
 		for range 1 + random.IntN(3) {
 			n++
-			s.Offer(otlp.Batch{Spans: 1, ResourceSpans: [][]byte{make([]byte, 1000+random.IntN(1<<20))}})
+			s.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 1, Resources: [][]byte{make([]byte, 1000+random.IntN(1<<20))}})
 		}
 		until(t, "it is written", func() bool { return s.Stats().MemoryBytes == 0 })
 		st := s.Stats()

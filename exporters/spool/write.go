@@ -85,7 +85,7 @@ func (s *Spool) commit(all bool) (more bool, err error) {
 	}
 	for _, it := range group {
 		e := entry{created: it.created, batch: it.batch}
-		c.put = append(c.put, record{it.seq, e.encode(make([]byte, 0, it.size+len(it.batch.ResourceSpans)*8))})
+		c.put = append(c.put, record{it.seq, e.encode(make([]byte, 0, it.size+len(it.batch.Resources)*8))})
 	}
 	err = s.store.commit(*c)
 
