@@ -43,7 +43,7 @@ func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool
 	if err != nil || len(ours) == 0 {
 		return true
 	}
-	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward.Enabled {
+	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward {
 		return false
 	}
 	if inherits {

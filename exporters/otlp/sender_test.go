@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -45,15 +46,10 @@ func send(t *testing.T, s Backend) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	pauses := NewPauses(time.Millisecond)
-	for {
-		_, err := s.Send(ctx, oneBatch(1))
-		if err == nil {
-			return
-		}
-		if !pauses.Wait(ctx, 0) {
-			t.Fatalf("not sent: %v", err)
-		}
+	_, err := backoff.Retry(ctx, func() (Receipt, error) { return s.Send(ctx, oneBatch(1)) },
+		backoff.WithBackOff(NewPauses(time.Millisecond)))
+	if err != nil {
+		t.Fatalf("not sent: %v", err)
 	}
 }
 
@@ -275,7 +271,7 @@ func TestCertificatesThatCannotWorkAreRefusedAtOnce(t *testing.T) {
 func TestFailOver(t *testing.T) {
 	a, b := startBackend(t, "127.0.0.1:0"), startBackend(t, "127.0.0.1:0")
 	start := func(rest time.Duration) *FailOver {
-		f, err := NewFailOver([]*Sender{
+		f, err := NewFailOver([]Backend{
 			startSender(t, SenderConfig{Endpoint: plain(a.addr), Timeout: time.Minute}), startSender(t, SenderConfig{Endpoint: plain(b.addr)}),
 		}, nil)
 		if err != nil {

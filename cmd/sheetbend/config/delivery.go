@@ -46,6 +46,7 @@ type Spool struct {
 	MaxAge      Duration `yaml:"max_age"`
 	Sync        string   `yaml:"sync"`
 	DeadLetters Size     `yaml:"dead_letters"`
+	PassedOn    string   `yaml:"passed_on"`
 }
 
 // Metrics are served over HTTP by the sensor. Without an address there is nothing.
@@ -60,6 +61,8 @@ const (
 	DefaultSpool = "/var/lib/sheetbend/spool"
 	// NoSpool is the path that means none.
 	NoSpool = "none"
+	// PassedOnDisk spools agents' telemetry like the spans, PassedOnMemory keeps it in memory.
+	PassedOnDisk, PassedOnMemory = "disk", "memory"
 	// MaxEndpoints bounds the list of them.
 	MaxEndpoints = 16
 )
@@ -67,7 +70,9 @@ const (
 func defaultOTLP() OTLP { return OTLP{Queue: Queue{Bytes: 64 << 20, Spans: 65536}} }
 
 func defaultSpool() Spool {
-	return Spool{MaxBytes: 1 << 30, MaxAge: Duration(72 * time.Hour), Sync: "batch", DeadLetters: 64 << 20}
+	return Spool{
+		MaxBytes: 1 << 30, MaxAge: Duration(72 * time.Hour), Sync: "batch", DeadLetters: 64 << 20, PassedOn: PassedOnDisk,
+	}
 }
 
 // UnmarshalYAML implements yaml.Unmarshaler.

@@ -58,7 +58,6 @@ func (c *Config) Validate() error {
 	}
 	c.validateDelivery(&m)
 	m.within("intake.max_message", int64(c.Intake.MaxMessage), 64<<10, 16<<20)
-	m.within("intake.forward.queue_bytes", int64(c.Intake.Forward.QueueBytes), 1<<20, 8<<30)
 	m.lasts("hold", c.Hold, 100*time.Millisecond, time.Minute)
 	m.lasts("call_retention", c.CallRetention, time.Second, 24*time.Hour)
 	m.within("fold.files", int64(c.Fold.Files), 1, 1<<20)
@@ -157,6 +156,7 @@ func (c *Config) validateDelivery(m *mistakes) {
 	m.absolute("spool.path", c.Spool.Path, NoSpool)
 	m.within("spool.max_bytes", int64(c.Spool.MaxBytes), 32<<20, 1<<40)
 	m.lasts("spool.max_age", c.Spool.MaxAge, time.Minute, 365*24*time.Hour)
+	m.oneOf("spool.passed_on", c.Spool.PassedOn, PassedOnDisk, PassedOnMemory)
 	m.oneOf("spool.sync", c.Spool.Sync, "batch", "interval", "none")
 	m.within("spool.dead_letters", int64(c.Spool.DeadLetters), 2<<20, 1<<40)
 }
