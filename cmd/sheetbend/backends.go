@@ -42,7 +42,7 @@ type fromMemory struct {
 // findEndpoints are those of the configuration, or the one of the environment; none if neither has any.
 func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.Endpoint, err error) {
 	for i, o := range c.Exporters.OTLP {
-		e, ok, err := otlp.FindEndpoint(o.Endpoint, getenv)
+		e, ok, err := otlp.FindEndpoint(o.Endpoint, otlp.Protocol(o.Protocol), getenv)
 		if err != nil && len(c.Exporters.OTLP) > 1 {
 			return nil, fmt.Errorf("exporters.otlp[%d]: %w", i, err)
 		}
@@ -53,12 +53,12 @@ func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.E
 			found = append(found, e)
 		}
 	}
-	seen := map[otlp.Endpoint]bool{}
+	seen := map[string]bool{}
 	for _, e := range found {
-		if seen[e] {
+		if seen[e.String()] {
 			return nil, fmt.Errorf("exporters.otlp has %s twice", e)
 		}
-		seen[e] = true
+		seen[e.String()] = true
 	}
 	return found, nil
 }
@@ -83,7 +83,7 @@ func openBackends(
 		cause := &causeLog{Handler: log.Handler(), last: &atomic.Value{}}
 		cfg := otlp.SenderConfig{
 			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
-			UserAgent: "sheetbend/" + build(), Log: slog.New(cause),
+			Compression: o.Compression, UserAgent: "sheetbend/" + build(), Log: slog.New(cause),
 		}
 		if d != nil {
 			cfg.Dial = d.dial

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,9 +132,16 @@ func forwardTo(c *config.Config, by identity, getenv func(string) string) (b tel
 		UserAgent:  "sheetbend/" + build(),
 		Headers:    c.Exporters.OTLP[0].Headers,
 	}
-	endpoint, found, err := otlp.FindEndpoint(c.Exporters.OTLP[0].Endpoint, getenv)
+	o := c.Exporters.OTLP[0]
+	endpoint, found, err := otlp.FindEndpoint(o.Endpoint, otlp.Protocol(o.Protocol), getenv)
 	if err != nil {
 		return b, "", err
+	}
+	if found && endpoint.Protocol == otlp.HTTP {
+		found = false
+		if base, ok := strings.CutSuffix(endpoint.String(), otlp.Traces.Path()); ok {
+			b.HTTP = cmp.Or(b.HTTP, base)
+		}
 	}
 	if found {
 		b.GRPC, to = endpoint.Target, endpoint.String()
