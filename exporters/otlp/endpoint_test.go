@@ -99,6 +99,8 @@ func TestFindEndpoint(t *testing.T) {
 				t.Errorf("got %q, %t, want %q", got, ok, tt.want)
 			case ok && e.Why == "":
 				t.Error("it does not say why")
+			case tt.env["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/json" && e.Protocol == HTTP && !strings.Contains(e.Why, "sent as protobuf"):
+				t.Errorf("because %q", e.Why)
 			}
 		})
 	}

@@ -429,19 +429,3 @@ func TestRenewedCertificatesAreUsedForTheNextConnectionOverHTTP(t *testing.T) {
 	serve(after, addr)
 	send(t, s)
 }
-
-func TestTheLogSaysOnceWhichProtocolWasChosen(t *testing.T) {
-	e, ok, err := FindEndpoint("", "", func(k string) string {
-		return map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}[k]
-	})
-	if !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	var log bytes.Buffer
-	s := startSender(t, SenderConfig{Endpoint: e, Log: slog.New(slog.NewTextHandler(&log, nil))})
-	_, _ = s.Send(t.Context(), oneBatch(1))
-	_ = s.Close()
-	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), `protocol=http/protobuf because="OTEL_EXPORTER_OTLP_PROTOCOL is http/json, which is sent as protobuf"`) {
-		t.Errorf("%d lines: %s", n, log.String())
-	}
-}

@@ -92,11 +92,6 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 	} else if s.over, err = newOverGRPC(cfg, zip, certificates); err != nil {
 		return nil, fmt.Errorf("OTLP endpoint %s cannot be used: %w", cfg.Endpoint, err)
 	}
-	protocol := cfg.Endpoint.Protocol
-	if protocol == "" {
-		protocol = GRPC
-	}
-	cfg.Log.Info("spans go over OTLP", "endpoint", s.String(), "protocol", protocol, "because", cfg.Endpoint.Why)
 	return s, nil
 }
 
