@@ -33,7 +33,7 @@ type backends struct {
 // findEndpoints are those of the configuration, or the one of the environment; none if neither has any.
 func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.Endpoint, err error) {
 	for i, o := range c.Exporters.OTLP {
-		e, ok, err := otlp.FindEndpoint(o.Endpoint, getenv)
+		e, ok, err := otlp.FindEndpoint(o.Endpoint, otlp.Protocol(o.Protocol), getenv)
 		if err != nil && len(c.Exporters.OTLP) > 1 {
 			return nil, fmt.Errorf("exporters.otlp[%d]: %w", i, err)
 		}
@@ -44,12 +44,12 @@ func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.E
 			found = append(found, e)
 		}
 	}
-	seen := map[otlp.Endpoint]bool{}
+	seen := map[string]bool{}
 	for _, e := range found {
-		if seen[e] {
+		if seen[e.String()] {
 			return nil, fmt.Errorf("exporters.otlp has %s twice", e)
 		}
-		seen[e] = true
+		seen[e.String()] = true
 	}
 	return found, nil
 }
@@ -71,7 +71,7 @@ func openBackends(
 		o := c.Exporters.OTLP[i]
 		cfg := otlp.SenderConfig{
 			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
-			UserAgent: "sheetbend/" + build(), Log: log,
+			Compression: o.Compression, UserAgent: "sheetbend/" + build(), Log: log,
 		}
 		if d != nil {
 			cfg.Dial = d.dial

@@ -74,6 +74,9 @@ func openOutputs(
 		if o.backends, err = openBackends(c, endpoints, sends, spools, d, log); err != nil {
 			return nil, err
 		}
+		for _, e := range endpoints {
+			log.Info("spans go over OTLP", "endpoint", e.String(), "protocol", e.Protocol, "because", e.Why)
+		}
 		consumers = append(consumers, o.backends.Offer)
 	}
 	if len(consumers) > 0 {

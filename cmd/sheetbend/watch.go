@@ -47,8 +47,10 @@ func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool
 		return false
 	}
 	if inherits {
-		theirs, ok, err := otlp.FindEndpoint("", getenv)
-		return err != nil || !ok || !slices.Contains(ours, theirs)
+		theirs, ok, err := otlp.FindEndpoint("", "", getenv)
+		return err != nil || !ok || !slices.ContainsFunc(ours, func(e otlp.Endpoint) bool {
+			return e.String() == theirs.String()
+		})
 	}
 	return true
 }

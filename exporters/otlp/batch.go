@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package otlp turns spans into OTLP: an Encoder writes each span once into protobuf bytes
-// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC, and a Client
-// keeps a queue in memory and tries again.
+// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC, and a
+// FailOver one to the first of several endpoints that takes it.
 package otlp
 
 import (
@@ -14,12 +14,13 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// Batch is a closed group of encoded spans, or of an agent's telemetry. Its bytes are shared by all consumers and never change.
+// Batch is a closed group of encoded spans, or of an agent's telemetry. Its bytes are shared by all consumers and never
+// change.
 type Batch struct {
 	Seq      uint64 // of the batches of one Encoder, from 1, without gaps
 	Signal   Signal
 	PassedOn bool // an agent's telemetry
-	Spans    int  // the number of items: spans, log records or data points
+	Spans    int  // the number of items: spans, log records or data points; 1 for a request that is passed on
 	// Resources are field 1 of the signal's export request: each the content of one ResourceSpans, ResourceLogs or
 	// ResourceMetrics message.
 	Resources [][]byte

@@ -143,6 +143,12 @@ func (c *Config) validateDelivery(m *mistakes) {
 		if o.Timeout != 0 {
 			m.lasts(key+".timeout", o.Timeout, 100*time.Millisecond, 10*time.Minute)
 		}
+		if o.Protocol != "" {
+			m.oneOf(key+".protocol", o.Protocol, "grpc", "http/protobuf")
+		}
+		if o.Compression != "" {
+			m.oneOf(key+".compression", o.Compression, "gzip", "none")
+		}
 		m.within(key+".queue.bytes", int64(o.Queue.Bytes), 1<<20, 8<<30)
 		m.within(key+".queue.spans", int64(o.Queue.Spans), 512, 100_000_000)
 		if (o.TLS.Cert == "") != (o.TLS.Key == "") {
