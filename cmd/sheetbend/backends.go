@@ -110,8 +110,10 @@ func openBackends(
 	for _, d := range to {
 		b.names = append(b.names, d.Name)
 	}
-	b.Queue, err = delivery.Open(cfg)
-	return b, err
+	if b.Queue, err = delivery.Open(cfg); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // destinationsOf has each sender for itself, or all as one.

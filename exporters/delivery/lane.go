@@ -141,13 +141,26 @@ func (l *lane) next() (it item, dead string, ok bool) {
 
 // candidate is the oldest batch that can be sent now.
 func (l *lane) candidate() (item, bool) {
-	if len(l.ahead) >= maxAhead || l.failing && (len(l.flights) > 0 || time.Now().Before(l.notBefore)) {
+	if l.failing && (len(l.flights) > 0 || time.Now().Before(l.notBefore)) {
 		return item{}, false
 	}
 	line := &l.q.lines[l.kind]
 	it, ok := l.oldest(line.stored, true)
 	if !ok && (!l.q.onDisk(l.kind) || l.q.diskHangs()) {
 		it, ok = l.oldest(line.pending, true)
+	}
+	if ok && len(l.ahead) >= maxAhead {
+		first, _ := l.first()
+		ok = it.seq == first.seq
+	}
+	return it, ok
+}
+
+// first is the oldest that l is not done with.
+func (l *lane) first() (item, bool) {
+	it, ok := l.oldest(l.q.lines[l.kind].stored, false)
+	if !ok {
+		it, ok = l.oldest(l.q.lines[l.kind].pending, false)
 	}
 	return it, ok
 }
@@ -289,9 +302,7 @@ func (l *lane) land(it item, o outcome) {
 // advance moves the position up to the oldest batch that l is not done with. mu is held.
 func (l *lane) advance() {
 	oldest := l.q.seq + 1
-	if it, ok := l.oldest(l.q.lines[l.kind].stored, false); ok {
-		oldest = it.seq
-	} else if it, ok := l.oldest(l.q.lines[l.kind].pending, false); ok {
+	if it, ok := l.first(); ok {
 		oldest = it.seq
 	}
 	for seq := range l.ahead {

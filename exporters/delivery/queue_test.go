@@ -19,10 +19,14 @@ import (
 )
 
 func TestEachBackendGetsEveryBatch(t *testing.T) {
-	for _, policy := range []Sync{SyncBatch, SyncInterval, SyncNone} {
+	for _, policy := range []Sync{SyncBatch, SyncInterval, SyncNone, "memory"} {
 		t.Run(string(policy), func(t *testing.T) {
+			dir := spoolDir(t)
+			if policy == "memory" {
+				dir = ""
+			}
 			a, b := serve(t, "127.0.0.1:0", take), serve(t, "127.0.0.1:0", take)
-			s := open(t, Config{Dir: spoolDir(t), Sync: policy, Destinations: []Destination{a.to(t, "a"), b.to(t, "b")}})
+			s := open(t, Config{Dir: dir, Sync: policy, Destinations: []Destination{a.to(t, "a"), b.to(t, "b")}})
 			offer(s, 0, 5000, 100)
 			if err := end(t, s, time.Minute); err != nil {
 				t.Error(err)
@@ -99,7 +103,13 @@ func TestANewEndpointGetsWhatWaitsAndOneThatIsGoneHoldsNothing(t *testing.T) {
 	}
 }
 
-func TestDeliverySurvivesWhatBackendsDo(t *testing.T) {
+func TestDeliverySurvivesWhatBackendsDo(t *testing.T) { everywhere(t, survives) }
+
+func survives(t *testing.T, dir string) {
+	where, own := "they wait in memory", func(*testing.T) string { return "" }
+	if dir != "" {
+		where, own = "they wait in the spool", func(t *testing.T) string { return spoolDir(t) }
+	}
 	for _, c := range []struct {
 		name string
 		does answer
@@ -113,7 +123,7 @@ func TestDeliverySurvivesWhatBackendsDo(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := serve(t, "127.0.0.1:0", c.does)
 			log := &journal{}
-			s := open(t, Config{Dir: spoolDir(t), Log: logTo(log), Destinations: []Destination{destinationOf(t, "b", b.addr, 200*time.Millisecond)}})
+			s := open(t, Config{Dir: own(t), Log: logTo(log), Destinations: []Destination{destinationOf(t, "b", b.addr, 200*time.Millisecond)}})
 			offer(s, 0, 200, 10)
 			until(t, "it was asked again", func() bool { return b.asked() > 2 })
 			b.set(take)
@@ -125,14 +135,14 @@ func TestDeliverySurvivesWhatBackendsDo(t *testing.T) {
 			if d := balanced(t, s)[0]; d.Sent != 200 || d.Errors == 0 {
 				t.Errorf("%+v", d)
 			}
-			if n := strings.Count(log.String(), "they wait in the spool"); n != 1 || !strings.Contains(log.String(), "takes spans again") {
+			if n := strings.Count(log.String(), where); n != 1 || !strings.Contains(log.String(), "takes spans again") {
 				t.Errorf("the outage is told %d times:\n%s", n, log)
 			}
 		})
 	}
 	t.Run("is restarted", func(t *testing.T) {
 		first := serve(t, "127.0.0.1:0", take)
-		s := open(t, Config{Dir: spoolDir(t), Destinations: []Destination{first.to(t, "b")}})
+		s := open(t, Config{Dir: own(t), Destinations: []Destination{first.to(t, "b")}})
 		offer(s, 0, 100, 10)
 		until(t, "some arrived", func() bool { return len(first.got()) > 0 })
 		first.grpc.Stop()

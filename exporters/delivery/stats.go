@@ -151,11 +151,7 @@ func (q *Queue) Stats() Stats {
 			return
 		}
 		now := l.stats
-		it, ok := l.oldest(q.lines[l.kind].stored, false)
-		if !ok {
-			it, ok = l.oldest(q.lines[l.kind].pending, false)
-		}
-		if ok {
+		if it, ok := l.first(); ok {
 			now.Oldest = time.Unix(0, it.created)
 		}
 		st.Lanes = append(st.Lanes, now)
