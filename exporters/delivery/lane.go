@@ -22,8 +22,8 @@ const (
 	hangs = 2 * time.Second
 	// window is how many requests of a lane are under way at a time: each takes a round trip.
 	window = 4
-	// maxAhead is how many batches a lane may be done with while an older one waits for another attempt. They are sent
-	// again if the process is killed.
+	// maxAhead is how many batches a lane may be done with, besides those that are under way then, while an older one
+	// waits for another attempt. They are sent again if the process is killed.
 	maxAhead = 16
 	// offFor is how long a lane is off whose backend does not take the signal.
 	offFor = 10 * time.Minute
