@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package otlp turns spans into OTLP: an Encoder writes each span once into protobuf bytes
-// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC, and a
+// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC or HTTP, and a
 // FailOver one to the first of several endpoints that takes it.
 package otlp
 

@@ -43,13 +43,14 @@ func (e Endpoint) String() string {
 }
 
 func (e Endpoint) base() string {
+	host := strings.ReplaceAll(e.Target, "%", "%25") // of an IPv6 zone
 	switch {
 	case e.socket() != "":
 		return e.Target
 	case e.Insecure:
-		return "http://" + e.Target
+		return "http://" + host
 	}
-	return "https://" + e.Target
+	return "https://" + host
 }
 
 // socket is the path of a unix socket, or "".

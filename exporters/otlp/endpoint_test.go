@@ -31,6 +31,7 @@ func TestFindEndpoint(t *testing.T) {
 		{name: "the traces variable for insecure wins", flag: "collector:4317", env: env{"OTEL_EXPORTER_OTLP_INSECURE": "true", "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "false"}, want: "https://collector:4317"},
 		{name: "an address without a scheme is understood", flag: "127.0.0.1:4317", want: "https://127.0.0.1:4317"},
 		{name: "IPv6", flag: "http://[::1]:4317", want: "http://[::1]:4317"},
+		{name: "IPv6 with a zone", flag: "http://[fe80::1%25eth0]:4318", want: "http://[fe80::1%25eth0]:4318/v1/traces http/protobuf"},
 		{name: "a unix socket is plain text", flag: "unix:///run/otel.sock", want: "unix:///run/otel.sock"},
 		{name: "spaces around do not matter", flag: "  http://h:1 \n", want: "http://h:1"},
 

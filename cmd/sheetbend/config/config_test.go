@@ -86,6 +86,8 @@ func TestValidate(t *testing.T) {
 		"log.level":                  func(c *Config) { c.Log.Level = "loud" },
 		"exporters.otlp[1].endpoint": func(c *Config) { c.Exporters.OTLP = OTLPs{{Endpoint: "a", Queue: Queue{1 << 20, 512}}, {}} },
 		"exporters.otlp_mode":        func(c *Config) { c.Exporters.OTLPMode = "both" },
+		"exporters.otlp.protocol":    func(c *Config) { c.Exporters.OTLP[0].Protocol = "http/json" },
+		"exporters.otlp.compression": func(c *Config) { c.Exporters.OTLP[0].Compression = "zstd" },
 		"tls.key only work together": func(c *Config) { c.Exporters.OTLP[0].TLS.Cert = "/c" },
 		"spool.path":                 func(c *Config) { c.Spool.Path = "var" },
 		"spool.sync":                 func(c *Config) { c.Spool.Sync = "always" },
