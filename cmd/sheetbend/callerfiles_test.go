@@ -307,7 +307,7 @@ var pathKeys = map[string]keyRow{
 }
 
 // otherKeys hold text that names no file that is opened; those of agents name files of what is watched.
-var otherKeys = []string{"sandboxes", "agents", "exporters.otlp.headers", "exporters.otlp.protocol", "exporters.otlp.compression", "exporters.otlp.tls.server_name", "exporters.otlp_mode", "spool.sync", "metrics.listen",
+var otherKeys = []string{"sandboxes", "agents", "exporters.otlp.headers", "exporters.otlp.protocol", "exporters.otlp.compression", "exporters.otlp.tls.server_name", "exporters.otlp_mode", "spool.sync", "spool.passed_on", "metrics.listen",
 	"intake.listen", "noise", "sensitive", "trace.join", "span_names", "open_hook", "log.level", "log.format"}
 
 func TestEachKeyThatNamesAFileHasARowHere(t *testing.T) {
