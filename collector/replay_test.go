@@ -150,7 +150,7 @@ func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 			in, sum, spans := openCapture(t, name), sha256.New(), 0
 			sink := otlp.NewEncoder(in.Header().Sensor, otlp.Limits{}, func(b otlp.Batch) {
 				spans += b.Spans
-				traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b.AppendTracesData(nil))
+				traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b.AppendRequest(nil))
 				if err != nil {
 					t.Fatal(err)
 				}

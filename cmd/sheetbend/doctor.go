@@ -272,7 +272,7 @@ func checkOTLP(c *config.Config, who identity, getenv func(string) string) check
 					return check{"OTLP", checkFail, "certificates not usable", err.Error()}
 				}
 			}
-			names = append(names, e.String())
+			names = append(names, fmt.Sprintf("%s over %s (%s)", e, e.Protocol, e.Why))
 		}
 		return check{"OTLP", checkOK, "spans go to " + strings.Join(names, ", "), ""}
 	}

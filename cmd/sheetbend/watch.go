@@ -43,12 +43,14 @@ func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool
 	if err != nil || len(ours) == 0 {
 		return true
 	}
-	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward.Enabled {
+	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward {
 		return false
 	}
 	if inherits {
-		theirs, ok, err := otlp.FindEndpoint("", getenv)
-		return err != nil || !ok || !slices.Contains(ours, theirs)
+		theirs, ok, err := otlp.FindEndpoint("", "", getenv)
+		return err != nil || !ok || !slices.ContainsFunc(ours, func(e otlp.Endpoint) bool {
+			return e.String() == theirs.String()
+		})
 	}
 	return true
 }
