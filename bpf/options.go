@@ -131,6 +131,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded object: %w", err)
 	}
+	spec.Maps[ledgerName] = ledgerSpec.Copy()
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
 	spec.Maps["cgroups"].MaxEntries = uint32(o.MaxCgroups)
 	spec.Maps["sandboxes"].MaxEntries = uint32(o.MaxCgroups)

@@ -26,13 +26,19 @@ type pinning struct {
 	unpin bool // what is there is taken over, and nothing is left
 }
 
+// bpffs is where the bpf file system is mounted; pins elsewhere need pin_path.
+const bpffs = "/sys/fs/bpf"
+
 // pinDir is where pins are, or would be; os.ErrNotExist where there is no bpf file system.
 func pinDir(c *config.Config) (string, error) {
 	if c.PinPath != "" {
 		return c.PinPath, nil
 	}
-	mount, err := bpf.FindBPFFS()
-	return filepath.Join(mount, "sheetbend"), err
+	var fs unix.Statfs_t
+	if err := unix.Statfs(bpffs, &fs); err != nil || fs.Type != unix.BPF_FS_MAGIC {
+		return "", fmt.Errorf("no bpf file system is mounted (mount -t bpf bpf %s): %w", bpffs, os.ErrNotExist)
+	}
+	return filepath.Join(bpffs, "sheetbend"), nil
 }
 
 func pinningOf(c *config.Config, log *slog.Logger) pinning {
@@ -81,12 +87,8 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 			strings.Join(tallyDirs, " or "))
 		return nil, nil
 	}
-	format, err := bpf.Format()
-	if err != nil {
-		return nil, err
-	}
 	j, err := journal.Open(journal.Config{
-		Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout),
+		Path: path, Content: fmt.Sprint(boot, " ", pins.Records[:32], " ", record.Layout),
 		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
 	})
 	if err != nil {
