@@ -25,7 +25,6 @@ const LossNotRead uint16 = 260
 // that is in our ring. So what happened between our first hook and that instant is there twice, and nothing is missing.
 type generation struct {
 	dir      *os.File
-	name     string
 	readable bool // its records have our layout
 	ring     *ring
 	maps     map[string]*ebpf.Map
@@ -39,8 +38,8 @@ const overlap = 20 * time.Millisecond
 
 // openGeneration opens what of a kernel side there is. m is nil if it has no manifest that can be read: what there is
 // can be counted all the same.
-func openGeneration(dir *os.File, name string, m *manifest, records string) (_ *generation, err error) {
-	g := &generation{dir: dir, name: name, readable: m != nil && m.Records == records, maps: map[string]*ebpf.Map{}}
+func openGeneration(dir *os.File, m *manifest, records string) (_ *generation, err error) {
+	g := &generation{dir: dir, readable: m != nil && m.Records == records, maps: map[string]*ebpf.Map{}}
 	for _, want := range []ebpf.MapSpec{
 		{Name: "ring", Type: ebpf.RingBuf}, {Name: "losses_unkeyed", Type: ebpf.Array, KeySize: 4, ValueSize: 8},
 		{Name: "losses", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8},
@@ -70,21 +69,13 @@ func (g *generation) close() {
 	_ = g.dir.Close()
 }
 
-// drop removes a kernel side that is replaced.
-func (s *Sensor) drop(g *generation) error {
-	g.close()
-	if err := s.store.RemoveAll(g.name); err != nil {
-		return fmt.Errorf("remove the pins of the sensor before: %w", err)
-	}
-	return nil
-}
-
 // order puts the kernel sides that are replaced into the order in which they were attached. One that was killed
 // before it took over has nothing that the one before it has not.
 func (s *Sensor) order() (err error) {
 	s.old = slices.DeleteFunc(s.old, func(g *generation) bool {
 		if g.from == notYet {
-			err = errors.Join(err, s.drop(g))
+			err = errors.Join(err, remove(s.store, g.dir))
+			g.close()
 		}
 		return g.from == notYet
 	})
@@ -192,9 +183,10 @@ func (s *Sensor) readOld() error {
 		if err := s.carryOver(g); err != nil {
 			return err
 		}
-		if err := s.drop(g); err != nil {
+		if err := remove(s.store, g.dir); err != nil {
 			return err
 		}
+		g.close()
 	}
 	if s.unpin {
 		// What is in it that is none of ours keeps it.

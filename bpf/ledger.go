@@ -112,11 +112,11 @@ func (l *ledger) forget(id lossID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.counts, id)
-	return remove(l.table, id)
+	return deleteEntry(l.table, id)
 }
 
-// remove removes an entry, if it is there.
-func remove(table *ebpf.Map, id lossID) error {
+// deleteEntry deletes an entry, if it is there.
+func deleteEntry(table *ebpf.Map, id lossID) error {
 	if err := table.Delete(id); !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return err
 	}

@@ -108,7 +108,7 @@ func (s *Sensor) Forget(l Loss) error {
 	// Killed in between, it is told once more: better than that another one's is not.
 	err := s.ledger.forget(l.id())
 	if err == nil {
-		err = remove(s.kernel.table("process_losses"), l.id())
+		err = deleteEntry(s.kernel.table("process_losses"), l.id())
 	}
 	if err != nil {
 		return fmt.Errorf("drop a loss counter: %w", err)

@@ -65,33 +65,26 @@ type pinnedLink struct {
 
 // contentOf names the kernel side: the same name means that this process would load and attach the same.
 func (o *Options) contentOf(spec *ebpf.CollectionSpec) (string, error) {
+	var kernel unix.Utsname
+	var root unix.Stat_t
+	if err := errors.Join(unix.Uname(&kernel), unix.Stat(o.CgroupRoot, &root)); err != nil {
+		return "", err
+	}
 	h := sha256.New()
-	add := func(format string, args ...any) { fmt.Fprintf(h, format+"\x00", args...) }
-	add("sheetbend pins %d", manifestFormat)
 	h.Write(_ObjectBytes)
+	add := func(args ...any) { fmt.Fprintf(h, "%#v\x00", args) }
+	add(manifestFormat, kernel.Release[:], kernel.Version[:], root.Dev, root.Ino)
+	add(o.Form, o.CompatCalls, o.noop, o.EnvNames, o.Programs, o.Noise, o.Scope)
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
-		add("map %s %d %d %d %d %d", name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
+		add(name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
 	}
 	// What was set in it, and so what the programs were made for.
 	for _, name := range slices.Sorted(maps.Keys(spec.Variables)) {
 		if v := spec.Variables[name]; v.Constant() {
-			add("constant %s %x", name, v.Value)
+			add(name, v.Value)
 		}
 	}
-	var kernel unix.Utsname
-	if err := unix.Uname(&kernel); err != nil {
-		return "", err
-	}
-	var root unix.Stat_t
-	if err := unix.Stat(o.CgroupRoot, &root); err != nil {
-		return "", err
-	}
-	add("kernel %s %s", kernel.Release[:], kernel.Version[:])
-	add("cgroups %d %d", root.Dev, root.Ino)
-	add("form %s %t %t", o.Form, o.CompatCalls, o.noop)
-	add("names %q %q %q", o.EnvNames, o.Programs, o.Noise)
-	add("scope %q", o.Scope)
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
@@ -120,23 +113,25 @@ func formatOf(spec *ebpf.CollectionSpec) string {
 func pinned(name string) bool { return !strings.HasPrefix(name, ".rodata") }
 
 // pin pins all of it in a directory of this name, or a like one: pins may lie there that are not gone on with.
-func (k *kernelSide) pin(store *pinStore, content, records string) (err error) {
+func (k *kernelSide) pin(store *os.File, content, records string) (err error) {
 	name := content[:32]
-	for err = store.Mkdir(name, 0o700); errors.Is(err, os.ErrExist) && len(name) < 40; err = store.Mkdir(name, 0o700) {
-		name += "+"
+	for err = unix.EEXIST; errors.Is(err, unix.EEXIST) && len(name) < 64; name += "+" {
+		if err = unix.Mkdirat(int(store.Fd()), name, 0o700); err == nil {
+			break
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("make a directory for the pins: %w", err)
 	}
-	dir, err := store.sub(name)
+	dir, err := openDir(int(store.Fd()), name)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, store.RemoveAll(name))
+			err = errors.Join(err, remove(store, dir))
 		}
+		_ = dir.Close()
 	}()
 	m := manifest{
 		Format: manifestFormat, Content: content, Records: records, Maps: map[string]ebpf.MapID{}, Hooks: k.hooks,
@@ -237,12 +232,12 @@ func parseManifest(text []byte) (*manifest, error) {
 // find goes on with pins of this content, if there are any that are whole, and opens all others: their hooks are there
 // until ours are. That pins cannot be used is no error: Pins tells.
 func (s *Sensor) find(spec *ebpf.CollectionSpec, o *Options, content string) error {
-	names, err := list(s.store.lock)
+	names, err := list(s.store)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		dir, err := s.store.sub(name)
+		dir, err := openDir(int(s.store.Fd()), name)
 		if err != nil { // nobody's pins: left alone
 			s.pins.Err = errors.Join(s.pins.Err, err)
 			continue
@@ -256,7 +251,7 @@ func (s *Sensor) find(spec *ebpf.CollectionSpec, o *Options, content string) err
 			}
 			err = fmt.Errorf("not gone on with: %w", err)
 		}
-		g, openErr := openGeneration(dir, name, m, s.pins.Records)
+		g, openErr := openGeneration(dir, m, s.pins.Records)
 		s.old = append(s.old, g)
 		if err = errors.Join(err, openErr); err != nil {
 			s.pins.Err = errors.Join(s.pins.Err, fmt.Errorf("pins of the sensor before, %s: %w", name, err))

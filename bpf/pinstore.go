@@ -19,14 +19,9 @@ import (
 // ErrPinsInUse says that another sensor of this host has the pins.
 var ErrPinsInUse = errors.New("another sensor has the pins")
 
-// A pinStore is the directory of the pins, with one for each kernel side. A lock is held as long as it is open.
-type pinStore struct {
-	*os.Root
-	lock *os.File
-}
-
-// openPins opens the directory, or makes it. Nothing in it is trusted that somebody else may have put there.
-func openPins(dir string, create bool) (_ *pinStore, err error) {
+// openPins opens the directory of the pins, with one below it for each kernel side, or makes it. A lock is held as long
+// as it is open. Nothing in it is trusted that somebody else may have put there.
+func openPins(dir string, create bool) (_ *os.File, err error) {
 	if create {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("make the directory of the pins: %w", err)
@@ -36,45 +31,27 @@ func openPins(dir string, create bool) (_ *pinStore, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of the pins: %w", err)
 	}
-	s := &pinStore{lock: f}
 	defer func() {
 		if err != nil {
-			_ = s.close()
+			_ = f.Close()
 		}
 	}()
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
-		return nil, fmt.Errorf("look at %s: %w", dir, err)
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("%s is on no bpf file system", dir)
-	}
-	if s.Root, err = os.OpenRoot(dir); err != nil {
-		return nil, fmt.Errorf("open the directory of the pins: %w", err)
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.BPF_FS_MAGIC {
+		return nil, errors.Join(fmt.Errorf("%s is on no bpf file system", dir), err)
 	}
 	// Whoever only looks, as doctor does, has it for a moment.
 	for end := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
-			return s, nil
+			return f, nil
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return nil, fmt.Errorf("lock %s: %w", dir, err)
 		case time.Now().After(end):
 			return nil, fmt.Errorf("%w in %s", ErrPinsInUse, dir)
 		}
 	}
-}
-
-// close does nothing on nil.
-func (s *pinStore) close() (err error) {
-	if s == nil {
-		return nil
-	}
-	if s.Root != nil {
-		err = s.Root.Close()
-	}
-	return errors.Join(err, s.lock.Close())
 }
 
 // openDir opens a directory that belongs to this user, and that nobody else may write to.
@@ -98,9 +75,6 @@ func openDir(at int, name string) (*os.File, error) {
 	return f, nil
 }
 
-// sub opens the directory of a kernel side.
-func (s *pinStore) sub(name string) (*os.File, error) { return openDir(int(s.lock.Fd()), name) }
-
 // list gives the names in a directory, of which more than a few hundred are nobody's pins.
 func list(dir *os.File) ([]string, error) {
 	if _, err := dir.Seek(0, io.SeekStart); err != nil {
@@ -115,7 +89,7 @@ func list(dir *os.File) ([]string, error) {
 }
 
 // unlink takes pins away.
-func unlink(dir *os.File, prefix string) (err error) {
+func unlink(dir *os.File, prefix string) error {
 	names, err := list(dir)
 	for _, name := range names {
 		if strings.HasPrefix(name, prefix) {
@@ -123,6 +97,14 @@ func unlink(dir *os.File, prefix string) (err error) {
 		}
 	}
 	return err
+}
+
+// remove takes a kernel side away.
+func remove(store, dir *os.File) error {
+	if err := errors.Join(unlink(dir, ""), unix.Unlinkat(int(store.Fd()), dir.Name(), unix.AT_REMOVEDIR)); err != nil {
+		return fmt.Errorf("remove the pins %s: %w", dir.Name(), err)
+	}
+	return nil
 }
 
 // pinPath names a pin by the directory that was looked at, whatever lies under its name by now.
@@ -164,14 +146,15 @@ func Unpin(dir string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = s.close() }()
-	names, err := list(s.lock)
+	defer s.Close()
+	names, err := list(s)
 	for _, name := range names {
-		if oneErr := s.RemoveAll(name); oneErr != nil {
-			err = errors.Join(err, oneErr)
-		} else {
+		one, oneErr := openDir(int(s.Fd()), name)
+		if oneErr == nil {
+			oneErr = errors.Join(remove(s, one), one.Close())
 			n++
 		}
+		err = errors.Join(err, oneErr)
 	}
 	return n, errors.Join(err, os.Remove(dir))
 }

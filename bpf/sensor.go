@@ -43,7 +43,7 @@ type Sensor struct {
 
 	unpin   bool // nothing is to be left in the store
 	pins    Pins
-	store   *pinStore     // nil: nothing is pinned
+	store   *os.File      // nil: nothing is pinned
 	old     []*generation // to be read first
 	from    uint64        // stateFrom of our ledger
 	reads   bool          // begin was called
@@ -206,5 +206,8 @@ func (s *Sensor) Close() error {
 	for _, p := range s.old {
 		p.close()
 	}
-	return errors.Join(append(errs, s.store.close())...)
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
 }
