@@ -38,18 +38,16 @@ const overlap = 20 * time.Millisecond
 
 // openGeneration opens what of a kernel side there is. m is nil if it has no manifest that can be read: what there is
 // can be counted all the same.
-func openGeneration(dir *os.File, m *manifest, records string) (_ *generation, err error) {
+func openGeneration(
+	spec *ebpf.CollectionSpec, dir *os.File, m *manifest, records string,
+) (_ *generation, err error) {
 	g := &generation{dir: dir, readable: m != nil && m.Records == records, maps: map[string]*ebpf.Map{}}
-	for _, want := range []ebpf.MapSpec{
-		{Name: "ring", Type: ebpf.RingBuf}, {Name: "losses_unkeyed", Type: ebpf.Array, KeySize: 4, ValueSize: 8},
-		{Name: "losses", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8},
-		{Name: "process_losses", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8}, ledgerSpec,
-		{Name: "watched", Type: ebpf.Hash, KeySize: 4, ValueSize: 8},
-		{Name: "followed", Type: ebpf.Hash, KeySize: 4, ValueSize: 8},
+	for _, name := range []string{
+		"ring", "losses", "losses_unkeyed", "process_losses", ledgerName, "watched", "followed",
 	} {
-		one, oneErr := loadMap(dir, m, want.Name, &want)
+		one, oneErr := loadMap(dir, m, name, spec.Maps[name])
 		if err = errors.Join(err, oneErr); oneErr == nil {
-			g.maps[want.Name] = one
+			g.maps[name] = one
 		}
 	}
 	var ringErr, ledgerErr error

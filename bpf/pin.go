@@ -251,7 +251,7 @@ func (s *Sensor) find(spec *ebpf.CollectionSpec, o *Options, content string) err
 			}
 			err = fmt.Errorf("not gone on with: %w", err)
 		}
-		g, openErr := openGeneration(dir, m, s.pins.Records)
+		g, openErr := openGeneration(spec, dir, m, s.pins.Records)
 		s.old = append(s.old, g)
 		if err = errors.Join(err, openErr); err != nil {
 			s.pins.Err = errors.Join(s.pins.Err, fmt.Errorf("pins of the sensor before, %s: %w", name, err))
@@ -289,16 +289,8 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, dir *os.File, m *
 	}
 	k.programs[existingProgram] = k.collection.Programs[existingProgram]
 	for _, want := range m.Links {
-		if spec.Programs[want.Name] == nil || k.programs[want.Name] != nil {
-			return fmt.Errorf("the manifest has a link of %q", want.Name)
-		}
 		if err := k.reopen(dir, want); err != nil {
 			return err
-		}
-	}
-	for _, h := range commonHooks {
-		if k.programs[h.program] == nil {
-			return fmt.Errorf("the manifest has no link of %s", h.program)
 		}
 	}
 	if err := k.collection.Variables["existing_again"].Set(false); err != nil {
