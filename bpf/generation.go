@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -39,9 +40,9 @@ const overlap = 20 * time.Millisecond
 // openGeneration opens what of a kernel side there is. m is nil if it has no manifest that can be read: what there is
 // can be counted all the same.
 func openGeneration(
-	spec *ebpf.CollectionSpec, dir *os.File, m *manifest, records string,
+	spec *ebpf.CollectionSpec, dir *os.File, m *manifest, layout int,
 ) (_ *generation, err error) {
-	g := &generation{dir: dir, readable: m != nil && m.Records == records, maps: map[string]*ebpf.Map{}}
+	g := &generation{dir: dir, readable: m != nil && m.Records == strconv.Itoa(layout), maps: map[string]*ebpf.Map{}}
 	for _, name := range []string{
 		"ring", "losses", "losses_unkeyed", "process_losses", ledgerName, "watched", "followed",
 	} {

@@ -88,7 +88,7 @@ func (k *kernelSide) attachCommon(cgroupRoot string) error {
 			form = "cgroup"
 			l, err = link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot, Attach: h.cgroup, Program: program})
 		}
-		k.hooks = append(k.hooks, Hook{Name: h.program, Target: h.target, Form: form, Attached: err == nil, Err: errText(err)})
+		k.hooks = append(k.hooks, hookOf(h.program, h.target, form, err))
 		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
 		}
@@ -218,7 +218,7 @@ func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, 
 	for _, h := range g.tracepoints {
 		target := "sys_exit_" + h.call
 		a, err := fs.attach("syscalls", target, h.program, c.Programs[h.program])
-		hook := Hook{Name: h.program, Target: target, Form: string(FormTracepoint), Attached: err == nil, Err: errText(err)}
+		hook := hookOf(h.program, target, string(FormTracepoint), err)
 		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
 		}
@@ -241,18 +241,19 @@ func (k *kernelSide) attachBeside(spec *ebpf.CollectionSpec, h besideHook, o *Op
 	if err == nil {
 		err = k.attachTracing(spec, map[string]string{h.program: target}, o)
 	}
-	hook := Hook{Name: h.program, Target: target, Form: form, Attached: err == nil, Err: errText(err)}
+	hook := hookOf(h.program, target, form, err)
 	if err != nil {
 		hook.Note = h.note
 	}
 	k.hooks = append(k.hooks, hook)
 }
 
-func errText(err error) string {
-	if err == nil {
-		return ""
+func hookOf(program, target, form string, err error) Hook {
+	h := Hook{Name: program, Target: target, Form: form, Attached: err == nil}
+	if err != nil {
+		h.Err = err.Error()
 	}
-	return err.Error()
+	return h
 }
 
 // detach detaches every hook; what is in the ring can still be read. All at once, because the kernel

@@ -50,6 +50,8 @@ type Options struct {
 	Pin string
 	// Unpin: what is found there is taken over, and nothing is left there.
 	Unpin bool
+	// Layout is the number of the layout of the records: what lies in the rings of pins of another one cannot be read.
+	Layout int
 	// Scope stands for what else decides about what is watched: pins of another scope are not gone on with.
 	Scope string
 

@@ -11,11 +11,11 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -31,8 +31,6 @@ type Pins struct {
 	Starts uint64
 	// Replaced are the kernel sides of other programs or options that were found: their records are read first.
 	Replaced int
-	// Records names the layout of the records in the ring. "": nothing was to be pinned.
-	Records string
 	// Err is why nothing is pinned, or what was wrong with what was found.
 	Err error
 }
@@ -51,7 +49,7 @@ const (
 type manifest struct {
 	Format  int
 	Content string // what it was made of: contentOf
-	Records string // formatOf the records in the ring
+	Records string // Options.Layout of the records in the ring
 	Maps    map[string]ebpf.MapID
 	Links   []pinnedLink
 	Hooks   []Hook
@@ -73,7 +71,7 @@ func (o *Options) contentOf(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
 	h.Write(_ObjectBytes)
 	add := func(args ...any) { fmt.Fprintf(h, "%#v\x00", args) }
-	add(manifestFormat, kernel.Release[:], kernel.Version[:], root.Dev, root.Ino)
+	add(manifestFormat, o.Layout, kernel.Release[:], kernel.Version[:], root.Dev, root.Ino)
 	add(o.Form, o.CompatCalls, o.noop, o.EnvNames, o.Programs, o.Noise, o.Scope)
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
@@ -88,32 +86,11 @@ func (o *Options) contentOf(spec *ebpf.CollectionSpec) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// formatOf names the format of the ring: two objects with the same one can read each other's records. A kind that is
-// only added changes it, too, unlike record.Layout.
-func formatOf(spec *ebpf.CollectionSpec) string {
-	h := sha256.New()
-	for t, err := range spec.Types.All() {
-		if err != nil {
-			continue
-		}
-		s, ok := t.(*btf.Struct)
-		if !ok || s.Name != "header" && s.Name != "loss_key" && !strings.HasPrefix(s.Name, "record_") {
-			continue
-		}
-		fmt.Fprintf(h, "%s %d\x00", s.Name, s.Size)
-		for _, m := range s.Members {
-			size, _ := btf.Sizeof(m.Type)
-			fmt.Fprintf(h, "%s %d %d\x00", m.Name, m.Offset, size)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
 // pinned says which maps outlive the process. Constants belong to their programs.
 func pinned(name string) bool { return !strings.HasPrefix(name, ".rodata") }
 
 // pin pins all of it in a directory of this name, or a like one: pins may lie there that are not gone on with.
-func (k *kernelSide) pin(store *os.File, content, records string) (err error) {
+func (k *kernelSide) pin(store *os.File, content string, layout int) (err error) {
 	name := content[:32]
 	for err = unix.EEXIST; errors.Is(err, unix.EEXIST) && len(name) < 64; name += "+" {
 		if err = unix.Mkdirat(int(store.Fd()), name, 0o700); err == nil {
@@ -134,7 +111,7 @@ func (k *kernelSide) pin(store *os.File, content, records string) (err error) {
 		_ = dir.Close()
 	}()
 	m := manifest{
-		Format: manifestFormat, Content: content, Records: records, Maps: map[string]ebpf.MapID{}, Hooks: k.hooks,
+		Format: manifestFormat, Content: content, Records: strconv.Itoa(layout), Maps: map[string]ebpf.MapID{}, Hooks: k.hooks,
 	}
 	for name, one := range k.collection.Maps {
 		if !pinned(name) {
@@ -251,7 +228,7 @@ func (s *Sensor) find(spec *ebpf.CollectionSpec, o *Options, content string) err
 			}
 			err = fmt.Errorf("not gone on with: %w", err)
 		}
-		g, openErr := openGeneration(spec, dir, m, s.pins.Records)
+		g, openErr := openGeneration(spec, dir, m, o.Layout)
 		s.old = append(s.old, g)
 		if err = errors.Join(err, openErr); err != nil {
 			s.pins.Err = errors.Join(s.pins.Err, fmt.Errorf("pins of the sensor before, %s: %w", name, err))

@@ -88,14 +88,13 @@ func Load(o Options) (_ *Sensor, err error) {
 		return s, err
 	}
 	if s.store != nil && !o.Unpin {
-		s.keep(content)
+		s.keep(content, o.Layout)
 	}
 	return s, nil
 }
 
 // takeUp looks at what is pinned, and goes on with it if it is what would be loaded.
 func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options) (content string, err error) {
-	s.pins.Records = formatOf(spec)
 	if content, err = o.contentOf(spec); err != nil {
 		return "", err
 	}
@@ -119,8 +118,8 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options) (content string, 
 }
 
 // keep pins what was attached, beside what it replaces. That it cannot be pinned is no error: Pins tells.
-func (s *Sensor) keep(content string) {
-	if err := s.kernel.pin(s.store, content, s.pins.Records); err != nil {
+func (s *Sensor) keep(content string, layout int) {
+	if err := s.kernel.pin(s.store, content, layout); err != nil {
 		s.pins.Err = errors.Join(s.pins.Err, err)
 		return
 	}

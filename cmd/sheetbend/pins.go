@@ -90,7 +90,7 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 		return nil, nil
 	}
 	j, err := journal.Open(journal.Config{
-		Path: path, Content: fmt.Sprint(boot, " ", pins.Records[:32], " ", record.Layout),
+		Path: path, Content: fmt.Sprint(boot, " ", record.Layout),
 		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
 	})
 	if err != nil {
