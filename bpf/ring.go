@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -21,8 +22,9 @@ import (
 // is kept behind that position: the page is user space's own, and lives as long as the ring.
 type ring struct {
 	*ringbuf.Reader
-	page []byte
-	lost []Loss // a record that was read and not handled, and that cannot be read again
+	mu   sync.Mutex // of page: Close may be called while somebody reads
+	page []byte     // nil: closed
+	lost []Loss     // a record that was read and not handled, and that cannot be read again
 }
 
 // openRing opens a ring where the records that were handled end.
@@ -59,14 +61,27 @@ func (r *ring) next(record *ringbuf.Record) error {
 	return r.ReadInto(record)
 }
 
-func (r *ring) release() { r.handled().Store(r.consumed().Load() | 1) }
+func (r *ring) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.page != nil {
+		r.handled().Store(r.consumed().Load() | 1)
+	}
+}
 
 func (r *ring) close() error {
 	if r == nil {
 		return nil
 	}
 	r.release()
-	return errors.Join(r.Reader.Close(), unix.Munmap(r.page))
+	err := r.Reader.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.page != nil {
+		err = errors.Join(err, unix.Munmap(r.page))
+	}
+	r.page = nil
+	return err
 }
 
 // timeOf is the time in a record's header, in ns of CLOCK_BOOTTIME.
