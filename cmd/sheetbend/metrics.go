@@ -107,6 +107,8 @@ var (
 			"record too long.")
 	mStarts = counter("pinned_starts_total",
 		"Processes that have read what is pinned in the kernel, this one included.")
+	mRepeats = counter("upgrade_repeats_total",
+		"Records that may have come twice, as the sensor before had hooks then, too.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
 	mRefused   = counter("cgroups_refused_total", "Cgroups not watched because limits.cgroups was reached.")
@@ -198,6 +200,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mStarts, float64(pins.Starts))
 	put(mBacklog, float64(pins.Backlog))
 	put(mGap, pins.Gap.Seconds())
+	put(mRepeats, float64(w.sensor.Repeats()))
 	put(mResumed, float64(w.resumed))
 	if st, err := os.Stat(w.journal); err == nil {
 		put(mJournal, float64(st.Size()))

@@ -23,6 +23,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/collector/pipeline"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/container"
@@ -224,6 +225,7 @@ func load(o watchOptions, programs []bpf.ProgramName) (*bpf.Sensor, error) {
 		MaxProcesses: c.Limits.Processes,
 		Pin:          o.pins.dir,
 		Unpin:        o.pins.unpin,
+		Layout:       record.Layout,
 		Scope:        string(scope),
 	})
 	if err != nil {
