@@ -84,9 +84,9 @@ func checkContract(t *testing.T, s *span.Span) {
 	}
 	var want []span.Outcome // one of them
 	switch {
-	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn || a.Find(span.KeyNoticeOf) != nil:
+	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn || s.Kind == span.Start || s.Kind == span.ConnectStart:
 		want = []span.Outcome{""}
-	case s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry:
+	case s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.Telemetry:
 		want = []span.Outcome{"", span.Refused}
 		if result := a.Text(span.KeyToolResult); result != "" {
 			want = []span.Outcome{span.Outcome(result), span.Refused}
@@ -150,7 +150,7 @@ func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 			in, sum, spans := openCapture(t, name), sha256.New(), 0
 			sink := otlp.NewEncoder(in.Header().Sensor, otlp.Limits{}, func(b otlp.Batch) {
 				spans += b.Spans
-				traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b.AppendTracesData(nil))
+				traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b.AppendRequest(nil))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -131,8 +131,7 @@ func (s *sensorFile) find(t *testing.T, what string, want int, wanted func(seen)
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var found []seen
 		for _, sp := range s.read() {
-			event, noticed := sp.attr("sheetbend.event"), sp.attr("sheetbend.noticed") != ""
-			if (event == "process.start" || event == "process.exec" && !noticed) && wanted(sp) {
+			if (sp.attr("sheetbend.event") == "process.start" || sp.attr("sheetbend.event") == "process.exec" && sp.attr("sheetbend.noticed") == "") && wanted(sp) {
 				found = append(found, sp)
 			}
 		}

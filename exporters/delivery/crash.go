@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package spool
+package delivery
 
 import (
 	"errors"
@@ -29,25 +29,25 @@ type crashPage struct {
 }
 
 const (
-	crashPageSize   = 4096
-	crashMagic      = 0x5368_6265_6e64_0001
+	crashPageSize   = 8192
+	crashMagic      = 0x5368_6265_6e64_0002
 	maxDestinations = 16 // bounds Config.Destinations
 )
 
 // snapshot is what is counted at one instant.
 type snapshot struct {
-	store        uint64 // id of the store; 0: there was none
-	first        uint64 // batches before it are resolved, whether or not the store has them still
-	n            uint64 // of destinations
-	destinations [maxDestinations]destinationCounters
+	store uint64 // id of the store; 0: there was none
+	first uint64 // batches before it are resolved, whether or not the store has them still
+	n     uint64 // of lanes
+	lanes [maxDestinations * int(kinds)]laneCounters
 }
 
-type destinationCounters struct {
-	name     uint64 // hashed
-	position uint64 // last batch that it is done with
+type laneCounters struct {
+	lane     uint64 // its key, hashed
+	position uint64 // it is done with all batches up to this one
 	resumed  uint64 // spans that waited for it at the start
 	offered  uint64 // spans since
-	resolved uint64 // of both: sent, rejected, set aside or dropped
+	resolved uint64 // of both, up to the position: sent, rejected, set aside or dropped
 }
 
 func hashed(name string) uint64 {
@@ -91,14 +91,15 @@ func openCrashCounters(path string) (c *crashCounters, left snapshot, found bool
 
 func (c *crashCounters) load() snapshot {
 	s := c.page.snapshots[c.generation%2]
-	s.n = min(s.n, maxDestinations)
+	s.n = min(s.n, uint64(len(s.lanes)))
 	return s
 }
 
-// save replaces what they hold at one instant.
-func (c *crashCounters) save(s snapshot) {
+// next is to be filled with what is counted now; it holds when save is called.
+func (c *crashCounters) next() *snapshot { return &c.page.snapshots[(c.generation+1)%2] }
+
+func (c *crashCounters) save() {
 	c.generation++
-	c.page.snapshots[c.generation%2] = s
 	atomic.StoreUint64(&c.page.generation, c.generation)
 }
 

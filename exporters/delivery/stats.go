@@ -1,32 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package spool
+package delivery
 
-import "time"
+import (
+	"time"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
 
 // Stats is a snapshot.
 type Stats struct {
-	Destinations []DestinationStats
+	// Lanes are, by endpoint, that of the sensor's spans and those that ever had something.
+	Lanes []LaneStats
 
 	StoredBytes  int64 // on disk, in whole pages
-	MemoryBytes  int   // waiting for the disk
+	MemoryBytes  int   // waiting for the disk, or for backends if there is none
 	Failing      bool  // the disk does not take what is written
 	DamagedFiles int   // files set aside since the start
 	DeadDropped  uint64
 }
 
-// DestinationStats counts spans: Resumed + Offered is the sum of Sent, Rejected, SetAside, Failed, Dropped and Queued.
-type DestinationStats struct {
-	Name    string
+// LaneStats counts spans, log records, or the requests of agents that were passed on. Resumed + Offered is the sum of
+// Sent, Rejected, SetAside, Failed, Unsupported, Dropped and Queued.
+type LaneStats struct {
+	Endpoint string // Destination.Name
+	Signal   otlp.Signal
+	PassedOn bool
+
 	Resumed uint64 // waited in the spool at the start
 	Offered uint64 // since then
 
 	Sent     uint64 // accepted by the backend
 	Rejected uint64 // the backend took their batch but not them (partial success)
 	SetAside uint64 // refused for good: now dead letters
-	Failed   uint64 // refused for good, and could not be set aside
-	Dropped  Dropped
-	Queued   uint64 // in the spool and in memory
+	Failed   uint64 // refused for good, and not set aside
+	// Unsupported: the backend does not take the signal at all.
+	Unsupported uint64
+	Dropped     Dropped
+	Queued      uint64 // in the spool and in memory
 
 	// Lost were accepted by the process before this one and are gone: it was killed, or the file was damaged since.
 	// They are in no other number here.
@@ -43,7 +54,7 @@ type DestinationStats struct {
 
 // Dropped counts spans by cause.
 type Dropped struct {
-	Memory   uint64 // faster than they could be written
+	Memory   uint64 // faster than they could be written or, without a disk, sent
 	Disk     uint64 // the disk took nothing, and memory was full
 	Size     uint64 // the spool was full
 	Age      uint64 // older than allowed
@@ -57,19 +68,20 @@ func (d Dropped) Sum() uint64 {
 }
 
 // resolved is what waits no more.
-func (s DestinationStats) resolved() uint64 {
-	return s.Sent + s.Rejected + s.SetAside + s.Failed + s.Dropped.Sum()
+func (s LaneStats) resolved() uint64 {
+	return s.Sent + s.Rejected + s.SetAside + s.Failed + s.Unsupported + s.Dropped.Sum()
 }
 
-// outcome is what becomes of a batch for one destination.
+// outcome is what becomes of a batch for one lane.
 type outcome int
 
 const (
 	none outcome = iota // it waits
 	sent
 	quarantined // as a dead letter
-	failed
-	memoryFull // this and what follows: dropped
+	failed      // up to here the backend answered
+	unsupported // this and what follows: what becomes of a batch that was dropped while it was sent
+	memoryFull
 	diskFails
 	spoolFull
 	tooOld
@@ -78,38 +90,39 @@ const (
 )
 
 // counter is where the spans of an outcome are counted.
-func (s *DestinationStats) counter(o outcome) *uint64 {
+func (s *LaneStats) counter(o outcome) *uint64 {
 	return [...]*uint64{
 		sent: &s.Sent, quarantined: &s.SetAside, failed: &s.Failed,
-		memoryFull: &s.Dropped.Memory, diskFails: &s.Dropped.Disk, spoolFull: &s.Dropped.Size,
+		unsupported: &s.Unsupported,
+		memoryFull:  &s.Dropped.Memory, diskFails: &s.Dropped.Disk, spoolFull: &s.Dropped.Size,
 		tooOld: &s.Dropped.Age, damaged: &s.Dropped.Damage, atShutdown: &s.Dropped.Shutdown,
 	}[o]
 }
 
-// gone is what a destination did not get, and never will from here.
-func (s DestinationStats) gone() uint64 { return s.Rejected + s.Failed + s.Dropped.Sum() }
+// gone is what a backend did not get though it should have, and never will from here.
+func (s LaneStats) gone() uint64 { return s.Rejected + s.Failed + s.Dropped.Sum() }
 
 // logEvery is how often losses that go on are logged.
 const logEvery = time.Minute
 
 // logLosses logs what was lost since it did so last, unless that was just now.
-func (s *Spool) logLosses(every time.Duration) {
-	for _, d := range s.destinations {
-		s.mu.Lock()
-		st, lost := d.stats, d.stats.gone()-d.logged
-		due := lost > 0 && time.Since(d.loggedAt) >= every
-		if due {
-			d.logged, d.loggedAt = d.stats.gone(), time.Now()
+func (q *Queue) logLosses(every time.Duration) {
+	q.mu.Lock()
+	defer q.unlockAndTell()
+	q.eachLane(func(l *lane) {
+		st, lost := l.stats, l.stats.gone()-l.logged
+		if lost == 0 || time.Since(l.loggedAt) < every {
+			return
 		}
-		s.mu.Unlock()
-		if due { // the log may hang: not under mu
-			d.log.With("spans", lost).Warn("spans were lost on the way to the backend", st.causes()...)
-		}
-	}
+		l.logged, l.loggedAt = l.stats.gone(), time.Now()
+		q.tell = append(q.tell, func() {
+			l.log.With(l.kind.unit(), lost).Warn(l.kind.String()+" were lost on the way to the backend", st.causes()...)
+		})
+	})
 }
 
-// causes are the spans lost since the start by cause, for the log.
-func (s DestinationStats) causes() (attrs []any) {
+// causes are what was lost since the start by cause, for the log.
+func (s LaneStats) causes() (attrs []any) {
 	for _, c := range []struct {
 		cause string
 		n     uint64
@@ -126,24 +139,22 @@ func (s DestinationStats) causes() (attrs []any) {
 }
 
 // Stats is for logs and metrics.
-func (s *Spool) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	st := Stats{
-		StoredBytes: s.stored.bytes, MemoryBytes: s.pending.bytes, Failing: s.failing,
-		DamagedFiles: s.damaged, DeadDropped: s.dead.dropped.Load(),
+		StoredBytes: q.disk[own] + q.disk[passedOn], MemoryBytes: q.memory[own] + q.memory[passedOn],
+		Failing: q.failing, DamagedFiles: q.damaged, DeadDropped: q.dead.dropped.Load(),
 	}
-	for _, d := range s.destinations {
-		ds := d.stats
-		ds.Name = d.name
-		it, ok := after(s.stored.items, d.position)
-		if !ok {
-			it, ok = after(s.pending.items, d.position)
+	q.eachLane(func(l *lane) {
+		if l.kind != spans && l.stats.Resumed+l.stats.Offered+l.stats.Lost == 0 {
+			return
 		}
-		if ok {
-			ds.Oldest = time.Unix(0, it.created)
+		now := l.stats
+		if it, ok := l.first(); ok {
+			now.Oldest = time.Unix(0, it.created)
 		}
-		st.Destinations = append(st.Destinations, ds)
-	}
+		st.Lanes = append(st.Lanes, now)
+	})
 	return st
 }

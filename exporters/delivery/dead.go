@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package spool
+package delivery
 
 import (
 	"errors"
@@ -113,8 +113,8 @@ func writeWhole(name string, data []byte) (err error) {
 }
 
 // as calls f with the rights to files under the spool's directory.
-func as[T any](s *Spool, f func() (T, error)) (v T, err error) {
-	err = s.cfg.As(func() (err error) {
+func as[T any](q *Queue, f func() (T, error)) (v T, err error) {
+	err = q.cfg.As(func() (err error) {
 		v, err = f()
 		return err
 	})
@@ -122,55 +122,57 @@ func as[T any](s *Spool, f func() (T, error)) (v T, err error) {
 }
 
 // retryDead finds dead letters that are to be sent again. One whose destination is gone goes to the first.
-func (s *Spool) retryDead() {
-	dir := filepath.Join(s.cfg.Dir, retryName)
-	files, err := as(s, func() ([]fs.FileInfo, error) { return regular(dir, maxDeadLetters) })
+func (q *Queue) retryDead() {
+	dir := filepath.Join(q.cfg.Dir, retryName)
+	files, err := as(q, func() ([]fs.FileInfo, error) { return regular(dir, maxDeadLetters) })
 	if err != nil || len(files) == 0 {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range s.destinations {
-		if len(d.retries) > 0 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	lanes := q.lanes[spans]
+	for _, l := range lanes {
+		if len(l.retries) > 0 {
 			return // those of the tick before
 		}
 	}
 	for _, f := range files[:min(len(files), retriesAtOnce)] {
-		to := s.destinations[0]
-		for _, d := range s.destinations {
-			if strings.HasSuffix(f.Name(), deadEnd(d.name)) {
-				to = d
+		to := lanes[0]
+		for _, l := range lanes {
+			if strings.HasSuffix(f.Name(), deadEnd(l.endpoint)) {
+				to = l
 			}
 		}
 		to.retries = append(to.retries, filepath.Join(dir, f.Name()))
-		notify(to.ready)
+		to.start()
+		to.changed.Broadcast()
 	}
 }
 
-// retry sends a dead letter once: refused for good it is dead again, otherwise the next tick finds it.
-func (d *destination) retry(name string) {
-	l, err := as(d.s, func() (DeadLetter, error) { return readDead(name) })
+// retry sends a dead letter once: refused for good it is dead again, otherwise a later tick finds it.
+func (l *lane) retry(name string) {
+	letter, err := as(l.q, func() (DeadLetter, error) { return readDead(name) })
 	if err != nil {
 		return // dropped meanwhile
 	}
-	_, refusal, ended := d.attempt(l.Batch)
+	_, refusal, ended := l.attempt(letter.Batch)
 	switch {
 	case ended:
 	case refusal == nil:
-		_ = d.s.cfg.As(func() error { return os.Remove(name) })
-		d.s.mu.Lock()
-		d.stats.Recovered += uint64(l.Spans)
-		d.s.mu.Unlock()
-		d.log.Info("a dead letter was delivered", "letter", l.ID, "spans", l.Spans)
+		_ = l.q.cfg.As(func() error { return os.Remove(name) })
+		l.q.mu.Lock()
+		l.stats.Recovered += uint64(letter.Spans)
+		l.q.mu.Unlock()
+		l.log.Info("a dead letter was delivered", "letter", letter.ID, "spans", letter.Spans)
 	case refusal.Kind == otlp.Permanent || refusal.Kind == otlp.TooMuch:
-		move := func() error { return moveDead(d.s.cfg.Dir, l.ID, retryName, deadName) }
-		if d.s.cfg.As(move) == nil {
-			d.log.Warn("the OTLP backend refuses a dead letter again", "letter", l.ID, "reason", refusal.Error())
+		move := func() error { return moveDead(l.q.cfg.Dir, letter.ID, retryName, deadName) }
+		if l.q.cfg.As(move) == nil {
+			l.log.Warn("the OTLP backend refuses a dead letter again", "letter", letter.ID, "reason", refusal.Error())
 		}
 	default: // the others would do no better now, and hold up the batches
-		d.s.mu.Lock()
-		d.retries = nil
-		d.s.mu.Unlock()
+		l.q.mu.Lock()
+		l.retries = nil
+		l.q.mu.Unlock()
 	}
 }
 

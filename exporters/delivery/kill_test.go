@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package spool
+package delivery
 
 import (
 	"bufio"
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		spoolUntilKilled(addr)
 	}
 	// What bbolt leaves behind in a damaged file is left behind.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sheetbend/sheetbend/exporters/spool.(*store).abandon.func1"),
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/sheetbend/sheetbend/exporters/delivery.(*store).abandon.func1"),
 		goleak.IgnoreAnyFunction("go.etcd.io/bbolt.verifyKeyOrder"))
 }
 
@@ -38,7 +38,7 @@ func spoolUntilKilled(addr string) {
 		t.Fatal(err)
 	}
 	s := open(t, Config{Dir: dir, Sync: Sync(os.Getenv("SPOOL_TEST_SYNC")), Destinations: []Destination{destinationOf(t, "b", addr, time.Second)}})
-	st := s.Stats().Destinations[0]
+	st := s.Stats().Lanes[0]
 	fmt.Println("lost", st.Lost)
 	for ; ; next += perBatch {
 		fmt.Println("offers", next)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package spool
+package delivery
 
 import (
 	"os"
@@ -26,13 +26,13 @@ func TestWhatIsRefusedForGoodBecomesADeadLetterAndTheRestGoesOn(t *testing.T) {
 	dir := spoolDir(t)
 	s := open(t, Config{Dir: dir, Log: logTo(log), Destinations: []Destination{b.to(t, "b")}})
 	offer(s, 0, 30, 10)
-	until(t, "all are set aside", func() bool { return s.Stats().Destinations[0].SetAside == 30 })
+	until(t, "all are set aside", func() bool { return s.Stats().Lanes[0].SetAside == 30 })
 	b.set(take)
 	offer(s, 30, 10, 10)
 	if err := end(t, s, time.Minute); err != nil {
 		t.Error(err)
 	}
-	b.inOrder(t, 30, 10)
+	b.hasAll(t, 30, 10)
 	d := balanced(t, s)[0]
 	l := letters(t, dir)
 	if len(l) != 3 || d.Sent != 10 || l[0].To != "b" || l[0].Spans != 10 || !strings.Contains(l[0].Reason, "refused by the test") || l[0].Retry {
@@ -56,7 +56,7 @@ func TestWhatIsRefusedForGoodBecomesADeadLetterAndTheRestGoesOn(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	s = open(t, Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}})
-	until(t, "the one that is tried again arrives", func() bool { return s.Stats().Destinations[0].Recovered == 10 })
+	until(t, "the one that is tried again arrives", func() bool { return s.Stats().Lanes[0].Recovered == 10 })
 	if l = letters(t, dir); len(l) != 1 || len(b.got()) != 20 {
 		t.Errorf("%d arrived, %+v", len(b.got()), l)
 	}
@@ -133,7 +133,7 @@ func TestWhatIsTooMuchIsTriedSomeTimesFirst(t *testing.T) {
 	dir := spoolDir(t)
 	s := open(t, Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}})
 	offer(s, 0, 10, 10)
-	until(t, "it is set aside", func() bool { return s.Stats().Destinations[0].SetAside == 10 })
+	until(t, "it is set aside", func() bool { return s.Stats().Lanes[0].SetAside == 10 })
 	if b.asked() != maxLoadAttempts {
 		t.Errorf("asked %d times, want %d", b.asked(), maxLoadAttempts)
 	}
@@ -147,7 +147,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 	dir := spoolDir(t)
 	s := open(t, Config{Dir: dir, DeadBytes: 10_000, Destinations: []Destination{b.to(t, "b")}})
 	offer(s, 0, 1000, 10)
-	until(t, "all are settled", func() bool { return s.Stats().Destinations[0].SetAside == 1000 })
+	until(t, "all are settled", func() bool { return s.Stats().Lanes[0].SetAside == 1000 })
 	if err := end(t, s, time.Minute); err != nil {
 		t.Error(err)
 	}

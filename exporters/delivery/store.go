@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package spool
+package delivery
 
 import (
 	"crypto/rand"
@@ -29,8 +29,9 @@ const (
 )
 
 var (
-	batchesBucket   = []byte("batches")   // sequence number → entry
-	positionsBucket = []byte("positions") // destination → sequence number of the last batch it is done with
+	batchesBucket   = []byte("batches")   // sequence number → entry, of the sensor's spans
+	othersBucket    = []byte("others")    // the same of all other kinds, which versions before did not know
+	positionsBucket = []byte("positions") // lane → it is done with all batches up to this sequence number
 	metaBucket      = []byte("meta")
 	idKey           = []byte("id")
 )
@@ -98,7 +99,7 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 		}
 		s.db.AllocSize = 1 << 20 // bytes; the default of 16 MiB would leave small spools no room
 		return s.db.Update(func(tx *bolt.Tx) error {
-			for _, name := range [][]byte{batchesBucket, positionsBucket, metaBucket} {
+			for _, name := range [][]byte{batchesBucket, othersBucket, positionsBucket, metaBucket} {
 				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 					return err
 				}
@@ -148,28 +149,30 @@ func inspect(path string) (in contents, err error) {
 		if tx.Size() > info.Size() {
 			return fmt.Errorf("%w: it has %d bytes, not %d", errDamaged, info.Size(), tx.Size())
 		}
-		batches, meta, positions := tx.Bucket(batchesBucket), tx.Bucket(metaBucket), tx.Bucket(positionsBucket)
-		if meta != nil {
-			in.id, _ = number(meta.Get(idKey))
-		}
-		if batches != nil {
-			err = batches.ForEach(func(k, v []byte) error {
-				h, err := decodeHead(v)
-				if err != nil {
-					return fmt.Errorf("%w: a batch in it is %w", errDamaged, err)
-				}
-				h.seq, err = number(k)
-				in.heads = append(in.heads, h)
-				return err
-			})
-		}
-		if err == nil && positions != nil {
-			err = positions.ForEach(func(k, v []byte) (err error) {
-				in.positions[string(k)], err = number(v)
-				return err
-			})
-		}
-		return err
+		// All of them, also those that nobody asks for: bbolt walks them when it opens the file for writing.
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			switch string(name) {
+			case string(metaBucket):
+				in.id, _ = number(b.Get(idKey))
+				return b.ForEach(func(_, _ []byte) error { return nil })
+			case string(positionsBucket):
+				return b.ForEach(func(k, v []byte) (err error) {
+					in.positions[string(k)], err = number(v)
+					return err
+				})
+			case string(batchesBucket), string(othersBucket):
+				return b.ForEach(func(k, v []byte) error {
+					h, err := decodeHead(v)
+					if err != nil {
+						return fmt.Errorf("%w: a batch in it is %w", errDamaged, err)
+					}
+					h.seq, err = number(k)
+					in.heads = append(in.heads, h)
+					return err
+				})
+			}
+			return fmt.Errorf("%w: the bucket %q in it is unknown", errDamaged, name)
+		})
 	})
 	return in, err
 }
@@ -177,13 +180,20 @@ func inspect(path string) (in contents, err error) {
 // change is what one commit does, all or nothing.
 type change struct {
 	put       []record
-	remove    []uint64
-	positions map[string]uint64 // of all destinations; the others are forgotten
+	remove    []head
+	positions map[string]uint64 // of all lanes; the others are forgotten
 }
 
 type record struct {
-	seq  uint64
+	head
 	data []byte
+}
+
+func bucketOf(tx *bolt.Tx, k kind) *bolt.Bucket {
+	if k == spans {
+		return tx.Bucket(batchesBucket)
+	}
+	return tx.Bucket(othersBucket)
 }
 
 func (s *store) commit(c change) error {
@@ -194,14 +204,14 @@ func (s *store) commit(c change) error {
 	}
 	err := guard(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
-			b := tx.Bucket(batchesBucket)
-			b.FillPercent = 0.9 // keys only grow
-			for _, seq := range c.remove {
-				if err := b.Delete(bigEndian(seq)); err != nil {
+			for _, h := range c.remove {
+				if err := bucketOf(tx, h.kind).Delete(bigEndian(h.seq)); err != nil {
 					return err
 				}
 			}
 			for _, r := range c.put {
+				b := bucketOf(tx, r.kind)
+				b.FillPercent = 0.9 // keys only grow
 				if err := b.Put(bigEndian(r.seq), r.data); err != nil {
 					return err
 				}
@@ -236,10 +246,10 @@ func (s *store) commit(c change) error {
 var errMissing = errors.New("no such batch in the spool")
 
 // read gives a copy of an entry.
-func (s *store) read(seq uint64) (data []byte, err error) {
+func (s *store) read(h head) (data []byte, err error) {
 	err = guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
-			v := tx.Bucket(batchesBucket).Get(bigEndian(seq))
+			v := bucketOf(tx, h.kind).Get(bigEndian(h.seq))
 			if v == nil {
 				return errMissing
 			}
