@@ -91,7 +91,7 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 	}
 	j, err := journal.Open(journal.Config{
 		Path: path, Content: fmt.Sprint(boot, " ", record.Layout),
-		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
+		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes), Log: log,
 	})
 	if err != nil {
 		log.Warn("if the sensor is killed, what is not sent and what it knows of processes is lost", "err", err)
