@@ -114,7 +114,7 @@ func TestWhatOutlivesTheHoldHasANoticeWithinItAndItsTrueLength(t *testing.T) {
 			t.Fatalf("%s", show(w.spans))
 		}
 		w.tick(1100 * time.Millisecond)
-		s := w.noticed(span.ToolStart, span.Tool, span.KeyToolResult)
+		s := w.noticed(span.ToolStart, span.Tool, span.KeyToolResult, span.KeyOperationName)
 		w.lasts(s, from, to)
 		wants(t, s, map[string]any{span.KeyToolResult: "failed"})
 		if w.only(span.ToolStart).Parent != s.ID || len(w.of(span.ToolEnd))+len(w.of(span.Telemetry)) > 0 {
@@ -217,23 +217,5 @@ func TestArgumentsOfRunningProgramsAreBounded(t *testing.T) {
 	programs := slices.DeleteFunc(w.of(span.Exec), func(s span.Span) bool { return get(s, span.KeyStandIn) == true })
 	if n := uint64(len(w.of(span.Exit))); n != early || len(programs) != 801 {
 		t.Errorf("%d ends of %d, %d programs", n, early, len(programs))
-	}
-}
-
-// What a mark gives to another owner after the notice stays where that has told of it.
-func TestANoticeFixesWhoseAProgramIs(t *testing.T) {
-	w := newWorld(t)
-	w.codex(10)
-	w.fork(10, 11)
-	w.start(11, "/usr/bin/git", false)
-	w.tick(3 * time.Second)
-	w.mark(10, record.Mark{Op: record.MarkBegin, Call: "late", TargetTgid: 11, TargetStart: start(11)})
-	w.open(11, "/a/x")
-	w.exit(11, 0)
-	w.c.Close()
-	n, s := w.noticeOf(11), w.execOf(11)
-	wants(t, s, map[string]any{span.KeyCallID: nil})
-	if n.Trace != s.Trace {
-		t.Errorf("%s", show([]span.Span{n, s}))
 	}
 }

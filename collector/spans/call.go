@@ -93,7 +93,9 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 		if k.Tool != "" {
 			d.span.Name += " " + d.valid(k.Tool)
 		}
-		d.text(span.KeyOperationName, "execute_tool")
+		if d.span.Kind == span.Tool { // what reads only this counts one
+			d.text(span.KeyOperationName, "execute_tool")
+		}
 		conversation := k.Agent.OwnID
 		if conversation == "" {
 			conversation = k.SessionName
@@ -198,7 +200,7 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	p := c.spans.lineage.Processes[a.Tgid]
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
-		if x := i.Exec; x != nil && !x.Noticed {
+		if x := i.Exec; x != nil {
 			i.Owner = w
 			c.spans.PlaceProgram(x, nil)
 			x.CallRoot = first && w.Call != nil
