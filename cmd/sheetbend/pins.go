@@ -77,6 +77,14 @@ func journalPath(c *config.Config) string {
 	return ""
 }
 
+// checkJournal refuses the journal of a newer version, before anything is in the kernel.
+func checkJournal(c *config.Config, pins pinning) error {
+	if path := journalPath(c); pins.dir != "" && path != "" && path != config.NoJournal {
+		return journal.RefuseNewer(path)
+	}
+	return nil
+}
+
 // openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile.
 // nil: there is none.
 func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger) (*journal.Journal, error) {

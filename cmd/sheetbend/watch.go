@@ -177,6 +177,9 @@ func startWatch(o watchOptions) (_ *watch, err error) {
 	}
 	programs := lookedFor(cc)
 	p.Finds = len(programs) > 0
+	if err := checkJournal(o.config, o.pins); err != nil {
+		return nil, err
+	}
 	if w.sensor, err = load(o, programs); err != nil {
 		return nil, err
 	}
