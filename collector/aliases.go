@@ -6,7 +6,6 @@ import (
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/lineage"
-	"github.com/sheetbend/sheetbend/collector/spans"
 )
 
 // What users of a Collector need of the packages below it.
@@ -26,14 +25,12 @@ type (
 	// LossCount is how many records were lost, of a kind for a cause, or in a sandbox.
 	LossCount = lineage.LossCount
 
-	// Slice says how far the trace of a session or call has come; a Restart sets it.
+	// Slice says where a trace goes on; a Restart sets it.
 	Slice = attribution.Slice
 	// Claim says which agent has had which session.
 	Claim = attribution.Claim
-	// Journal is told what a record begins.
+	// Journal is told what a later process has to know besides the records.
 	Journal = attribution.Journal
-	// Reads are what a process has read and its spans have not reported yet.
-	Reads = spans.Reads
 )
 
 // Names that selectors and pods use.

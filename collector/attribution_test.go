@@ -129,7 +129,7 @@ func TestAttribution(t *testing.T) {
 				w.owned("/a/agent", "", "session")
 				wants(w.t, w.opened("/a/in"), map[string]any{span.KeySessionID: "sess", span.KeyAgentName: "codex"})
 				wants(w.t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyAgentName: "codex"})
-				if in := w.opened("/a/in"); in.Resource.Attrs[0].Str != "codex" || in.Trace != span.TraceFor("sess", "call_1", 0) {
+				if in := w.opened("/a/in"); in.Resource.Attrs[0].Str != "codex" || in.Trace != span.TraceFor(codexInstance, "call_1", 0) {
 					w.t.Errorf("%s", show([]span.Span{in}))
 				}
 			},
@@ -391,7 +391,7 @@ func TestAttribution(t *testing.T) {
 					wants(w.t, s, map[string]any{span.KeyParentSession: "sess", span.KeyParentCall: "call_1"})
 				}
 				wants(w.t, w.execOf(13), map[string]any{span.KeyClaimContradicted: true, span.KeyClaimSession: "sess"})
-				if w.opened("/a/x").Trace == span.TraceFor("sess", "call_1", 0) {
+				if w.opened("/a/x").Trace == span.TraceFor(codexInstance, "call_1", 0) {
 					w.t.Error("in the other's trace")
 				}
 				if n := w.c.Stats().RefusedSessions; n != 2 {
@@ -538,30 +538,30 @@ func TestExecuteTool(t *testing.T) {
 		}
 		w.tick(200 * time.Millisecond)
 		s, root := w.tool("call_1"), w.execOf(11)
-		if s.ID != span.ToolSpan("sess", "call_1") || s.Trace != span.TraceFor("sess", "call_1", 0) || s.Parent != (span.ID{}) || root.Parent != s.ID || root.Trace != s.Trace {
+		if s.ID != span.ToolSpan(codexInstance, "call_1", 0) || s.Trace != span.TraceFor(codexInstance, "call_1", 0) || s.Parent != (span.ID{}) || root.Parent != s.ID || root.Trace != s.Trace {
 			t.Errorf("%s", show([]span.Span{s, root}))
 		}
 		if s.Start != wallStart+began-bootStart || s.End != wallStart+end-bootStart {
 			t.Errorf("from %d to %d", s.Start-wallStart, s.End-wallStart)
 		}
-		session := span.Link{Trace: span.TraceFor("sess", "", 0), Span: span.SessionSpan("sess")}
+		session := span.Ref{Link: span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.SessionSpan(codexInstance, 0)}, Rel: span.ToStory}
 		if len(s.Links) != 1 || s.Links[0] != session {
 			t.Errorf("links %v", s.Links)
 		}
 		// The first program links to the agent that forked it.
-		if len(root.Links) != 1 || root.Links[0].Span != span.ExecSpan(boot, image1(10, 1)) {
+		if len(root.Links) != 1 || root.Links[0].Span != span.ExecSpan(boot, image1(10, 1)) || root.Links[0].Rel != span.ToParent {
 			t.Errorf("links %v", root.Links)
 		}
 		wants(t, s, map[string]any{
-			span.KeyOperationName: "execute_tool", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
+			span.KeyOperationName: "execute_tool", span.KeyGenAIToolName: "unknown", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
 			span.KeyAttribution: "call_id", span.KeyPartial: nil, span.KeyApprovalViolated: nil,
 		})
 	})
-	t.Run("of a longer call the end follows", func(t *testing.T) {
+	t.Run("of a much longer call the end follows", func(t *testing.T) {
 		w := newWorld(t)
 		w.codex(10)
 		w.call(10, 11, "call_1")
-		w.tick(3 * time.Second)
+		w.tick(61 * time.Second)
 		s := w.tool("call_1")
 		wants(t, s, map[string]any{span.KeyPartial: true})
 		w.exit(11, 0)
@@ -579,9 +579,9 @@ func TestExecuteTool(t *testing.T) {
 		}
 		w.c.Close()
 		s := w.opened("/a/4")
-		top := span.Link{Trace: span.TraceFor("sess", "call_1", 0), Span: span.ToolSpan("sess", "call_1")}
-		if s.Trace != span.TraceFor("sess", "call_1", 1) || s.Links[1] != top {
-			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
+		top := span.Link{Trace: span.TraceFor(codexInstance, "call_1", 0), Span: span.ToolSpan(codexInstance, "call_1", 0)}
+		if roots := w.follows(6)[s.Trace]; s.Trace == top.Trace || len(roots) != 1 || roots[0].Kind != span.Tool || roots[0].Links[len(roots[0].Links)-1] != (span.Ref{Link: top, Rel: span.ToCall}) {
+			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
 	})
 	t.Run("two agents under one session with the same call id have calls of their own", func(t *testing.T) {
@@ -630,8 +630,9 @@ func TestTraceContext(t *testing.T) {
 		}
 		w.c.Close()
 		s := w.opened("/a/4")
-		if hex.EncodeToString(s.Trace[:]) == trace || s.Trace != span.TraceFor(s.Session, trace+"-"+parent, 0) || len(s.Links) < 2 || hex.EncodeToString(s.Links[1].Span[:]) != parent {
-			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
+		roots := w.follows(6)[s.Trace]
+		if hex.EncodeToString(s.Trace[:]) == trace || len(roots) != 1 || roots[0].Kind != span.Tool || hex.EncodeToString(roots[0].Links[len(roots[0].Links)-1].Span[:]) != parent {
+			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
 	})
 	t.Run("one that is not sampled is linked, not joined", func(t *testing.T) {
@@ -695,7 +696,7 @@ func TestNobodyTakesASessionBeforeItsOwnerHasIt(t *testing.T) {
 		w.open(12, "/a/later")
 		w.c.Close()
 		wants(t, w.opened("/a/honest"), map[string]any{span.KeySessionID: "resumed", span.KeyParentSession: nil})
-		wants(t, w.opened("/a/later"), map[string]any{span.KeySessionID: span.NestedSession(boot, image1(12, 3)), span.KeyParentSession: "sess"})
+		wants(t, w.opened("/a/later"), map[string]any{span.KeySessionID: span.AgentInstance(boot, image1(12, 3)), span.KeyParentSession: "sess"})
 		wants(t, w.execOf(31), map[string]any{span.KeyClaimContradicted: nil})
 	})
 	t.Run("one that was another's is not to be had in a call", func(t *testing.T) {
@@ -740,7 +741,7 @@ func TestAnAgentInACallJoinsNoTrace(t *testing.T) {
 	w.codex(10)
 	w.call(10, 11, "call_1")
 	w.call(10, 20, "call_2")
-	trace, id := span.TraceFor("sess", "call_2", 0), span.ToolSpan("sess", "call_2")
+	trace, id := span.TraceFor(codexInstance, "call_2", 0), span.ToolSpan(codexInstance, "call_2", 0)
 	w.fork(11, 12)
 	w.start(12, "/tmp/claude", false)
 	w.fork(12, 13)

@@ -73,9 +73,8 @@ func New(conf config.Config, sink span.Sink) (*Collector, error) {
 		return nil, fmt.Errorf("sensitive: %w", err)
 	}
 	c := &Collector{config: &conf, clock: &attribution.Clock{}}
-	c.slicer = &attribution.Slicer{Config: c.config, Clock: c.clock}
+	c.slicer = attribution.NewSlicer(c.config)
 	c.attribution = attribution.New(c.config, c.clock, c.slicer)
-	c.slicer.Attribution = c.attribution
 	c.telemetry = c.attribution.Telemetry
 	c.lineage = lineage.New(c.config, c.clock, c.attribution)
 	c.losses, c.containers = c.lineage.Losses, c.lineage.Containers
@@ -96,7 +95,8 @@ var ErrRefused = errors.New("refused: not allowed, or of no call that is known")
 // record.ErrMalformed: the record was skipped. Either is counted, and the stream may go on.
 func (c *Collector) Record(raw []byte) error {
 	c.records++
-	c.slicer.Placed, c.slicer.Begun, c.attribution.Refused = 0, false, false
+	c.attribution.Refused = false
+	defer c.attribution.Advance()
 	e := &c.event
 	if err := e.Decode(raw); err != nil {
 		c.malformed++
@@ -189,7 +189,6 @@ func (c *Collector) Close() {
 
 // drain sends everything that is still held, as far as it is known, and flushes the sink.
 func (c *Collector) drain() {
-	c.slicer.Placed = 0
 	c.clock.Tick = max(c.clock.Tick, c.clock.Now)
 	c.containers.LoseCandidates()
 	c.spans.SendHeld()

@@ -116,7 +116,7 @@ func TestTelemetryAnnotatesCalls(t *testing.T) {
 }
 
 func TestTelemetryContext(t *testing.T) {
-	ours, theirs := span.TraceFor("sess", "call_1", 0), span.TraceID{1, 2}
+	ours, theirs := span.TraceFor(codexInstance, "call_1", 0), span.TraceID{1, 2}
 	t.Run("known before the call's first program, it takes the call's spans", func(t *testing.T) {
 		w := newWorld(t)
 		w.codex(10)
@@ -176,7 +176,7 @@ func TestTelemetryMovesNothing(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		w.tick(2 * time.Minute)
-		if s := w.c.Stats(); s.WaitingFacts != 0 || len(w.c.telemetry.Waiting.ByCall) != 0 || len(w.spans) != 1 {
+		if s := w.c.Stats(); s.WaitingFacts != 0 || len(w.c.telemetry.Waiting.ByCall) != 0 || len(w.spans) != 2 {
 			t.Errorf("%+v, %s", s, show(w.spans))
 		}
 	})

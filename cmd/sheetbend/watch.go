@@ -83,8 +83,8 @@ func collectorConfig(
 		Resource:         host.Merge(host.Attributes(), fromEnv),
 		Hold:             time.Duration(c.Hold),
 		CallRetention:    time.Duration(c.CallRetention),
-		Slice:            time.Duration(c.Trace.Slice),
 		MaxSpansPerTrace: c.Trace.MaxSpans,
+		MaxTraceBytes:    int(c.Trace.MaxBytes),
 		Noise:            config.Expand(c.Noise, collector.DefaultNoise()),
 		Sensitive:        config.Expand(c.Sensitive, collector.DefaultSensitive()),
 		Fold: collector.Fold{

@@ -20,6 +20,8 @@ type agent struct {
 	Sandbox   *Sandbox
 	Session   *Session
 	OwnID     string // the agent's own id; "" while not known
+	Traces    Traces // of what it does outside of calls
+	Story     Traces
 	uid       uint32
 	Container *Container // where it was started; nil: in no container
 	First     span.Image // its first process
@@ -81,6 +83,17 @@ func (sb *Sandbox) SessionOf(w Owner) *Session {
 		return w.Agent.Session
 	}
 	return sb.Session
+}
+
+// TracesOf gives the traces that spans go to.
+func (sb *Sandbox) TracesOf(w Owner) *Traces {
+	switch {
+	case w.Call != nil:
+		return &w.Call.Traces
+	case w.Agent != nil:
+		return &w.Agent.Traces
+	}
+	return &sb.Traces
 }
 
 // Within says in what w was started: a call that a process of another call began, or an agent below another one.
@@ -208,7 +221,7 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 	p.Role = RoleAgent
 	outer := p.Owner() // by a marker, too: one open on its cgroup holds for what was there before
 	outer.Ambiguous = false
-	a := c.newAgent(p.Home, d.Name, outer, first)
+	a := c.newAgent(p.Home, d.Name, span.AgentInstance(c.config.BootID, first), outer, first)
 	a.dialect, a.uid, a.Container, a.program = d, uid, p.In.Container, program
 	c.Belong(p, Owner{Agent: a})
 }
@@ -217,7 +230,7 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 // and again. Beyond it the parent is the outermost agent.
 const maxNested = 64
 
-func (c *Table) newAgent(sb *Sandbox, name string, outer Owner, first span.Image) *agent {
+func (c *Table) newAgent(sb *Sandbox, name, instance string, outer Owner, first span.Image) *agent {
 	if outer.Agent != nil && outer.Agent.depth >= maxNested {
 		outer = outer.Outermost()
 	}
@@ -225,13 +238,15 @@ func (c *Table) newAgent(sb *Sandbox, name string, outer Owner, first span.Image
 	if outer.Agent == nil {
 		a.Session = c.Sessions.Acquire(sb.Session.SessionName, sb.Holder())
 	} else {
-		a.Session = c.Sessions.Acquire(span.NestedSession(c.config.BootID, first), a.holder())
+		a.Session = c.Sessions.Acquire(instance, a.holder())
 		a.depth = outer.Agent.depth + 1
 		outer.Agent.users++
 		if outer.Call != nil {
 			outer.Call.enter()
 		}
 	}
+	c.Slicer.open(&a.Traces, traceKey{instance: instance})
+	c.Slicer.open(&a.Story, traceKey{instance: instance, story: true})
 	sb.Agents = append(sb.Agents, a)
 	c.stats.Agents++
 	return a
@@ -248,6 +263,8 @@ func (c *Table) ReleaseAgent(a *agent) {
 		c.Marks.CloseMark(a.open[0])
 	}
 	c.unname(a)
+	c.Slicer.close(&a.Traces)
+	c.Slicer.close(&a.Story)
 	if i := slices.Index(a.Sandbox.Agents, a); i >= 0 {
 		a.Sandbox.Agents = slices.Delete(a.Sandbox.Agents, i, i+1)
 	}
@@ -278,7 +295,7 @@ func (c *Table) learn(a *agent, session string) bool {
 		return false
 	}
 	c.name(a, session)
-	c.Slicer.claimed(a)
+	c.claimed(a)
 	return true
 }
 
@@ -414,7 +431,7 @@ func (c *Table) displace(b *agent) {
 	c.unname(b)
 	b.OwnID = ""
 	was := b.Session
-	c.SetSession(b, c.Sessions.Acquire(span.NestedSession(c.config.BootID, b.First), b.holder()))
+	c.SetSession(b, c.Sessions.Acquire(b.Traces.Instance(), b.holder()))
 	for _, k := range c.Calls {
 		if k.Agent == b && k.Session == was {
 			k.Session = b.Session

@@ -57,6 +57,8 @@ type Table struct {
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
 	endedCalls list.List           // of *Call, in the order of their ends
+	again      again               // calls that are forgotten
+	claims     []Claim             // by the record at hand
 	Refused    bool                // what the record at hand asks for
 }
 
@@ -100,7 +102,8 @@ type tree interface {
 // callSpans is what attribution asks package spans to do about calls.
 type callSpans interface {
 	CallBegan(k *Call)
-	SendToolEnd(k *Call)
+	// CallEnded is called again when a call is entered once more and ends.
+	CallEnded(k *Call)
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
 	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.
 	FlushMarked(m *Mark)
@@ -120,6 +123,7 @@ func New(config *config.Config, clock *Clock, slicer *Slicer) *Table {
 		inferred: make(map[string]bool),
 		Calls:    make(map[callKey]*Call),
 		contexts: make(map[span.Link]*Call),
+		again:    again{counts: make(map[traceKey]uint64)},
 	}
 	c.Environ = &Environ{stats: &c.stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
 	c.Marks = &Marks{table: c}

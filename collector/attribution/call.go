@@ -4,6 +4,8 @@ package attribution
 
 import (
 	"container/list"
+	"strconv"
+	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -29,7 +31,8 @@ const (
 // A Call is one tool call of an agent. Its processes point at it for life; the table by id
 // keeps it for a while after its end.
 type Call struct {
-	Traces // session and call are what its ids are made of
+	SessionName, CallName string // by which it is found
+	Traces                Traces
 
 	Agent      *agent
 	Session    *Session // the agent's session when it began
@@ -52,11 +55,10 @@ type Call struct {
 
 // callLinks are the traces and spans that a call is in, or belongs to.
 type callLinks struct {
-	first   span.TraceID // of its own traces
-	Top     span.Link    // what its first spans stand under: its execute_tool, or the agent's own span
-	Joined  bool         // Top is the agent's own
-	context span.Link    // given to its first process
-	Extra   span.Link    // the agent's span, known too late or not sampled
+	Top     span.Link // what its first spans stand under: its execute_tool, or the agent's own span
+	Joined  bool      // Top is the agent's own
+	context span.Link // given to its first process
+	Extra   span.Link // the agent's span, known too late or not sampled
 }
 
 // callLife is when a call was, and what is left of it.
@@ -78,7 +80,8 @@ type callMarking struct {
 
 // callSent is what has gone out of a call. Package spans keeps it, but for unverified.
 type callSent struct {
-	Waiting    bool   // its execute_tool is held
+	Held       any    // its execute_tool, while it is held
+	Waiting    bool   // it is held, and what is reported of the call now needs no span of its own
 	Partial    bool   // its execute_tool went out before the end
 	Reports    uint64 // tool.telemetry spans
 	unverified int    // of these, by nobody knows whom
@@ -96,7 +99,7 @@ func (c *Table) callOf(a *agent, id string, by basis) *Call {
 	k := c.Calls[callKey{a.Session.SessionName, name}]
 	if k != nil && k.Agent != a {
 		// Two agents under one session (--session) count their calls alike.
-		name = id + " " + span.NestedSession(c.config.BootID, a.First)
+		name = id + " " + a.Traces.Instance()
 		k = c.Calls[callKey{a.Session.SessionName, name}]
 	}
 	if k == nil {
@@ -108,11 +111,11 @@ func (c *Table) callOf(a *agent, id string, by basis) *Call {
 // newCall makes a call; name goes into its ids.
 func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
 	k := &Call{
-		Traces: newTraces(a.Session.SessionName, name),
-		Agent:  a, Session: a.Session, ID: id, Basis: by, Life: callLife{Began: c.clock.Now},
+		SessionName: a.Session.SessionName, CallName: name,
+		Agent: a, Session: a.Session, ID: id, Basis: by, Life: callLife{Began: c.clock.Now},
 	}
-	k.Links.first = k.trace
-	k.Links.Top = span.Link{Trace: k.trace, Span: span.ToolSpan(k.SessionName, k.CallName)}
+	c.Slicer.open(&k.Traces, traceKey{instance: a.Traces.Instance(), call: c.again.name(a.Traces.Instance(), name)})
+	k.Links.Top = span.Link{Trace: k.Traces.trace, Span: span.ToolSpan(k.Traces.Instance(), k.Traces.Call(), 0)}
 	k.unnamed = id == ""
 	c.stats.Calls++
 	c.Calls[callKey{k.SessionName, k.CallName}] = k
@@ -131,14 +134,13 @@ func (c *Table) join(k *Call, l span.Link, sampled bool) {
 	if k.Agent.Outer.Agent != nil || l.Trace.Own() {
 		sampled = false
 	}
-	if k.spans > 0 || k.Links.Joined || !sampled || c.config.OwnTraces {
+	if k.Traces.Used() || k.Links.Joined || !sampled || c.config.OwnTraces || !c.Slicer.join(&k.Traces, l.Trace) {
 		if k.Links.Extra == (span.Link{}) {
 			k.Links.Extra = l
 		}
 		return
 	}
-	k.Links.Joined, k.foreign = true, true
-	k.Links.Top, k.trace = l, l.Trace
+	k.Links.Joined, k.Links.Top = true, l
 }
 
 // enter counts a process in. A call may be entered again after its end, when the agent tries it again.
@@ -154,6 +156,9 @@ func (k *Call) enter() {
 func (c *Table) leave(k *Call) {
 	k.Life.Processes--
 	c.endIfDone(k)
+	if k.Life.Processes == 0 && k.Life.Over && k.Life.kept == nil {
+		c.Slicer.close(&k.Traces)
+	}
 }
 
 // endIfDone ends a call whose last process or marker is gone. A marker's end is the end, whatever the call left
@@ -163,10 +168,7 @@ func (c *Table) endIfDone(k *Call) {
 		return
 	}
 	k.Life.Over, k.Life.Ended = true, c.clock.Now
-	if k.Sent.Partial {
-		k.Sent.Partial = false
-		c.Above.SendToolEnd(k)
-	}
+	c.Above.CallEnded(k)
 	if k.Life.kept == nil {
 		k.Life.kept = c.endedCalls.PushBack(k)
 		k.Agent.Sandbox.ended++
@@ -207,6 +209,40 @@ func (c *Table) forgetCall(e *list.Element) {
 	if c.contexts[k.Links.context] == k {
 		delete(c.contexts, k.Links.context)
 	}
+	c.again.forgotten(k.Traces.Instance(), k.CallName)
+	if k.Life.Processes == 0 {
+		c.Slicer.close(&k.Traces)
+	}
+}
+
+// again counts how often a call of this name was forgotten, of those that were so last: what an agent begins under the
+// name of a call that is over for long is another call, with ids of its own.
+type again struct {
+	counts map[traceKey]uint64
+	order  []traceKey // the oldest first
+}
+
+// maxAgain bounds the names that are remembered.
+const maxAgain = 1 << 16
+
+func (g *again) forgotten(instance, name string) {
+	k := traceKey{instance: instance, call: name}
+	if g.counts[k]++; g.counts[k] > 1 {
+		return
+	}
+	if g.order = append(g.order, k); len(g.order) > maxAgain {
+		delete(g.counts, g.order[0])
+		g.order = g.order[1:]
+	}
+}
+
+// name is what the ids of a call are made of.
+func (g *again) name(instance, name string) string {
+	n := g.counts[traceKey{instance: instance, call: name}]
+	if n > 0 || strings.Contains(name, " again ") { // nobody can call the first one of another name so
+		return name + " again " + strconv.FormatUint(n, 10)
+	}
+	return name
 }
 
 // expireCalls forgets what ended long ago.

@@ -247,7 +247,7 @@ func (c *Marks) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 	if name == "" || !c.table.Above.MayName(name) {
 		name = sb.Agent
 	}
-	a := c.table.newAgent(sb, name, Owner{}, span.Image{})
+	a := c.table.newAgent(sb, name, span.HarnessInstance(sb.ID, session), Owner{}, span.Image{})
 	a.uid = m.UID
 	a.users++ // until the sandbox is gone
 	if !c.table.learn(a, session) {

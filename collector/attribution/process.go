@@ -57,6 +57,7 @@ type Sandbox struct {
 	Found     bool // by its program: it has no directory
 	Fixed     bool // the session is configured
 	Session   *Session
+	Traces    Traces     // of what no agent does
 	Container *Container // that its topmost directory is, or lies in
 
 	Agents       []*agent // live

@@ -6,48 +6,11 @@ import (
 	"cmp"
 	"container/list"
 	"strconv"
-	"time"
-
-	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// Traces deals out the traces of a session outside of calls, or of one call: a trace ends when
-// it is old or full, because backends keep only so much of one.
-type Traces struct {
-	SessionName, CallName string
-	trace                 span.TraceID
-	Slice                 uint64
-	began                 uint64 // boottime of the slice's first span
-	spans                 int    // in this slice; 0: none yet
-	foreign               bool   // the trace is the agent's own; the next one is our slice 0
-}
-
-func newTraces(session, call string) Traces {
-	return Traces{SessionName: session, CallName: call, trace: span.TraceFor(session, call, 0)}
-}
-
-// place counts one span in and says which trace it goes to.
-func (t *Traces) place(now uint64, maxSpans int, slice time.Duration) span.TraceID {
-	old := now > t.began && now-t.began >= uint64(slice)
-	if t.spans > 0 && (old || t.spans >= maxSpans) {
-		if !t.foreign {
-			t.Slice++
-		}
-		t.foreign = false
-		t.spans = 0
-		t.trace = span.TraceFor(t.SessionName, t.CallName, t.Slice)
-	}
-	if t.spans == 0 {
-		t.began = now
-	}
-	t.spans++
-	return t.trace
-}
-
-// A Session is whom spans are told to: a session.
+// A Session is what spans call their session.
 type Session struct {
-	Traces
-	Link span.Link // of every root span
+	SessionName string
 
 	claimed bool          // by an agent that nobody started in a call; not configured or made here
 	of      Holder        // with claimed: whose it is. Without: of whose share it is
@@ -64,12 +27,8 @@ type Holder struct {
 	dialect string // "": a harness, or not known
 }
 
-// nowhere is the place of sessions of which only the traces are known.
-const nowhere = "?"
-
-// sessions finds sessions by id. A session without users is remembered for a while: if
-// a sandbox of the same name comes back, its spans must not start again in slice 0, and no agent takes
-// over one that was another's.
+// sessions finds sessions by id. A session without users is remembered for a while: no agent takes over one that was
+// another's.
 type sessions struct {
 	BySession map[string]*Session
 	retired   list.List // of *Session, oldest first
@@ -114,8 +73,7 @@ func (os *sessions) taken(session string) bool {
 func (os *sessions) get(session string, h Holder) *Session {
 	o := os.BySession[session]
 	if o == nil {
-		o = &Session{Traces: newTraces(session, ""), of: h}
-		o.Link = span.Link{Trace: o.trace, Span: span.SessionSpan(session)}
+		o = &Session{SessionName: session, of: h}
 		os.BySession[session] = o
 	}
 	return o

@@ -3,219 +3,243 @@
 package attribution
 
 import (
+	"cmp"
+	"container/list"
+	"encoding/hex"
+	"slices"
+
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// Slicer deals out the traces: it cuts what goes into one, and tells the journal of it.
+// Traces deals out the traces of what an agent instance does by itself, of one call, or of a story: a trace ends when
+// it is full, because backends keep only so much of one. The next one is its next slice; of a story, its next part.
+type Traces struct {
+	key    traceKey
+	trace  span.TraceID
+	Number uint64  // of the slice
+	joined *joined // the trace is the agent's own; the next one is slice 0
+	spans  int     // placed in this slice, as far as this process knows
+	bytes  int     // of them, about
+	full   bool    // it is in Slicer.full
+	Rooted bool    // package spans has sent what stands for the call in this slice
+}
+
+// A traceKey says whose traces they are.
+type traceKey struct {
+	instance, call string
+	story          bool
+}
+
+// joined counts what is placed in an agent's own trace, by all its calls.
+type joined struct {
+	trace        span.TraceID
+	spans, bytes int
+	full         bool // nothing more is placed in it
+	queued       bool // it is in Slicer.full
+	element      *list.Element
+}
+
+// maxJoined bounds the agents' own traces that are counted; one that is forgotten counts from 0 when it comes again.
+const maxJoined = 4096
+
+// Instance names the agent or sandbox, as on spans.
+func (t *Traces) Instance() string { return t.key.instance }
+
+// Call is what the ids of the call are made of; "": none.
+func (t *Traces) Call() string { return t.key.call }
+
+// Current is the trace that spans are placed in now.
+func (t *Traces) Current() span.TraceID { return t.trace }
+
+// Used says whether a span was placed.
+func (t *Traces) Used() bool { return t.spans > 0 || t.Number > 0 }
+
+func (t *Traces) set(number uint64) {
+	t.Number, t.joined, t.spans, t.bytes, t.Rooted = number, nil, 0, 0, false
+	if t.key.story {
+		t.trace = span.StoryFor(t.key.instance, number)
+	} else {
+		t.trace = span.TraceFor(t.key.instance, t.key.call, number)
+	}
+}
+
+// Slicer deals out the traces, and tells the journal where one ends. A slice always begins between two records, and a
+// span is placed by the record that begins it: so a later process that reads these and the entries of the journal
+// places each span as it was.
 type Slicer struct {
-	Config      *config.Config
-	Clock       *Clock
-	Attribution *Table
-
-	Journal Journal // or nil
-	Placed  uint32  // spans of the record at hand that were given a trace
-	Begun   bool    // the record at hand began a span that is held
-	Resumes resuming
+	config    *config.Config
+	journal   Journal // or nil
+	replaying bool    // slices begin as SetSlice says, and not otherwise
+	byKey     map[traceKey]*Traces
+	full      []*Traces
+	fullOwn   []*joined
+	own       map[span.TraceID]*joined
+	ownOrder  list.List // of *joined, oldest first
 }
 
-// Slice says how far a session's trace has come, or that of a call in it.
+// NewSlicer makes a Slicer that knows no traces.
+func NewSlicer(conf *config.Config) *Slicer {
+	return &Slicer{config: conf, byKey: make(map[traceKey]*Traces), own: make(map[span.TraceID]*joined)}
+}
+
+// Slice says where the traces of an agent instance, of a call or of a story go on.
 type Slice struct {
-	Session, Call string
-	Number        uint64
-	Began         uint64 // boottime
-	Spans         uint32 // in it
-	Within        uint32 // it was begun by so many spans of one record; from 1
-	Foreign       bool   // the agent's own trace, before the first slice
+	Instance, Call string
+	Story          bool
+	Number         uint64
+	// Joined says that nothing more is placed in an agent's own trace, whose id Instance is, in hex digits.
+	Joined bool
 }
 
-// A Journal is told what a record begins, at once: before a span that tells it goes to the sink, where a kill does not
-// reach it.
+// A Journal is told what a later process has to know besides the records. It is called between two records: after the
+// one that it follows from.
 type Journal interface {
 	// Slice is called when a slice begins.
 	Slice(Slice)
-	// Began is called when a record begins to hold a span, once for each record.
-	Began()
 	// Claimed is called when an agent has a session from now on.
 	Claimed(Claim)
 }
 
-// A Claim says which agent has had which session: a record that is left out may have told it.
-type Claim struct {
-	Agent          span.Image // its first program; zero: a harness
-	UID            uint32
-	Nested         bool   // the agent is within another one
-	Place, Dialect string // as in holder
-	Session        string // in the agent's word
+func (c *Slicer) open(t *Traces, k traceKey) {
+	t.key = k
+	t.set(0)
+	c.byKey[k] = t
 }
 
-// resuming is what a collector does otherwise while it is given a journal.
-type resuming struct {
-	on    bool
-	rolls []Slice // of the record that comes
-	any   bool    // whichever of its spans it was: some are left out
-	// joined: it was counted in a span that was begun before. If there is none here, that was sent.
-	Joined bool
-	begun  bool
-	end    bool // it may have begun more than was kept
-}
+// OpenSandbox gives a sandbox its traces.
+func (c *Slicer) OpenSandbox(sb *Sandbox) { c.open(&sb.Traces, traceKey{instance: sb.ID}) }
 
-// rollLeft begins the slices that a record began with spans that are not made of it any more.
-func (c *Slicer) rollLeft() {
-	for _, s := range c.Resumes.rolls {
-		s.Spans = 0
-		c.SetSlice(s)
-	}
-	c.Resumes.rolls = nil
-}
+// CloseSandbox forgets them.
+func (c *Slicer) CloseSandbox(sb *Sandbox) { c.close(&sb.Traces) }
 
-// Begin notes that the record at hand begins to hold a span.
-func (c *Slicer) Begin() {
-	if c.Begun {
-		return
-	}
-	c.Begun = true
-	if c.Journal != nil && (!c.Resumes.on || c.Resumes.end && !c.Resumes.begun) {
-		c.Journal.Began()
+func (c *Slicer) close(t *Traces) {
+	if c.byKey[t.key] == t {
+		delete(c.byKey, t.key)
 	}
 }
 
-func (t *Traces) state() Slice {
-	return Slice{Session: t.SessionName, Call: t.CallName, Number: t.Slice, Began: t.began, Spans: uint32(t.spans), Foreign: t.foreign}
-}
-
-func (t *Traces) set(s Slice) {
-	t.Slice, t.began, t.spans = s.Number, s.Began, int(s.Spans)
-	if t.foreign && !s.Foreign || !t.foreign {
-		t.foreign = false
-		t.trace = span.TraceFor(t.SessionName, t.CallName, t.Slice)
-	}
-}
-
-// SetSlice says how far a trace has come.
-func (c *Slicer) SetSlice(s Slice) {
-	if s.Call == "" {
-		// Whoever had the session may be over and left out; it is remembered as long as others are.
-		o := c.Attribution.Sessions.get(s.Session, Holder{place: nowhere})
-		o.set(s)
-		if o.Users == 0 {
-			c.Attribution.Sessions.restore(o)
-			c.Attribution.Sessions.retire(o)
-		}
-	} else if k := c.Attribution.Calls[callKey{s.Session, s.Call}]; k != nil {
-		k.set(s)
-	}
-}
-
-// claimed tells the journal that an agent has a session from now on.
-func (c *Slicer) claimed(a *agent) {
-	if c.Journal == nil || c.Resumes.on && !c.Resumes.end {
-		return
-	}
-	h := a.holder()
-	c.Journal.Claimed(Claim{a.First, h.uid, a.Outer.Agent != nil, h.place, h.dialect, a.OwnID})
-}
-
-// PlaceIn counts a span of now in, and says which trace it goes to.
-func (c *Slicer) PlaceIn(t *Traces) span.TraceID {
-	c.Placed++
-	if c.Resumes.on && !(c.Resumes.end && len(c.Resumes.rolls) == 0) {
-		for i, s := range c.Resumes.rolls {
-			if s.Session == t.SessionName && s.Call == t.CallName && (c.Resumes.any || s.Within == c.Placed) {
-				// Those before it were begun by spans that are not made any more.
-				left := c.Resumes.rolls[i+1:]
-				c.Resumes.rolls = c.Resumes.rolls[:i]
-				c.rollLeft()
-				c.Resumes.rolls = left
-				s.Spans = 0
-				t.set(s)
-				break
+// Place counts a span of about so many encoded bytes in, and says which trace it goes to.
+func (c *Slicer) Place(t *Traces, bytes int) span.TraceID {
+	if j := t.joined; j != nil {
+		if j.full {
+			t.set(0)
+		} else {
+			j.spans, j.bytes = j.spans+1, j.bytes+bytes
+			if !j.queued && c.over(j.spans, j.bytes) {
+				j.queued, c.fullOwn = true, append(c.fullOwn, j)
 			}
 		}
-		if t.spans == 0 {
-			t.began = c.Clock.Now
-		}
-		t.spans++
-		return t.trace
 	}
-	slice, foreign := t.Slice, t.foreign
-	trace := t.place(c.Clock.Now, c.Config.MaxSpansPerTrace, c.Config.Slice)
-	if (t.Slice != slice || t.foreign != foreign) && c.Journal != nil {
-		s := t.state()
-		s.Within = c.Placed
-		c.Journal.Slice(s)
+	t.spans, t.bytes = t.spans+1, t.bytes+bytes
+	if t.joined == nil && !t.full && c.over(t.spans, t.bytes) {
+		t.full, c.full = true, append(c.full, t)
 	}
-	return trace
+	return t.trace
 }
 
-// Counted gives what SetSlice takes back.
-func (c *Slicer) Counted(slice func(Slice)) {
-	for e := c.Attribution.Sessions.retired.Front(); e != nil; e = e.Next() { // those that are in use come when their agents do
-		slice(e.Value.(*Session).state())
-	}
-	for _, o := range c.Attribution.Sessions.BySession {
-		if o.retired == nil {
-			slice(o.state())
+func (c *Slicer) over(spans, bytes int) bool {
+	return spans >= c.config.MaxSpansPerTrace || bytes >= c.config.MaxTraceBytes
+}
+
+// Advance begins the slices that are due. It is called between two records.
+func (c *Slicer) Advance() {
+	for _, t := range c.full {
+		if t.full = false; !c.replaying && t.joined == nil {
+			c.next(t)
 		}
 	}
-	for key, k := range c.Attribution.Calls {
-		if key.call == k.CallName { // it may be there by its id, too
-			slice(k.state())
+	for _, j := range c.fullOwn {
+		if j.queued = false; !c.replaying {
+			c.leave(j)
 		}
+	}
+	c.full, c.fullOwn = c.full[:0], c.fullOwn[:0]
+}
+
+func (c *Slicer) next(t *Traces) {
+	t.set(t.Number + 1)
+	if c.journal != nil {
+		c.journal.Slice(Slice{Instance: t.key.instance, Call: t.key.call, Story: t.key.story, Number: t.Number})
 	}
 }
 
-// Resuming begins or ends the time in which slices are only begun as next says.
-func (c *Slicer) Resuming(on bool) {
-	c.rollLeft()
-	c.Resumes = resuming{on: on}
-}
-
-// Next says what the next record did when it was taken the first time: see Collector.Next.
-func (c *Slicer) Next(rolls []Slice, begun, whole, end bool) {
-	c.rollLeft()
-	c.Resumes.rolls, c.Resumes.any, c.Resumes.Joined = rolls, !whole, !begun && !whole
-	c.Resumes.begun, c.Resumes.end = begun, whole && end
-}
-
-// Remembers says whether it still counts who has had a session.
-func (c *Table) Remembers(k Claim) bool {
-	return c.agentOf(k.Session, k.UID) != nil || c.Sessions.BySession[c.Sessions.nameFor(k.Session, k.UID)] != nil
-}
-
-// SetClaim says which agent had a session from then on. What is there by its own record already does not change.
-func (c *Table) SetClaim(k Claim) {
-	if !k.Nested {
-		c.DisplaceNested(k.Session)
+func (c *Slicer) leave(j *joined) {
+	j.full = true
+	if c.journal != nil {
+		c.journal.Slice(Slice{Instance: hex.EncodeToString(j.trace[:]), Joined: true})
 	}
-	if a := c.startedAs(k.Agent); a != nil {
-		if a.OwnID != k.Session {
-			c.name(a, k.Session)
+}
+
+// join has a call go on in the agent's own trace. It reports false if there is no room in it.
+func (c *Slicer) join(t *Traces, trace span.TraceID) bool {
+	j := c.ownTrace(trace)
+	if j.full {
+		return false
+	}
+	t.joined, t.trace = j, trace
+	return true
+}
+
+func (c *Slicer) ownTrace(trace span.TraceID) *joined {
+	j := c.own[trace]
+	if j == nil {
+		if len(c.own) >= maxJoined {
+			delete(c.own, c.ownOrder.Remove(c.ownOrder.Front()).(*joined).trace)
 		}
+		j = &joined{trace: trace}
+		j.element = c.ownOrder.PushBack(j)
+		c.own[trace] = j
+	}
+	return j
+}
+
+// SetJournal has j told of everything that is not replayed.
+func (c *Slicer) SetJournal(j Journal) { c.journal = j }
+
+// Replaying begins or ends the time in which slices begin only as SetSlice says. How full they are is not known
+// afterwards: so each goes on with its next one.
+func (c *Slicer) Replaying(on bool) {
+	c.Advance()
+	if c.replaying = on; on {
 		return
 	}
-	// It is over.
-	h := Holder{k.Place, k.UID, k.Dialect}
-	o := c.Sessions.get(c.Sessions.nameFor(k.Session, k.UID), h)
-	if o.Users > 0 {
-		return
+	all := make([]*Traces, 0, len(c.byKey))
+	for _, t := range c.byKey {
+		all = append(all, t)
 	}
-	c.Sessions.restore(o)
-	o.claimed, o.of = !k.Nested, h
-	c.Sessions.retire(o)
-}
-
-// startedAs gives the agent whose first program this is; nil: none, or it is not known.
-func (c *Table) startedAs(first span.Image) (found *agent) {
-	if first == (span.Image{}) {
-		return nil
-	}
-	c.Tree.EachSandbox(func(sb *Sandbox) {
-		for _, a := range sb.Agents {
-			if found == nil && a.First == first {
-				found = a
-			}
-		}
+	slices.SortFunc(all, func(a, b *Traces) int {
+		return cmp.Or(cmp.Compare(a.key.instance, b.key.instance), cmp.Compare(a.key.call, b.key.call))
 	})
-	return found
+	for _, t := range all {
+		if t.joined == nil {
+			c.next(t)
+		}
+	}
+	for e := c.ownOrder.Front(); e != nil; e = e.Next() {
+		c.leave(e.Value.(*joined))
+	}
+}
+
+// SetSlice says that the record before it began a slice.
+func (c *Slicer) SetSlice(s Slice) {
+	c.Advance()
+	if s.Joined {
+		var trace span.TraceID
+		if n, err := hex.Decode(trace[:], []byte(s.Instance)); err == nil && n == len(trace) {
+			c.ownTrace(trace).full = true
+		}
+	} else if t := c.byKey[traceKey{s.Instance, s.Call, s.Story}]; t != nil {
+		t.set(s.Number)
+	}
+}
+
+// RemembersSlice says whether there is still what goes on there.
+func (c *Slicer) RemembersSlice(s Slice) bool {
+	if s.Joined {
+		var trace span.TraceID
+		n, err := hex.Decode(trace[:], []byte(s.Instance))
+		return err == nil && n == len(trace) && c.own[trace] != nil
+	}
+	return c.byKey[traceKey{s.Instance, s.Call, s.Story}] != nil
 }

@@ -230,7 +230,7 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 			c.attribution.join(k, link, s.TraceFlags&1 != 0)
 			change = !k.Links.Joined || k.Links.Top != link
 		}
-		change = change || named && k.spans > 0 // spans have gone out without the id
+		change = change || named && k.Traces.Used() // spans have gone out without the id
 	case record.SaidDecision:
 		change = k.decide(s.Decision, s.Source)
 		if k.Marking.mark != nil && !k.Life.Ran && s.Decision == record.Denied {

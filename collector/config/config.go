@@ -19,6 +19,8 @@ import (
 // head of a capture, so that a replay makes the same spans. Zero numbers and nil
 // lists stand for the defaults (WithDefaults); an empty list that is not nil is empty.
 type Config struct {
+	// Run is on every span as sheetbend.run: the numbers of sheetbend.seq count in it.
+	Run      string      `json:"run"`
 	BootID   string      `json:"boot_id"`            // /proc/sys/kernel/random/boot_id; part of every span id
 	Resource []span.Attr `json:"resource,omitempty"` // of the host; a service.name here wins over the agent's
 
@@ -38,9 +40,11 @@ type Config struct {
 	CallRetention time.Duration    `json:"call_retention"` // how long an ended call, and a fact about a call not seen yet, is kept
 	MaxCalls      int              `json:"max_calls"`      // ended calls kept, facts kept, and calls open by markers: each
 
-	Hold             time.Duration `json:"hold"`                // how long a span waits for its end
-	Slice            time.Duration `json:"slice"`               // length of a trace in time
-	MaxSpansPerTrace int           `json:"max_spans_per_trace"` // and in spans: Tempo keeps 5 MB of a trace by default
+	Hold             time.Duration `json:"hold"`                // how long a span waits for its end before a notice goes out
+	MaxLength        time.Duration `json:"max_length"`          // how long one that others stand under waits then, from its begin
+	MaxSpansPerTrace int           `json:"max_spans_per_trace"` // after so many, or
+	OldSlice         any           `json:"slice,omitempty"`     // in captures of contract 1; not used
+	MaxTraceBytes    int           `json:"max_trace_bytes"`     // so many encoded bytes, a trace ends: Tempo keeps 5 MB of one
 	Noise            []string      `json:"noise"`               // paths whose reads are counted, not listed; see Pattern
 	Sensitive        []string      `json:"sensitive"`           // paths that are never noise and never fold
 	Fold             Fold          `json:"fold"`
@@ -109,8 +113,12 @@ func (c Config) WithDefaults() Config {
 		}
 	}
 	setTime(&c.Hold, 2*time.Second)
-	setTime(&c.Slice, time.Hour)
+	setTime(&c.MaxLength, time.Minute)
+	if c.Run == "" {
+		c.Run = "0"
+	}
 	set(&c.MaxSpansPerTrace, 4000)
+	set(&c.MaxTraceBytes, 3<<20)
 	if c.Noise == nil {
 		c.Noise = DefaultNoise()
 	}
@@ -157,7 +165,7 @@ func (c Config) Validate() error {
 		most  time.Duration
 	}{
 		{"hold", c.Hold, time.Millisecond, time.Minute},
-		{"slice", c.Slice, time.Second, 30 * 24 * time.Hour},
+		{"max_length", c.MaxLength, c.Hold, time.Hour},
 		{"fold.window", c.Fold.Window, time.Second, 24 * time.Hour},
 		{"call_retention", c.CallRetention, time.Second, 24 * time.Hour},
 	} {
@@ -171,6 +179,7 @@ func (c Config) Validate() error {
 		least, most int
 	}{
 		{"max_spans_per_trace", c.MaxSpansPerTrace, 2, 1 << 30},
+		{"max_trace_bytes", c.MaxTraceBytes, 1 << 16, 1 << 30},
 		{"fold.files", c.Fold.Files, 1, 1 << 20},
 		{"fold.directories", c.Fold.Directories, 1, 1 << 16},
 		{"page_bytes", c.PageBytes, 4096, 1 << 20},

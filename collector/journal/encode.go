@@ -9,35 +9,32 @@ import (
 	"github.com/sheetbend/sheetbend/collector"
 )
 
-// AppendSlice encodes the Data of a Slice or Count entry.
+// AppendSlice encodes the Data of a Slice entry.
 func AppendSlice(dst []byte, s collector.Slice) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, s.Number)
-	dst = binary.LittleEndian.AppendUint64(dst, s.Began)
-	dst = binary.LittleEndian.AppendUint32(dst, s.Spans)
-	dst = binary.LittleEndian.AppendUint32(dst, s.Within)
-	foreign := byte(0)
-	if s.Foreign {
-		foreign = 1
+	var flags byte
+	if s.Story {
+		flags |= 1
 	}
-	dst = append(append(dst, foreign), s.Session...)
+	if s.Joined {
+		flags |= 2
+	}
+	dst = append(append(dst, flags), s.Instance...)
 	return append(append(dst, 0), s.Call...)
 }
 
 // DecodeSlice decodes one.
 func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
-	if len(b) < 26 {
+	if len(b) < 10 {
 		return s, false
 	}
-	s = collector.Slice{
-		Number: binary.LittleEndian.Uint64(b), Began: binary.LittleEndian.Uint64(b[8:]),
-		Spans: binary.LittleEndian.Uint32(b[16:]), Within: binary.LittleEndian.Uint32(b[20:]), Foreign: b[24] != 0,
-	}
-	s.Session, s.Call, ok = strings.Cut(string(b[25:]), "\x00")
+	s = collector.Slice{Number: binary.LittleEndian.Uint64(b), Story: b[8]&1 != 0, Joined: b[8]&2 != 0}
+	s.Instance, s.Call, ok = strings.Cut(string(b[9:]), "\x00")
 	return s, ok
 }
 
 // traceOf identifies the trace in the Data of a Slice.
-func traceOf(b []byte) string { return string(b[min(len(b), 25):]) }
+func traceOf(b []byte) string { return string(b[min(len(b), 8):]) }
 
 // agentSize is what in the Data of a Claimed entry says which agent it is of.
 const agentSize = 20
@@ -71,30 +68,4 @@ func DecodeClaim(b []byte) (k collector.Claim, ok bool) {
 	}
 	k.Place, k.Dialect, k.Session = text[0], text[1], text[2]
 	return k, true
-}
-
-const readsSize = 32
-
-// AppendReads encodes the Data of a Reads entry.
-func AppendReads(dst []byte, r collector.Reads) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, r.Start)
-	dst = binary.LittleEndian.AppendUint64(dst, r.Noise)
-	dst = binary.LittleEndian.AppendUint64(dst, r.WindowStart)
-	dst = binary.LittleEndian.AppendUint32(dst, r.Tgid)
-	dst = binary.LittleEndian.AppendUint32(dst, r.Files)
-	return dst
-}
-
-// DecodeReads decodes one.
-func DecodeReads(b []byte) (r collector.Reads, ok bool) {
-	if len(b) != readsSize {
-		return r, false
-	}
-	return collector.Reads{
-		Start:       binary.LittleEndian.Uint64(b),
-		Noise:       binary.LittleEndian.Uint64(b[8:]),
-		WindowStart: binary.LittleEndian.Uint64(b[16:]),
-		Tgid:        binary.LittleEndian.Uint32(b[24:]),
-		Files:       min(binary.LittleEndian.Uint32(b[28:]), 1<<30),
-	}, true
 }

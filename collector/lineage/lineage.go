@@ -12,7 +12,6 @@ import (
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
-	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // Stats counts what lineage did.
@@ -58,10 +57,10 @@ type Tree struct {
 
 // programSpans is what lineage asks package spans to do about programs.
 type programSpans interface {
-	// Place counts a span into its call or session, and says which trace it goes to.
-	Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID
-	HoldExec(x *ExecStart)
-	// DropExec forgets a span that is held.
+	// PlaceProgram finds the place of the span of a program, which before started, if that is known.
+	PlaceProgram(x *ExecStart, before *Program)
+	HoldExec(x *ExecStart, at uint64)
+	// DropExec forgets a span that is held. One that a notice has told of goes out.
 	DropExec(x *ExecStart)
 	ReplaceProgram(p *Process, at uint64)
 	EndProgram(p *Process, at uint64, how Ending)

@@ -19,10 +19,12 @@ type Program struct {
 	ID         span.Image
 	Span       span.ID // its process.exec span; zero when the program is not known
 	Trace      span.TraceID
-	executable string // without the mark of a file that has no name any more; "" when not known
-	Shown      string // as /proc shows it
-	unproven   bool   // no pin holds for it
-	seen       bool   // a look has reported it; the record of its exec, and of others before, may wait in the ring
+	StandIn    span.TraceID // the last trace in which another span stands for it
+	Weight     int          // bytes of the texts that each span of it has
+	executable string       // without the mark of a file that has no name any more; "" when not known
+	Shown      string       // as /proc shows it
+	unproven   bool         // no pin holds for it
+	seen       bool         // a look has reported it; the record of its exec, and of others before, may wait in the ring
 	Name       string
 	Parent     string // executable of the image before, as /proc shows it
 	Start      uint64 // boottime of the exec; of the process when it is older than the sensor
@@ -82,10 +84,13 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	same := look.seen && p.Owns(look) && look.ID.ExecID == h.ExecID
 	renamed := same && look.unproven
 	program.Unproven = program.Unproven || renamed
-	if same && look.Exec == nil { // and its span has gone out
+	if same && (look.Exec == nil || look.Exec.Noticed) { // and its span, or the notice of it, has gone out
 		look.Env, look.EnvRead, look.uid = c.environ.Environment(r.Env, look.Env), true, r.UID
 		c.Resolve(&p.Process)
 		return
+	}
+	if p.Owns(look) && look.ID.ExecID == h.ExecID && look.Span != (span.ID{}) && !look.seen {
+		return // reported twice: by the hooks of two versions, in an upgrade
 	}
 	if h.ExecID <= look.ID.ExecID {
 		c.forgetSeen(p, h)
@@ -110,10 +115,9 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	x := &ExecStart{
 		Process:     p,
 		Cgroup:      p.Cgroup,
-		Parent:      before.Span,
-		ParentTrace: before.Trace,
 		Args:        args.bytes,
 		Argc:        r.Argc,
+		ArgsBytes:   r.ArgsSize,
 		Truncated:   args.truncated || h.Flags&record.ExecArgsMissing != 0,
 		Ppid:        r.ParentTgid,
 		Uid:         r.UID,
@@ -127,34 +131,37 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 		x.Denied = &denied
 	}
 	x.CallRoot = p.Call != nil && p.Call != before.Owner.Call
-	c.newProgram(p, x, h, shown, before.Shown)
+	c.Path = paths.AppendDirectory(c.Path[:0], r.Cwd, h.Flags)
+	x.Cwd = c.Names.Intern(c.Path)
+	c.newProgram(p, x, h, shown, before)
 	p.Program.unproven = p.Program.unproven || renamed
 	p.Program.Env, p.Program.EnvRead, p.Program.uid, p.Program.exeUID, p.Program.file = env, true, r.UID, r.ExeUID, config.FileID{Dev: r.Dev, Inode: r.Inode}
 	p.Program.PeakBefore = r.PeakRSS
 	p.vpid = r.Vpid
 	x.Vpid = r.Vpid
-	c.Path = paths.AppendDirectory(c.Path[:0], r.Cwd, h.Flags)
-	x.Cwd = c.Names.Intern(c.Path)
-	c.Above.HoldExec(x)
+	c.Above.HoldExec(x, h.Time)
 }
 
-// newProgram gives the process a program, and a place in a trace for its span.
-func (c *Tree) newProgram(p *Process, x *ExecStart, h *record.Header, shown, parent string) {
+// newProgram gives the process a program, and a place in a trace for its span. before is what started it, or nil.
+func (c *Tree) newProgram(p *Process, x *ExecStart, h *record.Header, shown string, before *Program) {
 	i := &Program{
 		ID:         imageOf(h),
 		executable: paths.Plain(shown, h.Flags&record.ExecUnlinked != 0),
 		Shown:      shown,
 		unproven:   paths.Unproven(h.Flags),
-		Parent:     parent,
 		Start:      h.Time,
 		Exec:       x,
 	}
 	i.Name = path.Base(i.executable)
+	if before != nil {
+		i.Parent = before.Shown
+	}
+	i.Weight = len(i.Shown) + len(i.Name) + len(i.Parent) + len(p.Cgroup.Path)
 	i.Span = span.ExecSpan(c.Config.BootID, i.ID)
 	i.Owner = p.Owner()
 	c.replaceProgram(p, h.Time, i)
-	i.Trace = c.Above.Place(&p.Sandbox.Sandbox, i.Owner)
 	x.Program = i
+	c.Above.PlaceProgram(x, before)
 }
 
 // Existing handles a process that is older than the sensor.
@@ -192,13 +199,14 @@ func (c *Tree) Existing(h *record.Header, r *record.Process) {
 		Vpid:        r.Vpid,
 		Flags:       h.Flags,
 	}
-	c.newProgram(p, x, h, c.Names.Intern(c.Path), "")
+	shown := c.Names.Intern(c.Path)
+	c.Path = paths.AppendDirectory(c.Path[:0], r.Cwd, h.Flags)
+	x.Cwd = c.Names.Intern(c.Path)
+	c.newProgram(p, x, h, shown, nil)
 	x.Program.Start, x.Program.exeUID, x.Program.file, x.Program.seen = h.Start, r.ExeUID, config.FileID{Dev: r.Dev, Inode: r.Inode}, true
 	c.FindParent(x)
 	x.Program.Span = span.SeenSpan(c.Config.BootID, x.Program.ID, h.Time)
-	c.Path = paths.AppendDirectory(c.Path[:0], r.Cwd, h.Flags)
-	x.Cwd = c.Names.Intern(c.Path)
-	c.Above.HoldExec(x)
+	c.Above.HoldExec(x, h.Time)
 	if c.foundArgs.id == x.Program.ID {
 		c.addArgs(p, &c.foundArgs)
 	}
@@ -218,27 +226,30 @@ func (c *Tree) Cmdline(h *record.Header, r *record.Cmdline) {
 
 func (c *Tree) addArgs(p *Process, said *foundArgs) {
 	x := p.Program.Exec
-	if x == nil || !x.Preexisting || x.Args != "" {
+	if x == nil || !x.Preexisting || x.Noticed || x.Args != "" {
 		return
 	}
-	x.Args, x.Argc, x.Truncated = said.args, said.argc, said.truncated
+	x.Args, x.Argc, x.Truncated, x.ArgsBytes = said.args, said.argc, said.truncated, uint32(len(said.args))
 	// The bytes it holds have changed: hold again, with the old deadline's place given up.
 	c.Above.DropExec(x)
-	c.Above.HoldExec(x)
+	c.Above.HoldExec(x, c.Clock.Now)
 }
 
 // An ExecStart is what is known of the start of a program, until its process.exec span goes out.
 type ExecStart struct {
-	Span    any // of package spans, while that is held
+	Span    any  // of package spans, while that is held
+	Noticed bool // package spans has sent a notice of it
 	Process *Process
 	Program *Program
 	Cgroup  *Cgroup // where the exec was
 
-	Parent      span.ID
-	ParentTrace span.TraceID
+	Parent span.Link
+	Above  span.ID // the span of the program that Parent stands for
+	Top    span.ID // what stands for its call in its trace
 
 	Args        string // "arg\0arg\0"
 	Argc        uint32 // true count
+	ArgsBytes   uint32 // true length of all, each with its NUL
 	Truncated   bool   // bytes of args are missing
 	Cwd         string
 	Filename    string // what execve was asked to run
@@ -257,7 +268,7 @@ type ExecStart struct {
 // FindParent looks for the parent of a process that is older than the sensor. Parents
 // may be reported after their children, so it is asked again when the span goes out.
 func (c *Tree) FindParent(x *ExecStart) {
-	if x.Parent != (span.ID{}) || !x.Preexisting {
+	if x.Parent != (span.Link{}) || !x.Preexisting {
 		return
 	}
 	parent := c.Processes[x.Ppid]
@@ -265,6 +276,6 @@ func (c *Tree) FindParent(x *ExecStart) {
 		parent.Program.Start > x.Program.Start {
 		return
 	}
-	x.Parent, x.ParentTrace = parent.Program.Span, parent.Program.Trace
+	x.Parent, x.Above = span.Link{Trace: parent.Program.Trace, Span: parent.Program.Span}, parent.Program.Span
 	x.Program.Parent = parent.Program.Shown
 }

@@ -129,6 +129,7 @@ func (sb *Sandbox) configured(s config.Selector) string {
 
 func (c *Tree) addSandbox(sb *Sandbox, session string) {
 	sb.Session = c.Attribution.Sessions.Acquire(session, sb.Holder())
+	c.Attribution.Slicer.OpenSandbox(&sb.Sandbox)
 	sb.element = c.Sandboxes.PushBack(sb)
 }
 
@@ -185,6 +186,7 @@ func (c *Tree) forgetIfDone(sb *Sandbox) {
 	}
 	c.Sandboxes.Remove(sb.element)
 	sb.element = nil
+	c.Attribution.Slicer.CloseSandbox(&sb.Sandbox)
 	for _, a := range sb.MarkerAgents {
 		c.Attribution.ReleaseAgent(a)
 	}

@@ -64,13 +64,7 @@ func (j *Journal) record(raw []byte, h *record.Header) {
 	if j == nil {
 		return
 	}
-	if t := record.TypeOf(raw); t == record.TypeExit || t == record.TypeExec {
-		if r, ok := j.Collector.Restart().ReadsOf(h.Tgid, h.Start); ok {
-			j.data = journal.AppendReads(j.data[:0], r)
-			j.append(journal.Reads, j.Collector.Restart().Seq(), j.data)
-		}
-	}
-	j.append(journal.Record, j.Collector.Restart().Seq(), raw)
+	j.append(journal.Record, j.Collector.Stats().Spans, raw)
 }
 
 // beginnings are what the collector began with the record that was written last: it is a collector.Journal.
@@ -79,17 +73,14 @@ type beginnings struct{ *Journal }
 // Slice implements collector.Journal.
 func (b beginnings) Slice(s collector.Slice) {
 	b.data = journal.AppendSlice(b.data[:0], s)
-	b.append(journal.Slice, b.Collector.Restart().Seq(), b.data)
+	b.append(journal.Slice, b.Collector.Stats().Spans, b.data)
 }
 
 // Claimed implements collector.Journal.
 func (b beginnings) Claimed(k collector.Claim) {
 	b.data = journal.AppendClaim(b.data[:0], k)
-	b.append(journal.Claimed, b.Collector.Restart().Seq(), b.data)
+	b.append(journal.Claimed, b.Collector.Stats().Spans, b.data)
 }
-
-// Began implements collector.Journal.
-func (b beginnings) Began() { b.append(journal.Began, b.Collector.Restart().Seq(), nil) }
 
 func (j *Journal) append(kind journal.Kind, seq uint64, data []byte) {
 	if j.err != nil {
@@ -123,7 +114,7 @@ func (j *Journal) giveUp(err error) {
 }
 
 func (j *Journal) mark(t uint64) {
-	j.marks = append(j.marks, settleMark{t, j.Collector.Restart().Seq()})
+	j.marks = append(j.marks, settleMark{t, j.Collector.Stats().Spans})
 }
 
 // betweenRecords is for a backlog, which has no ticks: it notes what is settled now and then, and goes on with a
@@ -205,7 +196,7 @@ func (j *Journal) beginCompaction() {
 	first, last := j.marks[0], j.marks[len(j.marks)-1]
 	cut := journal.Cut{
 		Before: first.time - min(first.time, held), Whole: first.time, Now: last.time, CallsFor: uint64(j.CallsFor),
-		Remembers: j.Collector.Restart().Remembers, More: j.counted,
+		Remembers: j.Collector.Restart().Remembers,
 	}
 	if since, ok := j.Collector.Lineage().Containers.Undecided(); ok {
 		cut.Before = min(cut.Before, since-min(since, held))
@@ -230,25 +221,13 @@ func (j *Journal) Overflows() uint64 {
 	return j.overflow.Load()
 }
 
-// counted gives the entries of what is only counted of records that are left out.
-func (j *Journal) counted(add func(*journal.Entry)) {
-	entry := func(kind journal.Kind) { add(&journal.Entry{Kind: kind, Data: j.data}) }
-	j.Collector.Restart().Counted(func(s collector.Slice) {
-		j.data = journal.AppendSlice(j.data[:0], s)
-		entry(journal.Count)
-	}, func(r collector.Reads) {
-		j.data = journal.AppendReads(j.data[:0], r)
-		entry(journal.Reads)
-	})
-}
-
 // maxMarks bounds the ticks that wait for their spans to be settled.
 const maxMarks = 4096
 
 // End closes the collector, so that everything that is held is sent, and notes that. nil does nothing.
 func (j *Journal) End() {
 	if j != nil {
-		j.append(journal.End, j.Collector.Restart().Seq(), nil)
+		j.append(journal.End, j.Collector.Stats().Spans, nil)
 		j.Collector.Close()
 	}
 }

@@ -128,27 +128,23 @@ func (r *resumption) entry(e *journal.Entry) {
 		if s, ok := journal.DecodeSlice(e.Data); ok {
 			r.collector.Restart().SetSlice(s)
 		}
-	case journal.Reads:
-		if reads, ok := journal.DecodeReads(e.Data); ok {
-			r.collector.Restart().SetReads(reads)
-		}
 	}
 }
 
 // apply gives the collector the entry that waits. end: it is the last.
 func (r *resumption) apply(end bool) {
 	c := r.collector
-	c.Restart().Next(r.slices, r.begun, r.whole, end)
 	switch r.last.Kind {
 	case journal.Record:
-		c.Restart().SetSeq(r.last.Seq)
 		r.f.replay(r.last.Data)
 		if r.journal.since++; r.whole && r.journal.since >= settleEvery {
 			r.journal.settle()
 		}
 	case journal.End:
-		c.Restart().SetSeq(r.last.Seq)
 		c.Restart().Drain()
+	}
+	for _, s := range r.slices {
+		c.Restart().SetSlice(s)
 	}
 	for _, k := range r.claims {
 		c.Restart().SetClaim(k)

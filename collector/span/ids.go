@@ -17,12 +17,12 @@ const (
 // Every identifier is the head of a SHA-256 over text fields joined by single NUL
 // bytes, numbers in decimal, so that anyone with a shell can recompute it:
 //
-//	printf 'sheetbend session\0%s' "$session" | sha256sum | cut -c1-16
+//	printf 'sheetbend tool\0%s\0%s' "$instance" "$call" | sha256sum | cut -c1-16
 //
 // A head of all zero bytes, which OTLP forbids, has its last byte set to one. A trace id begins with TracePrefix
 // and goes on with the head:
 //
-//	printf 62656e64; printf 'sheetbend trace\0%s\0%s\0%d' "$session" "$call" "$slice" | sha256sum | cut -c1-24
+//	printf 62656e64; printf 'sheetbend trace\0%s\0%s\0%d' "$instance" "$call" "$slice" | sha256sum | cut -c1-24
 
 // TracePrefix begins every trace id that the sensor makes, and no other one but by chance (1 in 4 billion): so
 // whoever passes on other people's spans can refuse those that would stand in the sensor's traces, whether the
@@ -32,27 +32,33 @@ const TracePrefix = "bend"
 // Own says whether a trace id is one of the sensor's, and not that of an agent's trace that it joined.
 func (t TraceID) Own() bool { return string(t[:len(TracePrefix)]) == TracePrefix }
 
-// TraceFor is the trace of one slice of a session, or of one tool call in it.
-// Fields: "sheetbend trace", session, call (empty outside calls), slice (from 0).
-func TraceFor(session, call string, slice uint64) TraceID {
+// TraceFor is the trace of one slice of what an agent instance does by itself, or of one tool call of it.
+// Fields: "sheetbend trace", instance, call (empty outside calls), slice (from 0).
+func TraceFor(instance, call string, slice uint64) TraceID {
+	return traceOf("sheetbend trace", instance, call, slice)
+}
+
+// StoryFor is the trace of one part of an agent instance's story. Fields: "sheetbend story", instance, "", part (from 0).
+func StoryFor(instance string, part uint64) TraceID {
+	return traceOf("sheetbend story", instance, "", part)
+}
+
+func traceOf(what, instance, call string, n uint64) TraceID {
 	var room [256]byte
-	b := append(room[:0], "sheetbend trace"...)
-	b = text(b, session)
-	b = text(b, call)
-	b = number(b, slice)
-	sum := sha256.Sum256(b)
+	b := text(text(append(room[:0], what...), instance), call)
+	sum := sha256.Sum256(number(b, n))
 	var id TraceID
 	copy(id[copy(id[:], TracePrefix):], sum[:])
 	return id
 }
 
-// SessionSpan is the identifier that every root span's link gives for its session,
-// together with the trace of the session's slice 0. No span with this id is exported by the sensor.
-// Fields: "sheetbend session", session.
-func SessionSpan(session string) ID {
-	var room [256]byte
-	return head(text(append(room[:0], "sheetbend session"...), session))
+// SessionSpan is the session span of one part of a story. Fields: "sheetbend session", instance, "", part (only from 1).
+func SessionSpan(instance string, part uint64) ID {
+	return ofCall("sheetbend session", instance, "", part)
 }
+
+// CallSpan is the session.call span of a call. Fields: "sheetbend session call", instance, call.
+func CallSpan(instance, call string) ID { return ofCall("sheetbend session call", instance, call, 0) }
 
 // SandboxID is the stable name of a sandbox: "sb-" and 16 hex digits.
 // Fields: "sheetbend sandbox", boot id, cgroup id.
@@ -62,24 +68,25 @@ func SandboxID(boot string, cgroup uint64) string {
 	return "sb-" + hex.EncodeToString(id[:])
 }
 
-// ToolSpan is the execute_tool span of a call. Fields: "sheetbend tool", session, call.
-func ToolSpan(session, call string) ID {
-	return ofCall("sheetbend tool", session, call, 0)
+// ToolSpan is the execute_tool span of a call. In a later slice n, or where the call has left the agent's own trace, it
+// stands in for the first: then n is the slice and one more. Fields: "sheetbend tool", instance, call, n (if above 0).
+func ToolSpan(instance, call string, n uint64) ID {
+	return ofCall("sheetbend tool", instance, call, n)
 }
 
-// ToolEndSpan is the tool.end span of a call. Fields: "sheetbend tool end", session, call.
-func ToolEndSpan(session, call string) ID {
-	return ofCall("sheetbend tool end", session, call, 0)
+// ToolEndSpan is the tool.end span of a call. Fields: "sheetbend tool end", instance, call.
+func ToolEndSpan(instance, call string) ID {
+	return ofCall("sheetbend tool end", instance, call, 0)
 }
 
-// TelemetrySpan is the n-th tool.telemetry span of a call. Fields: "sheetbend telemetry", session, call, n (from 1).
-func TelemetrySpan(session, call string, n uint64) ID {
-	return ofCall("sheetbend telemetry", session, call, n)
+// TelemetrySpan is the n-th tool.telemetry span of a call. Fields: "sheetbend telemetry", instance, call, n (from 1).
+func TelemetrySpan(instance, call string, n uint64) ID {
+	return ofCall("sheetbend telemetry", instance, call, n)
 }
 
-func ofCall(what, session, call string, n uint64) ID {
+func ofCall(what, instance, call string, n uint64) ID {
 	var room [256]byte
-	b := text(text(append(room[:0], what...), session), call)
+	b := text(text(append(room[:0], what...), instance), call)
 	if n > 0 {
 		b = number(b, n)
 	}
@@ -94,12 +101,20 @@ func InferredCall(boot string, i Image) string {
 	return "inferred-" + hex.EncodeToString(id[:])
 }
 
-// NestedSession is the id of a nested agent's session until the agent's own is known: "agent-" and 16
-// hex digits. Fields: "sheetbend agent", boot id, and of the agent's process pid, start, exec id.
-func NestedSession(boot string, i Image) string {
+// AgentInstance names an agent instance, from its first program on: "agent-" and 16 hex digits. It is also the session
+// of a nested agent until its own is known. Fields: "sheetbend agent", boot id, and of the agent's first program pid,
+// start, exec id.
+func AgentInstance(boot string, i Image) string {
 	var room [256]byte
 	id := head(image(room[:0], whatAgent, boot, i))
 	return "agent-" + hex.EncodeToString(id[:])
+}
+
+// HarnessInstance names whoever marks calls in a sandbox for processes below no agent: "harness-" and 16 hex digits.
+// Fields: "sheetbend harness", sandbox id, session (as the marks name it, "" if they do not).
+func HarnessInstance(sandbox, session string) string {
+	id := ofCall("sheetbend harness", sandbox, session, 0)
+	return "harness-" + hex.EncodeToString(id[:])
 }
 
 // FoundSandboxID is the sandbox id of an agent that was found outside of all sandboxes: "sb-" and 16 hex digits.
@@ -133,6 +148,7 @@ const (
 	whatCall    = "call"
 	whatAgent   = "agent"
 	whatFound   = "found"
+	whatStandIn = "stand-in"
 )
 
 // ExecSpan is the span of an exec.
@@ -149,11 +165,25 @@ func SeenSpan(boot string, i Image, at uint64) ID {
 	return head(number(image(room[:0], whatSeen, boot, i), at))
 }
 
+// StandInSpan is the process.exec span that stands for a program in a later slice.
+// Fields: "sheetbend stand-in", boot id, pid, start, exec id, trace id (in hex digits).
+func StandInSpan(boot string, i Image, trace TraceID) ID {
+	var room [256]byte
+	return head(text(image(room[:0], whatStandIn, boot, i), hex.EncodeToString(trace[:])))
+}
+
 // ExitSpan is the process.exit span of an image.
 // Fields: "sheetbend exit", boot id, pid, start, exec id.
 func ExitSpan(boot string, i Image) ID {
 	var room [256]byte
 	return head(image(room[:0], whatExit, boot, i))
+}
+
+// NoticeSpan is the notice of a span: process.start, tool.start or net.connect.start.
+// Fields: "sheetbend notice", the span's id (in hex digits).
+func NoticeSpan(of ID) ID {
+	var room [256]byte
+	return head(text(append(room[:0], "sheetbend notice"...), hex.EncodeToString(of[:])))
 }
 
 // OpenSpan is a file.open span; at and tid are those of the first open counted in it.
@@ -192,13 +222,13 @@ func ChangeSpan(boot string, i Image, tid uint32, at uint64) ID {
 	return point(whatChange, boot, i, tid, at)
 }
 
-// LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, session, cgroup id, kind, cause, from, to (ns of
+// LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, instance, cgroup id, kind, cause, from, to (ns of
 // boottime); where it was counted by process also its pid and start.
-func LossSpan(boot, session string, cgroup uint64, process Image, kind, cause string, from, to uint64) ID {
+func LossSpan(boot, instance string, cgroup uint64, process Image, kind, cause string, from, to uint64) ID {
 	var room [256]byte
 	b := append(room[:0], "sheetbend loss"...)
 	b = text(b, boot)
-	b = text(b, session)
+	b = text(b, instance)
 	b = number(b, cgroup)
 	b = text(b, kind)
 	b = text(b, cause)

@@ -4,17 +4,25 @@ package span
 
 import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+// Schema is the schema_url of resources and of the instrumentation scope: that of the conventions that the names below
+// are taken from.
+const Schema = semconv.SchemaURL
+
 // The attribute keys of the span contract. docs/spans.md says for each one its type,
 // unit and when it is there; a test holds that page and this list together.
 const (
 	// On every span.
 	KeyContract         = "sheetbend.contract"
 	KeySeq              = "sheetbend.seq"
+	KeyRun              = "sheetbend.run"
+	KeyEvent            = "sheetbend.event"
 	KeySandboxID        = "sheetbend.sandbox.id"
+	KeyInstance         = "sheetbend.agent.instance"
 	KeySessionID        = string(semconv.SessionIDKey)
 	KeyAgentName        = "sheetbend.agent.name"
 	KeyAttribution      = "sheetbend.attribution"
 	KeyPID              = string(semconv.ProcessPIDKey)
+	KeyCreationTime     = string(semconv.ProcessCreationTimeKey)
 	KeyExecutablePath   = string(semconv.ProcessExecutablePathKey)
 	KeyExecutableName   = string(semconv.ProcessExecutableNameKey)
 	KeyParentExecutable = "sheetbend.process.parent.executable"
@@ -37,8 +45,13 @@ const (
 	KeyUnknownProcess = "sheetbend.process.unknown"
 	KeyUTF8Repaired   = "sheetbend.utf8.repaired"
 	KeyPartial        = "sheetbend.partial"
+	KeyStandIn        = "sheetbend.stand_in"
+	KeyNoticeOf       = "sheetbend.notice.of"
+	KeyNoticed        = "sheetbend.noticed"
 	KeyErrorType      = string(semconv.ErrorTypeKey)
 	KeySensitive      = "sheetbend.sensitive"
+	KeyOutcome        = "sheetbend.outcome"
+	KeyFileWrite      = "sheetbend.file.write"
 
 	KeyContainerUnresolved = "sheetbend.container.unresolved"
 
@@ -47,11 +60,12 @@ const (
 	KeyCommandLine         = string(semconv.ProcessCommandLineKey)
 	KeyArgsCount           = string(semconv.ProcessArgsCountKey)
 	KeyArgsTruncated       = "sheetbend.args.truncated"
+	KeyArgsBytes           = "sheetbend.args.bytes"
+	KeyArgsHash            = "sheetbend.args.sha256"
 	KeyArgsMasked          = "sheetbend.args.masked"
 	KeyWorkingDirectory    = string(semconv.ProcessWorkingDirectoryKey)
 	KeyParentPID           = string(semconv.ProcessParentPIDKey)
 	KeyVPID                = string(semconv.ProcessVpidKey)
-	KeyCreationTime        = string(semconv.ProcessCreationTimeKey)
 	KeyUserID              = string(semconv.ProcessUserIDKey)
 	KeyRealUserID          = string(semconv.ProcessRealUserIDKey)
 	KeyGroupID             = "sheetbend.process.group.id"
@@ -105,6 +119,7 @@ const (
 	KeyFilePathOutside    = "sheetbend.file.path.outside_root"
 	KeyFileDeleted        = "sheetbend.file.deleted"
 	KeyCount              = "sheetbend.count"
+	KeyLast               = "sheetbend.last"
 	KeyFolded             = "sheetbend.folded"
 	KeyFoldedNames        = "sheetbend.folded.names"
 
@@ -149,6 +164,9 @@ const (
 	KeyLost      = "sheetbend.lost"
 	KeyLostCause = "sheetbend.lost.cause"
 	KeyLostKind  = "sheetbend.lost.kind"
+
+	// On every link.
+	KeyLink = "sheetbend.link"
 
 	// Resource.
 	KeyServiceName      = string(semconv.ServiceNameKey)

@@ -4,7 +4,7 @@ package span
 
 // Contract is the version of the span contract (docs/spans.md): the names and
 // meanings of spans and attributes. It changes when a rule written against them could break.
-const Contract = "1"
+const Contract = "2-dev"
 
 // Kind is a row of the span contract.
 type Kind uint8
@@ -24,12 +24,18 @@ const (
 	Namespace
 	Access // one process reached into another
 	Change // of a file, but for its content
+
+	// Notices of spans whose end does not come within the hold.
+	Start        // of Exec
+	ToolStart    // of Tool
+	ConnectStart // of Connect
 )
 
 var kindNames = [...]string{
 	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
+	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 }
 
 // Kinds are all that have a name.
@@ -42,7 +48,8 @@ func Kinds() (kinds []Kind) {
 	return kinds
 }
 
-// String is the span name of the contract, for example "process.exec", and "unknown" for a kind that it does not have.
+// String is the name of the contract, the value of sheetbend.event: for example "process.exec", and "unknown" for a kind
+// that it does not have.
 func (k Kind) String() string {
 	if int(k) >= len(kindNames) || k == 0 {
 		return "unknown"
@@ -61,6 +68,35 @@ type Link struct {
 	Trace TraceID
 	Span  ID
 }
+
+// Rel says what a span that another one links to is to that one: the value of sheetbend.link.
+type Rel string
+
+// What a link leads to.
+const (
+	ToParent Rel = "parent" // the parent, which is in another trace
+	ToCall   Rel = "call"   // execute_tool of the call, or of the call that this one was made in
+	ToAgent  Rel = "agent"  // the agent's own span for the call
+	ToStory  Rel = "story"  // the session
+	ToDetail Rel = "detail" // what happened in a call
+)
+
+// Ref is a link of a span.
+type Ref struct {
+	Link
+	Rel Rel
+}
+
+// Outcome is how what a span tells came out, the value of sheetbend.outcome; "" where it is not known, or there is none.
+type Outcome string
+
+// The outcomes.
+const (
+	OK      Outcome = "ok"
+	Missing Outcome = "missing" // what was asked for is not there
+	Refused Outcome = "refused" // it was forbidden
+	Failed  Outcome = "failed"
+)
 
 // AttrKind says which field of an Attr is set.
 type AttrKind uint8
@@ -100,10 +136,13 @@ type Span struct {
 	End      uint64 // ns since the Unix epoch, at least Start+1000
 	Failed   bool   // status Error
 	Status   string // status message, only when Failed
-	Links    []Link
+	Links    []Ref
 	Attrs    []Attr
 	Resource *Resource
+	Above    ID     // what it stands under, in whichever slice that is; zero: nothing
+	StandIn  bool   // it stands for a span of an earlier slice
 	Session  string // session.id, for grouping; also among Attrs
+	Instance string // sheetbend.agent.instance; also among Attrs
 }
 
 // Sink receives spans in order. The span and everything that it points at belong to the

@@ -2,19 +2,15 @@
 
 package span
 
-// Above is the id of the span that s stands under: its parent or, when that is in an earlier trace of the session, the
-// span that it links to. It is zero for a root.
-func (s *Span) Above() ID {
-	if s.Parent != (ID{}) || len(s.Links) == 0 {
-		return s.Parent
+import "encoding/hex"
+
+// Subject is the id of the span that s tells of: its own or, of a notice, that of the span that follows.
+func (s *Span) Subject() ID {
+	var id ID
+	if n, err := hex.Decode(id[:], []byte(Clip(Attrs(s.Attrs).Text(KeyNoticeOf), 2*len(id)))); err != nil || n != len(id) {
+		return s.ID
 	}
-	session := SessionSpan(s.Session)
-	for _, l := range s.Links {
-		if l.Span != session {
-			return l.Span
-		}
-	}
-	return ID{}
+	return id
 }
 
 // Hang gives what stands below each of the nodes, in the order of nodes; the roots stand below nil. A node that is its

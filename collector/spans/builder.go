@@ -4,6 +4,7 @@ package spans
 
 import (
 	"cmp"
+	"encoding/hex"
 	"strings"
 	"unicode/utf8"
 
@@ -15,8 +16,8 @@ import (
 // A builder is the one span in the making; its memory is used again for the next.
 type builder struct {
 	span      span.Span
-	links     [6]span.Link // of one span; more are allocated
-	list      []string     // of the one attribute that is a list
+	links     [6]span.Ref // of one span; more are allocated
+	list      []string    // of the one attribute that is a list
 	repaired  bool
 	agent     string                 // whose resource it has
 	container *attribution.Container // and of which container; nil: of none
@@ -25,25 +26,16 @@ type builder struct {
 // seqAt is where sheetbend.seq stands among a span's attributes. Its value is known when the span is sent.
 const seqAt = 1
 
-// Place counts a span into its call or session.
-func (c *Spans) Place(sb *attribution.Sandbox, w attribution.Owner) span.TraceID {
-	t := &sb.SessionOf(w).Traces
-	if w.Call != nil {
-		t = &w.Call.Traces
-	}
-	return c.slicer.PlaceIn(t)
-}
-
-// start begins a span of a sandbox in a trace. Times are boottime. The parent is the span's
-// parent if it is in the same trace; otherwise the span is a root that links to it.
-func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, id span.ID, trace span.TraceID, from, to uint64, parent span.Link) *builder {
+// start begins a span of a sandbox at a spot. Times are boottime. The parent is the span's parent if it is in the same
+// trace; otherwise the span links to it, and stands under its call's first span. Without that it is a root.
+func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, id span.ID, at spot, from, to uint64) *builder {
 	owner := sb.SessionOf(w)
 	d := &c.builder
 	s := &d.span
 	*s = span.Span{
-		Trace: trace, ID: id, Kind: kind, Name: kind.String(),
+		Trace: at.trace, ID: id, Kind: kind, Name: kind.String(),
 		Start: from + c.spans.clock.Offset, End: max(to, from+1000) + c.spans.clock.Offset,
-		Attrs: s.Attrs[:0], Session: owner.SessionName,
+		Attrs: s.Attrs[:0], Session: owner.SessionName, Instance: sb.TracesOf(w).Instance(),
 	}
 	d.repaired, d.agent, d.container = false, sb.Agent, sb.Container
 	if w.Agent != nil {
@@ -51,34 +43,48 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	}
 	links := d.links[:0]
 	switch {
-	case parent.Span == (span.ID{}):
-	case parent.Trace == trace:
-		s.Parent = parent.Span
+	case at.parent.Span == (span.ID{}):
+	case at.parent.Trace == at.trace:
+		s.Parent = at.parent.Span
 	default:
-		links = append(links, parent)
+		links = append(links, span.Ref{Link: at.parent, Rel: span.ToParent})
 	}
-	if w.Call != nil && s.Parent == (span.ID{}) && kind != span.Tool {
-		if top := w.Call.Links.Top; top.Trace == trace {
-			s.Parent = top.Span
-		} else if top != parent {
-			links = append(links, top)
-		}
+	s.Above = at.above
+	if s.Parent == (span.ID{}) && at.top != (span.ID{}) {
+		s.Parent, s.Above = at.top, w.Call.Links.Top.Span
 	}
-	// Within its own trace a root needs no link to the session, and Jaeger would take one for a parent
-	// that is missing.
-	if s.Parent == (span.ID{}) && owner.Link.Trace != trace {
-		links = append(links, owner.Link)
+	if s.Parent == (span.ID{}) && w.Agent != nil {
+		story := w.Agent.Traces.Instance()
+		links = append(links, span.Ref{Link: span.Link{Trace: span.StoryFor(story, 0), Span: span.SessionSpan(story, 0)}, Rel: span.ToStory})
 	}
 	s.Remote = w.Call != nil && w.Call.Links.Joined && s.Parent == w.Call.Links.Top.Span && s.Trace == w.Call.Links.Top.Trace
 	s.Links = links
 	d.trusted(span.KeyContract, span.Contract)
 	d.int(span.KeySeq, 0)
+	d.trusted(span.KeyEvent, kind.String())
+	d.trusted(span.KeyRun, c.spans.config.Run)
 	d.trusted(span.KeySandboxID, sb.ID)
+	d.trusted(span.KeyInstance, sb.TracesOf(w).Instance())
 	d.trusted(span.KeySessionID, owner.SessionName)
 	if d.agent != "" {
 		d.trusted(span.KeyAgentName, d.agent)
 	}
 	d.attribution(sb, w)
+	return d
+}
+
+// topOf is the link to what the first spans of a call stand under.
+func topOf(k *attribution.Call) span.Ref {
+	if k.Links.Joined {
+		return span.Ref{Link: k.Links.Top, Rel: span.ToAgent}
+	}
+	return span.Ref{Link: k.Links.Top, Rel: span.ToCall}
+}
+
+// startNotice begins the notice of a span that began at a time (boottime) and has the id of.
+func (c *out) startNotice(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, of span.ID, at spot, from uint64) *builder {
+	d := c.start(kind, sb, w, span.NoticeSpan(of), at, from, from)
+	d.trusted(span.KeyNoticeOf, hex.EncodeToString(of[:]))
 	return d
 }
 
@@ -121,9 +127,17 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 }
 
 // process adds what every span of a process carries.
-func (d *builder) process(tgid uint32, i *lineage.Program, g *lineage.Cgroup) {
-	d.container = g.Cgroup.Container
+func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup) {
+	pending := pendingOf(p)
+	if pending.created == "" {
+		pending.created = c.spans.wallTime(p.Start)
+	}
+	c.builder.process(p.Tgid, pending.created, i, g)
+}
+
+func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *lineage.Cgroup) {
 	d.int(span.KeyPID, int64(tgid))
+	d.trusted(span.KeyCreationTime, created)
 	if i.Shown != "" {
 		d.text(span.KeyExecutablePath, i.Shown)
 		d.text(span.KeyExecutableName, i.Name)
@@ -131,8 +145,11 @@ func (d *builder) process(tgid uint32, i *lineage.Program, g *lineage.Cgroup) {
 	if i.Parent != "" {
 		d.text(span.KeyParentExecutable, i.Parent)
 	}
-	if g.Path != "" {
-		d.text(span.KeyCgroup, g.Path)
+	if g != nil {
+		d.container = g.Cgroup.Container
+		if g.Path != "" {
+			d.text(span.KeyCgroup, g.Path)
+		}
 	}
 	if i.Unknown {
 		d.flag(span.KeyUnknownProcess)

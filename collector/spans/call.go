@@ -3,6 +3,8 @@
 package spans
 
 import (
+	"cmp"
+
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -13,49 +15,83 @@ type calls struct{ spans *Spans }
 
 // A callSpan is an execute_tool span that waits.
 type callSpan struct {
-	held held
-	call *attribution.Call
+	held    held
+	call    *attribution.Call
+	noticed bool
 }
 
-// runOut sends the execute_tool span. It waits the whole hold even if the call ends
-// before: what the agent's telemetry says comes after.
-func (s *callSpan) runOut(c *Spans) {
+// holdOver is called a hold after the begin of a call, even if that has ended before: what the agent's telemetry says
+// comes after. Of one that goes on it is called again, a hold after its end.
+func (s *callSpan) holdOver(c *Spans, at uint64) {
 	k := s.call
+	until := k.Life.Began + uint64(c.config.MaxLength)
+	if k.Links.Joined || k.Life.Over || at >= until {
+		s.runOut(c, at)
+		return
+	}
 	k.Sent.Waiting = false
+	if !s.noticed {
+		s.noticed = true
+		w := attribution.Owner{Agent: k.Agent, Call: k}
+		d := c.out.startNotice(span.ToolStart, k.Agent.Sandbox, w, k.Links.Top.Span, c.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began)
+		calls{c}.describeCall(d, k)
+		c.out.send()
+	}
+	c.queue.holdOn(&c.queue.long, &s.held, until)
+}
+
+// runOut sends the execute_tool span.
+func (s *callSpan) runOut(c *Spans, at uint64) {
+	k := s.call
+	k.Sent.Held, k.Sent.Waiting = nil, false
 	if k.Links.Joined {
 		return // the agent's own span is there
 	}
 	to := k.Life.Ended
 	if !k.Life.Over {
 		k.Sent.Partial = true
-		to = c.clock.Tick
+		to = at
 	}
-	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, k.Links.Top.Trace, k.Life.Began, to, span.Link{})
+	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, spot{trace: k.Links.Top.Trace}, k.Life.Began, to)
 	if k.Outer != nil {
-		d.span.Links = append(d.span.Links, k.Outer.Links.Top)
+		d.span.Links = append(d.span.Links, topOf(k.Outer))
 	}
 	if k.Links.Extra != (span.Link{}) {
-		d.span.Links = append(d.span.Links, k.Links.Extra)
+		d.span.Links = append(d.span.Links, span.Ref{Link: k.Links.Extra, Rel: span.ToAgent})
 	}
 	calls{c}.describeCall(d, k)
+	d.flagIf(s.noticed, span.KeyNoticed)
 	d.flagIf(k.Sent.Partial, span.KeyPartial)
 	c.out.send()
 }
 
-// SendToolEnd tells the end of a call whose execute_tool went out before.
-func (c calls) SendToolEnd(k *attribution.Call) {
-	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, span.ToolEndSpan(k.SessionName, k.CallName), c.spans.slicer.PlaceIn(&k.Traces),
-		k.Life.Began, k.Life.Ended, k.Links.Top)
+// CallEnded has execute_tool go out when what telemetry says of the end is known, or tells the end where it went out
+// before.
+func (c calls) CallEnded(k *attribution.Call) {
+	q := &c.spans.queue
+	if s, ok := k.Sent.Held.(*callSpan); ok && s.held.in == &q.long {
+		k.Sent.Waiting = true
+		q.holdOn(&q.brief, &s.held, k.Life.Ended+uint64(c.spans.config.Hold))
+	}
+	if !k.Sent.Partial {
+		return
+	}
+	k.Sent.Partial = false
+	w := attribution.Owner{Agent: k.Agent, Call: k}
+	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, w, span.ToolEndSpan(k.Traces.Instance(), k.Traces.Call()),
+		c.spans.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began, k.Life.Ended)
 	c.describeCall(d, k)
 	c.spans.out.send()
 }
 
 // describeCall adds what is known of the call as a whole.
 func (c calls) describeCall(d *builder, k *attribution.Call) {
-	if d.span.Kind == span.Tool {
+	if d.span.Kind != span.Telemetry {
+		d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
+	}
+	if d.span.Kind == span.Tool || d.span.Kind == span.ToolStart {
 		if k.Tool != "" {
 			d.span.Name += " " + d.valid(k.Tool)
-			d.text(span.KeyGenAIToolName, k.Tool)
 		}
 		d.text(span.KeyOperationName, "execute_tool")
 		conversation := k.Agent.OwnID
@@ -73,6 +109,7 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 	if k.Approval.Source != "" {
 		d.text(span.KeyApprovalSource, k.Approval.Source)
 	}
+	d.outcome(outcomeOfCall(k))
 	switch k.Result {
 	case record.SuccessOK:
 		d.text(span.KeyToolResult, "ok")
@@ -113,10 +150,12 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 		at = min(at, k.Life.Ended) // within the agent's span: Jaeger takes what is outside for another host's
 	}
 	at = max(at, k.Life.Began)
-	id := span.TelemetrySpan(k.SessionName, k.CallName, k.Sent.Reports)
-	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, id, c.spans.slicer.PlaceIn(&k.Traces), at, at, k.Links.Top)
+	id := span.TelemetrySpan(k.Traces.Instance(), k.Traces.Call(), k.Sent.Reports)
+	w := attribution.Owner{Agent: k.Agent, Call: k}
+	weight := weightOf(s.Decision) + weightOf(s.Source) + weightOf(s.Detail)
+	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, weight), at, at)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {
-		d.span.Links = append(d.span.Links, link)
+		d.span.Links = append(d.span.Links, span.Ref{Link: link, Rel: span.ToAgent})
 	}
 	d.text(span.KeyTelemetryKind, kindSaid(s.Kind))
 	d.flagIf(unverified, span.KeyTelemetryUnverified)
@@ -133,8 +172,9 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 
 func (c calls) CallBegan(k *attribution.Call) {
 	s := &callSpan{call: k}
-	c.spans.queue.hold(&s.held, s, len(k.ID))
-	k.Sent.Waiting = true
+	q := &c.spans.queue
+	q.hold(&q.brief, &s.held, s, len(k.ID), k.Life.Began+uint64(c.spans.config.Hold))
+	k.Sent.Held, k.Sent.Waiting = s, true
 }
 
 func (c calls) MayName(agent string) bool {
@@ -158,19 +198,20 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	p := c.spans.lineage.Processes[a.Tgid]
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
-		if x := i.Exec; x != nil {
-			i.Owner, i.Trace = w, c.spans.Place(&p.Sandbox.Sandbox, w)
+		if x := i.Exec; x != nil && !x.Noticed {
+			i.Owner = w
+			c.spans.PlaceProgram(x, nil)
 			x.CallRoot = first && w.Call != nil
 		}
 	}
 	for s := pendingOf(p).opens.first; s != nil; s = s.next {
 		if s.program == p.Program {
-			s.owner = w
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, weightOf(s.key.path)+weightOf(s.requested))
 		}
 	}
 	for _, s := range pendingOf(p).counted {
 		if s.program == p.Program {
-			s.owner = w
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, weightOf(s.key.event.executable))
 		}
 	}
 }

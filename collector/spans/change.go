@@ -16,7 +16,7 @@ import (
 // Change sends a file.change span for each record: none is counted as a repeat of another.
 func (c *Spans) Change(h *record.Header, r *record.Change) {
 	p := c.lineage.Actor(h)
-	if p == nil || c.slicer.Resumes.Joined {
+	if p == nil {
 		return
 	}
 	c.text = appendChanged(c.text[:0], &r.Old, h.Flags)
@@ -31,12 +31,13 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	i, w := p.Program, p.Owner()
 	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)
-	sandbox, parent := &p.Sandbox.Sandbox, span.Link{Trace: i.Trace, Span: i.Span}
-	d := c.out.start(span.Change, sandbox, w, id, c.Place(sandbox, w), h.Time, h.Time, parent)
-	d.process(p.Tgid, i, p.Cgroup)
+	at := c.place(&p.Sandbox.Sandbox, w, i, weightOf(from)+weightOf(to))
+	d := c.out.start(span.Change, &p.Sandbox.Sandbox, w, id, at, h.Time, h.Time)
+	c.out.process(p, i, p.Cgroup)
 	operation := changeOp(r)
 	c.out.displayName(operation, path.Base(to))
 	d.trusted(span.KeyFileOperation, operation)
+	d.flag(span.KeyFileWrite)
 	if to != "" {
 		d.text(span.KeyFilePath, to)
 	}
@@ -58,9 +59,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	d.flagIf(either&record.ChangeTruncated != 0, span.KeyFilePathTruncated)
 	d.flagIf(either&record.ChangeOutside != 0, span.KeyFilePathOutside)
 	d.flagIf(sensitive, span.KeySensitive)
-	if r.Error != 0 {
-		d.errno(r.Error, refusesAct) // EXDEV is no refusal: mv copies then
-	}
+	d.returned(r.Error)
 	c.out.send()
 }
 

@@ -3,21 +3,23 @@
 package spans
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"strings"
 	"unicode/utf8"
 )
 
-// Bounds of process.command_args. An element costs up to eight bytes in OTLP besides its text, so that
-// 256 KiB of empty arguments would make more than the 1 MiB that a batch may have.
+// Bounds of process.command_args. An element costs up to eight bytes in OTLP besides its text.
 const (
-	MaxArgs         = 4096
-	argCost         = 8
-	maxArgsOnceSent = 512 << 10 // text and costs of all
+	maxArgs     = 4096 // that are looked at
+	argCost     = 8
+	maxArgBytes = 4 << 10 // text and costs of all: one span must not fill a trace
 )
 
-// appendArgs splits argv, up to MaxArgs.
+// appendArgs splits argv, up to maxArgs.
 func appendArgs(list []string, argv string) []string {
-	for len(argv) > 0 && len(list) < MaxArgs {
+	for len(argv) > 0 && len(list) < maxArgs {
 		arg, rest, _ := strings.Cut(argv, "\x00")
 		list = append(list, arg)
 		argv = rest
@@ -25,22 +27,40 @@ func appendArgs(list []string, argv string) []string {
 	return list
 }
 
-// fitArgs cuts the list where it would exceed maxArgsOnceSent, and says whether it did. It comes after all
-// that makes arguments longer: masks, and replacements of what is not UTF-8.
-func fitArgs(args []string) ([]string, bool) {
-	room := maxArgsOnceSent
-	for n, arg := range args {
+// hashArgs is the SHA-256 of the arguments, each followed by a NUL byte, in hex digits.
+func hashArgs(args []string) string {
+	h := sha256.New()
+	for _, arg := range args {
+		_, _ = io.WriteString(h, arg)
+		_, _ = h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// argsFit says whether a list is within maxArgBytes.
+func argsFit(args []string) bool {
+	room := maxArgBytes
+	for _, arg := range args {
 		room -= argCost + len(arg)
-		if room >= 0 {
+	}
+	return room >= 0
+}
+
+// cutArgs cuts the list where it would exceed maxArgBytes. It comes after all that makes arguments longer: masks, and
+// replacements of what is not UTF-8.
+func cutArgs(args []string) []string {
+	room := maxArgBytes
+	for n, arg := range args {
+		if room -= argCost + len(arg); room >= 0 {
 			continue
 		}
 		if keep := len(arg) + room; keep > 0 {
 			args[n] = arg[:runeStart(arg, keep)]
 			n++
 		}
-		return args[:n], true
+		return args[:n]
 	}
-	return args, false
+	return args
 }
 
 // runeStart gives the last place up to n where UTF-8 may be cut.
@@ -63,12 +83,12 @@ func appendCommandLine(dst []byte, args []string) []byte {
 		if n > 0 {
 			dst = append(dst, ' ')
 		}
-		if len(dst)+len(arg) > MaxCommandLine {
-			room := max(0, MaxCommandLine-len(dst))
-			dst = appendQuoted(dst, strings.ToValidUTF8(arg[:min(room, len(arg))], ""))
+		start := len(dst)
+		dst = appendQuoted(dst, arg[:min(len(arg), MaxCommandLine)])
+		if len(dst) > MaxCommandLine || len(arg) > MaxCommandLine {
+			dst = dst[:max(start, runeStart(string(dst), MaxCommandLine))]
 			return append(dst, "…"...)
 		}
-		dst = appendQuoted(dst, arg)
 	}
 	return dst
 }

@@ -4,6 +4,7 @@ package spans
 
 import (
 	"bytes"
+	"container/list"
 	"net/netip"
 	"strconv"
 
@@ -25,17 +26,56 @@ type connectSpan struct {
 	owner   attribution.Owner
 	tid     uint32
 	at      uint64 // boottime
+	spot    spot
 	flags   uint16 // of record.Connect
 	what    record.Connect
+
+	element *list.Element // in the process's list
+	noticed bool
+	over    bool // the process has ended
 }
 
-func (s *connectSpan) runOut(c *Spans) {
+func (s *connectSpan) runOut(c *Spans, at uint64) {
+	c.forgetConnect(s)
+	c.sendConnect(s, at, result{partial: true})
+}
+
+// holdOver: an outcome is waited for as long as it takes, but only for a hold after the end of the process. Then its
+// sockets are closed, or are others' by now.
+func (s *connectSpan) holdOver(c *Spans, at uint64) {
+	if s.over {
+		s.runOut(c, at)
+		return
+	}
+	s.noticed = true
+	d := c.out.startNotice(span.ConnectStart, &s.process.Sandbox.Sandbox, s.owner, c.connectID(s), s.spot, s.at)
+	c.describeConnect(d, s)
+	c.out.send()
+	c.queue.holdOn(&c.queue.open, &s.held, forever)
+}
+
+// endConnects waits no longer than a hold for outcomes of the connects of a process that has ended at a time
+// (boottime): the kernel closes its sockets right after.
+func (c *Spans) endConnects(p *lineage.Process, at uint64) {
+	if p.Pending == nil {
+		return
+	}
+	for e := pendingOf(p).connects.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*connectSpan)
+		s.over = true
+		if s.noticed {
+			c.queue.holdOn(&c.queue.brief, &s.held, at+uint64(c.config.Hold))
+		}
+	}
+}
+
+func (c *Spans) forgetConnect(s *connectSpan) {
 	delete(c.connects, s.what.Cookie)
-	c.sendConnect(s, c.clock.Tick, outcome{partial: true})
+	pendingOf(s.process).connects.Remove(s.element)
 }
 
-// outcome of a connect.
-type outcome struct {
+// A result is what a connect returned.
+type result struct {
 	errno   int32
 	partial bool // not known
 }
@@ -48,35 +88,51 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	}
 	c.attribution.NotHook(&p.Process)
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
+	c.reserve(&p.Sandbox.Sandbox, s.owner, s.program.Weight)
 	if r.Op == record.ConnectSendmsg {
-		c.sendConnect(s, h.Time, outcome{})
+		c.sendConnect(s, h.Time, result{})
 		return
 	}
 	if old := c.connects[r.Cookie]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
-		c.queue.held.remove(&old.held)
-		c.sendConnect(old, h.Time, outcome{partial: true})
+		c.queue.runOutOf(&old.held, h.Time)
 	}
-	c.queue.hold(&s.held, s, 0)
+	c.queue.hold(&c.queue.brief, &s.held, s, 0, h.Time+uint64(c.config.Hold))
 	c.connects[r.Cookie] = s
+	s.element = pendingOf(p).connects.PushBack(s)
 }
 
 // ConnectEnd takes the outcome of a connect.
 func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 	s := c.connects[r.Cookie]
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
-		return // an outcome after the hold, or none yet
+		return // an outcome that is not awaited any more, or none yet
 	}
-	delete(c.connects, r.Cookie)
-	c.queue.held.remove(&s.held)
-	c.sendConnect(s, h.Time, outcome{errno: r.Error})
+	c.queue.drop(&s.held)
+	c.forgetConnect(s)
+	c.sendConnect(s, h.Time, result{errno: r.Error})
 }
 
-func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
-	p, i := s.process, s.program
-	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.at)
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.at, at, span.Link{Trace: i.Trace, Span: i.Span})
-	d.process(p.Tgid, i, s.cgroup)
+func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
+	d := c.out.start(span.Connect, &s.process.Sandbox.Sandbox, s.owner, c.connectID(s), s.spot, s.at, at)
+	c.describeConnect(d, s)
+	d.flagIf(s.noticed, span.KeyNoticed)
+	d.flagIf(how.partial, span.KeyPartial)
+	if !how.partial && s.what.Op != record.ConnectSendmsg { // of a datagram the attempt is seen
+		d.returned(how.errno)
+	}
+	c.out.send()
+}
+
+func (c *Spans) connectID(s *connectSpan) span.ID {
+	p := s.process
+	return span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: s.program.ID.ExecID}, s.tid, s.at)
+}
+
+// describeConnect adds what is known of a connect from its begin.
+func (c *Spans) describeConnect(d *builder, s *connectSpan) {
+	c.out.process(s.process, s.program, s.cgroup)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
 		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
@@ -91,16 +147,6 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 		d.trusted(span.KeyNetworkOp, "connect")
 	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
-	d.flagIf(how.partial, span.KeyPartial)
-	if how.errno != 0 {
-		d.errno(how.errno, failsConnect)
-	}
-	c.out.send()
-}
-
-// failsConnect: everything but giving up before an outcome, as programs do that try several addresses at once.
-func failsConnect(e unix.Errno) bool {
-	return e != unix.ECANCELED
 }
 
 func addressOf(r *record.Connect) (netip.Addr, string) {
@@ -159,8 +205,8 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	i := p.Program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), h.Time, h.Time, span.Link{Trace: i.Trace, Span: i.Span})
-	d.process(p.Tgid, i, p.Cgroup)
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
+	c.out.process(p, i, p.Cgroup)
 	address := string(c.lineage.Path)
 	if abstract {
 		name = append([]byte{'@'}, name...)
@@ -183,8 +229,8 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	d.flagIf(fromUser && (len(r.Path) == 0 || requested), span.KeyPeerFromUser)
 	d.flagIf(h.Flags&record.UnixSubmitted != 0, span.KeyPeerSubmitted)
 	d.flagIf(sensitive || fromUser && c.sensitive.Match(name), span.KeySensitive)
-	if r.Error != 0 {
-		d.errno(r.Error, failsUnix)
+	if h.Flags&record.UnixSubmitted == 0 {
+		d.returned(r.Error)
 	}
 	c.out.send()
 }
@@ -198,9 +244,4 @@ func unixName(name []byte, abstract bool) []byte {
 		return name[:i]
 	}
 	return name
-}
-
-// failsUnix: a socket that is not there is a probe, as a file that is not there.
-func failsUnix(e unix.Errno) bool {
-	return e != unix.ENOENT && e != unix.ECANCELED && e != unix.EAGAIN
 }

@@ -5,8 +5,6 @@ package spans
 import (
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -44,6 +42,7 @@ type countedSpan struct {
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
+	spot    spot
 
 	first, last uint64 // boottime
 	tid         uint32 // of the first
@@ -57,11 +56,9 @@ func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.slicer.Resumes.Joined {
-		return
-	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	c.queue.hold(&s.held, s, len(a.executable))
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, weightOf(a.executable))
+	c.queue.holdRepeats(&s.held, s, p, len(a.executable), h.Time)
 	c.counted[key] = s
 	pending := pendingOf(p)
 	pending.counted = append(pending.counted, s)
@@ -75,12 +72,11 @@ func (c *Spans) Flush(p *lineage.Process) {
 	c.files.flushOpens(p)
 	for pending := pendingOf(p); len(pending.counted) > 0; {
 		s := pending.counted[0]
-		c.queue.held.remove(&s.held)
-		s.runOut(c)
+		c.queue.runOutOf(&s.held, 0)
 	}
 }
 
-func (s *countedSpan) runOut(c *Spans) {
+func (s *countedSpan) runOut(c *Spans, _ uint64) {
 	c.sendCounted(s)
 	delete(c.counted, s.key)
 	p := pendingOf(s.key.process)
@@ -104,12 +100,8 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Access:
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	}
-	to := s.last
-	if s.count > 1 {
-		to++
-	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, c.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
-	d.process(p.Tgid, i, s.cgroup)
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
+	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
 		c.tellSocket(d, a)
@@ -118,12 +110,15 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Access:
 		c.tellAccess(d, a)
 	}
-	d.int(span.KeyCount, int64(s.count))
-	if a.errno != 0 {
-		d.errno(a.errno, refusesAct)
-	}
+	c.repeated(d, s.count, s.last)
+	d.returned(a.errno)
 	c.out.send()
 }
 
-// refusesAct: what the kernel does not have, or calls that are wrong, fail without being forbidden.
-func refusesAct(e unix.Errno) bool { return e == unix.EPERM || e == unix.EACCES }
+// repeated says how often something was done, and when for the last time.
+func (c *Spans) repeated(d *builder, count, last uint64) {
+	d.int(span.KeyCount, int64(count))
+	if count > 1 {
+		d.trusted(span.KeyLast, c.wallTime(last))
+	}
+}

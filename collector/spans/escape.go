@@ -12,8 +12,8 @@ func (c *Spans) SendEscape(p *lineage.Process, at uint64, tid uint32, e lineage.
 	i := p.Program
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: e.ExecID}, tid, at)
 	w := p.Owner()
-	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.Place(&p.Sandbox.Sandbox, w), at, at, span.Link{Trace: i.Trace, Span: i.Span})
-	d.process(p.Tgid, i, p.Cgroup)
+	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, len(e.From)+len(e.To)), at, at)
+	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("escape to", e.To)
 	d.text(span.KeyCgroupFrom, e.From)
 	if e.To != "" {

@@ -22,19 +22,27 @@ type execSpan struct {
 	exec *lineage.ExecStart
 }
 
-func (x *execSpan) runOut(c *Spans) {
-	c.sendExec(x.exec, c.clock.Tick, nil)
+func (x *execSpan) runOut(c *Spans, at uint64) { c.sendExec(x.exec, at, nil) }
+
+func (x *execSpan) holdOver(c *Spans, at uint64) {
+	c.noticeExec(x.exec)
+	c.queue.holdOn(&c.queue.long, &x.held, at-uint64(c.config.Hold)+uint64(c.config.MaxLength))
 }
 
 // HoldExec has the span of a program wait for its end.
-func (c *Spans) HoldExec(x *lineage.ExecStart) {
+func (c *Spans) HoldExec(x *lineage.ExecStart, at uint64) {
 	s := &execSpan{exec: x}
 	x.Span = s
-	c.queue.hold(&s.held, s, len(x.Args)+len(x.Filename))
+	c.queue.hold(&c.queue.brief, &s.held, s, len(x.Args)+len(x.Filename), at+uint64(c.config.Hold))
 }
 
-// DropExec forgets a span that waits.
-func (c *Spans) DropExec(x *lineage.ExecStart) { c.queue.held.remove(&x.Span.(*execSpan).held) }
+// DropExec forgets a span that waits. One that a notice has told of goes out.
+func (c *Spans) DropExec(x *lineage.ExecStart) {
+	c.queue.drop(&x.Span.(*execSpan).held)
+	if x.Noticed {
+		c.sendExec(x, c.clock.Now, nil)
+	}
+}
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
@@ -47,6 +55,9 @@ func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 // EndProgram sends what there is of a program that ends, where it is the process's own.
 func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	c.Flush(p)
+	if !how.Replaced {
+		c.endConnects(p, at)
+	}
 	i := p.Program
 	if !p.Owns(i) {
 		return
@@ -54,24 +65,59 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	i.Ended = true
 	switch {
 	case i.Exec != nil:
-		c.DropExec(i.Exec)
+		c.queue.drop(&i.Exec.Span.(*execSpan).held)
 		c.sendExec(i.Exec, at, &how)
 	case i.Span != span.ID{}:
 		c.sendExit(p, at, how)
 	}
 }
 
-// sendExec sends the span; how is nil when the end is not known yet.
-func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
+// settleExec finds out where the span of a program stands. goesOn says that the program has not ended.
+func (c *Spans) settleExec(x *lineage.ExecStart, goesOn bool) {
 	c.lineage.FindParent(x)
-	p, i := x.Process, x.Program
+	p := x.Process
 	c.lineage.Resolve(&p.Process)
-	if p.Hook != nil && p.Program == i && how == nil {
+	if p.Hook != nil && p.Program == x.Program && goesOn {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}
+}
+
+// noticeExec sends a process.start span. It stands beside the process.exec, but below it where that is a root: then a
+// trace has one.
+func (c *Spans) noticeExec(x *lineage.ExecStart) {
+	c.settleExec(x, true)
+	x.Noticed = true
+	i, sb := x.Program, &x.Process.Sandbox.Sandbox
+	at := spot{i.Trace, x.Parent, x.Top, x.Above}
+	if x.Top == (span.ID{}) && x.Parent.Trace != i.Trace {
+		at = spot{trace: i.Trace, parent: span.Link{Trace: i.Trace, Span: i.Span}, above: i.Span}
+	}
+	d := c.out.startNotice(span.Start, sb, i.Owner, i.Span, at, i.Start)
+	c.describeExec(d, x)
+	c.out.send()
+}
+
+// sendExec sends the span; how is nil when the end is not known yet.
+func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
+	c.settleExec(x, how == nil)
+	p, i := x.Process, x.Program
 	i.Exec = nil
-	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, i.Trace, i.Start, at, span.Link{Trace: x.ParentTrace, Span: x.Parent})
-	d.process(p.Tgid, i, x.Cgroup)
+	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
+	c.describeExec(d, x)
+	d.flagIf(x.Noticed, span.KeyNoticed)
+	d.noise(i)
+	if how == nil {
+		d.flag(span.KeyPartial)
+	} else {
+		c.ended(d, i, how)
+	}
+	c.out.send()
+}
+
+// describeExec adds what is known of a program from its start.
+func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
+	p, i := x.Process, x.Program
+	c.out.process(p, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
@@ -86,11 +132,16 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	for n := range args {
 		args[n] = d.valid(args[n])
 	}
-	args, cut := fitArgs(args)
-	short = short || cut
+	c.text = appendCommandLine(c.text[:0], args)
+	if !argsFit(args) {
+		d.int(span.KeyArgsBytes, int64(x.ArgsBytes))
+		if !short {
+			d.trusted(span.KeyArgsHash, hashArgs(args))
+		}
+		args, short = cutArgs(args), true
+	}
 	if len(args) > 0 {
 		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyCommandArgs, Kind: span.StringsAttr, List: args})
-		c.text = appendCommandLine(c.text[:0], args)
 		d.trusted(span.KeyCommandLine, string(c.text))
 	}
 	if x.Argc > 0 || !x.Preexisting {
@@ -102,7 +153,6 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	d.text(span.KeyWorkingDirectory, x.Cwd)
 	d.int(span.KeyParentPID, int64(x.Ppid))
 	d.int(span.KeyVPID, int64(x.Vpid))
-	d.trusted(span.KeyCreationTime, c.creationTime(p.Start))
 	if x.Credentials {
 		d.int(span.KeyUserID, int64(x.Euid))
 		d.int(span.KeyGroupID, int64(x.Egid))
@@ -116,21 +166,13 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	d.flagIf(x.Flags&record.ExecSecure != 0, span.KeyPrivilegedExec)
 	d.flagIf(x.Preexisting, span.KeyPreexisting)
 	d.contradicted(x.Denied)
-	d.noise(i)
-	if how == nil {
-		d.flag(span.KeyPartial)
-	} else {
-		c.ended(d, i, how)
-	}
-	c.out.send()
 }
 
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
-	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.Place(&p.Sandbox.Sandbox, i.Owner), i.Start, at,
-		span.Link{Trace: i.Trace, Span: i.Span})
-	d.process(p.Tgid, i, p.Cgroup)
+	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, 0), i.Start, at)
+	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	d.noise(i)
 	c.ended(d, i, &how)
@@ -180,6 +222,7 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	if r == nil {
 		return
 	}
+	d.outcome(outcomeOfExit(r.Status))
 	if signal := r.Status & 0x7f; signal != 0 {
 		name := unix.SignalName(unix.Signal(signal))
 		if name == "" {
@@ -203,8 +246,8 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	}
 }
 
-// creationTime is ISO 8601 in UTC, with nanoseconds.
-func (c *Spans) creationTime(start uint64) string {
-	c.text = time.Unix(0, int64(start+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
+// wallTime is a boottime in ISO 8601 (RFC 3339), in UTC, with nanoseconds.
+func (c *Spans) wallTime(at uint64) string {
+	c.text = time.Unix(0, int64(at+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
 	return string(c.text)
 }

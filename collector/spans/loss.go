@@ -75,20 +75,21 @@ func (c *lossSpans) tellSandbox(told map[*attribution.Session]bool, h *record.He
 // of h, for its fork was lost, too.
 func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Owner, v *lineage.ProcessRef, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
-	var parent span.Link
+	var program *lineage.Program
 	if v != nil {
-		parent = span.Link{Trace: v.Program.Trace, Span: v.Program.Span}
+		program = v.Program
 	}
-	id := span.LossSpan(c.spans.config.BootID, sb.SessionOf(w).SessionName, h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
-	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.Place(&sb.Sandbox, w), r.From, r.To, parent)
+	id := span.LossSpan(c.spans.config.BootID, sb.TracesOf(w).Instance(), h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
+	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.place(&sb.Sandbox, w, program, 0), r.From, r.To)
 	c.spans.out.displayName("lost", kind)
 	if v != nil {
-		d.process(v.Tgid, v.Program, v.Cgroup)
+		d.process(v.Tgid, c.spans.wallTime(v.Start), v.Program, v.Cgroup)
 	} else {
 		g := c.spans.lineage.Cgroups[h.Cgroup]
 		// Of a cgroup that is not known each session is told: then it is not said to be one of its processes.
 		if h.Tgid != 0 && (g != nil && g.Sandbox == sb || c.spans.lineage.Gone.Sandbox(h.Cgroup) == sb) {
 			d.int(span.KeyPID, int64(h.Tgid))
+			d.trusted(span.KeyCreationTime, c.spans.wallTime(h.Start))
 		}
 		if g != nil {
 			d.container = g.Cgroup.Container

@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"container/list"
 	"path"
 	"slices"
 	"strconv"
@@ -31,6 +32,9 @@ const (
 func (a access) String() string {
 	return [...]string{"read", "write", "read_write", "truncate", "create", "path_only"}[a]
 }
+
+// writes says whether the file is there to be changed by it, or was.
+func (a access) writes() bool { return a != accessRead && a != accessPathOnly }
 
 // A capture may come from another architecture: only flags are read whose values are the same on all that are
 // supported.
@@ -72,6 +76,7 @@ type openSpan struct {
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
+	spot    spot
 
 	first, last uint64 // boottime
 	tid         uint32 // of the first
@@ -86,13 +91,16 @@ type openSpan struct {
 
 // pending is what is held of a process.
 type pending struct {
-	opens   openList
-	counted []*countedSpan // oldest first
+	created string // process.creation.time, of a process that has had a span
 
-	// For the fold budget: distinct files read since windowStart.
-	windowStart uint64
-	filesRead   int
-	folded      []*openSpan // oldest first
+	opens    openList
+	counted  []*countedSpan // oldest first
+	connects list.List      // of *connectSpan
+
+	// For the fold budget: distinct files read in this window.
+	window    uint64 // its number since boot
+	filesRead int
+	folded    []*openSpan // oldest first
 }
 
 func pendingOf(p *lineage.Process) *pending {
@@ -175,9 +183,6 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if c.spans.slicer.Resumes.Joined {
-		return
-	}
 	if read && c.folds(h, p, name) {
 		return
 	}
@@ -186,8 +191,15 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	s.sensitive = sensitive
 	s.resolved = resolved
 	s.requested = string(requested)
-	c.spans.queue.hold(&s.held, s, len(key.path)+len(s.requested))
-	c.opens[key] = s
+	c.keep(s, len(key.path)+len(s.requested), weightOf(key.path)+weightOf(s.requested))
+}
+
+// keep counts repeats of an open until its window ends. bytes are of its texts, weight what these take when encoded.
+func (c *files) keep(s *openSpan, bytes, weight int) {
+	p := s.key.process
+	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, s.program, weight)
+	c.spans.queue.holdRepeats(&s.held, s, p, bytes, s.first)
+	c.opens[s.key] = s
 	pendingOf(p).opens.push(s)
 }
 
@@ -229,9 +241,8 @@ const MaxFoldedNames = 8
 func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 	fold := &c.spans.config.Fold
 	pending := pendingOf(p)
-	if h.Time > pending.windowStart && h.Time-pending.windowStart >= uint64(fold.Window) {
-		pending.windowStart = h.Time
-		pending.filesRead = 0
+	if window := h.Time / uint64(fold.Window); window != pending.window { // as queue.windowEnd: the same for all
+		pending.window, pending.filesRead = window, 0
 	}
 	if pending.filesRead < fold.Files {
 		pending.filesRead++
@@ -249,13 +260,11 @@ func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 		return true
 	}
 	for len(pending.folded) >= fold.Directories {
-		c.spans.queue.runOutOf(&pending.folded[0].held)
+		c.spans.queue.runOutOf(&pending.folded[0].held, 0)
 	}
 	key := openKey{process: p, path: string(dir), folded: true}
 	s := c.newOpen(h, p, key)
-	c.spans.queue.hold(&s.held, s, len(key.path))
-	c.opens[key] = s
-	pending.opens.push(s)
+	c.keep(s, len(key.path), weightOf(key.path)+2*MaxFoldedNames*unix.NAME_MAX)
 	pending.folded = append(pending.folded, s)
 	c.keepName(s, name)
 	return true
@@ -288,12 +297,11 @@ const maxFreeOpens = 4096
 func (c *files) flushOpens(p *lineage.Process) {
 	pending := pendingOf(p)
 	for s := pending.opens.first; s != nil; s = pending.opens.first {
-		c.spans.queue.held.remove(&s.held)
-		s.runOut(c.spans)
+		c.spans.queue.runOutOf(&s.held, 0)
 	}
 }
 
-func (s *openSpan) runOut(c *Spans) {
+func (s *openSpan) runOut(c *Spans, _ uint64) {
 	c.files.sendOpen(s)
 	delete(c.files.opens, s.key)
 	p := pendingOf(s.key.process)
@@ -312,12 +320,8 @@ func (s *openSpan) runOut(c *Spans) {
 func (c *files) sendOpen(s *openSpan) {
 	p, i, flags := s.key.process, s.program, s.key.flags
 	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.first)
-	to := s.last
-	if s.count > 1 {
-		to++
-	}
-	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, c.spans.Place(&p.Sandbox.Sandbox, s.owner), s.first, to, span.Link{Trace: i.Trace, Span: i.Span})
-	d.process(p.Tgid, i, s.cgroup)
+	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
+	c.spans.out.process(p, i, s.cgroup)
 	if c.spans.config.ReadableNames {
 		c.spans.out.displayName("open", path.Base(s.key.path))
 	}
@@ -325,7 +329,11 @@ func (c *files) sendOpen(s *openSpan) {
 		d.text(span.KeyFilePath, s.key.path)
 	}
 	d.trusted(span.KeyFileAccess, s.key.access.String())
-	d.int(span.KeyCount, int64(s.count))
+	d.flagIf(s.key.access.writes(), span.KeyFileWrite)
+	if flags&record.OpenSubmitted == 0 {
+		d.returned(s.key.errno)
+	}
+	c.spans.repeated(d, s.count, s.last)
 	if s.key.folded {
 		d.flag(span.KeyFolded)
 		d.list = d.list[:0]
@@ -355,31 +363,5 @@ func (c *files) sendOpen(s *openSpan) {
 	} else {
 		d.flag(span.KeyFilePathUnresolved)
 	}
-	if s.key.errno != 0 {
-		d.errno(s.key.errno, refusesOpen)
-	}
 	c.spans.out.send()
-}
-
-// refusesOpen tells real refusals from the errors that programs live with all the time, as when they look
-// for a file in one directory after the other.
-func refusesOpen(e unix.Errno) bool {
-	switch e {
-	case unix.EPERM, unix.EACCES, unix.EROFS, unix.ELOOP, unix.EXDEV, unix.ETXTBSY:
-		return true
-	}
-	return false
-}
-
-// errno adds error.type, and fails the span when the error is a real failure.
-func (d *builder) errno(n int32, fails func(unix.Errno) bool) {
-	e := unix.Errno(n)
-	name := unix.ErrnoName(e)
-	if name == "" {
-		name = "E" + strconv.Itoa(int(n))
-	}
-	d.text(span.KeyErrorType, name)
-	if fails(e) {
-		d.fail(e.Error())
-	}
 }

@@ -56,12 +56,6 @@ type out struct {
 	waiting   struct{ spans, bytes int } // for their containers
 }
 
-// queue has the spans that wait for their end.
-type queue struct {
-	spans *Spans
-	held  holdQueue
-}
-
 // files makes the file.open spans.
 type files struct {
 	spans *Spans
@@ -108,16 +102,10 @@ func (c *Spans) SendLosses() { c.lossSpans.own() }
 // FlushSink has the sink send what it has.
 func (c *Spans) FlushSink() { c.out.sink.Flush() }
 
-// Seq is the number of the last span.
-func (c *Spans) Seq() uint64 { return c.stats.Spans }
-
-// SetSeq has the next span be n+1.
-func (c *Spans) SetSeq(n uint64) { c.stats.Spans = n }
-
 // Stats gives the counters as they are now.
 func (c *Spans) Stats() Stats {
 	s := c.stats
-	s.Held, s.HeldBytes = c.queue.held.count, c.queue.held.bytes
+	s.Held, s.HeldBytes = c.queue.count(), c.queue.bytes
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	return s

@@ -4,6 +4,7 @@ package terminal
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -73,6 +74,20 @@ func (l *items) add(it *item) {
 	l.list = append(l.list, it)
 }
 
+// settle takes out what a notice has told of a connection whose span has come.
+func (l *items) settle(it *item) {
+	key := it.itemKey
+	key.class, key.pending, key.err = classConnect, true, ""
+	old := l.byKey[key]
+	if old == nil {
+		return
+	}
+	if old.count--; old.count == 0 {
+		delete(l.byKey, key)
+		l.list = slices.DeleteFunc(l.list, func(other *item) bool { return other == old })
+	}
+}
+
 // merge counts another use of the same thing.
 func (it *item) merge(more *item) {
 	it.count += more.count
@@ -88,7 +103,7 @@ func (it *item) isOfFork(n *node) bool { return it.pid != 0 && n.pid != 0 && it.
 // isNowhere is true of what shells do all the time and nobody wants to read of: throwing output away,
 // and asking for a terminal that they do not have.
 func (it *item) isNowhere() bool {
-	return it.class == classWrite && it.text == "/dev/null" || it.class == classFailed && it.text == "/dev/tty"
+	return it.class == classWrite && it.text == "/dev/null" || it.class == classMissing && it.text == "/dev/tty"
 }
 
 // newItem reads a span that is a row below a process.
@@ -119,16 +134,16 @@ func newItem(s *span.Span, a span.Attrs) item {
 		if a.Is(span.KeyAccessOutside) {
 			it.class = classOutside
 		}
-	case span.Connect:
+	case span.Connect, span.ConnectStart:
 		it.class, it.text = classConnect, peer(a)
-		if it.err == "ENOENT" { // a service that is not installed, such as nscd
+		if span.Outcome(a.Text(span.KeyOutcome)) == span.Missing { // a service that is not installed, such as nscd
 			it.class = classMissing
 		}
-		it.pending = it.err == "" && a.Is(span.KeyPartial)
+		it.pending = s.Kind == span.ConnectStart || it.err == "" && a.Is(span.KeyPartial)
 	case span.Change:
-		it.change(s, a)
+		it.change(a)
 	case span.Open:
-		it.file(s, a)
+		it.file(a)
 	default: // a kind without a case: TestEveryKindOfSpanHasALine fails
 		it.class, it.action = classNamespace, s.Kind.String()
 	}
@@ -136,11 +151,11 @@ func newItem(s *span.Span, a span.Attrs) item {
 }
 
 // file reads a file.open span.
-func (it *item) file(s *span.Span, a span.Attrs) {
+func (it *item) file(a span.Attrs) {
 	it.text = clipPath(a.Text(span.KeyFilePath))
 	it.folded = a.Is(span.KeyFolded)
 	it.class, it.verb = classRead, verbRead
-	if it.failedFile(s) {
+	if it.failedFile(a) {
 		return
 	}
 	switch access := a.Text(span.KeyFileAccess); {
@@ -158,20 +173,20 @@ func (it *item) file(s *span.Span, a span.Attrs) {
 }
 
 // change reads a file.change span.
-func (it *item) change(s *span.Span, a span.Attrs) {
+func (it *item) change(a span.Attrs) {
 	it.class, it.action = classWrite, cmp.Or(changeVerbs[a.Text(span.KeyFileOperation)], "changed")
 	it.text, it.from = clipPath(a.Text(span.KeyFilePath)), clipPath(a.Text(span.KeyFileOldPath))
-	it.failedFile(s)
+	it.failedFile(a)
 }
 
-// failedFile sets the class of a span of a file that has an error, and tells whether it has one.
-func (it *item) failedFile(s *span.Span) bool {
-	switch {
-	case s.Failed:
+// failedFile sets the class of a span of a file that did not succeed, and tells whether it is one.
+func (it *item) failedFile(a span.Attrs) bool {
+	switch span.Outcome(a.Text(span.KeyOutcome)) {
+	case span.Refused:
 		it.class = classRefused
-	case it.err == "ENOENT" || it.err == "ENOTDIR":
+	case span.Missing:
 		it.class = classMissing
-	case it.err != "":
+	case span.Failed:
 		it.class = classFailed
 	default:
 		return false

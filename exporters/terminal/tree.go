@@ -84,6 +84,9 @@ type node struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
+	if s.StandIn {
+		return
+	}
 	a := span.Attrs(s.Attrs)
 	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.Is(span.KeySensitive)
 	sandbox := a.Text(span.KeySandboxID)
@@ -113,21 +116,23 @@ func (t *Tree) Span(s *span.Span) {
 	se.start, se.end = min(se.start, s.Start), max(se.end, s.End)
 
 	switch s.Kind {
-	case span.Exec:
+	case span.Exec, span.Start:
 		t.exec(se, s, a)
 	case span.Exit:
 		t.exit(se, s, a)
-	case span.Tool:
-		if n := t.node(se, s.ID); n != nil {
-			n.parent = s.Above()
+	case span.Tool, span.ToolStart:
+		if n := t.node(se, s.Subject()); n != nil {
+			if s.Kind == span.Tool {
+				n.parent = s.Above
+			}
 			n.start, n.end = s.Start, s.End
-			n.ended = !a.Is(span.KeyPartial)
+			n.ended = s.Kind == span.Tool && !a.Is(span.KeyPartial)
 			t.call(se, n, a)
 			n.seen, n.failed = true, s.Failed
 		}
 	case span.ToolEnd:
 		// The end of a call that has a span already.
-		if n := t.node(se, s.Parent); n != nil {
+		if n := t.node(se, s.Above); n != nil {
 			if !n.tool {
 				t.call(se, n, a)
 			}
@@ -137,7 +142,7 @@ func (t *Tree) Span(s *span.Span) {
 		}
 	case span.Telemetry:
 		// What the agent reported of a call later on.
-		if n := se.nodes[s.Parent]; n != nil && n.tool {
+		if n := se.nodes[s.Above]; n != nil && n.tool {
 			if n.args == "" { // only its trace context was known
 				t.call(se, n, a)
 			}
@@ -219,12 +224,14 @@ func (t *Tree) node(se *session, id span.ID) *node {
 }
 
 func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
-	n := t.node(se, s.ID)
+	n := t.node(se, s.Subject())
 	if n == nil {
 		return
 	}
 	n.seen = true
-	n.parent = s.Above()
+	if n.parent = s.Above; n.parent == n.id { // the notice of a root
+		n.parent = span.ID{}
+	}
 	n.name, n.args = command(a)
 	if cwd := a.Text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
 		n.cwd = cwd
@@ -240,7 +247,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	case a.Is(span.KeyPreexisting):
 		n.note = "older than the sensor"
 	}
-	if !a.Is(span.KeyPartial) {
+	if s.Kind == span.Exec && !a.Is(span.KeyPartial) {
 		n.finish(s, a)
 	}
 	n.countNoise(a)
@@ -294,7 +301,7 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
 	pid, _ := a.Int(span.KeyPID)
 	var n *node
-	if p := s.Above(); p != (span.ID{}) {
+	if p := s.Above; p != (span.ID{}) {
 		n = t.node(se, p)
 	} else if n = se.strays[pid]; n == nil {
 		if !t.room() {
@@ -324,12 +331,15 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list := &se.loss
-	if s.Kind != span.Loss || s.Above() != (span.ID{}) {
+	if s.Kind != span.Loss || s.Above != (span.ID{}) {
 		n := t.owner(se, s, a)
 		if n == nil {
 			return
 		}
 		list = &n.items
+	}
+	if a.Is(span.KeyNoticed) {
+		list.settle(&it)
 	}
 	if old := list.byKey[it.itemKey]; old != nil {
 		old.merge(&it)

@@ -142,9 +142,9 @@ type Fold struct {
 
 // Trace bounds traces, and says whether those of calls join the agents' own.
 type Trace struct {
-	MaxSpans int      `yaml:"max_spans"`
-	Slice    Duration `yaml:"slice"`
-	Join     string   `yaml:"join"`
+	MaxSpans int    `yaml:"max_spans"`
+	MaxBytes Size   `yaml:"max_bytes"`
+	Join     string `yaml:"join"`
 }
 
 // Limits bound memory.
@@ -203,7 +203,7 @@ func Default() *Config {
 		Sensitive:       []string{BuiltIn},
 		Socket:          client.DefaultSocket,
 		Fold:            Fold{Files: 200, Window: Duration(time.Minute), Directories: 64},
-		Trace:           Trace{MaxSpans: 4000, Slice: Duration(time.Hour), Join: JoinAuto},
+		Trace:           Trace{MaxSpans: 4000, MaxBytes: 3 << 20, Join: JoinAuto},
 		SpanNames:       NamesContract,
 		MaskCredentials: true,
 		Confine:         true,

@@ -64,7 +64,7 @@ func (c *Config) Validate() error {
 	m.lasts("fold.window", c.Fold.Window, time.Second, 24*time.Hour)
 	m.within("fold.directories", int64(c.Fold.Directories), 1, 1<<16)
 	m.within("trace.max_spans", int64(c.Trace.MaxSpans), 10, 1_000_000)
-	m.lasts("trace.slice", c.Trace.Slice, time.Minute, 30*24*time.Hour)
+	m.within("trace.max_bytes", int64(c.Trace.MaxBytes), 64<<10, 1<<30)
 	m.oneOf("trace.join", c.Trace.Join, JoinAuto, JoinAlways, JoinNever)
 	m.oneOf("span_names", c.SpanNames, NamesContract, NamesReadable)
 	m.within("limits.ring_bytes", int64(c.Limits.RingBytes), 256<<10, 1<<30)
