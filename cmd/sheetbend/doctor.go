@@ -222,8 +222,8 @@ func checkHooks(c *config.Config, m cgroup.Mount) []check {
 		line := check{"hook " + h.Name, checkOK, h.Form + " " + h.Target, ""}
 		if !h.Attached {
 			line.Status, line.Advice = checkWarn, h.Note
-			if h.Err != nil {
-				line.Found += ": " + h.Err.Error()
+			if h.Err != "" {
+				line.Found += ": " + h.Err
 			}
 		}
 		tracepoints = tracepoints || h.Form == string(bpf.FormTracepoint)

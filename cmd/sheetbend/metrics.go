@@ -100,13 +100,17 @@ var (
 	mPinned    = gauge("pinned", "1 while what is in the kernel outlives this process.")
 	mBacklog   = gauge("resumed_backlog_bytes", "Bytes of records that waited in the kernel when this process started.")
 	mGap       = gauge("resumed_gap_seconds", "How long nobody had read them then, give or take a second.")
-	mResumed   = gauge("resumed_records", "Records of the journal that this process began with.")
+	mResumed   = gauge("resumed_records", "Entries of the journal that this process began with.")
 	mJournal   = gauge("journal_bytes", "Size of the journal.")
-	mOverflow  = counter("journal_overflows_total",
+	mDropped   = gauge("journal_dropped_bytes",
+		"Size of the journal before that could not be used: of another version or boot, or not of the last process.")
+	mOverflow = counter("journal_overflows_total",
 		"Times that something was left out of the journal that the next process could need: it was full, or a "+
 			"record too long.")
 	mStarts = counter("pinned_starts_total",
 		"Processes that have read what is pinned in the kernel, this one included.")
+	mRepeats = counter("upgrade_repeats_total",
+		"Records that may have come twice, as the sensor before had hooks then, too.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
 	mRefused   = counter("cgroups_refused_total", "Cgroups not watched because limits.cgroups was reached.")
@@ -198,7 +202,9 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mStarts, float64(pins.Starts))
 	put(mBacklog, float64(pins.Backlog))
 	put(mGap, pins.Gap.Seconds())
+	put(mRepeats, float64(w.sensor.Repeats()))
 	put(mResumed, float64(w.resumed))
+	put(mDropped, float64(w.dropped))
 	if st, err := os.Stat(w.journal); err == nil {
 		put(mJournal, float64(st.Size()))
 	}

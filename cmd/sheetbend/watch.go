@@ -23,6 +23,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/collector/pipeline"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/container"
@@ -121,7 +122,8 @@ type watch struct {
 	runtimes *runtimes    // nil when none is asked
 	dialer   *dialer      // of unix sockets, nil if this process makes them itself
 	journal  string       // path; "" without one
-	resumed  uint64       // records of the journal
+	resumed  uint64       // entries of the journal
+	dropped  int64        // bytes of one that could not be used
 
 	inputs cleanups // of what adds to the stream: the reading ends after them
 	undo   cleanups // to be run in the end
@@ -197,8 +199,10 @@ func startWatch(o watchOptions) (_ *watch, err error) {
 		return nil, err
 	}
 	w.undo.add("inputs", w.inputs.run) // where none was read
-	if w.resumed = w.pipeline.Feed.Stats().Resumed; w.resumed > 0 {
-		o.log.Info("restored from the journal what the sensor before knew", "records", w.resumed)
+	stats := w.pipeline.Feed.Stats()
+	w.resumed, w.dropped = stats.Resumed, stats.Dropped
+	if w.resumed > 0 {
+		o.log.Info("restored from the journal what the sensor before knew", "entries", w.resumed)
 	}
 	return w, nil
 }
@@ -224,6 +228,7 @@ func load(o watchOptions, programs []bpf.ProgramName) (*bpf.Sensor, error) {
 		MaxProcesses: c.Limits.Processes,
 		Pin:          o.pins.dir,
 		Unpin:        o.pins.unpin,
+		Layout:       record.Layout,
 		Scope:        string(scope),
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ type Source interface {
 	Read(buf []byte) ([]byte, error)
 	SetDeadline(t time.Time)
 	Flush() error
-	// Losses are counted from what was Told before.
+	// Losses are those that were not Told yet.
 	Losses() ([]bpf.Loss, error)
 	// Told says that losses were passed on, at a time of CLOCK_BOOTTIME, so that nobody does so again.
 	Told(losses []bpf.Loss, at uint64) error
@@ -104,7 +104,8 @@ type Stats struct {
 	Lost        uint64 // records that the kernel side could not deliver
 	Sandboxes   int    // cgroups that a glob selected at the start
 	NotInjected uint64 // records that Inject refused
-	Resumed     uint64 // records of the journal
+	Resumed     uint64 // entries of the journal
+	Dropped     int64  // bytes of a journal that could not be used
 	CaptureErr  error  // the capture ends here
 }
 
@@ -116,15 +117,13 @@ type Feed struct {
 	due   []injected // scratch
 
 	event      record.Event
-	container  record.Event // a record of a container that was injected
-	buf        []byte       // of Read
-	out        []byte       // of the records that are made here
-	offset     int64        // wall - boot as last reported
-	tick       uint64       // time of the last tick
-	lossesRead uint64       // time when the losses were last read
-	latest     uint64       // time of the newest record read
-	unread     uint64       // records that an earlier process had taken from the ring and not kept
-	losses     map[lossKey]uint64
+	container  record.Event       // a record of a container that was injected
+	buf        []byte             // of Read
+	out        []byte             // of the records that are made here
+	offset     int64              // wall - boot as last reported
+	tick       uint64             // time of the last tick
+	lossesRead uint64             // time when the losses were last read
+	latest     uint64             // time of the newest record read
 	ended      map[processID]bool // of those with losses: had ended when these were read last
 	walks      []*walk            // that are to be done, the first one first
 	scans      scans
@@ -156,7 +155,7 @@ func New(o Options) *Feed {
 		o.Journal.log = o.Log
 	}
 	return &Feed{
-		o: o, losses: map[lossKey]uint64{}, ended: map[processID]bool{}, undecided: map[string]undecided{},
+		o: o, ended: map[processID]bool{}, undecided: map[string]undecided{},
 		dismissed: recent[processID, struct{}]{most: maxDismissed}, declined: recent[string, string]{most: maxDeclined},
 	}
 }
@@ -178,15 +177,15 @@ func (f *Feed) Unmatched() []string { return f.unmatched }
 // returns, whatever is started in a selected cgroup is watched; Run has to follow soon, as
 // nobody empties the ring before.
 func (f *Feed) Start() error {
-	resumed, err := f.resume()
-	if err != nil {
-		return err
-	}
+	resumed := f.resume()
 	boot, wall, err := f.o.Clock()
 	if err != nil {
 		return err
 	}
-	f.tick, f.lossesRead, f.latest = boot, boot, boot
+	if !resumed { // else what waits in the ring goes on from there
+		f.tick, f.latest = boot, boot
+	}
+	f.lossesRead = boot
 	if last := f.o.Source.Last(); last > 0 && last < boot {
 		f.lossesRead = last // what was lost meanwhile was lost since then
 	}
@@ -200,11 +199,6 @@ func (f *Feed) Start() error {
 		if !m {
 			f.unmatched = append(f.unmatched, f.o.Globs[i].String())
 		}
-	}
-	if f.unread > 0 {
-		loss := record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.lossesRead, To: boot}
-		f.out = record.AppendLoss(f.out[:0], record.Header{}, loss)
-		f.emit(f.out)
 	}
 	if resumed {
 		f.scans.due = true // who there is is known; whoever is not is looked for when the ring has been read
@@ -232,6 +226,10 @@ func (f *Feed) Run(ctx context.Context) error {
 	f.finishWalks()
 	return err
 }
+
+// End closes the collector of the journal, so that everything that is held is sent, and notes that. Without a journal it
+// does nothing.
+func (f *Feed) End() { f.o.Journal.end(max(f.tick, f.latest) + 1) }
 
 func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 	f.o.Source.SetDeadline(time.Now().Add(pollEvery))
@@ -296,6 +294,9 @@ func (f *Feed) finishWalks() {
 
 // handle passes a kernel record on and keeps the watched cgroups to the selected ones.
 func (f *Feed) handle(raw []byte) {
+	if f.o.Journal.again(raw) {
+		return
+	}
 	err := f.event.Decode(raw)
 	h := f.event.Header
 	if err == nil {
@@ -304,8 +305,6 @@ func (f *Feed) handle(raw []byte) {
 			f.locate(h)
 		}
 	}
-	// Not before: the entries so far are of records of user space that stand before this one.
-	f.o.Journal.noteRing()
 	f.emit(raw)
 	if err != nil {
 		return // the collector counts it
@@ -374,7 +373,7 @@ func (f *Feed) emit(raw []byte) (accepted bool) {
 			f.o.Log.Error("the capture ends here", "err", err)
 		}
 	}
-	f.o.Journal.record(raw, &f.event.Header)
+	f.o.Journal.record(raw)
 	if err := f.o.Collector.Record(raw); err != nil {
 		f.stats.Refused++
 		f.o.Log.Debug("record refused", "err", err)
