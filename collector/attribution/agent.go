@@ -22,6 +22,7 @@ type agent struct {
 	OwnID     string // the agent's own id; "" while not known
 	Traces    Traces // of what it does outside of calls
 	Story     Traces
+	Told      agentTold
 	uid       uint32
 	Container *Container // where it was started; nil: in no container
 	First     span.Image // its first process
@@ -37,6 +38,33 @@ type agent struct {
 	depth   int     // agents around it
 	free    int     // of these processes those outside of calls, as is known: while there is one, the session is in use
 	left    bool    // another agent has resumed its session
+}
+
+// agentTold is what the story of an agent needs besides.
+type agentTold struct {
+	Pending any    // what package spans keeps of it; nil: it has no story yet
+	Reports bool   // its telemetry or a mark by a hook of it was seen
+	Late    uint64 // facts about calls whose session.call was sent
+	void    bool   // it has begun at another time, as is known now
+}
+
+// Void says whether the agent is told as another one of the same instance.
+func (a *agent) Void() bool { return a.Told.void }
+
+// Wrappers are what the agent puts around commands.
+func (a *agent) Wrappers() *agents.Wrappers {
+	if a.dialect == nil {
+		return &agents.Wrappers{}
+	}
+	return &a.dialect.Wrappers
+}
+
+// NotBegun is said of a process that a look has found: the records of how it began come after all. An agent that began
+// with this program does so once more.
+func (p *Process) NotBegun(id span.Image) {
+	if p.Role == RoleAgent && p.Agent.First == id {
+		p.Agent.Told.void = true
+	}
 }
 
 // pinned is true of an agent that is known by more than its name.
@@ -224,6 +252,7 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 	a := c.newAgent(p.Home, d.Name, span.AgentInstance(c.config.BootID, first), outer, first)
 	a.dialect, a.uid, a.Container, a.program = d, uid, p.In.Container, program
 	c.Belong(p, Owner{Agent: a})
+	c.Above.AgentBegan(Owner{Agent: a})
 }
 
 // maxNested bounds how deep agents nest: each keeps those around it, and a process can start one in its own place again
@@ -263,6 +292,7 @@ func (c *Table) ReleaseAgent(a *agent) {
 		c.Marks.CloseMark(a.open[0])
 	}
 	c.unname(a)
+	c.Above.AgentOver(Owner{Agent: a})
 	c.Slicer.close(&a.Traces)
 	c.Slicer.close(&a.Story)
 	if i := slices.Index(a.Sandbox.Agents, a); i >= 0 {

@@ -101,7 +101,12 @@ type tree interface {
 
 // callSpans is what attribution asks package spans to do about calls.
 type callSpans interface {
+	// AgentBegan and AgentOver are called once for each agent; of one that was never told to begin, only the latter.
+	AgentBegan(w Owner)
+	AgentOver(w Owner)
 	CallBegan(k *Call)
+	// CallOver is called at each end of a call, which may be entered again.
+	CallOver(k *Call)
 	SendToolEnd(k *Call)
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
 	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.

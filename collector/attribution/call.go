@@ -51,6 +51,8 @@ type Call struct {
 	Sent     callSent
 	Approval callApproval
 	Result   record.Success
+	Title    string // "": not known
+	Pending  any    // what package spans keeps of it until its session.call is sent
 }
 
 // callLinks are the traces and spans that a call is in, or belongs to.
@@ -59,7 +61,11 @@ type callLinks struct {
 	Joined  bool      // Top is the agent's own
 	context span.Link // given to its first process
 	Extra   span.Link // the agent's span, known too late or not sampled
+	Story   span.Link // its session.call
 }
+
+// Marked says whether a mark keeps the call open.
+func (k *Call) Marked() bool { return k.Marking.mark != nil }
 
 // callLife is when a call was, and what is left of it.
 type callLife struct {
@@ -167,6 +173,7 @@ func (c *Table) endIfDone(k *Call) {
 		return
 	}
 	k.Life.Over, k.Life.Ended = true, c.clock.Now
+	c.Above.CallOver(k)
 	if k.Sent.Partial {
 		k.Sent.Partial = false
 		c.Above.SendToolEnd(k)

@@ -224,11 +224,11 @@ func (j *Journal) Overflows() uint64 {
 // maxMarks bounds the ticks that wait for their spans to be settled.
 const maxMarks = 4096
 
-// End closes the collector, so that everything that is held is sent, and notes that. nil does nothing.
+// End has everything that is held sent, and notes that. nil does nothing.
 func (j *Journal) End() {
 	if j != nil {
 		j.append(journal.End, j.Collector.Stats().Spans, nil)
-		j.Collector.Close()
+		j.Collector.Restart().Drain() // not closed: calls go on with the next process
 	}
 }
 

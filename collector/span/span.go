@@ -24,12 +24,16 @@ const (
 	Namespace
 	Access // one process reached into another
 	Change // of a file, but for its content
+	Session
+	SessionCall // a tool call, in the story
+	SessionEnd  // the end of an agent that outlived the hold
 )
 
 var kindNames = [...]string{
 	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
+	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 }
 
 // Kinds are all that have a name.
@@ -41,6 +45,9 @@ func Kinds() (kinds []Kind) {
 	}
 	return kinds
 }
+
+// Story says whether such spans are in the story of an agent, and not where things happened.
+func (k Kind) Story() bool { return k == Session || k == SessionCall || k == SessionEnd }
 
 // String is the span name of the contract, for example "process.exec", and "unknown" for a kind that it does not have.
 func (k Kind) String() string {

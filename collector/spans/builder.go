@@ -52,8 +52,13 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		s.Parent = at.top
 	}
 	if s.Parent == (span.ID{}) && w.Agent != nil {
-		story := w.Agent.Traces.Instance()
-		links = append(links, span.Link{Trace: span.StoryFor(story, 0), Span: span.SessionSpan(story, 0)})
+		story := firstSession(w.Agent.Traces.Instance())
+		if w.Call != nil {
+			story = w.Call.Links.Story
+		}
+		if story.Span != id {
+			links = append(links, story)
+		}
 	}
 	s.Remote = w.Call != nil && w.Call.Links.Joined && s.Parent == w.Call.Links.Top.Span && s.Trace == w.Call.Links.Top.Trace
 	s.Links = links

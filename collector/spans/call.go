@@ -3,6 +3,8 @@
 package spans
 
 import (
+	"slices"
+
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -31,8 +33,8 @@ func (s *callSpan) runOut(c *Spans, at uint64) {
 		to = at
 	}
 	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, spot{trace: k.Links.Top.Trace}, k.Life.Began, to)
-	if k.Outer != nil {
-		d.span.Links = append(d.span.Links, k.Outer.Links.Top)
+	if k.Outer != nil { // before the link to the story: the first one is what it stands under
+		d.span.Links = slices.Insert(d.span.Links, 0, k.Outer.Links.Top)
 	}
 	if k.Links.Extra != (span.Link{}) {
 		d.span.Links = append(d.span.Links, k.Links.Extra)
@@ -65,6 +67,9 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 		}
 		d.text(span.KeyConversationID, conversation)
 		d.text(span.KeyGenAIAgentName, k.Agent.Name)
+	}
+	if d.span.Kind != span.Telemetry {
+		d.trusted(span.KeyCallTitle, titleOf(k))
 	}
 	approval := k.Approval.Decision
 	if approval == "" {
@@ -135,6 +140,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 }
 
 func (c calls) CallBegan(k *attribution.Call) {
+	c.spans.beginCall(k)
 	s := &callSpan{call: k}
 	q := &c.spans.queue
 	q.hold(&q.brief, &s.held, s, len(k.ID), k.Life.Began+uint64(c.spans.config.Hold))
@@ -166,6 +172,7 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 			at := c.spans.place(&p.Sandbox.Sandbox, w, nil, i.Weight)
 			i.Owner, i.Trace, x.Top = w, at.trace, at.top
 			x.CallRoot = first && w.Call != nil
+			c.spans.command(x, nil)
 		}
 	}
 	for s := pendingOf(p).opens.first; s != nil; s = s.next {

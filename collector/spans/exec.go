@@ -28,6 +28,7 @@ func (x *execSpan) runOut(c *Spans, at uint64) { c.sendExec(x.exec, at, nil) }
 func (c *Spans) HoldExec(x *lineage.ExecStart, at uint64) {
 	s := &execSpan{exec: x}
 	x.Span = s
+	c.agentStarts(x)
 	c.queue.hold(&c.queue.brief, &s.held, s, len(x.Args)+len(x.Filename), at+uint64(c.config.Hold))
 }
 
@@ -44,6 +45,9 @@ func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 
 // EndProgram sends what there is of a program that ends, where it is the process's own.
 func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
+	if !how.Replaced {
+		c.endCommand(p, at, how.Exit)
+	}
 	c.Flush(p)
 	i := p.Program
 	if !p.Owns(i) {
@@ -69,6 +73,9 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	}
 	i.Exec = nil
 	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top}, i.Start, at)
+	if k := i.Owner.Call; x.CallRoot && k != nil && k.Links.Joined { // there is no execute_tool to do it
+		d.link(k.Links.Story, "story")
+	}
 	d.process(p.Tgid, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 

@@ -96,6 +96,7 @@ func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
 // PlaceProgram finds the spot of the span of a program that starts below another one, if that is known.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
+	c.command(x, before)
 	args := 3 * maxArgBytes // in the list, on the command line and its quotes
 	if n := 3 * weightOf(x.Args); n < args {
 		args = n

@@ -59,13 +59,16 @@ type queue struct {
 	spans   *Spans
 	repeats holdQueue // counts repeats, up to the end of a window
 	brief   holdQueue // waits for the hold
+	stories holdQueue // waits for reportsWithin
 	long    holdQueue // waits for maxLength
 	bytes   int       // of all
 }
 
-func (c *queue) all() [3]*holdQueue { return [3]*holdQueue{&c.repeats, &c.brief, &c.long} }
+func (c *queue) all() [4]*holdQueue { return [4]*holdQueue{&c.repeats, &c.brief, &c.stories, &c.long} }
 
-func (c *queue) count() int { return c.repeats.count + c.brief.count + c.long.count }
+func (c *queue) count() int {
+	return c.repeats.count + c.brief.count + c.stories.count + c.long.count
+}
 
 // windowEnd is when what counts repeats goes out. The windows of all are the same, whatever came before: who reads the
 // stream from somewhere in the middle counts in the same ones.

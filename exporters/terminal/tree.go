@@ -84,6 +84,9 @@ type node struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
+	if s.Kind.Story() {
+		return // the tree shows what it tells of
+	}
 	a := span.Attrs(s.Attrs)
 	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.Is(span.KeySensitive)
 	sandbox := a.Text(span.KeySandboxID)
