@@ -129,7 +129,7 @@ func TestAttribution(t *testing.T) {
 				w.owned("/a/agent", "", "session")
 				wants(w.t, w.opened("/a/in"), map[string]any{span.KeySessionID: "sess", span.KeyAgentName: "codex"})
 				wants(w.t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyAgentName: "codex"})
-				if in := w.opened("/a/in"); in.Resource.Attrs[0].Str != "codex" || in.Trace != span.TraceFor("sess", "call_1", 0) {
+				if in := w.opened("/a/in"); in.Resource.Attrs[0].Str != "codex" || in.Trace != span.TraceFor(codexInstance, "call_1", 0) {
 					w.t.Errorf("%s", show([]span.Span{in}))
 				}
 			},
@@ -391,7 +391,7 @@ func TestAttribution(t *testing.T) {
 					wants(w.t, s, map[string]any{span.KeyParentSession: "sess", span.KeyParentCall: "call_1"})
 				}
 				wants(w.t, w.execOf(13), map[string]any{span.KeyClaimContradicted: true, span.KeyClaimSession: "sess"})
-				if w.opened("/a/x").Trace == span.TraceFor("sess", "call_1", 0) {
+				if w.opened("/a/x").Trace == span.TraceFor(codexInstance, "call_1", 0) {
 					w.t.Error("in the other's trace")
 				}
 				if n := w.c.Stats().RefusedSessions; n != 2 {
@@ -538,13 +538,13 @@ func TestExecuteTool(t *testing.T) {
 		}
 		w.tick(200 * time.Millisecond)
 		s, root := w.tool("call_1"), w.execOf(11)
-		if s.ID != span.ToolSpan("sess", "call_1") || s.Trace != span.TraceFor("sess", "call_1", 0) || s.Parent != (span.ID{}) || root.Parent != s.ID || root.Trace != s.Trace {
+		if s.ID != span.ToolSpan(codexInstance, "call_1", 0) || s.Trace != span.TraceFor(codexInstance, "call_1", 0) || s.Parent != (span.ID{}) || root.Parent != s.ID || root.Trace != s.Trace {
 			t.Errorf("%s", show([]span.Span{s, root}))
 		}
 		if s.Start != wallStart+began-bootStart || s.End != wallStart+end-bootStart {
 			t.Errorf("from %d to %d", s.Start-wallStart, s.End-wallStart)
 		}
-		session := span.Link{Trace: span.TraceFor("sess", "", 0), Span: span.SessionSpan("sess")}
+		session := span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.SessionSpan(codexInstance, 0)}
 		if len(s.Links) != 1 || s.Links[0] != session {
 			t.Errorf("links %v", s.Links)
 		}
@@ -579,9 +579,9 @@ func TestExecuteTool(t *testing.T) {
 		}
 		w.c.Close()
 		s := w.opened("/a/4")
-		top := span.Link{Trace: span.TraceFor("sess", "call_1", 0), Span: span.ToolSpan("sess", "call_1")}
-		if s.Trace != span.TraceFor("sess", "call_1", 1) || s.Links[1] != top {
-			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
+		top := span.Link{Trace: span.TraceFor(codexInstance, "call_1", 0), Span: span.ToolSpan(codexInstance, "call_1", 0)}
+		if roots := w.follows(6)[s.Trace]; s.Trace == top.Trace || len(roots) != 1 || roots[0].Kind != span.Tool || roots[0].Links[0] != top {
+			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
 	})
 	t.Run("two agents under one session with the same call id have calls of their own", func(t *testing.T) {
@@ -630,8 +630,9 @@ func TestTraceContext(t *testing.T) {
 		}
 		w.c.Close()
 		s := w.opened("/a/4")
-		if hex.EncodeToString(s.Trace[:]) == trace || s.Trace != span.TraceFor(s.Session, trace+"-"+parent, 0) || len(s.Links) < 2 || hex.EncodeToString(s.Links[1].Span[:]) != parent {
-			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
+		roots := w.follows(6)[s.Trace]
+		if hex.EncodeToString(s.Trace[:]) == trace || len(roots) != 1 || roots[0].Kind != span.Tool || hex.EncodeToString(roots[0].Links[0].Span[:]) != parent {
+			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
 	})
 	t.Run("one that is not sampled is linked, not joined", func(t *testing.T) {
@@ -740,7 +741,7 @@ func TestAnAgentInACallJoinsNoTrace(t *testing.T) {
 	w.codex(10)
 	w.call(10, 11, "call_1")
 	w.call(10, 20, "call_2")
-	trace, id := span.TraceFor("sess", "call_2", 0), span.ToolSpan("sess", "call_2")
+	trace, id := span.TraceFor(codexInstance, "call_2", 0), span.ToolSpan(codexInstance, "call_2", 0)
 	w.fork(11, 12)
 	w.start(12, "/tmp/claude", false)
 	w.fork(12, 13)

@@ -110,8 +110,8 @@ func (w *world) withClaude() {
 }
 
 func TestForgeries(t *testing.T) {
-	ownTrace := span.TraceFor("sess", "call_GOOD", 0)
-	ownSpan := span.ToolSpan("sess", "call_GOOD")
+	ownTrace := span.TraceFor(codexInstance, "call_GOOD", 0)
+	ownSpan := span.ToolSpan(codexInstance, "call_GOOD", 0)
 	sensors := fmt.Sprintf(traceOf, hex.EncodeToString(ownTrace[:]), hex.EncodeToString(ownSpan[:]))
 	begin := func(call, session string) record.Mark {
 		return record.Mark{Op: record.MarkBegin, Call: call, Session: session}
@@ -452,7 +452,7 @@ func TestForgeries(t *testing.T) {
 			w.owned("/a/next", "call_NEXT", "call_id")
 			next := w.opened("/a/next")
 			wants(t, next, map[string]any{span.KeySessionID: "sess", span.KeyApproval: nil})
-			if next.Trace != span.TraceFor("sess", "call_NEXT", 0) {
+			if next.Trace != span.TraceFor(codexInstance, "call_NEXT", 0) {
 				t.Errorf("the next call is in another trace: %s", show([]span.Span{next}))
 			}
 			wants(t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyCallID: nil})
@@ -464,7 +464,7 @@ func TestForgeries(t *testing.T) {
 					}
 					told++
 					wants(t, k, map[string]any{span.KeyApproval: "unknown", span.KeyToolResult: nil, span.KeySessionID: "sess"})
-					if k.Trace != span.TraceFor("sess", id, 0) {
+					if k.Trace != span.TraceFor(codexInstance, id, 0) {
 						t.Errorf("the call is in another trace: %s", show([]span.Span{k}))
 					}
 				}

@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +54,7 @@ func TestExecThatEndsWithinTheHoldIsOneCompleteSpan(t *testing.T) {
 		t.Errorf("failed %v, %q", s.Failed, s.Status)
 	}
 	wants(t, s, map[string]any{
-		span.KeyContract: "1", span.KeySeq: 1, span.KeySandboxID: span.SandboxID(boot, one), span.KeySessionID: "s1",
+		span.KeyContract: span.Contract, span.KeySeq: 1, span.KeyRun: "0", span.KeyInstance: span.SandboxID(boot, one), span.KeySandboxID: span.SandboxID(boot, one), span.KeySessionID: "s1",
 		span.KeyAgentName: "codex", span.KeyAttribution: "session", span.KeyPID: 10,
 		span.KeyExecutablePath: "/usr/bin/curl", span.KeyExecutableName: "curl", span.KeyParentExecutable: nil,
 		span.KeyCgroup: "/agents/one", span.KeyPartial: nil, span.KeyUnknownProcess: nil,
@@ -65,23 +67,6 @@ func TestExecThatEndsWithinTheHoldIsOneCompleteSpan(t *testing.T) {
 	})
 	if s.Session != "s1" || s.Resource.Attrs[0].Str != "codex" {
 		t.Errorf("session %q, resource %v", s.Session, s.Resource.Attrs)
-	}
-}
-
-func TestRootsOutsideOfTheSessionsFirstTraceLinkToIt(t *testing.T) {
-	w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 2 })
-	for _, pid := range []uint32{10, 11, 12} {
-		w.begin(pid, one)
-		w.exec(pid, "/bin/sh", "sh")
-		w.exit(pid, 0)
-	}
-	first, second := w.of(span.Exec)[0], w.of(span.Exec)[2]
-	session := span.Link{Trace: span.TraceFor("s1", "", 0), Span: span.SessionSpan("s1")}
-	if first.Parent != (span.ID{}) || first.Trace != session.Trace || len(first.Links) != 0 {
-		t.Errorf("parent %x trace %x links %v", first.Parent, first.Trace, first.Links)
-	}
-	if second.Parent != (span.ID{}) || second.Trace == session.Trace || len(second.Links) != 1 || second.Links[0] != session {
-		t.Errorf("parent %x trace %x links %v", second.Parent, second.Trace, second.Links)
 	}
 }
 
@@ -254,6 +239,11 @@ func TestForkWithoutExecHasNoSpanOfItsOwn(t *testing.T) {
 	}
 }
 
+func hash(args ...string) string {
+	sum := sha256.Sum256(rt.Args(args...))
+	return hex.EncodeToString(sum[:])
+}
+
 func TestArguments(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for _, c := range []struct {
@@ -276,7 +266,7 @@ func TestArguments(t *testing.T) {
 				w.raw(rt.Record(h, record.ExecArgs{Offset: 4096, Args: all[4096:]}))
 				w.raw(rt.Record(h, record.Exec{Exe: rt.Path("/bin/cmd"), Argc: 3, ArgsSize: uint32(len(all))}))
 			},
-			map[string]any{span.KeyCommandArgs: []string{"cmd", long, "end"}, span.KeyArgsCount: 3, span.KeyArgsTruncated: nil}},
+			map[string]any{span.KeyArgsHash: hash("cmd", long, "end"), span.KeyArgsBytes: len(rt.Args("cmd", long, "end")), span.KeyArgsCount: 3, span.KeyArgsTruncated: true}},
 		{"pieces after the start that came with the exec",
 			func(w *world) {
 				all := rt.Args("cmd", long)
@@ -285,7 +275,7 @@ func TestArguments(t *testing.T) {
 				w.raw(rt.Record(h, record.ExecArgs{Offset: 100, Args: all[100:]}))
 				w.raw(rt.Record(h, record.Exec{Exe: rt.Path("/bin/cmd"), Argc: 2, ArgsSize: uint32(len(all)), Args: all[:100]}))
 			},
-			map[string]any{span.KeyCommandArgs: []string{"cmd", long}, span.KeyArgsTruncated: nil}},
+			map[string]any{span.KeyArgsHash: hash("cmd", long), span.KeyArgsBytes: len(rt.Args("cmd", long)), span.KeyArgsTruncated: true}},
 		{"a lost piece truncates",
 			func(w *world) {
 				all := rt.Args("cmd", long)

@@ -116,7 +116,7 @@ func TestTelemetryAnnotatesCalls(t *testing.T) {
 }
 
 func TestTelemetryContext(t *testing.T) {
-	ours, theirs := span.TraceFor("sess", "call_1", 0), span.TraceID{1, 2}
+	ours, theirs := span.TraceFor(codexInstance, "call_1", 0), span.TraceID{1, 2}
 	t.Run("known before the call's first program, it takes the call's spans", func(t *testing.T) {
 		w := newWorld(t)
 		w.codex(10)

@@ -233,59 +233,6 @@ func TestEscapeOfAnUnknownProcessIsALoss(t *testing.T) {
 	}
 }
 
-func TestTraceRollsOver(t *testing.T) {
-	t.Run("when it is full", func(t *testing.T) {
-		w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 3 })
-		w.begin(10, one)
-		w.exec(10, "/bin/sh", "sh")
-		w.fork(10, 11)
-		w.exec(11, "/bin/a", "a")
-		for _, p := range []string{"/repo/1", "/repo/2", "/repo/3"} {
-			w.open(11, p)
-		}
-		w.exit(11, 0)
-		w.exit(10, 0)
-		first, second := span.TraceFor("s1", "", 0), span.TraceFor("s1", "", 1)
-		opens := w.of(span.Open)
-		exec := span.ExecSpan(boot, image1(11, 2))
-		if opens[0].Trace != first || opens[0].Parent != exec || len(opens[0].Links) != 0 {
-			t.Errorf("spans %s", show(opens))
-		}
-		for _, s := range opens[1:] {
-			if s.Trace != second || s.Parent != (span.ID{}) || len(s.Links) != 2 ||
-				s.Links[0] != (span.Link{Trace: first, Span: exec}) || s.Links[1] != (span.Link{Trace: first, Span: span.SessionSpan("s1")}) {
-				t.Errorf("spans %s", show(opens))
-			}
-		}
-	})
-	t.Run("when it is old", func(t *testing.T) {
-		w := newWorld(t, func(c *config.Config) { c.Slice = time.Minute })
-		w.begin(10, one)
-		w.exec(10, "/bin/sh", "sh")
-		w.tick(2 * time.Minute)
-		w.exit(10, 0)
-		if s := w.only(span.Exit); s.Trace != span.TraceFor("s1", "", 1) || s.Parent != (span.ID{}) || len(s.Links) != 2 {
-			t.Errorf("span %s", show([]span.Span{s}))
-		}
-	})
-	t.Run("and goes on where it was when a session comes back", func(t *testing.T) {
-		w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 2 })
-		for n := range uint64(3) {
-			h := w.header(1)
-			h.Type = record.TypeCgroupRmdir
-			w.raw(rt.Record(h, record.Cgroup{ID: one + 100*n}))
-			w.raw(rt.Record(w.header(1), record.Cgroup{ID: one + 100*(n+1), Parent: 1, Path: []byte("/agents/one")}))
-			pid := uint32(10 + n)
-			w.begin(pid, one+100*(n+1))
-			w.exec(pid, "/bin/x", "x")
-			w.exit(pid, 0)
-		}
-		if s := w.of(span.Exec)[2]; s.Trace != span.TraceFor("s1", "", 1) {
-			t.Errorf("spans %s", show(w.spans))
-		}
-	})
-}
-
 func TestLosses(t *testing.T) {
 	w := newWorld(t)
 	from := w.now

@@ -33,11 +33,13 @@ import (
 
 // busy makes a world in which everything happens that the contract knows of.
 func busy(t testing.TB, change ...func(*config.Config)) *world {
-	w := newWorld(t, append([]func(*config.Config){func(c *config.Config) { c.Fold.Files, c.Containers = 5, true }}, change...)...)
+	w := newWorld(t, append([]func(*config.Config){func(c *config.Config) {
+		c.Fold.Files, c.Containers, c.MaxSpansPerTrace = 5, true, 200
+	}}, change...)...)
 	w.raw(rt.Record(w.header(20), record.Process{ParentTgid: 1, Vpid: 2, Exe: rt.Path("/bin/agent"), Cwd: rt.Path("/srv")}))
 	w.raw(record.AppendCmdline(nil, w.header(20), 1, rt.Args("agent")))
 	w.begin(10, one)
-	w.exec(10, "/bin/sh", "sh", "-c", "x")
+	w.exec(10, "/bin/sh", "sh", "-c", "x"+strings.Repeat(" ", 5000))
 	for n := uint32(11); n < 40; n++ {
 		if n == 20 {
 			continue
@@ -138,7 +140,7 @@ func TestSpansAreWellFormed(t *testing.T) {
 		if get(s, span.KeySeq) != int64(n+1) {
 			t.Errorf("seq %v at %d", get(s, span.KeySeq), n+1)
 		}
-		if firstTrace := s.Trace == span.TraceFor(s.Session, "", 0); (s.Parent == span.ID{}) && !firstTrace && len(s.Links) == 0 {
+		if firstTrace := s.Trace == span.TraceFor(s.Instance, "", 0); (s.Parent == span.ID{}) && !firstTrace && len(s.Links) == 0 && s.Instance != get(s, span.KeySandboxID) {
 			t.Errorf("a root of a later trace without links: %s", show([]span.Span{s}))
 		}
 		keys := map[string]bool{}
@@ -229,7 +231,7 @@ var contractKeys = []string{
 	"process.parent_pid", "process.pid", "process.real_user.id", "process.user.id", "process.vpid", "process.working_directory",
 	"service.name", "session.id",
 	"sheetbend.access.operation", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
-	"sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.masked", "sheetbend.args.truncated", "sheetbend.attribution",
+	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
 	"sheetbend.call.context", "sheetbend.call.root",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count",
@@ -245,7 +247,7 @@ var contractKeys = []string{
 	"sheetbend.process.exit.core_dumped", "sheetbend.process.exit.signal", "sheetbend.process.exit.unknown", "sheetbend.process.fileless",
 	"sheetbend.process.group.id", "sheetbend.process.memory.peak_bytes", "sheetbend.process.parent.executable", "sheetbend.process.preexisting",
 	"sheetbend.process.privileged_exec", "sheetbend.process.replaced", "sheetbend.process.requested", "sheetbend.process.script", "sheetbend.process.unknown",
-	"sheetbend.root.call", "sheetbend.root.session", "sheetbend.sandbox.id", "sheetbend.sensitive", "sheetbend.seq", "sheetbend.socket.family", "sheetbend.socket.protocol", "sheetbend.socket.type",
+	"sheetbend.root.call", "sheetbend.run", "sheetbend.stand_in", "sheetbend.root.session", "sheetbend.sandbox.id", "sheetbend.sensitive", "sheetbend.seq", "sheetbend.socket.family", "sheetbend.socket.protocol", "sheetbend.socket.type",
 	"sheetbend.telemetry.decision", "sheetbend.telemetry.detail", "sheetbend.telemetry.kind", "sheetbend.telemetry.source", "sheetbend.telemetry.unverified",
 	"sheetbend.tool.name", "sheetbend.tool.result", "sheetbend.utf8.repaired",
 }
@@ -411,7 +413,7 @@ func TestAMillionShortProcessesLeaveNothing(t *testing.T) {
 	if after > before+1<<20 {
 		t.Errorf("heap grew from %d to %d bytes", before, after)
 	}
-	if sink.spans != 5*count+1 {
+	if sink.spans < 5*count+1 || sink.spans > 5*count+1+5*count/1000 { // those that stand in in the next slices
 		t.Errorf("%d spans of %d processes and one that was there before", sink.spans, count)
 	}
 	runtime.KeepAlive(c)
@@ -499,7 +501,7 @@ func TestLimits(t *testing.T) {
 			w.open(10, fmt.Sprintf("/repo/%d", n))
 		}
 		s := w.c.Stats()
-		if s.Held != 16 || s.EarlySpans != 85 || w.c.Stats().Opens != 16 {
+		if s.Held != 16 || s.EarlySpans != 85 || w.c.Stats().Opens != 15 {
 			t.Errorf("%+v", s)
 		}
 		w.exit(10, 0)

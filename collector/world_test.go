@@ -28,6 +28,9 @@ const (
 	boot = "b00t"
 )
 
+// codexInstance is that of the agent whose first program is the first of pid 10.
+var codexInstance = span.AgentInstance(boot, image1(10, 1))
+
 // world is a kernel for tests: it keeps pids, exec counts and the time, and feeds a collector.
 type world struct {
 	t     testing.TB

@@ -42,6 +42,7 @@ type Config struct {
 
 	Hold             time.Duration `json:"hold"`                // how long a span waits for its end
 	MaxSpansPerTrace int           `json:"max_spans_per_trace"` // after so many, or
+	OldSlice         any           `json:"slice,omitempty"`     // in captures of contract 1; not used
 	MaxTraceBytes    int           `json:"max_trace_bytes"`     // so many encoded bytes, a trace ends: Tempo keeps 5 MB of one
 	Noise            []string      `json:"noise"`               // paths whose reads are counted, not listed; see Pattern
 	Sensitive        []string      `json:"sensitive"`           // paths that are never noise and never fold

@@ -151,8 +151,10 @@ func (c *Tree) Resolve(a *attribution.Process) {
 		}
 	}
 	p.Count()
-	if p.Owns(i) {
-		i.Owner = p.Owner()
+	if w := p.Owner(); p.Owns(i) && i.Owner != w {
+		if i.Owner = w; i.Exec != nil {
+			c.Above.PlaceProgram(i.Exec, nil)
+		}
 	}
 }
 

@@ -243,6 +243,7 @@ type ExecStart struct {
 	Cgroup  *Cgroup // where the exec was
 
 	Parent span.Link
+	Above  span.ID // the span of the program that Parent stands for
 	Top    span.ID // what stands for its call in its trace
 
 	Args        string // "arg\0arg\0"
@@ -274,6 +275,6 @@ func (c *Tree) FindParent(x *ExecStart) {
 		parent.Program.Start > x.Program.Start {
 		return
 	}
-	x.Parent = span.Link{Trace: parent.Program.Trace, Span: parent.Program.Span}
+	x.Parent, x.Above = span.Link{Trace: parent.Program.Trace, Span: parent.Program.Span}, parent.Program.Span
 	x.Program.Parent = parent.Program.Shown
 }

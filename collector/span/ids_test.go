@@ -23,15 +23,24 @@ func recipe(length int, fields ...string) string {
 
 func TestIdsCanBeRecomputed(t *testing.T) {
 	i := Image{Tgid: 42, Start: 1234567890123, ExecID: 3}
-	trace := TraceFor("my session", "", 2)
+	trace := TraceFor("agent-1", "", 2)
+	story := StoryFor("agent-1", 3)
 	call := TraceFor("s", "call_1", 0)
 	for _, c := range []struct {
 		name      string
 		got, want string
 	}{
-		{"trace", hex.EncodeToString(trace[:]), "62656e64" + recipe(12, "sheetbend trace", "my session", "", "2")},
+		{"trace", hex.EncodeToString(trace[:]), "62656e64" + recipe(12, "sheetbend trace", "agent-1", "", "2")},
 		{"trace of a call", hex.EncodeToString(call[:]), "62656e64" + recipe(12, "sheetbend trace", "s", "call_1", "0")},
-		{"session", text16(SessionSpan("s")), recipe(8, "sheetbend session", "s")},
+		{"story", hex.EncodeToString(story[:]), "62656e64" + recipe(12, "sheetbend story", "agent-1", "", "3")},
+		{"session", text16(SessionSpan("agent-1", 0)), recipe(8, "sheetbend session", "agent-1", "")},
+		{"session of a later part", text16(SessionSpan("agent-1", 2)), recipe(8, "sheetbend session", "agent-1", "", "2")},
+		{"call", text16(CallSpan("agent-1", "c")), recipe(8, "sheetbend session call", "agent-1", "c")},
+		{"agent", AgentInstance("boot", i), "agent-" + recipe(8, "sheetbend agent", "boot", "42", "1234567890123", "3")},
+		{"harness", HarnessInstance("sb-1", "s"), "harness-" + recipe(8, "sheetbend harness", "sb-1", "s")},
+		{"tool", text16(ToolSpan("agent-1", "c", 0)), recipe(8, "sheetbend tool", "agent-1", "c")},
+		{"tool in a later slice", text16(ToolSpan("agent-1", "c", 2)), recipe(8, "sheetbend tool", "agent-1", "c", "2")},
+		{"stand-in", text16(StandInSpan("boot", i, call)), recipe(8, "sheetbend stand-in", "boot", "42", "1234567890123", "3", hex.EncodeToString(call[:]))},
 		{"sandbox", SandboxID("boot", 77), "sb-" + recipe(8, "sheetbend sandbox", "boot", "77")},
 		{"exec", text16(ExecSpan("boot", i)), recipe(8, "sheetbend exec", "boot", "42", "1234567890123", "3")},
 		{"seen", text16(SeenSpan("boot", i, 9)), recipe(8, "sheetbend seen", "boot", "42", "1234567890123", "3", "9")},
@@ -53,17 +62,17 @@ func TestIdsCanBeRecomputed(t *testing.T) {
 
 func text16(id ID) string { return hex.EncodeToString(id[:]) }
 
-// The ids of contract 1, computed elsewhere:
+// The ids of contract 2, computed elsewhere:
 //
 //	printf 62656e64; printf 'sheetbend trace\0demo\0\0000' | sha256sum | cut -c1-24
-//	printf 'sheetbend session\0demo' | sha256sum | cut -c1-16
+//	printf 'sheetbend tool\0demo\0call_1' | sha256sum | cut -c1-16
 func TestIdsDoNotChange(t *testing.T) {
 	trace := TraceFor("demo", "", 0)
 	if got := hex.EncodeToString(trace[:]); got != "62656e6423c6e210bff9a6c7d9442cd7" {
 		t.Errorf("trace %s", got)
 	}
-	if got := text16(SessionSpan("demo")); got != "666480cfc9671b65" {
-		t.Errorf("session %s", got)
+	if got := text16(ToolSpan("demo", "call_1", 0)); got != "6b6520081afcda1d" {
+		t.Errorf("tool %s", got)
 	}
 }
 

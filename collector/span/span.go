@@ -110,6 +110,8 @@ type Span struct {
 	Links    []Link
 	Attrs    []Attr
 	Resource *Resource
+	Above    ID     // what it stands under, in whichever slice that is; zero: nothing
+	StandIn  bool   // it stands for a span of an earlier slice
 	Session  string // session.id, for grouping; also among Attrs
 	Instance string // sheetbend.agent.instance; also among Attrs
 }

@@ -2,21 +2,6 @@
 
 package span
 
-// Above is the id of the span that s stands under: its parent or, when that is in an earlier trace of the session, the
-// span that it links to. It is zero for a root.
-func (s *Span) Above() ID {
-	if s.Parent != (ID{}) || len(s.Links) == 0 {
-		return s.Parent
-	}
-	session := SessionSpan(s.Instance, 0)
-	for _, l := range s.Links {
-		if l.Span != session {
-			return l.Span
-		}
-	}
-	return ID{}
-}
-
 // Hang gives what stands below each of the nodes, in the order of nodes; the roots stand below nil. A node that is its
 // own parent is a root. Nodes that are each other's parents, which only a collision of ids could make, stand below one
 // another and below no root.

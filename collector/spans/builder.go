@@ -48,8 +48,9 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	default:
 		links = append(links, at.parent)
 	}
-	if s.Parent == (span.ID{}) {
-		s.Parent = at.top
+	s.Above = at.above
+	if s.Parent == (span.ID{}) && at.top != (span.ID{}) {
+		s.Parent, s.Above = at.top, w.Call.Links.Top.Span
 	}
 	if s.Parent == (span.ID{}) && w.Agent != nil {
 		story := firstSession(w.Agent.Traces.Instance())

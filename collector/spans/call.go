@@ -169,8 +169,8 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
 		if x := i.Exec; x != nil {
-			at := c.spans.place(&p.Sandbox.Sandbox, w, nil, i.Weight)
-			i.Owner, i.Trace, x.Top = w, at.trace, at.top
+			i.Owner = w
+			c.spans.PlaceProgram(x, nil)
 			x.CallRoot = first && w.Call != nil
 			c.spans.command(x, nil)
 		}

@@ -12,14 +12,14 @@ import (
 
 // Bounds of process.command_args. An element costs up to eight bytes in OTLP besides its text.
 const (
-	MaxArgs     = 1 << 16 // that are looked at
+	maxArgs     = 1 << 16 // that are looked at
 	argCost     = 8
 	maxArgBytes = 4 << 10 // text and costs of all: one span must not fill a trace
 )
 
-// appendArgs splits argv, up to MaxArgs.
+// appendArgs splits argv, up to maxArgs.
 func appendArgs(list []string, argv string) []string {
-	for len(argv) > 0 && len(list) < MaxArgs {
+	for len(argv) > 0 && len(list) < maxArgs {
 		arg, rest, _ := strings.Cut(argv, "\x00")
 		list = append(list, arg)
 		argv = rest

@@ -72,7 +72,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}
 	i.Exec = nil
-	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top}, i.Start, at)
+	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
 	if k := i.Owner.Call; x.CallRoot && k != nil && k.Links.Joined { // there is no execute_tool to do it
 		d.link(k.Links.Story, "story")
 	}

@@ -191,7 +191,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 func (c *files) keep(s *openSpan, bytes, weight int) {
 	p := s.key.process
 	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, s.program, weight)
-	c.spans.queue.hold(&c.spans.queue.repeats, &s.held, s, bytes, c.spans.queue.windowEnd(s.first))
+	c.spans.queue.holdRepeats(&s.held, s, p, bytes, s.first)
 	c.opens[s.key] = s
 	pendingOf(p).opens.push(s)
 }

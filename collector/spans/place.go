@@ -15,6 +15,7 @@ type spot struct {
 	trace  span.TraceID
 	parent span.Link // perhaps in another trace; zero: none
 	top    span.ID   // of a call: what stands for it in the trace
+	above  span.ID   // the span of parent's program, where parent stands in for that
 }
 
 // baseWeight is what a span takes in a trace besides its texts, in encoded bytes: keys, numbers and ids.
@@ -57,7 +58,7 @@ func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 		}
 	}
 	if i != nil {
-		at.parent = c.under(sb, w, i, at)
+		at.parent, at.above = c.under(sb, w, i, at), i.Span
 	}
 	return at
 }
@@ -73,10 +74,10 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	if i.StandIn != at.trace {
 		i.StandIn = at.trace
 		c.slicer.Place(sb.TracesOf(w), baseWeight+i.Weight)
-		d := c.out.start(span.Exec, sb, w, id, spot{trace: at.trace, parent: own, top: at.top}, i.Start, i.Start)
+		d := c.out.start(span.Exec, sb, w, id, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
 		d.process(i.ID.Tgid, i, nil)
 		c.out.displayName("exec", i.Name)
-		d.flag(span.KeyStandIn)
+		d.standIn()
 		c.out.send()
 	}
 	return span.Link{Trace: at.trace, Span: id}
@@ -89,11 +90,18 @@ func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
 	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace, parent: k.Links.Top}, k.Life.Began, k.Life.Began)
 	d.text(span.KeyOperationName, "execute_tool")
 	d.text(span.KeyGenAIAgentName, k.Agent.Name)
-	d.flag(span.KeyStandIn)
+	d.standIn()
 	c.out.send()
 }
 
-// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known.
+// standIn says that the span stands for another one.
+func (d *builder) standIn() {
+	d.span.StandIn = true
+	d.flag(span.KeyStandIn)
+}
+
+// PlaceProgram finds the spot of the span of a program that starts below another one, if that is known; again, when it
+// turns out to be another owner's.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
 	c.command(x, before)
@@ -105,5 +113,8 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 		before = nil
 	}
 	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, args+weightOf(x.Filename)+weightOf(x.Cwd)+i.Weight)
-	i.Trace, x.Top, x.Parent = at.trace, at.top, at.parent
+	i.Trace, x.Top = at.trace, at.top
+	if before != nil {
+		x.Parent, x.Above = at.parent, at.above
+	}
 }

@@ -2,6 +2,8 @@
 
 package spans
 
+import "github.com/sheetbend/sheetbend/collector/lineage"
+
 // A held span waits for its end or until its time is up.
 type held struct {
 	next, prev *held
@@ -70,11 +72,16 @@ func (c *queue) count() int {
 	return c.repeats.count + c.brief.count + c.stories.count + c.long.count
 }
 
-// windowEnd is when what counts repeats goes out. The windows of all are the same, whatever came before: who reads the
-// stream from somewhere in the middle counts in the same ones.
-func (c *queue) windowEnd(at uint64) uint64 {
+// holdRepeats starts the wait of what counts repeats. Windows are the same for all, whatever came before: who reads the
+// stream from somewhere in the middle counts in the same ones. Only what may still turn out to be of a call waits for
+// the whole hold.
+func (c *queue) holdRepeats(h *held, w waiting, p *lineage.Process, bytes int, at uint64) {
 	hold := uint64(c.spans.config.Hold)
-	return at - at%hold + hold
+	if p.Hook != nil {
+		c.hold(&c.brief, h, w, bytes, at+hold)
+		return
+	}
+	c.hold(&c.repeats, h, w, bytes, at-at%hold+hold)
 }
 
 // hold starts the wait of a span. When too many wait, one of the queue that has the most goes out early, the oldest:

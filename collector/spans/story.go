@@ -114,13 +114,15 @@ func (c *Spans) placeStory(w attribution.Owner, bytes int) spot {
 	a := w.Agent
 	t := &a.Story
 	bytes += baseWeight + 4*maxTitle + len(a.Session.SessionName) + len(a.Sandbox.ID)
-	at := spot{trace: c.slicer.Place(t, bytes), top: span.SessionSpan(t.Instance(), t.Number)}
+	at := spot{trace: c.slicer.Place(t, bytes)}
+	at.parent = span.Link{Trace: at.trace, Span: span.SessionSpan(t.Instance(), t.Number)}
 	if s := storyOf(w); t.Number > 0 && !t.Rooted && s != nil {
 		t.Rooted = true
 		c.slicer.Place(t, baseWeight+len(s.commandLine))
-		d := c.out.start(span.Session, a.Sandbox, w, at.top, spot{trace: at.trace}, c.clock.Now, c.clock.Now)
+		d := c.out.start(span.Session, a.Sandbox, w, at.parent.Span, spot{trace: at.trace}, c.clock.Now, c.clock.Now)
 		c.tellAgent(d, s)
 		d.flag(span.KeyStandIn)
+		d.span.StandIn = true
 		c.out.send()
 	}
 	return at

@@ -27,7 +27,7 @@ func TestJaegerShowsTheTreeWithoutWarnings(t *testing.T) {
 	curl := span.ExecSpan(boot, span.Image{Tgid: 101, Start: 2, ExecID: 2})
 	// In a later slice: a link of a root into its own trace is a parent to Jaeger (ParentSpanID of
 	// jaeger-idl's model), and one that is not there, so it would warn.
-	sessionLink := span.Link{Trace: trace, Span: span.SessionSpan("jaeger-test")}
+	sessionLink := span.Link{Trace: trace, Span: span.SessionSpan("jaeger-test", 0)}
 	trace = span.TraceFor("jaeger-test", "", 1)
 	resource := &span.Resource{Attrs: []span.Attr{str(span.KeyServiceName, "sheetbend-jaeger-test"), str("host.name", "test")}}
 	begin := uint64(time.Now().Add(-time.Minute).UnixNano())

@@ -97,6 +97,9 @@ func (*View) Flush() {}
 
 // Span implements span.Sink.
 func (v *View) Span(s *span.Span) {
+	if s.StandIn {
+		return
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	se := v.session(s)
@@ -108,7 +111,7 @@ func (v *View) Span(s *span.Span) {
 		se.agent = name
 	}
 	se.owner(s, a)
-	parent := s.Above()
+	parent := s.Above
 	c := se.call(s, a, v.o.Calls)
 	se.process(s, a, parent, c)
 	if !s.Kind.Story() { // it tells of what is kept

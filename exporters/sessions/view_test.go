@@ -28,7 +28,7 @@ func flag(key string) span.Attr { return span.Attr{Key: key, Kind: span.BoolAttr
 // give hands a span over as the collector does: in memory that is used again.
 func give(v *View, session string, kind span.Kind, n, parent int, attrs ...span.Attr) {
 	s := &span.Span{
-		ID: id(n), Parent: id(parent), Kind: kind, Name: kind.String(), Start: uint64(n) * 1000, End: uint64(n)*1000 + 500,
+		ID: id(n), Parent: id(parent), Above: id(parent), Kind: kind, Name: kind.String(), Start: uint64(n) * 1000, End: uint64(n)*1000 + 500,
 		Session: session, Attrs: attrs,
 	}
 	v.Span(s)
@@ -97,10 +97,11 @@ func TestACallThatAProcessClaimsIsAnother(t *testing.T) {
 	}
 }
 
-func TestASpanInAnotherTraceStandsWhereItLinksTo(t *testing.T) {
+func TestASpanInAnotherTraceStandsUnderItsProgram(t *testing.T) {
 	v := New(Options{})
 	give(v, "s", span.Exec, 1, 0)
-	v.Span(&span.Span{ID: id(2), Trace: span.TraceID{9}, Kind: span.Open, Session: "s", Links: []span.Link{{Span: span.SessionSpan("s")}, {Span: id(1)}}})
+	v.Span(&span.Span{ID: id(3), Trace: span.TraceID{9}, Kind: span.Exec, Session: "s", Above: id(1), StandIn: true})
+	v.Span(&span.Span{ID: id(2), Trace: span.TraceID{9}, Kind: span.Open, Session: "s", Parent: id(3), Above: id(1)})
 	if got := draw(v.Tree(0, "s").Roots); got != "process.exec(file.open)" {
 		t.Error(got)
 	}

@@ -55,6 +55,9 @@ func (f *Follow) Flush() {
 
 // Span implements span.Sink.
 func (f *Follow) Span(s *span.Span) {
+	if s.StandIn {
+		return
+	}
 	a := span.Attrs(s.Attrs)
 	pid, _ := a.Int(span.KeyPID)
 	program := short(a, span.KeyExecutableName)

@@ -48,8 +48,7 @@ func made(kind span.Kind, id, parent byte, pid int64, from, to uint64, attrs ...
 	}
 	if parent != 0 {
 		s.Parent = span.ID{parent, 7: byte(span.Exec)}
-	} else {
-		s.Links = []span.Link{{Trace: s.Trace, Span: span.SessionSpan(sessionID)}}
+		s.Above = s.Parent
 	}
 	return s
 }
@@ -125,7 +124,7 @@ func story() []span.Span {
 		func() span.Span {
 			s := exec(23, 0, 4251, 1200*ms, 1201*ms, "/usr/bin/id", argv("id"), exit(0))
 			s.Trace = span.TraceFor(sessionID, "", 1)
-			s.Links = append([]span.Link{{Trace: span.TraceFor(sessionID, "", 0), Span: span.ID{1, 7: byte(span.Exec)}}}, s.Links...)
+			s.Above = span.ID{1, 7: byte(span.Exec)}
 			return s
 		}(),
 		failed(made(span.Escape, 24, 21, 4250, 1500*ms, 1500*ms+1000, text(span.KeyCgroupTo, "/system.slice"))),

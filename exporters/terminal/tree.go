@@ -84,8 +84,8 @@ type node struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
-	if s.Kind.Story() {
-		return // the tree shows what it tells of
+	if s.StandIn || s.Kind.Story() { // they tell of what is here
+		return
 	}
 	a := span.Attrs(s.Attrs)
 	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.Is(span.KeySensitive)
@@ -122,7 +122,7 @@ func (t *Tree) Span(s *span.Span) {
 		t.exit(se, s, a)
 	case span.Tool:
 		if n := t.node(se, s.ID); n != nil {
-			n.parent = s.Above()
+			n.parent = s.Above
 			n.start, n.end = s.Start, s.End
 			n.ended = !a.Is(span.KeyPartial)
 			t.call(se, n, a)
@@ -130,7 +130,7 @@ func (t *Tree) Span(s *span.Span) {
 		}
 	case span.ToolEnd:
 		// The end of a call that has a span already.
-		if n := t.node(se, s.Parent); n != nil {
+		if n := t.node(se, s.Above); n != nil {
 			if !n.tool {
 				t.call(se, n, a)
 			}
@@ -140,7 +140,7 @@ func (t *Tree) Span(s *span.Span) {
 		}
 	case span.Telemetry:
 		// What the agent reported of a call later on.
-		if n := se.nodes[s.Parent]; n != nil && n.tool {
+		if n := se.nodes[s.Above]; n != nil && n.tool {
 			if n.args == "" { // only its trace context was known
 				t.call(se, n, a)
 			}
@@ -227,7 +227,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	n.seen = true
-	n.parent = s.Above()
+	n.parent = s.Above
 	n.name, n.args = command(a)
 	if cwd := a.Text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
 		n.cwd = cwd
@@ -297,7 +297,7 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 func (t *Tree) owner(se *session, s *span.Span, a span.Attrs) *node {
 	pid, _ := a.Int(span.KeyPID)
 	var n *node
-	if p := s.Above(); p != (span.ID{}) {
+	if p := s.Above; p != (span.ID{}) {
 		n = t.node(se, p)
 	} else if n = se.strays[pid]; n == nil {
 		if !t.room() {
@@ -327,7 +327,7 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list := &se.loss
-	if s.Kind != span.Loss || s.Above() != (span.ID{}) {
+	if s.Kind != span.Loss || s.Above != (span.ID{}) {
 		n := t.owner(se, s, a)
 		if n == nil {
 			return

@@ -25,7 +25,7 @@ func TestParse(t *testing.T) {
 				return c.Sandboxes[0].Cgroup == "/agents/*" && c.Exporters.OTLP[0].Endpoint == "http://127.0.0.1:4317" && time.Duration(c.Hold) == 2*time.Second
 			}},
 		{name: "a section keeps the defaults of keys that it leaves out", text: "trace:\n  max_spans: 50\n",
-			check: func(c *Config) bool { return c.Trace.MaxSpans == 50 && time.Duration(c.Trace.Slice) == time.Hour }},
+			check: func(c *Config) bool { return c.Trace.MaxSpans == 50 && c.Trace.MaxBytes == 3<<20 }},
 		{name: "sizes take units", text: "limits:\n  ring_bytes: 32MiB\n", check: func(c *Config) bool { return c.Limits.RingBytes == 32<<20 }},
 		{name: "sizes are bytes without one", text: "limits:\n  ring_bytes: 1048576\n", check: func(c *Config) bool { return c.Limits.RingBytes == 1<<20 }},
 		{name: "false overrides a default of true", text: "mask_credentials: false\n", check: func(c *Config) bool { return !c.MaskCredentials }},
