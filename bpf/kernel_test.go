@@ -527,10 +527,7 @@ func (a *account) lineage(root int) {
 		if s.Kind == span.Loss {
 			continue
 		}
-		above := s.Parent
-		if above == (span.ID{}) && len(s.Links) == 2 {
-			above = s.Links[0].Span // the parent is in an earlier trace of the session
-		}
+		above := s.Above
 		parent := byID[above]
 		switch {
 		case above == span.ID{}:

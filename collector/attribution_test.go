@@ -544,16 +544,16 @@ func TestExecuteTool(t *testing.T) {
 		if s.Start != wallStart+began-bootStart || s.End != wallStart+end-bootStart {
 			t.Errorf("from %d to %d", s.Start-wallStart, s.End-wallStart)
 		}
-		story := span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.CallSpan(codexInstance, "call_1")}
+		story := span.Ref{Link: span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.CallSpan(codexInstance, "call_1")}, Rel: span.ToStory}
 		if len(s.Links) != 1 || s.Links[0] != story {
 			t.Errorf("links %v", s.Links)
 		}
 		// The first program links to the agent that forked it.
-		if len(root.Links) != 1 || root.Links[0].Span != span.ExecSpan(boot, image1(10, 1)) {
+		if len(root.Links) != 1 || root.Links[0].Span != span.ExecSpan(boot, image1(10, 1)) || root.Links[0].Rel != span.ToParent {
 			t.Errorf("links %v", root.Links)
 		}
 		wants(t, s, map[string]any{
-			span.KeyOperationName: "execute_tool", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
+			span.KeyOperationName: "execute_tool", span.KeyGenAIToolName: "unknown", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
 			span.KeyAttribution: "call_id", span.KeyPartial: nil, span.KeyApprovalViolated: nil,
 		})
 	})
@@ -580,7 +580,7 @@ func TestExecuteTool(t *testing.T) {
 		w.c.Close()
 		s := w.opened("/a/4")
 		top := span.Link{Trace: span.TraceFor(codexInstance, "call_1", 0), Span: span.ToolSpan(codexInstance, "call_1", 0)}
-		if roots := w.follows(6)[s.Trace]; s.Trace == top.Trace || len(roots) != 1 || roots[0].Kind != span.Tool || roots[0].Links[0] != top {
+		if roots := w.follows(6)[s.Trace]; s.Trace == top.Trace || len(roots) != 1 || roots[0].Kind != span.Tool || roots[0].Links[len(roots[0].Links)-1] != (span.Ref{Link: top, Rel: span.ToCall}) {
 			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
 	})
@@ -631,7 +631,7 @@ func TestTraceContext(t *testing.T) {
 		w.c.Close()
 		s := w.opened("/a/4")
 		roots := w.follows(6)[s.Trace]
-		if hex.EncodeToString(s.Trace[:]) == trace || len(roots) != 1 || roots[0].Kind != span.Tool || hex.EncodeToString(roots[0].Links[0].Span[:]) != parent {
+		if hex.EncodeToString(s.Trace[:]) == trace || len(roots) != 1 || roots[0].Kind != span.Tool || hex.EncodeToString(roots[0].Links[len(roots[0].Links)-1].Span[:]) != parent {
 			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
 	})

@@ -54,7 +54,7 @@ func TestExecThatEndsWithinTheHoldIsOneCompleteSpan(t *testing.T) {
 		t.Errorf("failed %v, %q", s.Failed, s.Status)
 	}
 	wants(t, s, map[string]any{
-		span.KeyContract: span.Contract, span.KeySeq: 1, span.KeyRun: "0", span.KeyInstance: span.SandboxID(boot, one), span.KeySandboxID: span.SandboxID(boot, one), span.KeySessionID: "s1",
+		span.KeyContract: span.Contract, span.KeySeq: 1, span.KeyEvent: "process.exec", span.KeyOutcome: "failed", span.KeyRun: "0", span.KeyInstance: span.SandboxID(boot, one), span.KeySandboxID: span.SandboxID(boot, one), span.KeySessionID: "s1",
 		span.KeyAgentName: "codex", span.KeyAttribution: "session", span.KeyPID: 10,
 		span.KeyExecutablePath: "/usr/bin/curl", span.KeyExecutableName: "curl", span.KeyParentExecutable: nil,
 		span.KeyCgroup: "/agents/one", span.KeyPartial: nil, span.KeyUnknownProcess: nil,

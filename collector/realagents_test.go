@@ -120,7 +120,7 @@ func (r *recorded) under(s *span.Span) span.Link {
 // said gives the calls that spans name which stand under a span of the agent's, or are linked to it.
 func (r *recorded) said(of span.Link) (calls []string) {
 	for _, s := range r.spans {
-		about := (span.Link{Trace: s.Trace, Span: s.Parent}) == of || slices.Contains(s.Links, of)
+		about := (span.Link{Trace: s.Trace, Span: s.Parent}) == of || slices.ContainsFunc(s.Links, func(l span.Ref) bool { return l.Link == of })
 		if call := r.text(s, span.KeyCallID); about && call != "" && !slices.Contains(calls, call) {
 			calls = append(calls, call)
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,6 +66,77 @@ func replay(t *testing.T, in *capture.Reader, config collector.Config, sink span
 	}
 }
 
+// checkContract holds a span of a capture to what contract 2 has on every one.
+func checkContract(t *testing.T, s *span.Span) {
+	a := span.Attrs(s.Attrs)
+	outcome, errno := span.Outcome(a.Text(span.KeyOutcome)), a.Text(span.KeyErrorType)
+	wrong := func(what string) { t.Errorf("%s: %s: %+v", s.Kind, what, s.Attrs) }
+	if a.Text(span.KeyEvent) != s.Kind.String() {
+		wrong("event")
+	}
+	if a.Find(span.KeyPID) != nil && a.Find(span.KeyCreationTime) == nil {
+		wrong("a process without its creation time")
+	}
+	for _, l := range s.Links {
+		if !slices.Contains([]span.Rel{span.ToParent, span.ToCall, span.ToAgent, span.ToStory, span.ToDetail}, l.Rel) {
+			wrong("a link that leads to " + string(l.Rel))
+		}
+	}
+	var want []span.Outcome // one of them
+	switch {
+	case s.Kind == span.Escape || s.Kind == span.Loss || s.Kind == span.Session || s.Kind == span.SessionEnd || s.StandIn:
+		want = []span.Outcome{""}
+	case s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall:
+		want = []span.Outcome{"", span.Refused, span.OK, span.Failed}
+		if code, ok := a.Int(span.KeyCallExitCode); a.Text(span.KeyToolResult) == "failed" || code != 0 {
+			want = []span.Outcome{span.Failed, span.Refused}
+		} else if ok {
+			want = []span.Outcome{span.OK}
+		}
+	case a.Is(span.KeyPartial) || a.Is(span.KeyReplaced) || a.Is(span.KeyExitUnknown) || a.Is(span.KeyFileSubmitted) ||
+		a.Is(span.KeyPeerSubmitted) || a.Text(span.KeyNetworkOp) == "sendmsg":
+		want = []span.Outcome{""}
+	case s.Kind == span.Exec || s.Kind == span.Exit:
+		want = []span.Outcome{span.Failed}
+		if code, ok := a.Int(span.KeyExitCode); ok && code == 0 {
+			want[0] = span.OK
+		}
+	case errno == "":
+		want = []span.Outcome{span.OK}
+	case errno == "ECANCELED":
+		want = []span.Outcome{""}
+	default:
+		want = []span.Outcome{map[string]span.Outcome{
+			"ENOENT": span.Missing, "ENOTDIR": span.Missing, "ENXIO": span.Missing, "ESRCH": span.Missing,
+			"EPERM": span.Refused, "EACCES": span.Refused, "EROFS": span.Refused,
+		}[errno]}
+		if want[0] == "" {
+			want[0] = span.Failed
+		}
+	}
+	if !slices.Contains(want, outcome) {
+		wrong(fmt.Sprintf("outcome %q, want %q", outcome, want))
+	}
+	access := a.Text(span.KeyFileAccess)
+	if writes := s.Kind == span.Change || access != "" && access != "read" && access != "path_only"; a.Is(span.KeyFileWrite) != writes {
+		wrong("written or not")
+	}
+	if tool := a.Text(span.KeyGenAIToolName); (tool != "") != (s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.SessionCall) {
+		wrong("the tool's name is " + tool)
+	}
+}
+
+// checked gives each span to checkContract and hands it on.
+type checked struct {
+	span.Sink
+	t *testing.T
+}
+
+func (c checked) Span(s *span.Span) {
+	checkContract(c.t, s)
+	c.Sink.Span(s)
+}
+
 // The spans of each capture, as `sheetbend replay --output` writes them, are the bytes that testdata/replays.txt
 // has the sum of. A change of structure leaves all sums; a change of behavior says in its commit why which sums
 // are others.
@@ -90,7 +162,7 @@ func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 				}
 				sum.Write(append(line, '\n'))
 			})
-			replay(t, in, in.Header().Config, sink)
+			replay(t, in, in.Header().Config, checked{sink, t})
 			sink.Flush()
 			of := strings.TrimSuffix(filepath.Base(name), ".capture.gz")
 			fmt.Fprintf(&got, "%x %5d spans of %s\n", sum.Sum(nil), spans, of)

@@ -88,10 +88,10 @@ func TestAStoryHasARowForEachCall(t *testing.T) {
 		}
 		detail := span.Link{Trace: span.TraceFor(instance, c.id, 0), Span: span.ToolSpan(instance, c.id, 0)}
 		tool := w.tool(c.id)
-		if len(s.Links) != 1 || s.Links[0] != detail || detail.Span != tool.ID {
+		if len(s.Links) != 1 || s.Links[0] != (span.Ref{Link: detail, Rel: span.ToDetail}) || detail.Span != tool.ID {
 			t.Errorf("%s leads to %v", c.id, s.Links)
 		}
-		if !slices.Contains(tool.Links, span.Link{Trace: story, Span: s.ID}) || get(tool, span.KeyCallTitle) != c.want[span.KeyCallTitle] {
+		if !slices.Contains(tool.Links, span.Ref{Link: span.Link{Trace: story, Span: s.ID}, Rel: span.ToStory}) || get(tool, span.KeyCallTitle) != c.want[span.KeyCallTitle] {
 			t.Errorf("%s %v", show([]span.Span{tool}), tool.Links)
 		}
 	}
@@ -171,12 +171,12 @@ func TestAStoryGoesOnInParts(t *testing.T) {
 			}
 			sessions := w.of(span.Session) // the first one waits for its hold, and the others for nothing
 			slices.SortFunc(sessions, func(a, b span.Span) int { return cmp.Compare(a.Start, b.Start) })
-			first := span.Link{Trace: span.StoryFor(instance, 0), Span: span.SessionSpan(instance, 0)}
+			first := span.Ref{Link: span.Link{Trace: span.StoryFor(instance, 0), Span: span.SessionSpan(instance, 0)}, Rel: span.ToStory}
 			for n, s := range sessions {
 				part := uint64(n)
-				var links []span.Link
+				var links []span.Ref
 				if n > 0 {
-					links = []span.Link{first}
+					links = []span.Ref{first}
 				}
 				if s.Trace != span.StoryFor(instance, part) || s.ID != span.SessionSpan(instance, part) || s.Parent != (span.ID{}) ||
 					!slices.Equal(s.Links, links) || (n > 0) != (get(s, span.KeyStandIn) == true) {
@@ -274,10 +274,10 @@ func TestAJoinedCallIsInTheStory(t *testing.T) {
 	w.tick(3 * time.Second)
 	s, root := w.only(span.SessionCall), w.execOf(11)
 	wants(t, s, map[string]any{span.KeyCallTitle: "ls -l", span.KeyOutcome: "ok"})
-	if len(w.of(span.Tool)) != 0 || len(s.Links) != 1 || fmt.Sprintf("%x-%x", s.Links[0].Trace, s.Links[0].Span) != trace+"-"+parent {
+	if len(w.of(span.Tool)) != 0 || len(s.Links) != 1 || fmt.Sprintf("%x-%x", s.Links[0].Trace, s.Links[0].Span) != trace+"-"+parent || s.Links[0].Rel != span.ToAgent {
 		t.Errorf("%v", s.Links)
 	}
-	if !slices.Contains(root.Links, span.Link{Trace: s.Trace, Span: s.ID}) {
+	if !slices.Contains(root.Links, span.Ref{Link: span.Link{Trace: s.Trace, Span: s.ID}, Rel: span.ToStory}) {
 		t.Errorf("%v", root.Links)
 	}
 }
@@ -289,10 +289,12 @@ func TestANestedAgentsStoryLeadsToItsCall(t *testing.T) {
 	w.fork(11, 12)
 	w.start(12, "/usr/bin/claude", false)
 	w.exit(12, 0)
+	w.exit(11, 0)
 	w.tick(3 * time.Second)
 	for _, s := range w.of(span.Session) {
 		if get(s, span.KeyAgentName) == "claude-code" {
-			if want := (span.Link{Trace: s.Links[0].Trace, Span: span.CallSpan(w.tool("call_1").Instance, "call_1")}); s.Links[0] != want {
+			call := w.told("call_1")
+			if want := (span.Ref{Link: span.Link{Trace: call.Trace, Span: call.ID}, Rel: span.ToParent}); s.Links[0] != want {
 				t.Errorf("%v", s.Links)
 			}
 			return

@@ -53,7 +53,7 @@ func TestStoriesOfRecordedAgents(t *testing.T) {
 				if r.byID[span.Link{Trace: s.Trace, Span: s.Parent}] == nil {
 					t.Errorf("%s has no session", title)
 				}
-				if c := s.Links[0]; c.Trace.Own() && r.byID[c] == nil {
+				if c := s.Links[0]; c.Trace.Own() && r.byID[c.Link] == nil {
 					t.Errorf("%s leads nowhere: %v", title, s.Links)
 				}
 			}

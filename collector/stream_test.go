@@ -226,7 +226,7 @@ func (w *world) busyContainers() {
 	w.tick(3 * time.Second)
 }
 
-// contractKeys are the attribute keys of the contract, version 1. A rule may be written against
+// contractKeys are the attribute keys of the contract, version 2. A rule may be written against
 // any of them: a change here is a change of span.Contract.
 var contractKeys = []string{
 	"container.id", "container.image.name", "container.image.tags", "container.name", "container.runtime.name",
@@ -242,11 +242,11 @@ var contractKeys = []string{
 	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
 	"sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
-	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count",
+	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count", "sheetbend.event",
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.directory", "sheetbend.file.operation", "sheetbend.file.path.old", "sheetbend.file.replaced.inode",
 	"sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
-	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted",
-	"sheetbend.folded", "sheetbend.folded.names", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
+	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted", "sheetbend.file.write",
+	"sheetbend.folded", "sheetbend.folded.names", "sheetbend.link", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
 	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",
 	"sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.source_route",
 	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.parent.call", "sheetbend.parent.session",
@@ -266,6 +266,9 @@ func TestContractNames(t *testing.T) {
 	for _, s := range w.spans {
 		for _, a := range s.Attrs {
 			got[a.Key] = true
+		}
+		if len(s.Links) > 0 {
+			got[span.KeyLink] = true
 		}
 		for _, a := range s.Resource.Attrs {
 			got[a.Key] = true
@@ -336,6 +339,9 @@ func TestNamesForPeople(t *testing.T) {
 	var names []string
 	for _, s := range w.spans {
 		names = append(names, s.Name)
+		if get(s, span.KeyEvent) != s.Kind.String() {
+			t.Errorf("%q: event %v", s.Name, get(s, span.KeyEvent))
+		}
 		if len(s.Name) > 160 || !utf8.ValidString(s.Name) {
 			t.Errorf("name %q", s.Name)
 		}

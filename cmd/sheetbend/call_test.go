@@ -107,7 +107,7 @@ func TestAPersistentShellServesTheCallsThatAHarnessNames(t *testing.T) {
 			}
 			return ""
 		}
-		if s.Name() == span.Open.String() {
+		if attribute(s, span.KeyEvent) == span.Open.String() {
 			if path := get(span.KeyFilePath); strings.HasPrefix(path, dir) {
 				found[path] = get(span.KeyCallID)
 				if found[path] != "" && get(span.KeyAttribution) != "marker" {
@@ -115,7 +115,7 @@ func TestAPersistentShellServesTheCallsThatAHarnessNames(t *testing.T) {
 				}
 			}
 		}
-		if strings.HasPrefix(s.Name(), span.Tool.String()) {
+		if attribute(s, span.KeyEvent) == span.Tool.String() {
 			tools += fmt.Sprint(" ", get(span.KeyCallID), " ", get(span.KeyToolName), " ", get(span.KeySessionID))
 		}
 	}

@@ -114,13 +114,13 @@ hold: 300ms
 			}
 			continue
 		}
-		if s.Name() == "process.exec" && attribute(s, span.KeyExitCode) == "3" {
+		if attribute(s, span.KeyEvent) == "process.exec" && attribute(s, span.KeyExitCode) == "3" {
 			calls = append(calls, attribute(s, span.KeyCallID))
 		}
 		if attribute(s, span.KeyFilePath) == secret {
 			reads = append(reads, attribute(s, span.KeyAgentName)+" "+attribute(s, span.KeyCallID))
 		}
-		if attribute(s, span.KeyCgroup) == "" && s.Name() != "sensor.loss" && s.Name() != "execute_tool" {
+		if attribute(s, span.KeyCgroup) == "" && attribute(s, span.KeyEvent) != "sensor.loss" && attribute(s, span.KeyEvent) != "execute_tool" {
 			t.Errorf("no cgroup on %s", s.Name())
 		}
 	}

@@ -237,7 +237,7 @@ func TestHelpTeaches(t *testing.T) {
 }
 
 func TestVersionAndCompletionPrint(t *testing.T) {
-	if r := sheetbendRun(t, "version"); r.code != 0 || !strings.Contains(r.stdout, "span contract 1\n") {
+	if r := sheetbendRun(t, "version"); r.code != 0 || !strings.Contains(r.stdout, "span contract 2-dev\n") {
 		t.Errorf("%+v", r)
 	}
 	if r := sheetbendRun(t, "completion", "bash"); r.code != 0 || !strings.Contains(r.stdout, "complete") {

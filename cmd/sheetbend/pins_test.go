@@ -71,7 +71,7 @@ func TestWhatHappensWhileNoSensorRunsIsToldByTheNext(t *testing.T) {
 	}
 	codes := map[string]int{}
 	for _, s := range parseSpans(t, text) {
-		if s.Name() == "process.exec" {
+		if attribute(s, "sheetbend.event") == "process.exec" {
 			codes[attribute(s, "process.exit.code")]++
 		}
 	}
@@ -255,17 +255,17 @@ limits: {ring_bytes: 64MiB}
 	for _, s := range spans {
 		seqs[attribute(s, "sheetbend.seq")]++
 		switch {
-		case s.Name() == "file.open" && strings.Contains(attribute(s, "file.path"), strings.ToValidUTF8(workload.FloodName, "\uFFFD")):
+		case attribute(s, "sheetbend.event") == "file.open" && strings.Contains(attribute(s, "file.path"), strings.ToValidUTF8(workload.FloodName, "\uFFFD")):
 			n, _ := strconv.Atoi(attribute(s, "sheetbend.count"))
 			opens += n
-		case s.Name() == "sensor.loss" && attribute(s, "sheetbend.lost.kind") == "open":
+		case attribute(s, "sheetbend.event") == "sensor.loss" && attribute(s, "sheetbend.lost.kind") == "open":
 			n, _ := strconv.Atoi(attribute(s, "sheetbend.lost"))
 			lost += n
-		case s.Name() == "process.exec" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
+		case attribute(s, "sheetbend.event") == "process.exec" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
 			sh = append(sh, s)
-		case s.Name() == "process.exit" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
+		case attribute(s, "sheetbend.event") == "process.exit" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
 			exit = append(exit, s)
-		case s.Name() == "process.exec" && strings.HasPrefix(attribute(s, "process.command_line"), "cat "):
+		case attribute(s, "sheetbend.event") == "process.exec" && strings.HasPrefix(attribute(s, "process.command_line"), "cat "):
 			cat = append(cat, s)
 		}
 	}

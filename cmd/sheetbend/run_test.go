@@ -169,7 +169,7 @@ func TestAReplayMakesTheSameBytes(t *testing.T) {
 	}
 	execs := 0
 	for _, s := range parseSpans(t, a) {
-		if s.Name() == "process.exec" {
+		if attribute(s, "sheetbend.event") == "process.exec" {
 			execs++
 		}
 	}

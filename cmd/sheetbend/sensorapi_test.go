@@ -99,7 +99,7 @@ func (d *aDaemon) callsThatOpened(dir string) map[string]string {
 	}
 	out := map[string]string{}
 	for _, s := range parseSpans(d.t, text) {
-		if file := attribute(s, span.KeyFilePath); s.Name() == span.Open.String() && filepath.Dir(file) == dir {
+		if file := attribute(s, span.KeyFilePath); attribute(s, span.KeyEvent) == span.Open.String() && filepath.Dir(file) == dir {
 			out[filepath.Base(file)] = attribute(s, span.KeyCallID) + " " + attribute(s, span.KeyAttribution)
 		}
 	}

@@ -51,8 +51,15 @@ type Call struct {
 	Sent     callSent
 	Approval callApproval
 	Result   record.Success
+	Exit     callExit
 	Title    string // "": not known
 	Pending  any    // what package spans keeps of it until its session.call is sent
+}
+
+// callExit is how the first process of a call ended.
+type callExit struct {
+	Known  bool
+	Status uint32 // as wait(2) gives it
 }
 
 // callLinks are the traces and spans that a call is in, or belongs to.

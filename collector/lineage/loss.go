@@ -46,7 +46,7 @@ func (c *Losses) loseMany(kind record.Type, cause record.Cause, sb *Sandbox, n u
 // A ProcessRef is a process whose records were lost, as it is or was at its end.
 type ProcessRef struct {
 	Tgid    uint32
-	start   uint64
+	Start   uint64
 	at      uint64 // boottime of its end
 	Sandbox *Sandbox
 	Owner   attribution.Owner
@@ -55,7 +55,7 @@ type ProcessRef struct {
 }
 
 func refOf(p *Process) ProcessRef {
-	return ProcessRef{Tgid: p.Tgid, start: p.Start, Sandbox: p.Sandbox, Owner: p.Owner(), Program: p.Program, Cgroup: p.Cgroup}
+	return ProcessRef{Tgid: p.Tgid, Start: p.Start, Sandbox: p.Sandbox, Owner: p.Owner(), Program: p.Program, Cgroup: p.Cgroup}
 }
 
 // Ref finds the process that a loss is reported; nil if it is not known.
@@ -98,7 +98,7 @@ func (e *endedProcesses) expire(now uint64) {
 
 func (e *endedProcesses) find(tgid uint32, start uint64) *ProcessRef {
 	for n := range e.List {
-		if v := &e.List[n]; v.Tgid == tgid && v.start == start {
+		if v := &e.List[n]; v.Tgid == tgid && v.Start == start {
 			return v
 		}
 	}

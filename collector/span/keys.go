@@ -4,6 +4,10 @@ package span
 
 import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
+// Schema is the schema_url of resources and of the instrumentation scope: that of the conventions that the names below
+// are taken from.
+const Schema = semconv.SchemaURL
+
 // The attribute keys of the span contract. docs/spans.md says for each one its type,
 // unit and when it is there; a test holds that page and this list together.
 const (
@@ -11,12 +15,14 @@ const (
 	KeyContract         = "sheetbend.contract"
 	KeySeq              = "sheetbend.seq"
 	KeyRun              = "sheetbend.run"
+	KeyEvent            = "sheetbend.event"
 	KeySandboxID        = "sheetbend.sandbox.id"
 	KeyInstance         = "sheetbend.agent.instance"
 	KeySessionID        = string(semconv.SessionIDKey)
 	KeyAgentName        = "sheetbend.agent.name"
 	KeyAttribution      = "sheetbend.attribution"
 	KeyPID              = string(semconv.ProcessPIDKey)
+	KeyCreationTime     = string(semconv.ProcessCreationTimeKey)
 	KeyExecutablePath   = string(semconv.ProcessExecutablePathKey)
 	KeyExecutableName   = string(semconv.ProcessExecutableNameKey)
 	KeyParentExecutable = "sheetbend.process.parent.executable"
@@ -43,6 +49,7 @@ const (
 	KeyErrorType      = string(semconv.ErrorTypeKey)
 	KeySensitive      = "sheetbend.sensitive"
 	KeyOutcome        = "sheetbend.outcome"
+	KeyFileWrite      = "sheetbend.file.write"
 
 	KeyContainerUnresolved = "sheetbend.container.unresolved"
 
@@ -57,7 +64,6 @@ const (
 	KeyWorkingDirectory    = string(semconv.ProcessWorkingDirectoryKey)
 	KeyParentPID           = string(semconv.ProcessParentPIDKey)
 	KeyVPID                = string(semconv.ProcessVpidKey)
-	KeyCreationTime        = string(semconv.ProcessCreationTimeKey)
 	KeyUserID              = string(semconv.ProcessUserIDKey)
 	KeyRealUserID          = string(semconv.ProcessRealUserIDKey)
 	KeyGroupID             = "sheetbend.process.group.id"
@@ -162,6 +168,9 @@ const (
 	KeyLost      = "sheetbend.lost"
 	KeyLostCause = "sheetbend.lost.cause"
 	KeyLostKind  = "sheetbend.lost.kind"
+
+	// On every link.
+	KeyLink = "sheetbend.link"
 
 	// Resource.
 	KeyServiceName      = string(semconv.ServiceNameKey)

@@ -4,7 +4,7 @@ package span
 
 // Contract is the version of the span contract (docs/spans.md): the names and
 // meanings of spans and attributes. It changes when a rule written against them could break.
-const Contract = "1"
+const Contract = "2-dev"
 
 // Kind is a row of the span contract.
 type Kind uint8
@@ -49,7 +49,8 @@ func Kinds() (kinds []Kind) {
 // Story says whether such spans are in the story of an agent, and not where things happened.
 func (k Kind) Story() bool { return k == Session || k == SessionCall || k == SessionEnd }
 
-// String is the span name of the contract, for example "process.exec", and "unknown" for a kind that it does not have.
+// String is the name of the contract, the value of sheetbend.event: for example "process.exec", and "unknown" for a kind
+// that it does not have.
 func (k Kind) String() string {
 	if int(k) >= len(kindNames) || k == 0 {
 		return "unknown"
@@ -68,6 +69,35 @@ type Link struct {
 	Trace TraceID
 	Span  ID
 }
+
+// Rel says what a span that another one links to is to that one: the value of sheetbend.link.
+type Rel string
+
+// What a link leads to.
+const (
+	ToParent Rel = "parent" // the parent, which is in another trace
+	ToCall   Rel = "call"   // execute_tool of the call, or of the call that this one was made in
+	ToAgent  Rel = "agent"  // the agent's own span for the call
+	ToStory  Rel = "story"  // the session
+	ToDetail Rel = "detail" // what happened in a call
+)
+
+// Ref is a link of a span.
+type Ref struct {
+	Link
+	Rel Rel
+}
+
+// Outcome is how what a span tells came out, the value of sheetbend.outcome; "" where it is not known, or there is none.
+type Outcome string
+
+// The outcomes.
+const (
+	OK      Outcome = "ok"
+	Missing Outcome = "missing" // what was asked for is not there
+	Refused Outcome = "refused" // it was forbidden
+	Failed  Outcome = "failed"
+)
 
 // AttrKind says which field of an Attr is set.
 type AttrKind uint8
@@ -107,7 +137,7 @@ type Span struct {
 	End      uint64 // ns since the Unix epoch, at least Start+1000
 	Failed   bool   // status Error
 	Status   string // status message, only when Failed
-	Links    []Link
+	Links    []Ref
 	Attrs    []Attr
 	Resource *Resource
 	Above    ID     // what it stands under, in whichever slice that is; zero: nothing

@@ -15,8 +15,8 @@ import (
 // A builder is the one span in the making; its memory is used again for the next.
 type builder struct {
 	span      span.Span
-	links     [6]span.Link // of one span; more are allocated
-	list      []string     // of the one attribute that is a list
+	links     [6]span.Ref // of one span; more are allocated
+	list      []string    // of the one attribute that is a list
 	repaired  bool
 	agent     string                 // whose resource it has
 	container *attribution.Container // and of which container; nil: of none
@@ -46,7 +46,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	case at.parent.Trace == at.trace:
 		s.Parent = at.parent.Span
 	default:
-		links = append(links, at.parent)
+		links = append(links, span.Ref{Link: at.parent, Rel: span.ToParent})
 	}
 	s.Above = at.above
 	if s.Parent == (span.ID{}) && at.top != (span.ID{}) {
@@ -58,13 +58,14 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 			story = w.Call.Links.Story
 		}
 		if story.Span != id {
-			links = append(links, story)
+			links = append(links, span.Ref{Link: story, Rel: span.ToStory})
 		}
 	}
 	s.Remote = w.Call != nil && w.Call.Links.Joined && s.Parent == w.Call.Links.Top.Span && s.Trace == w.Call.Links.Top.Trace
 	s.Links = links
 	d.trusted(span.KeyContract, span.Contract)
 	d.int(span.KeySeq, 0)
+	d.trusted(span.KeyEvent, kind.String())
 	d.trusted(span.KeyRun, c.spans.config.Run)
 	d.trusted(span.KeySandboxID, sb.ID)
 	d.trusted(span.KeyInstance, sb.TracesOf(w).Instance())
@@ -74,6 +75,14 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	}
 	d.attribution(sb, w)
 	return d
+}
+
+// topOf is the link to what the first spans of a call stand under.
+func topOf(k *attribution.Call) span.Ref {
+	if k.Links.Joined {
+		return span.Ref{Link: k.Links.Top, Rel: span.ToAgent}
+	}
+	return span.Ref{Link: k.Links.Top, Rel: span.ToCall}
 }
 
 // attribution says how the span was tied to whom, and to which call.
@@ -115,8 +124,17 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 }
 
 // process adds what every span of a process carries.
-func (d *builder) process(tgid uint32, i *lineage.Program, g *lineage.Cgroup) {
+func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup) {
+	pending := pendingOf(p)
+	if pending.created == "" {
+		pending.created = c.spans.creationTime(p.Start)
+	}
+	c.builder.process(p.Tgid, pending.created, i, g)
+}
+
+func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *lineage.Cgroup) {
 	d.int(span.KeyPID, int64(tgid))
+	d.trusted(span.KeyCreationTime, created)
 	if i.Shown != "" {
 		d.text(span.KeyExecutablePath, i.Shown)
 		d.text(span.KeyExecutableName, i.Name)

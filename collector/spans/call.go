@@ -3,7 +3,7 @@
 package spans
 
 import (
-	"slices"
+	"cmp"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -33,11 +33,11 @@ func (s *callSpan) runOut(c *Spans, at uint64) {
 		to = at
 	}
 	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, spot{trace: k.Links.Top.Trace}, k.Life.Began, to)
-	if k.Outer != nil { // before the link to the story: the first one is what it stands under
-		d.span.Links = slices.Insert(d.span.Links, 0, k.Outer.Links.Top)
+	if k.Outer != nil {
+		d.span.Links = append(d.span.Links, topOf(k.Outer))
 	}
 	if k.Links.Extra != (span.Link{}) {
-		d.span.Links = append(d.span.Links, k.Links.Extra)
+		d.span.Links = append(d.span.Links, span.Ref{Link: k.Links.Extra, Rel: span.ToAgent})
 	}
 	calls{c}.describeCall(d, k)
 	d.flagIf(k.Sent.Partial, span.KeyPartial)
@@ -55,10 +55,12 @@ func (c calls) SendToolEnd(k *attribution.Call) {
 
 // describeCall adds what is known of the call as a whole.
 func (c calls) describeCall(d *builder, k *attribution.Call) {
+	if d.span.Kind != span.Telemetry {
+		d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
+	}
 	if d.span.Kind == span.Tool {
 		if k.Tool != "" {
 			d.span.Name += " " + d.valid(k.Tool)
-			d.text(span.KeyGenAIToolName, k.Tool)
 		}
 		d.text(span.KeyOperationName, "execute_tool")
 		conversation := k.Agent.OwnID
@@ -79,6 +81,7 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 	if k.Approval.Source != "" {
 		d.text(span.KeyApprovalSource, k.Approval.Source)
 	}
+	d.outcome(outcomeOfCall(k))
 	switch k.Result {
 	case record.SuccessOK:
 		d.text(span.KeyToolResult, "ok")
@@ -124,7 +127,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 	weight := weightOf(s.Decision) + weightOf(s.Source) + weightOf(s.Detail)
 	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, weight), at, at)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {
-		d.span.Links = append(d.span.Links, link)
+		d.span.Links = append(d.span.Links, span.Ref{Link: link, Rel: span.ToAgent})
 	}
 	d.text(span.KeyTelemetryKind, kindSaid(s.Kind))
 	d.flagIf(unverified, span.KeyTelemetryUnverified)
@@ -170,9 +173,8 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
 		if x := i.Exec; x != nil {
 			i.Owner = w
-			c.spans.PlaceProgram(x, nil)
 			x.CallRoot = first && w.Call != nil
-			c.spans.command(x, nil)
+			c.spans.PlaceProgram(x, nil)
 		}
 	}
 	for s := pendingOf(p).opens.first; s != nil; s = s.next {

@@ -33,10 +33,11 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)
 	at := c.place(&p.Sandbox.Sandbox, w, i, weightOf(from)+weightOf(to))
 	d := c.out.start(span.Change, &p.Sandbox.Sandbox, w, id, at, h.Time, h.Time)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	operation := changeOp(r)
 	c.out.displayName(operation, path.Base(to))
 	d.trusted(span.KeyFileOperation, operation)
+	d.flag(span.KeyFileWrite)
 	if to != "" {
 		d.text(span.KeyFilePath, to)
 	}
@@ -58,9 +59,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	d.flagIf(either&record.ChangeTruncated != 0, span.KeyFilePathTruncated)
 	d.flagIf(either&record.ChangeOutside != 0, span.KeyFilePathOutside)
 	d.flagIf(sensitive, span.KeySensitive)
-	if r.Error != 0 {
-		d.errno(r.Error, refusesAct) // EXDEV is no refusal: mv copies then
-	}
+	d.returned(r.Error)
 	c.out.send()
 }
 

@@ -12,7 +12,7 @@ import (
 
 // Bounds of process.command_args. An element costs up to eight bytes in OTLP besides its text.
 const (
-	maxArgs     = 1 << 16 // that are looked at
+	maxArgs     = 4096 // that are looked at
 	argCost     = 8
 	maxArgBytes = 4 << 10 // text and costs of all: one span must not fill a trace
 )

@@ -32,11 +32,11 @@ type connectSpan struct {
 
 func (s *connectSpan) runOut(c *Spans, at uint64) {
 	delete(c.connects, s.what.Cookie)
-	c.sendConnect(s, at, outcome{partial: true})
+	c.sendConnect(s, at, result{partial: true})
 }
 
-// outcome of a connect.
-type outcome struct {
+// A result is what a connect returned.
+type result struct {
 	errno   int32
 	partial bool // not known
 }
@@ -51,13 +51,13 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
 	if r.Op == record.ConnectSendmsg {
-		c.sendConnect(s, h.Time, outcome{})
+		c.sendConnect(s, h.Time, result{})
 		return
 	}
 	if old := c.connects[r.Cookie]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
 		c.queue.drop(&old.held)
-		c.sendConnect(old, h.Time, outcome{partial: true})
+		c.sendConnect(old, h.Time, result{partial: true})
 	}
 	c.queue.hold(&c.queue.brief, &s.held, s, 0, h.Time+uint64(c.config.Hold))
 	c.connects[r.Cookie] = s
@@ -71,14 +71,14 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 	}
 	delete(c.connects, r.Cookie)
 	c.queue.drop(&s.held)
-	c.sendConnect(s, h.Time, outcome{errno: r.Error})
+	c.sendConnect(s, h.Time, result{errno: r.Error})
 }
 
-func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
+func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
 	p, i := s.process, s.program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.at)
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.at, at)
-	d.process(p.Tgid, i, s.cgroup)
+	c.out.process(p, i, s.cgroup)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
 		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
@@ -94,15 +94,10 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how outcome) {
 	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
 	d.flagIf(how.partial, span.KeyPartial)
-	if how.errno != 0 {
-		d.errno(how.errno, failsConnect)
+	if !how.partial && s.what.Op != record.ConnectSendmsg { // of a datagram the attempt is seen
+		d.returned(how.errno)
 	}
 	c.out.send()
-}
-
-// failsConnect: everything but giving up before an outcome, as programs do that try several addresses at once.
-func failsConnect(e unix.Errno) bool {
-	return e != unix.ECANCELED
 }
 
 func addressOf(r *record.Connect) (netip.Addr, string) {
@@ -162,7 +157,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	address := string(c.lineage.Path)
 	if abstract {
 		name = append([]byte{'@'}, name...)
@@ -185,8 +180,8 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	d.flagIf(fromUser && (len(r.Path) == 0 || requested), span.KeyPeerFromUser)
 	d.flagIf(h.Flags&record.UnixSubmitted != 0, span.KeyPeerSubmitted)
 	d.flagIf(sensitive || fromUser && c.sensitive.Match(name), span.KeySensitive)
-	if r.Error != 0 {
-		d.errno(r.Error, failsUnix)
+	if h.Flags&record.UnixSubmitted == 0 {
+		d.returned(r.Error)
 	}
 	c.out.send()
 }
@@ -200,9 +195,4 @@ func unixName(name []byte, abstract bool) []byte {
 		return name[:i]
 	}
 	return name
-}
-
-// failsUnix: a socket that is not there is a probe, as a file that is not there.
-func failsUnix(e unix.Errno) bool {
-	return e != unix.ENOENT && e != unix.ECANCELED && e != unix.EAGAIN
 }

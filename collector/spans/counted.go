@@ -5,8 +5,6 @@ package spans
 import (
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -107,7 +105,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		to++
 	}
 	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
-	d.process(p.Tgid, i, s.cgroup)
+	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
 		c.tellSocket(d, a)
@@ -117,11 +115,6 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		c.tellAccess(d, a)
 	}
 	d.int(span.KeyCount, int64(s.count))
-	if a.errno != 0 {
-		d.errno(a.errno, refusesAct)
-	}
+	d.returned(a.errno)
 	c.out.send()
 }
-
-// refusesAct: what the kernel does not have, or calls that are wrong, fail without being forbidden.
-func refusesAct(e unix.Errno) bool { return e == unix.EPERM || e == unix.EACCES }

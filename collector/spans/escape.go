@@ -13,7 +13,7 @@ func (c *Spans) SendEscape(p *lineage.Process, at uint64, tid uint32, e lineage.
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: e.ExecID}, tid, at)
 	w := p.Owner()
 	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, len(e.From)+len(e.To)), at, at)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("escape to", e.To)
 	d.text(span.KeyCgroupFrom, e.From)
 	if e.To != "" {

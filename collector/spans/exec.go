@@ -74,9 +74,9 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	i.Exec = nil
 	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
 	if k := i.Owner.Call; x.CallRoot && k != nil && k.Links.Joined { // there is no execute_tool to do it
-		d.link(k.Links.Story, "story")
+		d.link(k.Links.Story, span.ToStory)
 	}
-	d.process(p.Tgid, i, x.Cgroup)
+	c.out.process(p, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
@@ -112,7 +112,6 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	d.text(span.KeyWorkingDirectory, x.Cwd)
 	d.int(span.KeyParentPID, int64(x.Ppid))
 	d.int(span.KeyVPID, int64(x.Vpid))
-	d.trusted(span.KeyCreationTime, c.creationTime(p.Start))
 	if x.Credentials {
 		d.int(span.KeyUserID, int64(x.Euid))
 		d.int(span.KeyGroupID, int64(x.Egid))
@@ -139,7 +138,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
 	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, 0), i.Start, at)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	d.noise(i)
 	c.ended(d, i, &how)
@@ -189,6 +188,7 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	if r == nil {
 		return
 	}
+	d.outcome(outcomeOfExit(r.Status))
 	if signal := r.Status & 0x7f; signal != 0 {
 		name := unix.SignalName(unix.Signal(signal))
 		if name == "" {

@@ -32,6 +32,9 @@ func (a access) String() string {
 	return [...]string{"read", "write", "read_write", "truncate", "create", "path_only"}[a]
 }
 
+// writes says whether the file is there to be changed by it, or was.
+func (a access) writes() bool { return a != accessRead && a != accessPathOnly }
+
 // A capture may come from another architecture: only flags are read whose values are the same on all that are
 // supported.
 func accessOf(h *record.Header, r *record.Open) access {
@@ -87,6 +90,8 @@ type openSpan struct {
 
 // pending is what is held of a process.
 type pending struct {
+	created string // process.creation.time, of a process that has had a span
+
 	opens   openList
 	counted []*countedSpan // oldest first
 
@@ -318,7 +323,7 @@ func (c *files) sendOpen(s *openSpan) {
 		to++
 	}
 	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
-	d.process(p.Tgid, i, s.cgroup)
+	c.spans.out.process(p, i, s.cgroup)
 	if c.spans.config.ReadableNames {
 		c.spans.out.displayName("open", path.Base(s.key.path))
 	}
@@ -326,6 +331,10 @@ func (c *files) sendOpen(s *openSpan) {
 		d.text(span.KeyFilePath, s.key.path)
 	}
 	d.trusted(span.KeyFileAccess, s.key.access.String())
+	d.flagIf(s.key.access.writes(), span.KeyFileWrite)
+	if flags&record.OpenSubmitted == 0 {
+		d.returned(s.key.errno)
+	}
 	d.int(span.KeyCount, int64(s.count))
 	if s.key.folded {
 		d.flag(span.KeyFolded)
@@ -356,31 +365,5 @@ func (c *files) sendOpen(s *openSpan) {
 	} else {
 		d.flag(span.KeyFilePathUnresolved)
 	}
-	if s.key.errno != 0 {
-		d.errno(s.key.errno, refusesOpen)
-	}
 	c.spans.out.send()
-}
-
-// refusesOpen tells real refusals from the errors that programs live with all the time, as when they look
-// for a file in one directory after the other.
-func refusesOpen(e unix.Errno) bool {
-	switch e {
-	case unix.EPERM, unix.EACCES, unix.EROFS, unix.ELOOP, unix.EXDEV, unix.ETXTBSY:
-		return true
-	}
-	return false
-}
-
-// errno adds error.type, and fails the span when the error is a real failure.
-func (d *builder) errno(n int32, fails func(unix.Errno) bool) {
-	e := unix.Errno(n)
-	name := unix.ErrnoName(e)
-	if name == "" {
-		name = "E" + strconv.Itoa(int(n))
-	}
-	d.text(span.KeyErrorType, name)
-	if fails(e) {
-		d.fail(e.Error())
-	}
 }

@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"cmp"
 	"unicode/utf8"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -75,7 +76,7 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 		i.StandIn = at.trace
 		c.slicer.Place(sb.TracesOf(w), baseWeight+i.Weight)
 		d := c.out.start(span.Exec, sb, w, id, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
-		d.process(i.ID.Tgid, i, nil)
+		d.process(i.ID.Tgid, c.creationTime(i.ID.Start), i, nil)
 		c.out.displayName("exec", i.Name)
 		d.standIn()
 		c.out.send()
@@ -87,7 +88,9 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
 	c.slicer.Place(&k.Traces, baseWeight)
 	w := attribution.Owner{Agent: k.Agent, Call: k}
-	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace, parent: k.Links.Top}, k.Life.Began, k.Life.Began)
+	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace}, k.Life.Began, k.Life.Began)
+	d.span.Links = append(d.span.Links, topOf(k))
+	d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
 	d.text(span.KeyOperationName, "execute_tool")
 	d.text(span.KeyGenAIAgentName, k.Agent.Name)
 	d.standIn()

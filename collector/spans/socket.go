@@ -115,7 +115,7 @@ func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process
 	i, w := p.Program, p.Owner()
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, 0), h.Time, h.Time)
-	d.process(p.Tgid, i, p.Cgroup)
+	c.out.process(p, i, p.Cgroup)
 	address := strconv.FormatUint(uint64(r.CID), 10)
 	c.out.displayName("connect", "vsock "+address+":"+strconv.FormatUint(uint64(r.Port), 10))
 	d.trusted(span.KeyPeerAddress, address)
@@ -124,11 +124,10 @@ func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process
 	d.trusted(span.KeyNetworkOp, "connect")
 	d.flagIf(h.Flags&record.SocketAddressFromUser != 0, span.KeyPeerFromUser)
 	switch r.Error {
-	case 0:
 	case int32(unix.EINPROGRESS), int32(unix.EALREADY):
 		d.flag(span.KeyPartial) // a non-blocking one: how it ends is not seen
 	default:
-		d.errno(r.Error, failsConnect)
+		d.returned(r.Error)
 	}
 	c.out.send()
 }

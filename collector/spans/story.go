@@ -48,8 +48,6 @@ type callStory struct {
 	wrapper *lineage.Program
 	ended   uint64 // boottime
 	over    bool
-	exited  bool
-	status  uint32 // as wait(2) gives it, with exited
 }
 
 // AgentBegan begins a story.
@@ -186,16 +184,16 @@ func (c *Spans) tellAgent(d *builder, s *agentStory) {
 	}
 	switch outer := s.owner.Within(); {
 	case outer.Call != nil:
-		d.link(outer.Call.Links.Story, "parent")
+		d.link(outer.Call.Links.Story, span.ToParent)
 	case outer.Agent != nil:
-		d.link(firstSession(outer.Agent.Story.Instance()), "parent")
+		d.link(firstSession(outer.Agent.Story.Instance()), span.ToParent)
 	}
 }
 
 // link adds a link and says what it leads to.
-func (d *builder) link(to span.Link, _ string) {
+func (d *builder) link(to span.Link, rel span.Rel) {
 	if to.Span != (span.ID{}) {
-		d.span.Links = append(d.span.Links, to)
+		d.span.Links = append(d.span.Links, span.Ref{Link: to, Rel: rel})
 	}
 }
 
@@ -234,7 +232,7 @@ func (c *Spans) endCommand(p *lineage.Process, at uint64, r *record.Exit) {
 		return
 	}
 	if r != nil {
-		s.exited, s.status = true, r.Status
+		k.Exit.Known, k.Exit.Status = true, r.Status
 	}
 	if !k.Marked() {
 		c.endCall(k, at)
@@ -252,16 +250,12 @@ func (s *callStory) runOut(c *Spans, at uint64) {
 	w := attribution.Owner{Agent: k.Agent, Call: k}
 	d := c.out.start(span.SessionCall, k.Agent.Sandbox, w, k.Links.Story.Span, s.spot, k.Life.Began, to)
 	if k.Links.Joined {
-		d.link(k.Links.Top, "agent")
+		d.link(k.Links.Top, span.ToAgent)
 	} else {
-		d.link(k.Links.Top, "detail")
+		d.link(k.Links.Top, span.ToDetail)
 	}
-	outcome := s.outcome()
-	if outcome != "" {
-		d.trusted(span.KeyOutcome, outcome)
-	}
-	if s.exited {
-		s.tellExit(d)
+	if k.Exit.Known {
+		tellExit(d, k.Exit.Status)
 	}
 	calls{c}.describeCall(d, k)
 	if k.Life.Processes > 0 {
@@ -271,8 +265,8 @@ func (s *callStory) runOut(c *Spans, at uint64) {
 	c.out.send()
 }
 
-func (s *callStory) tellExit(d *builder) {
-	if signal := unix.Signal(s.status & 0x7f); signal != 0 {
+func tellExit(d *builder, status uint32) {
+	if signal := unix.Signal(status & 0x7f); signal != 0 {
 		name := unix.SignalName(signal)
 		if name == "" {
 			name = "SIG" + strconv.Itoa(int(signal))
@@ -281,24 +275,11 @@ func (s *callStory) tellExit(d *builder) {
 		d.fail("killed by " + name)
 		return
 	}
-	code := int64(s.status >> 8 & 0xff)
+	code := int64(status >> 8 & 0xff)
 	d.int(span.KeyCallExitCode, code)
 	if code != 0 {
 		d.fail("exit code " + strconv.FormatInt(code, 10))
 	}
-}
-
-// outcome says how the call came out; "": not known. Agents report commands that fail as calls that succeed.
-func (s *callStory) outcome() string {
-	switch k := s.call; {
-	case k.Approval.Decision == record.Denied && !k.Life.Ran:
-		return "refused"
-	case s.exited && s.status != 0, k.Result == record.SuccessFailed:
-		return "failed"
-	case s.exited, k.Result == record.SuccessOK:
-		return "ok"
-	}
-	return ""
 }
 
 // SendOpenCalls sends session.call of all calls that have not ended. None is told of them any more.

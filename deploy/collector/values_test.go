@@ -217,12 +217,12 @@ func TestWhatSaysSomethingIsKept(t *testing.T) {
 			s := spans.AppendEmpty()
 			s.SetTraceID(id)
 			s.SetSpanID(pcommon.SpanID{n + 1})
-			s.SetName("process.exec")
+			s.Attributes().PutStr("sheetbend.event", "process.exec")
 		}
 		return spans.At(spans.Len() - 1)
 	}
 	for _, name := range []string{"sensor.loss", "cgroup.escape", "process.access", "process.namespace", "net.socket"} {
-		trace(name).SetName(known(name))
+		trace(name).Attributes().PutStr(known("sheetbend.event"), known(name))
 	}
 	for _, key := range []string{"sheetbend.sensitive", "sheetbend.claim.contradicted"} {
 		trace(key).Attributes().PutBool(known(key), true)

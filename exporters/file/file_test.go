@@ -34,6 +34,7 @@ func writeBatches(e *Exporter, from, to, per int) {
 		enc.Span(&span.Span{
 			Trace: span.TraceID{0xab, 15: 1}, ID: span.ID{0xcd, 7: byte(i)}, Parent: span.ID{0xef}, Kind: span.Open, Name: "file.open",
 			Start: 1_790_000_000_000_000_001, End: 1_790_000_000_000_001_001, Failed: true, Status: "EACCES", Resource: r,
+			Links: []span.Ref{{Link: span.Link{Trace: span.TraceID{15: 9}, Span: span.ID{8}}, Rel: span.ToStory}},
 			Attrs: []span.Attr{
 				{Key: span.KeyPID, Kind: span.IntAttr, Int: 1 << 53},
 				{Key: span.KeyFilePath, Kind: span.StringAttr, Str: "/tmp/<a>\n\u2028\x1b"},
@@ -60,6 +61,8 @@ func TestLineIsOTLPJSON(t *testing.T) {
 		`"traceId":"ab000000000000000000000000000001"`, `"spanId":"cd00000000000000"`, `"parentSpanId":"ef00000000000000"`,
 		`"startTimeUnixNano":"1790000000000000001"`, `"intValue":"9007199254740992"`, `"boolValue":true`, `"code":2`, `"kind":1`, `"flags":257`,
 		`"name":"github.com/sheetbend/sheetbend"`, `"version":"1.0.0"`,
+		`"schemaUrl":"https://opentelemetry.io/schemas/1.43.0"`, `"links":[{"traceId":"00000000000000000000000000000009","spanId":"0800000000000000",` +
+			`"attributes":[{"key":"sheetbend.link","value":{"stringValue":"story"}}],"flags":1}]`,
 	} {
 		if !strings.Contains(lines[0], want) {
 			t.Errorf("the line lacks %s:\n%s", want, lines[0])

@@ -76,7 +76,7 @@ type Encoder struct {
 // written when the batch closes, into the room left before the first span: no copy of the spans.
 type group struct {
 	resource *span.Resource
-	encoded  []byte // the Resource field
+	encoded  []byte // the Resource field, and its schema
 	buf      []byte
 	room     int
 }
@@ -91,6 +91,7 @@ func NewEncoder(version string, limits Limits, consumers ...func(Batch)) *Encode
 	}
 	scope := appendScope(nil, version)
 	scope = append(appendLength([]byte{tagScopeSpansScope}, len(scope)), scope...)
+	scope = appendString(scope, tagScopeSpansSchema, span.Schema)
 	return &Encoder{
 		limits:    limits,
 		scope:     scope,
@@ -209,10 +210,11 @@ func (e *Encoder) group(r *span.Resource) (g *group, head int) {
 		var encoded []byte
 		if r != nil {
 			e.scratch = appendResource(e.scratch[:0], r)
-			encoded = make([]byte, 0, 1+lengthSize(len(e.scratch))+len(e.scratch))
+			encoded = make([]byte, 0, 1+lengthSize(len(e.scratch))+len(e.scratch)+2+len(span.Schema))
 			encoded = append(encoded, tagResourceSpansResource)
 			encoded = appendLength(encoded, len(e.scratch))
 			encoded = append(encoded, e.scratch...)
+			encoded = appendString(encoded, tagResourceSpansSchema, span.Schema)
 		}
 		room := len(encoded) + 1 + maxLengthSize + len(e.scope)
 		e.last = len(e.groups)

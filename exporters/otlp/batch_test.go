@@ -46,6 +46,9 @@ func TestBatchGroupsSpansByResource(t *testing.T) {
 		if len(rs.ScopeSpans) != 1 || scope.Scope.GetName() != "github.com/sheetbend/sheetbend" || scope.Scope.GetVersion() != "1.2.3" {
 			t.Errorf("group %d has the scopes %v", i, rs.ScopeSpans)
 		}
+		if scope.SchemaUrl != span.Schema || rs.Resource != nil && rs.SchemaUrl != span.Schema {
+			t.Errorf("group %d has the schemas %q and %q", i, rs.SchemaUrl, scope.SchemaUrl)
+		}
 		var id []byte
 		for _, s := range scope.Spans {
 			id = append(id, s.SpanId[0])

@@ -18,11 +18,13 @@ import (
 const (
 	tagResourceSpansResource = 1<<3 | 2
 	tagResourceSpansScope    = 2<<3 | 2
+	tagResourceSpansSchema   = 3<<3 | 2
 
 	tagResourceAttribute = 1<<3 | 2
 
-	tagScopeSpansScope = 1<<3 | 2
-	tagScopeSpansSpan  = 2<<3 | 2
+	tagScopeSpansScope  = 1<<3 | 2
+	tagScopeSpansSpan   = 2<<3 | 2
+	tagScopeSpansSchema = 3<<3 | 2
 
 	tagScopeName    = 1<<3 | 2
 	tagScopeVersion = 2<<3 | 2
@@ -39,9 +41,10 @@ const (
 	tagSpanStatus    = 15<<3 | 2
 	tagSpanFlags     = 16<<3 | 5 // needs two bytes
 
-	tagLinkTrace = 1<<3 | 2
-	tagLinkID    = 2<<3 | 2
-	tagLinkFlags = 6<<3 | 5
+	tagLinkTrace     = 1<<3 | 2
+	tagLinkID        = 2<<3 | 2
+	tagLinkAttribute = 4<<3 | 2
+	tagLinkFlags     = 6<<3 | 5
 
 	tagStatusMessage = 2<<3 | 2
 	tagStatusCode    = 3 << 3
@@ -100,12 +103,15 @@ func appendSpan(b []byte, s *span.Span) []byte {
 		b = appendAttr(b, tagSpanAttribute, &s.Attrs[i])
 	}
 	for i := range s.Links {
-		b = append(b, tagSpanLink, 2+16+2+8+5, tagLinkTrace, 16)
+		start := len(b) + 2
+		b = append(b, tagSpanLink, 0, tagLinkTrace, 16)
 		b = append(b, s.Links[i].Trace[:]...)
 		b = append(b, tagLinkID, 8)
 		b = append(b, s.Links[i].Span[:]...)
+		b = appendAttr(b, tagLinkAttribute, &span.Attr{Key: span.KeyLink, Kind: span.StringAttr, Str: string(s.Links[i].Rel)})
 		b = append(b, tagLinkFlags)
 		b = binary.LittleEndian.AppendUint32(b, linkFlags)
+		b[start-1] = byte(len(b) - start) // some 60 bytes
 	}
 	if s.Failed {
 		n := 2

@@ -38,7 +38,9 @@ func referenceSpan(s *span.Span) *tracepb.Span {
 		p.Kind = tracepb.Span_SPAN_KIND_CLIENT
 	}
 	for _, l := range s.Links {
-		p.Links = append(p.Links, &tracepb.Span_Link{TraceId: l.Trace[:], SpanId: l.Span[:], Flags: 1})
+		p.Links = append(p.Links, &tracepb.Span_Link{
+			TraceId: l.Trace[:], SpanId: l.Span[:], Flags: 1, Attributes: referenceAttrs([]span.Attr{str(span.KeyLink, string(l.Rel))}),
+		})
 	}
 	if s.Failed {
 		p.Status = &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: clean(s.Status)}
@@ -104,7 +106,9 @@ func TestEncodedSpan(t *testing.T) {
 		{"a failure may have no message", span.Span{Failed: true}},
 		{"a status message alone is no failure", span.Span{Status: "ignored"}},
 		{"a parent of another producer is remote", span.Span{Parent: span.ID{7}, Remote: true}},
-		{"links carry the flags too", span.Span{Links: []span.Link{{Trace: span.TraceID{9}, Span: span.ID{8}}, {}}}},
+		{"links carry the flags too, and say what they are", span.Span{Links: []span.Ref{
+			{Link: span.Link{Trace: span.TraceID{9}, Span: span.ID{8}}, Rel: span.ToStory}, {Rel: span.ToParent}, {},
+		}}},
 		{"every attribute kind keeps its type", span.Span{Attrs: []span.Attr{
 			str("s", "v"), str("empty", ""), num("i", 42), num("neg", -1), num("zero", 0), num("min", -1<<63),
 			flag("yes", true), flag("no", false), list("list", "a", "", "c d"), list("none"),
@@ -152,7 +156,7 @@ func FuzzEncodedSpan(f *testing.F) {
 			copy(s.Parent[:], id)
 		}
 		if kinds&4 != 0 {
-			s.Links = append(s.Links, span.Link{Trace: s.Trace, Span: s.ID})
+			s.Links = append(s.Links, span.Ref{Link: span.Link{Trace: s.Trace, Span: s.ID}, Rel: span.ToAgent})
 		}
 		for i := range int(kinds % 32) {
 			s.Attrs = append(s.Attrs, span.Attr{Key: key, Kind: span.AttrKind(i % 6), Str: text, Int: n, List: strings.Split(text, "\x00")})

@@ -27,7 +27,7 @@ func TestJaegerShowsTheTreeWithoutWarnings(t *testing.T) {
 	curl := span.ExecSpan(boot, span.Image{Tgid: 101, Start: 2, ExecID: 2})
 	// In a later slice: a link of a root into its own trace is a parent to Jaeger (ParentSpanID of
 	// jaeger-idl's model), and one that is not there, so it would warn.
-	sessionLink := span.Link{Trace: trace, Span: span.SessionSpan("jaeger-test", 0)}
+	sessionLink := span.Ref{Link: span.Link{Trace: trace, Span: span.SessionSpan("jaeger-test", 0)}, Rel: span.ToStory}
 	trace = span.TraceFor("jaeger-test", "", 1)
 	resource := &span.Resource{Attrs: []span.Attr{str(span.KeyServiceName, "sheetbend-jaeger-test"), str("host.name", "test")}}
 	begin := uint64(time.Now().Add(-time.Minute).UnixNano())
@@ -37,7 +37,7 @@ func TestJaegerShowsTheTreeWithoutWarnings(t *testing.T) {
 		return s
 	}
 	spans := []span.Span{
-		at(span.Span{ID: shell, Kind: span.Exec, Links: []span.Link{sessionLink}, Attrs: []span.Attr{list(span.KeyCommandArgs, "sh", "-c", "curl"), num(span.KeyPID, 100)}}, 0, 5_000_000),
+		at(span.Span{ID: shell, Kind: span.Exec, Links: []span.Ref{sessionLink}, Attrs: []span.Attr{list(span.KeyCommandArgs, "sh", "-c", "curl"), num(span.KeyPID, 100)}}, 0, 5_000_000),
 		at(span.Span{ID: curl, Parent: shell, Kind: span.Exec, Failed: true, Status: "exit code 7", Attrs: []span.Attr{num(span.KeyExitCode, 7)}}, 1_000_000, 4_000_000),
 		at(span.Span{ID: span.ID{1}, Parent: curl, Kind: span.Open, Attrs: []span.Attr{str(span.KeyFilePath, "/tmp/\x1b[31m\u202e")}}, 2_000_000, 2_001_000),
 		at(span.Span{ID: span.ID{2}, Parent: curl, Kind: span.Connect, Failed: true, Attrs: []span.Attr{flag(span.KeyPartial, true)}}, 3_000_000, 3_001_000),
@@ -127,8 +127,8 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 	connects := 0 // to the discard port: bash asks nscd, too, who it is, in an environment without SHELL
 	for _, s := range shown {
 		ids[s.SpanID] = true
-		count[s.OperationName]++
-		if s.OperationName == "net.connect" && s.Tag(span.KeyPeerPort) == "9" {
+		count[s.Tag(span.KeyEvent)]++
+		if s.Tag(span.KeyEvent) == "net.connect" && s.Tag(span.KeyPeerPort) == "9" {
 			connects++
 		}
 	}
@@ -146,7 +146,7 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 			if r.RefType == "CHILD_OF" && !ids[r.SpanID] {
 				t.Errorf("%s has a parent that is not in the trace", s.OperationName)
 			}
-			if s.OperationName == "process.exit" {
+			if s.Tag(span.KeyEvent) == "process.exit" {
 				exits[r.SpanID]++
 			}
 		}
@@ -154,7 +154,7 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 	for _, s := range shown {
 		want := 0
 		for _, tag := range s.Tags {
-			if s.OperationName == "process.exec" && tag.Key == span.KeyPartial {
+			if s.Tag(span.KeyEvent) == "process.exec" && tag.Key == span.KeyPartial {
 				want = 1
 			}
 		}

@@ -62,7 +62,7 @@ func TestWhatIsDroppedIsAHoleInTheNumbers(t *testing.T) {
 		s := typicalSpan(n, resources[n%2])
 		if n == tooLarge {
 			for range 5000 {
-				s.Links = append(s.Links, span.Link{Trace: s.Trace, Span: s.ID})
+				s.Links = append(s.Links, span.Ref{Link: span.Link{Trace: s.Trace, Span: s.ID}, Rel: span.ToAgent})
 			}
 		}
 		e.Span(s)

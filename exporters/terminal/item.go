@@ -88,7 +88,7 @@ func (it *item) isOfFork(n *node) bool { return it.pid != 0 && n.pid != 0 && it.
 // isNowhere is true of what shells do all the time and nobody wants to read of: throwing output away,
 // and asking for a terminal that they do not have.
 func (it *item) isNowhere() bool {
-	return it.class == classWrite && it.text == "/dev/null" || it.class == classFailed && it.text == "/dev/tty"
+	return it.class == classWrite && it.text == "/dev/null" || it.class == classMissing && it.text == "/dev/tty"
 }
 
 // newItem reads a span that is a row below a process.
@@ -121,14 +121,14 @@ func newItem(s *span.Span, a span.Attrs) item {
 		}
 	case span.Connect:
 		it.class, it.text = classConnect, peer(a)
-		if it.err == "ENOENT" { // a service that is not installed, such as nscd
+		if span.Outcome(a.Text(span.KeyOutcome)) == span.Missing { // a service that is not installed, such as nscd
 			it.class = classMissing
 		}
 		it.pending = it.err == "" && a.Is(span.KeyPartial)
 	case span.Change:
-		it.change(s, a)
+		it.change(a)
 	case span.Open:
-		it.file(s, a)
+		it.file(a)
 	default: // a kind without a case: TestEveryKindOfSpanHasALine fails
 		it.class, it.action = classNamespace, s.Kind.String()
 	}
@@ -136,11 +136,11 @@ func newItem(s *span.Span, a span.Attrs) item {
 }
 
 // file reads a file.open span.
-func (it *item) file(s *span.Span, a span.Attrs) {
+func (it *item) file(a span.Attrs) {
 	it.text = clipPath(a.Text(span.KeyFilePath))
 	it.folded = a.Is(span.KeyFolded)
 	it.class, it.verb = classRead, verbRead
-	if it.failedFile(s) {
+	if it.failedFile(a) {
 		return
 	}
 	switch access := a.Text(span.KeyFileAccess); {
@@ -158,20 +158,20 @@ func (it *item) file(s *span.Span, a span.Attrs) {
 }
 
 // change reads a file.change span.
-func (it *item) change(s *span.Span, a span.Attrs) {
+func (it *item) change(a span.Attrs) {
 	it.class, it.action = classWrite, cmp.Or(changeVerbs[a.Text(span.KeyFileOperation)], "changed")
 	it.text, it.from = clipPath(a.Text(span.KeyFilePath)), clipPath(a.Text(span.KeyFileOldPath))
-	it.failedFile(s)
+	it.failedFile(a)
 }
 
-// failedFile sets the class of a span of a file that has an error, and tells whether it has one.
-func (it *item) failedFile(s *span.Span) bool {
-	switch {
-	case s.Failed:
+// failedFile sets the class of a span of a file that did not succeed, and tells whether it is one.
+func (it *item) failedFile(a span.Attrs) bool {
+	switch span.Outcome(a.Text(span.KeyOutcome)) {
+	case span.Refused:
 		it.class = classRefused
-	case it.err == "ENOENT" || it.err == "ENOTDIR":
+	case span.Missing:
 		it.class = classMissing
-	case it.err != "":
+	case span.Failed:
 		it.class = classFailed
 	default:
 		return false

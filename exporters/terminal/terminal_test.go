@@ -46,6 +46,15 @@ func made(kind span.Kind, id, parent byte, pid int64, from, to uint64, attrs ...
 		Start: begin + from, End: begin + to,
 		Attrs: append([]span.Attr{number(span.KeyPID, pid), text(span.KeySessionID, sessionID), text(span.KeyAgentName, "codex")}, attrs...),
 	}
+	switch span.Attrs(attrs).Text(span.KeyErrorType) {
+	case "":
+	case "ENOENT", "ENXIO":
+		s.Attrs = append(s.Attrs, text(span.KeyOutcome, string(span.Missing)))
+	case "EACCES", "EPERM":
+		s.Attrs = append(s.Attrs, text(span.KeyOutcome, string(span.Refused)))
+	default:
+		s.Attrs = append(s.Attrs, text(span.KeyOutcome, string(span.Failed)))
+	}
 	if parent != 0 {
 		s.Parent = span.ID{parent, 7: byte(span.Exec)}
 		s.Above = s.Parent

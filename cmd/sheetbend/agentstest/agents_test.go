@@ -54,7 +54,7 @@ func checkSteps(t *testing.T, d *desk, s *story) {
 	}
 	d.absent("denied")
 	for _, sp := range s.spans {
-		if sp.Name == "process.exec" && s.call(sp) == modeltest.ID("steps", 3, 0) {
+		if attr(sp, span.KeyEvent) == "process.exec" && s.call(sp) == modeltest.ID("steps", 3, 0) {
 			t.Errorf("%s ran in the denied call", nameOf(sp))
 		}
 	}

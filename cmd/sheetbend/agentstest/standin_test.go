@@ -103,7 +103,7 @@ func TestAHarnessOfTheUsersThatSetsTRACEPARENTHasTheKernelsSpansUnderItsOwn(t *t
 	}
 	helper := 0
 	for _, sp := range s.spans {
-		if attr(sp, span.KeyExecutableName) == "git" && sp.Name == "process.exec" {
+		if attr(sp, span.KeyExecutableName) == "git" && attr(sp, span.KeyEvent) == "process.exec" {
 			helper++
 			if by := attr(sp, span.KeyAttribution); by != "session" {
 				t.Errorf("what the harness runs for itself is attributed by %s", by)

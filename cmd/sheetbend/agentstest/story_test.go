@@ -79,7 +79,7 @@ func (s *story) parent(sp *tracepb.Span) *tracepb.Span {
 func (s *story) opens(name string) (found []*tracepb.Span) {
 	s.t.Helper()
 	for _, sp := range s.spans {
-		if sp.Name != "file.open" || attr(sp, span.KeyFilePath) != s.dir+"/"+name || attr(sp, span.KeyFileAccess) != "read" {
+		if attr(sp, span.KeyEvent) != "file.open" || attr(sp, span.KeyFilePath) != s.dir+"/"+name || attr(sp, span.KeyFileAccess) != "read" {
 			continue
 		}
 		switch by := attr(sp, span.KeyExecutableName); {
@@ -147,7 +147,7 @@ func (s *story) apart(model string) {
 	asked := 0
 	for _, sp := range s.spans {
 		call, session := attr(sp, span.KeyCallID), attr(sp, span.KeySessionID)
-		if sp.Name == "net.connect" && attr(sp, span.KeyPeerPort) == port {
+		if attr(sp, span.KeyEvent) == "net.connect" && attr(sp, span.KeyPeerPort) == port {
 			asked++
 			if call != "" && attr(sp, span.KeyParentCall) == "" {
 				s.t.Errorf("the agent's own connection to its model stands in call %q", call)
@@ -173,7 +173,7 @@ func nameOf(sp *tracepb.Span) string {
 func (s *story) tools() map[string]int {
 	calls := map[string]int{}
 	for _, sp := range s.spans {
-		if strings.HasPrefix(sp.Name, "execute_tool") && ours(sp) {
+		if attr(sp, span.KeyEvent) == "execute_tool" {
 			calls[attr(sp, span.KeyCallID)]++
 		}
 	}

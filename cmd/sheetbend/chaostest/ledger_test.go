@@ -56,7 +56,7 @@ func (b *backend) ledger(generated map[string]int) ledger {
 	count := func(spans []*tracepb.Span, to map[string]int) {
 		for _, s := range spans {
 			for kind, name := range kinds {
-				if s.Name == name && ofGenerator(s) {
+				if attr(s, "sheetbend.event") == name && ofGenerator(s) {
 					to[kind]++
 				}
 			}
@@ -78,7 +78,7 @@ func (b *backend) told() map[string]int {
 	defer b.mu.Unlock()
 	n := map[string]int{}
 	for _, s := range b.order {
-		if s.Name == "sensor.loss" {
+		if attr(s, "sheetbend.event") == "sensor.loss" {
 			n[attr(s, "sheetbend.lost.kind")] += number(s, "sheetbend.lost")
 		}
 	}
@@ -87,7 +87,7 @@ func (b *backend) told() map[string]int {
 
 // ofGenerator leaves out what programs of the generator do besides what they tell of: Go's runtime opens files, too.
 func ofGenerator(s *tracepb.Span) bool {
-	switch s.Name {
+	switch attr(s, "sheetbend.event") {
 	case "process.exec": // one that was found by a look is told of, but its exec was not
 		return !flag(s, "sheetbend.process.preexisting")
 	case "file.open":

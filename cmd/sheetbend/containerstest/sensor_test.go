@@ -81,7 +81,6 @@ func watch(t *testing.T, sandboxes, containers string) *sensor {
 
 // A seen span, with its resource.
 type seen struct {
-	name            string
 	attrs, resource pcommon.Map
 }
 
@@ -112,7 +111,7 @@ func (s *sensorFile) read() []seen {
 		for _, rs := range td.ResourceSpans().All() {
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, sp := range ss.Spans().All() {
-					out = append(out, seen{sp.Name(), sp.Attributes(), rs.Resource().Attributes()})
+					out = append(out, seen{sp.Attributes(), rs.Resource().Attributes()})
 				}
 			}
 		}
@@ -132,7 +131,7 @@ func (s *sensorFile) find(t *testing.T, what string, want int, wanted func(seen)
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var found []seen
 		for _, sp := range s.read() {
-			if sp.name == "process.exec" && wanted(sp) {
+			if sp.attr("sheetbend.event") == "process.exec" && wanted(sp) {
 				found = append(found, sp)
 			}
 		}

@@ -147,7 +147,7 @@ func TestAPodWhoseLabelsComeLaterIsWatchedFromThenOn(t *testing.T) {
 			waits++
 			says(t, sp, p.expects("main"))
 		}
-		if sp.name == "sensor.loss" {
+		if sp.attr("sheetbend.event") == "sensor.loss" {
 			t.Errorf("lost: %s", sp.attr("sheetbend.lost.cause"))
 		}
 	}

@@ -107,7 +107,7 @@ type Tree struct {
 
 // A Node is one span with what stands below it, in the order of time.
 type Node struct {
-	Kind     string         `json:"kind"` // the span's name in docs/spans.md, for example "process.exec"
+	Kind     string         `json:"kind"` // the span's sheetbend.event in docs/spans.md, for example "process.exec"
 	Trace    string         `json:"trace"`
 	Span     string         `json:"span"`
 	Start    time.Time      `json:"start"`
