@@ -5,6 +5,7 @@ package collector
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -372,3 +373,83 @@ func TestTitlesOfHostileCommandsAreShortLinesOfText(t *testing.T) {
 		}
 	}
 }
+
+// What the journal leaves out of what is over changes no row of what is not.
+func TestAStoryDependsOnNothingThatIsOver(t *testing.T) {
+	run := func(over bool) *world {
+		w := newWorld(t)
+		w.codex(10)
+		w.command(10, 11, "call_1", "codex-linux-sandbox", "--", "bash", "-c", "make")
+		at := w.now
+		if over {
+			w.command(10, 12, "call_2", "bash", "-c", "true")
+			w.exit(12, 0)
+			w.fork(11, 13)
+			w.exec(13, "/bin/cc", "cc")
+			w.exit(13, 0)
+		}
+		w.now = at + 10*ms
+		w.tick(5 * time.Second)
+		w.exit(11, 1<<8)
+		w.command(10, 14, "call_3", "bash", "-c", "false")
+		w.exit(14, 0)
+		w.exit(10, 0)
+		w.tick(3 * time.Second)
+		return w
+	}
+	story := func(w *world) (rows []span.Span) {
+		for _, s := range w.spans {
+			if s.Kind.Story() && get(s, span.KeyCallID) != "call_2" {
+				s.Attrs = slices.DeleteFunc(s.Attrs, func(a span.Attr) bool { return a.Key == span.KeySeq })
+				rows = append(rows, s)
+			}
+		}
+		return rows
+	}
+	if all, some := story(run(true)), story(run(false)); len(all) != 4 || !reflect.DeepEqual(all, some) {
+		t.Errorf("%s\nand without what is over%s", show(all), show(some))
+	}
+}
+
+// A later process that reads the records and the beginnings of parts makes the same story.
+func TestPartsOfAStoryAreFactsOfTheJournal(t *testing.T) {
+	w := newWorld(t)
+	facts := factJournal{at: map[int][]Slice{}}
+	facts.records = func() int { return len(w.records) }
+	w.c.Restart().SetJournal(facts)
+	w.existing(40, 1, "/bin/sh")
+	for n := range 450 {
+		m := record.Mark{Op: record.MarkBegin, Call: fmt.Sprint(n), TargetTgid: 40, TargetStart: start(40), PeerCgroup: outside}
+		w.mark(harness, m)
+		m.Op = record.MarkEnd
+		w.mark(harness, m)
+	}
+	w.tick(3 * time.Second)
+	later := newWorld(t)
+	later.spans = nil
+	c, err := New(*w.c.config, later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Restart().Resuming(true)
+	for n, raw := range w.records {
+		if err := c.Record(raw); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range facts.at[n+1] {
+			c.Restart().SetSlice(s)
+		}
+	}
+	if len(facts.at) != 2 || !reflect.DeepEqual(w.spans, later.spans) {
+		t.Errorf("%d parts begin, %d spans and %d", len(facts.at), len(w.spans), len(later.spans))
+	}
+}
+
+// factJournal keeps which slices began behind how many records.
+type factJournal struct {
+	records func() int
+	at      map[int][]Slice
+}
+
+func (j factJournal) Slice(s Slice) { j.at[j.records()] = append(j.at[j.records()], s) }
+func (factJournal) Claimed(Claim)   {}
