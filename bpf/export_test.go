@@ -2,6 +2,8 @@
 
 package bpf
 
+import "errors"
+
 // WithEntries gives tables of the kernel side other sizes.
 func (o Options) WithEntries(entries map[string]uint32) Options {
 	o.entries = entries
@@ -26,3 +28,10 @@ func (s *Sensor) Put(table string, key uint32, value []byte) error {
 
 // Room is how many entries a table can have.
 func (s *Sensor) Room(table string) int { return int(s.kernel.table(table).MaxEntries()) }
+
+// Kill is Close as a kill does it: the record that was read last is not handled.
+func (s *Sensor) Kill() error {
+	err := s.ring.Reader.Close()
+	s.ring = nil
+	return errors.Join(err, s.Close())
+}

@@ -3,136 +3,224 @@
 package bpf
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
-// LossNotRead is the cause of records that lay in a ring of a sensor that was replaced, and that this one cannot
-// read: beyond enum loss_cause, as user space is to blame.
+// LossNotRead is the cause of records that lay in a ring of a sensor before, and that this one cannot read: beyond enum
+// loss_cause, as user space is to blame.
 const LossNotRead uint16 = 260
 
 // A generation is an older kernel side, of other content, that is still attached. Ours is attached beside it, so that
-// there is no gap; what was before one instant, the cutover, is taken from its ring, and what was after from ours.
+// there is no gap. What its ring holds of until one instant, when ours sees all that it sees, is read first; then all
+// that is in our ring. So what happened between our first hook and that instant is there twice, and nothing is missing.
 type generation struct {
-	dir      *pinDir
+	dir      *os.File
 	readable bool // its records have our layout
-	ring     *ringbuf.Reader
-	position *ringPosition
-	losses   *ebpf.Map
-	unkeyed  *ebpf.Map
-	process  *ebpf.Map // losses by process
-	ledger   *ledger   // nil: not known what was told
-	tables   map[string]*ebpf.Map
-	unread   map[uint16]uint64 // by kind: could not be read
-	from     uint64            // of its ledger, as both
-	both     uint64
-	until    *cutover // nil: not known yet
+	ring     *ring
+	maps     map[string]*ebpf.Map
+	ledger   *ledger
+	from     uint64 // stateFrom of its ledger
 }
 
-// generation opens what is pinned under a name. It may give both: what there is, and what was wrong with it.
-func (s *pinStore) generation(name, records string) (_ *generation, err error) {
-	d, err := s.sub(name)
-	if err != nil {
-		return nil, err // nobody's pins: left alone
-	}
-	p := &generation{dir: d, tables: map[string]*ebpf.Map{}, unread: map[uint16]uint64{}}
-	m, err := d.manifest()
-	of := &m
-	if err != nil {
-		of = nil // what there is can be counted all the same
-	}
-	p.readable = err == nil && m.Records == records
-	open := func(name string, t ebpf.MapType, key, value uint32) *ebpf.Map {
-		one, oneErr := d.loadMap(of, name)
-		if oneErr == nil && (one.Type() != t || one.KeySize() != key || one.ValueSize() != value) {
-			_ = one.Close()
-			one, oneErr = nil, fmt.Errorf("the pinned map %s is another", name)
-		}
-		err = errors.Join(err, oneErr)
-		return one
-	}
-	if ring := open("ring", ebpf.RingBuf, 0, 0); ring != nil {
-		var ringErr error
-		if ring.MaxEntries() > maxRing {
-			ringErr = fmt.Errorf("a ring of %d bytes", ring.MaxEntries())
-		} else {
-			p.ring, ringErr = ringbuf.NewReader(ring)
-		}
-		if ringErr == nil {
-			p.position, ringErr = newRingPosition(ring)
-		}
-		err = errors.Join(err, ringErr)
-		_ = ring.Close()
-	}
-	p.losses = open("losses", ebpf.Hash, lossKeyBytes, 8)
-	p.unkeyed = open("losses_unkeyed", ebpf.Array, 4, 8)
-	p.process = open("process_losses", ebpf.Hash, lossKeyBytes, 8)
-	for _, name := range []string{"watched", "followed"} {
-		if t := open(name, ebpf.Hash, 4, 8); t != nil {
-			p.tables[name] = t
+// overlap is for how long two kernel sides see the same before the older one is not needed any more: longer than a
+// thread is between the hooks of the one and of the other, which read the clock for themselves.
+const overlap = 20 * time.Millisecond
+
+// openGeneration opens what of a kernel side there is. m is nil if it has no manifest that can be read: what there is
+// can be counted all the same.
+func openGeneration(
+	spec *ebpf.CollectionSpec, dir *os.File, m *manifest, layout int,
+) (_ *generation, err error) {
+	g := &generation{dir: dir, readable: m != nil && m.Records == strconv.Itoa(layout), maps: map[string]*ebpf.Map{}}
+	for _, name := range []string{
+		"ring", "losses", "losses_unkeyed", "process_losses", ledgerName, "watched", "followed",
+	} {
+		one, oneErr := loadMap(dir, m, name, spec.Maps[name])
+		if err = errors.Join(err, oneErr); oneErr == nil {
+			g.maps[name] = one
 		}
 	}
-	var ledgerErr error
-	p.ledger, ledgerErr = loadLedger(d, of)
-	return p, errors.Join(err, ledgerErr)
+	var ringErr, ledgerErr error
+	if r := g.maps["ring"]; r != nil && r.MaxEntries() <= maxRing {
+		g.ring, ringErr = openRing(r)
+	}
+	g.ledger, ledgerErr = openLedger(g.maps[ledgerName])
+	g.from = g.ledger.state(stateFrom)
+	return g, errors.Join(err, ringErr, ledgerErr)
 }
 
-func (p *generation) close() {
-	if p.ring != nil {
-		_ = p.ring.Close()
-	}
-	for _, m := range p.tables {
+func (g *generation) close() {
+	_ = g.ring.close()
+	for _, m := range g.maps {
 		_ = m.Close()
 	}
-	for _, m := range []*ebpf.Map{p.losses, p.unkeyed, p.process} {
-		if m != nil {
-			_ = m.Close()
-		}
-	}
-	_ = p.position.close()
-	_ = p.ledger.Close()
-	p.dir.f.Close()
+	_ = g.dir.Close()
 }
 
-// unreported is what was not reported yet of its losses, by sandbox.
-func (p *generation) unreported() (map[lossID]uint64, error) {
-	lost := map[lossID]uint64{}
-	// By sandbox: a counter of a process would have to be taken away once that has ended.
-	if p.losses != nil && p.unkeyed != nil && p.process != nil {
-		all, err := counters(p.unkeyed, p.losses, p.process)
-		if err != nil {
-			return nil, err
+// order puts the kernel sides that are replaced into the order in which they were attached. One that was killed
+// before it took over has nothing that the one before it has not.
+func (s *Sensor) order() (err error) {
+	s.old = slices.DeleteFunc(s.old, func(g *generation) bool {
+		if g.from == notYet {
+			err = errors.Join(err, remove(s.store, g.dir))
+			g.close()
 		}
-		for _, l := range all {
-			lost[l.id().ofSandbox()] += l.Count
-		}
-	}
-	if p.ledger != nil {
-		told, err := p.ledger.read()
-		if err != nil {
-			return nil, err
-		}
-		for id, n := range told {
-			lost[id.ofSandbox()] -= n // wraps
-		}
-	}
-	for kind, n := range p.unread {
-		lost[lossID{kind: kind, cause: LossNotRead}] += n
-	}
-	maps.DeleteFunc(lost, func(_ lossID, n uint64) bool { return n == 0 })
-	return lost, nil
+		return g.from == notYet
+	})
+	slices.SortStableFunc(s.old, func(a, b *generation) int { return cmp.Compare(a.from, b.from) })
+	return err
 }
 
-// drop removes a kernel side that is replaced.
-func (s *pinStore) drop(p *generation) error {
-	err := s.remove(p.dir, "")
-	p.close()
-	if err != nil {
-		return fmt.Errorf("remove the pins of the sensor before: %w", err)
+// manyFollowed stands for "some" in followed_count: programs add to and take from it meanwhile, so it cannot be set
+// to what it is.
+const manyFollowed = uint64(1) << 32
+
+// adopt has our kernel side know whom the others follow: who is followed by lineage, nobody else can tell. To be called
+// with every hook attached, so that whoever is forked meanwhile is followed by one of them.
+func (s *Sensor) adopt() error {
+	for _, g := range s.old {
+		for _, name := range []string{"watched", "followed"} {
+			if g.maps[name] == nil {
+				continue
+			}
+			var tgid uint32
+			var value uint64
+			if name == "followed" && g.maps[name].NextKey(nil, &tgid) == nil {
+				if err := s.kernel.collection.Variables["followed_count"].Set(manyFollowed); err != nil {
+					return err
+				}
+			}
+			entries := g.maps[name].Iterate()
+			for entries.Next(&tgid, &value) {
+				if unix.Kill(int(tgid), 0) == unix.ESRCH {
+					continue // it ended before our hooks were there to notice
+				}
+				err := s.kernel.table(name).Update(tgid, value, ebpf.UpdateNoExist)
+				if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+					return fmt.Errorf("take over the table %s: %w", name, err)
+				}
+			}
+			if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+				return fmt.Errorf("read the table %s of the sensor before: %w", name, err)
+			}
+		}
 	}
 	return nil
 }
+
+// begin is called before the first record is read: a process that is killed earlier took nothing from the next. By then
+// our hooks see all that the older ones see, so these are detached.
+func (s *Sensor) begin() error {
+	s.reads = true
+	if err := s.ledger.setState(stateStarts, s.pins.Starts); err != nil {
+		return err
+	}
+	if s.ledger.state(stateFrom) == notYet {
+		time.Sleep(overlap)
+		now, err := boottime()
+		if err = errors.Join(err, s.ledger.setState(stateFrom, now)); err != nil {
+			return err
+		}
+	}
+	s.from = s.ledger.state(stateFrom)
+	for _, g := range s.old {
+		if err := unlink(g.dir, linkPrefix); err != nil {
+			return fmt.Errorf("detach the sensor before: %w", err)
+		}
+	}
+	return nil
+}
+
+func boottime() (uint64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", err)
+	}
+	return uint64(now.Nano()), nil
+}
+
+// readOld reads the next record of the kernel sides that are replaced, and takes these away one by one;
+// os.ErrDeadlineExceeded when none is left.
+func (s *Sensor) readOld() error {
+	for ; len(s.old) > 0; s.old = s.old[1:] {
+		g, until := s.old[0], s.from
+		if len(s.old) > 1 {
+			until = s.old[1].from
+		}
+		for g.ring != nil {
+			g.ring.SetDeadline(time.Unix(1, 0))
+			err := g.ring.next(&s.record)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("read the ring of the sensor before: %w", err)
+			}
+			switch raw := s.record.RawSample; {
+			case timeOf(raw) > until:
+			case g.readable:
+				s.countRepeat(g.from)
+				return nil
+			default:
+				lost := lossID{Kind: binary.LittleEndian.Uint16(raw), Cause: LossNotRead}
+				if err := s.ledger.add(lost, math.MaxUint64); err != nil { // one less was reported
+					return err
+				}
+			}
+		}
+		if err := s.carryOver(g); err != nil {
+			return err
+		}
+		if err := remove(s.store, g.dir); err != nil {
+			return err
+		}
+		g.close()
+	}
+	if s.unpin {
+		// What is in it that is none of ours keeps it.
+		if err := os.Remove(s.store.Name()); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+			return fmt.Errorf("remove the directory of the pins: %w", err)
+		}
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// carryOver puts what a kernel side has lost and nobody told of into our ledger, before its own is gone: by sandbox, as
+// a counter of a process would have to be taken away once that has ended.
+func (s *Sensor) carryOver(g *generation) error {
+	lost, err := counters(g.maps)
+	if err != nil {
+		return err
+	}
+	if g.ring != nil {
+		lost = append(lost, g.ring.lost...)
+	}
+	for _, l := range g.ledger.unreported(lost) {
+		if err := s.ledger.add(lossID{Cgroup: l.Cgroup, Kind: l.Kind, Cause: l.Cause}, -l.Count); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countRepeat counts the record at hand if the kernel side before may have had it, too.
+func (s *Sensor) countRepeat(from uint64) {
+	if timeOf(s.record.RawSample) <= from {
+		s.repeats.Add(1)
+	}
+}
+
+// Repeats counts records that another kernel side, which this one replaced, may have had, too. It may be called from
+// any goroutine.
+func (s *Sensor) Repeats() uint64 { return s.repeats.Load() }

@@ -33,7 +33,7 @@ type Hook struct {
 	Target   string // what it is attached to
 	Form     string // how: "btf tracepoint", "cgroup", "trampoline", "tracepoint", "iterator"
 	Attached bool
-	Err      error  // why not
+	Err      string `json:",omitempty"` // why not
 	Note     string // what its absence means
 }
 

@@ -88,7 +88,7 @@ func (k *kernelSide) attachCommon(cgroupRoot string) error {
 			form = "cgroup"
 			l, err = link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot, Attach: h.cgroup, Program: program})
 		}
-		k.hooks = append(k.hooks, Hook{Name: h.program, Target: h.target, Form: form, Attached: err == nil, Err: err})
+		k.hooks = append(k.hooks, hookOf(h.program, h.target, form, err))
 		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
 		}
@@ -121,8 +121,10 @@ func (k *kernelSide) attachForms(spec *ebpf.CollectionSpec, o *Options) error {
 	return nil
 }
 
-// load loads programs on top of the maps of the common collection.
-func (k *kernelSide) load(spec *ebpf.CollectionSpec, o *Options, names ...string) (*ebpf.Collection, error) {
+// load loads programs on top of maps that are there.
+func load(
+	spec *ebpf.CollectionSpec, o *Options, all map[string]*ebpf.Map, names ...string,
+) (*ebpf.Collection, error) {
 	part := spec.Copy()
 	keep := map[string]*ebpf.ProgramSpec{}
 	for _, name := range names {
@@ -130,7 +132,7 @@ func (k *kernelSide) load(spec *ebpf.CollectionSpec, o *Options, names ...string
 	}
 	part.Programs = keep
 	shared := map[string]*ebpf.Map{}
-	for name, m := range k.collection.Maps {
+	for name, m := range all {
 		if part.Maps[name] != nil {
 			shared[name] = m
 		}
@@ -169,7 +171,7 @@ func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string
 	for _, name := range names {
 		spec.Programs[name].AttachTo = targets[name]
 	}
-	c, err := k.load(spec, o, names...)
+	c, err := load(spec, o, k.collection.Maps, names...)
 	if err != nil {
 		return err
 	}
@@ -208,7 +210,7 @@ func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, 
 	for _, h := range g.tracepoints {
 		names = append(names, h.program)
 	}
-	c, err := k.load(spec, o, names...)
+	c, err := load(spec, o, k.collection.Maps, names...)
 	if err != nil {
 		return err
 	}
@@ -216,7 +218,7 @@ func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, 
 	for _, h := range g.tracepoints {
 		target := "sys_exit_" + h.call
 		a, err := fs.attach("syscalls", target, h.program, c.Programs[h.program])
-		hook := Hook{Name: h.program, Target: target, Form: string(FormTracepoint), Attached: err == nil, Err: err}
+		hook := hookOf(h.program, target, string(FormTracepoint), err)
 		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
 			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
 		}
@@ -239,11 +241,19 @@ func (k *kernelSide) attachBeside(spec *ebpf.CollectionSpec, h besideHook, o *Op
 	if err == nil {
 		err = k.attachTracing(spec, map[string]string{h.program: target}, o)
 	}
-	hook := Hook{Name: h.program, Target: target, Form: form, Attached: err == nil, Err: err}
+	hook := hookOf(h.program, target, form, err)
 	if err != nil {
 		hook.Note = h.note
 	}
 	k.hooks = append(k.hooks, hook)
+}
+
+func hookOf(program, target, form string, err error) Hook {
+	h := Hook{Name: program, Target: target, Form: form, Attached: err == nil}
+	if err != nil {
+		h.Err = err.Error()
+	}
+	return h
 }
 
 // detach detaches every hook; what is in the ring can still be read. All at once, because the kernel

@@ -6,153 +6,119 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// A ledger of losses is what the kernel side remembers for the next process that reads it: how much of its losses was
-// reported, and when last. nil where nothing is pinned.
+// A ledger says how much of the losses of a kernel side was reported, and what else the next process has to know that
+// goes on with it: it is in a table that is pinned with the others. unreported may be called from any goroutine, the
+// rest from the one that reads.
 type ledger struct {
-	told  *ebpf.Map // struct loss_key -> count
-	state *ebpf.Map // index -> u64
+	table *ebpf.Map // as counts; nil: it is not known
+	mu    sync.Mutex
+	// counts are what was reported. What is carried over from a kernel side that was replaced is taken away: it wraps.
+	counts map[lossID]uint64
 }
 
-const (
-	toldName, stateName = "told", "state"
+// A lossID is what a loss is counted by.
+type lossID = objectLossKey
 
+const (
+	ledgerName = "told"
+
+	// causeState is of the entries that count no loss; Kind says which it is.
+	causeState  = math.MaxUint16
 	stateStarts = 0 // processes that have read it
 	stateLast   = 1 // CLOCK_BOOTTIME, ns: when its losses were told last
-	// Its records of until then are read from the kernel side that it replaces, in CLOCK_BOOTTIME, ns: 0 if there is
-	// none, notYet until it is known.
+	// Records of until then are taken from the kernel side that it replaces, in CLOCK_BOOTTIME, ns: 0 if there is none,
+	// notYet until it is known.
 	stateFrom = 2
-	// stateBoth: from then until stateFrom it has seen what the one that it replaces has.
-	stateBoth = 3
-	stateSize = 4
-
-	notYet = math.MaxUint64
+	notYet    = math.MaxUint64
 
 	// Every key of `losses`, of `losses_unkeyed`, of what the kernel missed and of `process_losses` has room.
-	maxTold = 4096 + 512 + 64 + 1024
+	maxLedger = 4096 + 512 + 64 + 1024
 
 	lossKeyBytes = 24 // struct loss_key
 )
 
-func newLedger() (*ledger, error) {
-	told, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "sheetbend_told", Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8, MaxEntries: maxTold,
-		Flags: unix.BPF_F_NO_PREALLOC,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the ledger of reported losses: %w", err)
-	}
-	state, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "sheetbend_state", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: stateSize,
-	})
-	if err != nil {
-		_ = told.Close()
-		return nil, fmt.Errorf("make the ledger of starts: %w", err)
-	}
-	return &ledger{told, state}, nil
+var ledgerSpec = ebpf.MapSpec{
+	Name: ledgerName, Type: ebpf.Hash, KeySize: lossKeyBytes, ValueSize: 8, MaxEntries: maxLedger,
+	Flags: unix.BPF_F_NO_PREALLOC,
 }
 
-func loadLedger(d *pinDir, m *manifest) (*ledger, error) {
-	told, err := d.loadMap(m, toldName)
-	if err != nil {
-		return nil, err
+func openLedger(table *ebpf.Map) (*ledger, error) {
+	l := &ledger{table: table, counts: map[lossID]uint64{}}
+	if table == nil {
+		return l, nil
 	}
-	state, err := d.loadMap(m, stateName)
-	if err == nil && (told.Type() != ebpf.Hash || told.KeySize() != lossKeyBytes || told.ValueSize() != 8 ||
-		told.MaxEntries() > maxTold ||
-		state.Type() != ebpf.Array || state.ValueSize() != 8 || state.MaxEntries() != stateSize) {
-		_ = state.Close()
-		err = errors.New("the pinned ledger is another")
-	}
-	if err != nil {
-		_ = told.Close()
-		return nil, err
-	}
-	return &ledger{told, state}, nil
-}
-
-func (l *ledger) maps() map[string]*ebpf.Map {
-	return map[string]*ebpf.Map{toldName: l.told, stateName: l.state}
-}
-
-func (l *ledger) Close() error {
-	if l == nil {
-		return nil
-	}
-	return errors.Join(l.told.Close(), l.state.Close())
-}
-
-// start tells when losses were told last, and which process this is that reads; begin says that it does.
-func (l *ledger) start() (last, starts uint64, err error) {
-	err = errors.Join(l.state.Lookup(uint32(stateStarts), &starts), l.state.Lookup(uint32(stateLast), &last))
-	if err != nil {
-		return 0, 0, fmt.Errorf("read the pinned ledger: %w", err)
-	}
-	return last, starts + 1, nil
-}
-
-func (l *ledger) get(what uint32) (value uint64, err error) {
-	if l == nil {
-		return 0, nil
-	}
-	if err := l.state.Lookup(what, &value); err != nil {
-		return 0, fmt.Errorf("read the pinned ledger: %w", err)
-	}
-	return value, nil
-}
-
-func (l *ledger) set(what uint32, value uint64) error {
-	if l == nil {
-		return nil
-	}
-	if err := l.state.Put(what, value); err != nil {
-		return fmt.Errorf("write the pinned ledger: %w", err)
-	}
-	return nil
-}
-
-func (l *ledger) read() (map[lossID]uint64, error) {
-	told := map[lossID]uint64{}
-	var key objectLossKey
+	var id lossID
 	var count uint64
-	entries := l.told.Iterate()
-	for entries.Next(&key, &count) {
-		told[lossIDOf(&key)] = count
+	entries := table.Iterate()
+	for entries.Next(&id, &count) {
+		l.counts[id] = count
 	}
 	if err := entries.Err(); err != nil {
 		return nil, fmt.Errorf("read which losses were told: %w", err)
 	}
-	return told, nil
+	return l, nil
 }
 
-type lossID struct {
-	cgroup, start uint64
-	tgid          uint32
-	kind, cause   uint16
+func (l *ledger) state(what uint16) uint64 { return l.counts[lossID{Cause: causeState, Kind: what}] }
+
+func (l *ledger) setState(what uint16, value uint64) error {
+	return l.add(lossID{Cause: causeState, Kind: what}, value-l.state(what))
 }
 
-func lossIDOf(k *objectLossKey) lossID { return lossID{k.Cgroup, k.Start, k.Tgid, k.Kind, k.Cause} }
-
-func (l *Loss) id() lossID { return lossID{l.Cgroup, l.Start, l.Tgid, l.Kind, l.Cause} }
-
-func (id lossID) loss(n uint64) Loss {
-	return Loss{Cgroup: id.cgroup, Start: id.start, Tgid: id.tgid, Kind: id.kind, Cause: id.cause, Count: n}
+// unreported gives what of the counters was not reported yet. Counters of processes are among it even if all of them
+// was: Forget takes them away.
+func (l *ledger) unreported(counters []Loss) (losses []Loss) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := make(map[lossID]uint64, len(counters))
+	for id, n := range l.counts {
+		left[id] = -n
+	}
+	for _, c := range counters {
+		left[c.id()] += c.Count
+	}
+	for id, n := range left {
+		if n := max(0, int64(n)); id.Cause != causeState && (n > 0 || id.Tgid != 0) {
+			losses = append(losses, Loss{id.Cgroup, id.Start, id.Tgid, id.Kind, id.Cause, uint64(n)})
+		}
+	}
+	return losses
 }
 
-func (id lossID) key() objectLossKey {
-	return objectLossKey{Cgroup: id.cgroup, Start: id.start, Tgid: id.tgid, Kind: id.kind, Cause: id.cause}
-}
-
-// ofSandbox leaves the process out.
-func (id lossID) ofSandbox() lossID { return lossID{cgroup: id.cgroup, kind: id.kind, cause: id.cause} }
-
-func (l *ledger) put(id lossID, total uint64) error {
-	if err := l.told.Put(id.key(), total); err != nil {
+// add says that a loss was reported. n wraps: what a kernel side that is replaced has lost is taken away, so that it is
+// reported with the losses of this one.
+func (l *ledger) add(id lossID, n uint64) error {
+	if n == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts[id] += n
+	// Without room the next process tells of it again: too much is better than no sensor.
+	if err := l.table.Put(id, l.counts[id]); err != nil && !errors.Is(err, unix.E2BIG) {
 		return fmt.Errorf("remember which losses were told: %w", err)
+	}
+	return nil
+}
+
+// forget drops what was reported of a counter that is taken away.
+func (l *ledger) forget(id lossID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.counts, id)
+	return deleteEntry(l.table, id)
+}
+
+// deleteEntry deletes an entry, if it is there.
+func deleteEntry(table *ebpf.Map, id lossID) error {
+	if err := table.Delete(id); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
 	}
 	return nil
 }

@@ -50,6 +50,8 @@ type Options struct {
 	Pin string
 	// Unpin: what is found there is taken over, and nothing is left there.
 	Unpin bool
+	// Layout is the number of the layout of the records: what lies in the rings of pins of another one cannot be read.
+	Layout int
 	// Scope stands for what else decides about what is watched: pins of another scope are not gone on with.
 	Scope string
 
@@ -131,6 +133,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded object: %w", err)
 	}
+	spec.Maps[ledgerName] = ledgerSpec.Copy()
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
 	spec.Maps["cgroups"].MaxEntries = uint32(o.MaxCgroups)
 	spec.Maps["sandboxes"].MaxEntries = uint32(o.MaxCgroups)

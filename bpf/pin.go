@@ -8,16 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -38,15 +36,12 @@ type Pins struct {
 }
 
 const (
-	usualBPFFS = "/sys/fs/bpf"
-
 	manifestName   = "manifest"
 	manifestFormat = 1
 	// maxManifest is more than ten times what is written, and less than the kernel allows the value of a map.
 	maxManifest = 64 << 10
 	mapPrefix   = "map_"
 	linkPrefix  = "link_"
-	maxPins     = 64 // kernel sides that are looked at
 )
 
 // A manifest says what was pinned. It is the value of a frozen map that is pinned last: without it the rest is not
@@ -54,114 +49,78 @@ const (
 type manifest struct {
 	Format  int
 	Content string // what it was made of: contentOf
-	Records string // formatOf the records in the ring
-	Maps    map[string]uint32
+	Records string // Options.Layout of the records in the ring
+	Maps    map[string]ebpf.MapID
 	Links   []pinnedLink
-	Hooks   []pinnedHook
+	Hooks   []Hook
 }
 
 type pinnedLink struct {
 	Name    string
-	ID      uint32
-	Program uint32
-	Tag     string
-}
-
-type pinnedHook struct {
-	Name, Target, Form, Note, Err string
-	Attached                      bool
+	ID      link.ID // one that the kernel had once it has no more, as long as it runs
+	Program ebpf.ProgramID
 }
 
 // contentOf names the kernel side: the same name means that this process would load and attach the same.
 func (o *Options) contentOf(spec *ebpf.CollectionSpec) (string, error) {
+	var kernel unix.Utsname
+	var root unix.Stat_t
+	if err := errors.Join(unix.Uname(&kernel), unix.Stat(o.CgroupRoot, &root)); err != nil {
+		return "", err
+	}
 	h := sha256.New()
-	add := func(format string, args ...any) { fmt.Fprintf(h, format+"\x00", args...) }
-	add("sheetbend pins %d", manifestFormat)
 	h.Write(_ObjectBytes)
+	add := func(args ...any) { fmt.Fprintf(h, "%#v\x00", args) }
+	add(manifestFormat, o.Layout, kernel.Release[:], kernel.Version[:], root.Dev, root.Ino)
+	add(o.Form, o.CompatCalls, o.noop, o.EnvNames, o.Programs, o.Noise, o.Scope)
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
-		add("map %s %d %d %d %d %d", name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
+		add(name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
 	}
 	// What was set in it, and so what the programs were made for.
 	for _, name := range slices.Sorted(maps.Keys(spec.Variables)) {
 		if v := spec.Variables[name]; v.Constant() {
-			value := make([]byte, v.Size())
-			if err := v.Get(value); err != nil {
-				return "", fmt.Errorf("read %s: %w", name, err)
-			}
-			add("constant %s %x", name, value)
+			add(name, v.Value)
 		}
 	}
-	var kernel unix.Utsname
-	if err := unix.Uname(&kernel); err != nil {
-		return "", err
-	}
-	var root unix.Stat_t
-	if err := unix.Stat(o.CgroupRoot, &root); err != nil {
-		return "", err
-	}
-	add("kernel %s %s", kernel.Release[:], kernel.Version[:])
-	add("cgroups %d %d", root.Dev, root.Ino)
-	add("form %s %t %t", o.Form, o.CompatCalls, o.noop)
-	add("names %q %q %q", o.EnvNames, o.Programs, o.Noise)
-	add("scope %q", o.Scope)
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// formatOf names the format of the ring: two objects with the same one can read each other's records. A kind that is
-// only added changes it, too, unlike record.Layout.
-func formatOf(spec *ebpf.CollectionSpec) string {
-	h := sha256.New()
-	for t, err := range spec.Types.All() {
-		if err != nil {
-			continue
-		}
-		s, ok := t.(*btf.Struct)
-		if !ok || s.Name != "header" && s.Name != "loss_key" && !strings.HasPrefix(s.Name, "record_") {
-			continue
-		}
-		fmt.Fprintf(h, "%s %d\x00", s.Name, s.Size)
-		for _, m := range s.Members {
-			size, _ := btf.Sizeof(m.Type)
-			fmt.Fprintf(h, "%s %d %d\x00", m.Name, m.Offset, size)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }
 
 // pinned says which maps outlive the process. Constants belong to their programs.
 func pinned(name string) bool { return !strings.HasPrefix(name, ".rodata") }
 
-// pin pins all of it, and the ledger with it.
-func (k *kernelSide) pin(store *pinStore, l *ledger, content, records string) (err error) {
+// pin pins all of it in a directory of this name, or a like one: pins may lie there that are not gone on with.
+func (k *kernelSide) pin(store *os.File, content string, layout int) (err error) {
 	name := content[:32]
-	if err := unix.Mkdirat(int(store.f.Fd()), name, 0o700); err != nil {
+	for err = unix.EEXIST; errors.Is(err, unix.EEXIST) && len(name) < 64; name += "+" {
+		if err = unix.Mkdirat(int(store.Fd()), name, 0o700); err == nil {
+			break
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("make a directory for the pins: %w", err)
 	}
-	d, err := store.sub(name)
+	dir, err := openDir(int(store.Fd()), name)
 	if err != nil {
 		return err
 	}
-	defer d.f.Close()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, store.remove(d, ""))
+			err = errors.Join(err, remove(store, dir))
 		}
+		_ = dir.Close()
 	}()
-	m := manifest{Format: manifestFormat, Content: content, Records: records, Maps: map[string]uint32{}}
-	all := maps.Clone(k.collection.Maps)
-	maps.Copy(all, l.maps())
-	for name, one := range all {
+	m := manifest{
+		Format: manifestFormat, Content: content, Records: strconv.Itoa(layout), Maps: map[string]ebpf.MapID{}, Hooks: k.hooks,
+	}
+	for name, one := range k.collection.Maps {
 		if !pinned(name) {
 			continue
 		}
-		info, err := one.Info()
-		if err != nil {
-			return fmt.Errorf("look at map %s: %w", name, err)
+		if m.Maps[name], err = mapID(one); err != nil {
+			return err
 		}
-		id, _ := info.ID()
-		m.Maps[name] = uint32(id)
-		if err := one.Pin(d.path(mapPrefix + name)); err != nil {
+		if err := one.Pin(pinPath(dir, mapPrefix+name)); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
@@ -174,18 +133,11 @@ func (k *kernelSide) pin(store *pinStore, l *ledger, content, records string) (e
 			return err
 		}
 		m.Links = append(m.Links, described)
-		if err := a.link.Pin(d.path(linkPrefix + a.program)); err != nil {
+		if err := a.link.Pin(pinPath(dir, linkPrefix+a.program)); err != nil {
 			return fmt.Errorf("pin the link of %s: %w", a.program, err)
 		}
 	}
-	for _, h := range k.hooks {
-		p := pinnedHook{Name: h.Name, Target: h.Target, Form: h.Form, Note: h.Note, Attached: h.Attached}
-		if h.Err != nil {
-			p.Err = h.Err.Error()
-		}
-		m.Hooks = append(m.Hooks, p)
-	}
-	return m.pin(d)
+	return m.pin(dir)
 }
 
 // errNoLink: a program on a perf event could not be pinned before there were links for these.
@@ -199,19 +151,10 @@ func describe(program string, l link.Link) (pinnedLink, error) {
 	if c := info.Cgroup(); c != nil && c.CgroupId == 0 {
 		return pinnedLink{}, fmt.Errorf("the link of %s is detached", program)
 	}
-	p, err := ebpf.NewProgramFromID(info.Program)
-	if err != nil {
-		return pinnedLink{}, fmt.Errorf("open the program %s: %w", program, err)
-	}
-	defer func() { _ = p.Close() }()
-	pi, err := p.Info()
-	if err != nil {
-		return pinnedLink{}, fmt.Errorf("look at the program %s: %w", program, err)
-	}
-	return pinnedLink{Name: program, ID: uint32(info.ID), Program: uint32(info.Program), Tag: pi.Tag}, nil
+	return pinnedLink{Name: program, ID: info.ID, Program: info.Program}, nil
 }
 
-func (m *manifest) pin(d *pinDir) error {
+func (m *manifest) pin(dir *os.File) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -230,180 +173,141 @@ func (m *manifest) pin(d *pinDir) error {
 	if err := one.Freeze(); err != nil {
 		return fmt.Errorf("freeze the manifest of the pins: %w", err)
 	}
-	if err := one.Pin(d.path(manifestName)); err != nil {
+	if err := one.Pin(pinPath(dir, manifestName)); err != nil {
 		return fmt.Errorf("pin the manifest: %w", err)
 	}
 	return nil
 }
 
-func (d *pinDir) manifest() (m manifest, err error) {
-	one, err := ebpf.LoadPinnedMap(d.path(manifestName), nil)
+func readManifest(dir *os.File) (*manifest, error) {
+	one, err := ebpf.LoadPinnedMap(pinPath(dir, manifestName), nil)
 	if err != nil {
-		return m, fmt.Errorf("open the manifest: %w", err)
+		return nil, fmt.Errorf("open the manifest: %w", err)
 	}
 	defer func() { _ = one.Close() }()
 	if one.Type() != ebpf.Array || one.KeySize() != 4 || one.MaxEntries() != 1 || one.ValueSize() > maxManifest {
-		return m, errors.New("the manifest is another map")
+		return nil, errors.New("the manifest is another map")
 	}
 	text, err := one.LookupBytes(uint32(0))
 	if err != nil {
-		return m, fmt.Errorf("read the manifest: %w", err)
+		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
 	return parseManifest(text)
 }
 
-func parseManifest(text []byte) (m manifest, err error) {
+func parseManifest(text []byte) (*manifest, error) {
+	var m manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return manifest{}, fmt.Errorf("read the manifest: %w", err)
+		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
 	if m.Format != manifestFormat {
-		return manifest{}, fmt.Errorf("manifest of format %d", m.Format)
+		return nil, fmt.Errorf("manifest of format %d", m.Format)
 	}
-	return m, nil
+	return &m, nil
 }
 
-// loadMap opens a pinned map and checks that it is the one of the manifest.
-func (d *pinDir) loadMap(m *manifest, name string) (*ebpf.Map, error) {
-	one, err := ebpf.LoadPinnedMap(d.path(mapPrefix+name), nil)
-	if err != nil {
-		return nil, fmt.Errorf("open the pinned map %s: %w", name, err)
-	}
-	info, err := one.Info()
-	if err != nil {
-		_ = one.Close()
-		return nil, fmt.Errorf("look at the pinned map %s: %w", name, err)
-	}
-	if id, _ := info.ID(); m != nil && uint32(id) != m.Maps[name] {
-		_ = one.Close()
-		return nil, fmt.Errorf("the pinned map %s is another", name)
-	}
-	return one, nil
-}
-
-// errNoPins: there are none of this content.
-var errNoPins = errors.New("none")
-
-// resume goes on with pins of the same content. On error s is as it was before.
-func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, content string) (err error) {
-	d, err := s.store.sub(content[:32])
-	if errors.Is(err, os.ErrNotExist) {
-		return errNoPins
-	}
+// find goes on with pins of this content, if there are any that are whole, and opens all others: their hooks are there
+// until ours are. That pins cannot be used is no error: Pins tells.
+func (s *Sensor) find(spec *ebpf.CollectionSpec, o *Options, content string) error {
+	names, err := list(s.store)
 	if err != nil {
 		return err
 	}
-	defer d.f.Close()
-	m, err := d.manifest()
-	if err != nil {
-		return err
-	}
-	if m.Content != content {
-		return errors.New("the manifest is of other pins")
-	}
-	var closers []io.Closer
-	defer func() {
-		if err != nil {
-			for _, c := range closers {
-				_ = c.Close()
+	for _, name := range names {
+		dir, err := openDir(int(s.store.Fd()), name)
+		if err != nil { // nobody's pins: left alone
+			s.pins.Err = errors.Join(s.pins.Err, err)
+			continue
+		}
+		m, err := readManifest(dir)
+		if err == nil && m.Content == content && !o.Unpin && !s.pins.Resumed {
+			if err = s.resume(spec, o, dir, m); err == nil {
+				s.pins.Resumed = true
+				_ = dir.Close()
+				continue
 			}
+			err = fmt.Errorf("not gone on with: %w", err)
+		}
+		g, openErr := openGeneration(spec, dir, m, o.Layout)
+		s.old = append(s.old, g)
+		if err = errors.Join(err, openErr); err != nil {
+			s.pins.Err = errors.Join(s.pins.Err, fmt.Errorf("pins of the sensor before, %s: %w", name, err))
+		}
+	}
+	s.pins.Replaced = len(s.old)
+	return s.order()
+}
+
+// resume goes on with these pins. On error s is as it was before.
+func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, dir *os.File, m *manifest) (err error) {
+	k := kernelSide{programs: map[string]*ebpf.Program{}, hooks: m.Hooks}
+	shared := map[string]*ebpf.Map{}
+	defer func() {
+		for _, one := range shared {
+			_ = one.Close() // the collection has its own
+		}
+		if err != nil {
+			_ = k.detach()
+			_ = k.unload()
 		}
 	}()
-	replace := map[string]*ebpf.Map{}
-	for name := range spec.Maps {
+	for name, want := range spec.Maps {
 		if pinned(name) {
-			one, err := d.loadMap(&m, name)
+			one, err := loadMap(dir, m, name, want)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = one.Close() }() // the collection has its own
-			replace[name] = one
+			shared[name] = one
 		}
 	}
-	ledger, err := loadLedger(d, &m)
+	// The iterator is attached for each walk, so it is loaded anew, over these maps.
+	if k.collection, err = load(spec, o, shared, existingProgram); err != nil {
+		return fmt.Errorf("use the pinned maps: %w", err)
+	}
+	k.programs[existingProgram] = k.collection.Programs[existingProgram]
+	for _, want := range m.Links {
+		if err := k.reopen(dir, want); err != nil {
+			return err
+		}
+	}
+	if err := k.collection.Variables["existing_again"].Set(false); err != nil {
+		return err
+	}
+	l, err := openLedger(k.table(ledgerName))
 	if err != nil {
 		return err
 	}
-	closers = append(closers, ledger)
-
-	// The iterator is attached for each walk, so it is loaded anew, over these maps.
-	part := spec.Copy()
-	part.Programs = map[string]*ebpf.ProgramSpec{existingProgram: part.Programs[existingProgram]}
-	c, err := ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
-		MapReplacements: replace, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
-	})
+	r, err := openRing(k.table("ring"))
 	if err != nil {
-		return fmt.Errorf("use the pinned maps: %w", err)
+		return err
 	}
-	closers = append(closers, closerFunc(c.Close))
-	programs := map[string]*ebpf.Program{existingProgram: c.Programs[existingProgram]}
-	side := kernelSide{collection: c, programs: programs}
-	for _, want := range m.Links {
-		if spec.Programs[want.Name] == nil || programs[want.Name] != nil {
-			return fmt.Errorf("the manifest has a link of %q", want.Name)
-		}
-		l, err := link.LoadPinnedLink(d.path(linkPrefix+want.Name), nil)
-		if err != nil {
-			return fmt.Errorf("open the pinned link of %s: %w", want.Name, err)
-		}
-		closers = append(closers, l)
-		is, err := describe(want.Name, l)
-		if err != nil {
-			return err
-		}
-		if is != want {
-			return fmt.Errorf("the pinned link of %s is another", want.Name)
-		}
-		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(want.Program))
-		if err != nil {
-			return fmt.Errorf("open the program %s: %w", want.Name, err)
-		}
-		closers = append(closers, p)
-		programs[want.Name] = p
-		side.reopened = append(side.reopened, p)
-		side.attached = append(side.attached, attachment{program: want.Name, link: l, close: l.Close})
+	s.kernel, s.ledger, s.ring = k, l, r
+	for _, lost := range r.lost {
+		err = l.add(lost.id(), -lost.Count)
 	}
-	for _, h := range commonHooks {
-		if programs[h.program] == nil {
-			return fmt.Errorf("the manifest has no link of %s", h.program)
-		}
-	}
-	for _, p := range m.Hooks {
-		h := Hook{Name: p.Name, Target: p.Target, Form: p.Form, Note: p.Note, Attached: p.Attached}
-		if p.Err != "" {
-			h.Err = errors.New(p.Err)
-		}
-		side.hooks = append(side.hooks, h)
-	}
-	s.kernel, s.reported.ledger = side, ledger
-	return nil
+	r.release()
+	return err
 }
 
-type closerFunc func()
-
-func (f closerFunc) Close() error { f(); return nil }
-
-// others opens the kernel sides of other content that are pinned. Of what cannot be read, the error says why.
-func (s *pinStore) others(content, records string) (found []*generation, err error) {
-	if _, err := s.f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
+// reopen opens a pinned link and its program.
+func (k *kernelSide) reopen(dir *os.File, want pinnedLink) error {
+	l, err := link.LoadPinnedLink(pinPath(dir, linkPrefix+want.Name), nil)
+	if err != nil {
+		return fmt.Errorf("open the pinned link of %s: %w", want.Name, err)
 	}
-	names, err := s.f.Readdirnames(maxPins)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("list the pins in %s: %w", s.dir, err)
+	k.attached = append(k.attached, attachment{program: want.Name, link: l, close: l.Close})
+	is, err := describe(want.Name, l)
+	if err != nil {
+		return err
 	}
-	slices.Sort(names)
-	var errs []error
-	for _, name := range names {
-		if content != "" && name == content[:32] {
-			continue
-		}
-		p, err := s.generation(name, records)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("pins %s: %w", filepath.Join(s.dir, name), err))
-		}
-		if p != nil {
-			found = append(found, p)
-		}
+	if is != want {
+		return fmt.Errorf("the pinned link of %s is another", want.Name)
 	}
-	return found, errors.Join(errs...)
+	p, err := ebpf.NewProgramFromID(want.Program)
+	if err != nil {
+		return fmt.Errorf("open the program %s: %w", want.Name, err)
+	}
+	k.programs[want.Name] = p
+	k.reopened = append(k.reopened, p)
+	return nil
 }

@@ -48,6 +48,7 @@ type pinned struct {
 	reads  int // records that each sensor reads during a flood; 0 for the n-th to read 100 n
 
 	opens, forks uint64 // of the flood
+	repeats      uint64 // records that two kernel sides may have seen
 	lost         map[record.Type]uint64
 	missed       map[record.Type]uint64 // of lost: the kernel skipped a program, of whichever process
 	sensor       *bpf.Sensor
@@ -106,6 +107,7 @@ func (p *pinned) load() bpf.Pins {
 // close ends a sensor as a kill does: whatever it has not read stays where it is.
 func (p *pinned) close() {
 	if p.sensor != nil {
+		p.repeats += p.sensor.Repeats()
 		if err := p.sensor.Close(); err != nil {
 			p.t.Error(err)
 		}

@@ -3,54 +3,25 @@
 package bpf
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
 // ErrPinsInUse says that another sensor of this host has the pins.
 var ErrPinsInUse = errors.New("another sensor has the pins")
 
-// FindBPFFS gives the directory where a bpf file system is mounted; os.ErrNotExist if none is.
-func FindBPFFS() (string, error) {
-	f, err := os.Open("/proc/self/mounts")
-	if err != nil {
-		return "", fmt.Errorf("look for the bpf file system: %w", err)
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(io.LimitReader(f, 16<<20))
-	found := ""
-	for lines.Scan() {
-		// device directory type options: a path with a space or a newline in it (\040, \012) is nobody's bpffs.
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 3 || fields[2] != "bpf" || strings.Contains(fields[1], `\`) {
-			continue
-		}
-		if found == "" || fields[1] == usualBPFFS {
-			found = fields[1]
-		}
-	}
-	if found == "" {
-		return "", fmt.Errorf("no bpf file system is mounted (mount -t bpf bpf %s): %w", usualBPFFS, os.ErrNotExist)
-	}
-	return found, nil
-}
-
-// pinStore is the directory with a lock on it, which is held as long as it is open.
-type pinStore struct {
-	f   *os.File
-	dir string
-}
-
-// openPins opens the directory, or makes it. Nothing in it is trusted that somebody else may have put there.
-func openPins(dir string, create bool) (_ *pinStore, err error) {
+// openPins opens the directory of the pins, with one below it for each kernel side, or makes it. A lock is held as long
+// as it is open. Nothing in it is trusted that somebody else may have put there.
+func openPins(dir string, create bool) (_ *os.File, err error) {
 	if create {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("make the directory of the pins: %w", err)
@@ -60,47 +31,27 @@ func openPins(dir string, create bool) (_ *pinStore, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of the pins: %w", err)
 	}
-	s := &pinStore{f: f, dir: dir}
 	defer func() {
 		if err != nil {
-			f.Close()
+			_ = f.Close()
 		}
 	}()
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
-		return nil, fmt.Errorf("look at %s: %w", dir, err)
-	}
-	if fs.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("%s is on no bpf file system", dir)
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.BPF_FS_MAGIC {
+		return nil, errors.Join(fmt.Errorf("%s is on no bpf file system", dir), err)
 	}
 	// Whoever only looks, as doctor does, has it for a moment.
 	for end := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
-			return s, nil
+			return f, nil
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return nil, fmt.Errorf("lock %s: %w", dir, err)
 		case time.Now().After(end):
 			return nil, fmt.Errorf("%w in %s", ErrPinsInUse, dir)
 		}
 	}
-}
-
-// putAside gives pins another name, if there are any of this one.
-func (s *pinStore) putAside(name string) error {
-	fd := int(s.f.Fd())
-	var err error
-	for n := range 16 { // a sensor that is killed while it takes over leaves one each time
-		to := fmt.Sprintf("%s-old%d", name, n)
-		if err = unix.Renameat2(fd, name, fd, to, unix.RENAME_NOREPLACE); err == nil || errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		if !errors.Is(err, os.ErrExist) {
-			break
-		}
-	}
-	return fmt.Errorf("put old pins aside (sheetbend unpin removes them): %w", err)
 }
 
 // openDir opens a directory that belongs to this user, and that nobody else may write to.
@@ -118,66 +69,71 @@ func openDir(at int, name string) (*os.File, error) {
 		err = fmt.Errorf("owner %d and mode %03o, should be %d and 700", st.Uid, st.Mode&0o777, os.Geteuid())
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return f, nil
 }
 
-func (s *pinStore) close() error {
-	if s == nil {
-		return nil
-	}
-	return s.f.Close()
-}
-
-// A pinDir is one kernel side in the store.
-type pinDir struct {
-	f    *os.File
-	name string
-}
-
-func (s *pinStore) sub(name string) (*pinDir, error) {
-	f, err := openDir(int(s.f.Fd()), name)
-	if err != nil {
+// list gives the names in a directory, of which more than a few hundred are nobody's pins.
+func list(dir *os.File) ([]string, error) {
+	if _, err := dir.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	return &pinDir{f: f, name: name}, nil
-}
-
-// path names a pin by the directory that was looked at, whatever lies under its name by now.
-func (d *pinDir) path(name string) string {
-	name = strings.ReplaceAll(name, ".", "_") // bpffs takes no dot
-	return "/proc/self/fd/" + strconv.Itoa(int(d.f.Fd())) + "/" + name
-}
-
-func (d *pinDir) names() ([]string, error) {
-	if _, err := d.f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	return d.f.Readdirnames(4096)
-}
-
-// remove takes pins away, and with no prefix the directory.
-func (s *pinStore) remove(d *pinDir, prefix string) error {
-	names, err := d.names()
+	names, err := dir.Readdirnames(4096)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("list the pins in %s: %w", d.name, err)
+		return nil, fmt.Errorf("list the pins in %s: %w", dir.Name(), err)
 	}
-	var errs []error
+	slices.Sort(names)
+	return names, nil
+}
+
+// unlink takes pins away.
+func unlink(dir *os.File, prefix string) error {
+	names, err := list(dir)
 	for _, name := range names {
 		if strings.HasPrefix(name, prefix) {
-			if err := unix.Unlinkat(int(d.f.Fd()), name, 0); err != nil {
-				errs = append(errs, &os.PathError{Op: "unlink", Path: name, Err: err})
-			}
+			err = errors.Join(err, unix.Unlinkat(int(dir.Fd()), name, 0))
 		}
 	}
-	if prefix == "" {
-		if err := unix.Unlinkat(int(s.f.Fd()), d.name, unix.AT_REMOVEDIR); err != nil {
-			errs = append(errs, &os.PathError{Op: "rmdir", Path: d.name, Err: err})
-		}
+	return err
+}
+
+// remove takes a kernel side away.
+func remove(store, dir *os.File) error {
+	if err := errors.Join(unlink(dir, ""), unix.Unlinkat(int(store.Fd()), dir.Name(), unix.AT_REMOVEDIR)); err != nil {
+		return fmt.Errorf("remove the pins %s: %w", dir.Name(), err)
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+// pinPath names a pin by the directory that was looked at, whatever lies under its name by now.
+func pinPath(dir *os.File, name string) string {
+	name = strings.ReplaceAll(name, ".", "_") // bpffs takes no dot
+	return "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + name
+}
+
+// loadMap opens a pinned map, and checks that it is the one of the manifest, if there is one, and such a one.
+func loadMap(dir *os.File, m *manifest, name string, want *ebpf.MapSpec) (*ebpf.Map, error) {
+	one, err := ebpf.LoadPinnedMap(pinPath(dir, mapPrefix+name), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open the pinned map %s: %w", name, err)
+	}
+	id, err := mapID(one)
+	if err != nil || m != nil && id != m.Maps[name] ||
+		one.Type() != want.Type || one.KeySize() != want.KeySize || one.ValueSize() != want.ValueSize {
+		return nil, errors.Join(fmt.Errorf("the pinned map %s is another", name), err, one.Close())
+	}
+	return one, nil
+}
+
+func mapID(m *ebpf.Map) (ebpf.MapID, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, fmt.Errorf("look at the map %s: %w", m, err)
+	}
+	id, _ := info.ID()
+	return id, nil
 }
 
 // Unpin takes away what sensors that are over left in the kernel. It says how many kernel sides that were. With
@@ -190,27 +146,17 @@ func Unpin(dir string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = s.close() }()
-	names, err := s.f.Readdirnames(4096)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, fmt.Errorf("list the pins in %s: %w", dir, err)
-	}
-	var errs []error
+	defer s.Close()
+	names, err := list(s)
 	for _, name := range names {
-		d, err := s.sub(name)
-		if err == nil {
-			err = s.remove(d, "")
-			d.f.Close()
-		}
-		if err == nil {
+		one, oneErr := openDir(int(s.Fd()), name)
+		if oneErr == nil {
+			oneErr = errors.Join(remove(s, one), one.Close())
 			n++
 		}
-		errs = append(errs, err)
+		err = errors.Join(err, oneErr)
 	}
-	if err := os.Remove(dir); err != nil {
-		errs = append(errs, err)
-	}
-	return n, errors.Join(errs...)
+	return n, errors.Join(err, os.Remove(dir))
 }
 
 // PinsAt lists the kernel sides that are pinned, and says whether a sensor holds them.
@@ -224,8 +170,6 @@ func PinsAt(dir string) (names []string, held bool, err error) {
 	}
 	defer f.Close()
 	held = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
-	if names, err = f.Readdirnames(4096); errors.Is(err, io.EOF) {
-		err = nil
-	}
+	names, err = list(f)
 	return names, held, err
 }

@@ -557,11 +557,11 @@ func TestExecuteTool(t *testing.T) {
 			span.KeyAttribution: "call_id", span.KeyPartial: nil, span.KeyApprovalViolated: nil,
 		})
 	})
-	t.Run("of a longer call the end follows", func(t *testing.T) {
+	t.Run("of a much longer call the end follows", func(t *testing.T) {
 		w := newWorld(t)
 		w.codex(10)
 		w.call(10, 11, "call_1")
-		w.tick(3 * time.Second)
+		w.tick(61 * time.Second)
 		s := w.tool("call_1")
 		wants(t, s, map[string]any{span.KeyPartial: true})
 		w.exit(11, 0)

@@ -51,6 +51,7 @@ func TestAContainerIsChosenFromItsFirstExecOn(t *testing.T) {
 	w.fork(31, 32)
 	w.exec(32, "/bin/child", "child")
 	w.exit(32, 0)
+	w.exit(31, 0)
 	w.tick(3 * time.Second)
 	if w.execOf(32).Parent != w.execOf(31).ID {
 		t.Error("the processes of before and after are not one tree")
@@ -152,6 +153,7 @@ func TestASessionFollowsTheAnnotation(t *testing.T) {
 	elsewhere.Namespace = "test" // what is a sandbox stays one
 	w.runtimeSays(elsewhere)
 	w.runs(36, webCgroup)
+	w.exit(30, 0)
 	w.tick(3 * time.Second)
 	for pid, want := range map[uint32][2]any{
 		31: {"prod/shop-0/web", nil}, 32: {"claim-1", nil}, 33: {"claim-1", "call-1"}, 34: {"claim-1", "call-2"}, 35: {"claim-2", nil}, 36: {"claim-2", nil},

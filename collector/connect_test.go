@@ -70,13 +70,13 @@ func TestConnects(t *testing.T) {
 				w.connectEnd(10, 0)
 			},
 			map[string]any{span.KeyErrorType: nil, span.KeyPartial: nil}, false, 2 * ms},
-		{"without an outcome within the hold",
+		{"with an outcome after the hold",
 			func(w *world) {
 				w.connect(10, to("10.255.255.1:80", unix.IPPROTO_TCP))
 				w.tick(3 * time.Second)
 				w.connectEnd(10, unix.ETIMEDOUT)
 			},
-			map[string]any{span.KeyPartial: true, span.KeyErrorType: nil}, false, 2000 * ms},
+			map[string]any{span.KeyNoticed: true, span.KeyPartial: nil, span.KeyErrorType: "ETIMEDOUT"}, true, 3001 * ms},
 		{"after the process is gone",
 			func(w *world) {
 				w.connect(10, to("127.0.0.1:1", unix.IPPROTO_TCP))

@@ -171,7 +171,7 @@ func TestForgeries(t *testing.T) {
 			w.child(claude, 43, fmt.Sprintf(traceOf, second, "b7ad6b7169203332"))
 			return w.child(43, 44, fmt.Sprintf(traceOf, first, "b7ad6b7169203331"))
 		}, then: func(w *world) {
-			if a, b := w.execOf(43), w.opened(secret); a.Trace != b.Trace {
+			if a, b := w.noticeOf(43), w.opened(secret); a.Trace != b.Trace {
 				w.t.Errorf("in another call's trace: %s", show([]span.Span{a, b}))
 			}
 		}},

@@ -409,7 +409,8 @@ func TestWhatALookHasToldLongAgoIsNotToldAgain(t *testing.T) {
 	w.open(11, "/a/x")
 	w.tick(5 * time.Second)
 	w.owned("/a/x", "call_1", "call_id")
-	wants(t, w.execOf(10), map[string]any{span.KeyPreexisting: true})
+	wants(t, w.noticeOf(10), map[string]any{span.KeyPreexisting: true})
+	w.c.Close()
 	if n := len(w.of(span.Exec)); n != 2 {
 		t.Errorf("%d programs are told, want 2: %s", n, show(w.of(span.Exec)))
 	}

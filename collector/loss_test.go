@@ -31,7 +31,7 @@ func TestALossStandsBelowItsProcess(t *testing.T) {
 	w.lose(10, oneInside, 7)
 	w.lose(11, oneInside, 8) // without a program of its own
 	losses := w.of(span.Loss)
-	w.tick(3 * time.Second)
+	w.exit(10, 0)
 	find := w.execOf(10)
 	for n, pid := range []int{10, 11} {
 		wants(t, losses[n], map[string]any{

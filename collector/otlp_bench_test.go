@@ -23,7 +23,7 @@ func BenchmarkRecordsToOTLP(b *testing.B) {
 		b.StopTimer()
 		sink := otlp.NewEncoder("bench", otlp.Limits{}, func(batch otlp.Batch) {
 			spans += batch.Spans
-			for _, rs := range batch.ResourceSpans {
+			for _, rs := range batch.Resources {
 				bytes += len(rs)
 			}
 		})

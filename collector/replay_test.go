@@ -84,9 +84,10 @@ func checkContract(t *testing.T, s *span.Span) {
 	}
 	var want []span.Outcome // one of them
 	switch {
-	case s.Kind == span.Escape || s.Kind == span.Loss || s.Kind == span.Session || s.Kind == span.SessionEnd || s.StandIn:
+	case s.Kind == span.Escape || s.Kind == span.Loss || s.Kind == span.Session || s.Kind == span.SessionEnd || s.StandIn ||
+		s.Kind == span.Start || s.Kind == span.ConnectStart:
 		want = []span.Outcome{""}
-	case s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall:
+	case s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall:
 		want = []span.Outcome{"", span.Refused, span.OK, span.Failed}
 		if code, ok := a.Int(span.KeyCallExitCode); a.Text(span.KeyToolResult) == "failed" || code != 0 {
 			want = []span.Outcome{span.Failed, span.Refused}
@@ -121,7 +122,8 @@ func checkContract(t *testing.T, s *span.Span) {
 	if writes := s.Kind == span.Change || access != "" && access != "read" && access != "path_only"; a.Is(span.KeyFileWrite) != writes {
 		wrong("written or not")
 	}
-	if tool := a.Text(span.KeyGenAIToolName); (tool != "") != (s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.SessionCall) {
+	if tool := a.Text(span.KeyGenAIToolName); (tool != "") !=
+		(s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.SessionCall) {
 		wrong("the tool's name is " + tool)
 	}
 }
@@ -152,7 +154,7 @@ func TestEveryCaptureReplaysToTheSameBytes(t *testing.T) {
 			in, sum, spans := openCapture(t, name), sha256.New(), 0
 			sink := otlp.NewEncoder(in.Header().Sensor, otlp.Limits{}, func(b otlp.Batch) {
 				spans += b.Spans
-				traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b.AppendTracesData(nil))
+				traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(b.AppendRequest(nil))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -115,9 +115,9 @@ func elsewhere(d *agents.Dialect, l launch, forwarded string) string {
 // sameEndpoint: sheetbend takes its own backend from the same standard variables.
 func sameEndpoint(a, b string) bool {
 	none := func(string) string { return "" }
-	x, okX, errX := otlp.FindEndpoint(a, none)
-	y, okY, errY := otlp.FindEndpoint(b, none)
-	return okX && okY && errX == nil && errY == nil && x == y
+	x, okX, errX := otlp.FindEndpoint(a, "", none)
+	y, okY, errY := otlp.FindEndpoint(b, "", none)
+	return okX && okY && errX == nil && errY == nil && x.String() == y.String()
 }
 
 func lookupEnv(env []string, name string) (value string, ok bool) {

@@ -208,10 +208,3 @@ func TestAnAgentsFilesAreReadWithTheRightsOfItsUser(t *testing.T) {
 		}
 	}
 }
-
-func TestHeadersOfTheStandardVariableAreRead(t *testing.T) {
-	got := headers(" a=b%20c , x-key = k=v ,bad, =none,d=%zz")
-	if len(got) != 2 || got["a"] != "b c" || got["x-key"] != "k=v" {
-		t.Errorf("%q", got)
-	}
-}

@@ -3,19 +3,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/enrich/telemetry"
+	"github.com/sheetbend/sheetbend/exporters/delivery"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
-	"github.com/sheetbend/sheetbend/exporters/spool"
 )
 
 // tallyDirs are for what must outlive the process but not the machine's run: the first that is a tmpfs, because
@@ -24,25 +24,16 @@ var tallyDirs = []string{"/run/sheetbend", "/dev/shm"}
 
 // backends are the OTLP endpoints that spans go to, over a spool or from memory. nil does nothing.
 type backends struct {
-	log     *slog.Logger
-	spool   *spool.Spool  // nil: from memory
-	dir     string        // of the spool
-	clients []*fromMemory // without a spool
-}
-
-// fromMemory is one backend, or several of which one is used.
-type fromMemory struct {
-	*otlp.Client
-	name   string
-	target string    // its address for gRPC
-	cause  *causeLog // why it could not deliver
-	queue  config.Queue
+	*delivery.Queue
+	names []string // of the destinations
+	dir   string   // of the spool; "": from memory
+	log   *slog.Logger
 }
 
 // findEndpoints are those of the configuration, or the one of the environment; none if neither has any.
 func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.Endpoint, err error) {
 	for i, o := range c.Exporters.OTLP {
-		e, ok, err := otlp.FindEndpoint(o.Endpoint, getenv)
+		e, ok, err := otlp.FindEndpoint(o.Endpoint, otlp.Protocol(o.Protocol), getenv)
 		if err != nil && len(c.Exporters.OTLP) > 1 {
 			return nil, fmt.Errorf("exporters.otlp[%d]: %w", i, err)
 		}
@@ -53,12 +44,12 @@ func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.E
 			found = append(found, e)
 		}
 	}
-	seen := map[otlp.Endpoint]bool{}
+	seen := map[string]bool{}
 	for _, e := range found {
-		if seen[e] {
+		if seen[e.String()] {
 			return nil, fmt.Errorf("exporters.otlp has %s twice", e)
 		}
-		seen[e] = true
+		seen[e.String()] = true
 	}
 	return found, nil
 }
@@ -73,17 +64,14 @@ func tlsFiles(o config.OTLP, as rights) otlp.TLS {
 func openBackends(
 	c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, d *dialer, log *slog.Logger,
 ) (_ *backends, err error) {
-	b := &backends{log: log, dir: c.Spool.Dir()}
-	var senders []*otlp.Sender
-	var causes []*causeLog
+	var senders []otlp.Backend
 	var undo cleanups
 	defer undo.onError(&err)
 	for i, e := range endpoints {
 		o := c.Exporters.OTLP[i]
-		cause := &causeLog{Handler: log.Handler(), last: &atomic.Value{}}
 		cfg := otlp.SenderConfig{
 			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
-			UserAgent: "sheetbend/" + build(), Log: slog.New(cause),
+			Compression: o.Compression, UserAgent: "sheetbend/" + build(), Log: log,
 		}
 		if d != nil {
 			cfg.Dial = d.dial
@@ -100,48 +88,47 @@ func openBackends(
 			return nil, err
 		}
 		undo.add(s.String(), s.Close)
-		senders, causes = append(senders, s), append(causes, cause)
+		senders = append(senders, s)
 	}
-	destinations, queues, err := destinationsOf(c, senders, log)
+	b := &backends{dir: c.Spool.Dir(), log: log}
+	to, err := destinationsOf(c, senders, log)
 	if err != nil {
 		return nil, err
 	}
-	if b.dir == "" {
-		for i, d := range destinations {
-			b.clients = append(b.clients, &fromMemory{
-				Client: otlp.New(otlp.Config{
-					Backend: d.Backend, QueueBytes: int(queues[i].Bytes), QueueSpans: queues[i].Spans,
-					Log: slog.New(causes[i]),
-				}),
-				name: d.Backend.String(), target: endpoints[i].Target, cause: causes[i], queue: queues[i],
-			})
-		}
-		return b, nil
-	}
-	b.spool, err = spool.Open(spool.Config{
+	cfg := delivery.Config{
 		Dir: b.dir, MaxBytes: int64(c.Spool.MaxBytes), MaxAge: time.Duration(c.Spool.MaxAge),
-		Sync: spool.Sync(c.Spool.Sync), DeadBytes: int64(c.Spool.DeadLetters),
-		MemoryBytes: int(queues[0].Bytes), MemorySpans: queues[0].Spans,
-		As: spools.rights, CrashCounters: tallyOf(b.dir, log), Log: log, Destinations: destinations,
-	})
-	return b, err
+		Sync: delivery.Sync(c.Spool.Sync), DeadBytes: int64(c.Spool.DeadLetters),
+		PassedOnInMemory: c.Spool.PassedOn == config.PassedOnMemory, As: spools.rights, Log: log, Destinations: to,
+	}
+	for i := range endpoints { // all wait in one queue: the endpoint with the most room says how much it has
+		cfg.MemoryBytes = max(cfg.MemoryBytes, int(c.Exporters.OTLP[i].Queue.Bytes))
+		cfg.MemorySpans = max(cfg.MemorySpans, c.Exporters.OTLP[i].Queue.Spans)
+	}
+	if b.dir != "" {
+		cfg.CrashCounters = tallyOf(b.dir, log)
+	}
+	for _, d := range to {
+		b.names = append(b.names, d.Name)
+	}
+	if b.Queue, err = delivery.Open(cfg); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
-// destinationsOf has each sender for itself, or all as one, with what may wait in memory for each.
+// destinationsOf has each sender for itself, or all as one.
 func destinationsOf(
-	c *config.Config, senders []*otlp.Sender, log *slog.Logger,
-) (ds []spool.Destination, queues []config.Queue, err error) {
+	c *config.Config, senders []otlp.Backend, log *slog.Logger,
+) (to []delivery.Destination, err error) {
 	if len(senders) > 1 && c.Exporters.OTLPMode == config.ModeFailOver {
 		f, err := otlp.NewFailOver(senders, log)
 		// One name whatever the endpoints are: what waits is for any of them, also after the list was changed.
-		ds = append(ds, spool.Destination{Name: config.ModeFailOver, Backend: f})
-		return ds, append(queues, c.Exporters.OTLP[0].Queue), err
+		return []delivery.Destination{{Name: config.ModeFailOver, Backend: f}}, err
 	}
-	for i, s := range senders {
-		ds = append(ds, spool.Destination{Name: s.String(), Backend: s})
-		queues = append(queues, c.Exporters.OTLP[i].Queue)
+	for _, s := range senders {
+		to = append(to, delivery.Destination{Name: s.String(), Backend: s})
 	}
-	return ds, queues, nil
+	return to, nil
 }
 
 // tallyOf names the tally of a spool; "" if there is no place for one.
@@ -156,27 +143,14 @@ func tallyOf(dir string, log *slog.Logger) string {
 	return ""
 }
 
-func (b *backends) offer(batch otlp.Batch) {
-	if b.spool != nil {
-		b.spool.Offer(batch)
-		return
+// passOn takes an export request of an agent.
+func (b *backends) passOn(signal telemetry.Signal, request []byte) {
+	s := map[telemetry.Signal]otlp.Signal{
+		telemetry.Traces: otlp.Traces, telemetry.Logs: otlp.Logs, telemetry.Metrics: otlp.Metrics,
+	}[signal]
+	if err := b.PassOn(s, request); err != nil {
+		b.log.Error("agent telemetry dropped", "error", err) // it was read before, so this is a mistake of ours
 	}
-	for _, c := range b.clients {
-		c.Offer(batch)
-	}
-}
-
-// behind says that a producer that can wait should.
-func (b *backends) behind() bool {
-	if b == nil {
-		return false
-	}
-	for _, c := range b.clients {
-		if s := c.Stats(); s.Queued > uint64(c.queue.Spans)/2 || s.QueuedBytes > uint64(c.queue.Bytes)/2 {
-			return true
-		}
-	}
-	return false
 }
 
 // close sends what waits, until ctx ends. Lost spans are no error: dropped tells of them.
@@ -184,23 +158,8 @@ func (b *backends) close(ctx context.Context) {
 	if b == nil {
 		return
 	}
-	if b.spool != nil {
-		if err := b.spool.Close(ctx); err != nil {
-			b.log.Error(err.Error())
-		}
-		return
-	}
-	ended := make(chan struct{})
-	for _, c := range b.clients { // at the same time: they share the time that there is
-		go func() {
-			defer func() { ended <- struct{}{} }()
-			if err := c.Shutdown(ctx); err != nil {
-				c.cause.probe(c.target)
-			}
-		}()
-	}
-	for range b.clients {
-		<-ended
+	if err := b.Close(ctx); err != nil && b.dir != "" {
+		b.log.Error(err.Error())
 	}
 }
 
@@ -209,85 +168,33 @@ func (b *backends) dropped() (lines []string) {
 	if b == nil {
 		return nil
 	}
-	add := func(n uint64, format string, args ...any) {
-		if n > 0 {
-			lines = append(lines, count(n, "span")+" "+fmt.Sprintf(format, args...))
+	st := b.Stats()
+	for _, l := range st.Lanes {
+		what := map[otlp.Signal]string{otlp.Traces: "span", otlp.Logs: "log record", otlp.Metrics: "metric"}[l.Signal]
+		if l.PassedOn {
+			what = "request with agents' " + l.Signal.String()
 		}
-	}
-	for _, c := range b.clients {
-		s := c.Stats()
-		which := ""
-		if len(b.clients) > 1 {
-			which = " " + c.name
+		add := func(n uint64, format string, args ...any) {
+			if n > 0 {
+				lines = append(lines, count(n, what)+" "+fmt.Sprintf(format, args...))
+			}
 		}
-		add(s.QueueFull, "dropped because the backend%s was too slow", which)
-		add(s.Rejected, "rejected by the backend%s", which)
-		add(s.Failed, "refused by the backend%s, or not delivered in time", which)
-		add(s.Shutdown, "not delivered: the backend %s did not take them before the end (%s)", c.name, c.cause)
+		cause := cmp.Or(l.LastError, "no answer")
+		add(l.Dropped.Memory, "dropped for %s: they came faster than they could be sent or written", l.Endpoint)
+		add(l.Dropped.Disk, "dropped for %s: the spool could not be written, and memory was full", l.Endpoint)
+		add(l.Dropped.Size, "dropped for %s: the spool was full (spool.max_bytes)", l.Endpoint)
+		add(l.Dropped.Age, "dropped for %s: older than spool.max_age", l.Endpoint)
+		add(l.Dropped.Damage, "dropped for %s: the spool was damaged", l.Endpoint)
+		add(l.Dropped.Shutdown, "not delivered to %s before the end, nor kept (%s)", l.Endpoint, cause)
+		add(l.Lost, "lost for %s when an earlier sensor was killed, or its spool damaged", l.Endpoint)
+		add(l.Rejected, "rejected by the backend %s", l.Endpoint)
+		add(l.SetAside, "refused for good by the backend %s: see sheetbend spool list", l.Endpoint)
+		add(l.Failed, "refused for good by the backend %s", l.Endpoint)
+		add(l.Queued, "not delivered yet to %s (%s): they wait in %s for the next start", l.Endpoint, cause, b.dir)
 	}
-	if b.spool == nil {
-		return lines
+	if n := st.DeadDropped; n > 0 {
+		lines = append(lines, count(n, "span")+
+			" of dead letters dropped: there was no more room (spool.dead_letters)")
 	}
-	st := b.spool.Stats()
-	for _, d := range st.Destinations {
-		add(d.Dropped.Memory, "dropped for %s: they came faster than the spool could be written", d.Name)
-		add(d.Dropped.Disk, "dropped for %s: the spool could not be written, and memory was full", d.Name)
-		add(d.Dropped.Size, "dropped for %s: the spool was full (spool.max_bytes)", d.Name)
-		add(d.Dropped.Age, "dropped for %s: older than spool.max_age", d.Name)
-		add(d.Dropped.Damage, "dropped for %s: the spool was damaged", d.Name)
-		add(d.Dropped.Shutdown, "dropped for %s: neither delivered nor written to the spool before the end", d.Name)
-		add(d.Lost, "lost for %s when an earlier sensor was killed, or its spool damaged", d.Name)
-		add(d.Rejected, "rejected by the backend %s", d.Name)
-		add(d.SetAside, "refused for good by the backend %s: see sheetbend spool list", d.Name)
-		add(d.Failed, "refused for good by the backend %s, and not kept as dead letters", d.Name)
-		cause := d.LastError
-		if cause == "" {
-			cause = "no answer yet"
-		}
-		add(d.Queued, "not delivered yet to %s (%s): they wait in %s for the next start", d.Name, cause, b.dir)
-	}
-	add(st.DeadDropped, "of dead letters dropped: there was no more room (spool.dead_letters)")
 	return lines
-}
-
-// causeLog remembers the last error that the client told of.
-type causeLog struct {
-	slog.Handler
-	last *atomic.Value // string
-}
-
-func (c *causeLog) Enabled(context.Context, slog.Level) bool { return true }
-
-func (c *causeLog) Handle(ctx context.Context, r slog.Record) error {
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "error" {
-			c.last.Store(a.Value.String())
-		}
-		return true
-	})
-	if !c.Handler.Enabled(ctx, r.Level) {
-		return nil
-	}
-	return c.Handler.Handle(ctx, r)
-}
-
-// probe finds the cause if no attempt has ended by itself: gRPC waits for a connection without telling why
-// there is none.
-func (c *causeLog) probe(target string) {
-	if _, _, err := net.SplitHostPort(target); err != nil || c.last.Load() != nil {
-		return
-	}
-	conn, err := net.DialTimeout("tcp", target, probeWithin)
-	if err != nil {
-		c.last.Store(err.Error())
-		return
-	}
-	_ = conn.Close()
-}
-
-func (c *causeLog) String() string {
-	if text, ok := c.last.Load().(string); ok {
-		return text
-	}
-	return "no answer"
 }

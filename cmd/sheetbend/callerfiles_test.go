@@ -249,7 +249,7 @@ var pathFlags = map[string]func(*place){
 }
 
 // otherFlags hold text that names no file.
-var otherFlags = []string{"agent", "color", "leftovers", "log-format", "log-level", "open-hook", "session", "user", "call", "tool", "traceparent",
+var otherFlags = []string{"agent", "otlp-protocol", "color", "leftovers", "log-format", "log-level", "open-hook", "session", "user", "call", "tool", "traceparent",
 	"cgroup"} // a cgroup is looked up by the sensor, for root alone
 
 func TestEachFlagThatNamesAFileHasARowHere(t *testing.T) {
@@ -307,8 +307,8 @@ var pathKeys = map[string]keyRow{
 }
 
 // otherKeys hold text that names no file that is opened; those of agents name files of what is watched.
-var otherKeys = []string{"sandboxes", "agents", "exporters.otlp.headers", "exporters.otlp.tls.server_name", "exporters.otlp_mode", "spool.sync", "metrics.listen",
-	"intake.listen", "intake.forward.http", "noise", "sensitive", "trace.join", "span_names", "open_hook", "log.level", "log.format"}
+var otherKeys = []string{"sandboxes", "agents", "exporters.otlp.headers", "exporters.otlp.protocol", "exporters.otlp.compression", "exporters.otlp.tls.server_name", "exporters.otlp_mode", "spool.sync", "spool.passed_on", "metrics.listen",
+	"intake.listen", "noise", "sensitive", "trace.join", "span_names", "open_hook", "log.level", "log.format"}
 
 func TestEachKeyThatNamesAFileHasARowHere(t *testing.T) {
 	var walk func(reflect.Type, string)

@@ -136,7 +136,7 @@ func needsOf(
 	}
 	endpoints, _ := findEndpoints(c, getenv) // portsOf tells the error
 	n.Sockets = confine.Sockets{
-		IP:      len(endpoints) > len(backendSockets(c, getenv)) || c.Intake.Forward.HTTP != "",
+		IP:      len(endpoints) > len(backendSockets(c, getenv)),
 		Netlink: c.Intake.Listen != "",
 	}
 	if dir, err := pinDir(c); err == nil {
@@ -231,7 +231,7 @@ func portsOf(c *config.Config, getenv func(string) string) (ports []uint16, err 
 			add(port) // else a unix socket
 		}
 	}
-	urls := []string{c.Intake.Forward.HTTP}
+	var urls []string
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		// net/http reads both cases.
 		urls = append(urls, cmp.Or(getenv(name), getenv(strings.ToLower(name))))

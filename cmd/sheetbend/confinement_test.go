@@ -140,11 +140,11 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	if err := m.Create(cg + "/old"); err != nil {
 		t.Fatal(err)
 	}
-	b, dir := serve(t), t.TempDir()
+	b, over, dir := serve(t), serve(t), t.TempDir()
 	socket, spoolDir := filepath.Join(dir, "api.sock"), spoolFor(t)
 	cmd := sheetbend(t, "sensor", "--config", configFile(t, fmt.Sprintf(
-		"sandboxes: [{cgroup: %s/*, session: s}]\nsocket: %s\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nexporters: {otlp: {endpoint: 'http://%s'}}\npin_path: %s\n",
-		cg, socket, spoolDir, b.addr, filepath.Join(mountBPFFS(t), "pins")))) // else it may look at the host's pins while another test's sensor does, and say so
+		"sandboxes: [{cgroup: %s/*, session: s}]\nsocket: %s\nspool: {path: %s}\nmetrics: {listen: '127.0.0.1:0'}\nexporters: {otlp: [{endpoint: 'http://%s'}, {endpoint: 'http://%s', protocol: http/protobuf}]}\npin_path: %s\n",
+		cg, socket, spoolDir, b.addr, over.http, filepath.Join(mountBPFFS(t), "pins")))) // else it may look at the host's pins while another test's sensor does, and say so
 	log := sensortest.Start(t, cmd)
 	said := log.Hear("watching")
 	keeps := confine.Set(0)
@@ -155,6 +155,9 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 		t.Errorf("told: %s", said)
 	}
 	rights := fmt.Sprintf("CapPrm:%016x CapEff:%016x CapBnd:0000000000000000 NoNewPrivs:1 Seccomp:2", uint64(keeps), uint64(keeps))
+	if !strings.Contains(said, "endpoint=http://"+over.http+"/v1/traces protocol=http/protobuf because=configured") {
+		t.Errorf("the protocol is not told: %s", said)
+	}
 	check := func(when string) {
 		t.Helper()
 		for _, s := range threads(t, cmd.Process.Pid) {
@@ -187,7 +190,7 @@ func TestTheSensorGivesUpWhatItNeedsNoLongerAndDoesItsWork(t *testing.T) {
 	if r := sheetbendRun(t, "sessions", "--socket", socket, "--all"); r.code != 0 || r.stdout == "" {
 		t.Error(describeResult(r))
 	}
-	sensortest.Until(t, "a span reaches the backend", func() bool { return b.has("process.exec") })
+	sensortest.Until(t, "a span reaches the backend", func() bool { return b.has("process.exec") && over.has("process.exec") })
 	check("at work")
 	_, rest, _ := strings.Cut(said, `msg="serving metrics" listen=`)
 	address, _, _ := strings.Cut(rest, "\n")

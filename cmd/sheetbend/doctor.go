@@ -222,8 +222,8 @@ func checkHooks(c *config.Config, m cgroup.Mount) []check {
 		line := check{"hook " + h.Name, checkOK, h.Form + " " + h.Target, ""}
 		if !h.Attached {
 			line.Status, line.Advice = checkWarn, h.Note
-			if h.Err != nil {
-				line.Found += ": " + h.Err.Error()
+			if h.Err != "" {
+				line.Found += ": " + h.Err
 			}
 		}
 		tracepoints = tracepoints || h.Form == string(bpf.FormTracepoint)
@@ -272,7 +272,7 @@ func checkOTLP(c *config.Config, who identity, getenv func(string) string) check
 					return check{"OTLP", checkFail, "certificates not usable", err.Error()}
 				}
 			}
-			names = append(names, e.String())
+			names = append(names, fmt.Sprintf("%s over %s (%s)", e, e.Protocol, e.Why))
 		}
 		return check{"OTLP", checkOK, "spans go to " + strings.Join(names, ", "), ""}
 	}

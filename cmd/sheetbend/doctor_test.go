@@ -104,6 +104,10 @@ func TestTheDoctorNamesTheEndpoint(t *testing.T) {
 	if got := checkOTLP(c, identity{}, getenv); !strings.Contains(got.Found, "http://127.0.0.1:4317") {
 		t.Errorf("%+v", got)
 	}
+	env["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4318"
+	if got := checkOTLP(c, identity{}, getenv); !strings.Contains(got.Found, "http://127.0.0.1:4318/v1/traces over http/protobuf (the port is 4318)") {
+		t.Errorf("%+v", got)
+	}
 	c.Exporters.OTLP[0].Endpoint = "ftp://x"
 	if got := checkOTLP(c, identity{}, getenv); got.Status != checkFail || got.Advice == "" {
 		t.Errorf("%+v", got)

@@ -18,9 +18,10 @@ import (
 
 // settings are the flags that stand for keys of the configuration.
 type settings struct {
-	file, output, endpoint, openHook, logLevel, logFormat string
-	noConfine                                             bool
-	noPin                                                 bool
+	file, output, openHook, logLevel, logFormat string
+	endpoint, protocol                          string
+	noConfine                                   bool
+	noPin                                       bool
 
 	by   identity // who named them, once load has been called
 	owns identity // with whose rights an administering command opens what the file names
@@ -33,8 +34,10 @@ func (s *settings) config(f *pflag.FlagSet, usage string) {
 func (s *settings) exporters(f *pflag.FlagSet) {
 	f.StringVarP(&s.output, "output", "o", "", "write spans to `FILE`, one OTLP JSON request a line; a file that "+
 		"exists is overwritten (- is standard output)")
-	f.StringVar(&s.endpoint, "otlp-endpoint", "", "send spans over OTLP/gRPC to `URL`, as in http://127.0.0.1:4317 "+
-		"(default: OTEL_EXPORTER_OTLP_ENDPOINT)")
+	f.StringVar(&s.endpoint, "otlp-endpoint", "", "send spans over OTLP to `URL`, as in http://127.0.0.1:4317 (gRPC) or "+
+		"http://127.0.0.1:4318 (HTTP) (default: OTEL_EXPORTER_OTLP_ENDPOINT)")
+	f.StringVar(&s.protocol, "otlp-protocol", "", "`PROTOCOL` of --otlp-endpoint: grpc or http/protobuf "+
+		"(default grpc, unless the port is 4318 or there is a path)")
 }
 
 func (s *settings) kernel(f *pflag.FlagSet) {
@@ -87,8 +90,11 @@ func (s *settings) load() (_ *config.Config, err error) {
 	if s.noPin {
 		c.Pin = false
 	}
-	if s.endpoint != "" {
-		c.Exporters.Send(s.endpoint)
+	switch {
+	case s.endpoint != "":
+		c.Exporters.Send(s.endpoint, s.protocol)
+	case s.protocol != "":
+		return nil, usageError("--otlp-protocol goes with --otlp-endpoint")
 	}
 	if err := c.Validate(); err != nil {
 		if s.file != "" {

@@ -5,9 +5,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"time"
 
@@ -17,42 +15,37 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/telemetry"
-	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
 // intakeEndsWithin is how long requests that are under way may take at the end.
 const intakeEndsWithin = 2 * time.Second
 
-// An intake takes in agents' own telemetry, for the collector and the backend. nil does nothing.
+// An intake takes in agents' own telemetry, for the collector and the backends. nil does nothing.
 type intake struct {
 	in      *telemetry.Intake
-	senders *bpf.Holders         // nil: TCP is not listened on
-	forward *telemetry.Forwarder // nil: nothing is forwarded
-	to      string               // where it is forwarded, for people
+	senders *bpf.Holders // nil: TCP is not listened on
+	alone   *backends    // where it is passed on if there are no spans; else nil
+	to      string       // where it is passed on, for people
 }
 
-// openIntake listens as c.Intake says, until w ends. Facts go into its stream.
+// openIntake listens as c.Intake says, until w ends. Facts go into its stream. What agents send is passed on to the
+// backends of out, and if there is no out, to those that the configuration names.
 func openIntake(
-	c *config.Config, dialects []agents.Dialect, w *watch, by identity, getenv func(string) string, log *slog.Logger,
+	c *config.Config, dialects []agents.Dialect, w *watch, out *outputs, by identity, getenv func(string) string,
+	log *slog.Logger,
 ) (_ *intake, err error) {
 	i := &intake{}
 	var undo cleanups
 	defer undo.onError(&err)
 	undo.add("agent telemetry", func() error { return i.close(context.Background()) })
-	if c.Intake.Forward.Enabled {
-		b, to, err := forwardTo(c, by, getenv)
+	var forward func(telemetry.Signal, []byte)
+	if c.Intake.Forward {
+		to, err := i.passesOn(c, w, out, by, getenv, log)
 		if err != nil {
 			return nil, err
 		}
-		if to != "" {
-			b.Log = log
-			if w.dialer != nil {
-				b.Dial = w.dialer.dial
-			}
-			if i.forward, err = telemetry.NewForwarder(b); err != nil {
-				return nil, err
-			}
-			i.to = to
+		if to != nil {
+			forward, i.to = to.passOn, strings.Join(to.names, ", ")
 		}
 	}
 	var may func(context.Context, telemetry.Sender) (bool, error)
@@ -72,7 +65,7 @@ func openIntake(
 		Dialects:   dialects,
 		Said:       tell(w.pipeline.Feed, w.inside, log),
 		May:        may,
-		Forward:    i.forward,
+		Forward:    forward,
 		Log:        log,
 	})
 	if err != nil {
@@ -122,63 +115,21 @@ func mayForward(feed *live.Feed, inside func(pid int) bool) func(context.Context
 	}
 }
 
-// forwardTo is where agents' telemetry goes on to; "" is nowhere.
-func forwardTo(c *config.Config, by identity, getenv func(string) string) (b telemetry.Backend, to string, err error) {
-	b = telemetry.Backend{
-		HTTP:       c.Intake.Forward.HTTP,
-		Timeout:    time.Duration(c.Exporters.OTLP[0].Timeout),
-		QueueBytes: int(c.Intake.Forward.QueueBytes),
-		UserAgent:  "sheetbend/" + build(),
-		Headers:    c.Exporters.OTLP[0].Headers,
+// passesOn gives the backends that agents' telemetry goes to; nil if there are none.
+func (i *intake) passesOn(
+	c *config.Config, w *watch, out *outputs, by identity, getenv func(string) string, log *slog.Logger,
+) (*backends, error) {
+	if out != nil {
+		return out.backends, nil
 	}
-	endpoint, found, err := otlp.FindEndpoint(c.Exporters.OTLP[0].Endpoint, getenv)
-	if err != nil {
-		return b, "", err
+	endpoints, err := findEndpoints(c, getenv)
+	if err != nil || len(endpoints) == 0 {
+		return nil, err
 	}
-	if found {
-		b.GRPC, to = endpoint.Target, endpoint.String()
-		if by.other() && strings.HasPrefix(b.GRPC, "unix:") { // it would be opened as root
-			return b, "", fmt.Errorf("agents' telemetry is not forwarded to a socket (%s) for user %s: name an address",
-				to, by.name)
-		}
-	}
-	if b.HTTP != "" {
-		to = b.HTTP
-	}
-	if len(b.Headers) == 0 {
-		b.Headers = headers(otlpVariable(getenv, "HEADERS"))
-	}
-	if found && !endpoint.Insecure || strings.HasPrefix(b.HTTP, "https:") {
-		b.TLS, err = tlsFiles(c.Exporters.OTLP[0], by.rights).Config(getenv)
-	}
-	if found && endpoint.Insecure && b.TLS != nil {
-		return b, "", errors.New("intake.forward.http is https and the OTLP endpoint of the spans is not: " +
-			"use TLS for both or for none")
-	}
-	return b, to, err
-}
-
-// otlpVariable reads a standard variable of the OTLP exporter, that of traces first, as the exporter of spans does.
-func otlpVariable(getenv func(string) string, suffix string) string {
-	if v := strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_TRACES_" + suffix)); v != "" {
-		return v
-	}
-	return strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_" + suffix))
-}
-
-// headers reads "key=value,key=value" with percent-encoded values, as the OTLP exporter specification has it.
-func headers(text string) map[string]string {
-	m := map[string]string{}
-	for pair := range strings.SplitSeq(text, ",") {
-		k, v, ok := strings.Cut(pair, "=")
-		if k = strings.TrimSpace(k); !ok || k == "" {
-			continue
-		}
-		if decoded, err := url.PathUnescape(strings.TrimSpace(v)); err == nil {
-			m[k] = decoded
-		}
-	}
-	return m
+	inMemory := *c
+	inMemory.Spool.Path = config.NoSpool
+	i.alone, err = openBackends(&inMemory, endpoints, by, by, w.dialer, log)
+	return i.alone, err
 }
 
 // url is the base address for OTLP over HTTP, and over gRPC.
@@ -191,15 +142,12 @@ func (i *intake) end() error {
 	return i.in.Close(ctx)
 }
 
-// close forwards what waits, until ctx ends. To be called after end.
+// close sends what waits, until ctx ends. To be called after end.
 func (i *intake) close(ctx context.Context) error {
-	err := i.senders.Close()
-	if i.forward == nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownWithin)
 	defer cancel()
-	return errors.Join(err, i.forward.Shutdown(ctx))
+	i.alone.close(ctx)
+	return i.senders.Close()
 }
 
 // dropped says in words what was not read or forwarded. To be called after close.
@@ -219,8 +167,5 @@ func (i *intake) dropped() (lines []string) {
 		"of agent telemetry refused: with the scope, attributes or trace ids of Sheetbend's own spans")
 	add(s.ConnsRefused+s.ConnsDisplaced, "connection", "of agent telemetry closed: too many")
 	add(s.FactsLost, "event", "of agent telemetry not read: too many at once")
-	if i.forward != nil {
-		add(i.forward.Stats().Dropped(), "message", "of agent telemetry not delivered to "+i.to)
-	}
-	return lines
+	return append(lines, i.alone.dropped()...)
 }

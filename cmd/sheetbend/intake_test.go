@@ -170,10 +170,11 @@ func TestTheSenderOfAFactOverTCPIsKnown(t *testing.T) {
 func TestTheSensorTakesInTelemetryUntilItsEnd(t *testing.T) {
 	t.Parallel()
 	_, cg := sensortest.Cgroup(t)
-	b := serve(t)
+	b, second := serve(t), serve(t)
 	dir := t.TempDir()
 	socket, file := filepath.Join(dir, "intake.sock"), filepath.Join(dir, "capture")
-	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: %s/api.sock\nintake: {unix: %s}\nexporters: {otlp: {endpoint: 'http://%s'}}\n", cg, dir, socket, b.addr))
+	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: %s/api.sock\nintake: {unix: %s}\nexporters: {otlp: [{endpoint: 'http://%s'}, {endpoint: 'http://%s'}]}\n",
+		cg, dir, socket, b.addr, second.addr))
 	cmd := sheetbend(t, "record", "--output", file, "--config", conf)
 	log := sensortest.Start(t, cmd)
 	log.Hear("watching")
@@ -197,8 +198,8 @@ func TestTheSensorTakesInTelemetryUntilItsEnd(t *testing.T) {
 	if len(said) != 1 || said[0].Trace != [16]byte(s.SpanContext().TraceID()) || senders[0] != uint32(os.Getpid()) {
 		t.Errorf("%+v from %d", said, senders)
 	}
-	if !b.has("claude_code.tool.execution") {
-		t.Error("not forwarded")
+	if !b.has("claude_code.tool.execution") || !second.has("claude_code.tool.execution") {
+		t.Error("not forwarded to both")
 	}
 	if _, err := os.Stat(socket); err == nil {
 		t.Error("the socket is left")

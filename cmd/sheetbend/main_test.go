@@ -187,6 +187,8 @@ func TestMistakesOnTheCommandLineAreOneSentenceWithWhatToDo(t *testing.T) {
 		{"any other word is shown how to run it", []string{"claude"}, exitUsage, "sheetbend run -- claude"},
 		{"an unknown flag points to the help", []string{"run", "--nope"}, exitUsage, "see sheetbend run --help"},
 		{"run without a command", []string{"run"}, exitUsage, "sheetbend run -- CMD"},
+		{"a protocol of no endpoint", []string{"run", "--otlp-protocol", "grpc", "--", "true"}, exitUsage, "goes with --otlp-endpoint"},
+		{"a protocol that is not spoken", []string{"run", "--otlp-endpoint", "http://h", "--otlp-protocol", "http", "--", "true"}, exitUsage, "not one of grpc, http/protobuf"},
 		{"record without a file", []string{"record", "--", "true"}, exitUsage, "--output FILE"},
 		{"record without anything to watch", []string{"record", "--output", "x"}, exitUsage, "-- CMD ARGS, or --config FILE"},
 		{"record to standard output", []string{"record", "--output", "-", "--", "true"}, exitUsage, "goes to a file"},

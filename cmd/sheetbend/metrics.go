@@ -107,6 +107,8 @@ var (
 			"record too long.")
 	mStarts = counter("pinned_starts_total",
 		"Processes that have read what is pinned in the kernel, this one included.")
+	mRepeats = counter("upgrade_repeats_total",
+		"Records that may have come twice, as the sensor before had hooks then, too.")
 	mSpans     = counter("spans_total", "Spans made; the last sheetbend.seq.")
 	mEvicted   = counter("processes_evicted_total", "Live processes forgotten because limits.processes was reached.")
 	mRefused   = counter("cgroups_refused_total", "Cgroups not watched because limits.cgroups was reached.")
@@ -138,15 +140,21 @@ var (
 	mQueuedB = gauge("export_queued_bytes", "Bytes that wait for an OTLP endpoint.", "endpoint")
 	mOldest  = gauge("export_oldest_seconds",
 		"Age of the batch that waits longest for an OTLP endpoint; 0 if none does.", "endpoint")
-	mAttempts  = counter("export_attempts_total", "Requests to an OTLP endpoint.", "endpoint")
-	mErrors    = counter("export_errors_total", "Requests to an OTLP endpoint that failed.", "endpoint")
-	mSeconds   = counter("export_seconds_total", "Time that requests took which did not fail.", "endpoint")
-	mStored    = gauge("spool_stored_bytes", "Bytes of batches in the spool's file.")
-	mMemory    = gauge("spool_memory_bytes", "Bytes of batches that wait for the disk.")
+	mAttempts = counter("export_attempts_total", "Requests to an OTLP endpoint.", "endpoint")
+	mErrors   = counter("export_errors_total", "Requests to an OTLP endpoint that failed.", "endpoint")
+	mSeconds  = counter("export_seconds_total", "Time that requests took which did not fail.", "endpoint")
+	mStored   = gauge("spool_stored_bytes", "Bytes of batches in the spool's file.")
+	mMemory   = gauge("spool_memory_bytes",
+		"Bytes of batches that wait in memory: for the disk, or without a spool for endpoints.")
 	mFailing   = gauge("spool_failing", "1 while the spool's disk does not take what is written.")
 	mDamaged   = counter("spool_damaged_files_total", "Spool files set aside because they were damaged.")
 	mDeadDrops = counter("spool_dead_letters_dropped_spans_total",
 		"Spans of dead letters dropped because there was no more room.")
+	mPassedOn = counter("passed_on_requests_total",
+		"Requests of agents' telemetry for an OTLP endpoint, by signal and outcome: all but sent and unsupported are "+
+			"lost.", "endpoint", "signal", "outcome")
+	mPassedOnB = gauge("passed_on_queued_bytes",
+		"Bytes of agents' telemetry that wait for an OTLP endpoint.", "endpoint", "signal")
 )
 
 // Describe implements prometheus.Collector: what there is, each scrape says.
@@ -192,6 +200,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mStarts, float64(pins.Starts))
 	put(mBacklog, float64(pins.Backlog))
 	put(mGap, pins.Gap.Seconds())
+	put(mRepeats, float64(w.sensor.Repeats()))
 	put(mResumed, float64(w.resumed))
 	if st, err := os.Stat(w.journal); err == nil {
 		put(mJournal, float64(st.Size()))
@@ -257,41 +266,38 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 	if o.backends == nil {
 		return
 	}
-	for _, c := range o.backends.clients {
-		s := c.Stats()
-		putOutcomes(put, mExported, map[string]uint64{
-			"sent": s.Sent, "rejected": s.Rejected, "refused": s.Failed, "memory_full": s.QueueFull,
-			"shutdown": s.Shutdown,
-		}, c.name)
-		put(mOffered, float64(s.Sent+s.Dropped()+s.InFlight+s.Queued), c.name)
-		put(mQueued, float64(s.Queued+s.InFlight), c.name)
-		put(mQueuedB, float64(s.QueuedBytes), c.name)
+	s := o.backends.Stats()
+	for _, l := range s.Lanes {
+		outcomes := map[string]uint64{
+			"sent": l.Sent, "rejected": l.Rejected, "set_aside": l.SetAside, "refused": l.Failed,
+			"memory_full": l.Dropped.Memory, "disk_fails": l.Dropped.Disk, "spool_full": l.Dropped.Size,
+			"too_old": l.Dropped.Age, "damaged": l.Dropped.Damage, "shutdown": l.Dropped.Shutdown,
+			"earlier_run": l.Lost,
+		}
+		if l.PassedOn {
+			outcomes["unsupported"] = l.Unsupported
+			putOutcomes(put, mPassedOn, outcomes, l.Endpoint, l.Signal.String())
+			put(mPassedOnB, float64(l.QueuedBytes), l.Endpoint, l.Signal.String())
+			continue
+		}
+		putOutcomes(put, mExported, outcomes, l.Endpoint)
+		put(mOffered, float64(l.Resumed+l.Offered), l.Endpoint)
+		put(mQueued, float64(l.Queued), l.Endpoint)
+		put(mQueuedB, float64(l.QueuedBytes), l.Endpoint)
+		age := 0.0
+		if !l.Oldest.IsZero() {
+			age = time.Since(l.Oldest).Seconds()
+		}
+		put(mOldest, age, l.Endpoint)
+		put(mAttempts, float64(l.Attempts), l.Endpoint)
+		put(mErrors, float64(l.Errors), l.Endpoint)
+		put(mSeconds, l.Took.Seconds(), l.Endpoint)
 	}
-	if o.backends.spool == nil {
+	put(mMemory, float64(s.MemoryBytes))
+	if o.backends.dir == "" {
 		return
 	}
-	s := o.backends.spool.Stats()
-	for _, d := range s.Destinations {
-		putOutcomes(put, mExported, map[string]uint64{
-			"sent": d.Sent, "rejected": d.Rejected, "set_aside": d.SetAside, "refused": d.Failed,
-			"memory_full": d.Dropped.Memory, "disk_fails": d.Dropped.Disk, "spool_full": d.Dropped.Size,
-			"too_old": d.Dropped.Age, "damaged": d.Dropped.Damage, "shutdown": d.Dropped.Shutdown,
-			"earlier_run": d.Lost,
-		}, d.Name)
-		put(mOffered, float64(d.Resumed+d.Offered), d.Name)
-		put(mQueued, float64(d.Queued), d.Name)
-		put(mQueuedB, float64(d.QueuedBytes), d.Name)
-		age := 0.0
-		if !d.Oldest.IsZero() {
-			age = time.Since(d.Oldest).Seconds()
-		}
-		put(mOldest, age, d.Name)
-		put(mAttempts, float64(d.Attempts), d.Name)
-		put(mErrors, float64(d.Errors), d.Name)
-		put(mSeconds, d.Took.Seconds(), d.Name)
-	}
 	put(mStored, float64(s.StoredBytes))
-	put(mMemory, float64(s.MemoryBytes))
 	put(mFailing, map[bool]float64{true: 1}[s.Failing])
 	put(mDamaged, float64(s.DamagedFiles))
 	put(mDeadDrops, float64(s.DeadDropped))

@@ -4,7 +4,10 @@ package main
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -13,12 +16,16 @@ import (
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
 // backend is an OTLP server on loopback.
 type backend struct {
 	coltracepb.UnimplementedTraceServiceServer
 	addr string
+	http string // its address for OTLP over HTTP
 
 	mu     sync.Mutex
 	spans  []*tracepb.Span
@@ -48,6 +55,17 @@ func serve(t *testing.T) *backend {
 		t.Fatal(err)
 	}
 	b := &backend{addr: l.Addr().String()}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request := &coltracepb.ExportTraceServiceRequest{}
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.URL.Path != otlp.Traces.Path() || proto.Unmarshal(body, request) != nil {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = b.Export(r.Context(), request)
+	}))
+	t.Cleanup(web.Close)
+	b.http = strings.TrimPrefix(web.URL, "http://")
 	s := grpc.NewServer()
 	coltracepb.RegisterTraceServiceServer(s, b)
 	go func() { _ = s.Serve(l) }()
@@ -63,6 +81,12 @@ func TestSpansReachABackendThatAFlagOrTheEnvironmentNames(t *testing.T) {
 		flags, env  func(b *backend) []string
 	}{
 		{name: "a flag", agent: "sh", flags: func(b *backend) []string { return []string{"--otlp-endpoint", "http://" + b.addr} }},
+		{name: "a flag, over HTTP", agent: "sh", flags: func(b *backend) []string {
+			return []string{"--otlp-endpoint", "http://" + b.http, "--otlp-protocol", "http/protobuf"}
+		}},
+		{name: "the environment, over HTTP", agent: "sh", env: func(b *backend) []string {
+			return []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + b.http, "OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}
+		}},
 		{name: "the environment", agent: "sh", env: func(b *backend) []string { return []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + b.addr} }},
 		{name: "the agent's name", agent: "codex", flags: func(b *backend) []string {
 			return []string{"--agent", "codex", "--otlp-endpoint", "http://" + b.addr}

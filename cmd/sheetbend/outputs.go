@@ -23,9 +23,6 @@ import (
 // shutdownWithin is how long the backend has to take what waits for it at the end.
 const shutdownWithin = 5 * time.Second
 
-// probeWithin is how long the search for the cause of undelivered spans may take.
-const probeWithin = time.Second
-
 // outputs are all places that spans go to.
 type outputs struct {
 	pipeline.Sinks
@@ -77,7 +74,10 @@ func openOutputs(
 		if o.backends, err = openBackends(c, endpoints, sends, spools, d, log); err != nil {
 			return nil, err
 		}
-		consumers = append(consumers, o.backends.offer)
+		for _, e := range endpoints {
+			log.Info("spans go over OTLP", "endpoint", e.String(), "protocol", e.Protocol, "because", e.Why)
+		}
+		consumers = append(consumers, o.backends.Offer)
 	}
 	if len(consumers) > 0 {
 		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
@@ -111,8 +111,8 @@ func (o *outputs) close(ctx context.Context) error {
 
 // delivered says how many of the first n spans a kill of this process does not reach.
 func (o *outputs) delivered(n uint64) uint64 {
-	if o.backends != nil && o.backends.spool != nil {
-		n = min(n, o.backends.spool.Durable())
+	if o.backends != nil && o.backends.dir != "" {
+		n = min(n, o.backends.Durable())
 	}
 	if o.file != nil {
 		s := o.file.Stats()
@@ -121,21 +121,17 @@ func (o *outputs) delivered(n uint64) uint64 {
 	return n
 }
 
-// waitsFor names the backends that take spans; "" if there is none.
+// waitsFor names the backends that have to take spans before the end; "" if there is none.
 func (o *outputs) waitsFor() string {
-	if o == nil || o.backends == nil {
+	if o == nil || o.backends == nil || o.backends.dir != "" {
 		return ""
 	}
-	var names []string
-	for _, c := range o.backends.clients {
-		names = append(names, c.name)
-	}
-	return strings.Join(names, ", ")
+	return strings.Join(o.backends.names, ", ")
 }
 
 // backPressure waits while the backend is behind. A live stream cannot wait, a replay can.
 func (o *outputs) backPressure() {
-	for o.backends.behind() {
+	for o.backends != nil && o.backends.Behind() {
 		time.Sleep(time.Millisecond)
 	}
 }

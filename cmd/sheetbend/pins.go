@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,13 +25,19 @@ type pinning struct {
 	unpin bool // what is there is taken over, and nothing is left
 }
 
+// bpffs is where the bpf file system is mounted; pins elsewhere need pin_path.
+const bpffs = "/sys/fs/bpf"
+
 // pinDir is where pins are, or would be; os.ErrNotExist where there is no bpf file system.
 func pinDir(c *config.Config) (string, error) {
 	if c.PinPath != "" {
 		return c.PinPath, nil
 	}
-	mount, err := bpf.FindBPFFS()
-	return filepath.Join(mount, "sheetbend"), err
+	var fs unix.Statfs_t
+	if err := unix.Statfs(bpffs, &fs); err != nil || fs.Type != unix.BPF_FS_MAGIC {
+		return "", fmt.Errorf("no bpf file system is mounted (mount -t bpf bpf %s): %w", bpffs, os.ErrNotExist)
+	}
+	return filepath.Join(bpffs, "sheetbend"), nil
 }
 
 func pinningOf(c *config.Config, log *slog.Logger) pinning {
@@ -58,8 +63,11 @@ func tmpfs() string {
 	return ""
 }
 
-// journalPath is where the journal is; "" if there is no place for one.
+// journalPath is where the journal is; "" if there is none, or no place for one.
 func journalPath(c *config.Config) string {
+	if c.Journal == config.NoJournal {
+		return ""
+	}
 	if c.Journal != "" {
 		return c.Journal
 	}
@@ -81,12 +89,8 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 			strings.Join(tallyDirs, " or "))
 		return nil, nil
 	}
-	format, err := bpf.Format()
-	if err != nil {
-		return nil, err
-	}
 	j, err := journal.Open(journal.Config{
-		Path: path, Content: fmt.Sprint(boot, " ", format[:32], " ", record.Layout),
+		Path: path, Content: fmt.Sprint(boot, " ", record.Layout),
 		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
 	})
 	if err != nil {
@@ -125,38 +129,29 @@ counted, for the next sensor to tell. This takes them away, after the sensor was
 				return err
 			}
 			dir, err := pinDir(c)
-			if errors.Is(err, os.ErrNotExist) {
-				return sayUnpinned(cmd.OutOrStdout(), 0)
+			said, n := "nothing was pinned", 0
+			if err == nil {
+				n, err = bpf.Unpin(dir)
 			}
-			if err != nil {
-				return err
-			}
-			n, err := bpf.Unpin(dir)
 			if errors.Is(err, bpf.ErrPinsInUse) {
 				return fmt.Errorf("a sensor is running: stop it first: %w", err)
 			}
-			if err != nil {
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("unpin: %w", err)
 			}
-			if path := journalPath(c); n > 0 && path != "" && path != config.NoJournal {
-				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if n > 0 {
+				said = "unpinned"
+				path := journalPath(c)
+				if err := os.Remove(path); path != "" && err != nil && !errors.Is(err, os.ErrNotExist) {
 					return fmt.Errorf("remove the journal: %w", err)
 				}
 			}
-			return sayUnpinned(cmd.OutOrStdout(), n)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), said)
+			return err
 		},
 	}
 	s.config(cmd.Flags(), "configuration `FILE` that names the pins' directory")
 	return cmd
-}
-
-func sayUnpinned(w io.Writer, n int) (err error) {
-	if n == 0 {
-		_, err = fmt.Fprintln(w, "nothing was pinned")
-	} else {
-		_, err = fmt.Fprintln(w, "unpinned")
-	}
-	return err
 }
 
 // checkPins says whether a restart of the sensor has a gap here.

@@ -262,7 +262,9 @@ limits: {ring_bytes: 64MiB}
 			n, _ := strconv.Atoi(attribute(s, "sheetbend.lost"))
 			lost += n
 		case attribute(s, "sheetbend.event") == "process.exec" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
-			sh = append(sh, s)
+			if sh = append(sh, s); attribute(s, "process.exit.code") != "" {
+				exit = append(exit, s)
+			}
 		case attribute(s, "sheetbend.event") == "process.exit" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
 			exit = append(exit, s)
 		case attribute(s, "sheetbend.event") == "process.exec" && strings.HasPrefix(attribute(s, "process.command_line"), "cat "):

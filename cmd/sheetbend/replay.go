@@ -53,7 +53,7 @@ sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT a
 	}
 	f := cmd.Flags()
 	s.exporters(f)
-	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP/gRPC to `URL`, as in http://127.0.0.1:4317"
+	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP to `URL`, as in http://127.0.0.1:4317"
 	f.BoolVar(&tree, "tree", false, "print the tree, also when spans go elsewhere")
 	f.StringVar(&color, "color", "auto", "colour in the tree: auto, always or never")
 	return cmd

@@ -294,7 +294,7 @@ func (r *watchedRun) begin() error {
 		return err
 	}
 	if r.options.agentTelemetry {
-		if r.intake, err = openIntake(r.config, cc.Agents, r.watch, r.by, os.Getenv, r.log); err != nil {
+		if r.intake, err = openIntake(r.config, cc.Agents, r.watch, r.out, r.by, os.Getenv, r.log); err != nil {
 			return err
 		}
 		r.delivered.add("agent telemetry", func() error { return r.intake.close(r.closing) })

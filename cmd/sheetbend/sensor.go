@@ -139,7 +139,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	defer w.undo.onError(&err)
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
-		if in, err = openIntake(c, cc.Agents, w, s.sends(os.Environ()), os.Getenv, log); err != nil {
+		if in, err = openIntake(c, cc.Agents, w, o.outputs, s.sends(os.Environ()), os.Getenv, log); err != nil {
 			return err
 		}
 		delivered.add("agent telemetry", func() error { return in.close(closing) })

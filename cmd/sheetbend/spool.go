@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
-	"github.com/sheetbend/sheetbend/exporters/spool"
+	"github.com/sheetbend/sheetbend/exporters/delivery"
 )
 
 // spoolFlags say which spool, and which dead letters of it.
@@ -40,8 +40,8 @@ while the sensor runs.`,
 	cmd.AddCommand(newSpoolList(f), newSpoolExport(f),
 		f.change("retry", "Let the sensor send dead letters again", `
 A sensor that runs does so within a second or two; one that does not, when it is started. What is
-refused again becomes a dead letter again.`, spool.Retry, "to be sent again"),
-		f.change("drop", "Delete dead letters", " This cannot be undone.", spool.Drop, "deleted"))
+refused again becomes a dead letter again.`, delivery.Retry, "to be sent again"),
+		f.change("drop", "Delete dead letters", " This cannot be undone.", delivery.Drop, "deleted"))
 	return cmd
 }
 
@@ -63,16 +63,16 @@ func (f *spoolFlags) dir() (string, identity, error) {
 }
 
 // deadLetters are the dead letters with these ids, or all, and whose rights count in their directory.
-func (f *spoolFlags) deadLetters(ids []string) (dir string, who identity, found []spool.DeadLetter, err error) {
+func (f *spoolFlags) deadLetters(ids []string) (dir string, who identity, found []delivery.DeadLetter, err error) {
 	if dir, who, err = f.dir(); err != nil {
 		return "", who, nil, err
 	}
-	all, err := with(who.rights, func() ([]spool.DeadLetter, error) { return spool.DeadLetters(dir) })
+	all, err := with(who.rights, func() ([]delivery.DeadLetter, error) { return delivery.DeadLetters(dir) })
 	if len(ids) == 0 {
 		return dir, who, all, err
 	}
 	// Another file that is none does not matter here.
-	byID := map[string]spool.DeadLetter{}
+	byID := map[string]delivery.DeadLetter{}
 	for _, l := range all {
 		byID[l.ID] = l
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sheetbend/sheetbend/exporters/spool"
+	"github.com/sheetbend/sheetbend/exporters/delivery"
 )
 
 func newSpoolList(f *spoolFlags) *cobra.Command {
@@ -36,7 +36,7 @@ func newSpoolList(f *spoolFlags) *cobra.Command {
 	return cmd
 }
 
-func printDeadLetters(w io.Writer, dir string, letters []spool.DeadLetter) error {
+func printDeadLetters(w io.Writer, dir string, letters []delivery.DeadLetter) error {
 	if len(letters) == 0 {
 		_, err := fmt.Fprintln(w, "no dead letters in "+dir)
 		return err
@@ -50,14 +50,14 @@ func printDeadLetters(w io.Writer, dir string, letters []spool.DeadLetter) error
 	return t.Flush()
 }
 
-func deadLetterState(l spool.DeadLetter) string {
+func deadLetterState(l delivery.DeadLetter) string {
 	if l.Retry {
 		return "retry"
 	}
 	return "dead"
 }
 
-func printDeadLettersJSON(w io.Writer, letters []spool.DeadLetter) error {
+func printDeadLettersJSON(w io.Writer, letters []delivery.DeadLetter) error {
 	out := json.NewEncoder(w)
 	for _, l := range letters {
 		err := out.Encode(struct {

@@ -23,6 +23,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/collector/pipeline"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/container"
@@ -43,12 +44,14 @@ func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool
 	if err != nil || len(ours) == 0 {
 		return true
 	}
-	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward.Enabled {
+	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward {
 		return false
 	}
 	if inherits {
-		theirs, ok, err := otlp.FindEndpoint("", getenv)
-		return err != nil || !ok || !slices.Contains(ours, theirs)
+		theirs, ok, err := otlp.FindEndpoint("", "", getenv)
+		return err != nil || !ok || !slices.ContainsFunc(ours, func(e otlp.Endpoint) bool {
+			return e.String() == theirs.String()
+		})
 	}
 	return true
 }
@@ -222,6 +225,7 @@ func load(o watchOptions, programs []bpf.ProgramName) (*bpf.Sensor, error) {
 		MaxProcesses: c.Limits.Processes,
 		Pin:          o.pins.dir,
 		Unpin:        o.pins.unpin,
+		Layout:       record.Layout,
 		Scope:        string(scope),
 	})
 	if err != nil {

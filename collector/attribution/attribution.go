@@ -105,9 +105,8 @@ type callSpans interface {
 	AgentBegan(w Owner)
 	AgentOver(w Owner)
 	CallBegan(k *Call)
-	// CallOver is called at each end of a call, which may be entered again.
-	CallOver(k *Call)
-	SendToolEnd(k *Call)
+	// CallEnded is called again when a call is entered once more and ends.
+	CallEnded(k *Call)
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
 	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.
 	FlushMarked(m *Mark)

@@ -93,7 +93,8 @@ type callMarking struct {
 
 // callSent is what has gone out of a call. Package spans keeps it, but for unverified.
 type callSent struct {
-	Waiting    bool   // its execute_tool is held
+	Held       any    // its execute_tool, while it is held
+	Waiting    bool   // it is held, and what is reported of the call now needs no span of its own
 	Partial    bool   // its execute_tool went out before the end
 	Reports    uint64 // tool.telemetry spans
 	unverified int    // of these, by nobody knows whom
@@ -180,11 +181,7 @@ func (c *Table) endIfDone(k *Call) {
 		return
 	}
 	k.Life.Over, k.Life.Ended = true, c.clock.Now
-	c.Above.CallOver(k)
-	if k.Sent.Partial {
-		k.Sent.Partial = false
-		c.Above.SendToolEnd(k)
-	}
+	c.Above.CallEnded(k)
 	if k.Life.kept == nil {
 		k.Life.kept = c.endedCalls.PushBack(k)
 		k.Agent.Sandbox.ended++

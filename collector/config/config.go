@@ -40,7 +40,8 @@ type Config struct {
 	CallRetention time.Duration    `json:"call_retention"` // how long an ended call, and a fact about a call not seen yet, is kept
 	MaxCalls      int              `json:"max_calls"`      // ended calls kept, facts kept, and calls open by markers: each
 
-	Hold             time.Duration `json:"hold"`                // how long a span waits for its end
+	Hold             time.Duration `json:"hold"`                // how long a span waits for its end before a notice goes out
+	MaxLength        time.Duration `json:"max_length"`          // how long one that others stand under waits then, from its begin
 	MaxSpansPerTrace int           `json:"max_spans_per_trace"` // after so many, or
 	OldSlice         any           `json:"slice,omitempty"`     // in captures of contract 1; not used
 	MaxTraceBytes    int           `json:"max_trace_bytes"`     // so many encoded bytes, a trace ends: Tempo keeps 5 MB of one
@@ -112,6 +113,7 @@ func (c Config) WithDefaults() Config {
 		}
 	}
 	setTime(&c.Hold, 2*time.Second)
+	setTime(&c.MaxLength, time.Minute)
 	if c.Run == "" {
 		c.Run = "0"
 	}
@@ -163,6 +165,7 @@ func (c Config) Validate() error {
 		most  time.Duration
 	}{
 		{"hold", c.Hold, time.Millisecond, time.Minute},
+		{"max_length", c.MaxLength, c.Hold, time.Hour},
 		{"fold.window", c.Fold.Window, time.Second, 24 * time.Hour},
 		{"call_retention", c.CallRetention, time.Second, 24 * time.Hour},
 	} {

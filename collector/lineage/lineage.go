@@ -60,7 +60,7 @@ type programSpans interface {
 	// PlaceProgram finds the place of the span of a program, which before started, if that is known.
 	PlaceProgram(x *ExecStart, before *Program)
 	HoldExec(x *ExecStart, at uint64)
-	// DropExec forgets a span that is held.
+	// DropExec forgets a span that is held. One that a notice has told of goes out.
 	DropExec(x *ExecStart)
 	ReplaceProgram(p *Process, at uint64)
 	EndProgram(p *Process, at uint64, how Ending)

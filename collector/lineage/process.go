@@ -152,7 +152,7 @@ func (c *Tree) Resolve(a *attribution.Process) {
 	}
 	p.Count()
 	if w := p.Owner(); p.Owns(i) && i.Owner != w {
-		if i.Owner = w; i.Exec != nil {
+		if i.Owner = w; i.Exec != nil && !i.Exec.Noticed {
 			c.Above.PlaceProgram(i.Exec, nil)
 		}
 	}

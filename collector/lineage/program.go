@@ -84,7 +84,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	same := look.seen && p.Owns(look) && look.ID.ExecID == h.ExecID
 	renamed := same && look.unproven
 	program.Unproven = program.Unproven || renamed
-	if same && look.Exec == nil { // and its span has gone out
+	if same && (look.Exec == nil || look.Exec.Noticed) { // and its span, or the notice of it, has gone out
 		look.Env, look.EnvRead, look.uid = c.environ.Environment(r.Env, look.Env), true, r.UID
 		c.Resolve(&p.Process)
 		return
@@ -226,7 +226,7 @@ func (c *Tree) Cmdline(h *record.Header, r *record.Cmdline) {
 
 func (c *Tree) addArgs(p *Process, said *foundArgs) {
 	x := p.Program.Exec
-	if x == nil || !x.Preexisting || x.Args != "" {
+	if x == nil || !x.Preexisting || x.Noticed || x.Args != "" {
 		return
 	}
 	x.Args, x.Argc, x.Truncated, x.ArgsBytes = said.args, said.argc, said.truncated, uint32(len(said.args))
@@ -237,7 +237,8 @@ func (c *Tree) addArgs(p *Process, said *foundArgs) {
 
 // An ExecStart is what is known of the start of a program, until its process.exec span goes out.
 type ExecStart struct {
-	Span    any // of package spans, while that is held
+	Span    any  // of package spans, while that is held
+	Noticed bool // package spans has sent a notice of it
 	Process *Process
 	Program *Program
 	Cgroup  *Cgroup // where the exec was

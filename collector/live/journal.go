@@ -25,9 +25,7 @@ type Journal struct {
 	// Hold is how long a span may be held, CallsFor how long a mark or telemetry of a call matters.
 	Hold, CallsFor time.Duration
 
-	position   func() uint64
 	entry      journal.Entry
-	kept       uint64 // position of the ring up to which all is in the journal
 	settled    uint64
 	since      int          // records, since that was looked at
 	marks      []settleMark // ticks and how many spans there were, oldest first
@@ -50,13 +48,6 @@ const settleEvery = 256
 
 // settleMargin is added to the hold: spans are made at ticks, and go out in batches.
 const settleMargin = 2 * time.Second
-
-// noteRing remembers up to where the ring is read.
-func (j *Journal) noteRing() {
-	if j != nil && j.position != nil {
-		j.entry.Ring = j.position()
-	}
-}
 
 // record writes a record, before anything is made of it. h is its header, if it is the end of a process or its next
 // program.
@@ -87,14 +78,7 @@ func (j *Journal) append(kind journal.Kind, seq uint64, data []byte) {
 		return
 	}
 	j.entry.Kind, j.entry.Seq, j.entry.Data = kind, seq, data
-	read := j.entry.Ring
-	if kind == journal.Reads {
-		j.entry.Ring = j.kept // the record at hand comes after it: a kill may fall between
-	}
 	err := j.File.Append(&j.entry)
-	if j.entry.Ring = read; kind == journal.Record {
-		j.kept = read
-	}
 	if errors.Is(err, journal.ErrTooLarge) {
 		// After a kill that one is missing, which is less than all.
 		j.overflow.Add(1)

@@ -156,38 +156,6 @@ func TestAfterAKillTheSameSpansComeAsWithout(t *testing.T) {
 	}
 }
 
-// TestOnlyARecordSaysThatTheRingIsReadUpToIt: what stands before it, of the same record, does not yet.
-func TestOnlyARecordSaysThatTheRingIsReadUpToIt(t *testing.T) {
-	raws, config := recordsOf(t, "codex.capture.gz")
-	f := journaled(t, filepath.Join(t.TempDir(), "journal"), config, &told{spans: map[int64]string{}}, func() uint64 { return 0 }, func(uint64) {})
-	if _, err := f.resume(); err != nil {
-		t.Fatal(err)
-	}
-	at := uint64(0)
-	f.o.Journal.position = func() uint64 { at++; return at }
-	for _, raw := range raws {
-		_ = f.event.Decode(raw)
-		f.o.Journal.noteRing()
-		f.emit(raw)
-	}
-	reads, kept := 0, uint64(0)
-	if _, err := f.o.Journal.File.Replay(func(e *journal.Entry) {
-		switch e.Kind {
-		case journal.Record:
-			kept = e.Ring
-		case journal.Reads:
-			if reads++; e.Ring != kept {
-				t.Fatalf("position %d before the record that is read up to there, behind one up to %d", e.Ring, kept)
-			}
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if reads == 0 {
-		t.Error("no process has read anything")
-	}
-}
-
 // survives kills a sensor again and again, of whose spans the last few are not on disk yet, between records or within one.
 func survives(t *testing.T, raws [][]byte, config collector.Config, whole *told, kills int, lag int64, within bool) {
 	t.Helper()

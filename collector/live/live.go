@@ -7,6 +7,7 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ type Source interface {
 	Read(buf []byte) ([]byte, error)
 	SetDeadline(t time.Time)
 	Flush() error
-	// Losses are counted from what was Told before.
+	// Losses are those that were not Told yet.
 	Losses() ([]bpf.Loss, error)
 	// Told says that losses were passed on, at a time of CLOCK_BOOTTIME, so that nobody does so again.
 	Told(losses []bpf.Loss, at uint64) error
@@ -116,15 +117,14 @@ type Feed struct {
 	due   []injected // scratch
 
 	event      record.Event
-	container  record.Event // a record of a container that was injected
-	buf        []byte       // of Read
-	out        []byte       // of the records that are made here
-	offset     int64        // wall - boot as last reported
-	tick       uint64       // time of the last tick
-	lossesRead uint64       // time when the losses were last read
-	latest     uint64       // time of the newest record read
-	unread     uint64       // records that an earlier process had taken from the ring and not kept
-	losses     map[lossKey]uint64
+	container  record.Event       // a record of a container that was injected
+	buf        []byte             // of Read
+	out        []byte             // of the records that are made here
+	offset     int64              // wall - boot as last reported
+	tick       uint64             // time of the last tick
+	lossesRead uint64             // time when the losses were last read
+	latest     uint64             // time of the newest record read
+	last       []byte             // the kernel's last record in the journal, until the first is read
 	ended      map[processID]bool // of those with losses: had ended when these were read last
 	walks      []*walk            // that are to be done, the first one first
 	scans      scans
@@ -156,7 +156,7 @@ func New(o Options) *Feed {
 		o.Journal.log = o.Log
 	}
 	return &Feed{
-		o: o, losses: map[lossKey]uint64{}, ended: map[processID]bool{}, undecided: map[string]undecided{},
+		o: o, ended: map[processID]bool{}, undecided: map[string]undecided{},
 		dismissed: recent[processID, struct{}]{most: maxDismissed}, declined: recent[string, string]{most: maxDeclined},
 	}
 }
@@ -200,11 +200,6 @@ func (f *Feed) Start() error {
 		if !m {
 			f.unmatched = append(f.unmatched, f.o.Globs[i].String())
 		}
-	}
-	if f.unread > 0 {
-		loss := record.Loss{Cause: record.CauseNotRead, Count: f.unread, From: f.lossesRead, To: boot}
-		f.out = record.AppendLoss(f.out[:0], record.Header{}, loss)
-		f.emit(f.out)
 	}
 	if resumed {
 		f.scans.due = true // who there is is known; whoever is not is looked for when the ring has been read
@@ -296,6 +291,10 @@ func (f *Feed) finishWalks() {
 
 // handle passes a kernel record on and keeps the watched cgroups to the selected ones.
 func (f *Feed) handle(raw []byte) {
+	again := bytes.Equal(raw, f.last)
+	if f.last = nil; again {
+		return // the process before was killed between the journal and the next record
+	}
 	err := f.event.Decode(raw)
 	h := f.event.Header
 	if err == nil {
@@ -304,8 +303,6 @@ func (f *Feed) handle(raw []byte) {
 			f.locate(h)
 		}
 	}
-	// Not before: the entries so far are of records of user space that stand before this one.
-	f.o.Journal.noteRing()
 	f.emit(raw)
 	if err != nil {
 		return // the collector counts it

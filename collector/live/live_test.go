@@ -36,12 +36,12 @@ type host struct {
 
 	steps    []func() ([]byte, error)
 	cancel   context.CancelFunc
-	losses   []bpf.Loss
+	losses   []bpf.Loss // as the counters are
+	reported map[bpf.Loss]uint64
 	lossErr  error
 	existing [][]byte
 	flushed  bool
 
-	told         []bpf.Loss
 	toldAt, last uint64
 
 	dirs    map[string]uint64 // path -> id
@@ -52,7 +52,7 @@ type host struct {
 }
 
 func newHost() *host {
-	return &host{boot: 1000 * ms, wall: int64(5_000_000 * ms), dirs: map[string]uint64{"/": 1}, watches: map[uint64]bpf.WatchFlags{}, within: map[uint64]uint64{}}
+	return &host{boot: 1000 * ms, wall: int64(5_000_000 * ms), dirs: map[string]uint64{"/": 1}, watches: map[uint64]bpf.WatchFlags{}, within: map[uint64]uint64{}, reported: map[bpf.Loss]uint64{}}
 }
 
 func (h *host) clock() (uint64, int64, error) { return h.boot, h.wall, nil }
@@ -72,10 +72,28 @@ func (h *host) Read([]byte) ([]byte, error) {
 	return step()
 }
 
-func (h *host) Losses() ([]bpf.Loss, error) { return slices.Clone(h.losses), h.lossErr }
+func (h *host) Losses() ([]bpf.Loss, error) {
+	losses := slices.Clone(h.losses)
+	for i, l := range losses {
+		losses[i].Count -= h.reported[counter(l)]
+	}
+	return losses, h.lossErr
+}
 
-func (h *host) Told(losses []bpf.Loss, at uint64) error { h.told, h.toldAt = losses, at; return nil }
-func (h *host) Last() uint64                            { return h.last }
+func (h *host) Told(losses []bpf.Loss, at uint64) error {
+	h.toldAt = at
+	for _, l := range losses {
+		h.reported[counter(l)] += l.Count
+	}
+	return nil
+}
+
+func counter(l bpf.Loss) bpf.Loss {
+	l.Count = 0
+	return l
+}
+
+func (h *host) Last() uint64 { return h.last }
 
 func (h *host) Existing(yield func([]byte) error) error {
 	for _, raw := range h.existing {
@@ -104,7 +122,7 @@ func (h *host) Within(id, sandbox uint64) error {
 }
 
 func (h *host) Forget(l bpf.Loss) error {
-	h.losses = slices.DeleteFunc(h.losses, func(has bpf.Loss) bool { return has == l })
+	h.losses = slices.DeleteFunc(h.losses, func(has bpf.Loss) bool { return counter(has) == counter(l) })
 	return nil
 }
 
@@ -375,6 +393,19 @@ func TestCgroupsOfASandboxShareItsBudget(t *testing.T) {
 	if want := (map[uint64]uint64{4: 4, 5: 4, 6: 4, 7: 7, 8: 7, 9: 9}); !maps.Equal(h.within, want) {
 		t.Errorf("cgroups and their sandboxes %v, want %v", h.within, want)
 	}
+}
+
+func TestARecordThatAKilledProcessHadInTheJournalIsTakenOnce(t *testing.T) {
+	h, s := newHost(), &stream{}
+	f := h.feed(t, s, "/a")
+	f.replay(exit(1001 * ms))
+	f.replay(mark(1002 * ms))
+	h.reads(exit(1001 * ms))
+	h.reads(exit(1003 * ms))
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "stream", s.words, []string{"exit at 1", "mark at 2", "clock at 0", "exit at 3"})
 }
 
 func TestLossesAfterTheLastTickAreToldAtTheEnd(t *testing.T) {

@@ -11,13 +11,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-type lossKey struct {
-	cgroup      uint64
-	process     processID
-	kind, cause uint16
-}
-
-// reportLosses passes on what the kernel's counters grew by since the last time.
+// reportLosses passes on what the kernel side has lost since the last time.
 func (f *Feed) reportLosses(t uint64) error {
 	now, err := f.o.Source.Losses()
 	if err != nil {
@@ -28,14 +22,11 @@ func (f *Feed) reportLosses(t uint64) error {
 		return cmp.Or(cmp.Compare(a.Cgroup, b.Cgroup), cmp.Compare(a.Start, b.Start), cmp.Compare(a.Tgid, b.Tgid),
 			cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Cause, b.Cause))
 	})
-	seen := make(map[lossKey]uint64, len(now)) // replaces the old: keys of removed cgroups go
 	ended := map[processID]bool{}
 	var over []bpf.Loss
 	unknown := false // cgroups may be there that were not reported
 	for _, l := range now {
 		p := processID{l.Tgid, l.Start}
-		k := lossKey{l.Cgroup, p, l.Kind, l.Cause}
-		seen[k] = l.Count
 		switch _, asked := ended[p]; {
 		case l.Tgid == 0:
 		case f.ended[p]:
@@ -44,22 +35,21 @@ func (f *Feed) reportLosses(t uint64) error {
 		case !asked:
 			ended[p] = hasEnded(f.o.Proc, l.Tgid, l.Start)
 		}
-		if l.Count <= f.losses[k] {
+		if l.Count == 0 {
 			continue
 		}
-		delta := l.Count - f.losses[k]
-		f.stats.Lost += delta
+		f.stats.Lost += l.Count
 		unknown = unknown || record.Type(l.Kind) == record.TypeCgroupMkdir
 		if kind := record.Type(l.Kind); f.o.Knows != nil && (kind == record.TypeFork || kind == record.TypeExec) {
 			f.scans.due = true // who is below an agent, wherever it is, only the records of its parent say
 		}
 		h := record.Header{Cgroup: l.Cgroup, Tgid: l.Tgid, Start: l.Start}
 		f.out = record.AppendLoss(f.out[:0], h, record.Loss{
-			Kind: record.Type(l.Kind), Cause: record.Cause(l.Cause), Count: delta, From: f.lossesRead, To: t,
+			Kind: record.Type(l.Kind), Cause: record.Cause(l.Cause), Count: l.Count, From: f.lossesRead, To: t,
 		})
 		f.emit(f.out)
 	}
-	f.losses, f.ended, f.lossesRead = seen, ended, t
+	f.ended, f.lossesRead = ended, t
 	if unknown {
 		// What is there now is reported again; what was made and is gone again cannot be.
 		w := newWalk("/")

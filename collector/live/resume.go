@@ -11,17 +11,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// Ring is a source whose position outlives the process.
-type Ring interface {
-	// Position is up to where the ring has been read.
-	Position() uint64
-	// Unread gives what was read from it after a position by a process that was killed before it could keep it. What
-	// is not there any more is counted.
-	Unread(from uint64, yield func(raw []byte)) (lost int, err error)
-}
-
-// resume reads the journal, and then what an earlier process had taken from the ring and not kept. It says whether
-// there was a journal.
+// resume reads the journal, and says whether there was one.
 func (f *Feed) resume() (bool, error) {
 	j := f.o.Journal
 	if j == nil {
@@ -33,26 +23,12 @@ func (f *Feed) resume() (bool, error) {
 	if j.perTurn == 0 {
 		j.perTurn = compactPerTurn
 	}
-	ring, _ := f.o.Source.(Ring)
-	if ring != nil {
-		j.position = ring.Position
-	}
-	settled, at, compacted, err := j.File.Last()
+	settled, _, compacted, err := j.File.Last()
 	if err != nil {
 		return false, fmt.Errorf("read the journal: %w", err)
 	}
-	j.settled, j.entry.Ring, j.kept = settled, at, at // until another record is read
+	j.settled = settled // until another record is read
 	ok := f.replayJournal(settled, !compacted)
-	if ok && ring != nil && at != 0 {
-		lost, err := ring.Unread(at, func(raw []byte) {
-			f.handle(raw)
-		})
-		if err != nil {
-			return false, err
-		}
-		f.unread = uint64(lost)
-	}
-	j.noteRing()
 	j.settle()
 	return ok, nil
 }
@@ -158,6 +134,9 @@ func (f *Feed) replay(raw []byte) {
 	if f.event.Decode(raw) == nil {
 		h := f.event.Header
 		f.latest = max(f.latest, h.Time)
+		if h.Type < record.TypeClock {
+			f.last = append(f.last[:0], raw...)
+		}
 		switch h.Type {
 		case record.TypeTick:
 			f.tick = max(f.tick, h.Time)

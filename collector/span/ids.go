@@ -182,6 +182,13 @@ func ExitSpan(boot string, i Image) ID {
 	return head(image(room[:0], whatExit, boot, i))
 }
 
+// NoticeSpan is the notice of a span: process.start, tool.start or net.connect.start.
+// Fields: "sheetbend notice", the span's id (in hex digits).
+func NoticeSpan(of ID) ID {
+	var room [256]byte
+	return head(text(append(room[:0], "sheetbend notice"...), hex.EncodeToString(of[:])))
+}
+
 // OpenSpan is a file.open span; at and tid are those of the first open counted in it.
 // Fields: "sheetbend open", boot id, pid, start, exec id, tid, at (ns of boottime).
 func OpenSpan(boot string, i Image, tid uint32, at uint64) ID {

@@ -46,6 +46,8 @@ const (
 	KeyUTF8Repaired   = "sheetbend.utf8.repaired"
 	KeyPartial        = "sheetbend.partial"
 	KeyStandIn        = "sheetbend.stand_in"
+	KeyNoticeOf       = "sheetbend.notice.of"
+	KeyNoticed        = "sheetbend.noticed"
 	KeyErrorType      = string(semconv.ErrorTypeKey)
 	KeySensitive      = "sheetbend.sensitive"
 	KeyOutcome        = "sheetbend.outcome"
@@ -124,6 +126,7 @@ const (
 	KeyFilePathOutside    = "sheetbend.file.path.outside_root"
 	KeyFileDeleted        = "sheetbend.file.deleted"
 	KeyCount              = "sheetbend.count"
+	KeyLast               = "sheetbend.last"
 	KeyFolded             = "sheetbend.folded"
 	KeyFoldedNames        = "sheetbend.folded.names"
 

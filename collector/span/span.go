@@ -24,9 +24,16 @@ const (
 	Namespace
 	Access // one process reached into another
 	Change // of a file, but for its content
+
+	// Of a story.
 	Session
-	SessionCall // a tool call, in the story
-	SessionEnd  // the end of an agent that outlived the hold
+	SessionCall
+	SessionEnd // of an agent that outlived the hold
+
+	// Notices of spans whose end does not come within the hold.
+	Start        // of Exec
+	ToolStart    // of Tool
+	ConnectStart // of Connect
 )
 
 var kindNames = [...]string{
@@ -34,6 +41,7 @@ var kindNames = [...]string{
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
+	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 }
 
 // Kinds are all that have a name.

@@ -2,6 +2,17 @@
 
 package span
 
+import "encoding/hex"
+
+// Subject is the id of the span that s tells of: its own or, of a notice, that of the span that follows.
+func (s *Span) Subject() ID {
+	var id ID
+	if n, err := hex.Decode(id[:], []byte(Clip(Attrs(s.Attrs).Text(KeyNoticeOf), 2*len(id)))); err != nil || n != len(id) {
+		return s.ID
+	}
+	return id
+}
+
 // Hang gives what stands below each of the nodes, in the order of nodes; the roots stand below nil. A node that is its
 // own parent is a root. Nodes that are each other's parents, which only a collision of ids could make, stand below one
 // another and below no root.

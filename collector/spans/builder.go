@@ -4,6 +4,7 @@ package spans
 
 import (
 	"cmp"
+	"encoding/hex"
 	"strings"
 	"unicode/utf8"
 
@@ -85,6 +86,13 @@ func topOf(k *attribution.Call) span.Ref {
 	return span.Ref{Link: k.Links.Top, Rel: span.ToCall}
 }
 
+// startNotice begins the notice of a span that began at a time (boottime) and has the id of.
+func (c *out) startNotice(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, of span.ID, at spot, from uint64) *builder {
+	d := c.start(kind, sb, w, span.NoticeSpan(of), at, from, from)
+	d.trusted(span.KeyNoticeOf, hex.EncodeToString(of[:]))
+	return d
+}
+
 // attribution says how the span was tied to whom, and to which call.
 func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 	by := attribution.BySession
@@ -127,7 +135,7 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup) {
 	pending := pendingOf(p)
 	if pending.created == "" {
-		pending.created = c.spans.creationTime(p.Start)
+		pending.created = c.spans.wallTime(p.Start)
 	}
 	c.builder.process(p.Tgid, pending.created, i, g)
 }

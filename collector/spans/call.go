@@ -15,15 +15,35 @@ type calls struct{ spans *Spans }
 
 // A callSpan is an execute_tool span that waits.
 type callSpan struct {
-	held held
-	call *attribution.Call
+	held    held
+	call    *attribution.Call
+	noticed bool
 }
 
-// runOut sends the execute_tool span. It waits the whole hold even if the call ends
-// before: what the agent's telemetry says comes after.
+// holdOver is called a hold after the begin of a call, even if that has ended before: what the agent's telemetry says
+// comes after. Of one that goes on it is called again, a hold after its end.
+func (s *callSpan) holdOver(c *Spans, at uint64) {
+	k := s.call
+	until := k.Life.Began + uint64(c.config.MaxLength)
+	if k.Links.Joined || k.Life.Over || at >= until {
+		s.runOut(c, at)
+		return
+	}
+	k.Sent.Waiting = false
+	if !s.noticed {
+		s.noticed = true
+		w := attribution.Owner{Agent: k.Agent, Call: k}
+		d := c.out.startNotice(span.ToolStart, k.Agent.Sandbox, w, k.Links.Top.Span, c.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began)
+		calls{c}.describeCall(d, k)
+		c.out.send()
+	}
+	c.queue.holdOn(&c.queue.long, &s.held, until)
+}
+
+// runOut sends the execute_tool span.
 func (s *callSpan) runOut(c *Spans, at uint64) {
 	k := s.call
-	k.Sent.Waiting = false
+	k.Sent.Held, k.Sent.Waiting = nil, false
 	if k.Links.Joined {
 		return // the agent's own span is there
 	}
@@ -40,12 +60,24 @@ func (s *callSpan) runOut(c *Spans, at uint64) {
 		d.span.Links = append(d.span.Links, span.Ref{Link: k.Links.Extra, Rel: span.ToAgent})
 	}
 	calls{c}.describeCall(d, k)
+	d.flagIf(s.noticed, span.KeyNoticed)
 	d.flagIf(k.Sent.Partial, span.KeyPartial)
 	c.out.send()
 }
 
-// SendToolEnd tells the end of a call whose execute_tool went out before.
-func (c calls) SendToolEnd(k *attribution.Call) {
+// CallEnded has execute_tool go out when what telemetry says of the end is known, or tells the end where it went out
+// before.
+func (c calls) CallEnded(k *attribution.Call) {
+	c.spans.endCall(k, k.Life.Ended) // where its first process has not ended it
+	q := &c.spans.queue
+	if s, ok := k.Sent.Held.(*callSpan); ok && s.held.in == &q.long {
+		k.Sent.Waiting = true
+		q.holdOn(&q.brief, &s.held, k.Life.Ended+uint64(c.spans.config.Hold))
+	}
+	if !k.Sent.Partial {
+		return
+	}
+	k.Sent.Partial = false
 	w := attribution.Owner{Agent: k.Agent, Call: k}
 	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, w, span.ToolEndSpan(k.Traces.Instance(), k.Traces.Call()),
 		c.spans.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began, k.Life.Ended)
@@ -58,7 +90,7 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 	if d.span.Kind != span.Telemetry {
 		d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
 	}
-	if d.span.Kind == span.Tool {
+	if d.span.Kind == span.Tool || d.span.Kind == span.ToolStart {
 		if k.Tool != "" {
 			d.span.Name += " " + d.valid(k.Tool)
 		}
@@ -147,7 +179,7 @@ func (c calls) CallBegan(k *attribution.Call) {
 	s := &callSpan{call: k}
 	q := &c.spans.queue
 	q.hold(&q.brief, &s.held, s, len(k.ID), k.Life.Began+uint64(c.spans.config.Hold))
-	k.Sent.Waiting = true
+	k.Sent.Held, k.Sent.Waiting = s, true
 }
 
 func (c calls) MayName(agent string) bool {
@@ -171,7 +203,7 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	p := c.spans.lineage.Processes[a.Tgid]
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
-		if x := i.Exec; x != nil {
+		if x := i.Exec; x != nil && !x.Noticed {
 			i.Owner = w
 			x.CallRoot = first && w.Call != nil
 			c.spans.PlaceProgram(x, nil)

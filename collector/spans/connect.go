@@ -4,6 +4,7 @@ package spans
 
 import (
 	"bytes"
+	"container/list"
 	"net/netip"
 	"strconv"
 
@@ -28,11 +29,49 @@ type connectSpan struct {
 	spot    spot
 	flags   uint16 // of record.Connect
 	what    record.Connect
+
+	element *list.Element // in the process's list
+	noticed bool
+	over    bool // the process has ended
 }
 
 func (s *connectSpan) runOut(c *Spans, at uint64) {
-	delete(c.connects, s.what.Cookie)
+	c.forgetConnect(s)
 	c.sendConnect(s, at, result{partial: true})
+}
+
+// holdOver: an outcome is waited for as long as it takes, but only for a hold after the end of the process. Then its
+// sockets are closed, or are others' by now.
+func (s *connectSpan) holdOver(c *Spans, at uint64) {
+	if s.over {
+		s.runOut(c, at)
+		return
+	}
+	s.noticed = true
+	d := c.out.startNotice(span.ConnectStart, &s.process.Sandbox.Sandbox, s.owner, c.connectID(s), s.spot, s.at)
+	c.describeConnect(d, s)
+	c.out.send()
+	c.queue.holdOn(&c.queue.open, &s.held, forever)
+}
+
+// endConnects waits no longer than a hold for outcomes of the connects of a process that has ended at a time
+// (boottime): the kernel closes its sockets right after.
+func (c *Spans) endConnects(p *lineage.Process, at uint64) {
+	if p.Pending == nil {
+		return
+	}
+	for e := pendingOf(p).connects.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*connectSpan)
+		s.over = true
+		if s.noticed {
+			c.queue.holdOn(&c.queue.brief, &s.held, at+uint64(c.config.Hold))
+		}
+	}
+}
+
+func (c *Spans) forgetConnect(s *connectSpan) {
+	delete(c.connects, s.what.Cookie)
+	pendingOf(s.process).connects.Remove(s.element)
 }
 
 // A result is what a connect returned.
@@ -50,35 +89,50 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	c.attribution.NotHook(&p.Process)
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
+	c.reserve(&p.Sandbox.Sandbox, s.owner, s.program.Weight)
 	if r.Op == record.ConnectSendmsg {
 		c.sendConnect(s, h.Time, result{})
 		return
 	}
 	if old := c.connects[r.Cookie]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
-		c.queue.drop(&old.held)
-		c.sendConnect(old, h.Time, result{partial: true})
+		c.queue.runOutOf(&old.held, h.Time)
 	}
 	c.queue.hold(&c.queue.brief, &s.held, s, 0, h.Time+uint64(c.config.Hold))
 	c.connects[r.Cookie] = s
+	s.element = pendingOf(p).connects.PushBack(s)
 }
 
 // ConnectEnd takes the outcome of a connect.
 func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 	s := c.connects[r.Cookie]
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
-		return // an outcome after the hold, or none yet
+		return // an outcome that is not awaited any more, or none yet
 	}
-	delete(c.connects, r.Cookie)
 	c.queue.drop(&s.held)
+	c.forgetConnect(s)
 	c.sendConnect(s, h.Time, result{errno: r.Error})
 }
 
 func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
-	p, i := s.process, s.program
-	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.at)
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.at, at)
-	c.out.process(p, i, s.cgroup)
+	d := c.out.start(span.Connect, &s.process.Sandbox.Sandbox, s.owner, c.connectID(s), s.spot, s.at, at)
+	c.describeConnect(d, s)
+	d.flagIf(s.noticed, span.KeyNoticed)
+	d.flagIf(how.partial, span.KeyPartial)
+	if !how.partial && s.what.Op != record.ConnectSendmsg { // of a datagram the attempt is seen
+		d.returned(how.errno)
+	}
+	c.out.send()
+}
+
+func (c *Spans) connectID(s *connectSpan) span.ID {
+	p := s.process
+	return span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: s.program.ID.ExecID}, s.tid, s.at)
+}
+
+// describeConnect adds what is known of a connect from its begin.
+func (c *Spans) describeConnect(d *builder, s *connectSpan) {
+	c.out.process(s.process, s.program, s.cgroup)
 	address, version := addressOf(&s.what)
 	if c.config.ReadableNames {
 		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
@@ -93,11 +147,6 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
 		d.trusted(span.KeyNetworkOp, "connect")
 	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
-	d.flagIf(how.partial, span.KeyPartial)
-	if !how.partial && s.what.Op != record.ConnectSendmsg { // of a datagram the attempt is seen
-		d.returned(how.errno)
-	}
-	c.out.send()
 }
 
 func addressOf(r *record.Connect) (netip.Addr, string) {

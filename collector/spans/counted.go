@@ -100,11 +100,7 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Access:
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	}
-	to := s.last
-	if s.count > 1 {
-		to++
-	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
 	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
@@ -114,7 +110,15 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Access:
 		c.tellAccess(d, a)
 	}
-	d.int(span.KeyCount, int64(s.count))
+	c.repeated(d, s.count, s.last)
 	d.returned(a.errno)
 	c.out.send()
+}
+
+// repeated says how often something was done, and when for the last time.
+func (c *Spans) repeated(d *builder, count, last uint64) {
+	d.int(span.KeyCount, int64(count))
+	if count > 1 {
+		d.trusted(span.KeyLast, c.wallTime(last))
+	}
 }

@@ -24,6 +24,11 @@ type execSpan struct {
 
 func (x *execSpan) runOut(c *Spans, at uint64) { c.sendExec(x.exec, at, nil) }
 
+func (x *execSpan) holdOver(c *Spans, at uint64) {
+	c.noticeExec(x.exec)
+	c.queue.holdOn(&c.queue.long, &x.held, at-uint64(c.config.Hold)+uint64(c.config.MaxLength))
+}
+
 // HoldExec has the span of a program wait for its end.
 func (c *Spans) HoldExec(x *lineage.ExecStart, at uint64) {
 	s := &execSpan{exec: x}
@@ -32,8 +37,13 @@ func (c *Spans) HoldExec(x *lineage.ExecStart, at uint64) {
 	c.queue.hold(&c.queue.brief, &s.held, s, len(x.Args)+len(x.Filename), at+uint64(c.config.Hold))
 }
 
-// DropExec forgets a span that waits.
-func (c *Spans) DropExec(x *lineage.ExecStart) { c.queue.drop(&x.Span.(*execSpan).held) }
+// DropExec forgets a span that waits. One that a notice has told of goes out.
+func (c *Spans) DropExec(x *lineage.ExecStart) {
+	c.queue.drop(&x.Span.(*execSpan).held)
+	if x.Noticed {
+		c.sendExec(x, c.clock.Now, nil)
+	}
+}
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
@@ -49,6 +59,9 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 		c.endCommand(p, at, how.Exit)
 	}
 	c.Flush(p)
+	if !how.Replaced {
+		c.endConnects(p, at)
+	}
 	i := p.Program
 	if !p.Owns(i) {
 		return
@@ -56,26 +69,61 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	i.Ended = true
 	switch {
 	case i.Exec != nil:
-		c.DropExec(i.Exec)
+		c.queue.drop(&i.Exec.Span.(*execSpan).held)
 		c.sendExec(i.Exec, at, &how)
 	case i.Span != span.ID{}:
 		c.sendExit(p, at, how)
 	}
 }
 
-// sendExec sends the span; how is nil when the end is not known yet.
-func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
+// settleExec finds out where the span of a program stands. goesOn says that the program has not ended.
+func (c *Spans) settleExec(x *lineage.ExecStart, goesOn bool) {
 	c.lineage.FindParent(x)
-	p, i := x.Process, x.Program
+	p := x.Process
 	c.lineage.Resolve(&p.Process)
-	if p.Hook != nil && p.Program == i && how == nil {
+	if p.Hook != nil && p.Program == x.Program && goesOn {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}
+}
+
+// noticeExec sends a process.start span. It stands beside the process.exec, but below it where that is a root: then a
+// trace has one.
+func (c *Spans) noticeExec(x *lineage.ExecStart) {
+	c.settleExec(x, true)
+	x.Noticed = true
+	i, sb := x.Program, &x.Process.Sandbox.Sandbox
+	at := spot{i.Trace, x.Parent, x.Top, x.Above}
+	if x.Top == (span.ID{}) && x.Parent.Trace != i.Trace {
+		at = spot{trace: i.Trace, parent: span.Link{Trace: i.Trace, Span: i.Span}, above: i.Span}
+	}
+	d := c.out.startNotice(span.Start, sb, i.Owner, i.Span, at, i.Start)
+	c.describeExec(d, x)
+	c.out.send()
+}
+
+// sendExec sends the span; how is nil when the end is not known yet.
+func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
+	c.settleExec(x, how == nil)
+	p, i := x.Process, x.Program
 	i.Exec = nil
 	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
 	if k := i.Owner.Call; x.CallRoot && k != nil && k.Links.Joined { // there is no execute_tool to do it
 		d.link(k.Links.Story, span.ToStory)
 	}
+	c.describeExec(d, x)
+	d.flagIf(x.Noticed, span.KeyNoticed)
+	d.noise(i)
+	if how == nil {
+		d.flag(span.KeyPartial)
+	} else {
+		c.ended(d, i, how)
+	}
+	c.out.send()
+}
+
+// describeExec adds what is known of a program from its start.
+func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
+	p, i := x.Process, x.Program
 	c.out.process(p, i, x.Cgroup)
 	c.out.displayName("exec", i.Name)
 
@@ -125,13 +173,6 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	d.flagIf(x.Flags&record.ExecSecure != 0, span.KeyPrivilegedExec)
 	d.flagIf(x.Preexisting, span.KeyPreexisting)
 	d.contradicted(x.Denied)
-	d.noise(i)
-	if how == nil {
-		d.flag(span.KeyPartial)
-	} else {
-		c.ended(d, i, how)
-	}
-	c.out.send()
 }
 
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
@@ -212,8 +253,8 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	}
 }
 
-// creationTime is ISO 8601 in UTC, with nanoseconds.
-func (c *Spans) creationTime(start uint64) string {
-	c.text = time.Unix(0, int64(start+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
+// wallTime is a boottime in ISO 8601 (RFC 3339), in UTC, with nanoseconds.
+func (c *Spans) wallTime(at uint64) string {
+	c.text = time.Unix(0, int64(at+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
 	return string(c.text)
 }

@@ -83,13 +83,13 @@ func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attributio
 	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.place(&sb.Sandbox, w, program, 0), r.From, r.To)
 	c.spans.out.displayName("lost", kind)
 	if v != nil {
-		d.process(v.Tgid, c.spans.creationTime(v.Start), v.Program, v.Cgroup)
+		d.process(v.Tgid, c.spans.wallTime(v.Start), v.Program, v.Cgroup)
 	} else {
 		g := c.spans.lineage.Cgroups[h.Cgroup]
 		// Of a cgroup that is not known each session is told: then it is not said to be one of its processes.
 		if h.Tgid != 0 && (g != nil && g.Sandbox == sb || c.spans.lineage.Gone.Sandbox(h.Cgroup) == sb) {
 			d.int(span.KeyPID, int64(h.Tgid))
-			d.trusted(span.KeyCreationTime, c.spans.creationTime(h.Start))
+			d.trusted(span.KeyCreationTime, c.spans.wallTime(h.Start))
 		}
 		if g != nil {
 			d.container = g.Cgroup.Container

@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"container/list"
 	"path"
 	"slices"
 	"strconv"
@@ -92,8 +93,9 @@ type openSpan struct {
 type pending struct {
 	created string // process.creation.time, of a process that has had a span
 
-	opens   openList
-	counted []*countedSpan // oldest first
+	opens    openList
+	counted  []*countedSpan // oldest first
+	connects list.List      // of *connectSpan
 
 	// For the fold budget: distinct files read in this window.
 	window    uint64 // its number since boot
@@ -318,11 +320,7 @@ func (s *openSpan) runOut(c *Spans, _ uint64) {
 func (c *files) sendOpen(s *openSpan) {
 	p, i, flags := s.key.process, s.program, s.key.flags
 	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.first)
-	to := s.last
-	if s.count > 1 {
-		to++
-	}
-	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, to)
+	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
 	c.spans.out.process(p, i, s.cgroup)
 	if c.spans.config.ReadableNames {
 		c.spans.out.displayName("open", path.Base(s.key.path))
@@ -335,7 +333,7 @@ func (c *files) sendOpen(s *openSpan) {
 	if flags&record.OpenSubmitted == 0 {
 		d.returned(s.key.errno)
 	}
-	d.int(span.KeyCount, int64(s.count))
+	c.spans.repeated(d, s.count, s.last)
 	if s.key.folded {
 		d.flag(span.KeyFolded)
 		d.list = d.list[:0]

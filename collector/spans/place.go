@@ -20,7 +20,7 @@ type spot struct {
 }
 
 // baseWeight is what a span takes in a trace besides its texts, in encoded bytes: keys, numbers and ids.
-const baseWeight = 900
+const baseWeight = 1100
 
 // weightOf is what a text takes. What is no UTF-8 may grow to the double when it is repaired.
 func weightOf[T string | []byte](s T) int {
@@ -64,6 +64,11 @@ func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	return at
 }
 
+// reserve keeps room beside a span that was placed for its notice: that goes out at a tick, which may have thousands.
+func (c *Spans) reserve(sb *attribution.Sandbox, w attribution.Owner, bytes int) {
+	c.slicer.Place(sb.TracesOf(w), baseWeight+bytes)
+}
+
 // under is what the span of a program's doing stands under: the program's span or, where that is in an earlier slice of
 // the same traces, what stands for it in this one.
 func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, at spot) span.Link {
@@ -76,7 +81,7 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 		i.StandIn = at.trace
 		c.slicer.Place(sb.TracesOf(w), baseWeight+i.Weight)
 		d := c.out.start(span.Exec, sb, w, id, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
-		d.process(i.ID.Tgid, c.creationTime(i.ID.Start), i, nil)
+		d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
 		c.out.displayName("exec", i.Name)
 		d.standIn()
 		c.out.send()
@@ -103,19 +108,23 @@ func (d *builder) standIn() {
 	d.flag(span.KeyStandIn)
 }
 
+// weightOfExec is what the texts of the start of a program take, but for those that each span of it has.
+func weightOfExec(x *lineage.ExecStart) int {
+	args := 3 * min(weightOf(x.Args), maxArgBytes) // in the list, on the command line and its quotes
+	return args + weightOf(x.Filename) + weightOf(x.Cwd)
+}
+
 // PlaceProgram finds the spot of the span of a program that starts below another one, if that is known; again, when it
 // turns out to be another owner's.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
 	c.command(x, before)
-	args := 3 * maxArgBytes // in the list, on the command line and its quotes
-	if n := 3 * weightOf(x.Args); n < args {
-		args = n
-	}
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}
-	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, args+weightOf(x.Filename)+weightOf(x.Cwd)+i.Weight)
+	weight := weightOfExec(x) + i.Weight
+	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, weight)
+	c.reserve(&x.Process.Sandbox.Sandbox, i.Owner, weight)
 	i.Trace, x.Top = at.trace, at.top
 	if before != nil {
 		x.Parent, x.Above = at.parent, at.above

@@ -2,7 +2,11 @@
 
 package spans
 
-import "github.com/sheetbend/sheetbend/collector/lineage"
+import (
+	"math"
+
+	"github.com/sheetbend/sheetbend/collector/lineage"
+)
 
 // A held span waits for its end or until its time is up.
 type held struct {
@@ -13,10 +17,18 @@ type held struct {
 	span       waiting
 }
 
-// waiting is the part of a held span that knows what to do when its time is up.
+// waiting is the part of a held span that knows what to do when its time is up, at a time (boottime). It is no longer
+// in a queue then.
 type waiting interface {
-	// runOut sends the span with what is known at a time (boottime). It is no longer in the queue.
+	// runOut sends the span with what is known.
 	runOut(c *Spans, at uint64)
+}
+
+// longWaiting may wait for longer than the hold.
+type longWaiting interface {
+	waiting
+	// holdOver sends a notice and goes on waiting; or the span, where nothing is left to wait for.
+	holdOver(c *Spans, at uint64)
 }
 
 // MaxHeldBytes bounds the strings of all held spans: argv and paths up to 128 KiB each
@@ -61,15 +73,21 @@ type queue struct {
 	spans   *Spans
 	repeats holdQueue // counts repeats, up to the end of a window
 	brief   holdQueue // waits for the hold
-	stories holdQueue // waits for reportsWithin
-	long    holdQueue // waits for maxLength
+	stories holdQueue // of a story, and waits for reportsWithin
+	long    holdQueue // has had a notice and waits for MaxLength
+	open    holdQueue // has had a notice and waits for as long as it takes
 	bytes   int       // of all
 }
 
-func (c *queue) all() [4]*holdQueue { return [4]*holdQueue{&c.repeats, &c.brief, &c.stories, &c.long} }
+func (c *queue) all() [5]*holdQueue {
+	return [...]*holdQueue{&c.repeats, &c.brief, &c.stories, &c.long, &c.open}
+}
 
-func (c *queue) count() int {
-	return c.repeats.count + c.brief.count + c.stories.count + c.long.count
+func (c *queue) count() (n int) {
+	for _, q := range c.all() {
+		n += q.count
+	}
+	return n
 }
 
 // holdRepeats starts the wait of what counts repeats. Windows are the same for all, whatever came before: who reads the
@@ -130,10 +148,28 @@ func (c *queue) runOutOf(h *held, at uint64) {
 func (c *queue) expire() {
 	for _, q := range c.all() {
 		for q.oldest != nil && q.oldest.deadline <= c.spans.clock.Tick {
-			c.runOutOf(q.oldest, q.oldest.deadline)
+			h := q.oldest
+			w, long := h.span.(longWaiting)
+			if !long || q != &c.brief {
+				c.runOutOf(h, h.deadline)
+				continue
+			}
+			c.drop(h)
+			w.holdOver(c.spans, h.deadline)
 		}
 	}
 }
+
+// holdOn has a span wait in another queue.
+func (c *queue) holdOn(q *holdQueue, h *held, until uint64) {
+	if h.in != nil {
+		c.drop(h)
+	}
+	c.hold(q, h, h.span, h.bytes, until)
+}
+
+// forever is a deadline that never comes.
+const forever = math.MaxUint64
 
 // drain sends all that waits, the oldest first.
 func (c *queue) drain() {

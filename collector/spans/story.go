@@ -172,7 +172,7 @@ func (c *Spans) tellAgent(d *builder, s *agentStory) {
 	a := s.owner.Agent
 	if a.First.Tgid != 0 {
 		d.int(span.KeyPID, int64(a.First.Tgid))
-		d.trusted(span.KeyCreationTime, c.creationTime(a.First.Start))
+		d.trusted(span.KeyCreationTime, c.wallTime(a.First.Start))
 	}
 	if s.commandLine != "" {
 		d.trusted(span.KeyCommandLine, s.commandLine)
@@ -209,9 +209,7 @@ func (c *Spans) beginCall(k *attribution.Call) {
 	k.Pending, s.open = s, c.open.PushBack(s)
 }
 
-// CallOver ends a call, if its first process has not.
-func (c calls) CallOver(k *attribution.Call) { c.spans.endCall(k, k.Life.Ended) }
-
+// endCall ends a call, if that has not been told.
 func (c *Spans) endCall(k *attribution.Call, at uint64) {
 	if s, waits := k.Pending.(*callStory); waits && s.open != nil {
 		c.open.Remove(s.open)

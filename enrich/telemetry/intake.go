@@ -57,8 +57,11 @@ type Options struct {
 	May func(context.Context, Sender) (bool, error)
 	// Find finds the senders over TCP. It is called for at most 1024 sockets, one call after the other. nil: no
 	// sender is known.
-	Find    Find
-	Forward *Forwarder   // nil: nothing is forwarded
+	Find Find
+	// Forward takes the export requests that were accepted, uncompressed in protobuf; their bytes are its own from then
+	// on. It is called from many goroutines, before the request is answered, and must not block. nil: nothing is
+	// forwarded.
+	Forward func(Signal, []byte)
 	Log     *slog.Logger // discards if nil
 
 	now func() time.Time
@@ -193,8 +196,8 @@ func (i *Intake) Stats() Stats {
 	}
 }
 
-// Close takes no new requests, and waits until ctx ends for those that are under way; when it returns, Said is not
-// called any more. The Forwarder is not closed. It may be called once.
+// Close takes no new requests, and waits until ctx ends for those that are under way; when it returns, Said and Forward are not
+// called any more. It may be called once.
 func (i *Intake) Close(ctx context.Context) error {
 	err := i.server.Shutdown(ctx)
 	if err != nil {

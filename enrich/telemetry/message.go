@@ -38,10 +38,8 @@ const (
 
 // message is one request.
 type message struct {
-	signal   Signal
-	grpc     bool
-	json     bool   // the sender speaks JSON
-	encoding string // "" or encodingGzip: how body is compressed
-	body     []byte // protobuf as received, of gRPC without its frame; of JSON the same as plain
-	plain    []byte // protobuf, uncompressed; the same as body if that was not compressed
+	signal Signal
+	grpc   bool
+	json   bool   // the sender speaks JSON
+	plain  []byte // protobuf, uncompressed
 }

@@ -97,7 +97,7 @@ func (i *Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse(w, &m, no)
 }
 
-// handle reads the request, hands over its facts and queues it.
+// handle reads the request, hands over its facts and passes it on.
 func (i *Intake) handle(r *http.Request, contentType string, m *message) error {
 	c, ok := r.Context().Value(peerKey{}).(*conn)
 	if !ok || !i.enter() {
@@ -138,7 +138,7 @@ func (i *Intake) handle(r *http.Request, contentType string, m *message) error {
 		if err != nil {
 			return err
 		}
-		m.body, m.plain, m.encoding = plain, plain, ""
+		m.plain = plain
 	}
 	if err := m.forged(); err != nil {
 		return err
@@ -152,13 +152,21 @@ func (i *Intake) handle(r *http.Request, contentType string, m *message) error {
 	i.requests.Add(1)
 	i.bytes.Add(uint64(wire))
 	if i.o.Forward != nil {
-		i.o.Forward.offer(m)
+		i.o.Forward(m.signal, shrink(m.plain))
 	}
 	return nil
 }
 
 // requestCost is what a request without content costs of the rate, in bytes.
 const requestCost = 1 << 10
+
+// shrink keeps no room that reading left behind a message.
+func shrink(b []byte) []byte {
+	if cap(b) > len(b)+len(b)/4 {
+		return bytes.Clone(b)
+	}
+	return b
+}
 
 // receive reads the body and uncompresses it.
 func (i *Intake) receive(r *http.Request, h *reservation, m *message) (wire int, err error) {
@@ -183,7 +191,7 @@ func (i *Intake) receive(r *http.Request, h *reservation, m *message) (wire int,
 		return 0, err
 	}
 	wire = len(body)
-	m.body = body
+	m.plain = body
 	if m.grpc {
 		compressed, message, ok := unframe(body)
 		if !ok || compressed && encoding == "" {
@@ -192,15 +200,14 @@ func (i *Intake) receive(r *http.Request, h *reservation, m *message) (wire int,
 		if !compressed {
 			encoding = ""
 		}
-		m.body = message
+		m.plain = message
 	}
-	m.encoding, m.plain = encoding, m.body
 	if encoding == encodingGzip {
-		z, err := gzip.NewReader(bytes.NewReader(m.body))
+		z, err := gzip.NewReader(bytes.NewReader(m.plain))
 		if err != nil {
 			return 0, errMalformed
 		}
-		if m.plain, err = readAll(z, i.o.MaxMessage, 2*len(m.body), h); err != nil {
+		if m.plain, err = readAll(z, i.o.MaxMessage, 2*len(m.plain), h); err != nil {
 			return 0, err
 		}
 	}

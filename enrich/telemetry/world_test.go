@@ -5,6 +5,7 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -18,11 +19,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -76,72 +73,52 @@ func intake(t *testing.T, o Options) (*Intake, *heard) {
 	return i, h
 }
 
-// backend records the requests that it gets, over HTTP and gRPC.
-type backend struct {
-	grpc, http string
-	got        chan delivery
-	refuse     chan int // of each request, the HTTP or gRPC code to answer; none: success
+// rawCodec sends bytes that are a message already.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" } // of the content type
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.([]byte)
+	if !ok {
+		return nil, errors.New("not bytes")
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
 }
 
-type delivery struct {
-	path   string
-	header http.Header
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return errors.New("not bytes")
+	}
+	*b = data.Materialize()
+	return nil
+}
+
+// forwarded is what an intake passed on.
+type forwarded struct {
+	signal Signal
 	body   []byte
 }
 
-func newBackend(t *testing.T) *backend {
-	t.Helper()
-	b := &backend{got: make(chan delivery, 100), refuse: make(chan int, 100)}
-	l := listenLocal(t)
-	b.grpc = l.Addr().String()
-	g := grpc.NewServer(grpc.ForceServerCodecV2(rawServerCodec{}), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
-		var body []byte
-		if err := s.RecvMsg(&body); err != nil {
-			return err
-		}
-		md, _ := metadata.FromIncomingContext(s.Context())
-		method, _ := grpc.MethodFromServerStream(s)
-		b.got <- delivery{method, http.Header(md), body}
-		select {
-		case code := <-b.refuse:
-			return status.Error(codes.Code(code), "refused")
-		default:
-			return s.SendMsg([]byte{})
-		}
-	}))
-	go func() { _ = g.Serve(l) }()
-	t.Cleanup(g.Stop)
+// behind has what comes out of an intake.
+type behind chan forwarded
 
-	web := listenLocal(t)
-	b.http = "http://" + web.Addr().String()
-	s := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		b.got <- delivery{r.URL.Path, r.Header, body}
-		select {
-		case code := <-b.refuse:
-			w.WriteHeader(code)
-		default:
-		}
-	})}
-	go func() { _ = s.Serve(web) }()
-	t.Cleanup(func() { _ = s.Close() })
-	return b
-}
+func newBehind() behind { return make(behind, 100) }
 
-func (b *backend) next(t *testing.T) delivery {
+func (b behind) take(s Signal, body []byte) { b <- forwarded{s, body} }
+
+// next is what was passed on before the request was answered.
+func (b behind) next(t *testing.T) forwarded {
 	t.Helper()
 	select {
-	case d := <-b.got:
-		return d
-	case <-time.After(patience):
+	case f := <-b:
+		return f
+	default:
 		t.Fatal("nothing was forwarded")
 	}
-	return delivery{}
+	return forwarded{}
 }
-
-type rawServerCodec struct{ rawCodec }
-
-func (rawServerCodec) Marshal(v any) (mem.BufferSlice, error) { return rawCodec{}.Marshal(v) }
 
 func listenLocal(t *testing.T) net.Listener {
 	t.Helper()
@@ -150,24 +127,6 @@ func listenLocal(t *testing.T) net.Listener {
 		t.Fatal(err)
 	}
 	return l
-}
-
-func forwarder(t *testing.T, b Backend) *Forwarder {
-	t.Helper()
-	f, err := NewForwarder(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-func flush(t *testing.T, f *Forwarder) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := f.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
 }
 
 // until waits for a condition.

@@ -182,7 +182,7 @@ func (e *Exporter) report(err error) {
 }
 
 func (e *Exporter) line(b otlp.Batch) error {
-	e.buf = b.AppendTracesData(e.buf[:0])
+	e.buf = b.AppendRequest(e.buf[:0])
 	traces, err := e.decode.UnmarshalTraces(e.buf)
 	if err != nil {
 		return fmt.Errorf("decode batch %d: %w", b.Seq, err)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package otlp turns spans into OTLP: an Encoder writes each span once into protobuf bytes
-// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC, and a Client
-// keeps a queue in memory and tries again.
+// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC or HTTP, and a
+// FailOver one to the first of several endpoints that takes it.
 package otlp
 
 import (
@@ -14,26 +14,31 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// Batch is a closed group of encoded spans. Its bytes are shared by all consumers and never change.
+// Batch is a closed group of encoded spans, or of an agent's telemetry. Its bytes are shared by all consumers and never
+// change.
 type Batch struct {
-	Seq           uint64   // of the batches of one Encoder, from 1, without gaps
-	ResourceSpans [][]byte // each the content of one opentelemetry.proto.trace.v1.ResourceSpans message
-	Spans         int
+	Seq      uint64 // of the batches of one Encoder, from 1, without gaps
+	Signal   Signal
+	PassedOn bool // an agent's telemetry
+	Spans    int  // the number of items: spans, log records or data points; 1 for a request that is passed on
+	// Resources are field 1 of the signal's export request: each the content of one ResourceSpans, ResourceLogs or
+	// ResourceMetrics message.
+	Resources [][]byte
 }
 
 // Size is the number of encoded bytes.
 func (b Batch) Size() int {
 	n := 0
-	for _, r := range b.ResourceSpans {
+	for _, r := range b.Resources {
 		n += len(r)
 	}
 	return n
 }
 
-// AppendTracesData appends the batch as one TracesData message, which has the same wire form
-// as an ExportTraceServiceRequest.
-func (b Batch) AppendTracesData(buf []byte) []byte {
-	for _, r := range b.ResourceSpans {
+// AppendRequest appends the batch as one export request of its signal. Of traces, a TracesData message has the same
+// wire form.
+func (b Batch) AppendRequest(buf []byte) []byte {
+	for _, r := range b.Resources {
 		buf = append(buf, 1<<3|2)
 		buf = appendLength(buf, len(r))
 		buf = append(buf, r...)
@@ -163,10 +168,10 @@ func (e *Encoder) Flush() {
 		return
 	}
 	e.seq++
-	b := Batch{Seq: e.seq, Spans: e.spans, ResourceSpans: make([][]byte, 0, len(e.groups))}
+	b := Batch{Seq: e.seq, Signal: Traces, Spans: e.spans, Resources: make([][]byte, 0, len(e.groups))}
 	for i := range e.groups {
 		if g := &e.groups[i]; len(g.buf) > g.room {
-			b.ResourceSpans = append(b.ResourceSpans, e.close(g))
+			b.Resources = append(b.Resources, e.close(g))
 		}
 	}
 	e.hint = e.bytes/len(e.groups) + 256

@@ -17,7 +17,7 @@ import (
 func decodeBatch(t testing.TB, b Batch) *tracepb.TracesData {
 	t.Helper()
 	var data tracepb.TracesData
-	if err := proto.Unmarshal(b.AppendTracesData(nil), &data); err != nil {
+	if err := proto.Unmarshal(b.AppendRequest(nil), &data); err != nil {
 		t.Fatalf("batch %d is no valid message: %v", b.Seq, err)
 	}
 	return &data
@@ -148,7 +148,7 @@ func TestSameSpansAndFlushesGiveTheSameBatches(t *testing.T) {
 		for i := range 40 {
 			resources = append(resources, &span.Resource{Attrs: []span.Attr{num("n", int64(i))}})
 		}
-		e := NewEncoder("1", Limits{Spans: 100}, func(b Batch) { out = append(out, b.AppendTracesData(nil)) })
+		e := NewEncoder("1", Limits{Spans: 100}, func(b Batch) { out = append(out, b.AppendRequest(nil)) })
 		for i := range 1000 {
 			e.Span(typicalSpan(i, resources[i*7%40]))
 			if i%333 == 0 {
@@ -168,11 +168,11 @@ func TestBatchKeepsNothingOfAReusedSpan(t *testing.T) {
 	s := &span.Span{Name: "first", Resource: &span.Resource{Attrs: []span.Attr{str("k", "one")}}, Attrs: []span.Attr{list("l", "a")}}
 	e.Span(s)
 	e.Flush()
-	before := (*got)[0].AppendTracesData(nil)
+	before := (*got)[0].AppendRequest(nil)
 	s.Name, s.Attrs[0].List[0], s.Resource.Attrs[0].Str = "second", "b", "two"
 	e.Span(s)
 	e.Flush()
-	if !bytes.Equal(before, (*got)[0].AppendTracesData(nil)) {
+	if !bytes.Equal(before, (*got)[0].AppendRequest(nil)) {
 		t.Error("the first batch changed")
 	}
 	if v := decodeBatch(t, (*got)[1]).ResourceSpans[0].Resource.Attributes[0].Value.GetStringValue(); v != "two" {

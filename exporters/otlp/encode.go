@@ -92,7 +92,7 @@ func appendSpan(b []byte, s *span.Span) []byte {
 		b = appendString(b, tagSpanName, valid(s.Name))
 	}
 	kind := byte(kindInternal)
-	if s.Kind == span.Connect {
+	if s.Kind == span.Connect || s.Kind == span.ConnectStart {
 		kind = kindClient
 	}
 	b = append(b, tagSpanKind, kind, tagSpanStart)

@@ -9,149 +9,220 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// Endpoint is where spans go over OTLP/gRPC.
+// Protocol is a way to say OTLP, by its name in OTEL_EXPORTER_OTLP_PROTOCOL.
+type Protocol string
+
+// The protocols that are spoken.
+const (
+	GRPC Protocol = "grpc"
+	HTTP Protocol = "http/protobuf"
+)
+
+// httpJSON is not spoken: its endpoints are sent protobuf, which the specification has them take.
+const httpJSON Protocol = "http/json"
+
+// Endpoint is where batches go.
 type Endpoint struct {
-	Target   string // as gRPC dials it: host:port or unix:path
-	Insecure bool   // without TLS
+	Target   string   // host:port or unix:path
+	Insecure bool     // without TLS
+	Protocol Protocol // "" is GRPC
+	// Path is where traces go over HTTP, as in /v1/traces, percent-encoded. Other signals go to their own path beside
+	// that, and nowhere if this is another.
+	Path string
+	Why  string // the protocol is this one, for people
 }
 
-// String is the endpoint as a user would write it.
+// String is the endpoint as a user would write it; over HTTP, where traces go.
 func (e Endpoint) String() string {
+	if e.Protocol == HTTP && e.socket() == "" {
+		return e.URL(Traces)
+	}
+	return e.base()
+}
+
+func (e Endpoint) base() string {
+	host := strings.ReplaceAll(e.Target, "%", "%25") // of an IPv6 zone
 	switch {
-	case strings.HasPrefix(e.Target, "unix:"):
+	case e.socket() != "":
 		return e.Target
 	case e.Insecure:
-		return "http://" + e.Target
+		return "http://" + host
 	}
-	return "https://" + e.Target
+	return "https://" + host
 }
 
-// FindEndpoint decides where spans go: to flag (of the command line or the configuration) if it is not empty, else to
-// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT. It reports false when neither says so; then OTLP
-// is not used at all.
+// socket is the path of a unix socket, or "".
+func (e Endpoint) socket() string {
+	path, _ := strings.CutPrefix(e.Target, "unix:")
+	if path == e.Target {
+		return ""
+	}
+	return strings.TrimPrefix(path, "//")
+}
+
+// URL is where a signal goes over HTTP; "" is nowhere.
+func (e Endpoint) URL(s Signal) string {
+	path := e.Path
+	if s != Traces {
+		prefix, ok := strings.CutSuffix(path, Traces.Path())
+		if !ok {
+			return ""
+		}
+		path = prefix + s.Path()
+	}
+	if e.socket() != "" {
+		return "http://localhost" + path
+	}
+	// The standard port in the Host header is another host to some servers.
+	standard := ":443"
+	if e.Insecure {
+		standard = ":80"
+	}
+	return strings.TrimSuffix(e.base(), standard) + path
+}
+
+// FindEndpoint decides where spans go: to endpoint (of the command line or the configuration) if it is not empty, else
+// to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT. It reports false when neither says so; then
+// OTLP is not used at all.
 //
 // http:// means plain text, https:// TLS, unix: a socket; host:port alone means TLS unless
-// OTEL_EXPORTER_OTLP_TRACES_INSECURE or OTEL_EXPORTER_OTLP_INSECURE is "true". The port is 4317 unless given (443
-// with https://).
+// OTEL_EXPORTER_OTLP_TRACES_INSECURE or OTEL_EXPORTER_OTLP_INSECURE is "true". Over gRPC the port is 4317 unless given
+// (443 with https://), over HTTP the URL's standard port (4318 without http:// or https://).
 //
-// The variables that select another protocol or no traces at all (OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-// OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_TRACES_EXPORTER) matter only to an endpoint from the environment: they are often
+// The protocol is the one given, for an endpoint from the environment else that of OTEL_EXPORTER_OTLP_TRACES_PROTOCOL
+// or OTEL_EXPORTER_OTLP_PROTOCOL, and else gRPC, unless the port is 4318 or there is a path. Over HTTP the path is a
+// base, to which /v1/traces is added; that of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, and one given that ends in
+// /v1/traces, is used as it is.
+//
+// The variables of protocol and OTEL_TRACES_EXPORTER matter only to an endpoint from the environment: they are often
 // set for the agent that runs under the sensor. The error is one sentence for the user.
-func FindEndpoint(flag string, getenv func(string) string) (e Endpoint, ok bool, err error) {
+func FindEndpoint(
+	endpoint string, protocol Protocol, getenv func(string) string,
+) (e Endpoint, ok bool, err error) {
+	r := reading{protocol: protocol, why: "configured"}
 	insecure := strings.EqualFold(lookup(getenv, "INSECURE"), "true")
-	if text := strings.TrimSpace(flag); text != "" {
-		if e, err = parseEndpoint(text, insecure); err != nil {
-			return Endpoint{}, false, fmt.Errorf("OTLP endpoint %w", err)
+	text, name := strings.TrimSpace(endpoint), "OTLP endpoint"
+	r.asIs = strings.HasSuffix(text, Traces.Path())
+	if text == "" {
+		for _, signal := range []string{"TRACES_", ""} {
+			name = "OTEL_EXPORTER_OTLP_" + signal + "ENDPOINT"
+			r.asIs = signal != ""
+			if text = strings.TrimSpace(getenv(name)); text != "" {
+				break
+			}
 		}
-		return e, true, checkEnvironment(e, getenv)
-	}
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
-		text := strings.TrimSpace(getenv(name))
-		if text == "" {
-			continue
-		}
-		if exporters := strings.TrimSpace(getenv("OTEL_TRACES_EXPORTER")); exporters == "none" {
+		if text == "" || strings.TrimSpace(getenv("OTEL_TRACES_EXPORTER")) == "none" {
 			return Endpoint{}, false, nil
 		}
-		if p := lookup(getenv, "PROTOCOL"); p != "" && p != "grpc" {
-			return Endpoint{}, false, fmt.Errorf("%s is set but the protocol in OTEL_EXPORTER_OTLP_PROTOCOL is %q, "+
-				"and only grpc is supported: set it to grpc and the endpoint to the gRPC port, "+
-				"or OTEL_TRACES_EXPORTER=none to send nothing", name, p)
+		if p := lookup(getenv, "PROTOCOL"); p != "" && protocol == "" {
+			r.protocol, r.why = Protocol(p), "OTEL_EXPORTER_OTLP_PROTOCOL is "+p
 		}
-		if e, err = parseEndpoint(text, insecure); err != nil {
-			return Endpoint{}, false, fmt.Errorf("%s %w", name, err)
-		}
-		return e, true, checkEnvironment(e, getenv)
 	}
-	return Endpoint{}, false, nil
+	switch r.protocol {
+	case "", GRPC, HTTP:
+	case httpJSON:
+		r.protocol, r.why = HTTP, r.why+", which is sent as protobuf"
+	default:
+		return Endpoint{}, false, fmt.Errorf("%s is set but its protocol is %q: it can be %s or %s",
+			name, r.protocol, GRPC, HTTP)
+	}
+	if e, err = r.parse(text, insecure); err != nil {
+		return Endpoint{}, false, fmt.Errorf("%s %w", name, err)
+	}
+	return e, true, checkEnvironment(e, getenv)
 }
 
-// lookup reads the variable of the traces signal, else the general one, as the OTLP exporter specification says.
-func lookup(getenv func(string) string, suffix string) string {
-	if v := strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_TRACES_" + suffix)); v != "" {
-		return v
-	}
-	return strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_" + suffix))
+// reading is how the text of an endpoint is to be understood.
+type reading struct {
+	protocol Protocol // "": as the text has it
+	why      string   // it is this one
+	asIs     bool     // the path is that of traces
 }
 
-func parseEndpoint(text string, insecure bool) (Endpoint, error) {
-	const hint = "give it as http://host:4317, https://host:4317 or host:4317"
+// choose completes the protocol by what a URL has.
+func (r *reading) choose(path bool, port string) {
+	switch {
+	case r.protocol != "":
+	case path:
+		r.protocol, r.why = HTTP, "it has a path"
+	case port == "4318":
+		r.protocol, r.why = HTTP, "the port is 4318"
+	default:
+		r.protocol, r.why = GRPC, "it has no path, and the port is not 4318"
+	}
+}
+
+// place is the endpoint over the protocol that was chosen. path is percent-encoded.
+func (r *reading) place(target string, insecure bool, path string) Endpoint {
+	e := Endpoint{Target: target, Insecure: insecure, Protocol: r.protocol, Why: r.why}
+	switch {
+	case e.Protocol != HTTP:
+	case !r.asIs:
+		e.Path = strings.TrimRight(path, "/") + Traces.Path()
+	case path == "":
+		e.Path = "/"
+	default:
+		e.Path = path
+	}
+	return e
+}
+
+const endpointHint = "give it as http://host:4317 or https://host:4317 for gRPC, or as http://host:4318 for HTTP"
+
+func (r *reading) parse(text string, insecure bool) (Endpoint, error) {
 	if strings.HasPrefix(text, "unix:") {
-		if path := strings.TrimPrefix(strings.TrimPrefix(text, "unix:"), "//"); path == "" {
+		if (Endpoint{Target: text}).socket() == "" {
 			return Endpoint{}, errors.New("unix: names no socket: give it as unix:///path/to/socket")
 		}
-		return Endpoint{Target: text, Insecure: true}, nil
+		r.choose(false, "")
+		r.asIs = false
+		return r.place(text, true, ""), nil
 	}
-	port := "4317"
-	rest := text
-	if scheme, after, found := strings.Cut(text, "://"); found {
-		switch strings.ToLower(scheme) {
-		case "http":
-			insecure = true
-		case "https":
-			insecure = false
-			port = "443"
-		default:
-			return Endpoint{}, fmt.Errorf("has the unknown scheme %q: %s", scheme, hint)
-		}
-		rest = after
+	scheme, rest, found := strings.Cut(text, "://")
+	switch scheme = strings.ToLower(scheme); {
+	case !found:
+		scheme, rest = "", text
+	case scheme == "http", scheme == "https":
+		insecure = scheme == "http"
+	default:
+		return Endpoint{}, fmt.Errorf("has the unknown scheme %q: %s", scheme, endpointHint)
 	}
 	u, err := url.Parse("//" + rest)
-	if err != nil {
+	switch {
+	case err != nil:
 		// url's error repeats the text, which may hold a password.
-		return Endpoint{}, fmt.Errorf("is not a URL: %s", hint)
-	}
-	if u.User != nil {
+		return Endpoint{}, fmt.Errorf("is not a URL: %s", endpointHint)
+	case u.User != nil:
 		return Endpoint{}, errors.New("holds a user name: " +
 			"put credentials into OTEL_EXPORTER_OTLP_HEADERS or the exporter's headers")
+	case u.RawQuery != "" || u.Fragment != "":
+		return Endpoint{}, errors.New("holds a query or a fragment, which are not sent: " +
+			"put credentials into OTEL_EXPORTER_OTLP_HEADERS or the exporter's headers")
+	case u.Hostname() == "":
+		return Endpoint{}, fmt.Errorf("%q names no host: %s", text, endpointHint)
+	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return Endpoint{}, fmt.Errorf("%q is not a host name: %s", text, endpointHint)
 	}
-	if u.Hostname() == "" {
-		return Endpoint{}, fmt.Errorf("%q names no host: %s", text, hint)
+	port, path := u.Port(), u.EscapedPath()
+	hasPath := strings.Trim(path, "/") != ""
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
+		return Endpoint{}, fmt.Errorf("%q has the port %s, which is not from 1 to 65535", text, port)
 	}
-	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return Endpoint{}, fmt.Errorf("%q has a path, which OTLP over gRPC does not use: %s", text, hint)
+	r.choose(hasPath, port)
+	if r.protocol == GRPC && hasPath {
+		return Endpoint{}, fmt.Errorf("%q has a path, which OTLP over gRPC does not use: "+
+			"leave it out, or use the protocol %s", text, HTTP)
 	}
-	if strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return Endpoint{}, fmt.Errorf("%q is not a host name: %s", text, hint)
+	if port == "" {
+		port = standardPort[r.protocol][scheme]
 	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return Endpoint{}, fmt.Errorf("%q has the port %s, which is not from 1 to 65535", text, p)
-		}
-		port = p
-	}
-	return Endpoint{Target: net.JoinHostPort(u.Hostname(), port), Insecure: insecure}, nil
+	return r.place(net.JoinHostPort(u.Hostname(), port), insecure, path), nil
 }
 
-// checkEnvironment finds the mistakes that otlptracegrpc reports to a global logger only, and then ignores. The files
-// are read by who sends, with the rights that are given for it.
-func checkEnvironment(e Endpoint, getenv func(string) string) error {
-	if _, err := timeoutFromEnvironment(getenv); err != nil {
-		return err
-	}
-	if e.Insecure {
-		return nil
-	}
-	cert, key := lookup(getenv, "CLIENT_CERTIFICATE"), lookup(getenv, "CLIENT_KEY")
-	if (cert == "") != (key == "") {
-		return errors.New("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY " +
-			"only work together: set both or none")
-	}
-	return nil
-}
-
-// timeoutFromEnvironment is 0 when no variable says how long one attempt may take.
-func timeoutFromEnvironment(getenv func(string) string) (time.Duration, error) {
-	text := lookup(getenv, "TIMEOUT")
-	if text == "" {
-		return 0, nil
-	}
-	ms, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || ms <= 0 {
-		return 0, fmt.Errorf("OTEL_EXPORTER_OTLP_TIMEOUT is %q: give it in milliseconds, for example 10000", text)
-	}
-	return time.Duration(ms) * time.Millisecond, nil
+// standardPort is by scheme; "" is none.
+var standardPort = map[Protocol]map[string]string{
+	GRPC: {"": "4317", "http": "4317", "https": "443"},
+	HTTP: {"": "4318", "http": "80", "https": "443"},
 }

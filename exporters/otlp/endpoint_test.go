@@ -14,11 +14,12 @@ func TestFindEndpoint(t *testing.T) {
 	)
 	type env map[string]string
 	tests := []struct {
-		name string
-		flag string
-		env  env
-		want string // "" means none
-		err  string // part of the error
+		name     string
+		flag     string
+		protocol Protocol
+		env      env
+		want     string // "" means none; behind a space the protocol, if it is not gRPC
+		err      string // part of the error
 	}{
 		{name: "nothing said means not used"},
 		{name: "http is plain text", flag: "http://127.0.0.1:4317", want: "http://127.0.0.1:4317"},
@@ -30,6 +31,7 @@ func TestFindEndpoint(t *testing.T) {
 		{name: "the traces variable for insecure wins", flag: "collector:4317", env: env{"OTEL_EXPORTER_OTLP_INSECURE": "true", "OTEL_EXPORTER_OTLP_TRACES_INSECURE": "false"}, want: "https://collector:4317"},
 		{name: "an address without a scheme is understood", flag: "127.0.0.1:4317", want: "https://127.0.0.1:4317"},
 		{name: "IPv6", flag: "http://[::1]:4317", want: "http://[::1]:4317"},
+		{name: "IPv6 with a zone", flag: "http://[fe80::1%25eth0]:4318", want: "http://[fe80::1%25eth0]:4318/v1/traces http/protobuf"},
 		{name: "a unix socket is plain text", flag: "unix:///run/otel.sock", want: "unix:///run/otel.sock"},
 		{name: "spaces around do not matter", flag: "  http://h:1 \n", want: "http://h:1"},
 
@@ -39,13 +41,30 @@ func TestFindEndpoint(t *testing.T) {
 		{name: "no traces wanted", env: env{general: "http://h:1", "OTEL_TRACES_EXPORTER": "none"}},
 		{name: "the flag wins over no traces wanted", flag: "http://f:3", env: env{"OTEL_TRACES_EXPORTER": "none"}, want: "http://f:3"},
 		{name: "grpc is said", env: env{general: "http://h:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, want: "http://h:1"},
-		{name: "another protocol is refused", env: env{general: "http://h:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, err: "only grpc is supported"},
+		{name: "HTTP is said", env: env{general: "http://h:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: "http://h:1/v1/traces http/protobuf"},
+		{name: "JSON is sent as protobuf", env: env{general: "http://h:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, want: "http://h:1/v1/traces http/protobuf"},
+		{name: "an unknown protocol is refused", env: env{general: "http://h:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http"}, err: "it can be grpc or http/protobuf"},
+		{name: "the general variable is a base", env: env{general: "http://h:4318/otlp/"}, want: "http://h:4318/otlp/v1/traces http/protobuf"},
+		{name: "a base may look as if it were none", env: env{general: "http://h:4318/v1/traces"}, want: "http://h:4318/v1/traces/v1/traces http/protobuf"},
+		{name: "the traces variable is used as it is", env: env{traces: "http://h:4318/a%2Fb/"}, want: "http://h:4318/a%2Fb/ http/protobuf"},
+		{name: "without a path that is the root", env: env{traces: "http://h:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: "http://h:4318/ http/protobuf"},
+		{name: "the configured protocol wins over the variable", protocol: GRPC, env: env{general: "http://h:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: "http://h:4318"},
 		{name: "the traces protocol wins", env: env{general: "http://h:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, want: "http://h:1"},
 		{name: "the agent's protocol does not matter to the flag", flag: "http://f:3", env: env{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, want: "http://f:3"},
 
+		{name: "the port says HTTP", flag: "http://h:4318", want: "http://h:4318/v1/traces http/protobuf"},
+		{name: "the path says HTTP", flag: "https://h/otlp", want: "https://h/otlp/v1/traces http/protobuf"},
+		{name: "the path of traces is taken as it is", flag: "http://h:4318/v1/traces", want: "http://h:4318/v1/traces http/protobuf"},
+		{name: "what was said wins over the port", flag: "http://h:4318", protocol: GRPC, want: "http://h:4318"},
+		{name: "HTTP without a port is 80", flag: "http://h", protocol: HTTP, want: "http://h/v1/traces http/protobuf"},
+		{name: "HTTP without a scheme is 4318 and TLS", flag: "h", protocol: HTTP, want: "https://h:4318/v1/traces http/protobuf"},
+		{name: "HTTP over a unix socket", flag: "unix:///run/otel.sock", protocol: HTTP, want: "unix:///run/otel.sock http/protobuf"},
+
 		{name: "an unknown scheme", flag: "ftp://h:1", err: `unknown scheme "ftp"`},
-		{name: "a path", flag: "http://h:4318/v1/traces", err: "has a path"},
-		{name: "a query", flag: "http://h:1?x=y", err: "has a path"},
+		{name: "a path over gRPC", flag: "http://h:4317/v1/traces", protocol: GRPC, err: "has a path"},
+		{name: "a query is refused and not repeated", flag: "http://h:1/v1/traces?token=secret", err: "put credentials into"},
+		{name: "a header that is none is not repeated", flag: "http://h:1", env: env{"OTEL_EXPORTER_OTLP_HEADERS": "a=b,,secret"}, err: "number 3 in OTEL_EXPORTER_OTLP_HEADERS is not"},
+		{name: "an unknown compression", flag: "http://h:1", env: env{"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, err: "it can be gzip or none"},
 		{name: "no host", flag: "http://:4317", err: "names no host"},
 		{name: "only a scheme", flag: "https://", err: "names no host"},
 		{name: "port 0", flag: "http://h:0", err: "1 to 65535"},
@@ -62,19 +81,27 @@ func TestFindEndpoint(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			e, ok, err := FindEndpoint(tt.flag, func(k string) string { return tt.env[k] })
+			e, ok, err := FindEndpoint(tt.flag, tt.protocol, func(k string) string { return tt.env[k] })
+			got := e.String()
+			if e.Protocol != GRPC {
+				got += " " + string(e.Protocol)
+			}
 			switch {
 			case tt.err != "":
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("error is %v, want one with %q", err, tt.err)
 				}
-				if strings.Contains(err.Error(), "sec") && !strings.Contains(err.Error(), "milliseconds") {
+				if strings.Contains(strings.ReplaceAll(err.Error(), "milliseconds", ""), "sec") {
 					t.Errorf("the error repeats the password: %v", err)
 				}
 			case err != nil:
 				t.Fatal(err)
-			case !ok && tt.want != "" || ok && e.String() != tt.want:
-				t.Errorf("got %q, %t, want %q", e, ok, tt.want)
+			case !ok && tt.want != "" || ok && got != tt.want:
+				t.Errorf("got %q, %t, want %q", got, ok, tt.want)
+			case ok && e.Why == "":
+				t.Error("it does not say why")
+			case tt.env["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/json" && e.Protocol == HTTP && !strings.Contains(e.Why, "sent as protobuf"):
+				t.Errorf("because %q", e.Why)
 			}
 		})
 	}

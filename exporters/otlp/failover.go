@@ -13,29 +13,31 @@ import (
 
 // FailOver sends each batch to the first of its endpoints that takes it. Its methods are safe for concurrent use.
 type FailOver struct {
-	senders []*Sender
+	senders []Backend
 	log     *slog.Logger
 	rest    time.Duration // how long an endpoint that failed is asked last
 
 	mu     sync.Mutex
 	failed []time.Time // by endpoint: the last failure; zero since it took something
-	using  int
+	using  map[Signal]int
 }
 
 // NewFailOver prefers the endpoints in their order. One that failed is asked last for 30 s, so that a preferred one
 // that stalls does not cost each batch its timeout, and is preferred again when it works. log may be nil.
-func NewFailOver(senders []*Sender, log *slog.Logger) (*FailOver, error) {
+func NewFailOver(senders []Backend, log *slog.Logger) (*FailOver, error) {
 	if len(senders) == 0 {
 		return nil, errNoEndpoint
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &FailOver{senders: senders, log: log, rest: 30 * time.Second, failed: make([]time.Time, len(senders))}, nil
+	return &FailOver{
+		senders: senders, log: log, rest: 30 * time.Second, failed: make([]time.Time, len(senders)), using: map[Signal]int{},
+	}, nil
 }
 
 // Send implements Backend. A batch that one endpoint refuses for its content is not offered to the others: they would
-// have to agree by chance.
+// have to agree by chance. A signal is not supported if none of them takes it.
 func (f *FailOver) Send(ctx context.Context, b Batch) (Receipt, error) {
 	var last error
 	for _, i := range f.order() {
@@ -43,10 +45,15 @@ func (f *FailOver) Send(ctx context.Context, b Batch) (Receipt, error) {
 		var refusal *Refusal
 		switch {
 		case err == nil:
-			f.took(i)
+			f.took(i, b.Signal)
 			return r, nil
 		case !errors.As(err, &refusal), refusal.Kind == Permanent:
 			return r, err
+		case refusal.Kind == Unsupported: // of this signal only: no reason to ask it last for others
+			if last == nil {
+				last = err
+			}
+			continue
 		}
 		f.mu.Lock()
 		f.failed[i] = time.Now()
@@ -71,14 +78,13 @@ func (f *FailOver) order() []int {
 	return append(good, resting...)
 }
 
-func (f *FailOver) took(i int) {
+func (f *FailOver) took(i int, s Signal) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failed[i] = time.Time{}
-	if i != f.using {
-		from, to := f.senders[f.using].String(), f.senders[i].String()
-		f.log.Warn("spans go to another OTLP endpoint", "from", from, "to", to)
-		f.using = i
+	if from := f.using[s]; i != from {
+		f.log.Warn(s.String()+" go to another OTLP endpoint", "from", f.senders[from].String(), "to", f.senders[i].String())
+		f.using[s] = i
 	}
 }
 

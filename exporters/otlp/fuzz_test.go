@@ -3,6 +3,12 @@
 package otlp
 
 import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -29,6 +35,68 @@ func FuzzParseHeaders(f *testing.F) {
 					t.Fatalf("%q: %q", name, v)
 				}
 			}
+		}
+	})
+}
+
+func FuzzFindEndpoint(f *testing.F) {
+	for _, text := range []string{"http://h:4317", "https://[::1]/a%2Fb/v1/traces", "unix:///run/otel.sock", "h", "http://u:p@h?x#y"} {
+		f.Add(text, "", "grpc", "a=b,c=%20d")
+		f.Add("", text, "http/protobuf", "")
+	}
+	f.Fuzz(func(t *testing.T, given, variable, protocol, headers string) {
+		env := map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": variable, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_HEADERS": headers,
+		}
+		getenv := func(name string) string { return env[name] }
+		e, ok, err := FindEndpoint(given, "", getenv)
+		if err != nil || !ok {
+			return
+		}
+		if md, err := headersFromEnvironment(getenv); err != nil || len(md) > maxHeaders {
+			t.Fatalf("%v, %v", md, err)
+		}
+		if e.Protocol == HTTP {
+			u, err := url.Parse(e.URL(Traces))
+			if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !strings.HasPrefix(u.Path, "/") {
+				t.Fatalf("%+v is %q: %v", e, e.URL(Traces), err)
+			}
+		}
+		if e.socket() != "" {
+			return
+		}
+		if _, port, err := net.SplitHostPort(e.Target); err != nil || port == "" {
+			t.Fatalf("%+v: %v", e, err)
+		}
+		again, _, err := FindEndpoint(e.String(), e.Protocol, func(string) string { return "" })
+		if err != nil || again.Target != e.Target || again.Insecure != e.Insecure {
+			t.Fatalf("%+v, of its own text %q %+v: %v", e, e, again, err)
+		}
+	})
+}
+
+// The same of a backend over HTTP.
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, typeProtobuf, "", "", []byte{10, 2, 8, 1})
+	f.Add(429, "text/plain", "120", "", []byte("slow down"))
+	f.Add(307, "", "Fri, 31 Dec 1999 23:59:59 GMT", "//u:p@h/x?y", []byte(nil))
+	f.Fuzz(func(t *testing.T, code int, kind, after, location string, body []byte) {
+		resp := &http.Response{
+			StatusCode: code, Header: http.Header{"Content-Type": {kind}, "Retry-After": {after}, "Location": {location}},
+			Body: io.NopCloser(bytes.NewReader(body)), Request: &http.Request{URL: &url.URL{Scheme: "http", Host: "h", Path: "/v1/traces"}},
+		}
+		receipt, r := answered(resp)
+		if r == nil {
+			if code < 200 || code > 299 {
+				t.Fatalf("%d is a success: %+v", code, receipt)
+			}
+			return
+		}
+		if len(r.Message) > 4*maxReason || !utf8.ValidString(r.Message) || r.After < 0 || r.After > maxAfter {
+			t.Fatalf("%+v", r)
+		}
+		if r.Kind == Temporary && code != 429 && code != 502 && code != 503 && code != 504 {
+			t.Fatalf("%d is tried again", code)
 		}
 	})
 }

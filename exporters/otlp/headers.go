@@ -3,6 +3,7 @@
 package otlp
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -83,19 +84,29 @@ func parseHeaders(text string) (metadata.MD, error) {
 			continue
 		}
 		name, value, ok := strings.Cut(line, ":")
-		if name = strings.TrimSpace(name); !ok || !headerName(name) {
+		if !ok {
 			return nil, fmt.Errorf("line %d is not of the form name: value", number)
 		}
-		value = strings.TrimSpace(value)
-		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return nil, fmt.Errorf("line %d has a value that is not printable ASCII", number)
-		}
-		headers.Append(name, value)
-		if len(headers) > maxHeaders {
-			return nil, fmt.Errorf("more than %d headers", maxHeaders)
+		if err := addHeader(headers, strings.TrimSpace(name), strings.TrimSpace(value)); err != nil {
+			return nil, fmt.Errorf("line %d %w", number, err)
 		}
 	}
 	return headers, nil
+}
+
+// addHeader checks it. The error does not repeat the value.
+func addHeader(to metadata.MD, name, value string) error {
+	switch {
+	case !headerName(name):
+		return errors.New("does not begin with the name of a header")
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):
+		return errors.New("has a value that is not printable ASCII")
+	}
+	to.Append(name, value)
+	if len(to) > maxHeaders {
+		return fmt.Errorf("is one more than %d headers", maxHeaders)
+	}
+	return nil
 }
 
 // headerName is what gRPC takes as one; it keeps those that begin with grpc- to itself.

@@ -43,8 +43,13 @@ func TestJaegerShowsTheTreeWithoutWarnings(t *testing.T) {
 		at(span.Span{ID: span.ID{2}, Parent: curl, Kind: span.Connect, Failed: true, Attrs: []span.Attr{flag(span.KeyPartial, true)}}, 3_000_000, 3_001_000),
 		at(span.Span{ID: span.ID{3}, Parent: shell, Kind: span.Exit}, 0, 9_000_000_000), // ends after its parent
 	}
-	c := startClient(t, SenderConfig{Endpoint: plain(j.OTLP)}, Config{})
-	e := NewEncoder("test", Limits{Spans: 2}, c.Offer)
+	c := startSender(t, SenderConfig{Endpoint: plain(j.OTLP)})
+	defer c.Close()
+	e := NewEncoder("test", Limits{Spans: 2}, func(b Batch) {
+		if r, err := c.Send(t.Context(), b); err != nil || r.Rejected > 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
 	// The children come first, and are looked at before their parent is there.
 	for i := range spans[1:] {
 		e.Span(&spans[1+i])
@@ -53,10 +58,6 @@ func TestJaegerShowsTheTreeWithoutWarnings(t *testing.T) {
 	j.Wait(t, trace, func(got ptrace.Traces) bool { return got.SpanCount() == len(spans)-1 })
 	e.Span(&spans[0])
 	e.Flush()
-	if err := shutdown(t, c, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	expect(t, c, 5, Stats{Sent: 5})
 
 	shown := j.Trace(t, trace, len(spans))
 	byID := make(map[string]jaegertest.Span)
@@ -113,7 +114,7 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 	if err := os.WriteFile(config, []byte("hold: 200ms\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// sleep outlives the hold, and with it bash: their process.exec and process.exit come apart.
+	// sleep outlives the hold, and with it bash: there are notices of both.
 	script := "echo x >f; cat f /nonexistent; sh -c 'cat f | wc -l'; (exec 3<>/dev/tcp/127.0.0.1/9); sleep 2; cat f; :"
 	run := exec.Command(bin, "run", "--config", config, "--session", session, "--otlp-endpoint", "http://"+j.OTLP, "--output", "sent.jsonl", "--", "bash", "-c", script)
 	run.Dir = dir
@@ -162,8 +163,8 @@ func TestJaegerShowsWhatRunSendsAsOneTreeWithoutWarnings(t *testing.T) {
 			t.Errorf("%s %s has %d process.exit, want %d", s.OperationName, s.SpanID, exits[s.SpanID], want)
 		}
 	}
-	const processes = 7 // bash, cat, sh, cat, wc, sleep, and cat after the span of bash was sent
-	if len(shown) != len(sent) || count["process.exec"] != processes || count["process.exit"] < 2 || connects != 1 || count["file.open"] == 0 {
+	const processes = 7 // bash, cat, sh, cat, wc, sleep, and cat after the notice of bash was sent
+	if len(shown) != len(sent) || count["process.exec"] != processes || count["process.start"] < 2 || count["process.exit"] > 0 || connects != 1 || count["file.open"] == 0 {
 		t.Errorf("%d spans were sent, shown are %v", len(sent), count)
 	}
 }

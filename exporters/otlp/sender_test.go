@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -45,15 +46,10 @@ func send(t *testing.T, s Backend) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	pauses := NewPauses(time.Millisecond)
-	for {
-		_, err := s.Send(ctx, oneBatch(1))
-		if err == nil {
-			return
-		}
-		if !pauses.Wait(ctx, 0) {
-			t.Fatalf("not sent: %v", err)
-		}
+	_, err := backoff.Retry(ctx, func() (Receipt, error) { return s.Send(ctx, oneBatch(1)) },
+		backoff.WithBackOff(NewPauses(time.Millisecond)))
+	if err != nil {
+		t.Fatalf("not sent: %v", err)
 	}
 }
 
@@ -79,7 +75,7 @@ func TestARefusalSaysWhatHasToChange(t *testing.T) {
 		{"too much, not saying what", status.Error(codes.ResourceExhausted, "x"), TooMuch, 0},
 		{"who are you", status.Error(codes.Unauthenticated, "x"), Misconfigured, 0},
 		{"not you", status.Error(codes.PermissionDenied, "x"), Misconfigured, 0},
-		{"no OTLP here", status.Error(codes.Unimplemented, "x"), Misconfigured, 0},
+		{"no OTLP here", status.Error(codes.Unimplemented, "x"), Unsupported, 0},
 		{"bad batch", status.Error(codes.InvalidArgument, "x"), Permanent, 0},
 		{"no gRPC error", errors.New("x"), Permanent, 0},
 		{"joined as otlptracegrpc does", errors.Join(nil, status.Error(codes.Aborted, "x")), Temporary, 0},
@@ -275,7 +271,7 @@ func TestCertificatesThatCannotWorkAreRefusedAtOnce(t *testing.T) {
 func TestFailOver(t *testing.T) {
 	a, b := startBackend(t, "127.0.0.1:0"), startBackend(t, "127.0.0.1:0")
 	start := func(rest time.Duration) *FailOver {
-		f, err := NewFailOver([]*Sender{
+		f, err := NewFailOver([]Backend{
 			startSender(t, SenderConfig{Endpoint: plain(a.addr), Timeout: time.Minute}), startSender(t, SenderConfig{Endpoint: plain(b.addr)}),
 		}, nil)
 		if err != nil {

@@ -95,9 +95,10 @@ type rotating struct {
 	files TLS
 	log   *slog.Logger
 
-	mu   sync.Mutex
-	last *tls.Config
-	seen []byte
+	mu      sync.Mutex
+	last    *tls.Config
+	seen    []byte
+	version int // changes with what is seen
 }
 
 func newRotating(files TLS, log *slog.Logger) (*rotating, error) {
@@ -110,7 +111,7 @@ func newRotating(files TLS, log *slog.Logger) (*rotating, error) {
 
 // config is of the files as they are now; as they were last, if they cannot be used: a renewal writes one file after
 // the other.
-func (r *rotating) config() *tls.Config {
+func (r *rotating) config() (c *tls.Config, version int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, seen, err := r.files.load()
@@ -119,16 +120,17 @@ func (r *rotating) config() *tls.Config {
 		r.log.Warn("the certificates cannot be loaded again: those loaded before stay in use", "error", err)
 	case !bytes.Equal(seen, r.seen):
 		r.log.Info("certificates were renewed", "ca", r.files.CA, "client", r.files.Cert)
-		r.last, r.seen = c, seen
+		r.last, r.seen, r.version = c, seen, r.version+1
 	}
-	return r.last.Clone()
+	return r.last.Clone(), r.version
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (r *rotating) ClientHandshake(
 	ctx context.Context, authority string, conn net.Conn,
 ) (net.Conn, credentials.AuthInfo, error) {
-	return credentials.NewTLS(r.config()).ClientHandshake(ctx, authority, conn)
+	c, _ := r.config()
+	return credentials.NewTLS(c).ClientHandshake(ctx, authority, conn)
 }
 
 // ServerHandshake implements credentials.TransportCredentials.

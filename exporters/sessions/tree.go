@@ -47,11 +47,12 @@ func (v *View) Tree(uid uint32, id string) *client.Tree {
 		}
 	}
 	v.mu.Unlock()
-	slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(a.start, b.start) })
 	byID := make(map[span.ID]*node, len(nodes))
 	for _, n := range nodes {
-		byID[n.id] = n
+		byID[n.id] = n // instead of its notice
 	}
+	nodes = slices.DeleteFunc(nodes, func(n *node) bool { return n.id != (span.ID{}) && byID[n.id] != n })
+	slices.SortStableFunc(nodes, func(a, b *node) int { return cmp.Compare(a.start, b.start) })
 	delete(byID, span.ID{})
 	below := span.Hang(nodes, func(n *node) *node { return byID[n.parent] })
 	t.Roots = nest(t.Roots, below, nil, 1)

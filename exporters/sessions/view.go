@@ -68,7 +68,7 @@ type call struct {
 // keptSpan is a span as far as the view needs it.
 type keptSpan struct {
 	trace      span.TraceID
-	id, parent span.ID
+	id, parent span.ID // id: of a notice that of the span that follows, and takes its place
 	kind       span.Kind
 	start, end uint64
 	failed     bool
@@ -154,7 +154,7 @@ func (v *View) forget(se *session) {
 
 // owner is the user whose program was seen first: later ones may be others (sudo).
 func (se *session) owner(s *span.Span, a span.Attrs) {
-	if se.userKnown || s.Kind != span.Exec {
+	if se.userKnown || s.Kind != span.Exec && s.Kind != span.Start {
 		return
 	}
 	id, ok := a.Int(span.KeyRealUserID)
@@ -207,32 +207,42 @@ func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	return c
 }
 
-// process counts what runs: programs whose span came before their end.
+// process counts what runs: programs of which a notice, or the span, came before their end.
 func (se *session) process(s *span.Span, a span.Attrs, parent span.ID, c *call) {
-	switch s.Kind {
-	case span.Exec:
-		if a.Is(span.KeyPartial) && len(se.live) < maxLive {
-			if _, known := se.live[s.ID]; !known {
-				se.live[s.ID] = ""
-				if c != nil {
-					se.live[s.ID] = c.key
-					c.processes++
-				}
+	id := s.Subject()
+	switch {
+	case a.Is(span.KeyStandIn):
+	case s.Kind == span.Start || s.Kind == span.Exec && a.Is(span.KeyPartial):
+		if _, known := se.live[id]; !known && len(se.live) < maxLive {
+			se.live[id] = ""
+			if c != nil {
+				se.live[id] = c.key
+				c.processes++
 			}
 		}
-	case span.Exit:
-		if id, running := se.live[parent]; running {
-			delete(se.live, parent)
-			if c := se.byCall[id]; c != nil {
-				c.processes--
-			}
-		}
+	case s.Kind == span.Exec:
+		se.ended(id)
+	case s.Kind == span.Exit:
+		se.ended(parent)
+	}
+}
+
+// ended notes the end of the program of a span.
+func (se *session) ended(id span.ID) {
+	key, running := se.live[id]
+	if !running {
+		return
+	}
+	delete(se.live, id)
+	if c := se.byCall[key]; c != nil {
+		c.processes--
 	}
 }
 
 func (v *View) keep(se *session, s *span.Span, parent span.ID) {
 	q := &se.activity
-	if s.Kind == span.Exec || s.Kind == span.Exit || s.Kind == span.Tool || s.Kind == span.ToolEnd {
+	switch s.Kind {
+	case span.Exec, span.Start, span.Exit, span.Tool, span.ToolStart, span.ToolEnd:
 		q = &se.structure
 	}
 	before := q.bytes
@@ -243,7 +253,7 @@ func (v *View) keep(se *session, s *span.Span, parent span.ID) {
 		se.dropped++
 	}
 	k := keptSpan{
-		trace: s.Trace, id: s.ID, parent: parent, kind: s.Kind, start: s.Start, end: s.End,
+		trace: s.Trace, id: s.Subject(), parent: parent, kind: s.Kind, start: s.Start, end: s.End,
 		failed: s.Failed, status: clip(s.Status), attrs: fill(old, v.packer.pack(s.Attrs)),
 	}
 	k.bytes = size(&k)

@@ -15,8 +15,8 @@ import (
 )
 
 // Follow is a span.Sink that prints a line for each span when it comes: when it is complete, or when its hold ran
-// out. So a program that runs long has its line after the first ones of its children. What comes at once is in order;
-// each line begins with its time since Begin.
+// out. So a program that runs long has its line after the first ones of its children, and another one for its end. What
+// comes at once is in order; each line begins with its time since Begin.
 type Follow struct {
 	d     *drawing
 	begin atomic.Uint64 // ns since 1970; 0: not known yet
@@ -59,6 +59,10 @@ func (f *Follow) Span(s *span.Span) {
 		return
 	}
 	a := span.Attrs(s.Attrs)
+	noticed := a.Is(span.KeyNoticed) // it has had its line
+	if noticed && a.Is(span.KeyPartial) || a.Is(span.KeyStandIn) {
+		return
+	}
 	pid, _ := a.Int(span.KeyPID)
 	program := short(a, span.KeyExecutableName)
 	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(program, 12), 12) + " "
@@ -70,23 +74,29 @@ func (f *Follow) Span(s *span.Span) {
 	// A row of its own kind for a process, else that of the tree without a parent.
 	var r row
 	switch s.Kind {
-	case span.Exec, span.Exit:
+	case span.Exec, span.Start, span.Exit:
 		n := node{seen: true, start: s.Start}
 		n.name, n.args = command(a)
-		if !a.Is(span.KeyPartial) {
+		if s.Kind != span.Start && !a.Is(span.KeyPartial) {
 			n.finish(s, a)
 		}
-		r = d.process("", &n)
 		verb := "exec"
-		if s.Kind == span.Exit {
-			verb = "exit"
+		if s.Kind == span.Exit || noticed {
+			verb, n.args = "exit", ""
 		}
+		r = d.process("", &n)
 		r.head, r.text = pad(verb, verbCells), r.head+r.text
 		r.headStyle, r.textStyle = d.p.bold, d.p.plain
-	case span.Tool, span.ToolEnd, span.Telemetry:
-		verb := map[span.Kind]string{span.Tool: "call", span.ToolEnd: "end", span.Telemetry: "report"}[s.Kind]
+	case span.Tool, span.ToolStart, span.ToolEnd, span.Telemetry:
+		verb := "call"
+		switch {
+		case s.Kind == span.Telemetry:
+			verb = "report"
+		case s.Kind == span.ToolEnd || noticed:
+			verb = "end"
+		}
 		r = row{head: pad(verb, verbCells), headStyle: d.p.cyan, text: callName(a)}
-		if s.Kind != span.Telemetry {
+		if s.Kind == span.Tool || s.Kind == span.ToolEnd {
 			r.duration = duration(s.End - s.Start)
 		}
 	case span.Session, span.SessionCall, span.SessionEnd:
@@ -103,7 +113,7 @@ func (f *Follow) Span(s *span.Span) {
 		f.Flush()
 	}
 	at := s.Start
-	if s.Kind == span.Exit { // the program has had its line
+	if s.Kind == span.Exit || noticed {
 		at = s.End
 	}
 	f.lines = append(f.lines, line{at, func(begin uint64) {

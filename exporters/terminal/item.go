@@ -4,6 +4,7 @@ package terminal
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -73,6 +74,20 @@ func (l *items) add(it *item) {
 	l.list = append(l.list, it)
 }
 
+// settle takes out what a notice has told of a connection whose span has come.
+func (l *items) settle(it *item) {
+	key := it.itemKey
+	key.class, key.pending, key.err = classConnect, true, ""
+	old := l.byKey[key]
+	if old == nil {
+		return
+	}
+	if old.count--; old.count == 0 {
+		delete(l.byKey, key)
+		l.list = slices.DeleteFunc(l.list, func(other *item) bool { return other == old })
+	}
+}
+
 // merge counts another use of the same thing.
 func (it *item) merge(more *item) {
 	it.count += more.count
@@ -119,12 +134,12 @@ func newItem(s *span.Span, a span.Attrs) item {
 		if a.Is(span.KeyAccessOutside) {
 			it.class = classOutside
 		}
-	case span.Connect:
+	case span.Connect, span.ConnectStart:
 		it.class, it.text = classConnect, peer(a)
 		if span.Outcome(a.Text(span.KeyOutcome)) == span.Missing { // a service that is not installed, such as nscd
 			it.class = classMissing
 		}
-		it.pending = it.err == "" && a.Is(span.KeyPartial)
+		it.pending = s.Kind == span.ConnectStart || it.err == "" && a.Is(span.KeyPartial)
 	case span.Change:
 		it.change(a)
 	case span.Open:

@@ -116,15 +116,17 @@ func (t *Tree) Span(s *span.Span) {
 	se.start, se.end = min(se.start, s.Start), max(se.end, s.End)
 
 	switch s.Kind {
-	case span.Exec:
+	case span.Exec, span.Start:
 		t.exec(se, s, a)
 	case span.Exit:
 		t.exit(se, s, a)
-	case span.Tool:
-		if n := t.node(se, s.ID); n != nil {
-			n.parent = s.Above
+	case span.Tool, span.ToolStart:
+		if n := t.node(se, s.Subject()); n != nil {
+			if s.Kind == span.Tool {
+				n.parent = s.Above
+			}
 			n.start, n.end = s.Start, s.End
-			n.ended = !a.Is(span.KeyPartial)
+			n.ended = s.Kind == span.Tool && !a.Is(span.KeyPartial)
 			t.call(se, n, a)
 			n.seen, n.failed = true, s.Failed
 		}
@@ -222,12 +224,14 @@ func (t *Tree) node(se *session, id span.ID) *node {
 }
 
 func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
-	n := t.node(se, s.ID)
+	n := t.node(se, s.Subject())
 	if n == nil {
 		return
 	}
 	n.seen = true
-	n.parent = s.Above
+	if n.parent = s.Above; n.parent == n.id { // the notice of a root
+		n.parent = span.ID{}
+	}
 	n.name, n.args = command(a)
 	if cwd := a.Text(span.KeyWorkingDirectory); len(cwd) <= maxPath {
 		n.cwd = cwd
@@ -243,7 +247,7 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	case a.Is(span.KeyPreexisting):
 		n.note = "older than the sensor"
 	}
-	if !a.Is(span.KeyPartial) {
+	if s.Kind == span.Exec && !a.Is(span.KeyPartial) {
 		n.finish(s, a)
 	}
 	n.countNoise(a)
@@ -333,6 +337,9 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 			return
 		}
 		list = &n.items
+	}
+	if a.Is(span.KeyNoticed) {
+		list.settle(&it)
 	}
 	if old := list.byKey[it.itemKey]; old != nil {
 		old.merge(&it)

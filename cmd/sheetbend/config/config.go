@@ -124,18 +124,12 @@ type File struct {
 // Intake takes in the telemetry that agents send of themselves. Without an address and a socket
 // there is none.
 type Intake struct {
-	Listen     string  `yaml:"listen"`
-	Unix       string  `yaml:"unix"`
-	Expose     bool    `yaml:"expose"`
-	MaxMessage Size    `yaml:"max_message"`
-	Forward    Forward `yaml:"forward"`
-}
-
-// Forward says where that telemetry goes on to: to the OTLP backend of the spans unless HTTP is set.
-type Forward struct {
-	Enabled    bool   `yaml:"enabled"`
-	HTTP       string `yaml:"http"`
-	QueueBytes Size   `yaml:"queue_bytes"`
+	Listen     string `yaml:"listen"`
+	Unix       string `yaml:"unix"`
+	Expose     bool   `yaml:"expose"`
+	MaxMessage Size   `yaml:"max_message"`
+	// Forward passes that telemetry on to the OTLP endpoints of the spans.
+	Forward bool `yaml:"forward"`
 }
 
 // Fold bounds the spans of a process that reads many files: after Files of them in a Window, the others are counted by
@@ -201,7 +195,7 @@ func Default() *Config {
 	return &Config{
 		Exporters:       Exporters{OTLP: OTLPs{defaultOTLP()}, OTLPMode: ModeFanOut},
 		Spool:           defaultSpool(),
-		Intake:          Intake{MaxMessage: 8 << 20, Forward: Forward{Enabled: true, QueueBytes: 32 << 20}},
+		Intake:          Intake{MaxMessage: 8 << 20, Forward: true},
 		Containers:      Containers{CRI: []string{BuiltIn}, Docker: []string{BuiltIn}, Kubelet: "/var/lib/kubelet"},
 		Hold:            Duration(2 * time.Second),
 		CallRetention:   Duration(10 * time.Minute),

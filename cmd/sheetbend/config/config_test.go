@@ -41,7 +41,7 @@ func TestParse(t *testing.T) {
 		{name: "an unknown key in the list of endpoints", text: "exporters:\n  otlp:\n  - endpiont: x\n", says: []string{"line 3", `"exporters.otlp[0].endpoint"`}},
 		{name: "exporters without anything", text: "exporters:\n  otlp:\n", check: func(c *Config) bool { return reflect.DeepEqual(c, Default()) }},
 		{name: "the spool", text: "spool: {path: /x, max_bytes: 2GiB, max_age: 24h, sync: none}\n", check: func(c *Config) bool {
-			return c.Spool == Spool{Path: "/x", MaxBytes: 2 << 30, MaxAge: Duration(24 * time.Hour), Sync: "none", DeadLetters: 64 << 20}
+			return c.Spool == Spool{Path: "/x", MaxBytes: 2 << 30, MaxAge: Duration(24 * time.Hour), Sync: "none", DeadLetters: 64 << 20, PassedOn: "disk"}
 		}},
 		{name: "a key like no other is named alone", text: "zzzzzzzzzzz: 1\n", says: []string{`unknown key "zzzzzzzzzzz"`}},
 		{name: "a duration without a unit", text: "hold: 2\n", says: []string{"line 1", "unit"}},
@@ -86,6 +86,8 @@ func TestValidate(t *testing.T) {
 		"log.level":                  func(c *Config) { c.Log.Level = "loud" },
 		"exporters.otlp[1].endpoint": func(c *Config) { c.Exporters.OTLP = OTLPs{{Endpoint: "a", Queue: Queue{1 << 20, 512}}, {}} },
 		"exporters.otlp_mode":        func(c *Config) { c.Exporters.OTLPMode = "both" },
+		"exporters.otlp.protocol":    func(c *Config) { c.Exporters.OTLP[0].Protocol = "http/json" },
+		"exporters.otlp.compression": func(c *Config) { c.Exporters.OTLP[0].Compression = "zstd" },
 		"tls.key only work together": func(c *Config) { c.Exporters.OTLP[0].TLS.Cert = "/c" },
 		"spool.path":                 func(c *Config) { c.Spool.Path = "var" },
 		"spool.sync":                 func(c *Config) { c.Spool.Sync = "always" },

@@ -9,19 +9,21 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// OTLPs are the endpoints over gRPC, at least one: exporters.otlp is a mapping, or a list of them.
+// OTLPs are the endpoints, at least one: exporters.otlp is a mapping, or a list of them.
 type OTLPs []OTLP
 
 // OTLP is one of them. The only one without an endpoint here or by flag is that of
 // OTEL_EXPORTER_OTLP_*; without those neither, it is not used.
 type OTLP struct {
 	Endpoint    string            `yaml:"endpoint"`
+	Protocol    string            `yaml:"protocol"` // "": as the endpoint has it
 	Headers     map[string]string `yaml:"headers"`
 	HeadersFile string            `yaml:"headers_file"`
 	TLS         TLS               `yaml:"tls"`
 	// Timeout is 0 when it is not set: then OTEL_EXPORTER_OTLP_TIMEOUT holds, else 10 s.
-	Timeout Duration `yaml:"timeout"`
-	Queue   Queue    `yaml:"queue"`
+	Timeout     Duration `yaml:"timeout"`
+	Compression string   `yaml:"compression"` // "": as OTEL_EXPORTER_OTLP_COMPRESSION has it
+	Queue       Queue    `yaml:"queue"`
 }
 
 // TLS names PEM files. Empty ones stand for the variables of the OTLP exporter.
@@ -46,6 +48,7 @@ type Spool struct {
 	MaxAge      Duration `yaml:"max_age"`
 	Sync        string   `yaml:"sync"`
 	DeadLetters Size     `yaml:"dead_letters"`
+	PassedOn    string   `yaml:"passed_on"`
 }
 
 // Metrics are served over HTTP by the sensor. Without an address there is nothing.
@@ -60,6 +63,8 @@ const (
 	DefaultSpool = "/var/lib/sheetbend/spool"
 	// NoSpool is the path that means none.
 	NoSpool = "none"
+	// PassedOnDisk spools agents' telemetry like the spans, PassedOnMemory keeps it in memory.
+	PassedOnDisk, PassedOnMemory = "disk", "memory"
 	// MaxEndpoints bounds the list of them.
 	MaxEndpoints = 16
 )
@@ -67,7 +72,9 @@ const (
 func defaultOTLP() OTLP { return OTLP{Queue: Queue{Bytes: 64 << 20, Spans: 65536}} }
 
 func defaultSpool() Spool {
-	return Spool{MaxBytes: 1 << 30, MaxAge: Duration(72 * time.Hour), Sync: "batch", DeadLetters: 64 << 20}
+	return Spool{
+		MaxBytes: 1 << 30, MaxAge: Duration(72 * time.Hour), Sync: "batch", DeadLetters: 64 << 20, PassedOn: PassedOnDisk,
+	}
 }
 
 // UnmarshalYAML implements yaml.Unmarshaler.
@@ -90,12 +97,12 @@ func (o *OTLPs) UnmarshalYAML(n *yaml.Node) error {
 }
 
 // Send lets spans go to one endpoint only, with what the file says about it if it is alone there: what is meant for
-// another endpoint, such as its headers, is not for this one.
-func (e *Exporters) Send(endpoint string) {
+// another endpoint, such as its headers, is not for this one. protocol may be empty.
+func (e *Exporters) Send(endpoint, protocol string) {
 	if len(e.OTLP) != 1 {
 		e.OTLP = OTLPs{defaultOTLP()}
 	}
-	e.OTLP[0].Endpoint = endpoint
+	e.OTLP[0].Endpoint, e.OTLP[0].Protocol = endpoint, protocol
 }
 
 // Dir is where batches are spooled; "" is nowhere.

@@ -58,7 +58,6 @@ func (c *Config) Validate() error {
 	}
 	c.validateDelivery(&m)
 	m.within("intake.max_message", int64(c.Intake.MaxMessage), 64<<10, 16<<20)
-	m.within("intake.forward.queue_bytes", int64(c.Intake.Forward.QueueBytes), 1<<20, 8<<30)
 	m.lasts("hold", c.Hold, 100*time.Millisecond, time.Minute)
 	m.lasts("call_retention", c.CallRetention, time.Second, 24*time.Hour)
 	m.within("fold.files", int64(c.Fold.Files), 1, 1<<20)
@@ -144,6 +143,12 @@ func (c *Config) validateDelivery(m *mistakes) {
 		if o.Timeout != 0 {
 			m.lasts(key+".timeout", o.Timeout, 100*time.Millisecond, 10*time.Minute)
 		}
+		if o.Protocol != "" {
+			m.oneOf(key+".protocol", o.Protocol, "grpc", "http/protobuf")
+		}
+		if o.Compression != "" {
+			m.oneOf(key+".compression", o.Compression, "gzip", "none")
+		}
 		m.within(key+".queue.bytes", int64(o.Queue.Bytes), 1<<20, 8<<30)
 		m.within(key+".queue.spans", int64(o.Queue.Spans), 512, 100_000_000)
 		if (o.TLS.Cert == "") != (o.TLS.Key == "") {
@@ -157,6 +162,7 @@ func (c *Config) validateDelivery(m *mistakes) {
 	m.absolute("spool.path", c.Spool.Path, NoSpool)
 	m.within("spool.max_bytes", int64(c.Spool.MaxBytes), 32<<20, 1<<40)
 	m.lasts("spool.max_age", c.Spool.MaxAge, time.Minute, 365*24*time.Hour)
+	m.oneOf("spool.passed_on", c.Spool.PassedOn, PassedOnDisk, PassedOnMemory)
 	m.oneOf("spool.sync", c.Spool.Sync, "batch", "interval", "none")
 	m.within("spool.dead_letters", int64(c.Spool.DeadLetters), 2<<20, 1<<40)
 }

@@ -125,13 +125,13 @@ func (s *sensorFile) execs(t *testing.T, word string, want int) []seen {
 	return s.find(t, word, want, func(sp seen) bool { return strings.Contains(sp.attr("process.command_line"), word) })
 }
 
-// find waits for the spans of programs that are wanted.
+// find waits for the spans of programs that are wanted, or their notices.
 func (s *sensorFile) find(t *testing.T, what string, want int, wanted func(seen) bool) []seen {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var found []seen
 		for _, sp := range s.read() {
-			if sp.attr("sheetbend.event") == "process.exec" && wanted(sp) {
+			if (sp.attr("sheetbend.event") == "process.start" || sp.attr("sheetbend.event") == "process.exec" && sp.attr("sheetbend.noticed") == "") && wanted(sp) {
 				found = append(found, sp)
 			}
 		}

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// A scripted backend takes what its script has no error for.
+type scripted struct {
+	script func(otlp.Batch) error
+
+	mu  sync.Mutex
+	got map[kind][]string // the requests, by kind
+}
+
+func (s *scripted) Send(ctx context.Context, b otlp.Batch) (otlp.Receipt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return otlp.Receipt{}, ctx.Err()
+	}
+	if s.script != nil {
+		if err := s.script(b); err != nil {
+			return otlp.Receipt{}, err
+		}
+	}
+	if s.got == nil {
+		s.got = map[kind][]string{}
+	}
+	s.got[kindOf(b)] = append(s.got[kindOf(b)], string(b.AppendRequest(nil)))
+	return otlp.Receipt{}, nil
+}
+
+func (*scripted) Close() error     { return nil }
+func (s *scripted) String() string { return "scripted" }
+
+func (s *scripted) set(script func(otlp.Batch) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.script = script
+}
+
+func (s *scripted) count(k kind) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got[k])
+}
+
+func refusal(k otlp.RefusalKind) error {
+	return &otlp.Refusal{Code: "Test", Message: "refused", Kind: k}
+}
+
+func always(k otlp.RefusalKind) func(otlp.Batch) error {
+	return func(otlp.Batch) error { return refusal(k) }
+}
+
+// request is an export request with one resource of so many bytes.
+func request(text string, size int) []byte {
+	part := append([]byte(text), make([]byte, max(0, size-len(text)))...)
+	return otlp.Batch{Resources: [][]byte{part}}.AppendRequest(nil)
+}
+
+func passOn(t *testing.T, q *Queue, s otlp.Signal, body []byte) {
+	t.Helper()
+	if err := q.PassOn(s, body); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// laneOf gives the counts of one lane; all zero if it never had anything.
+func laneOf(q *Queue, endpoint string, k kind) LaneStats {
+	for _, l := range q.Stats().Lanes {
+		if l.Endpoint == endpoint && l.Signal == k.signal() && l.PassedOn == (k.origin() == passedOn) {
+			return l
+		}
+	}
+	return LaneStats{}
+}
+
+const (
+	agentTraces = kinds / 2
+	agentLogs   = kinds/2 + 1
+	ownLogs     = spans + 1
+)
+
+// everywhere runs a test with a spool and without one.
+func everywhere(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Run("memory", func(t *testing.T) { test(t, "") })
+	t.Run("disk", func(t *testing.T) { test(t, spoolDir(t)) })
+}
+
+func TestEveryBackendGetsWhatIsPassedOn(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		a, b := &scripted{}, &scripted{}
+		q := open(t, Config{Dir: dir, Destinations: []Destination{{"a", a}, {"b", b}}})
+		for _, s := range []otlp.Signal{otlp.Traces, otlp.Logs, otlp.Metrics} {
+			passOn(t, q, s, request(s.String(), 0))
+			passOn(t, q, s, nil) // holds nothing
+		}
+		offer(q, 0, 10, 10)
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+		for name, to := range map[string]*scripted{"a": a, "b": b} {
+			for k := agentTraces; k < kinds; k++ {
+				if want := string(request(k.signal().String(), 0)); to.count(k) != 1 || to.got[k][0] != want {
+					t.Errorf("%s has %q of %s, want %q", name, to.got[k], k, want)
+				}
+			}
+			if to.count(spans) != 1 {
+				t.Errorf("%s has %d batches of spans", name, to.count(spans))
+			}
+		}
+		if err := q.PassOn(otlp.Logs, []byte{0xff}); err == nil {
+			t.Error("what is no request is passed on")
+		}
+		balanced(t, q)
+	})
+}
+
+func TestASignalThatABackendDoesNotTakeHoldsUpNothingAndIsToldOnce(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		log := &journal{}
+		a, b := &scripted{script: func(b otlp.Batch) error {
+			if b.Signal == otlp.Logs {
+				return refusal(otlp.Unsupported)
+			}
+			return nil
+		}}, &scripted{}
+		q := open(t, Config{Dir: dir, Log: logTo(log), Destinations: []Destination{{"a", a}, {"b", b}}})
+		for i := range 100 {
+			q.Offer(otlp.Batch{Signal: otlp.Logs, Spans: 2, Resources: [][]byte{{byte(i)}}})
+			passOn(t, q, otlp.Logs, request("log", 100))
+			offer(q, 10*i, 10, 10)
+			if i == 50 { // before and after it is known
+				until(t, "the signals are off", func() bool {
+					return laneOf(q, "a", ownLogs).Unsupported > 0 && laneOf(q, "a", agentLogs).Unsupported > 0
+				})
+			}
+		}
+		until(t, "all is settled", func() bool { return queued(q) == 0 })
+		own, agents := laneOf(q, "a", ownLogs), laneOf(q, "a", agentLogs)
+		if a.count(spans) != 100 || own.Unsupported != 200 || agents.Unsupported != 100 || own.Errors > 50 {
+			t.Errorf("%d batches of spans, %+v, %+v", a.count(spans), own, agents)
+		}
+		if b.count(spans) != 100 || b.count(ownLogs) != 100 || b.count(agentLogs) != 100 {
+			t.Errorf("the other backend has %d, %d and %d", b.count(spans), b.count(ownLogs), b.count(agentLogs))
+		}
+		for _, what := range []string{"log records", "agents' logs"} {
+			if n := strings.Count(log.String(), "does not take "+what+": they are dropped for it"); n != 1 {
+				t.Errorf("%s: told %d times:\n%s", what, n, log)
+			}
+		}
+		a.set(nil)
+		q.mu.Lock()
+		q.lanes[agentLogs][0].off = time.Now() // the minutes are over
+		q.mu.Unlock()
+		passOn(t, q, otlp.Logs, request("again", 0))
+		until(t, "it arrives", func() bool { return a.count(agentLogs) == 1 })
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "takes agents' logs again"); n != 1 {
+			t.Errorf("told %d times:\n%s", n, log)
+		}
+		balanced(t, q)
+	})
+}
+
+func queued(q *Queue) (n uint64) {
+	for _, l := range q.Stats().Lanes {
+		n += l.Queued
+	}
+	return n
+}
+
+// An endpoint without traces is the wrong one: what was seen must not be lost by that.
+func TestSpansWaitForABackendThatDoesNotTakeTraces(t *testing.T) {
+	a := &scripted{script: always(otlp.Unsupported)}
+	q := open(t, Config{Destinations: []Destination{{"a", a}}})
+	offer(q, 0, 20, 10)
+	until(t, "it was asked", func() bool { return laneOf(q, "a", spans).Errors > 1 })
+	a.set(nil)
+	if err := end(t, q, time.Minute); err != nil || a.count(spans) != 2 {
+		t.Errorf("%d batches: %v", a.count(spans), err)
+	}
+}
+
+func TestWhatABackendRefusesOfAgentsHoldsUpNoSpans(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		for _, k := range []otlp.RefusalKind{otlp.Temporary, otlp.Misconfigured, otlp.Permanent, otlp.TooMuch} {
+			a := &scripted{script: func(b otlp.Batch) error {
+				if b.PassedOn {
+					return refusal(k)
+				}
+				return nil
+			}}
+			q := open(t, Config{Dir: dir, Destinations: []Destination{{fmt.Sprint("a", k), a}}})
+			for i := range 20 {
+				passOn(t, q, otlp.Traces, request("x", 100))
+				offer(q, 10*i, 10, 10)
+			}
+			until(t, "the spans are there", func() bool { return a.count(spans) == 20 })
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := q.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			balanced(t, q)
+			if dir != "" {
+				if l := letters(t, dir); len(l) != 0 {
+					t.Errorf("agents' telemetry takes the room of dead letters: %+v", l)
+				}
+			}
+		}
+	})
+}
+
+func TestAFloodOfWhatIsPassedOnDropsNothingElse(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		a := &scripted{script: always(otlp.Temporary)}
+		cfg := Config{Dir: dir, MaxBytes: 32 << 20, MemoryBytes: 4 << 20, Sync: SyncNone, Destinations: []Destination{{"a", a}}}
+		q := open(t, cfg)
+		flood := func(size int) {
+			for range 4000 {
+				passOn(t, q, otlp.Logs, request("flood", size))
+			}
+			until(t, "it is written", func() bool { return dir == "" || q.Stats().MemoryBytes == 0 })
+		}
+		offer(q, 0, 5000, 100)
+		flood(2000)
+		offer(q, 5000, 1000, 100)
+		flood(9000)
+		passOn(t, q, otlp.Logs, request("too large for the share", 5<<20))
+		q.mu.Lock()
+		memory, disk, budget := q.memory[passedOn], q.disk[passedOn], q.budget()
+		q.mu.Unlock()
+		if memory > 1<<20 || disk > budget/passedOnShare || memory == 0 && disk == 0 {
+			t.Errorf("%d bytes in memory, %d on disk of %d", memory, disk, budget)
+		}
+		if l := laneOf(q, "a", spans); l.Dropped.Sum() != 0 || l.Queued != 6000 {
+			t.Errorf("%+v", l)
+		}
+		if l := laneOf(q, "a", agentLogs); l.Dropped.Sum() == 0 || l.Queued == 0 {
+			t.Errorf("%+v", l)
+		}
+		// Where there is no room for all, spans push out what was passed on, never the other way round.
+		left := func() bool {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return q.memory[passedOn] > 0 || q.disk[passedOn] > 0
+		}
+		for i := 0; left(); i++ {
+			if l := laneOf(q, "a", spans); l.Dropped.Sum() != 0 || i > 1000 {
+				t.Fatalf("what was passed on stays: %+v", l)
+			}
+			q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 1, Resources: [][]byte{make([]byte, 200_000)}})
+			until(t, "it is written", func() bool { return dir == "" || q.Stats().MemoryBytes == 0 })
+		}
+		dropped := laneOf(q, "a", spans).Dropped.Sum()
+		for range 100 {
+			passOn(t, q, otlp.Logs, request("late", 500_000))
+		}
+		until(t, "it is written", func() bool { return dir == "" || q.Stats().MemoryBytes == 0 })
+		if now := laneOf(q, "a", spans).Dropped.Sum(); now != dropped {
+			t.Errorf("%d spans dropped for what came later", now-dropped)
+		}
+		a.set(nil)
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+		balanced(t, q)
+	})
+}
+
+func TestWhatIsPassedOnStaysOffTheDiskIfToldSo(t *testing.T) {
+	const secret = "what the agent said"
+	for _, inMemory := range []bool{true, false} {
+		t.Run(fmt.Sprint(inMemory), func(t *testing.T) {
+			a := &scripted{script: always(otlp.Temporary)}
+			dir := spoolDir(t)
+			cfg := Config{Dir: dir, PassedOnInMemory: inMemory, Destinations: []Destination{{"a", a}}}
+			q := open(t, cfg)
+			passOn(t, q, otlp.Traces, request(secret, 0))
+			offer(q, 0, 10, 10)
+			until(t, "spans are on disk, and the other was tried", func() bool {
+				return q.Stats().StoredBytes > 0 && laneOf(q, "a", agentTraces).Errors > 0 && laneOf(q, "a", spans).Errors > 0
+			})
+			a.set(always(otlp.Permanent)) // nor is it a dead letter
+			if !inMemory {
+				a.set(always(otlp.Temporary))
+			}
+			until(t, "it is settled", func() bool { return !inMemory || laneOf(q, "a", agentTraces).Failed == 1 })
+			a.set(always(otlp.Temporary))
+			passOn(t, q, otlp.Traces, request(secret, 0))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := q.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			l := balanced(t, q)[1]
+			if inMemory != (l.Dropped.Shutdown == 1) {
+				t.Errorf("%+v", l)
+			}
+			found := false
+			err := filepath.WalkDir(filepath.Dir(dir), func(name string, e os.DirEntry, err error) error {
+				if err != nil || e.IsDir() {
+					return err
+				}
+				text, err := os.ReadFile(name)
+				found = found || bytes.Contains(text, []byte(secret))
+				return err
+			})
+			if err != nil || found == inMemory {
+				t.Errorf("on the disk: %t, %v", found, err)
+			}
+			if inMemory {
+				return
+			}
+			a.set(nil)
+			q = open(t, cfg)
+			if err := end(t, q, time.Minute); err != nil || a.count(agentTraces) != 2 {
+				t.Errorf("%d arrive after the next start: %v", a.count(agentTraces), err)
+			}
+		})
+	}
+}
+
+// The layout of the version before this one, byte by byte.
+func TestASpoolOfTheVersionBeforeIsSent(t *testing.T) {
+	dir := spoolDir(t)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(dir, "spool.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range []string{"batches", "positions", "meta"} {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		for seq := uint64(1); seq <= 3; seq++ {
+			rest := append(number(uint64(time.Now().UnixNano())), 0, 0, 0, 7, 0, 0, 0, 0) // made, spans, two texts
+			rest = append(rest, request(fmt.Sprint("batch ", seq), 0)...)
+			sum := crc32.Checksum(rest, crc32.MakeTable(crc32.Castagnoli))
+			entry := append(binary.BigEndian.AppendUint32([]byte("SBq1"), sum), rest...)
+			if err := tx.Bucket([]byte("batches")).Put(number(seq), entry); err != nil {
+				return err
+			}
+		}
+		if err := tx.Bucket([]byte("positions")).Put([]byte("a"), number(1)); err != nil {
+			return err
+		}
+		return tx.Bucket([]byte("meta")).Put([]byte("id"), number(42))
+	})
+	if err != nil || db.Close() != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+".tally", make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &scripted{}
+	q := open(t, Config{Dir: dir, Destinations: []Destination{{"a", a}}})
+	if err := end(t, q, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if l := balanced(t, q)[0]; l.Resumed != 14 || l.Sent != 14 || a.count(spans) != 2 ||
+		!strings.Contains(strings.Join(a.got[spans], ""), "batch 2") || !strings.Contains(strings.Join(a.got[spans], ""), "batch 3") {
+		t.Errorf("%q: %+v", a.got[spans], l)
+	}
+}
+
+// While an older batch is tried again, younger ones go on, but not so far that a kill would repeat many.
+func TestABatchThatFailsHoldsUpTheOthersAfterSome(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		stuck := make(chan struct{})
+		a := &stuckOnce{stuck: stuck}
+		q := open(t, Config{Dir: dir, Destinations: []Destination{{"a", a}}})
+		offer(q, 0, 100, 1)
+		ahead := func() int {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return len(q.lanes[spans][0].ahead)
+		}
+		until(t, "others were sent", func() bool { return ahead() >= maxAhead })
+		if n := laneOf(q, "a", spans).Sent; n > maxAhead+window {
+			t.Errorf("%d were sent", n)
+		}
+		close(stuck)
+		until(t, "all are sent", func() bool { return queued(q) == 0 })
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+		if l := balanced(t, q)[0]; l.Sent != 100 {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+// stuckOnce refuses the first request when stuck is closed.
+type stuckOnce struct {
+	nowhere
+	stuck chan struct{}
+	once  sync.Once
+}
+
+func (s *stuckOnce) Send(context.Context, otlp.Batch) (otlp.Receipt, error) {
+	first := false
+	s.once.Do(func() { first = true })
+	if first {
+		<-s.stuck
+		return otlp.Receipt{}, refusal(otlp.Temporary)
+	}
+	return otlp.Receipt{}, nil
+}
