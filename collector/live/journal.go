@@ -184,13 +184,14 @@ func (j *Journal) Overflows() uint64 {
 	return j.File.Overflows()
 }
 
-// end closes the collector, so that everything that is held is sent, and notes that, as of a time behind all records.
+// end has everything that is held sent, and notes that, as of a time behind all records. The collector is not closed:
+// calls go on with the next process.
 func (j *Journal) end(t uint64) {
 	if j == nil {
 		return
 	}
 	j.append(journal.End, binary.LittleEndian.AppendUint64(nil, t))
-	j.Collector.Close()
+	j.Collector.Restart().Drain()
 	j.done(t)
 }
 

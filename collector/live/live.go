@@ -227,7 +227,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	return err
 }
 
-// End closes the collector of the journal, so that everything that is held is sent, and notes that. Without a journal it
+// End has everything sent that is held, and notes that in the journal. Without a journal it
 // does nothing.
 func (f *Feed) End() { f.o.Journal.end(max(f.tick, f.latest) + 1) }
 

@@ -118,8 +118,11 @@ func (p *Pipeline) Run(ctx context.Context) error { return p.Feed.Run(ctx) }
 
 // Finish makes spans of everything that is held.
 func (p *Pipeline) Finish() {
-	if p.Collector != nil {
-		p.Feed.End()
+	switch {
+	case p.Collector == nil:
+	case p.journal != nil:
+		p.Feed.End() // the next process goes on
+	default:
 		p.Collector.Close()
 	}
 }
