@@ -81,6 +81,7 @@ func collectorConfig(
 	}
 	cc := collector.Config{
 		BootID:           boot,
+		Run:              strconv.FormatInt(time.Now().UnixNano(), 16),
 		Resource:         host.Merge(host.Attributes(), fromEnv),
 		Hold:             time.Duration(c.Hold),
 		CallRetention:    time.Duration(c.CallRetention),
