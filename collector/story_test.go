@@ -336,8 +336,8 @@ func TestAnAgentThatALookHasFoundHasOneStory(t *testing.T) {
 	for name, exe := range map[string]string{"at its program": "/usr/bin/codex", "before": "/bin/sh"} {
 		w := newWorld(t)
 		w.cgroup[10], w.cgroup[1] = two, two
-		w.execIDs[1] = 0
 		w.sees(10, 1, 1, exe)
+		w.execIDs[10] = 1
 		w.open(10, "/a/early") // it is asked what it is
 		w.execIDs[10] = 0
 		w.codex(10)
