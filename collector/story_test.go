@@ -336,8 +336,8 @@ func TestAnAgentThatALookHasFoundHasOneStory(t *testing.T) {
 	for name, exe := range map[string]string{"at its program": "/usr/bin/codex", "before": "/bin/sh"} {
 		w := newWorld(t)
 		w.cgroup[10], w.cgroup[1] = two, two
-		w.execIDs[1] = 0
 		w.sees(10, 1, 1, exe)
+		w.execIDs[10] = 1
 		w.open(10, "/a/early") // it is asked what it is
 		w.execIDs[10] = 0
 		w.codex(10)
@@ -459,3 +459,31 @@ type factJournal struct {
 
 func (j factJournal) Slice(s Slice) { j.at[j.records()] = append(j.at[j.records()], s) }
 func (factJournal) Claimed(Claim)   {}
+
+func TestATitleMayBeKnownLater(t *testing.T) {
+	w := newWorld(t, withSelf)
+	w.codex(10)
+	w.command(10, 11, "call_1", "bwrap", "--args", "9")
+	w.fork(11, 12)
+	w.exec(12, "/bin/codex-linux-sandbox", "codex-linux-sandbox", "--", "bash", "-c", "make")
+	w.fork(12, 13)
+	w.exec(13, "/bin/make", "make", "all")
+	w.exit(13, 0)
+	w.exit(12, 0)
+	w.exit(11, 0)
+
+	// A shell that may be about to run a hook, and is a call.
+	w.agentAt(40, "/usr/bin/opencode")
+	w.shellFor(40, 41, "/bin/bash", "/usr/bin/sheetbend hook x")
+	w.open(41, "/home/u/.ssh/id_rsa")
+	w.fork(41, 42)
+	w.exec(42, "/bin/make", "make", "test")
+	w.open(42, "/a/made")
+	w.exit(42, 0)
+	w.exit(41, 3<<8)
+	w.tick(3 * time.Second)
+	w.c.Close()
+	wants(t, w.told("call_1"), map[string]any{span.KeyCallTitle: "make"})
+	call, _ := get(w.opened("/a/made"), span.KeyCallID).(string)
+	wants(t, w.told(call), map[string]any{span.KeyCallTitle: "/usr/bin/sheetbend hook x", span.KeyCallExitCode: 3})
+}
