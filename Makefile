@@ -56,7 +56,7 @@ test-all: ## everything, with what it needs installed (apt, npm): guests, contai
 	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) gcc libc6-dev
 	.ci/test check
 	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
-	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-chaos CHAOS=$(CHAOS)
+	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
 	$(MAKE) test-kernels test-kernels-arm64
 
@@ -91,6 +91,10 @@ test-gateway: ## the values of deploy/collector under the collectors of OpenTele
 .PHONY: test-chaos
 test-chaos: ## break disk, backend and sensor under load and account for every span; needs root. CHAOS=2m for each case
 	SHEETBEND_CHAOS=$(CHAOS) .ci/test test-chaos -timeout 0
+
+.PHONY: test-upgrade
+test-upgrade: ## replace the sensor of an earlier commit by this one, and the other way round; needs root and the history
+	.ci/test test-upgrade
 
 .PHONY: soak
 soak: ## whether the sensor stays as small as it was; needs root. SOAK=72h

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,9 +36,13 @@ type Pins struct {
 	Err error
 }
 
+// ErrNewerPins says that a newer version of sheetbend left pins: they are not touched.
+var ErrNewerPins = errors.New("a newer version of sheetbend left them: start that one, or take them away with " +
+	"sheetbend unpin")
+
 const (
 	manifestName   = "manifest"
-	manifestFormat = 1
+	manifestFormat = 2
 	// maxManifest is more than ten times what is written, and less than the kernel allows the value of a map.
 	maxManifest = 64 << 10
 	mapPrefix   = "map_"
@@ -200,6 +205,9 @@ func parseManifest(text []byte) (*manifest, error) {
 	if err := json.Unmarshal(text, &m); err != nil {
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
+	if m.Format > manifestFormat {
+		return nil, fmt.Errorf("format %d, and this version reads %d: %w", m.Format, manifestFormat, ErrNewerPins)
+	}
 	if m.Format != manifestFormat {
 		return nil, fmt.Errorf("manifest of format %d", m.Format)
 	}
@@ -220,6 +228,10 @@ func (s *Sensor) find(spec *ebpf.CollectionSpec, o *Options, content string) err
 			continue
 		}
 		m, err := readManifest(dir)
+		if errors.Is(err, ErrNewerPins) {
+			_ = dir.Close()
+			return fmt.Errorf("the pins %s have %w", filepath.Join(o.Pin, name), err)
+		}
 		if err == nil && m.Content == content && !o.Unpin && !s.pins.Resumed {
 			if err = s.resume(spec, o, dir, m); err == nil {
 				s.pins.Resumed = true

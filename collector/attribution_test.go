@@ -544,8 +544,8 @@ func TestExecuteTool(t *testing.T) {
 		if s.Start != wallStart+began-bootStart || s.End != wallStart+end-bootStart {
 			t.Errorf("from %d to %d", s.Start-wallStart, s.End-wallStart)
 		}
-		session := span.Ref{Link: span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.SessionSpan(codexInstance, 0)}, Rel: span.ToStory}
-		if len(s.Links) != 1 || s.Links[0] != session {
+		story := span.Ref{Link: span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.CallSpan(codexInstance, "call_1")}, Rel: span.ToStory}
+		if len(s.Links) != 1 || s.Links[0] != story {
 			t.Errorf("links %v", s.Links)
 		}
 		// The first program links to the agent that forked it.

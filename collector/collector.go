@@ -184,6 +184,7 @@ func (c *Collector) Close() {
 		return
 	}
 	c.closed = true
+	c.spans.SendOpenCalls()
 	c.drain()
 }
 

@@ -78,18 +78,21 @@ func checkContract(t *testing.T, s *span.Span) {
 		wrong("a process without its creation time")
 	}
 	for _, l := range s.Links {
-		if !slices.Contains([]span.Rel{span.ToParent, span.ToCall, span.ToAgent, span.ToStory}, l.Rel) {
+		if !slices.Contains([]span.Rel{span.ToParent, span.ToCall, span.ToAgent, span.ToStory, span.ToDetail}, l.Rel) {
 			wrong("a link that leads to " + string(l.Rel))
 		}
 	}
 	var want []span.Outcome // one of them
 	switch {
-	case s.Kind == span.Escape || s.Kind == span.Loss || s.StandIn || s.Kind == span.Start || s.Kind == span.ConnectStart:
+	case s.Kind == span.Escape || s.Kind == span.Loss || s.Kind == span.Session || s.Kind == span.SessionEnd || s.StandIn ||
+		s.Kind == span.Start || s.Kind == span.ConnectStart:
 		want = []span.Outcome{""}
-	case s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.Telemetry:
-		want = []span.Outcome{"", span.Refused}
-		if result := a.Text(span.KeyToolResult); result != "" {
-			want = []span.Outcome{span.Outcome(result), span.Refused}
+	case s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall:
+		want = []span.Outcome{"", span.Refused, span.OK, span.Failed}
+		if code, ok := a.Int(span.KeyCallExitCode); a.Text(span.KeyToolResult) == "failed" || code != 0 {
+			want = []span.Outcome{span.Failed, span.Refused}
+		} else if ok {
+			want = []span.Outcome{span.OK}
 		}
 	case a.Is(span.KeyPartial) || a.Is(span.KeyReplaced) || a.Is(span.KeyExitUnknown) || a.Is(span.KeyFileSubmitted) ||
 		a.Is(span.KeyPeerSubmitted) || a.Text(span.KeyNetworkOp) == "sendmsg":
@@ -119,7 +122,8 @@ func checkContract(t *testing.T, s *span.Span) {
 	if writes := s.Kind == span.Change || access != "" && access != "read" && access != "path_only"; a.Is(span.KeyFileWrite) != writes {
 		wrong("written or not")
 	}
-	if tool := a.Text(span.KeyGenAIToolName); (tool != "") != (s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd) {
+	if tool := a.Text(span.KeyGenAIToolName); (tool != "") !=
+		(s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.SessionCall) {
 		wrong("the tool's name is " + tool)
 	}
 }

@@ -29,7 +29,13 @@ func (r Restart) SetClaim(k attribution.Claim) { r.c.attribution.SetClaim(k) }
 func (r Restart) Remembers(k attribution.Claim) bool { return r.c.attribution.Remembers(k) }
 
 // Since is the time (boottime) of the oldest record that something held is made of, beyond the hold.
-func (r Restart) Since() (at uint64, ok bool) { return r.c.containers.Undecided() }
+func (r Restart) Since() (at uint64, ok bool) {
+	at, ok = r.c.containers.Undecided()
+	if story, waits := r.c.spans.Since(); waits && (!ok || story < at) {
+		return story, true
+	}
+	return at, ok
+}
 
 // Drain sends everything that is still held, as far as it is known, and flushes the sink.
 func (r Restart) Drain() { r.c.drain() }

@@ -140,7 +140,7 @@ func TestSpansAreWellFormed(t *testing.T) {
 		if get(s, span.KeySeq) != int64(n+1) {
 			t.Errorf("seq %v at %d", get(s, span.KeySeq), n+1)
 		}
-		if firstTrace := s.Trace == span.TraceFor(s.Instance, "", 0); (s.Parent == span.ID{}) && !firstTrace && len(s.Links) == 0 && s.Instance != get(s, span.KeySandboxID) {
+		if firstTrace := s.Trace == span.TraceFor(s.Instance, "", 0); (s.Parent == span.ID{}) && !firstTrace && len(s.Links) == 0 && s.Kind != span.Session && s.Instance != get(s, span.KeySandboxID) {
 			t.Errorf("a root of a later trace without links: %s", show([]span.Span{s}))
 		}
 		keys := map[string]bool{}
@@ -201,9 +201,17 @@ func (w *world) busyAgents() {
 	w.sayAs(0, s)
 	w.exit(233, 0)
 	w.tick(time.Minute)
-	for _, pid := range []uint32{211, 212, 210, 231, 232, 230, 220, 240, 200} {
+	for _, pid := range []uint32{211, 212, 210, 231, 232, 230, 220, 240} {
 		w.exit(pid, 0)
 	}
+	w.call(200, 250, "call_3")
+	w.fork(250, 251)
+	w.exit(250, 9)
+	w.tick(10 * time.Second)
+	w.say(decided("call_3", "approved", "user"))
+	w.exit(251, 0)
+	w.exit(200, 0)
+	w.tick(10 * time.Second)
 }
 
 // busyContainers adds a container that its runtime tells of, and one that none does.
@@ -234,7 +242,7 @@ var contractKeys = []string{
 	"service.name", "session.id",
 	"sheetbend.access.operation", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
 	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
-	"sheetbend.call.context", "sheetbend.call.root",
+	"sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count", "sheetbend.event",
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.directory", "sheetbend.file.operation", "sheetbend.file.path.old", "sheetbend.file.replaced.inode",
@@ -249,7 +257,7 @@ var contractKeys = []string{
 	"sheetbend.process.exit.core_dumped", "sheetbend.process.exit.signal", "sheetbend.process.exit.unknown", "sheetbend.process.fileless",
 	"sheetbend.process.group.id", "sheetbend.process.memory.peak_bytes", "sheetbend.process.parent.executable", "sheetbend.process.preexisting",
 	"sheetbend.process.privileged_exec", "sheetbend.process.replaced", "sheetbend.process.requested", "sheetbend.process.script", "sheetbend.process.unknown",
-	"sheetbend.root.call", "sheetbend.run", "sheetbend.stand_in", "sheetbend.root.session", "sheetbend.sandbox.id", "sheetbend.sensitive", "sheetbend.seq", "sheetbend.socket.family", "sheetbend.socket.protocol", "sheetbend.socket.type",
+	"sheetbend.root.call", "sheetbend.run", "sheetbend.stand_in", "sheetbend.root.session", "sheetbend.sandbox.id", "sheetbend.sensitive", "sheetbend.seq", "sheetbend.session.late", "sheetbend.socket.family", "sheetbend.socket.protocol", "sheetbend.socket.type",
 	"sheetbend.telemetry.decision", "sheetbend.telemetry.detail", "sheetbend.telemetry.kind", "sheetbend.telemetry.source", "sheetbend.telemetry.unverified",
 	"sheetbend.tool.name", "sheetbend.tool.result", "sheetbend.utf8.repaired",
 }

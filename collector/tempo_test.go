@@ -115,7 +115,7 @@ func TestWhatFollowsAFloodIsWhereTempoKeepsIt(t *testing.T) {
 				w.fork(shell, 1000+n)
 				w.exec(1000+n, "/bin/sleep", "sleep", strings.Repeat("9", 3000))
 			}
-			w.tick(3e9) // notices
+			w.tick(3e9)                   // notices
 			for n := range uint32(1500) { // each needs what stands for it in the next slice
 				w.open(1000+n, junk(int(n)))
 			}

@@ -100,9 +100,11 @@ var (
 	mPinned    = gauge("pinned", "1 while what is in the kernel outlives this process.")
 	mBacklog   = gauge("resumed_backlog_bytes", "Bytes of records that waited in the kernel when this process started.")
 	mGap       = gauge("resumed_gap_seconds", "How long nobody had read them then, give or take a second.")
-	mResumed   = gauge("resumed_records", "Records of the journal that this process began with.")
+	mResumed   = gauge("resumed_records", "Entries of the journal that this process began with.")
 	mJournal   = gauge("journal_bytes", "Size of the journal.")
-	mOverflow  = counter("journal_overflows_total",
+	mDropped   = gauge("journal_dropped_bytes",
+		"Size of the journal before that could not be used: of another version or boot, or not of the last process.")
+	mOverflow = counter("journal_overflows_total",
 		"Times that something was left out of the journal that the next process could need: it was full, or a "+
 			"record too long.")
 	mStarts = counter("pinned_starts_total",
@@ -203,6 +205,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mGap, pins.Gap.Seconds())
 	put(mRepeats, float64(w.sensor.Repeats()))
 	put(mResumed, float64(w.resumed))
+	put(mDropped, float64(w.dropped))
 	if st, err := os.Stat(w.journal); err == nil {
 		put(mJournal, float64(st.Size()))
 	}

@@ -77,6 +77,14 @@ func journalPath(c *config.Config) string {
 	return ""
 }
 
+// checkJournal refuses the journal of a newer version, before anything is in the kernel.
+func checkJournal(c *config.Config, pins pinning) error {
+	if path := journalPath(c); pins.dir != "" && path != "" && path != config.NoJournal {
+		return journal.RefuseNewer(path)
+	}
+	return nil
+}
+
 // openJournal opens the journal of a sensor that is pinned: without its hooks, nobody knows what happened meanwhile.
 // nil: there is none.
 func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger) (*journal.Journal, error) {
@@ -91,7 +99,7 @@ func openJournal(c *config.Config, pins bpf.Pins, boot string, log *slog.Logger)
 	}
 	j, err := journal.Open(journal.Config{
 		Path: path, Content: fmt.Sprint(boot, " ", record.Layout),
-		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes),
+		Starts: pins.Starts, MaxBytes: int64(c.Limits.JournalBytes), Log: log,
 	})
 	if err != nil {
 		log.Warn("if the sensor is killed, what is not sent and what it knows of processes is lost", "err", err)

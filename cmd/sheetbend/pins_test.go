@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
 
@@ -123,7 +124,10 @@ func tolerant(t *testing.T, text []byte) (spans map[string]ptrace.Span, otherwis
 		}
 		for _, s := range spansOf(d) {
 			id := s.TraceID().String() + s.SpanID().String()
-			as := fmt.Sprint(s.Name(), s.ParentSpanID(), s.StartTimestamp(), s.EndTimestamp(), s.Attributes().AsRaw())
+			attrs := s.Attributes().AsRaw()
+			delete(attrs, "sheetbend.seq") // of a copy that comes after a kill these are others
+			delete(attrs, "sheetbend.run")
+			as := fmt.Sprint(s.Name(), s.ParentSpanID(), s.StartTimestamp(), s.EndTimestamp(), attrs)
 			if said[id] != "" && said[id] != as {
 				if otherwise++; otherwise <= 2 {
 					t.Errorf("one span, told in two ways:\n%.600s\n%.600s", said[id], as)
@@ -250,10 +254,9 @@ limits: {ring_bytes: 64MiB}
 		t.Errorf("%d spans were told in two ways", otherwise)
 	}
 	opens, lost := 0, 0
-	seqs := map[string]int{}
 	var sh, cat, exit []ptrace.Span
+	shells := map[pcommon.SpanID]bool{}
 	for _, s := range spans {
-		seqs[attribute(s, "sheetbend.seq")]++
 		switch {
 		case attribute(s, "sheetbend.event") == "file.open" && strings.Contains(attribute(s, "file.path"), strings.ToValidUTF8(workload.FloodName, "\uFFFD")):
 			n, _ := strconv.Atoi(attribute(s, "sheetbend.count"))
@@ -262,8 +265,11 @@ limits: {ring_bytes: 64MiB}
 			n, _ := strconv.Atoi(attribute(s, "sheetbend.lost"))
 			lost += n
 		case attribute(s, "sheetbend.event") == "process.exec" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
-			if sh = append(sh, s); attribute(s, "process.exit.code") != "" {
-				exit = append(exit, s)
+			shells[s.SpanID()] = true
+			if attribute(s, "sheetbend.stand_in") == "" { // for it in the slices after the kills
+				if sh = append(sh, s); attribute(s, "process.exit.code") != "" {
+					exit = append(exit, s)
+				}
 			}
 		case attribute(s, "sheetbend.event") == "process.exit" && attribute(s, "process.pid") == fmt.Sprint(shell.Process.Pid):
 			exit = append(exit, s)
@@ -280,16 +286,10 @@ limits: {ring_bytes: 64MiB}
 	if lost > 0 {
 		t.Fatal("a ring of 64 MiB was too small")
 	}
-	for i := 1; i <= len(spans); i++ {
-		if seqs[fmt.Sprint(i)] != 1 {
-			t.Errorf("sheetbend.seq %d is there %d times, of %d spans", i, seqs[fmt.Sprint(i)], len(spans))
-			break
-		}
-	}
 	if len(sh) != 1 || len(cat) != 1 || len(exit) != 1 {
 		t.Fatalf("%d spans of the shell, %d of cat, %d ends of the shell: %s", len(sh), len(cat), len(exit), said)
 	}
-	if cat[0].ParentSpanID() != sh[0].SpanID() && !linksTo(cat[0], sh[0]) || attribute(exit[0], "process.exit.code") != "7" {
+	if !shells[cat[0].ParentSpanID()] && !linksTo(cat[0], sh[0]) || attribute(exit[0], "process.exit.code") != "7" {
 		t.Errorf("cat does not stand below its shell, or the shell's end is wrong: %v", exit[0].Attributes().AsRaw())
 	}
 	if got := attribute(cat[0], "gen_ai.tool.call.id"); got != "call-9" {

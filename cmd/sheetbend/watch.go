@@ -81,6 +81,7 @@ func collectorConfig(
 	}
 	cc := collector.Config{
 		BootID:           boot,
+		Run:              strconv.FormatInt(time.Now().UnixNano(), 16),
 		Resource:         host.Merge(host.Attributes(), fromEnv),
 		Hold:             time.Duration(c.Hold),
 		CallRetention:    time.Duration(c.CallRetention),
@@ -122,7 +123,8 @@ type watch struct {
 	runtimes *runtimes    // nil when none is asked
 	dialer   *dialer      // of unix sockets, nil if this process makes them itself
 	journal  string       // path; "" without one
-	resumed  uint64       // records of the journal
+	resumed  uint64       // entries of the journal
+	dropped  int64        // bytes of one that could not be used
 
 	inputs cleanups // of what adds to the stream: the reading ends after them
 	undo   cleanups // to be run in the end
@@ -176,6 +178,9 @@ func startWatch(o watchOptions) (_ *watch, err error) {
 	}
 	programs := lookedFor(cc)
 	p.Finds = len(programs) > 0
+	if err := checkJournal(o.config, o.pins); err != nil {
+		return nil, err
+	}
 	if w.sensor, err = load(o, programs); err != nil {
 		return nil, err
 	}
@@ -198,8 +203,10 @@ func startWatch(o watchOptions) (_ *watch, err error) {
 		return nil, err
 	}
 	w.undo.add("inputs", w.inputs.run) // where none was read
-	if w.resumed = w.pipeline.Feed.Stats().Resumed; w.resumed > 0 {
-		o.log.Info("restored from the journal what the sensor before knew", "records", w.resumed)
+	stats := w.pipeline.Feed.Stats()
+	w.resumed, w.dropped = stats.Resumed, stats.Dropped
+	if w.resumed > 0 {
+		o.log.Info("restored from the journal what the sensor before knew", "entries", w.resumed)
 	}
 	return w, nil
 }

@@ -22,6 +22,7 @@ type agent struct {
 	OwnID     string // the agent's own id; "" while not known
 	Traces    Traces // of what it does outside of calls
 	Story     Traces
+	Told      agentTold
 	uid       uint32
 	Container *Container // where it was started; nil: in no container
 	First     span.Image // its first process
@@ -224,6 +225,7 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 	a := c.newAgent(p.Home, d.Name, span.AgentInstance(c.config.BootID, first), outer, first)
 	a.dialect, a.uid, a.Container, a.program = d, uid, p.In.Container, program
 	c.Belong(p, Owner{Agent: a})
+	c.Above.AgentBegan(Owner{Agent: a})
 }
 
 // maxNested bounds how deep agents nest: each keeps those around it, and a process can start one in its own place again
@@ -263,6 +265,7 @@ func (c *Table) ReleaseAgent(a *agent) {
 		c.Marks.CloseMark(a.open[0])
 	}
 	c.unname(a)
+	c.Above.AgentOver(Owner{Agent: a})
 	c.Slicer.close(&a.Traces)
 	c.Slicer.close(&a.Story)
 	if i := slices.Index(a.Sandbox.Agents, a); i >= 0 {

@@ -101,6 +101,9 @@ type tree interface {
 
 // callSpans is what attribution asks package spans to do about calls.
 type callSpans interface {
+	// AgentBegan and AgentOver are called once for each agent; of one that was never told to begin, only the latter.
+	AgentBegan(w Owner)
+	AgentOver(w Owner)
 	CallBegan(k *Call)
 	// CallEnded is called again when a call is entered once more and ends.
 	CallEnded(k *Call)

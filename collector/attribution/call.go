@@ -51,6 +51,15 @@ type Call struct {
 	Sent     callSent
 	Approval callApproval
 	Result   record.Success
+	Exit     callExit
+	Title    string // "": not known
+	Pending  any    // what package spans keeps of it until its session.call is sent
+}
+
+// callExit is how the first process of a call ended.
+type callExit struct {
+	Known  bool
+	Status uint32 // as wait(2) gives it
 }
 
 // callLinks are the traces and spans that a call is in, or belongs to.
@@ -59,7 +68,11 @@ type callLinks struct {
 	Joined  bool      // Top is the agent's own
 	context span.Link // given to its first process
 	Extra   span.Link // the agent's span, known too late or not sampled
+	Story   span.Link // its session.call
 }
+
+// Marked says whether a mark keeps the call open.
+func (k *Call) Marked() bool { return k.Marking.mark != nil }
 
 // callLife is when a call was, and what is left of it.
 type callLife struct {

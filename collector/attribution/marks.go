@@ -255,6 +255,7 @@ func (c *Marks) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 		return nil
 	}
 	sb.MarkerAgents = append(sb.MarkerAgents, a)
+	c.table.Above.AgentBegan(Owner{Agent: a})
 	return a
 }
 
@@ -291,6 +292,7 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 	}
 	at.mark.by = at.by
 	k.Marking.MarkedBy = at.who
+	a.Told.Reports = a.Told.Reports || at.who == MarkedByHook
 	k.Marking.mark, k.Marking.marked = &at.mark, true
 	k.Life.Over = false
 	c.table.Above.FlushMarked(k.Marking.mark)

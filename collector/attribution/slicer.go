@@ -132,7 +132,7 @@ func (c *Slicer) Place(t *Traces, bytes int) span.TraceID {
 		}
 	}
 	t.spans, t.bytes = t.spans+1, t.bytes+bytes
-	if t.joined == nil && !t.full && c.over(t.spans, t.bytes) {
+	if t.joined == nil && !t.full && (c.over(t.spans, t.bytes) || t.key.story && storyOver(t.spans, t.bytes)) {
 		t.full, c.full = true, append(c.full, t)
 	}
 	return t.trace
@@ -141,6 +141,9 @@ func (c *Slicer) Place(t *Traces, bytes int) span.TraceID {
 func (c *Slicer) over(spans, bytes int) bool {
 	return spans >= c.config.MaxSpansPerTrace || bytes >= c.config.MaxTraceBytes
 }
+
+// storyOver says whether a part of a story is full: after 200 calls, and what it begins with, or 2 MiB.
+func storyOver(spans, bytes int) bool { return spans > 200 || bytes >= 2<<20 }
 
 // Advance begins the slices that are due. It is called between two records.
 func (c *Slicer) Advance() {
@@ -209,7 +212,13 @@ func (c *Slicer) Replaying(on bool) {
 		all = append(all, t)
 	}
 	slices.SortFunc(all, func(a, b *Traces) int {
-		return cmp.Or(cmp.Compare(a.key.instance, b.key.instance), cmp.Compare(a.key.call, b.key.call))
+		story := func(t *Traces) int {
+			if t.key.story {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(a.key.instance, b.key.instance), cmp.Compare(a.key.call, b.key.call), story(a)-story(b))
 	})
 	for _, t := range all {
 		if t.joined == nil {

@@ -62,6 +62,7 @@ func (c *Telemetry) Event(h *record.Header, s *record.Said) {
 		}
 		if w.Agent != nil && (w.Agent.dialect == nil || sender.speaksFor() != MarkedBySelf) {
 			by.agent = w.Agent
+			w.Agent.Told.Reports = true
 		}
 	}
 	if s.Kind == record.SaidRequest {
@@ -214,6 +215,10 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		}
 		c.attribution.Above.SendTelemetry(k, at, s, true)
 		return
+	}
+	k.Agent.Told.Reports = true
+	if k.Pending == nil {
+		k.Agent.Told.Late++
 	}
 	if k.Tool == "" {
 		k.Tool = s.Tool

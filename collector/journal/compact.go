@@ -3,279 +3,195 @@
 package journal
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
-	"math"
+	"iter"
 	"os"
-	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector"
-	"github.com/sheetbend/sheetbend/collector/record"
 )
 
-// A Cut says what Compact leaves out.
+// A Cut says what a compaction leaves out. Times are of CLOCK_BOOTTIME.
 type Cut struct {
-	// Before is the time before which only what says who is alive is kept.
+	// Before is the time before which only facts are kept: who is alive, in which session and call. 0: nothing can be
+	// left out.
 	Before uint64
-	// Whole is the tick from which on what is left out is not seen in any span, and up to which all spans are settled.
-	Whole uint64
-	// Now is what becomes of both where that does not leave out enough: spans that are not settled are lost if this
-	// process is killed before they are. That is counted.
+	// Now is what becomes of it where that does not leave out enough: spans that are not settled are lost if this process
+	// is killed before they are. That is counted.
 	Now uint64
 	// CallsFor is how long marks and telemetry of calls are kept, in ns.
 	CallsFor uint64
-	// Remembers, if set, says whether it counts still who has had a session.
-	Remembers func(collector.Claim) bool
-	// More, if set, gives entries that stand behind all others.
-	More func(add func(*Entry))
+	// Remembers and RemembersSlice say whether an entry still means anything to the collector.
+	Remembers      func(collector.Claim) bool
+	RemembersSlice func(collector.Slice) bool
+	// Sandbox says in which sandbox a process is, or, if it is not known, a cgroup; "" where neither is known. One
+	// sandbox cannot use up the room of all others: what is known of the one with the most is left out first.
+	Sandbox func(tgid uint32, start, cgroup uint64) string
 }
 
 // compactPerByte is how many bytes of a compaction each byte pays for that is appended meanwhile: the journal grows by
 // a fraction of its size until the compaction is done, and nothing ever waits for all of it.
 const compactPerByte = 32
 
-// A compaction writes a journal beside the one that is in use, a piece at a time: it reads all that is there when it
-// begins, to see who lives, and again, to copy what is kept, with what was appended meanwhile. Then the new one takes
-// the place.
+// A compaction is done in turns.
 type compaction struct {
-	cut     Cut
-	keep    survivors
-	read    reader
-	seen    bool  // read a first time
-	end     int64 // of what decides: what comes behind it is kept
-	next    *Journal
-	late    int64 // size of what was appended meanwhile
-	whole   bool  // a Whole entry is written
-	last    Entry // of those that were read: its Seq and Ring
-	begun   sliced
-	claimed []Entry // that are kept
-	owed    int     // bytes that what was appended pays for
+	turn func() (bytes int, ok bool) // does the next piece; not ok: it was the last
+	stop func()
+	err  error // of it
+	owed int   // bytes that what was appended pays for
 }
 
-// Compact leaves out what is not needed. With nothing left to leave out the journal is begun anew, and that is counted.
-func (j *Journal) Compact(c Cut) error {
-	err := j.BeginCompaction(c)
-	for err == nil && j.compaction != nil {
-		err = j.GoOn(math.MaxInt32)
-	}
-	return err
-}
-
-// BeginCompaction begins what GoOn goes on with, until Compacting says that it is done: the same as Compact. One that
-// is under way is given up.
-func (j *Journal) BeginCompaction(c Cut) error {
-	if err := j.abandon(); err != nil {
-		return err
-	}
-	if c.Before == 0 && j.size() > j.cfg.MaxBytes { // it would leave out nothing
-		j.stats.Overflows++
-		c.Before, c.Whole = c.Now, c.Now
-	}
-	j.compaction = &compaction{cut: c, keep: newSurvivors(&c), end: j.size(), read: j.reader(j.size())}
-	return nil
+// BeginCompaction begins what GoOn goes on with, until Compacting says that it is done.
+func (j *Journal) BeginCompaction(c Cut) {
+	j.abandon()
+	n, end := &compaction{}, j.at
+	n.turn, n.stop = iter.Pull(func(turn func(int) bool) { n.err = j.compact(c, end, turn) })
+	j.compaction = n
 }
 
 // Compacting says whether a compaction is under way.
 func (j *Journal) Compacting() bool { return j.compaction != nil }
 
 // GoOn goes on with a compaction, if one is under way: for as many bytes as are given, or as what was appended
-// meanwhile pays for. To be called between records: what Cut.More gives is of all that were appended. After an error
-// the journal is of no more use.
+// meanwhile pays for. After an error the journal is of no more use.
 func (j *Journal) GoOn(bytes int) error {
-	if j.compaction == nil {
+	c := j.compaction
+	if c == nil {
 		return nil
 	}
-	owed := max(bytes, j.compaction.owed)
-	for owed > 0 && j.compaction != nil {
-		n, err := j.compactEntry()
-		if err != nil {
-			return errors.Join(fmt.Errorf("compact the journal: %w", err), j.abandon())
+	for owed := max(bytes, c.owed); owed > 0; {
+		n, ok := c.turn()
+		if !ok {
+			j.compaction = nil
+			return c.err
 		}
 		owed -= n
 	}
-	if j.compaction != nil {
-		j.compaction.owed = 0
-	}
+	c.owed = 0
 	return nil
 }
 
 // abandon gives up a compaction.
-func (j *Journal) abandon() (err error) {
-	if j.compaction != nil && j.compaction.next != nil {
-		err = j.compaction.next.Remove()
+func (j *Journal) abandon() {
+	if j.compaction != nil {
+		j.compaction.stop()
+		j.compaction = nil
 	}
-	j.compaction = nil
-	return err
 }
 
-// compactEntry reads the next entry, which has n bytes, or ends a reading.
-func (j *Journal) compactEntry() (n int, err error) {
-	c := j.compaction
-	if c.seen {
-		c.read.end = j.size()
+// compact writes a journal beside the one that is in use: it reads all that is there up to end, to see who lives, and
+// again, to copy what is kept, and what was appended meanwhile. Then the new one takes the place. It ends early when
+// turn, which gets the bytes of each piece, says so.
+func (j *Journal) compact(c Cut, end int, turn func(bytes int) bool) (err error) {
+	most := int(j.cfg.MaxBytes / 4)
+	keep, all := j.see(&c, end, turn)
+	if all && keep.young > most && c.Before < c.Now {
+		j.overflows.Add(1)
+		j.cfg.Log.Warn("the journal is full: if the sensor is killed now, what is not on disk is lost "+
+			"(limits.journal_bytes)", "bytes", j.at)
+		c.Before = c.Now
+		keep, all = j.see(&c, end, turn)
 	}
-	from := c.read.at
-	e, ok := c.read.next()
-	n = int(c.read.at - from)
-	switch {
-	case ok && !c.seen:
-		c.keep.see(e)
-	case ok:
-		err = c.copy(e)
-	case !c.seen:
-		const some = 64
-		if had := c.keep.decide(some); had == some {
-			return had * entryHead, nil // about what it costs
-		}
-		c.seen = true
-		c.read = j.reader(j.size())
-		c.next, err = j.beside()
-	default:
-		err = j.endCompaction()
+	if !all {
+		return nil
 	}
-	return n, err
-}
-
-// beside makes an empty journal beside this one.
-func (j *Journal) beside() (_ *Journal, err error) {
-	next := &Journal{cfg: j.cfg, settled: j.settled}
-	next.cfg.Path += ".new"
-	_ = os.Remove(next.cfg.Path) // in a directory that is open to all it may be anybody's
-	if next.f, err = openFile(next.cfg.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
-		return nil, err
-	}
-	if err = unix.Flock(int(next.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-		err = next.reset()
-	}
+	cfg := j.cfg
+	cfg.Path += ".new"
+	_ = os.Remove(cfg.Path) // in a directory that is open to all it may be anybody's
+	next, err := openAt(cfg, os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return nil, errors.Join(err, next.Remove())
+		return fmt.Errorf("compact the journal: %w", err)
 	}
-	return next, nil
-}
-
-// copy copies an entry, if it is kept.
-func (c *compaction) copy(e *Entry) error {
-	c.last.Seq, c.last.Ring = e.Seq, e.Ring
-	before := c.next.size()
-	if c.keep.late = c.read.at > c.end; c.keep.late {
-		defer func() { c.late += c.next.size() - before }()
-	}
-	if !c.keep.keeps(e) {
-		return nil
-	}
-	if e.Kind == Sliced {
-		c.begun.add(e)
-		return nil
-	}
-	if e.Kind == Claimed {
-		c.claimed = append(c.claimed, Entry{Kind: e.Kind, Seq: e.Seq, Ring: e.Ring, Data: slices.Clone(e.Data)})
-	}
-	if err := c.begun.flush(c.next); err != nil {
-		return err
-	}
-	if err := c.next.Append(e); err != nil {
-		return err
-	}
-	if h := &c.keep.event.Header; c.whole || e.Kind != Record || h.Type != record.TypeTick || h.Time < c.cut.Whole {
-		return nil
-	}
-	c.whole = true
-	return c.next.Append(&Entry{Kind: Whole, Seq: e.Seq, Ring: e.Ring})
-}
-
-// endCompaction puts the new journal into the place of this one. If that is too large, it begins with a compaction that
-// leaves out more.
-func (j *Journal) endCompaction() (err error) {
-	c := j.compaction
-	if !c.whole {
-		err = c.next.Append(&Entry{Kind: Whole, Seq: c.last.Seq, Ring: c.last.Ring})
-	}
-	// Behind the last record there is what counts, which More gives.
-	if c.cut.More == nil && err == nil {
-		err = c.begun.flush(c.next)
-	}
-	if c.cut.More != nil && err == nil {
-		c.cut.More(func(e *Entry) {
-			e.Seq, e.Ring = c.last.Seq, c.last.Ring
-			err = errors.Join(err, c.next.Append(e))
-		})
-	}
-	if err != nil {
-		return err
-	}
-	if c.next.size()-c.late > j.cfg.MaxBytes/2 {
-		j.stats.Overflows++
-		if c.cut.Before < c.cut.Now {
-			cut := c.cut
-			cut.Before, cut.Whole = cut.Now, cut.Now
-			return j.BeginCompaction(cut)
+	defer func() {
+		if j.f != next.f {
+			err = errors.Join(err, next.Remove())
 		}
-		if err := c.next.reset(); err != nil {
+	}()
+	for full := true; full; {
+		if all, err = j.copyTo(next, keep, end, turn); !all {
 			return err
 		}
-		for i := range c.claimed {
-			if err := c.next.Append(&c.claimed[i]); err != nil {
-				return err
-			}
+		var name string
+		if name, full = keep.giveWay(most); full {
+			j.overflows.Add(1)
+			j.cfg.Log.Warn("what the journal has of a sandbox leaves no room for others and is left out: if the sensor "+
+				"is killed, its processes come again as older than the sensor (limits.journal_bytes)", "sandbox", name)
 		}
 	}
-	return j.become(c.next)
+	for at := end; at < j.at; { // it grows meanwhile
+		e, n, _ := j.entry(at, j.at)
+		if err := next.Append(&e); err != nil || !turn(n-at) {
+			return err
+		}
+		at = n
+	}
+	return j.become(next)
+}
+
+// see reads all entries, and says whether turn let it.
+func (j *Journal) see(c *Cut, end int, turn func(int) bool) (*survivors, bool) {
+	keep := newSurvivors(c)
+	for at := headSize; at < end; {
+		e, n, _ := j.entry(at, end)
+		if keep.see(&e); !turn(n - at) {
+			return keep, false
+		}
+		at = n
+	}
+	return keep, true
+}
+
+// copyTo copies what is kept, and says whether turn let it. Of Slice entries between two others the newest of each trace
+// says it all.
+func (j *Journal) copyTo(next *Journal, keep *survivors, end int, turn func(int) bool) (all bool, err error) {
+	if err := next.reset(); err != nil || !keep.decide(turn) {
+		return false, err
+	}
+	var begun []Entry
+	of := map[string]int{} // where in begun, by the trace
+	flush := func() {
+		for i := range begun {
+			err = errors.Join(err, next.Append(&begun[i]))
+		}
+		begun = begun[:0]
+		clear(of)
+	}
+	for at := headSize; at < end; {
+		e, n, _ := j.entry(at, end)
+		switch {
+		case !keep.keeps(&e):
+		case e.Kind == Slice:
+			trace := string(e.Data[:max(0, bytes.LastIndexByte(e.Data, ' '))])
+			if i, ok := of[trace]; ok {
+				begun[i] = e
+				break
+			}
+			of[trace] = len(begun)
+			begun = append(begun, e)
+		default:
+			flush()
+			err = errors.Join(err, next.Append(&e))
+		}
+		if err != nil || !turn(n-at) {
+			return false, err
+		}
+		at = n
+	}
+	flush()
+	return err == nil, err
 }
 
 // become has the journal go on with another file, in the place of its own.
 func (j *Journal) become(next *Journal) error {
-	if err := next.Settle(j.settled); err != nil {
-		return err
-	}
+	next.Settle(j.Settled())
 	if err := os.Rename(next.cfg.Path, j.cfg.Path); err != nil {
 		return err
 	}
-	j.compaction = nil
-	if err := j.Close(); err != nil {
+	if err := j.close(); err != nil {
 		return err
 	}
-	j.f, j.base, j.window, j.at = next.f, next.base, next.window, next.at
-	j.limit = min(j.cfg.MaxBytes, max(firstLimit, 2*j.size()))
-	j.stats.Compacted++
-	j.stats.Bytes = j.base + int64(len(j.window))
+	j.f, j.mapped, j.size, j.at = next.f, next.mapped, next.size, next.at
+	j.limit = min(j.cfg.MaxBytes, max(j.cfg.First, 2*int64(j.at)))
 	return nil
-}
-
-func (j *Journal) size() int64 { return j.base + int64(j.at) }
-
-// sliced are Sliced entries between two records that are kept: of each trace the newest says it all.
-type sliced struct{ entries []Entry }
-
-func (s *sliced) add(e *Entry) {
-	e.Data = slices.Clone(e.Data)
-	same := func(o Entry) bool { return traceOf(o.Data) == traceOf(e.Data) }
-	s.entries = append(slices.DeleteFunc(s.entries, same), *e)
-}
-
-func (s *sliced) flush(to *Journal) error {
-	for i := range s.entries {
-		if err := to.Append(&s.entries[i]); err != nil {
-			return err
-		}
-	}
-	s.entries = s.entries[:0]
-	return nil
-}
-
-// Last is up to which span all are settled, and the position of the ring in the last entry. compacted says that there
-// is a Whole entry. To be called after Open, before Replay.
-func (j *Journal) Last() (settled, ring uint64, compacted bool, err error) {
-	head := make([]byte, headSize)
-	if _, err := j.f.ReadAt(head, 0); err == nil {
-		settled = binary.LittleEndian.Uint64(head[atSettled:])
-	}
-	err = j.each(func(e *Entry, _ int64) error {
-		compacted = compacted || e.Kind == Whole
-		ring = e.Ring
-		return nil
-	})
-	return settled, ring, compacted, err
 }

@@ -11,9 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector"
 )
 
 // Kind is the kind of an entry.
@@ -23,32 +27,49 @@ type Kind uint8
 const (
 	// Record is a record of the stream.
 	Record Kind = 1
-	// Slice says that the record before it began another slice of a trace.
+	// Slice says that a trace goes on in another slice from here on. It always stands between two records.
 	Slice Kind = 2
-	// Count says how far a trace has come, and Reads what a process has read: records that were left out had that. A
-	// Reads also stands before the record of its process's end or next program, whose span reports it.
-	Count Kind = 5
-	Reads Kind = 6
-	// Began says that the record before it began to hold a span. One that did not was counted in one that was held
-	// already.
-	Began Kind = 7
-	// Whole says that from here on all spans come again as they came: what was left out before it does not matter any
-	// more.
-	Whole Kind = 8
-	// Sliced is a Slice of which the record that began it is left out.
-	Sliced Kind = 9
 	// Claimed says which agent has had which session since the record before it.
-	Claimed Kind = 10
-	// End says that everything held was sent: the sensor ended cleanly.
+	Claimed Kind = 3
+	// End says that everything held was sent: the sensor ended cleanly. Data is its time.
 	End Kind = 4
 )
 
 // Entry is one entry. Data is the caller's until the next one is read.
 type Entry struct {
 	Kind Kind
-	Seq  uint64 // spans made before it
-	Ring uint64 // position in the kernel's ring up to which all is in the journal
 	Data []byte
+}
+
+// The texts of facts. What comes before the last word says which trace, and what comes after the third one all but
+// whose claim it is.
+const (
+	sliceText = "%q %q %t %t %d"
+	claimText = "%d %d %d %d %t %q %q %q"
+)
+
+// EncodeSlice gives the Data of a Slice entry.
+func EncodeSlice(s collector.Slice) []byte {
+	return fmt.Appendf(nil, sliceText, s.Instance, s.Call, s.Story, s.Joined, s.Number)
+}
+
+// DecodeSlice decodes it.
+func DecodeSlice(b []byte) (s collector.Slice, ok bool) {
+	_, err := fmt.Sscanf(string(b), sliceText, &s.Instance, &s.Call, &s.Story, &s.Joined, &s.Number)
+	return s, err == nil
+}
+
+// EncodeClaim gives the Data of a Claimed entry.
+func EncodeClaim(k collector.Claim) []byte {
+	return fmt.Appendf(nil, claimText, k.Agent.Tgid, k.Agent.Start, k.Agent.ExecID, k.UID, k.Nested, k.Place, k.Dialect,
+		k.Session)
+}
+
+// DecodeClaim decodes it.
+func DecodeClaim(b []byte) (k collector.Claim, ok bool) {
+	_, err := fmt.Sscanf(string(b), claimText, &k.Agent.Tgid, &k.Agent.Start, &k.Agent.ExecID, &k.UID, &k.Nested, &k.Place,
+		&k.Dialect, &k.Session)
+	return k, err == nil
 }
 
 // Config says where, and how much.
@@ -60,71 +81,82 @@ type Config struct {
 	// Starts counts the processes that read the kernel side, or one that it replaced. A journal that the one before
 	// did not write is not read: what happened since is not in it. 1: this is the first.
 	Starts uint64
-	// MaxBytes is how large the file may become: 64 MiB.
+	// MaxBytes is how large the file may become, but for what is appended while it is compacted: 64 MiB.
 	MaxBytes int64
-	// Window is how much of it is mapped at a time: 256 KiB.
-	Window int
+	// First is at which size it is compacted first: 8 MiB.
+	First int64
+	Log   *slog.Logger // discards if nil
 }
 
 const (
-	magic    = "sheetbend journal 2\n"
+	magic    = "sheetbend journal 3\n"
 	headSize = 128
-	// Then Config.Starts, and the number of the last span of which all up to it are where a kill does not reach them.
+	// Then Config.Starts, and what Settle was given.
 	textSize, atStarts, atSettled = headSize - 16, headSize - 16, headSize - 8
-	// An entry: length u32, checksum u32, position u64, seq u56 and kind u8.
-	entryHead = 24
+	// An entry: length u32, checksum u32, kind u8.
+	entryHead = 9
 	// maxEntry is more than any record has: 64 KiB of arguments or paths, and what is around them.
-	maxEntry   = 128 << 10
-	skip       = ^uint32(0) // the rest of this window is empty
-	firstLimit = 8 << 20
+	maxEntry = 128 << 10
+	growBy   = 256 << 10
 )
 
 var table = crc32.MakeTable(crc32.Castagnoli)
 
-// Journal is for one goroutine.
+// Journal is for one goroutine, but for Overflows.
 type Journal struct {
-	cfg     Config
-	f       *os.File
-	base    int64 // of the mapped window
-	window  []byte
-	at      int   // in the window
-	limit   int64 // of the file, at which it is compacted
-	settled uint64
-	stats   Stats
-
+	cfg        Config
+	f          *os.File
+	mapped     []byte // with room for all that it may become
+	size       int    // of the file: up to there mapped may be touched
+	at         int    // of the next entry
+	limit      int64  // size at which it is compacted
+	overflows  atomic.Uint64
 	compaction *compaction // nil: none is under way
 }
 
-// ErrTooLarge says that an entry cannot be written, for its size.
-var ErrTooLarge = errors.New("larger than an entry may be")
-
-// Stats count what a journal did.
-type Stats struct {
-	Bytes     int64  // of the file now
-	Entries   uint64 // written by this process
-	Resumed   uint64 // entries read at the start
-	Torn      uint64 // bytes at the end that were no whole entry
-	Compacted uint64
-	Overflows uint64 // times that more had to be left out than what is not needed
-}
-
 // Open opens the journal, or begins one. What an earlier process left is read by Replay, which has to be called first.
-func Open(cfg Config) (_ *Journal, err error) {
+func Open(cfg Config) (j *Journal, err error) {
 	if cfg.MaxBytes <= 0 {
 		cfg.MaxBytes = 64 << 20
 	}
-	if cfg.Window <= 0 {
-		cfg.Window = 256 << 10
+	if cfg.First <= 0 {
+		cfg.First = 8 << 20
 	}
-	j := &Journal{cfg: cfg, limit: min(firstLimit, cfg.MaxBytes)}
-	if j.f, err = openFile(cfg.Path, os.O_RDWR|os.O_CREATE); err != nil {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	for {
+		if j, err = openAt(cfg, os.O_CREATE); err != nil || j.inPlace() {
+			break
+		}
+		_ = j.Close() // whoever had it has compacted it meanwhile
+	}
+	if err == nil {
+		_ = os.Remove(cfg.Path + ".new") // half a compaction. Without the lock it might be under way
+	}
+	return j, err
+}
+
+func openAt(cfg Config, flags int) (*Journal, error) {
+	f, err := openFile(cfg.Path, flags|os.O_RDWR)
+	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(j.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock the journal %s: %w", cfg.Path, err), j.f.Close())
+	j := &Journal{cfg: cfg, f: f, limit: min(cfg.First, cfg.MaxBytes)}
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		j.mapped, err = unix.Mmap(int(f.Fd()), 0, int(2*cfg.MaxBytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
-	_ = os.Remove(cfg.Path + ".new") // half a compaction. Without the lock it might be under way
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock and map the journal %s: %w", cfg.Path, err), f.Close())
+	}
 	return j, nil
+}
+
+// inPlace says whether the file is still the one at its path.
+func (j *Journal) inPlace() bool {
+	mine, err := j.f.Stat()
+	there, thereErr := os.Lstat(j.cfg.Path)
+	return err == nil && thereErr == nil && os.SameFile(mine, there)
 }
 
 // openFile opens a regular file that belongs to this user alone.
@@ -144,171 +176,149 @@ func openFile(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-func (c *Config) head(settled uint64) []byte {
+func (c *Config) head() []byte {
 	head := make([]byte, headSize)
 	copy(head[copy(head, magic):textSize], c.Content)
 	binary.LittleEndian.PutUint64(head[atStarts:], c.Starts)
-	binary.LittleEndian.PutUint64(head[atSettled:], settled)
 	return head
 }
 
 // Replay gives the entries that an earlier process left, up to the first that is not whole. Afterwards the journal
-// goes on behind them. ok is false if there were none of this content; then it is empty.
-func (j *Journal) Replay(yield func(*Entry)) (ok bool, err error) {
+// goes on behind them. dropped is the size of one that cannot be used: of another version, boot or process. Settled is
+// known from the first entry on.
+func (j *Journal) Replay(yield func(*Entry)) (dropped int64, err error) {
 	st, err := j.f.Stat()
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	head := make([]byte, headSize)
-	_, readErr := j.f.ReadAt(head, 0)
-	if readErr != nil || !bytes.Equal(head[:textSize], j.cfg.head(0)[:textSize]) ||
-		len(j.cfg.Content) > textSize-len(magic) || st.Size() > 2*j.cfg.MaxBytes {
-		return false, j.reset()
+	head := j.cfg.head()
+	if !j.mine(head, st.Size()) {
+		return st.Size(), j.reset()
 	}
-	// The same number: that process was killed before it read anything.
-	before, now := binary.LittleEndian.Uint64(head[atStarts:]), j.cfg.Starts
-	if now == 1 || now > 1 && before+1 != now && before != now {
-		return false, j.reset()
+	copy(j.mapped, head[:atSettled])
+	at := headSize
+	for e, next, ok := j.entry(at, int(st.Size())); ok; e, next, ok = j.entry(at, int(st.Size())) {
+		at = next
+		yield(&e)
 	}
-	j.settled = binary.LittleEndian.Uint64(head[atSettled:])
-	if _, err := j.f.WriteAt(j.cfg.head(j.settled), 0); err != nil {
-		return false, fmt.Errorf("go on with the journal: %w", err)
-	}
-	end := int64(headSize)
-	err = j.each(func(e *Entry, next int64) error {
-		end = next
-		j.stats.Resumed++
-		yield(e)
-		return nil
-	})
-	if err != nil {
-		return false, err
-	}
-	j.stats.Torn = j.tail(end, st.Size())
-	return j.stats.Resumed > 0, j.goOn(end)
+	return 0, j.goOn(at)
 }
 
-// tail counts the bytes behind the end that are not zero: an entry that was being written.
-func (j *Journal) tail(from, size int64) (n uint64) {
-	buf := make([]byte, min(entryHead, max(0, size-from)))
-	if _, err := j.f.ReadAt(buf, from); err != nil {
-		return 0
+// mine says whether a file of this size can be used by who writes this head.
+func (j *Journal) mine(head []byte, size int64) bool {
+	if size < headSize || size > int64(len(j.mapped)) || !bytes.Equal(j.mapped[:textSize], head[:textSize]) ||
+		len(j.cfg.Content) > textSize-len(magic) {
+		return false
 	}
-	return uint64(len(buf) - bytes.Count(buf, []byte{0}))
+	before, now := binary.LittleEndian.Uint64(j.mapped[atStarts:]), j.cfg.Starts
+	// The same number: that process was killed before it read anything.
+	return now == 0 || now > 1 && (before+1 == now || before == now)
+}
+
+// entry decodes the entry at a place. Whatever is no whole entry is the end.
+func (j *Journal) entry(at, end int) (e Entry, next int, ok bool) {
+	if end-at < entryHead {
+		return e, at, false
+	}
+	n := int(binary.LittleEndian.Uint32(j.mapped[at:]))
+	if n < entryHead || n > maxEntry || n > end-at {
+		return e, at, false
+	}
+	b := j.mapped[at : at+n]
+	e = Entry{Kind: Kind(b[8]), Data: b[entryHead:]}
+	return e, at + n, crc32.Checksum(b[8:], table) == binary.LittleEndian.Uint32(b[4:])
 }
 
 // goOn has the next entry written at a place in the file; what is behind it is given up.
-func (j *Journal) goOn(at int64) error {
-	if err := errors.Join(j.unmap(), j.f.Truncate(at)); err != nil {
+func (j *Journal) goOn(at int) error {
+	j.at, j.size = at, at
+	if err := j.f.Truncate(int64(at)); err != nil {
 		return err
 	}
-	size := int64(j.cfg.Window)
-	return j.mapWindow(at/size*size, int(at%size))
+	return j.grow()
 }
 
-func (j *Journal) reset() error {
-	if err := errors.Join(j.unmap(), j.f.Truncate(0)); err != nil {
-		return err
+// grow makes room for any entry. It is reserved first: a page that the tmpfs has no room for would be a signal, not an
+// error.
+func (j *Journal) grow() error {
+	if j.size+growBy > len(j.mapped) {
+		return errors.New("the journal is full")
 	}
-	if _, err := j.f.WriteAt(j.cfg.head(j.settled), 0); err != nil {
-		return fmt.Errorf("begin the journal: %w", err)
-	}
-	return j.goOn(headSize)
-}
-
-func (j *Journal) mapWindow(base int64, at int) error {
-	// Reserved first: a page that the tmpfs has no room for would be a signal, not an error.
-	if err := unix.Fallocate(int(j.f.Fd()), 0, base, int64(j.cfg.Window)); err != nil {
+	if err := unix.Fallocate(int(j.f.Fd()), 0, int64(j.size), growBy); err != nil {
 		return fmt.Errorf("make room in the journal: %w", err)
 	}
-	w, err := unix.Mmap(int(j.f.Fd()), base, j.cfg.Window, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return fmt.Errorf("map the journal: %w", err)
-	}
-	j.base, j.window, j.at = base, w, at
-	j.stats.Bytes = base + int64(j.cfg.Window)
+	// What was written is the file's, and need not count as this process's memory.
+	_ = unix.Madvise(j.mapped[:j.size&^(os.Getpagesize()-1)], unix.MADV_DONTNEED)
+	j.size += growBy
 	return nil
 }
 
-func (j *Journal) unmap() error {
-	if j.window == nil {
-		return nil
+func (j *Journal) reset() error {
+	if err := j.goOn(headSize); err != nil {
+		return err
 	}
-	w := j.window
-	j.window = nil
-	return unix.Munmap(w)
+	copy(j.mapped, j.cfg.head())
+	return nil
 }
 
-// Append writes an entry. A kill afterwards does not lose it.
+// Append writes an entry. A kill afterwards does not lose it. One that is larger than any may be is left out, and
+// counted as an overflow: a later process lacks that one, which is less than all.
 func (j *Journal) Append(e *Entry) error {
-	if j.window == nil {
-		return errors.New("the journal is closed")
-	}
 	n := entryHead + len(e.Data)
-	if n > maxEntry || n > j.cfg.Window-headSize {
-		return fmt.Errorf("an entry of %d bytes: %w", n, ErrTooLarge)
+	if n > maxEntry {
+		j.overflows.Add(1)
+		j.cfg.Log.Error("a record is too large for the journal", "bytes", n)
+		return nil
 	}
-	if j.at+n > len(j.window) {
-		if len(j.window)-j.at >= 4 {
-			binary.LittleEndian.PutUint32(j.window[j.at:], skip)
-		}
-		next := j.base + int64(len(j.window))
-		if err := j.unmap(); err != nil {
-			return err
-		}
-		if err := j.mapWindow(next, 0); err != nil {
+	if j.at+n > j.size {
+		if err := j.grow(); err != nil {
 			return err
 		}
 	}
-	b := j.window[j.at : j.at+n]
-	encode(b, e)
+	b := j.mapped[j.at : j.at+n]
+	b[8] = byte(e.Kind)
+	copy(b[entryHead:], e.Data)
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], table))
+	binary.LittleEndian.PutUint32(b, uint32(n)) // with that it is there
 	j.at += n
-	j.stats.Entries++
 	if j.compaction != nil {
 		j.compaction.owed += compactPerByte * n
 	}
 	return nil
 }
 
-func encode(b []byte, e *Entry) {
-	binary.LittleEndian.PutUint64(b[8:], e.Ring)
-	binary.LittleEndian.PutUint64(b[16:], e.Seq&(1<<56-1)|uint64(e.Kind)<<56)
-	copy(b[entryHead:], e.Data)
-	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], table))
-	binary.LittleEndian.PutUint32(b, uint32(len(b)))
-}
+// Settle says that the spans of all records up to the Tick or End of a time (boottime, not 0) are where a kill does not
+// reach them. A kill afterwards does not lose it.
+func (j *Journal) Settle(time uint64) { binary.LittleEndian.PutUint64(j.mapped[atSettled:], time) }
 
-// Settle says that all spans up to a number are where a kill does not reach them. A kill afterwards does not lose it.
-// Replay may be under way.
-func (j *Journal) Settle(seq uint64) error {
-	if seq == j.settled {
-		return nil
-	}
-	if _, err := j.f.WriteAt(binary.LittleEndian.AppendUint64(nil, seq), atSettled); err != nil {
-		return fmt.Errorf("write what is settled: %w", err)
-	}
-	j.settled = seq
-	return nil
-}
+// Settled is what Settle was given last, by an earlier process, too; 0: nothing.
+func (j *Journal) Settled() uint64 { return binary.LittleEndian.Uint64(j.mapped[atSettled:]) }
 
 // Path is where it lies.
 func (j *Journal) Path() string { return j.cfg.Path }
 
 // Full says that the journal should be compacted.
-func (j *Journal) Full() bool { return j.base+int64(j.at) >= j.limit }
+func (j *Journal) Full() bool { return int64(j.at) >= j.limit }
 
 // Over says that it has to be: it is as large as it may become.
-func (j *Journal) Over() bool { return j.base+int64(j.at) >= j.cfg.MaxBytes }
+func (j *Journal) Over() bool { return int64(j.at) >= j.cfg.MaxBytes }
 
-// Stats gives the counters as they are now.
-func (j *Journal) Stats() Stats { return j.stats }
+// Overflows is how often something was left out that a later process could need. Safe for concurrent use.
+func (j *Journal) Overflows() uint64 { return j.overflows.Load() }
 
 // Close leaves the file for the next process.
 func (j *Journal) Close() error {
 	if j == nil {
 		return nil
 	}
-	return errors.Join(j.abandon(), j.unmap(), j.f.Close())
+	j.abandon()
+	return j.close()
+}
+
+func (j *Journal) close() error {
+	mapped := j.mapped
+	j.mapped, j.size = nil, 0
+	return errors.Join(unix.Munmap(mapped), j.f.Close())
 }
 
 // Remove deletes it.

@@ -4,8 +4,11 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,9 +25,6 @@ func open(t testing.TB, c Config) *Journal {
 	if c.Content == "" {
 		c.Content = "test"
 	}
-	if c.Window == 0 {
-		c.Window = 64 << 10
-	}
 	j, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
@@ -33,9 +33,27 @@ func open(t testing.TB, c Config) *Journal {
 	return j
 }
 
+// Compact does all of a compaction.
+func (j *Journal) Compact(c Cut) error {
+	j.BeginCompaction(c)
+	return j.GoOn(math.MaxInt)
+}
+
+// each gives the entries of the file.
+func (j *Journal) each(yield func(e *Entry)) {
+	for e, at, ok := j.entry(headSize, j.at); ok; e, at, ok = j.entry(at, j.at) {
+		yield(&e)
+	}
+}
+
 func replay(t testing.TB, j *Journal) (entries []Entry, ok bool) {
 	t.Helper()
-	ok, err := j.Replay(func(e *Entry) {
+	st, err := j.f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := st.Size()
+	dropped, err := j.Replay(func(e *Entry) {
 		c := *e
 		c.Data = bytes.Clone(e.Data)
 		entries = append(entries, c)
@@ -43,11 +61,14 @@ func replay(t testing.TB, j *Journal) (entries []Entry, ok bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return entries, ok
+	if dropped > 0 != (len(entries) == 0 && was > 0) {
+		t.Errorf("%d bytes are dropped of %d, %d entries are read", dropped, was, len(entries))
+	}
+	return entries, len(entries) > 0
 }
 
 func numbered(n int) *Entry {
-	return &Entry{Kind: Record, Seq: uint64(n), Ring: uint64(3 * n), Data: bytes.Repeat([]byte{byte(n)}, n%5000)}
+	return &Entry{Kind: Record, Data: bytes.Repeat([]byte{byte(n)}, n%5000)}
 }
 
 func TestWhatIsWrittenIsReadByTheNextAcrossWindows(t *testing.T) {
@@ -60,7 +81,7 @@ func TestWhatIsWrittenIsReadByTheNextAcrossWindows(t *testing.T) {
 			t.Fatalf("start %d: %d entries, %t", start, len(entries), ok)
 		}
 		for n, e := range entries {
-			if want := numbered(n); e.Kind != want.Kind || e.Seq != want.Seq || e.Ring != want.Ring || !bytes.Equal(e.Data, want.Data) {
+			if want := numbered(n); e.Kind != want.Kind || !bytes.Equal(e.Data, want.Data) {
 				t.Fatalf("entry %d is %+v", n, e)
 			}
 		}
@@ -99,16 +120,16 @@ func TestADamagedEntryIsTheEndAndIsWrittenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	j = open(t, Config{Path: path})
-	if entries, _ := replay(t, j); len(entries) != 7 || j.Stats().Torn == 0 {
-		t.Fatalf("%d entries before the damage, torn %d", len(entries), j.Stats().Torn)
+	if entries, _ := replay(t, j); len(entries) != 7 {
+		t.Fatalf("%d entries before the damage", len(entries))
 	}
 	if err := j.Append(numbered(1)); err != nil {
 		t.Fatal(err)
 	}
 	_ = j.Close()
 	j = open(t, Config{Path: path})
-	if entries, _ := replay(t, j); len(entries) != 8 || j.Stats().Torn != 0 {
-		t.Fatalf("%d entries after going on, torn %d", len(entries), j.Stats().Torn)
+	if entries, _ := replay(t, j); len(entries) != 8 {
+		t.Fatalf("%d entries after going on", len(entries))
 	}
 }
 
@@ -179,27 +200,25 @@ func TestCompactingKeepsWhoLivesAndBeginsAnewWhenThatIsTooMuch(t *testing.T) {
 	exit(14, 4)
 	fork(100, 1, 5) // young
 	exit(101, 5)
-	if err := j.Compact(Cut{Before: 50, Whole: 90, Now: 90}); err != nil {
+	if err := j.Compact(Cut{Before: 50, Now: 90}); err != nil {
 		t.Fatal(err)
 	}
 	_ = j.Close()
 	j = open(t, Config{Path: path, MaxBytes: 1 << 20})
-	if entries, _ := replay(t, j); len(entries) != 6 { // with that which says from where on all is there
-		t.Errorf("%d entries are kept, want 6", len(entries))
+	if entries, _ := replay(t, j); len(entries) != 5 {
+		t.Errorf("%d entries are kept, want 5", len(entries))
 	}
 	for n := range uint32(8000) {
 		fork(200, 1, 10+n)
 	}
-	if err := j.Compact(Cut{Before: 300, Whole: 300, Now: 300}); err != nil {
+	if err := j.Compact(Cut{Before: 300, Now: 300}); err != nil {
 		t.Fatal(err)
 	}
-	if s := j.Stats(); s.Overflows != 1 {
-		t.Errorf("%d overflows", s.Overflows)
+	if n := j.Overflows(); n != 1 {
+		t.Errorf("%d overflows", n)
 	}
-	_ = j.Close()
-	j = open(t, Config{Path: path, MaxBytes: 1 << 20})
-	if entries, ok := replay(t, j); ok {
-		t.Errorf("%d entries after an overflow", len(entries))
+	if n := len(kindsOf(j)); n != 0 {
+		t.Errorf("%d entries after an overflow", n)
 	}
 }
 
@@ -220,22 +239,19 @@ func TestWhatIsNotSettledMakesRoomForWhoLives(t *testing.T) {
 		fork(10, 10+n)
 		add(record.Header{Type: record.TypeExit, Time: 11, Tgid: 10 + n, Start: uint64(10 + n)}, record.Exit{})
 	}
-	if err := j.Settle(7); err != nil {
-		t.Fatal(err)
-	}
+	j.Settle(7)
 	if err := j.Compact(Cut{Now: 100}); err != nil {
 		t.Fatal(err)
 	}
-	var kinds []Kind
-	if err := j.each(func(e *Entry, _ int64) error { kinds = append(kinds, e.Kind); return nil }); err != nil {
-		t.Fatal(err)
+	if kinds := kindsOf(j); !slices.Equal(kinds, []Kind{Record}) || j.Overflows() != 1 || j.Settled() != 7 {
+		t.Errorf("%d entries %v, %d overflows, settled %d",
+			len(kinds), kinds[:min(5, len(kinds))], j.Overflows(), j.Settled())
 	}
-	if !slices.Equal(kinds, []Kind{Record, Whole}) || j.Stats().Overflows != 1 {
-		t.Errorf("%d entries %v, %d overflows", len(kinds), kinds[:min(5, len(kinds))], j.Stats().Overflows)
-	}
-	if settled, _, compacted, err := j.Last(); settled != 7 || !compacted || err != nil {
-		t.Errorf("settled %d, compacted %t: %v", settled, compacted, err)
-	}
+}
+
+func kindsOf(j *Journal) (kinds []Kind) {
+	j.each(func(e *Entry) { kinds = append(kinds, e.Kind) })
+	return kinds
 }
 
 // TestSlicesOfWhatIsLeftOutDoNotPileUp: else a sandbox that makes spans fills the journal with them.
@@ -255,8 +271,9 @@ func TestSlicesOfWhatIsLeftOutDoNotPileUp(t *testing.T) {
 	opens := func(from, to uint64) {
 		for n := from; n < to; n++ {
 			add(&Entry{Kind: Record, Data: recordtest.Record(record.Header{Type: record.TypeOpen, Time: 10, Tgid: 2, Start: 2}, record.Open{})})
-			add(&Entry{Kind: Slice, Data: AppendSlice(nil, collector.Slice{Session: "s", Number: n})})
-			add(&Entry{Kind: Slice, Data: AppendSlice(nil, collector.Slice{Session: "s", Call: "c", Number: 100 + n})})
+			add(&Entry{Kind: Slice, Data: EncodeSlice(collector.Slice{Instance: "s", Number: n})})
+			add(&Entry{Kind: Slice, Data: EncodeSlice(collector.Slice{Instance: "s", Call: "c", Number: 100 + n})})
+			add(&Entry{Kind: Slice, Data: EncodeSlice(collector.Slice{Instance: "forgotten", Number: n})})
 		}
 	}
 	living(2)
@@ -265,21 +282,18 @@ func TestSlicesOfWhatIsLeftOutDoNotPileUp(t *testing.T) {
 	opens(10, 20)
 	var got []string
 	for range 2 {
-		if err := j.Compact(Cut{Before: 50, Whole: 90, Now: 90, More: func(func(*Entry)) {}}); err != nil {
+		cut := Cut{Before: 50, Now: 90, RemembersSlice: func(s collector.Slice) bool { return s.Instance == "s" }}
+		if err := j.Compact(cut); err != nil {
 			t.Fatal(err)
 		}
 		got = nil
-		err := j.each(func(e *Entry, _ int64) error {
+		j.each(func(e *Entry) {
 			s, _ := DecodeSlice(e.Data)
 			got = append(got, fmt.Sprint(e.Kind, " ", s.Call, s.Number))
-			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
-	// Before the second of the living, where the traces were; behind it, what counts says that.
-	if len(got) != 5 || got[1] != fmt.Sprint(Sliced, " 9") || got[2] != fmt.Sprint(Sliced, " c109") {
+	want := []string{fmt.Sprint(Slice, " 9"), fmt.Sprint(Slice, " c109"), fmt.Sprint(Slice, " 19"), fmt.Sprint(Slice, " c119")}
+	if len(got) != 6 || !slices.Equal(slices.Concat(got[1:3], got[4:]), want) {
 		t.Errorf("entries %q", got)
 	}
 }
@@ -295,49 +309,51 @@ func TestWhichProcessWroteAJournalThatIsRead(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "j")
 		j := open(t, Config{Path: path, Starts: c.wrote})
 		replay(t, j)
-		if err := errors.Join(j.Append(numbered(1)), j.Settle(41), j.Close()); err != nil {
+		if err := errors.Join(j.Append(numbered(1)), settle(j, 41), j.Close()); err != nil {
 			t.Fatal(err)
 		}
 		j = open(t, Config{Path: path, Starts: c.reads})
 		if _, ok := replay(t, j); ok != c.ok {
 			t.Errorf("of %d by %d: %t", c.wrote, c.reads, ok)
 		}
-		if settled, _, _, err := j.Last(); err != nil || (settled == 41) != c.ok {
-			t.Errorf("of %d by %d: %d are settled, %v", c.wrote, c.reads, settled, err)
+		if settled := j.Settled(); (settled == 41) != c.ok {
+			t.Errorf("of %d by %d: %d is settled", c.wrote, c.reads, settled)
 		}
 	}
 }
 
+func settle(j *Journal, time uint64) error { j.Settle(time); return nil }
+
 func TestTheLongestArgumentsAreKept(t *testing.T) {
-	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j"), Window: 256 << 10})
+	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j")})
 	replay(t, j)
 	args := record.AppendCmdline(nil, record.Header{Type: record.TypeCmdline}, 1, bytes.Repeat([]byte{'x'}, record.MaxCmdline))
 	if err := j.Append(&Entry{Kind: Record, Data: args}); err != nil {
 		t.Error(err)
 	}
-	if err := j.Append(&Entry{Kind: Record, Data: make([]byte, maxEntry)}); !errors.Is(err, ErrTooLarge) {
-		t.Error(err)
+	if err := j.Append(&Entry{Kind: Record, Data: make([]byte, maxEntry)}); err != nil || j.Overflows() != 1 {
+		t.Error(err, j.Overflows())
 	}
 	n := 0
-	if err := j.each(func(e *Entry, _ int64) error { n += len(e.Data); return nil }); err != nil || n != len(args) {
-		t.Errorf("%d bytes are read, %v", n, err)
+	j.each(func(e *Entry) { n += len(e.Data) })
+	if n != len(args) {
+		t.Errorf("%d bytes are read", n)
 	}
 }
 
-func TestCountsAreDecodedAsTheyWereEncoded(t *testing.T) {
-	s := collector.Slice{Session: "s", Call: "c d", Number: 3, Began: 9, Spans: 7, Within: 2, Foreign: true}
-	if got, ok := DecodeSlice(AppendSlice(nil, s)); !ok || got != s {
-		t.Errorf("%+v", got)
-	}
-	r := collector.Reads{Tgid: 1, Start: 2, Noise: 3, WindowStart: 4, Files: 5}
-	if got, ok := DecodeReads(AppendReads(nil, r)); !ok || got != r {
-		t.Errorf("%+v", got)
+func TestFactsAreDecodedAsTheyWereEncoded(t *testing.T) {
+	for _, s := range []collector.Slice{
+		{Instance: "s", Call: "c \"d\xff\n", Number: 3, Story: true}, {Instance: "0011", Joined: true}, {},
+	} {
+		if got, ok := DecodeSlice(EncodeSlice(s)); !ok || got != s {
+			t.Errorf("%+v", got)
+		}
 	}
 	for _, k := range []collector.Claim{
 		{Agent: span.Image{Tgid: 1, Start: 2, ExecID: 3}, UID: 1 << 31, Nested: true, Place: "sb", Dialect: "d", Session: "s\x00t"},
 		{Session: "s"},
 	} {
-		if got, ok := DecodeClaim(AppendClaim(nil, k)); !ok || got != k {
+		if got, ok := DecodeClaim(EncodeClaim(k)); !ok || got != k {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -345,15 +361,17 @@ func TestCountsAreDecodedAsTheyWereEncoded(t *testing.T) {
 
 func FuzzReplay(f *testing.F) {
 	c := Config{Content: "test"}
-	good := c.head(0)
+	good := c.head()
 	for n := range 3 {
 		e := numbered(n + 1)
-		b := make([]byte, entryHead+len(e.Data))
-		encode(b, e)
+		b := append(make([]byte, 8), byte(e.Kind))
+		b = append(b, e.Data...)
+		binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], table))
+		binary.LittleEndian.PutUint32(b, uint32(len(b)))
 		good = append(good, b...)
 	}
 	f.Add(good)
-	f.Add(append(c.head(0), 0xff, 0xff, 0xff, 0xff))
+	f.Add(append(c.head(), 0xff, 0xff, 0xff, 0xff))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		path := filepath.Join(t.TempDir(), "j")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -362,7 +380,6 @@ func FuzzReplay(f *testing.F) {
 		j := open(t, Config{Path: path})
 		if _, err := j.Replay(func(e *Entry) {
 			DecodeSlice(e.Data)
-			DecodeReads(e.Data)
 			DecodeClaim(e.Data)
 		}); err != nil {
 			t.Fatal(err)
@@ -370,7 +387,7 @@ func FuzzReplay(f *testing.F) {
 		if err := j.Append(numbered(9)); err != nil {
 			t.Fatal(err)
 		}
-		if err := j.Compact(Cut{Before: 1 << 40, Whole: 1 << 40, Now: 1 << 40, CallsFor: 1}); err != nil {
+		if err := j.Compact(Cut{Before: 1 << 40, Now: 1 << 40, CallsFor: 1}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -392,7 +409,7 @@ func TestOfClaimsOnlyWhatCountsIsKept(t *testing.T) {
 		add(&Entry{Kind: Record, Data: recordtest.Record(h, record.Fork{ChildTgid: child, ChildStart: uint64(child)})})
 	}
 	claim := func(agent uint32, session string) {
-		add(&Entry{Kind: Claimed, Data: AppendClaim(nil, collector.Claim{
+		add(&Entry{Kind: Claimed, Data: EncodeClaim(collector.Claim{
 			Agent: span.Image{Tgid: agent, Start: uint64(agent), ExecID: 1}, UID: 7, Place: "sb", Dialect: "codex", Session: session,
 		})})
 	}
@@ -408,18 +425,15 @@ func TestOfClaimsOnlyWhatCountsIsKept(t *testing.T) {
 	claim(lives, "x")
 	compact := func() (got []string) {
 		t.Helper()
-		cut := Cut{Before: 50, Whole: 90, Now: 90, More: func(func(*Entry)) {}, Remembers: func(k collector.Claim) bool { return k.Agent.Tgid != forgotten }}
+		cut := Cut{Before: 50, Now: 90, Remembers: func(k collector.Claim) bool { return k.Agent.Tgid != forgotten }}
 		if err := j.Compact(cut); err != nil {
 			t.Fatal(err)
 		}
-		if err := j.each(func(e *Entry, _ int64) error {
+		j.each(func(e *Entry) {
 			if k, ok := DecodeClaim(e.Data); e.Kind == Claimed && ok {
 				got = append(got, fmt.Sprint(k.Agent.Tgid, k.Session))
 			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
+		})
 		return got
 	}
 	want := []string{"3z", "2x", "2y", "2x"}
@@ -427,11 +441,5 @@ func TestOfClaimsOnlyWhatCountsIsKept(t *testing.T) {
 		if got := compact(); !slices.Equal(got, want) {
 			t.Errorf("claims %q, want %q", got, want)
 		}
-	}
-	for n := range uint32(8000) {
-		fork(10, 10+n)
-	}
-	if got := compact(); !slices.Equal(got, want) || j.Stats().Overflows == 0 {
-		t.Errorf("begun anew, %d overflows, with claims %q, want %q", j.Stats().Overflows, got, want)
 	}
 }

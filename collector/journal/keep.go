@@ -4,10 +4,37 @@ package journal
 
 import (
 	"slices"
+	"strings"
 
-	"github.com/sheetbend/sheetbend/collector"
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/collector/record"
 )
+
+// survivors decide what of a journal is kept: see all of it, decide, then ask keeps for each entry in the same order.
+// If a sandbox has to give way then, decide and ask again.
+type survivors struct {
+	cut   *Cut
+	event record.Event
+
+	processes map[processKey]*processState
+	born      []*processState      // of them
+	connects  map[uint64]connected // without an outcome before the time, by cookie
+	gone      map[uint64]bool      // cgroups removed before the time
+	open      map[string][]string  // calls that are marked, by the sandbox of who marked them
+	seen      map[fact]int         // before the time
+	young     int                  // bytes of what is kept in any case
+	out       map[string]bool      // sandboxes that give way
+
+	// What decide makes.
+	used     map[uint64]bool // cgroups of what is kept
+	calls    map[string]bool // that are needed
+	followed map[program]bool
+	at       map[fact]int   // copied or left out so far
+	shares   map[string]int // bytes that are copied, by sandbox
+	ticks    int            // entries, since the last tick that was kept
+	tail     bool           // what comes is younger
+}
 
 type processKey struct {
 	tgid  uint32
@@ -15,218 +42,272 @@ type processKey struct {
 }
 
 type processState struct {
-	parent processKey
-	cgroup uint64
-	calls  []string // that were marked when it was forked
-	over   bool     // ended before the time
-	needed bool
+	key      processKey
+	parent   processKey
+	forkedAt program // of its parent
+	cgroup   uint64
+	calls    [2][]string // that were marked when it was forked: in its sandbox, and from outside
+	over     bool        // ended before the time
+	needed   bool
+	sandbox  string // with needed
 }
 
-// survivors decide what of a journal is kept: see all of it, decide, then ask keeps for each entry in the same order.
-type survivors struct {
-	before     uint64 // see Cut.Before
-	callsSince uint64 // from when on what agents reported of calls is kept
-	late       bool   // what comes was appended since decide
-	event      record.Event
-	processes  map[processKey]*processState
-	undecided  []*processState // of them
-	gone       map[uint64]bool // cgroups removed before the time
-	used       map[uint64]bool // cgroups of what is kept
-	open       []string        // calls that are marked
-	calls      map[string]bool // that are needed
-	containers map[string]int  // how often there, before the time
-	remembers  func(collector.Claim) bool
-	claims     map[string]int  // how often there, before the time
-	over       map[string]bool // there already, of an agent that is over
-	clocks     int
-	ticks      int // since the last that was kept
-	first      bool
-	young      bool // what is seen now is younger
-	tail       bool // what comes is younger
-	kept       bool // the last record
+// A program is the nth of a process, from 1.
+type program struct {
+	of processKey
+	n  int
 }
 
-func newSurvivors(c *Cut) survivors {
-	return survivors{
-		before: c.Before, callsSince: c.Before - min(c.Before, c.CallsFor), remembers: c.Remembers,
-		processes: map[processKey]*processState{}, gone: map[uint64]bool{}, used: map[uint64]bool{},
-		calls: map[string]bool{}, containers: map[string]int{}, claims: map[string]int{}, over: map[string]bool{},
-	}
+// A fact is of what there may be many entries: the first and the last are kept, so that a process that runs one program
+// after another, or is looked at again and again, fills nothing.
+type fact struct {
+	kind record.Type // 0: a claim
+	of   processKey
+	text string
 }
 
-// see reads an entry before anything is decided.
-func (k *survivors) see(e *Entry) {
-	ev := &k.event
-	if e.Kind == Claimed && !k.young {
-		k.claims[string(e.Data)]++
-	}
-	if e.Kind != Record || ev.Decode(e.Data) != nil {
-		return
-	}
-	if ev.Header.Time >= k.before {
-		k.young = true
-		return
-	}
-	h := &ev.Header
-	switch h.Type {
-	case record.TypeFork:
-		k.born(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart}, processKey{h.Tgid, h.Start}, ev.Fork.ChildCgroup)
-	case record.TypeExec:
-		k.born(keyOf(h), processKey{ev.Exec.ParentTgid, ev.Exec.ParentStart}, h.Cgroup)
-	case record.TypeProcess:
-		k.born(keyOf(h), processKey{ev.Process.ParentTgid, ev.Process.ParentStart}, h.Cgroup)
-	case record.TypeExit:
-		if l := k.processes[keyOf(h)]; l != nil {
-			l.over = true
-		}
-	case record.TypeCgroupRmdir:
-		k.gone[ev.Cgroup.ID] = true
-	case record.TypeMark:
-		if i := slices.Index(k.open, callOf(&ev.Mark)); i >= 0 {
-			k.open = slices.Delete(slices.Clone(k.open), i, i+1) // what processes have is another
-		}
-		if ev.Mark.Op == record.MarkBegin {
-			if k.open = append(slices.Clip(k.open), callOf(&ev.Mark)); len(k.open) > maxOpen {
-				k.open = k.open[1:]
-			}
-		}
-	case record.TypeContainer:
-		k.containers[ev.Container.ID]++
-	case record.TypeClock:
-		k.clocks++
+// A connected is a connect whose outcome is not known.
+type connected struct {
+	by   processKey
+	time uint64
+}
+
+const (
+	firstPrograms = 8   // of a process, that are kept besides the last and those that were followed by a fork
+	maxOpen       = 64  // open calls of a sandbox that a process is kept for
+	sparse        = 256 // entries that are kept between two ticks
+)
+
+func newSurvivors(c *Cut) *survivors {
+	return &survivors{
+		cut: c, processes: map[processKey]*processState{}, connects: map[uint64]connected{}, gone: map[uint64]bool{},
+		open: map[string][]string{}, seen: map[fact]int{}, out: map[string]bool{},
 	}
 }
 
 func keyOf(h *record.Header) processKey { return processKey{h.Tgid, h.Start} }
 
-// maxOpen bounds the open calls that a process is kept for.
-const maxOpen = 64
+// see reads an entry before anything is decided.
+func (k *survivors) see(e *Entry) {
+	ev := &k.event
+	h := &ev.Header
+	isRecord := e.Kind == Record && ev.Decode(e.Data) == nil
+	if k.tail = k.tail || isRecord && h.Time >= k.cut.Before; k.tail {
+		k.young += entryHead + len(e.Data)
+	} else if e.Kind == Claimed {
+		k.seen[fact{text: string(e.Data)}]++
+	}
+	if !isRecord || h.Time >= k.cut.Before {
+		return
+	}
+	switch h.Type {
+	case record.TypeFork:
+		child := processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart}
+		after := program{keyOf(h), k.seen[fact{kind: record.TypeExec, of: keyOf(h)}]}
+		k.found(&processState{key: child, parent: keyOf(h), cgroup: ev.Fork.ChildCgroup, forkedAt: after})
+	case record.TypeExec:
+		parent := processKey{ev.Exec.ParentTgid, ev.Exec.ParentStart}
+		k.found(&processState{key: keyOf(h), parent: parent, cgroup: h.Cgroup})
+	case record.TypeProcess:
+		parent := processKey{ev.Process.ParentTgid, ev.Process.ParentStart}
+		k.found(&processState{key: keyOf(h), parent: parent, cgroup: h.Cgroup})
+	case record.TypeExit:
+		if l := k.processes[keyOf(h)]; l != nil {
+			l.over = true
+		}
+	case record.TypeConnect:
+		if ev.Connect.Op != record.ConnectSendmsg {
+			k.connects[ev.Connect.Cookie] = connected{keyOf(h), h.Time}
+		}
+	case record.TypeConnectEnd:
+		if n := unix.Errno(ev.ConnectEnd.Error); n != unix.EINPROGRESS && n != unix.EALREADY {
+			delete(k.connects, ev.ConnectEnd.Cookie)
+		}
+	case record.TypeCgroupRmdir:
+		k.gone[ev.Cgroup.ID] = true
+	case record.TypeMark:
+		k.marked(h, &ev.Mark)
+	}
+	if f, _ := k.factOf(h); f.kind != 0 {
+		k.seen[f]++
+	}
+}
+
+// factOf gives the fact of the record at hand, if it is one, and how many of it are kept besides the last.
+func (k *survivors) factOf(h *record.Header) (f fact, first int) {
+	switch h.Type {
+	case record.TypeExec:
+		return fact{kind: h.Type, of: keyOf(h)}, firstPrograms
+	case record.TypeProcess, record.TypeCmdline, record.TypeCgroupAttach:
+		return fact{kind: h.Type, of: keyOf(h)}, 1
+	case record.TypeContainer:
+		return fact{kind: h.Type, text: k.event.Container.ID}, 0
+	case record.TypeClock:
+		return fact{kind: h.Type}, 1
+	}
+	return fact{}, 0
+}
+
+func (k *survivors) found(l *processState) {
+	if k.processes[l.key] == nil {
+		l.calls = [2][]string{k.open[k.sandbox(l.key, l.cgroup)], k.open[""]}
+		k.processes[l.key], k.born = l, append(k.born, l)
+	}
+}
 
 func callOf(m *record.Mark) string { return m.Session + "\x00" + m.Call }
 
-func (k *survivors) born(child, parent processKey, cgroup uint64) {
-	if k.processes[child] == nil {
-		l := &processState{parent: parent, cgroup: cgroup, calls: k.open}
-		k.processes[child], k.undecided = l, append(k.undecided, l)
+func (k *survivors) marked(h *record.Header, m *record.Mark) {
+	name := k.sandbox(keyOf(h), m.PeerCgroup)
+	open := slices.Clone(k.open[name]) // what processes have is another
+	if i := slices.Index(open, callOf(m)); i >= 0 {
+		open = slices.Delete(open, i, i+1)
+	}
+	if m.Op == record.MarkBegin {
+		open = append(open, callOf(m))
+	}
+	k.open[name] = open[max(0, len(open)-maxOpen):]
+}
+
+func (k *survivors) sandbox(p processKey, cgroup uint64) string {
+	if k.cut.Sandbox == nil {
+		return ""
+	}
+	return k.cut.Sandbox(p.tgid, p.start, cgroup)
+}
+
+// decide marks who lives, and whom they come from, and says whether turn let it.
+func (k *survivors) decide(turn func(int) bool) bool {
+	k.used, k.calls, k.followed = map[uint64]bool{}, map[string]bool{}, map[program]bool{}
+	k.at, k.shares, k.ticks, k.tail = map[fact]int{}, map[string]int{}, 0, false
+	for _, open := range k.open {
+		k.needCalls(open)
+	}
+	for _, l := range k.born {
+		l.needed = false
+	}
+	for n, l := range k.born {
+		if n%64 == 0 && !turn(64*entryHead) { // about what it costs
+			return false
+		}
+		name := k.sandbox(l.key, l.cgroup)
+		for who := l; !l.over && !k.out[name] && who != nil && !who.needed; who = k.processes[who.parent] {
+			who.needed, who.sandbox, k.used[who.cgroup], k.followed[who.forkedAt] = true, name, true, true
+			k.needCalls(who.calls[0])
+			k.needCalls(who.calls[1])
+		}
+	}
+	return true
+}
+
+func (k *survivors) needCalls(calls []string) {
+	for _, call := range calls {
+		k.calls[call] = true
 	}
 }
 
-// decide marks who lives, and whom they come from, of a number of the processes that are left to decide. It is done
-// when it had fewer.
-func (k *survivors) decide(most int) (had int) {
-	had = min(most, len(k.undecided))
-	for _, l := range k.undecided[:had] {
-		if l.over {
-			continue
-		}
-		for l != nil && !l.needed {
-			l.needed, k.used[l.cgroup] = true, true
-			for _, call := range l.calls {
-				k.calls[call] = true
-			}
-			l = k.processes[l.parent]
+// giveWay leaves out the sandbox that has the most, if what was copied of all is more than it may be.
+func (k *survivors) giveWay(most int) (name string, ok bool) {
+	total := 0
+	for of, n := range k.shares {
+		if total += n; !k.out[of] && (!ok || n > k.shares[name] || n == k.shares[name] && of < name) {
+			name, ok = of, true
 		}
 	}
-	if k.undecided = k.undecided[had:]; had < most {
-		for _, call := range k.open {
-			k.calls[call] = true
-		}
+	if ok = ok && total > most; ok {
+		k.out[name] = true
 	}
-	return had
+	return name, ok
 }
-
-func (k *survivors) needs(p processKey) bool {
-	l := k.processes[p]
-	return l != nil && l.needed
-}
-
-// sparse is how many entries are kept between two ticks.
-const sparse = 256
 
 // keeps says whether an entry is kept.
 func (k *survivors) keeps(e *Entry) bool {
-	k.tail = k.tail || k.late
-	switch e.Kind {
-	case Began:
-		return k.tail
-	case Slice:
-		if !k.kept {
-			e.Kind = Sliced
-		}
+	h := &k.event.Header
+	switch {
+	case e.Kind == Claimed && !k.tail:
+		return k.claim(e.Data)
+	case e.Kind == Slice && !k.tail && k.cut.RemembersSlice != nil:
+		s, ok := DecodeSlice(e.Data)
+		return ok && k.cut.RemembersSlice(s)
+	case e.Kind != Record:
 		return true
-	case Sliced, End:
-		return true // they are few
-	case Claimed:
-		return k.tail || k.claim(e.Data)
-	case Count:
-		return false // there are newer ones
-	case Reads:
-		return k.tail // of those that end in it; there are newer ones of the others
-	case Record:
-		k.kept = k.keepsRecord(e)
-		return k.kept
+	case k.event.Decode(e.Data) != nil:
+		return false
+	case h.Time >= k.cut.Before:
+		k.tail = true
+		return true
+	case h.Type == record.TypeTick:
+		keep := k.ticks >= sparse
+		if keep {
+			k.ticks = 0
+		}
+		return keep
 	}
-	return false
+	of, keep := k.record(h)
+	if keep {
+		k.ticks++
+		k.shares[of] += entryHead + len(e.Data)
+	}
+	return keep
 }
 
 // claim says whether a claim is kept: of an agent that lives the last of each, of those that are over the first, as it
 // is the same place's from then on.
 func (k *survivors) claim(b []byte) bool {
 	claim, ok := DecodeClaim(b)
-	k.claims[string(b)]--
-	if !ok || k.remembers != nil && !k.remembers(claim) {
+	last := k.nth(fact{text: string(b)}, 0)
+	if !ok || k.cut.Remembers != nil && !k.cut.Remembers(claim) {
 		return false
 	}
-	if k.needs(processKey{claim.Agent.Tgid, claim.Agent.Start}) {
-		return k.claims[string(b)] == 0
+	if l := k.processes[processKey{claim.Agent.Tgid, claim.Agent.Start}]; l != nil && l.needed {
+		return last
 	}
-	first := !k.over[string(b[agentSize:])]
-	k.over[string(b[agentSize:])] = true
-	return first
+	over := fact{kind: record.TypeExit, text: strings.SplitN(string(b), " ", 4)[3]}
+	k.at[over]++
+	return k.at[over] == 1
 }
 
-func (k *survivors) keepsRecord(e *Entry) bool {
-	ev := &k.event
-	if ev.Decode(e.Data) != nil {
-		return false
-	}
-	if k.late || ev.Header.Time >= k.before {
-		k.tail = true
-		return true
-	}
-	keep := k.record(&ev.Header)
-	if ev.Header.Type == record.TypeTick {
-		if keep = k.ticks >= sparse; keep {
-			k.ticks = 0
-		}
-	} else if keep {
-		k.ticks++
-	}
-	return keep
+// nth counts an entry of a fact, and says whether it is one of the first or the last.
+func (k *survivors) nth(f fact, first int) bool {
+	k.at[f]++
+	return k.at[f] <= first || k.at[f] >= k.seen[f]
 }
 
-func (k *survivors) record(h *record.Header) bool {
+// record says whether the record at hand is kept, and of which sandbox it is.
+func (k *survivors) record(h *record.Header) (of string, keep bool) {
 	ev := &k.event
+	f, first := k.factOf(h)
+	keep = f.kind != 0 && k.nth(f, first)
+	who := keyOf(h)
+	recent := h.Time >= k.cut.Before-min(k.cut.Before, k.cut.CallsFor)
 	switch h.Type {
-	case record.TypeFork:
-		return k.needs(processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart})
-	case record.TypeExec, record.TypeExecArgs, record.TypeExit, record.TypeProcess, record.TypeCmdline,
-		record.TypeCgroupAttach:
-		return k.needs(keyOf(h))
+	case record.TypeContainer, record.TypeClock:
+		return "", keep
 	case record.TypeCgroup, record.TypeCgroupMkdir, record.TypeCgroupRmdir:
-		return !k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]
+		of = k.sandbox(who, ev.Cgroup.ID)
+		return of, (!k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]) && !k.out[of]
 	case record.TypeMark:
-		return h.Time >= k.callsSince || k.calls[callOf(&ev.Mark)]
+		of = k.sandbox(who, ev.Mark.PeerCgroup)
+		return of, (recent || k.calls[callOf(&ev.Mark)]) && !k.out[of]
 	case record.TypeSaid:
-		return h.Time >= k.callsSince || ev.Said.Kind == record.SaidSession
-	case record.TypeContainer:
-		k.containers[ev.Container.ID]--
-		return k.containers[ev.Container.ID] == 0
-	case record.TypeClock:
-		k.clocks--
-		first := !k.first
-		k.first = true
-		return first || k.clocks == 0
+		of = k.sandbox(who, 0)
+		return of, (recent || ev.Said.Kind == record.SaidSession) && !k.out[of]
+	case record.TypeFork:
+		who, keep = processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart}, true
+	case record.TypeExit:
+		keep = true
+	case record.TypeExec:
+		keep = keep || k.followed[program{who, k.at[f]}]
+	case record.TypeExecArgs: // of the next program
+		exec := fact{kind: record.TypeExec, of: who}
+		n := k.at[exec] + 1
+		keep = n <= firstPrograms || n >= k.seen[exec] || k.followed[program{who, n}]
+	case record.TypeConnect:
+		keep = k.connects[ev.Connect.Cookie] == connected{who, h.Time}
 	}
-	return false
+	l := k.processes[who]
+	if !keep || l == nil || !l.needed {
+		return "", false
+	}
+	return l.sandbox, true
 }

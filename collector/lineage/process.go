@@ -280,6 +280,7 @@ func (c *Tree) forgetScan(p *Process) {
 			i.Exec = nil
 		}
 		i.Span = span.ID{}
+		p.NotBegun(i.ID)
 	}
 	c.End(p, c.Clock.Now, Ending{Unknown: true})
 }
@@ -295,6 +296,7 @@ func (c *Tree) forgetSeen(p *Process, h *record.Header) {
 		c.Above.DropExec(i.Exec)
 	}
 	if a := p.Agent; p.Role == attribution.RoleAgent && a.First == i.ID && h.ExecID < i.ID.ExecID {
+		p.NotBegun(i.ID)
 		// It is not the agent yet.
 		if p.Role = attribution.RoleNone; a.Outer.Agent != nil && a.Outer.Call == nil {
 			p.Role = attribution.RoleUnclear

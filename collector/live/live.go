@@ -7,7 +7,6 @@
 package live
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -105,7 +104,8 @@ type Stats struct {
 	Lost        uint64 // records that the kernel side could not deliver
 	Sandboxes   int    // cgroups that a glob selected at the start
 	NotInjected uint64 // records that Inject refused
-	Resumed     uint64 // records of the journal
+	Resumed     uint64 // entries of the journal
+	Dropped     int64  // bytes of a journal that could not be used
 	CaptureErr  error  // the capture ends here
 }
 
@@ -124,7 +124,6 @@ type Feed struct {
 	tick       uint64             // time of the last tick
 	lossesRead uint64             // time when the losses were last read
 	latest     uint64             // time of the newest record read
-	last       []byte             // the kernel's last record in the journal, until the first is read
 	ended      map[processID]bool // of those with losses: had ended when these were read last
 	walks      []*walk            // that are to be done, the first one first
 	scans      scans
@@ -178,15 +177,15 @@ func (f *Feed) Unmatched() []string { return f.unmatched }
 // returns, whatever is started in a selected cgroup is watched; Run has to follow soon, as
 // nobody empties the ring before.
 func (f *Feed) Start() error {
-	resumed, err := f.resume()
-	if err != nil {
-		return err
-	}
+	resumed := f.resume()
 	boot, wall, err := f.o.Clock()
 	if err != nil {
 		return err
 	}
-	f.tick, f.lossesRead, f.latest = boot, boot, boot
+	if !resumed { // else what waits in the ring goes on from there
+		f.tick, f.latest = boot, boot
+	}
+	f.lossesRead = boot
 	if last := f.o.Source.Last(); last > 0 && last < boot {
 		f.lossesRead = last // what was lost meanwhile was lost since then
 	}
@@ -227,6 +226,10 @@ func (f *Feed) Run(ctx context.Context) error {
 	f.finishWalks()
 	return err
 }
+
+// End has everything sent that is held, and notes that in the journal. Without a journal it
+// does nothing.
+func (f *Feed) End() { f.o.Journal.end(max(f.tick, f.latest) + 1) }
 
 func (f *Feed) read(ctx context.Context, flushed <-chan error) error {
 	f.o.Source.SetDeadline(time.Now().Add(pollEvery))
@@ -291,9 +294,8 @@ func (f *Feed) finishWalks() {
 
 // handle passes a kernel record on and keeps the watched cgroups to the selected ones.
 func (f *Feed) handle(raw []byte) {
-	again := bytes.Equal(raw, f.last)
-	if f.last = nil; again {
-		return // the process before was killed between the journal and the next record
+	if f.o.Journal.again(raw) {
+		return
 	}
 	err := f.event.Decode(raw)
 	h := f.event.Header
@@ -371,7 +373,7 @@ func (f *Feed) emit(raw []byte) (accepted bool) {
 			f.o.Log.Error("the capture ends here", "err", err)
 		}
 	}
-	f.o.Journal.record(raw, &f.event.Header)
+	f.o.Journal.record(raw)
 	if err := f.o.Collector.Record(raw); err != nil {
 		f.stats.Refused++
 		f.o.Log.Debug("record refused", "err", err)

@@ -395,19 +395,6 @@ func TestCgroupsOfASandboxShareItsBudget(t *testing.T) {
 	}
 }
 
-func TestARecordThatAKilledProcessHadInTheJournalIsTakenOnce(t *testing.T) {
-	h, s := newHost(), &stream{}
-	f := h.feed(t, s, "/a")
-	f.replay(exit(1001 * ms))
-	f.replay(mark(1002 * ms))
-	h.reads(exit(1001 * ms))
-	h.reads(exit(1003 * ms))
-	if err := h.run(t, f); err != nil {
-		t.Fatal(err)
-	}
-	same(t, "stream", s.words, []string{"exit at 1", "mark at 2", "clock at 0", "exit at 3"})
-}
-
 func TestLossesAfterTheLastTickAreToldAtTheEnd(t *testing.T) {
 	h, s := newHost(), &stream{}
 	h.does(func() { h.losses = []bpf.Loss{{Cgroup: 7, Kind: 2, Cause: 1, Count: 2}} })

@@ -21,7 +21,7 @@ type agentStory struct {
 	f    *Feed
 	now  uint64
 	path string
-	sink *told
+	sink *sent
 	conf collector.Config
 }
 
@@ -40,12 +40,9 @@ func newStory(t testing.TB) *agentStory {
 
 func (s *agentStory) begin() {
 	s.t.Helper()
-	c, sink := s.conf, &told{spans: map[int64]string{}}
-	s.sink = sink
-	s.f = journaled(s.t.(*testing.T), s.path, c, sink, nil, func(uint64) {})
-	if _, err := s.f.resume(); err != nil {
-		s.t.Fatal(err)
-	}
+	s.sink = &sent{}
+	s.f = journaled(s.t.(*testing.T), s.path, s.conf, s.sink)
+	s.f.resume()
 }
 
 func (s *agentStory) kill() {
@@ -56,7 +53,7 @@ func (s *agentStory) kill() {
 	s.begin()
 }
 
-func (s *agentStory) pass(raws ...[]byte) { s.f.passOn(raws) }
+func (s *agentStory) pass(raws ...[]byte) { s.f.passOn(raws...) }
 
 func (s *agentStory) tick(d time.Duration) {
 	for end := s.now + uint64(d); s.now < end; {
@@ -103,14 +100,15 @@ func (s *agentStory) call(agent, pid uint32, cgroup uint64, session, call string
 func (s *agentStory) sessionOf(file string) string {
 	s.t.Helper()
 	s.tick(time.Second)
-	for _, text := range s.sink.spans {
+	for _, span := range s.sink.passed {
+		text := span.text
 		if strings.Contains(text, " 1 "+file+" ") {
 			_, rest, _ := strings.Cut(text, "{session.id 1 ")
 			session, _, _ := strings.Cut(rest, " 0 []}")
 			return session
 		}
 	}
-	s.t.Fatalf("no span of %s in %d", file, len(s.sink.spans))
+	s.t.Fatalf("no span of %s in %d", file, s.sink.made)
 	return ""
 }
 
@@ -119,14 +117,14 @@ var restarts = map[string]func(s *agentStory){
 	"nothing": func(*agentStory) {},
 	"a kill":  func(s *agentStory) { s.kill() },
 	"an end": func(s *agentStory) {
-		s.f.o.Journal.End()
+		s.f.End()
 		s.kill()
 	},
 	"kills and ends": func(s *agentStory) {
 		for range 3 {
 			s.kill()
 			s.tick(2 * time.Second)
-			s.f.o.Journal.End()
+			s.f.End()
 			s.kill()
 			s.tick(2 * time.Second)
 		}

@@ -25,8 +25,8 @@ type Options struct {
 	// Finds says that the kernel side looks for agents outside of the sandboxes' cgroups, too.
 	Finds bool
 
-	// Views get every span, Outputs none that an earlier process has delivered. With neither, records are only
-	// captured.
+	// Views get every span, Outputs none of before the last moment up to which an earlier process had delivered all.
+	// With neither, records are only captured.
 	Views, Outputs []span.Sink
 	// Journal is what a later process resumes from; nil: there is none. Pipeline.Close closes it.
 	Journal *journal.Journal
@@ -82,7 +82,7 @@ func New(o Options) (*Pipeline, error) {
 	if o.Journal != nil {
 		p.journal = &live.Journal{
 			File: o.Journal, Collector: p.Collector, Hold: o.Config.Hold, CallsFor: o.Config.CallRetention,
-			Settled: filter.settled, Resuming: filter.resume,
+			Outputs: filter,
 		}
 	}
 	feed.Journal = p.journal
@@ -118,8 +118,11 @@ func (p *Pipeline) Run(ctx context.Context) error { return p.Feed.Run(ctx) }
 
 // Finish makes spans of everything that is held.
 func (p *Pipeline) Finish() {
-	if p.Collector != nil {
-		p.journal.End()
+	switch {
+	case p.Collector == nil:
+	case p.journal != nil:
+		p.Feed.End() // the next process goes on
+	default:
 		p.Collector.Close()
 	}
 }

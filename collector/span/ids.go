@@ -57,6 +57,9 @@ func SessionSpan(instance string, part uint64) ID {
 	return ofCall("sheetbend session", instance, "", part)
 }
 
+// SessionEndSpan is the session.end span of an agent. Fields: "sheetbend session end", instance.
+func SessionEndSpan(instance string) ID { return ofCall("sheetbend session end", instance, "", 0) }
+
 // CallSpan is the session.call span of a call. Fields: "sheetbend session call", instance, call.
 func CallSpan(instance, call string) ID { return ofCall("sheetbend session call", instance, call, 0) }
 

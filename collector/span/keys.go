@@ -99,11 +99,18 @@ const (
 	KeyApprovalSource      = "sheetbend.approval.source"
 	KeyApprovalViolated    = "sheetbend.approval.violated"
 	KeyToolResult          = "sheetbend.tool.result"
+	KeyCallTitle           = "sheetbend.call.title"
 	KeyTelemetryKind       = "sheetbend.telemetry.kind"
 	KeyTelemetryWord       = "sheetbend.telemetry.decision"
 	KeyTelemetryUnverified = "sheetbend.telemetry.unverified"
 	KeyTelemetrySource     = "sheetbend.telemetry.source"
 	KeyTelemetryDetail     = "sheetbend.telemetry.detail"
+
+	// session.call, session.end.
+	KeyCallExitCode   = "sheetbend.call.exit_code"
+	KeyCallExitSignal = "sheetbend.call.exit_signal"
+	KeyCallLeft       = "sheetbend.call.left"
+	KeyLateReports    = "sheetbend.session.late"
 
 	// file.open.
 	KeyFilePath           = string(semconv.FilePathKey)

@@ -25,6 +25,11 @@ const (
 	Access // one process reached into another
 	Change // of a file, but for its content
 
+	// Of a story.
+	Session
+	SessionCall
+	SessionEnd // of an agent that outlived the hold
+
 	// Notices of spans whose end does not come within the hold.
 	Start        // of Exec
 	ToolStart    // of Tool
@@ -35,6 +40,7 @@ var kindNames = [...]string{
 	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
+	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 }
 
@@ -47,6 +53,9 @@ func Kinds() (kinds []Kind) {
 	}
 	return kinds
 }
+
+// Story says whether such spans are in the story of an agent, and not where things happened.
+func (k Kind) Story() bool { return k == Session || k == SessionCall || k == SessionEnd }
 
 // String is the name of the contract, the value of sheetbend.event: for example "process.exec", and "unknown" for a kind
 // that it does not have.

@@ -54,8 +54,13 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		s.Parent, s.Above = at.top, w.Call.Links.Top.Span
 	}
 	if s.Parent == (span.ID{}) && w.Agent != nil {
-		story := w.Agent.Traces.Instance()
-		links = append(links, span.Ref{Link: span.Link{Trace: span.StoryFor(story, 0), Span: span.SessionSpan(story, 0)}, Rel: span.ToStory})
+		story := firstSession(w.Agent.Traces.Instance())
+		if w.Call != nil {
+			story = w.Call.Links.Story
+		}
+		if story.Span != id {
+			links = append(links, span.Ref{Link: story, Rel: span.ToStory})
+		}
 	}
 	s.Remote = w.Call != nil && w.Call.Links.Joined && s.Parent == w.Call.Links.Top.Span && s.Trace == w.Call.Links.Top.Trace
 	s.Links = links

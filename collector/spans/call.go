@@ -69,6 +69,7 @@ func (s *callSpan) runOut(c *Spans, at uint64) {
 // CallEnded has execute_tool go out when what telemetry says of the end is known, or tells the end where it went out
 // before.
 func (c calls) CallEnded(k *attribution.Call) {
+	c.spans.endCall(k, k.Life.Ended) // where its first process has not ended it
 	q := &c.spans.queue
 	if s, ok := k.Sent.Held.(*callSpan); ok && s.held.in == &q.long {
 		k.Sent.Waiting = true
@@ -103,6 +104,9 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 		}
 		d.text(span.KeyConversationID, conversation)
 		d.text(span.KeyGenAIAgentName, k.Agent.Name)
+	}
+	if d.span.Kind != span.Telemetry {
+		d.trusted(span.KeyCallTitle, titleOf(k))
 	}
 	approval := k.Approval.Decision
 	if approval == "" {
@@ -174,6 +178,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 }
 
 func (c calls) CallBegan(k *attribution.Call) {
+	c.spans.beginCall(k)
 	s := &callSpan{call: k}
 	q := &c.spans.queue
 	q.hold(&q.brief, &s.held, s, len(k.ID), k.Life.Began+uint64(c.spans.config.Hold))
@@ -203,8 +208,8 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
 		if x := i.Exec; x != nil {
 			i.Owner = w
-			c.spans.PlaceProgram(x, nil)
 			x.CallRoot = first && w.Call != nil
+			c.spans.PlaceProgram(x, nil)
 		}
 	}
 	for s := pendingOf(p).opens.first; s != nil; s = s.next {

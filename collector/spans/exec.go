@@ -33,6 +33,7 @@ func (x *execSpan) holdOver(c *Spans, at uint64) {
 func (c *Spans) HoldExec(x *lineage.ExecStart, at uint64) {
 	s := &execSpan{exec: x}
 	x.Span = s
+	c.agentStarts(x)
 	c.queue.hold(&c.queue.brief, &s.held, s, len(x.Args)+len(x.Filename), at+uint64(c.config.Hold))
 }
 
@@ -54,6 +55,9 @@ func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 
 // EndProgram sends what there is of a program that ends, where it is the process's own.
 func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
+	if !how.Replaced {
+		c.endCommand(p, at, how.Exit)
+	}
 	c.Flush(p)
 	if !how.Replaced {
 		c.endConnects(p, at)
@@ -103,6 +107,9 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	p, i := x.Process, x.Program
 	i.Exec = nil
 	d := c.out.start(span.Exec, &p.Sandbox.Sandbox, i.Owner, i.Span, spot{i.Trace, x.Parent, x.Top, x.Above}, i.Start, at)
+	if k := i.Owner.Call; x.CallRoot && k != nil && k.Links.Joined { // there is no execute_tool to do it
+		d.link(k.Links.Story, span.ToStory)
+	}
 	c.describeExec(d, x)
 	d.flagIf(x.Noticed, span.KeyNoticed)
 	d.noise(i)

@@ -42,16 +42,17 @@ func outcomeOfExit(status uint32) span.Outcome {
 	return span.OK
 }
 
-// outcomeOfCall says how a call came out: what its agent reported of the result, of one that was denied, and did not run,
-// that.
+// outcomeOfCall says how a call came out: agents report commands that fail as calls that succeed.
 func outcomeOfCall(k *attribution.Call) span.Outcome {
 	switch {
-	case k.Result == record.SuccessOK:
-		return span.OK
 	case k.Approval.Decision == record.Denied && !k.Life.Ran:
 		return span.Refused
 	case k.Result == record.SuccessFailed:
 		return span.Failed
+	case k.Exit.Known:
+		return outcomeOfExit(k.Exit.Status)
+	case k.Result == record.SuccessOK:
+		return span.OK
 	}
 	return ""
 }

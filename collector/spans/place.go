@@ -118,6 +118,7 @@ func weightOfExec(x *lineage.ExecStart) int {
 // turns out to be another owner's.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
+	c.command(x, before)
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}

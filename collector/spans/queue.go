@@ -73,16 +73,22 @@ type queue struct {
 	spans   *Spans
 	repeats holdQueue // counts repeats, up to the end of a window
 	brief   holdQueue // waits for the hold
+	stories holdQueue // of a story, and waits for reportsWithin
 	long    holdQueue // has had a notice and waits for MaxLength
 	open    holdQueue // has had a notice and waits for as long as it takes
 	bytes   int       // of all
 }
 
-func (c *queue) all() [4]*holdQueue {
-	return [...]*holdQueue{&c.repeats, &c.brief, &c.long, &c.open}
+func (c *queue) all() [5]*holdQueue {
+	return [...]*holdQueue{&c.repeats, &c.brief, &c.stories, &c.long, &c.open}
 }
 
-func (c *queue) count() int { return c.repeats.count + c.brief.count + c.long.count + c.open.count }
+func (c *queue) count() (n int) {
+	for _, q := range c.all() {
+		n += q.count
+	}
+	return n
+}
 
 // holdRepeats starts the wait of what counts repeats. Windows are the same for all, whatever came before: who reads the
 // stream from somewhere in the middle counts in the same ones. Only what may still turn out to be of a call waits for

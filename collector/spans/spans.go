@@ -5,6 +5,8 @@
 package spans
 
 import (
+	"container/list"
+
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/lineage"
@@ -43,6 +45,7 @@ type Spans struct {
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
 	connects  map[uint64]*connectSpan // by socket cookie
+	open      list.List               // of *callStory, of calls that have not ended
 
 	text []byte // scratch
 }

@@ -36,6 +36,7 @@ type Dialect struct {
 	Env       Env       `json:"env,omitzero" yaml:"env"`
 	Telemetry Telemetry `json:"telemetry,omitzero" yaml:"telemetry"`
 	Hook      Hook      `json:"hook,omitzero" yaml:"hook"`
+	Wrappers  Wrappers  `json:"wrappers,omitzero" yaml:"wrappers"`
 	Enable    Enable    `json:"enable,omitzero" yaml:"enable"`
 
 	// Note is a line for the user: how to get real call ids where the agent gives none by itself.
@@ -275,6 +276,11 @@ func (d *Dialect) Validate() error {
 		default:
 			bad("telemetry.events: %s: kind %q is not one of decision, result, sandbox, network, session",
 				e.Name, e.Kind)
+		}
+	}
+	for _, w := range d.Wrappers.Scripts {
+		if w.After == "" || !slices.Contains([]As{AsText, AsWord, AsWords, AsArgument}, w.As) {
+			bad("wrappers.scripts: one needs after, and as: %s, %s, %s or %s", AsText, AsWord, AsWords, AsArgument)
 		}
 	}
 	for name := range d.Enable.Env {

@@ -196,8 +196,8 @@ func (i *Intake) Stats() Stats {
 	}
 }
 
-// Close takes no new requests, and waits until ctx ends for those that are under way; when it returns, Said and Forward are not
-// called any more. It may be called once.
+// Close takes no new requests, and waits until ctx ends for those that are under way; when it returns, Said and
+// Forward are not called any more. It may be called once.
 func (i *Intake) Close(ctx context.Context) error {
 	err := i.server.Shutdown(ctx)
 	if err != nil {

@@ -46,6 +46,7 @@ type lane struct {
 	flights  map[uint64]outcome // batches that are being sent → why they were dropped meanwhile, or none
 	tries    map[uint64]int     // attempts that were too much, of batches after the position
 	retries  []string           // files of dead letters to send again
+	kept     item               // the batch that was refused last: an outage does not read it over and over
 
 	// While the last attempt failed, only one request is under way, and not before.
 	failing   bool
@@ -188,7 +189,7 @@ func (l *lane) deliver(it item) {
 	b := it.batch
 	if b.Resources == nil {
 		var err error
-		if b, err = l.q.load(it.head); err != nil {
+		if b, err = l.load(it.head); err != nil {
 			l.unreadable(it, err)
 			return
 		}
@@ -207,8 +208,23 @@ func (l *lane) deliver(it item) {
 	case time.Since(time.Unix(0, it.created)) > l.q.cfg.MaxAge:
 		l.finish(it, tooOld, 0)
 	default:
+		l.q.mu.Lock()
+		l.kept = item{head: it.head, batch: b}
+		l.q.mu.Unlock()
 		l.again(it, refusal)
 	}
+}
+
+// load gives a batch that is on disk.
+func (l *lane) load(h head) (otlp.Batch, error) {
+	l.q.mu.Lock()
+	kept := l.kept
+	l.kept = item{}
+	l.q.mu.Unlock()
+	if kept.seq == h.seq {
+		return kept.batch, nil
+	}
+	return l.q.load(h)
 }
 
 // tooMuch counts the attempts to send a batch that were too much.

@@ -161,19 +161,24 @@ func TestASignalThatABackendDoesNotTakeHoldsUpNothingAndIsToldOnce(t *testing.T)
 		if b.count(spans) != 100 || b.count(ownLogs) != 100 || b.count(agentLogs) != 100 {
 			t.Errorf("the other backend has %d, %d and %d", b.count(spans), b.count(ownLogs), b.count(agentLogs))
 		}
+		minutesLater := func() {
+			q.mu.Lock()
+			q.lanes[agentLogs][0].off = time.Now()
+			q.mu.Unlock()
+			passOn(t, q, otlp.Logs, request("again", 0))
+		}
+		minutesLater()
+		until(t, "it is asked again", func() bool { return laneOf(q, "a", agentLogs).Unsupported == 101 })
+		a.set(nil)
+		minutesLater()
+		until(t, "it arrives", func() bool { return a.count(agentLogs) == 1 })
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
 		for _, what := range []string{"log records", "agents' logs"} {
 			if n := strings.Count(log.String(), "does not take "+what+": they are dropped for it"); n != 1 {
 				t.Errorf("%s: told %d times:\n%s", what, n, log)
 			}
-		}
-		a.set(nil)
-		q.mu.Lock()
-		q.lanes[agentLogs][0].off = time.Now() // the minutes are over
-		q.mu.Unlock()
-		passOn(t, q, otlp.Logs, request("again", 0))
-		until(t, "it arrives", func() bool { return a.count(agentLogs) == 1 })
-		if err := end(t, q, time.Minute); err != nil {
-			t.Error(err)
 		}
 		if n := strings.Count(log.String(), "takes agents' logs again"); n != 1 {
 			t.Errorf("told %d times:\n%s", n, log)

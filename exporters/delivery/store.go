@@ -34,7 +34,15 @@ var (
 	positionsBucket = []byte("positions") // lane → it is done with all batches up to this sequence number
 	metaBucket      = []byte("meta")
 	idKey           = []byte("id")
+	formatKey       = []byte("format")
 )
+
+// storeFormat is the number of the format of the file. Who changes it so that this version would misread it raises the
+// number: this version then refuses the file. A file without one is of format 1.
+const storeFormat = 2
+
+// errNewer is wrapped by errors of a file that a newer version wrote. It is left as it is.
+var errNewer = errors.New("a newer version of sheetbend wrote it: start that one, or set another spool.path")
 
 // errDamaged is wrapped by errors that only a new file ends.
 var errDamaged = errors.New("the file is damaged")
@@ -109,7 +117,8 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 				_, _ = rand.Read(id[:]) // never fails, by its documentation
 				s.id = binary.BigEndian.Uint64(id[:])
 			}
-			return tx.Bucket(metaBucket).Put(idKey, bigEndian(s.id))
+			meta := tx.Bucket(metaBucket)
+			return errors.Join(meta.Put(idKey, bigEndian(s.id)), meta.Put(formatKey, bigEndian(storeFormat)))
 		})
 	})
 	if err != nil {
@@ -123,7 +132,7 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 func openError(err error) error {
 	var number syscall.Errno
 	switch {
-	case errors.Is(err, errDamaged):
+	case errors.Is(err, errDamaged), errors.Is(err, errNewer):
 		return err
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("another process has the file open: stop that one: %w", err)
@@ -131,6 +140,18 @@ func openError(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errDamaged, err)
+}
+
+// refuseNewer gives errNewer for a file that a newer version wrote.
+func refuseNewer(tx *bolt.Tx, path string) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return nil
+	}
+	if format, _ := number(meta.Get(formatKey)); format > storeFormat {
+		return fmt.Errorf("%s has format %d, and this version reads up to %d: %w", path, format, storeFormat, errNewer)
+	}
+	return nil
 }
 
 // inspect reads the whole structure of the file, but not the batches themselves.
@@ -148,6 +169,9 @@ func inspect(path string) (in contents, err error) {
 	err = db.View(func(tx *bolt.Tx) (err error) {
 		if tx.Size() > info.Size() {
 			return fmt.Errorf("%w: it has %d bytes, not %d", errDamaged, info.Size(), tx.Size())
+		}
+		if err := refuseNewer(tx, path); err != nil {
+			return err
 		}
 		// All of them, also those that nobody asks for: bbolt walks them when it opens the file for writing.
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {

@@ -18,8 +18,8 @@ type FailOver struct {
 	rest    time.Duration // how long an endpoint that failed is asked last
 
 	mu     sync.Mutex
-	failed []time.Time // by endpoint: the last failure; zero since it took something
-	using  map[Signal]int
+	failed []time.Time    // by endpoint: the last failure; zero since it took something
+	using  map[Signal]int // the endpoint that took it last
 }
 
 // NewFailOver prefers the endpoints in their order. One that failed is asked last for 30 s, so that a preferred one
@@ -32,7 +32,8 @@ func NewFailOver(senders []Backend, log *slog.Logger) (*FailOver, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &FailOver{
-		senders: senders, log: log, rest: 30 * time.Second, failed: make([]time.Time, len(senders)), using: map[Signal]int{},
+		senders: senders, log: log, rest: 30 * time.Second,
+		failed: make([]time.Time, len(senders)), using: map[Signal]int{},
 	}, nil
 }
 
@@ -83,7 +84,8 @@ func (f *FailOver) took(i int, s Signal) {
 	defer f.mu.Unlock()
 	f.failed[i] = time.Time{}
 	if from := f.using[s]; i != from {
-		f.log.Warn(s.String()+" go to another OTLP endpoint", "from", f.senders[from].String(), "to", f.senders[i].String())
+		f.log.Warn(s.String()+" go to another OTLP endpoint",
+			"from", f.senders[from].String(), "to", f.senders[i].String())
 		f.using[s] = i
 	}
 }

@@ -114,7 +114,9 @@ func (v *View) Span(s *span.Span) {
 	parent := s.Above
 	c := se.call(s, a, v.o.Calls)
 	se.process(s, a, parent, c)
-	v.keep(se, s, parent)
+	if !s.Kind.Story() { // it tells of what is kept
+		v.keep(se, s, parent)
+	}
 }
 
 func (v *View) session(s *span.Span) *session {
@@ -201,7 +203,7 @@ func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	set(&c.tool, span.KeyToolName)
 	set(&c.attribution, span.KeyAttribution)
 	set(&c.approval, span.KeyApproval)
-	c.failed = c.failed || s.Failed && (s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry)
+	c.failed = c.failed || s.Failed && (s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall)
 	return c
 }
 

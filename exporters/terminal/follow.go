@@ -99,6 +99,8 @@ func (f *Follow) Span(s *span.Span) {
 		if s.Kind == span.Tool || s.Kind == span.ToolEnd {
 			r.duration = duration(s.End - s.Start)
 		}
+	case span.Session, span.SessionCall, span.SessionEnd:
+		r = d.story(s, a)
 	default:
 		it := newItem(s, a)
 		if it.isNowhere() {
@@ -118,6 +120,30 @@ func (f *Follow) Span(s *span.Span) {
 		r.prefix = since(begin, at) + who
 		d.row(r)
 	}})
+}
+
+// story is the row of a span of an agent's story.
+func (d *drawing) story(s *span.Span, a span.Attrs) row {
+	r := row{headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+	switch s.Kind {
+	case span.SessionCall:
+		r.head, r.text = "done", escape(span.Clip(a.Text(span.KeyCallTitle), maxWord))
+		if s.Failed {
+			r.text += ": " + escape(span.Clip(s.Status, maxWord))
+		}
+	case span.SessionEnd:
+		r.head, r.text = "over", short(a, span.KeyAgentName)
+	default:
+		r.head, r.text = "agent", short(a, span.KeyAgentName)
+		if line := a.Text(span.KeyCommandLine); line != "" {
+			r.text = escape(span.Clip(line, maxWord))
+		}
+		if a.Is(span.KeyPartial) {
+			r.duration = ""
+		}
+	}
+	r.head = pad(r.head, verbCells)
+	return r
 }
 
 // since is the time from a to b in seconds; a span may have begun before the one that came first.

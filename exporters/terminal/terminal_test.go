@@ -377,6 +377,29 @@ func TestEveryKindOfSpanHasALine(t *testing.T) {
 	}
 }
 
+func TestStoriesAreFollowedAndNotInTheTree(t *testing.T) {
+	title := text(span.KeyCallTitle, "rm -rf \x1b[2J")
+	spans := []span.Span{
+		made(span.Session, 1, 0, 7, 0, 2000*ms, text(span.KeyCommandLine, "codex exec x"), yes(span.KeyPartial)),
+		failed(made(span.SessionCall, 2, 0, 0, ms, 5*ms, title)),
+		made(span.SessionEnd, 3, 0, 7, 0, 9*ms),
+	}
+	var out bytes.Buffer
+	f := NewFollow(&out, Options{Width: 100})
+	for n := range spans {
+		f.Span(&spans[n])
+	}
+	f.Flush()
+	for _, want := range []string{`agent +codex exec x\n`, `done +rm -rf \\x1b\[2J: .* 4\.0 ms\n`, `over +codex .* 9\.0 ms\n`} {
+		if !regexp.MustCompile(want).MatchString(out.String()) {
+			t.Errorf("lacks %s:\n%s", want, out.String())
+		}
+	}
+	if got := render(t, Options{Width: 80}, append(spans, exec(4, 0, 7, 0, ms, "/bin/true", exit(0)))); strings.Contains(got, "rm -rf") || !strings.Contains(got, "true") {
+		t.Error(got)
+	}
+}
+
 func TestFollowedLinesCountFromTheBeginInOrder(t *testing.T) {
 	var out bytes.Buffer
 	f := NewFollow(&out, Options{Width: 100})

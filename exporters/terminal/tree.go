@@ -84,7 +84,7 @@ type node struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
-	if s.StandIn {
+	if s.StandIn || s.Kind.Story() { // they tell of what is here
 		return
 	}
 	a := span.Attrs(s.Attrs)

@@ -27,6 +27,7 @@ type load struct {
 
 	mu    sync.Mutex
 	facts map[string]int
+	did   map[string]string // the session of each thing done, see event
 }
 
 func newLoad(t *testing.T, m cgroup.Mount, cg string) *load {
@@ -35,7 +36,7 @@ func newLoad(t *testing.T, m cgroup.Mount, cg string) *load {
 	if err := os.Chmod(os.Getenv("TMPDIR"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	return &load{program: workloadtest.Build(t), mount: m, cgroup: cg, facts: map[string]int{}}
+	return &load{program: workloadtest.Build(t), mount: m, cgroup: cg, facts: map[string]int{}, did: map[string]string{}}
 }
 
 // round runs a storm of processes in a sandbox that begins and ends with it.
@@ -65,8 +66,12 @@ func (l *load) add(facts []workload.Fact) {
 	defer l.mu.Unlock()
 	for _, f := range facts {
 		l.facts[f.Kind]++
+		l.did[event(f.Kind, f.Pid)] = l.session
 	}
 }
+
+// event names what a process of the generator does: one thing of each kind.
+func event(kind string, pid int) string { return kind + " of " + strconv.Itoa(pid) }
 
 // run goes on for a time, one round at least.
 func (l *load) run(t *testing.T, d time.Duration) {

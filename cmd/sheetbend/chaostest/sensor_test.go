@@ -60,12 +60,18 @@ type sensor struct {
 
 func binary(t *testing.T) string {
 	t.Helper()
-	bin := os.Getenv("SHEETBEND_BIN")
+	return binaryOf(t, "SHEETBEND_BIN", "make test-chaos")
+}
+
+// binaryOf gives the path in an environment variable that a target of make sets.
+func binaryOf(t *testing.T, variable, target string) string {
+	t.Helper()
+	bin := os.Getenv(variable)
 	if bin == "" {
 		if os.Getenv("CI") != "" {
-			t.Fatal("needs the binary in SHEETBEND_BIN, and in CI nothing is skipped")
+			t.Fatalf("needs the binary in %s, and in CI nothing is skipped", variable)
 		}
-		t.Skip("needs the binary in SHEETBEND_BIN: make test-chaos")
+		t.Skipf("needs the binary in %s: %s", variable, target)
 	}
 	bin, err := filepath.Abs(bin)
 	if err != nil {
@@ -74,19 +80,26 @@ func binary(t *testing.T) string {
 	return bin
 }
 
-// start starts a sensor with a configuration, and waits until it watches.
-func start(t *testing.T, config string) *sensor {
+// command is a sensor with a configuration, of the binary at a path.
+func command(t *testing.T, path, config string) *exec.Cmd {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "sheetbend.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary(t), "sensor", "--config", file)
+	cmd := exec.Command(path, "sensor", "--config", file)
 	for _, pair := range os.Environ() {
 		if !strings.HasPrefix(pair, "OTEL_") {
 			cmd.Env = append(cmd.Env, pair)
 		}
 	}
+	return cmd
+}
+
+// start starts a sensor, and waits until it watches.
+func start(t *testing.T, path, config string) *sensor {
+	t.Helper()
+	cmd := command(t, path, config)
 	s := &sensor{Sensor: sensortest.Start(t, cmd), cmd: cmd}
 	s.Hear(`msg="serving metrics"`)
 	log := s.Hear("msg=watching")

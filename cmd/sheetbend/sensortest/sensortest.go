@@ -171,10 +171,16 @@ func (s *Sensor) End(signal os.Signal) string {
 	if err := s.cmd.Process.Signal(signal); err != nil {
 		s.t.Fatal(err)
 	}
+	return s.Wait()
+}
+
+// Wait waits until the sensor has ended by itself, and gives its whole log.
+func (s *Sensor) Wait() string {
+	s.t.Helper()
 	select {
 	case <-s.ended:
 	case <-time.After(Patience):
-		s.t.Fatalf("%s does not end the sensor", signal)
+		s.t.Fatal("the sensor does not end")
 	}
 	_ = s.cmd.Wait()
 	return s.Log()

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"container/list"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/mask"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// reportsWithin is how long agents take to report a call, in ns: they send in batches, every 5 s.
+const reportsWithin = 10_000_000_000
+
+// An agentStory is what is kept of an agent for its story: it waits to go out as session, and at the end as session.end.
+type agentStory struct {
+	held  held
+	owner attribution.Owner
+	began uint64 // boottime
+	ended uint64 // with over
+	over  bool
+	sent  bool // session has gone out
+	end   spot // of session.end
+
+	commandLine   string
+	masked, short bool
+}
+
+func storyOf(w attribution.Owner) *agentStory {
+	s, _ := w.Agent.Told.Pending.(*agentStory)
+	return s
+}
+
+// A callStory is a session.call that waits: for the end of the call, then for what is said of it.
+type callStory struct {
+	held    held
+	call    *attribution.Call
+	spot    spot
+	open    *list.Element // in Spans.open; nil: the call has ended
+	root    span.Image    // its first process, without an exec id; zero: not known
+	wrapper *lineage.Program
+	ended   uint64 // boottime
+	over    bool
+}
+
+// AgentBegan begins a story.
+func (c calls) AgentBegan(w attribution.Owner) {
+	s := &agentStory{owner: w, began: c.spans.clock.Now}
+	w.Agent.Told.Pending = s
+	c.spans.slicer.Place(&w.Agent.Story, baseWeight+MaxCommandLine)
+	if p := c.spans.lineage.Processes[w.Agent.First.Tgid]; p != nil && p.Program.ID == w.Agent.First {
+		s.began = p.Program.Start
+		if x := p.Program.Exec; x != nil {
+			c.spans.describeAgent(s, x)
+		}
+	}
+	q := &c.spans.queue
+	q.hold(&q.brief, &s.held, s, len(s.commandLine), c.spans.clock.Now+uint64(c.spans.config.Hold))
+}
+
+// describeAgent keeps how an agent was started.
+func (c *Spans) describeAgent(s *agentStory, x *lineage.ExecStart) {
+	args := appendArgs(nil, x.Args)
+	s.short = x.Truncated || uint64(len(args)) < uint64(x.Argc)
+	if !c.config.ShowCredentials {
+		var cut bool
+		s.masked, cut = mask.Args(args)
+		s.short = s.short || cut
+	}
+	line := string(appendCommandLine(nil, args))
+	s.commandLine = strings.ToValidUTF8(line, "\uFFFD")
+}
+
+// agentStarts is told of each program that starts.
+func (c *Spans) agentStarts(x *lineage.ExecStart) {
+	if p := x.Process; p.Role == attribution.RoleAgent && p.Agent.First == x.Program.ID {
+		if s := storyOf(p.Owner()); s != nil && s.owner.Agent == p.Agent && s.held.in != nil {
+			before := len(s.commandLine)
+			c.describeAgent(s, x)
+			c.queue.grow(&s.held, len(s.commandLine)-before)
+		}
+	}
+}
+
+// AgentOver ends a story: nothing of the agent runs any more.
+func (c calls) AgentOver(w attribution.Owner) {
+	s := storyOf(w)
+	switch {
+	case s == nil:
+	case w.Agent.Void():
+		if s.held.in != nil {
+			c.spans.queue.drop(&s.held)
+		}
+	default:
+		s.over, s.ended = true, c.spans.clock.Now
+		if s.sent {
+			s.end = c.spans.placeStory(w, 0)
+			c.spans.holdStory(w, &s.held, s, 0)
+		}
+	}
+}
+
+// placeStory finds the spot of a span in a story; bytes are those of its own texts.
+func (c *Spans) placeStory(w attribution.Owner, bytes int) spot {
+	a := w.Agent
+	t := &a.Story
+	bytes += baseWeight + 4*maxTitle + len(a.Session.SessionName) + len(a.Sandbox.ID)
+	at := spot{trace: c.slicer.Place(t, bytes)}
+	at.parent = span.Link{Trace: at.trace, Span: span.SessionSpan(t.Instance(), t.Number)}
+	if s := storyOf(w); t.Number > 0 && !t.Rooted && s != nil {
+		t.Rooted = true
+		c.slicer.Place(t, baseWeight+len(s.commandLine))
+		d := c.out.start(span.Session, a.Sandbox, w, at.parent.Span, spot{trace: at.trace}, c.clock.Now, c.clock.Now)
+		c.tellAgent(d, s)
+		d.flag(span.KeyStandIn)
+		d.span.StandIn = true
+		c.out.send()
+	}
+	return at
+}
+
+// holdStory has a span of a story wait for what its agent reports.
+func (c *Spans) holdStory(w attribution.Owner, h *held, s waiting, bytes int) {
+	q, wait := &c.queue.brief, uint64(c.config.Hold)
+	if w.Agent.Told.Reports {
+		q, wait = &c.queue.stories, max(wait, reportsWithin)
+	}
+	c.queue.hold(q, h, s, bytes, c.clock.Now+wait)
+}
+
+// Since is the time (boottime) of the oldest record that what waits longer than the hold is made of.
+func (c *Spans) Since() (at uint64, ok bool) {
+	if h := c.queue.stories.oldest; h != nil {
+		return h.deadline - max(uint64(c.config.Hold), reportsWithin), true
+	}
+	return 0, false
+}
+
+// runOut sends session or, where that has gone out, session.end.
+func (s *agentStory) runOut(c *Spans, at uint64) {
+	w, a := s.owner, s.owner.Agent
+	instance := a.Story.Instance()
+	if s.sent {
+		d := c.out.start(span.SessionEnd, a.Sandbox, w, span.SessionEndSpan(instance), s.end, s.began, s.ended)
+		c.tellAgent(d, s)
+		if a.Told.Late > 0 {
+			d.int(span.KeyLateReports, int64(a.Told.Late))
+		}
+		c.out.send()
+		return
+	}
+	s.sent = true
+	to := at
+	if s.over {
+		to = s.ended
+	}
+	d := c.out.start(span.Session, a.Sandbox, w, span.SessionSpan(instance, 0), spot{trace: span.StoryFor(instance, 0)}, s.began, to)
+	c.tellAgent(d, s)
+	d.flagIf(!s.over, span.KeyPartial)
+	c.out.send()
+}
+
+// tellAgent adds what is known of an agent as a whole.
+func (c *Spans) tellAgent(d *builder, s *agentStory) {
+	a := s.owner.Agent
+	if a.First.Tgid != 0 {
+		d.int(span.KeyPID, int64(a.First.Tgid))
+		d.trusted(span.KeyCreationTime, c.wallTime(a.First.Start))
+	}
+	if s.commandLine != "" {
+		d.trusted(span.KeyCommandLine, s.commandLine)
+		d.flagIf(s.masked, span.KeyArgsMasked)
+		d.flagIf(s.short, span.KeyArgsTruncated)
+	}
+	if d.span.Kind != span.Session {
+		return
+	}
+	switch outer := s.owner.Within(); {
+	case outer.Call != nil:
+		d.link(outer.Call.Links.Story, span.ToParent)
+	case outer.Agent != nil:
+		d.link(firstSession(outer.Agent.Story.Instance()), span.ToParent)
+	}
+}
+
+// link adds a link and says what it leads to.
+func (d *builder) link(to span.Link, rel span.Rel) {
+	if to.Span != (span.ID{}) {
+		d.span.Links = append(d.span.Links, span.Ref{Link: to, Rel: rel})
+	}
+}
+
+// firstSession is the span that the first part of a story begins with.
+func firstSession(instance string) span.Link {
+	return span.Link{Trace: span.StoryFor(instance, 0), Span: span.SessionSpan(instance, 0)}
+}
+
+// beginCall gives a call its place in the story.
+func (c *Spans) beginCall(k *attribution.Call) {
+	s := &callStory{call: k, spot: c.placeStory(attribution.Owner{Agent: k.Agent}, 2*len(k.ID)+len(k.Tool))}
+	k.Links.Story = span.Link{Trace: s.spot.trace, Span: span.CallSpan(k.Traces.Instance(), k.Traces.Call())}
+	k.Pending, s.open = s, c.open.PushBack(s)
+}
+
+// endCall ends a call, if that has not been told.
+func (c *Spans) endCall(k *attribution.Call, at uint64) {
+	if s, waits := k.Pending.(*callStory); waits && s.open != nil {
+		c.open.Remove(s.open)
+		s.open, s.over, s.ended = nil, true, at
+		c.holdStory(attribution.Owner{Agent: k.Agent}, &s.held, s, len(k.ID)+len(k.Title))
+	}
+}
+
+// endCommand is told of each end of a process: that of a call's first one is the end of the call as its agent sees it,
+// unless a mark says when that is.
+func (c *Spans) endCommand(p *lineage.Process, at uint64, r *record.Exit) {
+	k := p.Call
+	if k == nil {
+		return
+	}
+	s, waits := k.Pending.(*callStory)
+	if !waits || s.root != (span.Image{Tgid: p.Tgid, Start: p.Start}) {
+		return
+	}
+	if r != nil {
+		k.Exit.Known, k.Exit.Status = true, r.Status
+	}
+	if !k.Marked() {
+		c.endCall(k, at)
+	}
+}
+
+// runOut sends session.call.
+func (s *callStory) runOut(c *Spans, at uint64) {
+	k := s.call
+	k.Pending = nil
+	to := at
+	if s.over {
+		to = s.ended
+	}
+	w := attribution.Owner{Agent: k.Agent, Call: k}
+	d := c.out.start(span.SessionCall, k.Agent.Sandbox, w, k.Links.Story.Span, s.spot, k.Life.Began, to)
+	if k.Links.Joined {
+		d.link(k.Links.Top, span.ToAgent)
+	} else {
+		d.link(k.Links.Top, span.ToDetail)
+	}
+	if k.Exit.Known {
+		tellExit(d, k.Exit.Status)
+	}
+	calls{c}.describeCall(d, k)
+	if k.Life.Processes > 0 {
+		d.int(span.KeyCallLeft, int64(k.Life.Processes))
+	}
+	d.flagIf(!s.over, span.KeyPartial)
+	c.out.send()
+}
+
+func tellExit(d *builder, status uint32) {
+	if signal := unix.Signal(status & 0x7f); signal != 0 {
+		name := unix.SignalName(signal)
+		if name == "" {
+			name = "SIG" + strconv.Itoa(int(signal))
+		}
+		d.trusted(span.KeyCallExitSignal, name)
+		d.fail("killed by " + name)
+		return
+	}
+	code := int64(status >> 8 & 0xff)
+	d.int(span.KeyCallExitCode, code)
+	if code != 0 {
+		d.fail("exit code " + strconv.FormatInt(code, 10))
+	}
+}
+
+// SendOpenCalls sends session.call of all calls that have not ended. None is told of them any more.
+func (c *Spans) SendOpenCalls() {
+	for e := c.open.Front(); e != nil; e = c.open.Front() {
+		c.open.Remove(e).(*callStory).runOut(c, c.clock.Now)
+	}
+}
