@@ -87,7 +87,9 @@ func topOf(k *attribution.Call) span.Ref {
 }
 
 // startNotice begins the notice of a span that began at a time (boottime) and has the id of.
-func (c *out) startNotice(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, of span.ID, at spot, from uint64) *builder {
+func (c *out) startNotice(
+	kind span.Kind, sb *attribution.Sandbox, w attribution.Owner, of span.ID, at spot, from uint64,
+) *builder {
 	d := c.start(kind, sb, w, span.NoticeSpan(of), at, from, from)
 	d.trusted(span.KeyNoticeOf, hex.EncodeToString(of[:]))
 	return d

@@ -33,7 +33,8 @@ func (s *callSpan) holdOver(c *Spans, at uint64) {
 	if !s.noticed {
 		s.noticed = true
 		w := attribution.Owner{Agent: k.Agent, Call: k}
-		d := c.out.startNotice(span.ToolStart, k.Agent.Sandbox, w, k.Links.Top.Span, c.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began)
+		at := c.place(k.Agent.Sandbox, w, nil, 0)
+		d := c.out.startNotice(span.ToolStart, k.Agent.Sandbox, w, k.Links.Top.Span, at, k.Life.Began)
 		calls{c}.describeCall(d, k)
 		c.out.send()
 	}
