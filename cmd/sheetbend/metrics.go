@@ -119,7 +119,8 @@ var (
 	mProcesses = gauge("processes", "Live watched processes.")
 	mAgents    = gauge("agents", "Live agents.")
 	mSessions  = gauge("sessions", "Sessions in which a program runs; the newest 512 are looked at.")
-	mHeld      = gauge("spans_held", "Spans that wait for their end, of running programs, too.")
+	mHeld      = gauge("spans_held", "Spans that wait, at most for the hold, or for what agents report.")
+	mRunning   = gauge("spans_running", "Spans of programs, calls and connects that go on and have had their notice.")
 	mEarly     = counter("spans_early_total", "Spans sent before their end because too many waited.")
 	mWords     = counter("container_words_total",
 		"What became of the questions and answers about containers: told; unknown to every runtime; refused and "+
@@ -246,7 +247,8 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mCgroups, float64(s.Cgroups))
 	put(mProcesses, float64(s.Processes))
 	put(mAgents, float64(s.Agents))
-	put(mHeld, float64(s.Held))
+	put(mHeld, float64(s.Held-s.Running))
+	put(mRunning, float64(s.Running))
 	put(mEarly, float64(s.EarlySpans))
 	put(mTick, float64(w.pipeline.Stats.LastRead().UnixNano())/1e9)
 	running := 0

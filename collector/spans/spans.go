@@ -22,6 +22,7 @@ type Stats struct {
 
 	// Live state.
 	Held, HeldBytes            int // spans that wait for their end; of their strings
+	Running                    int // of these: of what goes on, and has had its notice
 	Opens, Connects, Repeats   int // of these: of files, of connections, and others that count repeats
 	WaitingSpans, WaitingBytes int // finished, for their container
 }
@@ -108,7 +109,7 @@ func (c *Spans) FlushSink() { c.out.sink.Flush() }
 // Stats gives the counters as they are now.
 func (c *Spans) Stats() Stats {
 	s := c.stats
-	s.Held, s.HeldBytes = c.queue.count(), c.queue.bytes
+	s.Held, s.HeldBytes, s.Running = c.queue.count(), c.queue.bytes, c.queue.long.count+c.queue.open.count
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	return s

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -118,15 +117,6 @@ func (b behind) next(t *testing.T) forwarded {
 		t.Fatal("nothing was forwarded")
 	}
 	return forwarded{}
-}
-
-func listenLocal(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 // until waits for a condition.

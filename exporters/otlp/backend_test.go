@@ -52,11 +52,6 @@ func refuse(code codes.Code) func(context.Context, int) (*coltracepb.ExportTrace
 	}
 }
 
-func stall(ctx context.Context, _ int) (*coltracepb.ExportTraceServiceResponse, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
 func (b *backend) Export(ctx context.Context, r *coltracepb.ExportTraceServiceRequest) (*coltracepb.ExportTraceServiceResponse, error) {
 	n := 0
 	for _, rs := range r.ResourceSpans {
