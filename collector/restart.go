@@ -14,7 +14,11 @@ func (r Restart) SetJournal(j attribution.Journal) { r.c.slicer.SetJournal(j) }
 
 // Resuming begins or ends the time in which slices are only begun by SetSlice. At its end each trace goes on with its
 // next slice, as it is not known how full the last one is.
-func (r Restart) Resuming(on bool) { r.c.slicer.Replaying(on) }
+func (r Restart) Resuming(on bool) {
+	if r.c.slicer.Replaying(on); !on && r.c.records > 0 {
+		r.c.spans.Resumed()
+	}
+}
 
 // SetSlice says which slice began after the last record.
 func (r Restart) SetSlice(s attribution.Slice) { r.c.slicer.SetSlice(s) }

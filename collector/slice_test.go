@@ -242,8 +242,21 @@ func TestAReplayPlacesSpansAsTheyWere(t *testing.T) {
 	}
 	w.open(11, "/a/late")
 	_ = c.Record(w.records[len(w.records)-1])
+	w.exit(11, 0)
+	_ = c.Record(w.records[len(w.records)-1])
 	w.c.Close()
 	c.Close()
+	own := func(w *world) (own span.Span) {
+		for _, s := range w.of(span.Exec) {
+			if !s.StandIn && get(s, span.KeyPID) == int64(11) {
+				own = s
+			}
+		}
+		return own
+	}
+	if was, is := own(w), own(again); get(was, span.KeyCountPartial) != nil || get(is, span.KeyCountPartial) != true {
+		t.Errorf("what was counted before is not known: %s", show([]span.Span{was, is}))
+	}
 	was, is := w.opened("/a/late"), again.opened("/a/late")
 	if was.ID != is.ID || was.Trace == is.Trace {
 		t.Errorf("how full a trace is nobody knows after a kill: %s", show([]span.Span{was, is}))

@@ -75,6 +75,7 @@ const (
 	KeyPrivilegedExec      = "sheetbend.process.privileged_exec"
 	KeyPreexisting         = "sheetbend.process.preexisting"
 	KeyReplaced            = "sheetbend.process.replaced"
+	KeyCountPartial        = "sheetbend.count.partial"
 	KeyNoiseOpens          = "sheetbend.noise.opens"
 	KeyExitCode            = string(semconv.ProcessExitCodeKey)
 	KeyExitSignal          = "sheetbend.process.exit.signal"

@@ -112,7 +112,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	}
 	c.describeExec(d, x)
 	d.flagIf(x.Noticed, span.KeyNoticed)
-	d.noise(i)
+	c.noise(d, i)
 	if how == nil {
 		d.flag(span.KeyPartial)
 	} else {
@@ -181,7 +181,7 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, 0), i.Start, at)
 	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
-	d.noise(i)
+	c.noise(d, i)
 	c.ended(d, i, &how)
 	c.out.send()
 }
@@ -200,12 +200,16 @@ func (d *builder) contradicted(s *attribution.Claims) {
 	}
 }
 
-func (d *builder) noise(i *lineage.Program) {
+func (c *Spans) noise(d *builder, i *lineage.Program) {
 	if i.Noise > 0 {
 		d.int(span.KeyNoiseOpens, int64(i.Noise))
 		i.Noise = 0
 	}
+	d.flagIf(i.Start < c.resumed, span.KeyCountPartial)
 }
+
+// Resumed says that what was counted until now, and not sent, may be more than is known: a sensor before counted it.
+func (c *Spans) Resumed() { c.resumed = c.clock.Now }
 
 // flagScript tells a script from a program under another name: for a script the kernel puts the
 // file that was asked for after the interpreter and its one option, if there is one.

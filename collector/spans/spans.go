@@ -48,7 +48,8 @@ type Spans struct {
 	connects  map[uint64]*connectSpan // by socket cookie
 	open      list.List               // of *callStory, of calls that have not ended
 
-	text []byte // scratch
+	resumed uint64 // boottime: of programs that began before, counts may be too small
+	text    []byte // scratch
 }
 
 // out makes the span at hand and hands it to the sink.
