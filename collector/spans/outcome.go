@@ -45,7 +45,7 @@ func outcomeOfExit(status uint32) span.Outcome {
 // outcomeOfCall says how a call came out: agents report commands that fail as calls that succeed.
 func outcomeOfCall(k *attribution.Call) span.Outcome {
 	switch {
-	case k.Approval.Decision == record.Denied && !k.Life.Ran:
+	case k.Approval.Decision == record.Denied && !k.Life.Ran && k.Result != record.SuccessOK:
 		return span.Refused
 	case k.Result == record.SuccessFailed:
 		return span.Failed
