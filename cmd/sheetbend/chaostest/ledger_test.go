@@ -88,8 +88,8 @@ func (b *backend) told() map[string]int {
 // ofGenerator leaves out what programs of the generator do besides what they tell of: Go's runtime opens files, too.
 func ofGenerator(s *tracepb.Span) bool {
 	switch attr(s, "sheetbend.event") {
-	case "process.exec": // one that was found by a look is told of, but its exec was not
-		return !flag(s, "sheetbend.process.preexisting")
+	case "process.exec": // one that was found by a look is told of, but its exec was not, and stand-ins are no programs
+		return !flag(s, "sheetbend.process.preexisting") && !flag(s, "sheetbend.stand_in")
 	case "file.open":
 		return attr(s, "sheetbend.file.access") == "create"
 	case "net.connect":
