@@ -140,6 +140,40 @@ func TestAnAgentsOwnTraceIsBoundedOverAllCalls(t *testing.T) {
 	}
 }
 
+func TestAnAgentsOwnTraceIsItsOwnAndStaysFull(t *testing.T) {
+	w := newWorld(t, func(c *config.Config) { c.MaxSpansPerTrace = 10 })
+	pid := uint32(100)
+	in := func(agent uint32, trace string) span.Span {
+		pid++
+		w.cgroup[pid] = w.cgroup[agent]
+		w.fork(agent, pid)
+		w.start(pid, "/bin/bash", true, "CLAUDECODE=1", fmt.Sprintf("TRACEPARENT=00-%s-%016x-01", trace, pid))
+		w.exit(pid, 0)
+		return w.execOf(pid)
+	}
+	w.claude(10)
+	first := strings.Repeat("a", 32)
+	for range 12 {
+		in(10, first)
+	}
+	for n := range 5000 {
+		in(10, fmt.Sprintf("b%031x", n))
+	}
+	for _, trace := range []string{first, "b" + strings.Repeat("0", 31)} { // it was full; it was forgotten
+		if s := in(10, trace); !s.Trace.Own() {
+			t.Errorf("%s", show([]span.Span{s}))
+		}
+	}
+	w.begin(20, two)
+	w.start(20, "/usr/bin/claude", false)
+	if s := in(20, fmt.Sprintf("b%031x", 4999)); !s.Trace.Own() {
+		t.Errorf("another agent's: %s", show([]span.Span{s}))
+	}
+	if s := in(20, strings.Repeat("c", 32)); s.Trace.Own() {
+		t.Errorf("%s", show([]span.Span{s}))
+	}
+}
+
 func TestArgumentsOnASpanAreBounded(t *testing.T) {
 	w := newWorld(t)
 	w.begin(10, one)

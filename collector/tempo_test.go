@@ -4,6 +4,7 @@ package collector
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,6 +102,27 @@ func TestWhatFollowsAFloodIsWhereTempoKeepsIt(t *testing.T) {
 				w.exec(1000+n, "/bin/echo", empty...)
 				w.exit(1000+n, 0)
 			}
+		}},
+		{"of programs with arguments that grow in quotes", func(w *world) {
+			quotes := slices.Repeat([]string{"'"}, 455)
+			for n := range uint32(1500) {
+				w.fork(shell, 1000+n)
+				w.exec(1000+n, "/bin/echo", quotes...)
+			}
+			w.tick(3e9) // notices
+		}},
+		{"in a cgroup whose name is as long as can be", func(w *world) {
+			w.raw(record.AppendCgroup(nil, w.now, 500, one, ("/agents/one" + strings.Repeat("/"+strings.Repeat("d", 250), 16))[:4000]))
+			w.attach(shell, 500, "", true)
+			for n := range 3000 {
+				w.openWith(shell, 0, record.Open{Path: rt.Path(fmt.Sprintf("/a/%d", n)), Flags: unix.O_WRONLY})
+			}
+		}},
+		{"in a call whose tool gets a long name while they wait", func(w *world) {
+			for n := range 3000 {
+				w.openWith(shell, 0, record.Open{Path: rt.Path(fmt.Sprintf("/a/%d", n)), Flags: unix.O_WRONLY})
+			}
+			w.sayAs(10, record.Said{Kind: record.SaidResult, Session: "sess", Call: "call_1", Tool: strings.Repeat("t", 1000)})
 		}},
 		{"of reads in thousands of directories", func(w *world) {
 			for n := range 20_000 {

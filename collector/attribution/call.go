@@ -103,6 +103,12 @@ type callSent struct {
 // callApproval is what was decided about a call, and by whom; "": not known.
 type callApproval struct{ Decision, Source string }
 
+// Bounds of names that somebody gives, in bytes. What is longer is refused, or cut.
+const (
+	MaxName = 256 // of a session or call
+	MaxTool = 128
+)
+
 // callKey names a call: the id of its session on spans, and its own.
 type callKey struct{ session, call string }
 

@@ -83,6 +83,11 @@ func (at *target) name(call string) string {
 func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 	m.Call = strings.ToValidUTF8(m.Call, "\uFFFD")
 	done := false
+	m.Tool = span.Clip(m.Tool, MaxTool)
+	if len(m.Call) > MaxName || len(m.Session) > MaxName {
+		c.table.refuse(&c.table.stats.RefusedMarks)
+		return
+	}
 	if at, ok := c.targetOf(h, m); ok && m.Call != "" {
 		switch m.Op {
 		case record.MarkBegin:

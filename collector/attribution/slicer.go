@@ -34,14 +34,19 @@ type traceKey struct {
 // joined counts what is placed in an agent's own trace, by all its calls.
 type joined struct {
 	trace        span.TraceID
+	instance     string // whose it is: the first that was in it
 	spans, bytes int
 	full         bool // nothing more is placed in it
-	queued       bool // it is in Slicer.full
+	queued       bool // it is in Slicer.fullOwn
 	element      *list.Element
 }
 
-// maxJoined bounds the agents' own traces that are counted; one that is forgotten counts from 0 when it comes again.
-const maxJoined = 4096
+// Bounds of the agents' own traces that are counted, and of those that count as full since: what is beyond the first is
+// full from then on.
+const (
+	maxJoined = 4096
+	maxFull   = 1 << 16
+)
 
 // Instance names the agent or sandbox, as on spans.
 func (t *Traces) Instance() string { return t.key.instance }
@@ -75,7 +80,8 @@ type Slicer struct {
 	full      []*Traces
 	fullOwn   []*joined
 	own       map[span.TraceID]*joined
-	ownOrder  list.List // of *joined, oldest first
+	ownOrder  list.List // of *joined that are not full, oldest first
+	shut      list.List // of the others
 }
 
 // NewSlicer makes a Slicer that knows no traces.
@@ -168,7 +174,7 @@ func (c *Slicer) next(t *Traces) {
 }
 
 func (c *Slicer) leave(j *joined) {
-	j.full = true
+	c.shutOwn(j)
 	if c.journal != nil {
 		c.journal.Slice(Slice{Instance: hex.EncodeToString(j.trace[:]), Joined: true})
 	}
@@ -177,7 +183,10 @@ func (c *Slicer) leave(j *joined) {
 // join has a call go on in the agent's own trace. It reports false if there is no room in it.
 func (c *Slicer) join(t *Traces, trace span.TraceID) bool {
 	j := c.ownTrace(trace)
-	if j.full {
+	if j.instance == "" {
+		j.instance = t.key.instance
+	}
+	if j.full || j.instance != t.key.instance {
 		return false
 	}
 	t.joined, t.trace = j, trace
@@ -187,14 +196,28 @@ func (c *Slicer) join(t *Traces, trace span.TraceID) bool {
 func (c *Slicer) ownTrace(trace span.TraceID) *joined {
 	j := c.own[trace]
 	if j == nil {
-		if len(c.own) >= maxJoined {
-			delete(c.own, c.ownOrder.Remove(c.ownOrder.Front()).(*joined).trace)
+		if c.ownOrder.Len() >= maxJoined {
+			if oldest := c.ownOrder.Front().Value.(*joined); !oldest.queued {
+				oldest.queued, c.fullOwn = true, append(c.fullOwn, oldest)
+			}
 		}
 		j = &joined{trace: trace}
 		j.element = c.ownOrder.PushBack(j)
 		c.own[trace] = j
 	}
 	return j
+}
+
+// shutOwn has nothing more placed in an agent's own trace.
+func (c *Slicer) shutOwn(j *joined) {
+	if j.full {
+		return
+	}
+	j.full = true
+	c.ownOrder.Remove(j.element)
+	if j.element = c.shut.PushBack(j); c.shut.Len() > maxFull {
+		delete(c.own, c.shut.Remove(c.shut.Front()).(*joined).trace)
+	}
 }
 
 // SetJournal has j told of everything that is not replayed.
@@ -225,7 +248,7 @@ func (c *Slicer) Replaying(on bool) {
 			c.next(t)
 		}
 	}
-	for e := c.ownOrder.Front(); e != nil; e = e.Next() {
+	for e := c.ownOrder.Front(); e != nil; e = c.ownOrder.Front() {
 		c.leave(e.Value.(*joined))
 	}
 }
@@ -236,7 +259,7 @@ func (c *Slicer) SetSlice(s Slice) {
 	if s.Joined {
 		var trace span.TraceID
 		if n, err := hex.Decode(trace[:], []byte(s.Instance)); err == nil && n == len(trace) {
-			c.ownTrace(trace).full = true
+			c.shutOwn(c.ownTrace(trace))
 		}
 	} else if t := c.byKey[traceKey{s.Instance, s.Call, s.Story}]; t != nil {
 		t.set(s.Number)

@@ -39,6 +39,11 @@ func (c *Telemetry) Event(h *record.Header, s *record.Said) {
 	for _, t := range []*string{&s.Session, &s.Call, &s.Tool, &s.Decision, &s.Source, &s.Detail} {
 		*t = strings.ToValidUTF8(*t, "\uFFFD")
 	}
+	s.Tool = span.Clip(s.Tool, MaxTool)
+	if len(s.Session) > MaxName || len(s.Call) > MaxName {
+		c.stats.RefusedFacts++
+		return
+	}
 	sender := c.attribution.Tree.Sender(h)
 	by := source{}
 	if s.Outside && sender == nil {

@@ -20,7 +20,7 @@ type Program struct {
 	Span       span.ID // its process.exec span; zero when the program is not known
 	Trace      span.TraceID
 	StandIn    span.TraceID // the last trace in which another span stands for it
-	Weight     int          // bytes of the texts that each span of it has
+	Weight     int          // of package spans; 0: not known yet
 	executable string       // without the mark of a file that has no name any more; "" when not known
 	Shown      string       // as /proc shows it
 	unproven   bool         // no pin holds for it
@@ -156,7 +156,6 @@ func (c *Tree) newProgram(p *Process, x *ExecStart, h *record.Header, shown stri
 	if before != nil {
 		i.Parent = before.Shown
 	}
-	i.Weight = len(i.Shown) + len(i.Name) + len(i.Parent) + len(p.Cgroup.Path)
 	i.Span = span.ExecSpan(c.Config.BootID, i.ID)
 	i.Owner = p.Owner()
 	c.replaceProgram(p, h.Time, i)

@@ -33,7 +33,7 @@ func (s *callSpan) holdOver(c *Spans, at uint64) {
 	if !s.noticed {
 		s.noticed = true
 		w := attribution.Owner{Agent: k.Agent, Call: k}
-		at := c.place(k.Agent.Sandbox, w, nil, 0)
+		at := c.place(k.Agent.Sandbox, w, nil, nil, maxTitleBytes)
 		d := c.out.startNotice(span.ToolStart, k.Agent.Sandbox, w, k.Links.Top.Span, at, k.Life.Began)
 		calls{c}.describeCall(d, k)
 		c.out.send()
@@ -81,7 +81,7 @@ func (c calls) CallEnded(k *attribution.Call) {
 	k.Sent.Partial = false
 	w := attribution.Owner{Agent: k.Agent, Call: k}
 	d := c.spans.out.start(span.ToolEnd, k.Agent.Sandbox, w, span.ToolEndSpan(k.Traces.Instance(), k.Traces.Call()),
-		c.spans.place(k.Agent.Sandbox, w, nil, 0), k.Life.Began, k.Life.Ended)
+		c.spans.place(k.Agent.Sandbox, w, nil, nil, maxTitleBytes), k.Life.Began, k.Life.Ended)
 	c.describeCall(d, k)
 	c.spans.out.send()
 }
@@ -160,7 +160,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 	id := span.TelemetrySpan(k.Traces.Instance(), k.Traces.Call(), k.Sent.Reports)
 	w := attribution.Owner{Agent: k.Agent, Call: k}
 	weight := weightOf(s.Decision) + weightOf(s.Source) + weightOf(s.Detail)
-	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, weight), at, at)
+	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, nil, weight+maxTitleBytes), at, at)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {
 		d.span.Links = append(d.span.Links, span.Ref{Link: link, Rel: span.ToAgent})
 	}
@@ -214,12 +214,12 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	}
 	for s := pendingOf(p).opens.first; s != nil; s = s.next {
 		if s.program == p.Program {
-			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, weightOf(s.key.path)+weightOf(s.requested))
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.path)+weightOf(s.requested))
 		}
 	}
 	for _, s := range pendingOf(p).counted {
 		if s.program == p.Program {
-			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, weightOf(s.key.event.executable))
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.event.executable))
 		}
 	}
 }

@@ -31,7 +31,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	i, w := p.Program, p.Owner()
 	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)
-	at := c.place(&p.Sandbox.Sandbox, w, i, weightOf(from)+weightOf(to))
+	at := c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, weightOf(from)+weightOf(to))
 	d := c.out.start(span.Change, &p.Sandbox.Sandbox, w, id, at, h.Time, h.Time)
 	c.out.process(p, i, p.Cgroup)
 	operation := changeOp(r)

@@ -88,8 +88,8 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	}
 	c.attribution.NotHook(&p.Process)
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
-	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, 0)
-	c.reserve(&p.Sandbox.Sandbox, s.owner, s.program.Weight)
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, 0)
+	c.reserve(&p.Sandbox.Sandbox, s.owner, weightOfProgram(s.program)+weightOf(s.cgroup.Path))
 	if r.Op == record.ConnectSendmsg {
 		c.sendConnect(s, h.Time, result{})
 		return
@@ -205,7 +205,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	i := p.Program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
 	c.out.process(p, i, p.Cgroup)
 	address := string(c.lineage.Path)
 	if abstract {

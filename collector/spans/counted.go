@@ -57,7 +57,7 @@ func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
 		return
 	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, weightOf(a.executable))
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable))
 	c.queue.holdRepeats(&s.held, s, p, len(a.executable), h.Time)
 	c.counted[key] = s
 	pending := pendingOf(p)

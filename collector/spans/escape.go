@@ -12,7 +12,7 @@ func (c *Spans) SendEscape(p *lineage.Process, at uint64, tid uint32, e lineage.
 	i := p.Program
 	id := span.EscapeSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: e.ExecID}, tid, at)
 	w := p.Owner()
-	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, len(e.From)+len(e.To)), at, at)
+	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, weightOf(e.From)+weightOf(e.To)), at, at)
 	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("escape to", e.To)
 	d.text(span.KeyCgroupFrom, e.From)

@@ -76,11 +76,12 @@ func (c *lossSpans) tellSandbox(told map[*attribution.Session]bool, h *record.He
 func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attribution.Owner, v *lineage.ProcessRef, r *record.Loss) {
 	kind, cause := r.Kind.String(), r.Cause.String()
 	var program *lineage.Program
+	cgroup := c.spans.lineage.Cgroups[h.Cgroup]
 	if v != nil {
-		program = v.Program
+		program, cgroup = v.Program, v.Cgroup
 	}
 	id := span.LossSpan(c.spans.config.BootID, sb.TracesOf(w).Instance(), h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
-	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.place(&sb.Sandbox, w, program, 0), r.From, r.To)
+	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.place(&sb.Sandbox, w, program, cgroup, 0), r.From, r.To)
 	c.spans.out.displayName("lost", kind)
 	if v != nil {
 		d.process(v.Tgid, c.spans.wallTime(v.Start), v.Program, v.Cgroup)

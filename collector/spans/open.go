@@ -197,7 +197,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 // keep counts repeats of an open until its window ends. bytes are of its texts, weight what these take when encoded.
 func (c *files) keep(s *openSpan, bytes, weight int) {
 	p := s.key.process
-	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, s.program, weight)
+	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weight)
 	c.spans.queue.holdRepeats(&s.held, s, p, bytes, s.first)
 	c.opens[s.key] = s
 	pendingOf(p).opens.push(s)

@@ -4,6 +4,7 @@ package spans
 
 import (
 	"cmp"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -30,22 +31,17 @@ func weightOf[T string | []byte](s T) int {
 	return len(s)
 }
 
-// place finds the spot of a span of a program, which is nil if it is of none; bytes are those of its own texts.
-func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, bytes int) spot {
-	bytes += baseWeight + len(sb.SessionOf(w).SessionName) + len(sb.ID)
+// place finds the spot of a span of a program in a cgroup, which are nil if it is of none; bytes are those of its own
+// texts.
+func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, g *lineage.Cgroup, bytes int) spot {
+	bytes += baseWeight + weightOfOwner(sb, w)
 	if i != nil {
-		bytes += i.Weight
+		bytes += weightOfProgram(i)
 	}
-	if outer := w.Within(); outer.Agent != nil {
-		bytes += len(sb.SessionOf(outer).SessionName) + len(sb.SessionOf(w.Outermost()).SessionName)
-		if outer.Call != nil {
-			bytes += 2 * len(outer.Call.ID)
-		}
+	if g != nil {
+		bytes += weightOf(g.Path)
 	}
 	t, k := sb.TracesOf(w), w.Call
-	if k != nil {
-		bytes += len(k.ID) + len(k.Tool)
-	}
 	at := spot{trace: c.slicer.Place(t, bytes)}
 	switch {
 	case k == nil:
@@ -64,9 +60,39 @@ func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	return at
 }
 
+// weightOfOwner is what the names of an owner take. Those that are not known yet may be when the span goes out, and take
+// as much as they may.
+func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
+	bytes := len(sb.SessionOf(w).SessionName) + len(sb.ID)
+	if w.Agent != nil && w.Agent.OwnID == "" {
+		bytes += attribution.MaxName
+	}
+	if k := w.Call; k != nil {
+		bytes += max(len(k.ID), attribution.MaxName) + attribution.MaxTool
+	}
+	if outer := w.Within(); outer.Agent != nil {
+		root := w.Outermost()
+		bytes += len(sb.SessionOf(outer).SessionName) + len(sb.SessionOf(root).SessionName)
+		for _, k := range []*attribution.Call{outer.Call, root.Call} {
+			if k != nil {
+				bytes += max(len(k.ID), attribution.MaxName)
+			}
+		}
+	}
+	return bytes
+}
+
+// weightOfProgram is what the texts take that each span of a program has.
+func weightOfProgram(i *lineage.Program) int {
+	if i.Weight == 0 {
+		i.Weight = weightOf(i.Shown) + weightOf(i.Name) + weightOf(i.Parent)
+	}
+	return i.Weight
+}
+
 // reserve keeps room beside a span that was placed for its notice: that goes out at a tick, which may have thousands.
 func (c *Spans) reserve(sb *attribution.Sandbox, w attribution.Owner, bytes int) {
-	c.slicer.Place(sb.TracesOf(w), baseWeight+bytes)
+	c.slicer.Place(sb.TracesOf(w), baseWeight+weightOfOwner(sb, w)+bytes)
 }
 
 // under is what the span of a program's doing stands under: the program's span or, where that is in an earlier slice of
@@ -79,7 +105,7 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	id := span.StandInSpan(c.config.BootID, i.ID, at.trace)
 	if i.StandIn != at.trace {
 		i.StandIn = at.trace
-		c.slicer.Place(sb.TracesOf(w), baseWeight+i.Weight)
+		c.slicer.Place(sb.TracesOf(w), baseWeight+weightOfProgram(i)+weightOfOwner(sb, w))
 		d := c.out.start(span.Exec, sb, w, id, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
 		d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
 		c.out.displayName("exec", i.Name)
@@ -91,8 +117,8 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 
 // sendCallStandIn sends what stands for a call in another trace than that of its first span.
 func (c *Spans) sendCallStandIn(k *attribution.Call, at spot) {
-	c.slicer.Place(&k.Traces, baseWeight)
 	w := attribution.Owner{Agent: k.Agent, Call: k}
+	c.slicer.Place(&k.Traces, baseWeight+weightOfOwner(k.Agent.Sandbox, w))
 	d := c.out.start(span.Tool, k.Agent.Sandbox, w, at.top, spot{trace: at.trace}, k.Life.Began, k.Life.Began)
 	d.span.Links = append(d.span.Links, topOf(k))
 	d.text(span.KeyGenAIToolName, cmp.Or(k.Tool, "unknown"))
@@ -108,10 +134,16 @@ func (d *builder) standIn() {
 	d.flag(span.KeyStandIn)
 }
 
-// weightOfExec is what the texts of the start of a program take, but for those that each span of it has.
+// weightOfExec is what the texts of the start of a program take, but for those that each span of it has: of the
+// arguments in the list, and on the command line with its quotes.
 func weightOfExec(x *lineage.ExecStart) int {
-	args := 3 * min(weightOf(x.Args), maxArgBytes) // in the list, on the command line and its quotes
-	return args + weightOf(x.Filename) + weightOf(x.Cwd)
+	args, n := weightOf(x.Args), min(strings.Count(x.Args, "\x00"), maxArgs)
+	bytes := min(args+n*argCost, maxArgBytes) + min(4*args+3*n, MaxCommandLine)
+	bytes += 2*weightOf(x.Filename) + weightOf(x.Cwd) + weightOf(x.Cgroup.Path)
+	if d := x.Denied; d != nil {
+		bytes += weightOf(d.Session) + weightOf(d.Call) + weightOf(d.Traceparent)
+	}
+	return bytes
 }
 
 // PlaceProgram finds the spot of the span of a program that starts below another one, if that is known; again, when it
@@ -122,8 +154,8 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}
-	weight := weightOfExec(x) + i.Weight
-	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, weight)
+	weight := weightOfExec(x) + weightOfProgram(i)
+	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, nil, weight)
 	c.reserve(&x.Process.Sandbox.Sandbox, i.Owner, weight)
 	i.Trace, x.Top = at.trace, at.top
 	if before != nil {

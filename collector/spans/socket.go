@@ -114,7 +114,7 @@ func socketProtocol(a *countedEvent) string {
 func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process) {
 	i, w := p.Program, p.Owner()
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
-	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, 0), h.Time, h.Time)
+	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, 0), h.Time, h.Time)
 	c.out.process(p, i, p.Cgroup)
 	address := strconv.FormatUint(uint64(r.CID), 10)
 	c.out.displayName("connect", "vsock "+address+":"+strconv.FormatUint(uint64(r.Port), 10))

@@ -111,13 +111,13 @@ func (c calls) AgentOver(w attribution.Owner) {
 func (c *Spans) placeStory(w attribution.Owner, bytes int) spot {
 	a := w.Agent
 	t := &a.Story
-	bytes += baseWeight + 4*maxTitle + len(a.Session.SessionName) + len(a.Sandbox.ID)
+	bytes += baseWeight + maxTitleBytes + weightOfOwner(a.Sandbox, w) + attribution.MaxName + attribution.MaxTool
 	at := spot{trace: c.slicer.Place(t, bytes)}
 	at.parent = span.Link{Trace: at.trace, Span: span.SessionSpan(t.Instance(), t.Number)}
 	if s := storyOf(w); t.Number > 0 && !t.Rooted && s != nil {
 		t.Rooted = true
 		c.slicer.Place(t, baseWeight+len(s.commandLine))
-		d := c.out.start(span.Session, a.Sandbox, w, at.parent.Span, spot{trace: at.trace}, c.clock.Now, c.clock.Now)
+		d := c.out.start(span.Session, a.Sandbox, w, at.parent.Span, spot{trace: at.trace}, s.began, s.began)
 		c.tellAgent(d, s)
 		d.flag(span.KeyStandIn)
 		d.span.StandIn = true

@@ -14,8 +14,9 @@ import (
 
 // Bounds of a title.
 const (
-	maxTitle     = 70       // characters
-	maxTitleText = 16 << 10 // bytes of a command that are looked at for secrets, of which the begin is shown
+	maxTitle      = 70           // characters
+	maxTitleBytes = 4 * maxTitle // of these
+	maxTitleText  = 16 << 10     // bytes of a command that are looked at for secrets, of which the begin is shown
 )
 
 // titleOf is what a person calls a call.
