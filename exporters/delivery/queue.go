@@ -116,6 +116,10 @@ func Open(cfg Config) (*Queue, error) {
 	}
 	if cfg.Dir != "" {
 		if err := q.resume(); err != nil {
+			q.stopSending()
+			if q.crash != nil {
+				q.crash.close()
+			}
 			if q.lock != nil {
 				_ = q.lock.Close()
 			}
