@@ -149,7 +149,7 @@ func (b *backends) passOn(signal telemetry.Signal, request []byte) {
 		telemetry.Traces: otlp.Traces, telemetry.Logs: otlp.Logs, telemetry.Metrics: otlp.Metrics,
 	}[signal]
 	if err := b.PassOn(s, request); err != nil {
-		b.log.Error("agent telemetry dropped", "error", err) // it was read before, so this is a mistake of ours
+		b.log.Error("agent telemetry dropped", "error", err)
 	}
 }
 
@@ -185,6 +185,7 @@ func (b *backends) dropped() (lines []string) {
 		add(l.Dropped.Size, "dropped for %s: the spool was full (spool.max_bytes)", l.Endpoint)
 		add(l.Dropped.Age, "dropped for %s: older than spool.max_age", l.Endpoint)
 		add(l.Dropped.Damage, "dropped for %s: the spool was damaged", l.Endpoint)
+		add(l.Dropped.TooLarge, "dropped for %s: too large, or of too many parts", l.Endpoint)
 		add(l.Dropped.Shutdown, "not delivered to %s before the end, nor kept (%s)", l.Endpoint, cause)
 		add(l.Lost, "lost for %s when an earlier sensor was killed, or its spool damaged", l.Endpoint)
 		add(l.Rejected, "rejected by the backend %s", l.Endpoint)

@@ -279,7 +279,7 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 			"sent": l.Sent, "rejected": l.Rejected, "set_aside": l.SetAside, "refused": l.Failed,
 			"memory_full": l.Dropped.Memory, "disk_fails": l.Dropped.Disk, "spool_full": l.Dropped.Size,
 			"too_old": l.Dropped.Age, "damaged": l.Dropped.Damage, "shutdown": l.Dropped.Shutdown,
-			"earlier_run": l.Lost,
+			"earlier_run": l.Lost, "too_large": l.Dropped.TooLarge,
 		}
 		if l.PassedOn {
 			outcomes["unsupported"] = l.Unsupported

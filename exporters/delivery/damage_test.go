@@ -133,6 +133,50 @@ func TestDamageWhileTheSpoolIsInUseCostsOnlyWhatIsInIt(t *testing.T) {
 	}
 }
 
+// Without the size of the file nobody knows before bbolt does, with its locks held, that the meta pages are gone.
+func TestAFaultWhileATransactionBeginsHangsNothing(t *testing.T) {
+	for _, warned := range []bool{true, false} {
+		path := filepath.Join(t.TempDir(), storeName)
+		st, _, err := openStore(path, 64<<20, SyncBatch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := head{seq: 1, size: 100}
+		if err := st.commit(change{put: []record{{h, make([]byte, 100)}}}); err != nil {
+			t.Fatal(err)
+		}
+		if !warned {
+			st.metas = 0
+		}
+		if err := os.Truncate(path, 4096); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 5)
+		for range 3 {
+			go func() {
+				_, err := st.read(h)
+				done <- err
+			}()
+		}
+		for i := range 5 {
+			select {
+			case err := <-done:
+				if !isDamage(err) && (i < 4 || !warned || err != nil) {
+					t.Errorf("call %d: %v", i, err)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("call %d hangs", i)
+			}
+			switch i {
+			case 2:
+				go func() { done <- st.commit(change{}) }()
+			case 3:
+				go func() { done <- st.close() }()
+			}
+		}
+	}
+}
+
 // disk is a file system of the test's own.
 func disk(t *testing.T, options string) (dir string, remount func(flags uintptr, options string)) {
 	t.Helper()

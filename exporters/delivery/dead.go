@@ -130,6 +130,9 @@ func (q *Queue) retryDead() {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed { // Close may wait for the senders already: none may begin now
+		return
+	}
 	lanes := q.lanes[spans]
 	for _, l := range lanes {
 		if len(l.retries) > 0 {

@@ -3,6 +3,7 @@
 package delivery
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,55 @@ func letters(t *testing.T, dir string) []DeadLetter {
 		t.Fatal(err)
 	}
 	return l
+}
+
+func TestNoSenderBeginsAtTheEnd(t *testing.T) {
+	b := serve(t, "127.0.0.1:0", refuse(codes.InvalidArgument))
+	dir := spoolDir(t)
+	s := open(t, Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}})
+	offer(s, 0, 10, 10)
+	until(t, "it is set aside", func() bool { return s.Stats().Lanes[0].SetAside == 10 })
+	if err := end(t, s, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if err := Retry(dir, letters(t, dir)[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}})
+	s.mu.Lock()
+	s.closed = true
+	s.lanes[spans][0].retries, s.lanes[spans][0].started = nil, false
+	s.mu.Unlock()
+	s.retryDead()
+	s.mu.Lock()
+	if s.lanes[spans][0].started {
+		t.Error("a sender began")
+	}
+	s.mu.Unlock()
+	if err := end(t, s, time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnOpenThatFailsLeavesNothingBehind(t *testing.T) {
+	dir, page := spoolDir(t), filepath.Join(t.TempDir(), "tally")
+	calls := 0
+	as := func(do func() error) error {
+		if calls++; calls == 2 {
+			return errors.New("refused by the test")
+		}
+		return do()
+	}
+	if _, err := Open(Config{Dir: dir, As: as, CrashCounters: page, Destinations: []Destination{{"a", &scripted{}}}}); err == nil {
+		t.Fatal("opened")
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(maps), page) || !exists(page) {
+		t.Error("the crash counters stay mapped, or never were")
+	}
 }
 
 func TestWhatIsRefusedForGoodBecomesADeadLetterAndTheRestGoesOn(t *testing.T) {

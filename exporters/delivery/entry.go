@@ -28,8 +28,11 @@ const (
 	headSize = 24
 	// maxText bounds to and reason, in bytes.
 	maxText = 1 << 10
-	// maxEntry bounds what is decoded. Batches are of 1 MiB at most.
+	// maxEntry bounds what is taken and decoded. The sensor's own batches are of 1 MiB at most.
 	maxEntry = 16 << 20
+	// maxParts bounds those of a request, and partSize is what each costs in memory, in bytes, besides its content.
+	maxParts = 4096
+	partSize = 24
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -98,7 +101,9 @@ func decodeEntry(data []byte) (entry, error) {
 	return e, err
 }
 
-// resources gives the parts of an export request, field 1 of it, which stay in it.
+var errManyParts = fmt.Errorf("it has more than %d parts", maxParts)
+
+// resources gives the parts of an export request, field 1 of it, which stay in it. Those without content it leaves out.
 func resources(request []byte) (parts [][]byte, err error) {
 	for len(request) > 0 {
 		number, kind, n := protowire.ConsumeTag(request)
@@ -109,7 +114,10 @@ func resources(request []byte) (parts [][]byte, err error) {
 		if m < 0 {
 			return nil, fmt.Errorf("it is not an export request of OTLP: %w", protowire.ParseError(m))
 		}
-		if value, _ := protowire.ConsumeBytes(request[n:]); number == 1 && kind == protowire.BytesType {
+		if value, _ := protowire.ConsumeBytes(request[n:]); number == 1 && kind == protowire.BytesType && len(value) > 0 {
+			if len(parts) == maxParts {
+				return nil, errManyParts
+			}
 			parts = append(parts, value)
 		}
 		request = request[n+m:]

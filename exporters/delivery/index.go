@@ -69,6 +69,9 @@ type item struct {
 	after uint64     // in memory: spans of its kind that were offered before it
 }
 
+// inMemory is what a batch takes there, in bytes.
+func (it item) inMemory() int { return it.size + partSize*len(it.batch.Resources) }
+
 // line has the batches of one kind, the oldest first.
 type line struct {
 	stored  []item // on disk
@@ -94,9 +97,10 @@ type index struct {
 
 func (x *index) add(h head, b otlp.Batch) {
 	l := &x.lines[h.kind]
-	l.pending = append(l.pending, item{h, b, l.offered})
+	it := item{h, b, l.offered}
+	l.pending = append(l.pending, it)
 	l.offered += uint64(h.spans)
-	x.memory[h.kind.origin()] += h.size
+	x.memory[h.kind.origin()] += it.inMemory()
 	x.items += h.spans
 }
 
@@ -113,7 +117,7 @@ func (x *index) take(k kind, at int) item {
 	copy(l.pending[1:at+1], l.pending[:at])
 	l.pending[0] = item{}
 	l.pending = l.pending[1:]
-	x.memory[k.origin()] -= it.size
+	x.memory[k.origin()] -= it.inMemory()
 	x.items -= it.spans
 	return it
 }

@@ -293,6 +293,52 @@ func TestAFloodOfWhatIsPassedOnDropsNothingElse(t *testing.T) {
 	})
 }
 
+func TestWhatCannotBeReadAgainIsRefusedAndCounted(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		a := &scripted{}
+		q := open(t, Config{Dir: dir, MemoryBytes: 256 << 20, MaxBytes: 1 << 30, Destinations: []Destination{{"a", a}}})
+		empty, full := []byte{0x0a, 0}, []byte{0x0a, 1, 0}
+		passOn(t, q, otlp.Logs, append(bytes.Repeat(empty, 1<<20), request("what counts", 10)...))
+		passOn(t, q, otlp.Logs, bytes.Repeat(full, maxParts))
+		if err := q.PassOn(otlp.Logs, bytes.Repeat(full, maxParts+1)); err == nil {
+			t.Error("too many parts are taken")
+		}
+		passOn(t, q, otlp.Logs, request("too large", maxEntry))
+		q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 7, Resources: [][]byte{make([]byte, maxEntry-headSize)}})
+		largest := maxEntry - 2*maxText - headSize - 5
+		q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 3, Resources: [][]byte{make([]byte, largest)}})
+		until(t, "the rest arrives", func() bool { return a.count(agentLogs) == 2 && a.count(spans) == 1 })
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+		balanced(t, q)
+		if l := laneOf(q, "a", agentLogs); l.Dropped.TooLarge != 2 || l.Sent != 2 {
+			t.Errorf("%+v", l)
+		}
+		if l := laneOf(q, "a", spans); l.Dropped.TooLarge != 7 || l.Sent != 3 || q.Durable() != 10 {
+			t.Errorf("%+v, %d", l, q.Durable())
+		}
+		if st := q.Stats(); st.DamagedFiles != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestThePartsOfARequestCountInMemory(t *testing.T) {
+	a := &scripted{script: always(otlp.Temporary)}
+	q := open(t, Config{Destinations: []Destination{{"a", a}}})
+	passOn(t, q, otlp.Logs, bytes.Repeat([]byte{0x0a, 1, 0}, maxParts))
+	if n := q.Stats().MemoryBytes; n < maxParts*(3+24) {
+		t.Errorf("%d bytes are counted", n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = q.Close(ctx)
+	if n := q.Stats().MemoryBytes; n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+}
+
 func TestWhatIsPassedOnStaysOffTheDiskIfToldSo(t *testing.T) {
 	const secret = "what the agent said"
 	for _, inMemory := range []bool{true, false} {

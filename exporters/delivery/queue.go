@@ -9,6 +9,7 @@ package delivery
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -115,6 +116,10 @@ func Open(cfg Config) (*Queue, error) {
 	}
 	if cfg.Dir != "" {
 		if err := q.resume(); err != nil {
+			q.stopSending()
+			if q.crash != nil {
+				q.crash.close()
+			}
 			if q.lock != nil {
 				_ = q.lock.Close()
 			}
@@ -154,6 +159,9 @@ func (q *Queue) onDisk(k kind) bool {
 // PassOn offers an export request that an agent sent: its bytes are kept. It is one batch and counts as one.
 func (q *Queue) PassOn(s otlp.Signal, request []byte) error {
 	parts, err := resources(request)
+	if errors.Is(err, errManyParts) {
+		q.refuse(kindOf(otlp.Batch{Signal: s, PassedOn: true}), 1)
+	}
 	if err != nil {
 		return fmt.Errorf("pass on agents' %s: %w", s, err)
 	}
@@ -163,10 +171,26 @@ func (q *Queue) PassOn(s otlp.Signal, request []byte) error {
 	return nil
 }
 
+// refuse counts what is not taken: it is too large.
+func (q *Queue) refuse(k kind, spans int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.publish()
+	for _, l := range q.lanes[k] {
+		l.stats.Offered += uint64(spans)
+		l.stats.Dropped.TooLarge += uint64(spans)
+	}
+	q.lines[k].offered += uint64(spans)
+}
+
 // Offer queues b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
 func (q *Queue) Offer(b otlp.Batch) {
 	now := time.Now()
 	h := head{kind: kindOf(b), created: now.UnixNano(), spans: b.Spans, size: entrySize(b)}
+	if h.size > maxEntry-2*maxText { // a dead letter has two texts, too
+		q.refuse(h.kind, b.Spans)
+		return
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.publish()
@@ -186,7 +210,7 @@ func (q *Queue) Offer(b otlp.Batch) {
 		return
 	}
 	h.seq = q.seq + 1
-	if why := q.makeRoom(h); why != none {
+	if why := q.makeRoom(item{head: h, batch: b}); why != none {
 		for _, l := range takers {
 			*l.stats.counter(why) += uint64(b.Spans)
 		}
@@ -210,23 +234,24 @@ func (q *Queue) Offer(b otlp.Batch) {
 
 // makeRoom drops what has to go for a batch in memory: what was passed on before the sensor's own. It gives why the
 // batch itself is dropped; none if it is not.
-func (q *Queue) makeRoom(h head) outcome {
+func (q *Queue) makeRoom(h item) outcome {
+	size := h.inMemory()
 	why := memoryFull
 	if q.failing {
 		why = diskFails
 	}
 	if h.kind.origin() == passedOn {
 		share := q.cfg.MemoryBytes / passedOnShare
-		if h.size > share || q.onDisk(h.kind) && pages(h.size) > q.budget()/passedOnShare {
+		if size > share || q.onDisk(h.kind) && pages(h.size) > q.budget()/passedOnShare {
 			return why
 		}
-		for q.memory[passedOn]+h.size > share {
+		for q.memory[passedOn]+size > share {
 			if !q.dropPending(why, passedOn) {
 				return why
 			}
 		}
 	}
-	for q.memory[own]+q.memory[passedOn]+h.size > q.cfg.MemoryBytes || q.items+h.spans > q.cfg.MemorySpans {
+	for q.memory[own]+q.memory[passedOn]+size > q.cfg.MemoryBytes || q.items+h.spans > q.cfg.MemorySpans {
 		switch {
 		case q.dropPending(why, passedOn):
 		case h.kind.origin() == passedOn:

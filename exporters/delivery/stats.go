@@ -59,12 +59,13 @@ type Dropped struct {
 	Size     uint64 // the spool was full
 	Age      uint64 // older than allowed
 	Damage   uint64 // in a file, or a part of one, that cannot be read any more
+	TooLarge uint64 // a batch or request of more bytes or parts than are taken
 	Shutdown uint64 // neither delivered nor written when the sensor ended
 }
 
 // Sum is that of all causes.
 func (d Dropped) Sum() uint64 {
-	return d.Memory + d.Disk + d.Size + d.Age + d.Damage + d.Shutdown
+	return d.Memory + d.Disk + d.Size + d.Age + d.Damage + d.TooLarge + d.Shutdown
 }
 
 // resolved is what waits no more.
@@ -129,7 +130,8 @@ func (s LaneStats) causes() (attrs []any) {
 	}{
 		{"rejected", s.Rejected}, {"refused", s.Failed},
 		{"memory_full", s.Dropped.Memory}, {"disk_fails", s.Dropped.Disk}, {"spool_full", s.Dropped.Size},
-		{"too_old", s.Dropped.Age}, {"damaged", s.Dropped.Damage}, {"shutdown", s.Dropped.Shutdown},
+		{"too_old", s.Dropped.Age}, {"damaged", s.Dropped.Damage}, {"too_large", s.Dropped.TooLarge},
+		{"shutdown", s.Dropped.Shutdown},
 	} {
 		if c.n > 0 {
 			attrs = append(attrs, "all_"+c.cause, c.n)

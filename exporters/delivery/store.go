@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,6 +53,12 @@ type store struct {
 	db   *bolt.DB
 	path string
 	id   uint64 // of this file, to tell it from a successor
+
+	file  *os.File // that of db
+	metas int64    // how large the meta pages are, with which the file begins
+
+	mu     sync.Mutex // held while a transaction begins
+	broken bool       // bbolt may have left locks locked: nothing may be asked of it any more
 }
 
 // contents is what was in a store when it was opened.
@@ -101,12 +108,17 @@ func openStore(path string, maxBytes int64, policy Sync) (*store, contents, erro
 			// The list of free pages of a spool that was large once would be written with each batch.
 			NoFreelistSync: true, FreelistType: bolt.FreelistMapType, MaxSize: int(maxBytes) - spare,
 			NoStatistics: true,
+			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+				s.file, err = os.OpenFile(name, flag, mode)
+				return s.file, err
+			},
 		})
 		if err != nil {
 			return err
 		}
+		s.metas = 2 * int64(s.db.Info().PageSize)
 		s.db.AllocSize = 1 << 20 // bytes; the default of 16 MiB would leave small spools no room
-		return s.db.Update(func(tx *bolt.Tx) error {
+		return s.update(func(tx *bolt.Tx) error {
 			for _, name := range [][]byte{batchesBucket, othersBucket, positionsBucket, metaBucket} {
 				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 					return err
@@ -226,40 +238,38 @@ func (s *store) commit(c change) error {
 		defer func(limit int) { s.db.MaxSize = limit }(s.db.MaxSize)
 		s.db.MaxSize += spare
 	}
-	err := guard(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			for _, h := range c.remove {
-				if err := bucketOf(tx, h.kind).Delete(bigEndian(h.seq)); err != nil {
-					return err
-				}
+	err := s.update(func(tx *bolt.Tx) error {
+		for _, h := range c.remove {
+			if err := bucketOf(tx, h.kind).Delete(bigEndian(h.seq)); err != nil {
+				return err
 			}
-			for _, r := range c.put {
-				b := bucketOf(tx, r.kind)
-				b.FillPercent = 0.9 // keys only grow
-				if err := b.Put(bigEndian(r.seq), r.data); err != nil {
-					return err
-				}
+		}
+		for _, r := range c.put {
+			b := bucketOf(tx, r.kind)
+			b.FillPercent = 0.9 // keys only grow
+			if err := b.Put(bigEndian(r.seq), r.data); err != nil {
+				return err
 			}
-			at := tx.Bucket(positionsBucket)
-			var gone [][]byte
-			_ = at.ForEach(func(k, _ []byte) error {
-				if _, ok := c.positions[string(k)]; !ok {
-					gone = append(gone, slices.Clone(k))
-				}
-				return nil
-			})
-			for _, k := range gone {
-				if err := at.Delete(k); err != nil {
-					return err
-				}
-			}
-			for name, seq := range c.positions {
-				if err := at.Put([]byte(name), bigEndian(seq)); err != nil {
-					return err
-				}
+		}
+		at := tx.Bucket(positionsBucket)
+		var gone [][]byte
+		_ = at.ForEach(func(k, _ []byte) error {
+			if _, ok := c.positions[string(k)]; !ok {
+				gone = append(gone, slices.Clone(k))
 			}
 			return nil
 		})
+		for _, k := range gone {
+			if err := at.Delete(k); err != nil {
+				return err
+			}
+		}
+		for name, seq := range c.positions {
+			if err := at.Put([]byte(name), bigEndian(seq)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", s.path, err)
@@ -272,24 +282,70 @@ var errMissing = errors.New("no such batch in the spool")
 // read gives a copy of an entry.
 func (s *store) read(h head) (data []byte, err error) {
 	err = guard(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			v := bucketOf(tx, h.kind).Get(bigEndian(h.seq))
-			if v == nil {
-				return errMissing
-			}
-			data = slices.Clone(v)
-			return nil
-		})
+		tx, err := s.begin(false)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // which only ends it
+		v := bucketOf(tx, h.kind).Get(bigEndian(h.seq))
+		if v == nil {
+			return errMissing
+		}
+		data = slices.Clone(v)
+		return nil
 	})
 	return data, err
+}
+
+// update makes one transaction of what do changes, or changes nothing. Unlike that of bbolt it reads no page to end
+// one that failed.
+func (s *store) update(do func(*bolt.Tx) error) error {
+	return guard(func() error {
+		tx, err := s.begin(true)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // does nothing after Commit
+		if err := do(tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
+}
+
+// begin is called in guard. To begin, bbolt locks what it needs to begin, write and close, reads the meta pages, and
+// stays locked if they fault.
+func (s *store) begin(writable bool) (*bolt.Tx, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return nil, fmt.Errorf("%w: it failed before", errDamaged)
+	}
+	// Before bbolt has any lock that others wait for.
+	if info, err := s.file.Stat(); err == nil && info.Size() < s.metas {
+		return nil, fmt.Errorf("%w: it has only %d bytes", errDamaged, info.Size())
+	}
+	s.broken = true // stays if Begin panics
+	tx, err := s.db.Begin(writable)
+	s.broken = false
+	return tx, err
 }
 
 // sync is for SyncInterval.
 func (s *store) sync() error { return guard(s.db.Sync) }
 
-func (s *store) close() error { return guard(s.db.Close) }
+// close leaves a broken file to the end of the process, but for its descriptor.
+func (s *store) close() error {
+	s.mu.Lock()
+	broken := s.broken
+	s.mu.Unlock()
+	if broken {
+		return errors.Join(errDamaged, s.file.Close())
+	}
+	return guard(s.db.Close)
+}
 
-// abandon leaves a file that may be damaged. Closing it could wait for a lock that a panic left locked.
+// abandon leaves a file that may be damaged. Closing it could wait for a reader, or for a lock that a panic left locked.
 func (s *store) abandon() {
 	if s.db != nil {
 		go func() { _ = s.close() }()
