@@ -182,12 +182,12 @@ func (b *backend) take(s *tracepb.Span) {
 	}
 }
 
-// content is what is the same on all copies of a span: of one that comes after a kill, sheetbend.seq and sheetbend.run
+// content is what is the same on all copies of a span: of one that comes after a kill, number, run and flagged counts
 // are others.
 func content(s *tracepb.Span) []byte {
 	c := proto.CloneOf(s)
 	c.Attributes = slices.DeleteFunc(c.Attributes, func(a *commonpb.KeyValue) bool {
-		return a.Key == "sheetbend.seq" || a.Key == "sheetbend.run"
+		return slices.Contains([]string{"sheetbend.seq", "sheetbend.run", "sheetbend.noise.opens", "sheetbend.count.partial"}, a.Key)
 	})
 	text, _ := proto.MarshalOptions{Deterministic: true}.Marshal(c)
 	return text
