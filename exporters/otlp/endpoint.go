@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Protocol is a way to say OTLP, by its name in OTEL_EXPORTER_OTLP_PROTOCOL.
@@ -202,8 +204,8 @@ func (r *reading) parse(text string, insecure bool) (Endpoint, error) {
 			"put credentials into OTEL_EXPORTER_OTLP_HEADERS or the exporter's headers")
 	case u.Hostname() == "":
 		return Endpoint{}, fmt.Errorf("%q names no host: %s", text, endpointHint)
-	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return Endpoint{}, fmt.Errorf("%q is not a host name: %s", text, endpointHint)
+	case !isHost(u.Hostname()):
+		return Endpoint{}, fmt.Errorf("%q is not a host name or address: %s", text, endpointHint)
 	}
 	port, path := u.Port(), u.EscapedPath()
 	hasPath := strings.Trim(path, "/") != ""
@@ -219,6 +221,20 @@ func (r *reading) parse(text string, insecure bool) (Endpoint, error) {
 		port = standardPort[r.protocol][scheme]
 	}
 	return r.place(net.JoinHostPort(u.Hostname(), port), insecure, path), nil
+}
+
+// isHost says whether text may be a name, or is an address.
+func isHost(text string) bool {
+	name := func(text string) bool {
+		return !strings.ContainsFunc(text, func(r rune) bool {
+			return r < 0x80 && !strings.ContainsRune("-._", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+		})
+	}
+	if !strings.Contains(text, ":") {
+		return name(text)
+	}
+	addr, err := netip.ParseAddr(text)
+	return err == nil && name(addr.Zone())
 }
 
 // standardPort is by scheme; "" is none.

@@ -40,7 +40,7 @@ func FuzzParseHeaders(f *testing.F) {
 }
 
 func FuzzFindEndpoint(f *testing.F) {
-	for _, text := range []string{"http://h:4317", "https://[::1]/a%2Fb/v1/traces", "unix:///run/otel.sock", "h", "http://u:p@h?x#y"} {
+	for _, text := range []string{"http://h:4317", "https://[::1]/a%2Fb/v1/traces", "https://[:]", "unix:///run/otel.sock", "h", "http://u:p@h?x#y"} {
 		f.Add(text, "", "grpc", "a=b,c=%20d")
 		f.Add("", text, "http/protobuf", "")
 	}
