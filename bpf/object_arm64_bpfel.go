@@ -69,6 +69,12 @@ const (
 	objectRecordTypeRECORD_NAMESPACE     objectRecordType = 14
 	objectRecordTypeRECORD_ACCESS        objectRecordType = 15
 	objectRecordTypeRECORD_CHANGE        objectRecordType = 16
+	objectRecordTypeRECORD_LISTEN        objectRecordType = 17
+	objectRecordTypeRECORD_ACCEPT        objectRecordType = 18
+	objectRecordTypeRECORD_CLOSE         objectRecordType = 19
+	objectRecordTypeRECORD_PACKET        objectRecordType = 20
+	objectRecordTypeRECORD_EXEC_FAILED   objectRecordType = 21
+	objectRecordTypeRECORD_OOM           objectRecordType = 22
 )
 
 // Names of all BPF objects in the ELF.
@@ -155,18 +161,24 @@ const (
 	objectVarKeepNoiseKey         = "keep_noise_key"
 	objectVarKeepNoisePath        = "keep_noise_path"
 	objectVarKeepProcessKinds     = "keep_process_kinds"
+	objectVarKeepRecordAccept     = "keep_record_accept"
 	objectVarKeepRecordAccess     = "keep_record_access"
 	objectVarKeepRecordAttach     = "keep_record_attach"
 	objectVarKeepRecordCgroup     = "keep_record_cgroup"
 	objectVarKeepRecordChange     = "keep_record_change"
+	objectVarKeepRecordClose      = "keep_record_close"
 	objectVarKeepRecordConnect    = "keep_record_connect"
 	objectVarKeepRecordConnectEnd = "keep_record_connect_end"
 	objectVarKeepRecordExec       = "keep_record_exec"
 	objectVarKeepRecordExecArgs   = "keep_record_exec_args"
+	objectVarKeepRecordExecFailed = "keep_record_exec_failed"
 	objectVarKeepRecordExit       = "keep_record_exit"
 	objectVarKeepRecordFork       = "keep_record_fork"
+	objectVarKeepRecordListen     = "keep_record_listen"
 	objectVarKeepRecordNamespace  = "keep_record_namespace"
+	objectVarKeepRecordOom        = "keep_record_oom"
 	objectVarKeepRecordOpen       = "keep_record_open"
+	objectVarKeepRecordPacket     = "keep_record_packet"
 	objectVarKeepRecordProcess    = "keep_record_process"
 	objectVarKeepRecordSocket     = "keep_record_socket"
 	objectVarKeepRecordType       = "keep_record_type"
@@ -314,18 +326,24 @@ type objectVariableSpecs struct {
 	KeepNoiseKey         *ebpf.VariableSpec `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.VariableSpec `ebpf:"keep_noise_path"`
 	KeepProcessKinds     *ebpf.VariableSpec `ebpf:"keep_process_kinds"`
+	KeepRecordAccept     *ebpf.VariableSpec `ebpf:"keep_record_accept"`
 	KeepRecordAccess     *ebpf.VariableSpec `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.VariableSpec `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.VariableSpec `ebpf:"keep_record_cgroup"`
 	KeepRecordChange     *ebpf.VariableSpec `ebpf:"keep_record_change"`
+	KeepRecordClose      *ebpf.VariableSpec `ebpf:"keep_record_close"`
 	KeepRecordConnect    *ebpf.VariableSpec `ebpf:"keep_record_connect"`
 	KeepRecordConnectEnd *ebpf.VariableSpec `ebpf:"keep_record_connect_end"`
 	KeepRecordExec       *ebpf.VariableSpec `ebpf:"keep_record_exec"`
 	KeepRecordExecArgs   *ebpf.VariableSpec `ebpf:"keep_record_exec_args"`
+	KeepRecordExecFailed *ebpf.VariableSpec `ebpf:"keep_record_exec_failed"`
 	KeepRecordExit       *ebpf.VariableSpec `ebpf:"keep_record_exit"`
 	KeepRecordFork       *ebpf.VariableSpec `ebpf:"keep_record_fork"`
+	KeepRecordListen     *ebpf.VariableSpec `ebpf:"keep_record_listen"`
 	KeepRecordNamespace  *ebpf.VariableSpec `ebpf:"keep_record_namespace"`
+	KeepRecordOom        *ebpf.VariableSpec `ebpf:"keep_record_oom"`
 	KeepRecordOpen       *ebpf.VariableSpec `ebpf:"keep_record_open"`
+	KeepRecordPacket     *ebpf.VariableSpec `ebpf:"keep_record_packet"`
 	KeepRecordProcess    *ebpf.VariableSpec `ebpf:"keep_record_process"`
 	KeepRecordSocket     *ebpf.VariableSpec `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.VariableSpec `ebpf:"keep_record_type"`
@@ -437,18 +455,24 @@ type objectVariables struct {
 	KeepNoiseKey         *ebpf.Variable `ebpf:"keep_noise_key"`
 	KeepNoisePath        *ebpf.Variable `ebpf:"keep_noise_path"`
 	KeepProcessKinds     *ebpf.Variable `ebpf:"keep_process_kinds"`
+	KeepRecordAccept     *ebpf.Variable `ebpf:"keep_record_accept"`
 	KeepRecordAccess     *ebpf.Variable `ebpf:"keep_record_access"`
 	KeepRecordAttach     *ebpf.Variable `ebpf:"keep_record_attach"`
 	KeepRecordCgroup     *ebpf.Variable `ebpf:"keep_record_cgroup"`
 	KeepRecordChange     *ebpf.Variable `ebpf:"keep_record_change"`
+	KeepRecordClose      *ebpf.Variable `ebpf:"keep_record_close"`
 	KeepRecordConnect    *ebpf.Variable `ebpf:"keep_record_connect"`
 	KeepRecordConnectEnd *ebpf.Variable `ebpf:"keep_record_connect_end"`
 	KeepRecordExec       *ebpf.Variable `ebpf:"keep_record_exec"`
 	KeepRecordExecArgs   *ebpf.Variable `ebpf:"keep_record_exec_args"`
+	KeepRecordExecFailed *ebpf.Variable `ebpf:"keep_record_exec_failed"`
 	KeepRecordExit       *ebpf.Variable `ebpf:"keep_record_exit"`
 	KeepRecordFork       *ebpf.Variable `ebpf:"keep_record_fork"`
+	KeepRecordListen     *ebpf.Variable `ebpf:"keep_record_listen"`
 	KeepRecordNamespace  *ebpf.Variable `ebpf:"keep_record_namespace"`
+	KeepRecordOom        *ebpf.Variable `ebpf:"keep_record_oom"`
 	KeepRecordOpen       *ebpf.Variable `ebpf:"keep_record_open"`
+	KeepRecordPacket     *ebpf.Variable `ebpf:"keep_record_packet"`
 	KeepRecordProcess    *ebpf.Variable `ebpf:"keep_record_process"`
 	KeepRecordSocket     *ebpf.Variable `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.Variable `ebpf:"keep_record_type"`

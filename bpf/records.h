@@ -31,7 +31,13 @@ enum record_type {
 	RECORD_SOCKET = 13,     /* a socket whose traffic no other record tells of */
 	RECORD_NAMESPACE = 14,
 	RECORD_ACCESS = 15,     /* one process reaches into another */
-	RECORD_CHANGE = 16,     /* a change of a file that is not one of its content */
+	RECORD_CHANGE = 16,     /* a change of a file or of what a path means, other than by an open */
+	RECORD_LISTEN = 17,     /* a socket that others can connect to */
+	RECORD_ACCEPT = 18,     /* a connection that came in */
+	RECORD_CLOSE = 19,      /* the end of a connection, or of what went to a peer; joined by cookie */
+	RECORD_PACKET = 20,     /* bytes of a socket that may name its peer: DNS, or the first of a connection */
+	RECORD_EXEC_FAILED = 21,/* an exec that was refused */
+	RECORD_OOM = 22,        /* the kernel chose the process to free memory; sent before its exit */
 	/* losses_unkeyed and PROCESS_KINDS have room for those below 32. */
 };
 
@@ -40,7 +46,8 @@ enum record_type {
  */
 enum process_kinds {
 	PROCESS_KINDS = 1 << RECORD_OPEN | 1 << RECORD_CONNECT | 1 << RECORD_UNIX | 1 << RECORD_SOCKET |
-			1 << RECORD_NAMESPACE | 1 << RECORD_ACCESS | 1 << RECORD_CHANGE,
+			1 << RECORD_NAMESPACE | 1 << RECORD_ACCESS | 1 << RECORD_CHANGE | 1 << RECORD_LISTEN |
+			1 << RECORD_ACCEPT | 1 << RECORD_CLOSE | 1 << RECORD_PACKET | 1 << RECORD_EXEC_FAILED,
 };
 
 /* Why a record could not be delivered. */
@@ -301,6 +308,7 @@ enum access_op {
 	ACCESS_WRITE = 4, /* process_vm_writev */
 	ACCESS_GETFD = 5,
 	ACCESS_PROC = 6,  /* a file of /proc/PID that needs the right to attach: mem and the like */
+	ACCESS_SIGNAL = 7,/* a signal, told only of targets that are not watched */
 };
 
 /* access flags (header.flags) */
@@ -322,12 +330,33 @@ struct record_access {
 	__s32 error;
 	__u16 op;        /* enum access_op */
 	__u16 exe_len;
-	__u32 pad;
+	__u32 signal;    /* ACCESS_SIGNAL: its number */
 };
 
-enum change_op { CHANGE_RENAME = 1 };
+enum change_op {
+	CHANGE_RENAME = 1, /* also an exchange and a whiteout: flags */
+	CHANGE_UNLINK = 2,
+	CHANGE_RMDIR = 3,
+	CHANGE_MKDIR = 4,
+	CHANGE_MKNOD = 5,
+	CHANGE_LINK = 6,     /* old: the name that the file had */
+	CHANGE_SYMLINK = 7,  /* old name: the target, as given, without a directory */
+	CHANGE_TRUNCATE = 8, /* not by an open */
+	CHANGE_CHMOD = 9,
+	CHANGE_CHOWN = 10,
+	CHANGE_SETXATTR = 11,
+	CHANGE_REMOVEXATTR = 12,
+	CHANGE_UTIMES = 13,
+	CHANGE_MOUNT = 14,      /* old name: the source, as given */
+	CHANGE_UMOUNT = 15,
+	CHANGE_MOVE_MOUNT = 16, /* old: where it was, or nothing */
+	CHANGE_PIVOT_ROOT = 17, /* old: where the old root goes */
+	CHANGE_CHROOT = 18,
+};
 
-/* change flags (header.flags): of each side, those of the new one shifted, and of the whole */
+/* change flags (header.flags): of each side, those of the new one shifted, and of the whole. The new name is the one that
+ * an operation is about, also of unlink; the old one is only of those that have two.
+ */
 enum change_side {
 	CHANGE_BASE = 1,          /* the name starts from the directory before it */
 	CHANGE_TRUNCATED = 2,     /* the directory is longer than PATH_BYTES or deeper than the kernel's program can walk */
@@ -339,24 +368,128 @@ enum change_side {
 enum change_flags {
 	CHANGE_NAMES_FROM_USER = 1024, /* names and directories are what the call was given, as OPEN_NAME_FROM_USER */
 	CHANGE_DIRECTORY = 2048,      /* what was changed is a directory; not known with CHANGE_NAMES_FROM_USER */
+	CHANGE_SUBMITTED = 4096,      /* as OPEN_SUBMITTED */
+	CHANGE_OPEN_FILE = 8192,      /* by a descriptor: the name is that of the file behind it, and the kernel's */
+	CHANGE_UNLINKED = 16384,      /* as OPEN_UNLINKED, of the new name */
+	CHANGE_NOT_SURE = 32768,      /* the descriptor was exchanged meanwhile: of which file it was is not known */
 };
 
 /* Payload: components of the old name's directory, old name, components of the new name's directory, new name (names
- * without NUL). With CHANGE_NAMES_FROM_USER a name may be a path; an absolute one has no directory.
+ * without NUL), text: the name of the attribute, or the type of what is mounted. With CHANGE_NAMES_FROM_USER a name
+ * may be a path; an absolute one has no directory.
  */
 struct record_change {
 	struct header h;
-	__u64 inode;     /* of what has the old name; 0: not known */
-	__u64 replaced;  /* inode of what had the new name before; 0: nothing, or not known */
+	__u64 inode;     /* of what is changed: of a rename or link what has the old name; of what was made; 0: not known */
+	__u64 replaced;  /* inode of what had the new name before a rename; 0: nothing, or not known */
+	__u64 before;    /* chmod: mode; chown: uid | gid << 32; truncate: bytes; all ones: not known */
+	__u64 after;     /* the same, as asked for: a uid or gid of 32 ones stays as it is. setxattr: bytes; mknod: device */
 	__s32 error;
-	__u32 flags;     /* RENAME_* */
-	__u32 dev;
+	__u32 flags;     /* RENAME_*, XATTR_*, MS_*, MNT_*: of the operation */
+	__u32 dev;       /* of the file system of inode */
+	__u32 nlink;     /* names of inode before the operation; 0: not known */
 	__u16 op;        /* enum change_op */
+	__u16 mode;      /* of inode before the operation, S_IFMT with permissions; of what is made: as asked for; 0: not known */
 	__u16 old_len;
 	__u16 old_name_len;
 	__u16 new_len;
 	__u16 new_name_len;
+	__u16 text_len;
 	__u16 pad;
+};
+
+/* Of a unix socket the payload: as of record_unix, with its flags. addr and port are then 0. */
+struct record_listen {
+	struct header h;
+	__u64 cookie;
+	__u8 addr[16];   /* as in record_connect; zero: every address */
+	__u16 family;
+	__u16 protocol;
+	__u16 port;      /* also the one that the kernel chose */
+	__u16 path_len;
+	__u16 name_len;
+	__u16 pad;
+	__s32 error;
+};
+
+/* header: the process that has taken the connection. */
+struct record_accept {
+	struct header h;
+	__u64 cookie;    /* of the new socket */
+	__u8 addr[16];   /* of this side */
+	__u8 peer[16];
+	__u16 family;
+	__u16 protocol;
+	__u16 port;      /* of this side: that of the listening socket */
+	__u16 peer_port;
+	__u32 peer_tgid; /* of a unix socket: who connected; 0: not known */
+	__u32 pad;
+};
+
+enum close_reason {
+	CLOSE_UNKNOWN = 0,
+	CLOSE_HERE = 1,    /* this side has ended it first */
+	CLOSE_PEER = 2,    /* the peer has */
+	CLOSE_ERROR = 3,   /* broken off: error */
+};
+
+/* header: the process that connected, accepted or sent, also when it is over. Of TCP, and of the datagrams of a socket
+ * that is connected, or of all that an unconnected one has sent and received.
+ */
+struct record_close {
+	struct header h;
+	__u64 cookie;
+	__u64 sent;        /* bytes of content; of TCP what the peer has acknowledged */
+	__u64 received;
+	__u32 sent_count;  /* datagrams */
+	__u32 received_count;
+	__s32 error;
+	__u16 reason;      /* enum close_reason */
+	__u16 protocol;
+};
+
+enum packet_what { PACKET_DNS = 1, PACKET_FIRST = 2 };
+
+/* packet flags (header.flags) */
+enum packet_flags {
+	PACKET_OUT = 1,       /* sent by the socket; else received */
+	PACKET_STREAM = 2,    /* of TCP */
+};
+
+/* header: the process that the socket was last seen with, as of record_close. Payload: the first len bytes of size, from the
+ * end of the transport header on. Of a stream, `offset` says where in it they lie.
+ */
+struct record_packet {
+	struct header h;
+	__u64 cookie;
+	__u8 addr[16];     /* of this side */
+	__u8 peer[16];
+	__u16 family;
+	__u16 port;        /* of this side */
+	__u16 peer_port;
+	__u16 what;        /* enum packet_what */
+	__u32 offset;
+	__u32 size;
+	__u32 len;
+	__u32 pad;
+};
+
+/* Payload: components of the directory that a relative name starts from (OPEN_BASE), the name as asked for; flags as those of
+ * an open.
+ */
+struct record_exec_failed {
+	struct header h;
+	__s32 error;
+	__u16 path_len;
+	__u16 name_len;
+};
+
+/* header: the victim. */
+struct record_oom {
+	struct header h;
+	__u64 limit_cgroup; /* whose limit it was; 0: the host's, or not known */
+	__u32 by_tgid;      /* who asked for memory */
+	__u32 pad;
 };
 
 /* Key of the loss maps: exact counts of what was not delivered. */

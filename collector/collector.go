@@ -150,6 +150,20 @@ func (c *Collector) apply() {
 		c.spans.Access(h, &e.Access)
 	case record.TypeChange:
 		c.spans.Change(h, &e.Change)
+	case record.TypeListen:
+		c.spans.Listen(h, &e.Listen)
+	case record.TypeAccept:
+		c.spans.Accept(h, &e.Accept)
+	case record.TypeClose:
+		c.spans.CloseSocket(h, &e.Close)
+	case record.TypePacket:
+		c.spans.Packet(h, &e.Packet)
+	case record.TypeExecFailed:
+		c.spans.ExecFailed(h, &e.ExecFailed)
+	case record.TypeOOM:
+		c.spans.OutOfMemory(h, &e.OOM)
+	case record.TypeLimit:
+		c.spans.Limit(h, &e.Limit)
 	case record.TypeCmdline:
 		c.lineage.Cmdline(h, &e.Cmdline)
 	case record.TypeMark:

@@ -32,6 +32,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/record/layout1"
+	"github.com/sheetbend/sheetbend/collector/record/layout3"
 )
 
 const (
@@ -223,8 +224,12 @@ func (r *Reader) Next() ([]byte, error) {
 		return nil, fmt.Errorf("read capture: %w", err)
 	}
 	r.count++
-	if r.layout == 1 {
+	switch r.layout {
+	case 1: // had none of the kinds that changed later
 		r.convert = layout1.Append(r.convert[:0], r.buf)
+		return r.convert, nil
+	case 2, 3:
+		r.convert = layout3.Append(r.convert[:0], r.buf)
 		return r.convert, nil
 	}
 	return r.buf, nil

@@ -177,6 +177,9 @@ func TestCapturesOfEveryVersionAreRead(t *testing.T) {
 				continue
 			}
 			read[want.Header.Type] = true
+			if layout < 4 {
+				want = asOfLayout3(want)
+			}
 			if layout == record.Layout && !bytes.Equal(raw, want.Raw) {
 				t.Errorf("%s is not as in the capture of its layout: an existing record that changes needs a new record.Layout",
 					want.Header.Type)
@@ -195,6 +198,20 @@ func TestCapturesOfEveryVersionAreRead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// asOfLayout3 takes out of a sample what layout 3 did not have.
+func asOfLayout3(s rt.Sample) rt.Sample {
+	switch body := s.Body.(type) {
+	case record.Access:
+		body.Signal = 0
+		s.Body = body
+	case record.Change:
+		s.Header.Size -= uint32(len(body.Text))
+		body.Before, body.After, body.Nlink, body.Mode, body.Text = 0, 0, 0, 0, []byte{}
+		s.Body = body
+	}
+	return s
 }
 
 type failing struct{ after int }

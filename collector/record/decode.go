@@ -21,6 +21,7 @@ const (
 	markSize      = 96
 	saidSize      = 96
 	containerSize = 72
+	limitSize     = 64
 )
 
 // Event is one decoded record: Header, and of the rest the field that Header.Type
@@ -42,6 +43,13 @@ type Event struct {
 	Namespace  Namespace
 	Access     Access
 	Change     Change
+	Listen     Listen
+	Accept     Accept
+	Close      Close
+	Packet     Packet
+	ExecFailed ExecFailed
+	OOM        OOM
+	Limit      Limit
 	Clock      Clock
 	Loss       Loss
 	Cmdline    Cmdline
@@ -177,18 +185,66 @@ func readNamespace(e *Event, raw []byte, r *reader) {
 func readAccess(e *Event, raw []byte, r *reader) {
 	e.Access = Access{
 		TargetStart: u64(raw, 48), TargetCgroup: u64(raw, 56), TargetTgid: u32(raw, 64),
-		Error: r.errno(u32(raw, 68)), Op: u16(raw, 72),
+		Error: r.errno(u32(raw, 68)), Op: u16(raw, 72), Signal: u32(raw, 76),
 		Exe: r.take(uint32(u16(raw, 74))),
 	}
 }
 
 func readChange(e *Event, raw []byte, r *reader) {
 	e.Change = Change{
-		Inode: u64(raw, 48), Replaced: u64(raw, 56), Error: r.errno(u32(raw, 64)), Flags: u32(raw, 68), Dev: u32(raw, 72),
-		Op:  u16(raw, 76),
-		Old: ChangedName{r.take(uint32(u16(raw, 78))), r.take(uint32(u16(raw, 80)))},
-		New: ChangedName{r.take(uint32(u16(raw, 82))), r.take(uint32(u16(raw, 84)))},
+		Inode: u64(raw, 48), Replaced: u64(raw, 56), Before: u64(raw, 64), After: u64(raw, 72),
+		Error: r.errno(u32(raw, 80)), Flags: u32(raw, 84), Dev: u32(raw, 88), Nlink: u32(raw, 92),
+		Op: u16(raw, 96), Mode: u16(raw, 98),
+		Old:  ChangedName{r.take(uint32(u16(raw, 100))), r.take(uint32(u16(raw, 102)))},
+		New:  ChangedName{r.take(uint32(u16(raw, 104))), r.take(uint32(u16(raw, 106)))},
+		Text: r.take(uint32(u16(raw, 108))),
 	}
+}
+
+func readListen(e *Event, raw []byte, r *reader) {
+	e.Listen = Listen{
+		Cookie: u64(raw, 48), Addr: [16]byte(raw[56:72]),
+		Family: u16(raw, 72), Protocol: u16(raw, 74), Port: u16(raw, 76), Error: r.errno(u32(raw, 84)),
+		Path: r.take(uint32(u16(raw, 78))), Name: r.take(uint32(u16(raw, 80))),
+	}
+}
+
+func readAccept(e *Event, raw []byte, _ *reader) {
+	e.Accept = Accept{
+		Cookie: u64(raw, 48), Addr: [16]byte(raw[56:72]), Peer: [16]byte(raw[72:88]),
+		Family: u16(raw, 88), Protocol: u16(raw, 90), Port: u16(raw, 92), PeerPort: u16(raw, 94), PeerTgid: u32(raw, 96),
+	}
+}
+
+func readClose(e *Event, raw []byte, r *reader) {
+	e.Close = Close{
+		Cookie: u64(raw, 48), Sent: u64(raw, 56), Received: u64(raw, 64),
+		SentCount: u32(raw, 72), ReceivedCount: u32(raw, 76),
+		Error: r.errno(u32(raw, 80)), Reason: u16(raw, 84), Protocol: u16(raw, 86),
+	}
+}
+
+func readPacket(e *Event, raw []byte, r *reader) {
+	e.Packet = Packet{
+		Cookie: u64(raw, 48), Addr: [16]byte(raw[56:72]), Peer: [16]byte(raw[72:88]),
+		Family: u16(raw, 88), Port: u16(raw, 90), PeerPort: u16(raw, 92), What: u16(raw, 94),
+		Offset: u32(raw, 96), Size: u32(raw, 100), Bytes: r.take(u32(raw, 104)),
+	}
+}
+
+func readExecFailed(e *Event, raw []byte, r *reader) {
+	e.ExecFailed = ExecFailed{
+		Error: r.errno(u32(raw, 48)),
+		Path:  r.take(uint32(u16(raw, 52))), Name: r.take(uint32(u16(raw, 54))),
+	}
+}
+
+func readOOM(e *Event, raw []byte, _ *reader) {
+	e.OOM = OOM{LimitCgroup: u64(raw, 48), ByTgid: u32(raw, 56)}
+}
+
+func readLimit(e *Event, raw []byte, _ *reader) {
+	e.Limit = Limit{Count: u64(raw, 48), Which: u16(raw, 56)}
 }
 
 func readClock(e *Event, raw []byte, _ *reader) {

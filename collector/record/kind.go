@@ -28,6 +28,12 @@ const (
 	TypeNamespace    Type = 14
 	TypeAccess       Type = 15
 	TypeChange       Type = 16
+	TypeListen       Type = 17
+	TypeAccept       Type = 18
+	TypeClose        Type = 19
+	TypePacket       Type = 20
+	TypeExecFailed   Type = 21
+	TypeOOM          Type = 22
 
 	TypeClock   Type = 256 // wall time at a boot time; first of every stream
 	TypeTick    Type = 257 // about every 100 ms; nothing else makes time pass for the collector
@@ -38,6 +44,8 @@ const (
 	TypeSaid    Type = 262 // one fact from an agent's own telemetry
 
 	TypeContainer Type = 263 // what a container runtime says of a container
+
+	TypeLimit Type = 264 // a limit of a sandbox's cgroup was hit
 )
 
 // A kind is what has to be known of a type of record, whoever handles it.
@@ -69,7 +77,13 @@ var kinds = [...]kind{
 	TypeProcess:      {"process", 88, readProcess, false},
 	TypeSocket:       {"socket", 72, readSocket, true},
 	TypeNamespace:    {"namespace", 64, readNamespace, true},
-	TypeChange:       {"change", 88, readChange, true},
+	TypeChange:       {"change", 112, readChange, true},
+	TypeListen:       {"listen", 88, readListen, true},
+	TypeAccept:       {"accept", 104, readAccept, true},
+	TypeClose:        {"close", 88, readClose, true},
+	TypePacket:       {"packet", 112, readPacket, true},
+	TypeExecFailed:   {"exec_failed", 56, readExecFailed, true},
+	TypeOOM:          {"oom", 64, readOOM, false},
 	TypeAccess:       {"access", 80, readAccess, true},
 	TypeClock:        {"clock", clockSize, readClock, false},
 	TypeTick:         {"tick", headerSize, readNothing, false},
@@ -79,6 +93,7 @@ var kinds = [...]kind{
 	TypeMark:         {"mark", markSize, readMark, false},
 	TypeSaid:         {"said", saidSize, readSaid, false},
 	TypeContainer:    {"container", containerSize, readContainer, false},
+	TypeLimit:        {"limit", limitSize, readLimit, false},
 }
 
 // kind is the row of a type; an empty one where it has none.

@@ -16,7 +16,7 @@ import (
 // one raises it, and adds a package that reads the earlier one (layout1 is an example): a capture says which layout
 // it has (collector/capture). A journal of another layout is not read. A kind that is only added changes it not. The
 // ring that an earlier sensor left has a format of its own: formatOf in bpf/pin.go.
-const Layout = 3
+const Layout = 4
 
 // Cause says why a record was lost: enum loss_cause below 256, losses in user space from there on.
 type Cause uint16
@@ -154,6 +154,7 @@ const (
 	AccessWrite  = 4
 	AccessGetfd  = 5
 	AccessProc   = 6
+	AccessSignal = 7
 )
 
 // Flags of TypeAccess.
@@ -169,7 +170,24 @@ const (
 
 // Values of Change.Op.
 const (
-	ChangeRename = 1
+	ChangeRename      = 1
+	ChangeUnlink      = 2
+	ChangeRmdir       = 3
+	ChangeMkdir       = 4
+	ChangeMknod       = 5
+	ChangeLink        = 6
+	ChangeSymlink     = 7
+	ChangeTruncate    = 8
+	ChangeChmod       = 9
+	ChangeChown       = 10
+	ChangeSetxattr    = 11
+	ChangeRemovexattr = 12
+	ChangeUtimes      = 13
+	ChangeMount       = 14
+	ChangeUmount      = 15
+	ChangeMoveMount   = 16
+	ChangePivotRoot   = 17
+	ChangeChroot      = 18
 )
 
 // Flags of TypeChange: of the old name, the same of the new one shifted by ChangeNewShift, and of the whole.
@@ -184,6 +202,43 @@ const (
 
 	ChangeNamesFromUser = 1024
 	ChangeDirectory     = 2048
+	ChangeSubmitted     = 4096
+	ChangeOpenFile      = 8192
+	ChangeUnlinked      = 16384
+	ChangeNotSure       = 32768
+)
+
+// ChangeUnknown is Change.Before where it is not known.
+const ChangeUnknown = ^uint64(0)
+
+// Values of Close.Reason.
+const (
+	CloseUnknown = 0
+	CloseHere    = 1
+	ClosePeer    = 2
+	CloseError   = 3
+)
+
+// Values of Packet.What.
+const (
+	PacketDNS   = 1
+	PacketFirst = 2
+)
+
+// Flags of TypePacket.
+const (
+	PacketOut    = 1
+	PacketStream = 2
+)
+
+// Values of Limit.Which.
+const (
+	LimitMemoryHigh = 1 // memory.events: high
+	LimitMemoryMax  = 2 // memory.events: max
+	LimitOOM        = 3 // memory.events: oom
+	LimitOOMKill    = 4 // memory.events: oom_kill
+	LimitPids       = 5 // pids.events: max
+	LimitCPU        = 6 // cpu.stat: nr_throttled
 )
 
 // Header begins every record. Times are ns of CLOCK_BOOTTIME, pids those of the
@@ -347,24 +402,92 @@ type Access struct {
 	TargetTgid   uint32
 	Error        int32
 	Op           uint16
+	Signal       uint32     // AccessSignal: its number
 	Exe          Components // of the target, where it is not watched
 }
 
 // Change is struct record_change.
 type Change struct {
-	Inode    uint64
-	Replaced uint64 // inode
-	Error    int32
-	Flags    uint32 // RENAME_*
-	Dev      uint32
-	Op       uint16
-	Old, New ChangedName
+	Inode         uint64
+	Replaced      uint64 // inode
+	Before, After uint64 // by Op: a mode, uid | gid << 32, a size
+	Error         int32
+	Flags         uint32 // of the operation
+	Dev           uint32
+	Nlink         uint32 // before
+	Op            uint16
+	Mode          uint16 // before, S_IFMT with permissions
+	Old, New      ChangedName
+	Text          []byte // name of an attribute, type of what is mounted
 }
 
 // ChangedName is a name and the directory that it starts from.
 type ChangedName struct {
 	Dir  Components
 	Name []byte
+}
+
+// Listen is struct record_listen.
+type Listen struct {
+	Cookie   uint64
+	Addr     [16]byte
+	Family   uint16
+	Protocol uint16
+	Port     uint16
+	Error    int32
+	Path     Components // of a unix socket, as Name
+	Name     []byte
+}
+
+// Accept is struct record_accept.
+type Accept struct {
+	Cookie         uint64
+	Addr, Peer     [16]byte
+	Family         uint16
+	Protocol       uint16
+	Port, PeerPort uint16
+	PeerTgid       uint32 // of a unix socket
+}
+
+// Close is struct record_close.
+type Close struct {
+	Cookie                   uint64
+	Sent, Received           uint64 // bytes
+	SentCount, ReceivedCount uint32 // datagrams
+	Error                    int32
+	Reason                   uint16
+	Protocol                 uint16
+}
+
+// Packet is struct record_packet.
+type Packet struct {
+	Cookie         uint64
+	Addr, Peer     [16]byte
+	Family         uint16
+	Port, PeerPort uint16
+	What           uint16
+	Offset         uint32 // in the stream
+	Size           uint32 // of the whole
+	Bytes          []byte
+}
+
+// ExecFailed is struct record_exec_failed.
+type ExecFailed struct {
+	Error int32
+	Path  Components
+	Name  []byte
+}
+
+// OOM is struct record_oom.
+type OOM struct {
+	LimitCgroup uint64
+	ByTgid      uint32
+}
+
+// Limit says that a limit of the cgroup of the header was hit Count times since it was looked at last.
+type Limit struct {
+	Which uint16
+	Count uint64
 }
 
 // Clock ties the stream's clock to the wall: at Header.Time it was Wall.

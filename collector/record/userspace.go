@@ -35,6 +35,14 @@ func AppendLoss(dst []byte, h Header, l Loss) []byte {
 	return binary.LittleEndian.AppendUint64(dst, l.To)
 }
 
+// AppendLimit appends a Limit record of a cgroup.
+func AppendLimit(dst []byte, time, cgroup uint64, l Limit) []byte {
+	dst = appendHeader(dst, Header{Type: TypeLimit, Size: limitSize, Time: time, Cgroup: cgroup})
+	dst = binary.LittleEndian.AppendUint64(dst, l.Count)
+	dst = binary.LittleEndian.AppendUint16(dst, l.Which)
+	return append(dst, make([]byte, 6)...)
+}
+
 // AppendCgroup appends a Cgroup record. The path is relative to the cgroup v2
 // mount and begins with a slash. Parents come before their children.
 func AppendCgroup(dst []byte, time, id, parent uint64, path string) []byte {

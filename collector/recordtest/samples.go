@@ -55,12 +55,28 @@ func Samples() []Sample {
 	kernel(record.TypeSocket, record.Socket{Error: 1, Protocol: 2, Family: 3, Type: 4, Op: 5, CID: 6, Port: 7})
 	kernel(record.TypeNamespace, record.Namespace{Types: 1, Error: 2, Op: 3})
 	kernel(record.TypeAccess, record.Access{
-		TargetStart: 1, TargetCgroup: 2, TargetTgid: 3, Error: 4, Op: 5, Exe: Path("/e"),
+		TargetStart: 1, TargetCgroup: 2, TargetTgid: 3, Error: 4, Op: 5, Signal: 6, Exe: Path("/e"),
 	})
 	kernel(record.TypeChange, record.Change{
-		Inode: 1, Replaced: 2, Error: 3, Flags: 4, Dev: 5, Op: 6,
+		Inode: 1, Replaced: 2, Before: 3, After: 4, Error: 3, Flags: 4, Dev: 5, Nlink: 6, Op: 6, Mode: 7, Text: []byte("user.x"),
 		Old: record.ChangedName{Dir: Path("/a"), Name: []byte("old")}, New: record.ChangedName{Dir: Path("/b/c"), Name: []byte("newer")},
 	})
+
+	kernel(record.TypeListen, record.Listen{
+		Cookie: 1, Addr: [16]byte{7, 15: 2}, Family: 3, Protocol: 4, Port: 5, Error: 6, Path: Path("/s"), Name: []byte("./s"),
+	})
+	kernel(record.TypeAccept, record.Accept{
+		Cookie: 1, Addr: [16]byte{7, 15: 2}, Peer: [16]byte{8, 15: 3}, Family: 3, Protocol: 4, Port: 5, PeerPort: 6, PeerTgid: 7,
+	})
+	kernel(record.TypeClose, record.Close{
+		Cookie: 1, Sent: 2, Received: 3, SentCount: 4, ReceivedCount: 5, Error: 6, Reason: 7, Protocol: 8,
+	})
+	kernel(record.TypePacket, record.Packet{
+		Cookie: 1, Addr: [16]byte{7, 15: 2}, Peer: [16]byte{8, 15: 3}, Family: 3, Port: 4, PeerPort: 5, What: 6,
+		Offset: 7, Size: 8, Bytes: []byte("abc"),
+	})
+	kernel(record.TypeExecFailed, record.ExecFailed{Error: 1, Path: Path("/w"), Name: []byte("./a.sh")})
+	kernel(record.TypeOOM, record.OOM{LimitCgroup: 1, ByTgid: 2})
 
 	const at, tgid, start = 204, 208, 206
 	sent := record.Header{Time: at, Tgid: tgid, Tid: tgid, Start: start}
@@ -92,6 +108,9 @@ func Samples() []Sample {
 	outside := sent
 	outside.Flags = 1
 	user(record.TypeSaid, outside, said, func(dst []byte) []byte { return record.AppendSaid(dst, at, tgid, start, said) })
+	limit := record.Limit{Which: record.LimitPids, Count: 7}
+	user(record.TypeLimit, record.Header{Time: at, Cgroup: 105}, limit,
+		func(dst []byte) []byte { return record.AppendLimit(dst, at, 105, limit) })
 	container := record.Container{
 		ID: "i", Runtime: "r", Name: "n", Image: "m", Tag: "t",
 		Pod: "p", PodUID: "u", Namespace: "s", PodPart: "q", Handler: "h",
