@@ -100,7 +100,9 @@ func BenchmarkVersions(b *testing.B) {
 		return float64(time.Since(start))
 	}
 	samples := map[[2]string][]float64{}
-	add := func(op, state string, ns float64) { samples[[2]string{op, state}] = append(samples[[2]string{op, state}], ns) }
+	add := func(op, state string, ns float64) {
+		samples[[2]string{op, state}] = append(samples[[2]string{op, state}], ns)
+	}
 	measure := func(state string) {
 		for _, l := range loops {
 			add(l.name, state, looped(l.spec, true))
