@@ -7,7 +7,6 @@
  * a name that is not there, is reported with the names that the caller asked for (changecall.bpf.c).
  */
 
-enum { S_IFDIR = 0040000 };
 enum {
 	FOUND_NAME = NAME_BYTES + 1,
 	FOUND_LIMIT = sizeof(struct record_change) + SIDE_BYTES(FOUND_NAME) + PATH_BYTES + PATH_SLACK,
@@ -28,6 +27,41 @@ struct {
 } found_scratch SEC(".maps");
 
 DEFINE_WALK(found, FOUND_LIMIT)
+
+/* Appends a side to the record in SCRATCH from `off` on: the components of a directory, then a name. LIMIT is that of
+ * the walk. Sets LENGTH and NAME_LENGTH of the record; gives the flags, enum change_side.
+ */
+#define append_side(SCRATCH, WALK, LIMIT, NAME_BYTES_, task, mnt, dentry, name, user, length, name_length) \
+	({                                                                                             \
+		__u32 side_ = 0;                                                                       \
+		__u64 from_ = off;                                                                     \
+		long len_;                                                                             \
+		if (dentry) {                                                                          \
+			off = WALK(SCRATCH, mnt, dentry, task, off);                                   \
+			side_ = CHANGE_BASE;                                                           \
+			if ((SCRATCH)->walk.flags & (PATH_TRUNCATED | PATH_PSEUDO))                    \
+				side_ |= CHANGE_TRUNCATED;                                             \
+			if ((SCRATCH)->walk.flags & PATH_OUTSIDE)                                      \
+				side_ |= CHANGE_OUTSIDE;                                               \
+		}                                                                                      \
+		length = off - from_;                                                                  \
+		if (off <= (LIMIT) + PATH_SLACK) {                                                     \
+			if (user)                                                                      \
+				len_ = bpf_probe_read_user_str((SCRATCH)->bytes + off, NAME_BYTES_, name); \
+			else                                                                           \
+				len_ = bpf_probe_read_kernel_str((SCRATCH)->bytes + off, NAME_BYTES_, name); \
+			if (len_ <= 0) {                                                               \
+				side_ |= CHANGE_NAME_MISSING;                                          \
+			} else {                                                                       \
+				if (user && len_ == NAME_BYTES_)                                       \
+					side_ |= CHANGE_NAME_TRUNCATED;                                \
+				len_ = (len_ - 1) & ((NAME_BYTES_) - 1);                               \
+				name_length = len_;                                                    \
+				off += len_;                                                           \
+			}                                                                              \
+		}                                                                                      \
+		side_;                                                                                 \
+	})
 
 /* tid -> the record of a rename that the file system is at. An entry goes with the outcome. The kernel may have skipped
  * the program that takes it: so it also goes when the thread begins another rename, and with the thread. No LRU: on
@@ -135,6 +169,8 @@ int BPF_PROG(rename_end, int old_dfd, void *from, int new_dfd, void *to, unsigne
 	/* The kernel's copy of the names is gone by now. */
 	number = call_number();
 	if (number == NR_RENAME || number == NR_RENAMEAT || number == NR_RENAMEAT2)
-		return report_rename_call(number, ret);
-	return report_rename(old_dfd, NULL, new_dfd, NULL, rename_flags, -ret);
+		report_change_call(number, call_args(), later_args(), ret);
+	else
+		report_nameless_rename(old_dfd, new_dfd, rename_flags, -ret);
+	return 0;
 }
