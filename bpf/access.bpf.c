@@ -49,8 +49,22 @@ struct {
 
 DEFINE_WALK(access, ACCESS_LIMIT)
 
-/* target: NULL when it is not known. */
-static __always_inline int report_access(struct task_struct *target, __u16 op, int error)
+/* Another one: a signal may be sent by who preempts a program here. */
+struct signal_scratch {
+	__u8 bytes[sizeof(((struct access_scratch *)0)->bytes)];
+	struct walk walk;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct signal_scratch);
+} signal_scratch SEC(".maps");
+
+DEFINE_WALK(signal, ACCESS_LIMIT)
+
+/* target: NULL when it is not known. signal: 0, a constant, for what is none. */
+static __always_inline int report_access(struct task_struct *target, __u16 op, int error, __u32 signal)
 {
 	__u64 off = sizeof(struct record_access), cgroup = bpf_get_current_cgroup_id();
 	__u32 zero = 0, flags = 0, tgid = 0;
@@ -63,7 +77,10 @@ static __always_inline int report_access(struct task_struct *target, __u16 op, i
 		if (!tgid || tgid == bpf_get_current_pid_tgid() >> 32)
 			return 0;
 	}
-	s = bpf_map_lookup_elem(&access_scratch, &zero);
+	if (op == ACCESS_SIGNAL)
+		s = bpf_map_lookup_elem(&signal_scratch, &zero);
+	else
+		s = bpf_map_lookup_elem(&access_scratch, &zero);
 	if (!s) {
 		lose(cgroup, RECORD_ACCESS, LOSS_SCRATCH);
 		return 0;
@@ -73,6 +90,7 @@ static __always_inline int report_access(struct task_struct *target, __u16 op, i
 	fill_header_current(&r->h, RECORD_ACCESS, cgroup);
 	r->op = op;
 	r->error = error;
+	r->signal = signal;
 	if (!target) {
 		r->h.flags = ACCESS_TARGET_UNKNOWN;
 		send(r, off);
@@ -85,7 +103,13 @@ static __always_inline int report_access(struct task_struct *target, __u16 op, i
 		flags |= ACCESS_OUTSIDE;
 		exe = BPF_CORE_READ(target, mm, exe_file);
 		if (exe) {
-			off = walk_access(s, BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry), target, off);
+			struct vfsmount *mnt = BPF_CORE_READ(exe, f_path.mnt);
+			struct dentry *dentry = BPF_CORE_READ(exe, f_path.dentry);
+
+			if (op == ACCESS_SIGNAL)
+				off = walk_signal((void *)s, mnt, dentry, target, off);
+			else
+				off = walk_access(s, mnt, dentry, target, off);
 			if (s->walk.flags & PATH_TRUNCATED)
 				flags |= ACCESS_EXE_TRUNCATED;
 			if (s->walk.flags & PATH_OUTSIDE)
@@ -142,7 +166,7 @@ int BPF_PROG(access_check, struct task_struct *task, unsigned int mode, int ret)
 			break;
 		}
 	}
-	return report_access(task, op, -ret);
+	return report_access(task, op, -ret, 0);
 }
 
 static __always_inline struct task_struct *pid_task(struct pid *pid)
@@ -152,18 +176,14 @@ static __always_inline struct task_struct *pid_task(struct pid *pid)
 	return first ? (void *)first - bpf_core_field_offset(struct task_struct___pid, pid_links) : NULL;
 }
 
-/* The task of this number in the current task's pid namespace: find_vpid(), a walk down a radix
- * tree of 64 slots a node (lib/xarray.c), whose inner nodes are marked by the lowest two bits.
+/* The task of this number in a pid namespace: find_pid_ns(), a walk down a radix tree of 64 slots
+ * a node (lib/xarray.c), whose inner nodes are marked by the lowest two bits.
  */
-static __always_inline struct task_struct *task_by_vpid(__u32 nr)
+static __always_inline struct task_struct *task_by_number(struct pid_namespace *ns, __u32 nr)
 {
 	enum { LEVELS = 4 }; /* 24 bits; pids have at most 22 */
-	struct pid *own = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), thread_pid);
-	unsigned int level = BPF_CORE_READ(own, level);
-	struct pid_namespace *ns = NULL;
 	__u64 entry;
 
-	bpf_core_read(&ns, sizeof(ns), &own->numbers[level].ns);
 	entry = (__u64)BPF_CORE_READ(ns, idr.idr_rt.xa_head);
 	for (int i = 0; i < LEVELS && (entry & 3) == 2; i++) {
 		struct xa_node *node = (void *)(entry - 2);
@@ -180,6 +200,17 @@ static __always_inline struct task_struct *task_by_vpid(__u32 nr)
 	return pid_task((void *)entry);
 }
 
+/* The same in the current task's pid namespace. */
+static __always_inline struct task_struct *task_by_vpid(__u32 nr)
+{
+	struct pid *own = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), thread_pid);
+	unsigned int level = BPF_CORE_READ(own, level);
+	struct pid_namespace *ns = NULL;
+
+	bpf_core_read(&ns, sizeof(ns), &own->numbers[level].ns);
+	return task_by_number(ns, nr);
+}
+
 /* happened: whether what the call returned is proof that it reached somebody. */
 static __always_inline int report_access_call(long ret, bool happened, __u32 nr, __u16 op)
 {
@@ -187,7 +218,7 @@ static __always_inline int report_access_call(long ret, bool happened, __u32 nr,
 
 	if (!target && !happened && ret != -EPERM)
 		return 0;
-	return report_access(target, op, ret < 0 ? -ret : 0);
+	return report_access(target, op, ret < 0 ? -ret : 0, 0);
 }
 
 SEC("tracepoint/syscalls/sys_exit_ptrace")
@@ -267,5 +298,5 @@ int access_getfd(struct syscall_exit *ctx)
 		if (!taken || taken != task_file(target, args.second))
 			target = NULL;
 	}
-	return report_access(target, ACCESS_GETFD, ctx->ret < 0 ? -ctx->ret : 0);
+	return report_access(target, ACCESS_GETFD, ctx->ret < 0 ? -ctx->ret : 0, 0);
 }

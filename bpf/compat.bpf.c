@@ -14,9 +14,11 @@ enum { TS_COMPAT = 2 }; /* arch/x86/include/asm/thread_info.h; cleared behind th
 enum {
 	COMPAT_OPEN = 5,
 	COMPAT_CREAT = 8,
+	COMPAT_EXECVE = 11,
 	COMPAT_SOCKETCALL = 102,
 	COMPAT_OPENAT = 295,
 	COMPAT_OPEN_BY_HANDLE_AT = 342,
+	COMPAT_EXECVEAT = 358,
 	COMPAT_CONNECT = 362,
 	COMPAT_OPENAT2 = 437,
 };
@@ -72,6 +74,10 @@ int BPF_PROG(compat_call, struct pt_regs *regs, long ret)
 		goto connect;
 	case COMPAT_CONNECT:
 		goto connect;
+	case COMPAT_EXECVE:
+		return ret < 0 ? report_refused(false, ret, AT_FDCWD, (void *)(__u64)first) : 0;
+	case COMPAT_EXECVEAT:
+		return ret < 0 ? report_refused(true, ret, first, (void *)(__u64)second) : 0;
 	default:
 		return 0;
 	}

@@ -57,6 +57,8 @@ var commonHooks = []struct {
 	{"sendmsg4", objectRecordTypeRECORD_CONNECT, "sendmsg4", ebpf.AttachCGroupUDP4Sendmsg},
 	{"sendmsg6", objectRecordTypeRECORD_CONNECT, "sendmsg6", ebpf.AttachCGroupUDP6Sendmsg},
 	{"connect_release", objectRecordTypeRECORD_CONNECT_END, "sock_release", ebpf.AttachCgroupInetSockRelease},
+	{"signal_sent", objectRecordTypeRECORD_ACCESS, "signal_generate", 0},
+	{"oom_victim", objectRecordTypeRECORD_OOM, "mark_victim", 0},
 }
 
 // formGroup is what comes in two forms, of which one is attached.
@@ -178,6 +180,17 @@ var formGroups = []formGroup{
 			{"access_getfd", objectRecordTypeRECORD_ACCESS, "pidfd_getfd", false},
 		},
 	},
+	{
+		name: "refused exec",
+		trampolines: []functionHook{
+			{"exec_refused", objectRecordTypeRECORD_EXEC_FAILED, []string{"__x64_sys_execve", "__arm64_sys_execve"}},
+			{"exec_refused_at", objectRecordTypeRECORD_EXEC_FAILED, []string{"__x64_sys_execveat", "__arm64_sys_execveat"}},
+		},
+		tracepoints: []callHook{
+			{"exec_refused_call", objectRecordTypeRECORD_EXEC_FAILED, "execve", false},
+			{"exec_refused_call_at", objectRecordTypeRECORD_EXEC_FAILED, "execveat", false},
+		},
+	},
 }
 
 // programs gives each program of the group, and which records are missing when the kernel skips it.
@@ -259,6 +272,24 @@ func (o *Options) ringRequest() (name string, argument int, err error) {
 	}
 	return "", 0, fmt.Errorf("the kernel has none of the tracepoints %v with the request as an argument (5.13)",
 		ringTargets)
+}
+
+// victimIsTask tells whether the tracepoint mark_victim has whom the kernel kills, or its number.
+func (o *Options) victimIsTask() bool {
+	var t *btf.Typedef
+	if !o.hasType("btf_trace_mark_victim", &t) {
+		return true
+	}
+	p, ok := t.Type.(*btf.Pointer)
+	if !ok {
+		return true
+	}
+	f, ok := p.Target.(*btf.FuncProto)
+	if !ok {
+		return true
+	}
+	_, ok = pointerAt(f.Params, 1) // the first is the tracepoint's own
+	return ok
 }
 
 func pointerAt(params []btf.FuncParam, i int) (*btf.Pointer, bool) {

@@ -101,10 +101,13 @@ const (
 	objectMapProcessLosses        = "process_losses"
 	objectMapProcessScratch       = "process_scratch"
 	objectMapReads                = "reads"
+	objectMapRefusedAtScratch     = "refused_at_scratch"
+	objectMapRefusedScratch       = "refused_scratch"
 	objectMapRenames              = "renames"
 	objectMapRing                 = "ring"
 	objectMapSandboxes            = "sandboxes"
 	objectMapShares               = "shares"
+	objectMapSignalScratch        = "signal_scratch"
 	objectMapSubmittedScratch     = "submitted_scratch"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
@@ -125,6 +128,11 @@ const (
 	objectProgConnectFile         = "connect_file"
 	objectProgConnectRelease      = "connect_release"
 	objectProgConnectState        = "connect_state"
+	objectProgExecRefused         = "exec_refused"
+	objectProgExecRefusedAt       = "exec_refused_at"
+	objectProgExecRefusedCall     = "exec_refused_call"
+	objectProgExecRefusedCallAt   = "exec_refused_call_at"
+	objectProgOomVictim           = "oom_victim"
 	objectProgOpenCallCreat       = "open_call_creat"
 	objectProgOpenCallHandle      = "open_call_handle"
 	objectProgOpenCallOpen        = "open_call_open"
@@ -143,6 +151,7 @@ const (
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
 	objectProgSetnsCall           = "setns_call"
+	objectProgSignalSent          = "signal_sent"
 	objectProgSocketCall          = "socket_call"
 	objectProgSocketMake          = "socket_make"
 	objectProgUnshare             = "unshare"
@@ -189,6 +198,7 @@ const (
 	objectVarShareOfOthers        = "share_of_others"
 	objectVarStackBytes           = "stack_bytes"
 	objectVarUringRequest         = "uring_request"
+	objectVarVictimIsTask         = "victim_is_task"
 	objectVarWakeBytes            = "wake_bytes"
 )
 
@@ -234,45 +244,51 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	AccessCheck     *ebpf.ProgramSpec `ebpf:"access_check"`
-	AccessGetfd     *ebpf.ProgramSpec `ebpf:"access_getfd"`
-	AccessPtrace    *ebpf.ProgramSpec `ebpf:"access_ptrace"`
-	AccessReadv     *ebpf.ProgramSpec `ebpf:"access_readv"`
-	AccessWritev    *ebpf.ProgramSpec `ebpf:"access_writev"`
-	CgroupAttach    *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
-	CgroupMkdir     *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
-	CgroupRmdir     *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
-	ChangeCall      *ebpf.ProgramSpec `ebpf:"change_call"`
-	CompatCall      *ebpf.ProgramSpec `ebpf:"compat_call"`
-	Connect4        *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6        *ebpf.ProgramSpec `ebpf:"connect6"`
-	ConnectCall     *ebpf.ProgramSpec `ebpf:"connect_call"`
-	ConnectFile     *ebpf.ProgramSpec `ebpf:"connect_file"`
-	ConnectRelease  *ebpf.ProgramSpec `ebpf:"connect_release"`
-	ConnectState    *ebpf.ProgramSpec `ebpf:"connect_state"`
-	OpenCallCreat   *ebpf.ProgramSpec `ebpf:"open_call_creat"`
-	OpenCallHandle  *ebpf.ProgramSpec `ebpf:"open_call_handle"`
-	OpenCallOpen    *ebpf.ProgramSpec `ebpf:"open_call_open"`
-	OpenCallOpenat  *ebpf.ProgramSpec `ebpf:"open_call_openat"`
-	OpenCallOpenat2 *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
-	OpenFile        *ebpf.ProgramSpec `ebpf:"open_file"`
-	OpenRoot        *ebpf.ProgramSpec `ebpf:"open_root"`
-	ProcessExec     *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExisting *ebpf.ProgramSpec `ebpf:"process_existing"`
-	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork     *ebpf.ProgramSpec `ebpf:"process_fork"`
-	RenameBegin     *ebpf.ProgramSpec `ebpf:"rename_begin"`
-	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
-	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
-	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
-	Sendmsg6        *ebpf.ProgramSpec `ebpf:"sendmsg6"`
-	Setns           *ebpf.ProgramSpec `ebpf:"setns"`
-	SetnsCall       *ebpf.ProgramSpec `ebpf:"setns_call"`
-	SocketCall      *ebpf.ProgramSpec `ebpf:"socket_call"`
-	SocketMake      *ebpf.ProgramSpec `ebpf:"socket_make"`
-	Unshare         *ebpf.ProgramSpec `ebpf:"unshare"`
-	UnshareCall     *ebpf.ProgramSpec `ebpf:"unshare_call"`
-	UringSubmit     *ebpf.ProgramSpec `ebpf:"uring_submit"`
+	AccessCheck       *ebpf.ProgramSpec `ebpf:"access_check"`
+	AccessGetfd       *ebpf.ProgramSpec `ebpf:"access_getfd"`
+	AccessPtrace      *ebpf.ProgramSpec `ebpf:"access_ptrace"`
+	AccessReadv       *ebpf.ProgramSpec `ebpf:"access_readv"`
+	AccessWritev      *ebpf.ProgramSpec `ebpf:"access_writev"`
+	CgroupAttach      *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
+	CgroupMkdir       *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
+	CgroupRmdir       *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ChangeCall        *ebpf.ProgramSpec `ebpf:"change_call"`
+	CompatCall        *ebpf.ProgramSpec `ebpf:"compat_call"`
+	Connect4          *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6          *ebpf.ProgramSpec `ebpf:"connect6"`
+	ConnectCall       *ebpf.ProgramSpec `ebpf:"connect_call"`
+	ConnectFile       *ebpf.ProgramSpec `ebpf:"connect_file"`
+	ConnectRelease    *ebpf.ProgramSpec `ebpf:"connect_release"`
+	ConnectState      *ebpf.ProgramSpec `ebpf:"connect_state"`
+	ExecRefused       *ebpf.ProgramSpec `ebpf:"exec_refused"`
+	ExecRefusedAt     *ebpf.ProgramSpec `ebpf:"exec_refused_at"`
+	ExecRefusedCall   *ebpf.ProgramSpec `ebpf:"exec_refused_call"`
+	ExecRefusedCallAt *ebpf.ProgramSpec `ebpf:"exec_refused_call_at"`
+	OomVictim         *ebpf.ProgramSpec `ebpf:"oom_victim"`
+	OpenCallCreat     *ebpf.ProgramSpec `ebpf:"open_call_creat"`
+	OpenCallHandle    *ebpf.ProgramSpec `ebpf:"open_call_handle"`
+	OpenCallOpen      *ebpf.ProgramSpec `ebpf:"open_call_open"`
+	OpenCallOpenat    *ebpf.ProgramSpec `ebpf:"open_call_openat"`
+	OpenCallOpenat2   *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
+	OpenFile          *ebpf.ProgramSpec `ebpf:"open_file"`
+	OpenRoot          *ebpf.ProgramSpec `ebpf:"open_root"`
+	ProcessExec       *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExisting   *ebpf.ProgramSpec `ebpf:"process_existing"`
+	ProcessExit       *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork       *ebpf.ProgramSpec `ebpf:"process_fork"`
+	RenameBegin       *ebpf.ProgramSpec `ebpf:"rename_begin"`
+	RenameEnd         *ebpf.ProgramSpec `ebpf:"rename_end"`
+	RenameEnter       *ebpf.ProgramSpec `ebpf:"rename_enter"`
+	Sendmsg4          *ebpf.ProgramSpec `ebpf:"sendmsg4"`
+	Sendmsg6          *ebpf.ProgramSpec `ebpf:"sendmsg6"`
+	Setns             *ebpf.ProgramSpec `ebpf:"setns"`
+	SetnsCall         *ebpf.ProgramSpec `ebpf:"setns_call"`
+	SignalSent        *ebpf.ProgramSpec `ebpf:"signal_sent"`
+	SocketCall        *ebpf.ProgramSpec `ebpf:"socket_call"`
+	SocketMake        *ebpf.ProgramSpec `ebpf:"socket_make"`
+	Unshare           *ebpf.ProgramSpec `ebpf:"unshare"`
+	UnshareCall       *ebpf.ProgramSpec `ebpf:"unshare_call"`
+	UringSubmit       *ebpf.ProgramSpec `ebpf:"uring_submit"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -299,10 +315,13 @@ type objectMapSpecs struct {
 	ProcessLosses    *ebpf.MapSpec `ebpf:"process_losses"`
 	ProcessScratch   *ebpf.MapSpec `ebpf:"process_scratch"`
 	Reads            *ebpf.MapSpec `ebpf:"reads"`
+	RefusedAtScratch *ebpf.MapSpec `ebpf:"refused_at_scratch"`
+	RefusedScratch   *ebpf.MapSpec `ebpf:"refused_scratch"`
 	Renames          *ebpf.MapSpec `ebpf:"renames"`
 	Ring             *ebpf.MapSpec `ebpf:"ring"`
 	Sandboxes        *ebpf.MapSpec `ebpf:"sandboxes"`
 	Shares           *ebpf.MapSpec `ebpf:"shares"`
+	SignalScratch    *ebpf.MapSpec `ebpf:"signal_scratch"`
 	SubmittedScratch *ebpf.MapSpec `ebpf:"submitted_scratch"`
 	UnixScratch      *ebpf.MapSpec `ebpf:"unix_scratch"`
 	UringScratch     *ebpf.MapSpec `ebpf:"uring_scratch"`
@@ -354,6 +373,7 @@ type objectVariableSpecs struct {
 	ShareOfOthers        *ebpf.VariableSpec `ebpf:"share_of_others"`
 	StackBytes           *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	UringRequest         *ebpf.VariableSpec `ebpf:"uring_request"`
+	VictimIsTask         *ebpf.VariableSpec `ebpf:"victim_is_task"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -397,10 +417,13 @@ type objectMaps struct {
 	ProcessLosses    *ebpf.Map `ebpf:"process_losses"`
 	ProcessScratch   *ebpf.Map `ebpf:"process_scratch"`
 	Reads            *ebpf.Map `ebpf:"reads"`
+	RefusedAtScratch *ebpf.Map `ebpf:"refused_at_scratch"`
+	RefusedScratch   *ebpf.Map `ebpf:"refused_scratch"`
 	Renames          *ebpf.Map `ebpf:"renames"`
 	Ring             *ebpf.Map `ebpf:"ring"`
 	Sandboxes        *ebpf.Map `ebpf:"sandboxes"`
 	Shares           *ebpf.Map `ebpf:"shares"`
+	SignalScratch    *ebpf.Map `ebpf:"signal_scratch"`
 	SubmittedScratch *ebpf.Map `ebpf:"submitted_scratch"`
 	UnixScratch      *ebpf.Map `ebpf:"unix_scratch"`
 	UringScratch     *ebpf.Map `ebpf:"uring_scratch"`
@@ -429,10 +452,13 @@ func (m *objectMaps) Close() error {
 		m.ProcessLosses,
 		m.ProcessScratch,
 		m.Reads,
+		m.RefusedAtScratch,
+		m.RefusedScratch,
 		m.Renames,
 		m.Ring,
 		m.Sandboxes,
 		m.Shares,
+		m.SignalScratch,
 		m.SubmittedScratch,
 		m.UnixScratch,
 		m.UringScratch,
@@ -485,6 +511,7 @@ type objectVariables struct {
 	ShareOfOthers        *ebpf.Variable `ebpf:"share_of_others"`
 	StackBytes           *ebpf.Variable `ebpf:"stack_bytes"`
 	UringRequest         *ebpf.Variable `ebpf:"uring_request"`
+	VictimIsTask         *ebpf.Variable `ebpf:"victim_is_task"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
@@ -492,45 +519,51 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	AccessCheck     *ebpf.Program `ebpf:"access_check"`
-	AccessGetfd     *ebpf.Program `ebpf:"access_getfd"`
-	AccessPtrace    *ebpf.Program `ebpf:"access_ptrace"`
-	AccessReadv     *ebpf.Program `ebpf:"access_readv"`
-	AccessWritev    *ebpf.Program `ebpf:"access_writev"`
-	CgroupAttach    *ebpf.Program `ebpf:"cgroup_attach"`
-	CgroupMkdir     *ebpf.Program `ebpf:"cgroup_mkdir"`
-	CgroupRmdir     *ebpf.Program `ebpf:"cgroup_rmdir"`
-	ChangeCall      *ebpf.Program `ebpf:"change_call"`
-	CompatCall      *ebpf.Program `ebpf:"compat_call"`
-	Connect4        *ebpf.Program `ebpf:"connect4"`
-	Connect6        *ebpf.Program `ebpf:"connect6"`
-	ConnectCall     *ebpf.Program `ebpf:"connect_call"`
-	ConnectFile     *ebpf.Program `ebpf:"connect_file"`
-	ConnectRelease  *ebpf.Program `ebpf:"connect_release"`
-	ConnectState    *ebpf.Program `ebpf:"connect_state"`
-	OpenCallCreat   *ebpf.Program `ebpf:"open_call_creat"`
-	OpenCallHandle  *ebpf.Program `ebpf:"open_call_handle"`
-	OpenCallOpen    *ebpf.Program `ebpf:"open_call_open"`
-	OpenCallOpenat  *ebpf.Program `ebpf:"open_call_openat"`
-	OpenCallOpenat2 *ebpf.Program `ebpf:"open_call_openat2"`
-	OpenFile        *ebpf.Program `ebpf:"open_file"`
-	OpenRoot        *ebpf.Program `ebpf:"open_root"`
-	ProcessExec     *ebpf.Program `ebpf:"process_exec"`
-	ProcessExisting *ebpf.Program `ebpf:"process_existing"`
-	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork     *ebpf.Program `ebpf:"process_fork"`
-	RenameBegin     *ebpf.Program `ebpf:"rename_begin"`
-	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
-	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
-	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
-	Sendmsg6        *ebpf.Program `ebpf:"sendmsg6"`
-	Setns           *ebpf.Program `ebpf:"setns"`
-	SetnsCall       *ebpf.Program `ebpf:"setns_call"`
-	SocketCall      *ebpf.Program `ebpf:"socket_call"`
-	SocketMake      *ebpf.Program `ebpf:"socket_make"`
-	Unshare         *ebpf.Program `ebpf:"unshare"`
-	UnshareCall     *ebpf.Program `ebpf:"unshare_call"`
-	UringSubmit     *ebpf.Program `ebpf:"uring_submit"`
+	AccessCheck       *ebpf.Program `ebpf:"access_check"`
+	AccessGetfd       *ebpf.Program `ebpf:"access_getfd"`
+	AccessPtrace      *ebpf.Program `ebpf:"access_ptrace"`
+	AccessReadv       *ebpf.Program `ebpf:"access_readv"`
+	AccessWritev      *ebpf.Program `ebpf:"access_writev"`
+	CgroupAttach      *ebpf.Program `ebpf:"cgroup_attach"`
+	CgroupMkdir       *ebpf.Program `ebpf:"cgroup_mkdir"`
+	CgroupRmdir       *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ChangeCall        *ebpf.Program `ebpf:"change_call"`
+	CompatCall        *ebpf.Program `ebpf:"compat_call"`
+	Connect4          *ebpf.Program `ebpf:"connect4"`
+	Connect6          *ebpf.Program `ebpf:"connect6"`
+	ConnectCall       *ebpf.Program `ebpf:"connect_call"`
+	ConnectFile       *ebpf.Program `ebpf:"connect_file"`
+	ConnectRelease    *ebpf.Program `ebpf:"connect_release"`
+	ConnectState      *ebpf.Program `ebpf:"connect_state"`
+	ExecRefused       *ebpf.Program `ebpf:"exec_refused"`
+	ExecRefusedAt     *ebpf.Program `ebpf:"exec_refused_at"`
+	ExecRefusedCall   *ebpf.Program `ebpf:"exec_refused_call"`
+	ExecRefusedCallAt *ebpf.Program `ebpf:"exec_refused_call_at"`
+	OomVictim         *ebpf.Program `ebpf:"oom_victim"`
+	OpenCallCreat     *ebpf.Program `ebpf:"open_call_creat"`
+	OpenCallHandle    *ebpf.Program `ebpf:"open_call_handle"`
+	OpenCallOpen      *ebpf.Program `ebpf:"open_call_open"`
+	OpenCallOpenat    *ebpf.Program `ebpf:"open_call_openat"`
+	OpenCallOpenat2   *ebpf.Program `ebpf:"open_call_openat2"`
+	OpenFile          *ebpf.Program `ebpf:"open_file"`
+	OpenRoot          *ebpf.Program `ebpf:"open_root"`
+	ProcessExec       *ebpf.Program `ebpf:"process_exec"`
+	ProcessExisting   *ebpf.Program `ebpf:"process_existing"`
+	ProcessExit       *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork       *ebpf.Program `ebpf:"process_fork"`
+	RenameBegin       *ebpf.Program `ebpf:"rename_begin"`
+	RenameEnd         *ebpf.Program `ebpf:"rename_end"`
+	RenameEnter       *ebpf.Program `ebpf:"rename_enter"`
+	Sendmsg4          *ebpf.Program `ebpf:"sendmsg4"`
+	Sendmsg6          *ebpf.Program `ebpf:"sendmsg6"`
+	Setns             *ebpf.Program `ebpf:"setns"`
+	SetnsCall         *ebpf.Program `ebpf:"setns_call"`
+	SignalSent        *ebpf.Program `ebpf:"signal_sent"`
+	SocketCall        *ebpf.Program `ebpf:"socket_call"`
+	SocketMake        *ebpf.Program `ebpf:"socket_make"`
+	Unshare           *ebpf.Program `ebpf:"unshare"`
+	UnshareCall       *ebpf.Program `ebpf:"unshare_call"`
+	UringSubmit       *ebpf.Program `ebpf:"uring_submit"`
 }
 
 func (p *objectPrograms) Close() error {
@@ -551,6 +584,11 @@ func (p *objectPrograms) Close() error {
 		p.ConnectFile,
 		p.ConnectRelease,
 		p.ConnectState,
+		p.ExecRefused,
+		p.ExecRefusedAt,
+		p.ExecRefusedCall,
+		p.ExecRefusedCallAt,
+		p.OomVictim,
 		p.OpenCallCreat,
 		p.OpenCallHandle,
 		p.OpenCallOpen,
@@ -569,6 +607,7 @@ func (p *objectPrograms) Close() error {
 		p.Sendmsg6,
 		p.Setns,
 		p.SetnsCall,
+		p.SignalSent,
 		p.SocketCall,
 		p.SocketMake,
 		p.Unshare,

@@ -23,6 +23,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "connect.bpf.c"
 #include "access.bpf.c"
 #include "uring.bpf.c"
+#include "refused.bpf.c"
+#include "signal.bpf.c"
 #include "compat.bpf.c"
 #include "cgroup.bpf.c"
 

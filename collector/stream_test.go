@@ -79,6 +79,11 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		}))
 		w.act(n, record.Access{Op: record.AccessAttach, TargetTgid: 10, TargetStart: start(10), TargetCgroup: one})
 		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside, Exe: rt.Path("/sbin/init\xff")})
+		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessSignal, Signal: 15, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside})
+		w.refused(n, record.OpenNameTruncated, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/x\xff")})
+		w.refused(n, 0, record.ExecFailed{Error: int32(unix.ENOENT), Name: []byte("/x")})
+		w.fork(n, n+1000)
+		w.exit(n+1000, 9)
 		if n%3 == 0 {
 			w.attach(n, outside, "/user", true)
 			w.tick(3 * time.Second)
@@ -98,6 +103,7 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 	h := w.header(1)
 	h.Type = record.TypeCgroupRmdir
 	w.raw(rt.Record(h, record.Cgroup{ID: one}))
+	w.raw(record.AppendLimit(nil, w.now, two, record.Limit{Which: record.LimitCPU, Count: 3}))
 	w.raw(record.AppendLoss(nil, record.Header{Cgroup: two}, record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 2, From: w.now, To: w.now}))
 	w.c.Close()
 	return w
@@ -206,6 +212,7 @@ func (w *world) busyAgents() {
 	}
 	w.call(200, 250, "call_3")
 	w.fork(250, 251)
+	w.act(250, record.OOM{})
 	w.exit(250, 9)
 	w.tick(10 * time.Second)
 	w.say(decided("call_3", "approved", "user"))
@@ -231,6 +238,8 @@ func (w *world) busyContainers() {
 // contractKeys are the attribute keys of the contract, version 2. A rule may be written against
 // any of them: a change here is a change of span.Contract.
 var contractKeys = []string{
+	"sheetbend.process.oom_killed", "sheetbend.process.worker", "sheetbend.process.workers", "sheetbend.process.workers.failed",
+	"sheetbend.process.execs.missing", "sheetbend.call.oom_killed", "sheetbend.limit",
 	"container.id", "container.image.name", "container.image.tags", "container.name", "container.runtime.name",
 	"error.type", "file.inode", "file.path",
 	"gen_ai.agent.name", "gen_ai.conversation.id", "gen_ai.operation.name", "gen_ai.tool.call.id", "gen_ai.tool.name",
@@ -240,7 +249,7 @@ var contractKeys = []string{
 	"process.executable.name", "process.executable.path", "process.exit.code", "process.linux.cgroup",
 	"process.parent_pid", "process.pid", "process.real_user.id", "process.user.id", "process.vpid", "process.working_directory",
 	"service.name", "session.id",
-	"sheetbend.access.operation", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
+	"sheetbend.access.operation", "sheetbend.access.signal", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
 	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
 	"sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",

@@ -3,6 +3,8 @@
 package lineage
 
 import (
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -17,6 +19,7 @@ type Process struct {
 	Sandbox *Sandbox
 	Cgroup  *Cgroup  // where it is now
 	Program *Program // never nil
+	OOM     bool     // the kernel has chosen it to free memory
 
 	scanned  bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
@@ -105,9 +108,9 @@ func (c *Tree) Actor(h *record.Header) *Process {
 		c.forgetSeen(p, h)
 	}
 	c.Resolve(&p.Process)
-	if h.Type != record.TypeExit && h.ExecID > p.Program.ID.ExecID {
-		// An exec was lost: what runs now is not the program that we know. An exit
-		// may come with a count one higher when an exec failed halfway.
+	if h.Type != record.TypeExit && h.Type != record.TypeExecFailed && h.ExecID > p.Program.ID.ExecID {
+		// An exec was lost: what runs now is not the program that we know. An exit, or the word that
+		// an exec failed, may come with a count one higher when that was halfway.
 		c.replaceProgram(p, h.Time, &Program{
 			ID: span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, Start: h.Time, Unknown: true,
 			Parent: p.Program.Shown, Owner: p.Owner(),
@@ -201,6 +204,12 @@ type Ending struct {
 	Exit     *record.Exit // nil: it was replaced, or how is not known
 	Replaced bool
 	Unknown  bool
+	OOM      bool // the kernel had chosen the process to free memory
+}
+
+// KilledForMemory says whether that was the end: what is over anyway may be chosen, too.
+func (e *Ending) KilledForMemory() bool {
+	return e.OOM && e.Exit != nil && e.Exit.Status&0x7f == uint32(unix.SIGKILL)
 }
 
 // End finishes a process and forgets it.
@@ -324,5 +333,5 @@ func (c *Tree) Exit(h *record.Header, r *record.Exit) {
 		c.Losses.ignore(h)
 		return
 	}
-	c.End(p, h.Time, Ending{Exit: r})
+	c.End(p, h.Time, Ending{Exit: r, OOM: p.OOM})
 }

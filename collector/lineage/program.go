@@ -31,9 +31,12 @@ type Program struct {
 	Unknown    bool   // its fork or exec was lost
 	outside    bool   // what a process was forked with from outside into the sandbox
 	Noise      uint64 // noise reads not yet told
-	Ended      bool
-	Exec       *ExecStart // while its process.exec span is held
-	Owner      attribution.Owner
+	Workers    Workers
+	// ExecsMissing are execs of files that are not there, not yet told.
+	ExecsMissing uint64
+	Ended        bool
+	Exec         *ExecStart // while its process.exec span is held
+	Owner        attribution.Owner
 
 	attribution.Environment
 	uid    uint32 // real; only with EnvRead
@@ -41,6 +44,13 @@ type Program struct {
 	file   config.FileID // of the executable
 
 	PeakBefore uint32 // pages; of what the process ran before it
+}
+
+// Workers are processes that were forked, have run nothing but their parent's program, and have ended.
+type Workers struct {
+	Ended, Failed uint64 // not yet told; of these, not with exit code 0
+	Window        uint64 // of package spans: Told counts in it
+	Told          int
 }
 
 // Exec gives a process another program, and has attribution decide whose it is from now on.

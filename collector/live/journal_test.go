@@ -51,7 +51,7 @@ func (s *sent) Span(sp *span.Span) {
 	var attrs []span.Attr
 	for _, a := range sp.Attrs {
 		switch a.Key {
-		case span.KeySeq, span.KeyRun, span.KeyNoiseOpens, span.KeyCountPartial: // are of a run
+		case span.KeySeq, span.KeyRun, span.KeyNoiseOpens, span.KeyExecsMissing, span.KeyWorkers, span.KeyWorkersFailed, span.KeyCountPartial: // are of a run
 		default:
 			attrs = append(attrs, a)
 		}

@@ -70,6 +70,8 @@ type Hierarchy interface {
 	Path(id uint64) (string, error)
 	Children(cgroup string) ([]string, error)
 	Of(pid int) (string, error)
+	// Limits counts how often those of a cgroup were hit.
+	Limits(cgroup string) (cgroup.Limits, error)
 }
 
 // Options configure a Feed. Source, Collector, Hierarchy and Globs are needed.
@@ -127,6 +129,7 @@ type Feed struct {
 	ended      map[processID]bool // of those with losses: had ended when these were read last
 	walks      []*walk            // that are to be done, the first one first
 	scans      scans
+	limits     limits
 
 	dismissed recent[processID, struct{}] // processes that were suspects, or below one, and are no agent's
 	unmatched []string
@@ -220,6 +223,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	if f.scans.adopted && err == nil {
 		err = f.scan(math.MaxUint64)
 	}
+	f.limitsTurn(max(f.latest, f.tick), true)
 	if lossErr := f.reportLosses(max(f.latest, f.tick)); err == nil {
 		err = lossErr
 	}
@@ -304,6 +308,9 @@ func (f *Feed) handle(raw []byte) {
 		if f.suspect(h) {
 			f.locate(h)
 		}
+		if h.Type == record.TypeCgroupRmdir {
+			f.unlimit(h.Time, f.event.Cgroup.ID)
+		}
 	}
 	f.emit(raw)
 	if err != nil {
@@ -351,6 +358,7 @@ func (f *Feed) advance(t uint64, empty bool) error {
 	if err := f.scanWhenDue(t, empty); err != nil {
 		return err
 	}
+	f.limitsTurn(t, false)
 	f.tick = t
 	f.out = record.AppendTick(f.out[:0], t)
 	f.emit(f.out)

@@ -45,6 +45,7 @@ type host struct {
 	toldAt, last uint64
 
 	dirs    map[string]uint64 // path -> id
+	limits  map[string]cgroup.Limits
 	watches map[uint64]bpf.WatchFlags
 	within  map[uint64]uint64 // cgroup -> sandbox
 	log     []string
@@ -135,6 +136,8 @@ func (h *host) Follow(tgid uint32, _ uint64) (bool, error) {
 	h.log = append(h.log, fmt.Sprintf("follow %d", tgid))
 	return true, nil
 }
+
+func (h *host) Limits(cg string) (cgroup.Limits, error) { return h.limits[cg], nil }
 
 func (h *host) ID(cg string) (uint64, error) {
 	if id, ok := h.dirs[cg]; ok {

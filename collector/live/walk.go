@@ -180,6 +180,7 @@ func (w *walk) found(f *Feed, e entry, id uint64) {
 	}
 	f.out = record.AppendCgroup(f.out[:0], f.tick, id, e.parent, e.cgroup)
 	f.emit(f.out)
+	f.limit(id, e.cgroup, false)
 	f.seen(f.tick, e.cgroup)
 }
 
@@ -193,6 +194,7 @@ func (f *Feed) decide(at, id uint64, cg string) {
 		if !f.mayBeNone(id, cg) {
 			f.confirm(id, cg)
 		}
+		f.limit(id, cg, true)
 		f.seen(at, cg)
 	case f.o.leads(cg):
 		if err := f.o.Source.Watch(id, bpf.WatchChildren); err != nil {
@@ -232,6 +234,7 @@ func (f *Feed) seen(at uint64, cg string) {
 }
 
 func (f *Feed) unwatch(id uint64, cg string) {
+	f.unlimit(f.tick, id)
 	if err := f.o.Source.Unwatch(id); err != nil {
 		f.o.Log.Warn("cannot end the watch of a cgroup: its processes cost a little more", "cgroup", cg, "err", err)
 	}

@@ -152,6 +152,7 @@ const (
 	whatAgent   = "agent"
 	whatFound   = "found"
 	whatStandIn = "stand-in"
+	whatRefused = "exec refused"
 )
 
 // ExecSpan is the span of an exec.
@@ -223,6 +224,18 @@ func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
 // ChangeSpan is a file.change span. Fields as OpenSpan, with "sheetbend change".
 func ChangeSpan(boot string, i Image, tid uint32, at uint64) ID {
 	return point(whatChange, boot, i, tid, at)
+}
+
+// RefusedSpan is a process.exec.refused span. Fields as OpenSpan, with "sheetbend exec refused".
+func RefusedSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatRefused, boot, i, tid, at)
+}
+
+// LimitSpan is a sandbox.limit span. Fields: "sheetbend limit", boot id, instance, cgroup id, limit, at (ns of boottime).
+func LimitSpan(boot, instance string, cgroup uint64, limit string, at uint64) ID {
+	var room [256]byte
+	b := text(text(append(room[:0], "sheetbend limit"...), boot), instance)
+	return head(number(text(number(b, cgroup), limit), at))
 }
 
 // LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, instance, cgroup id, kind, cause, from, to (ns of

@@ -85,6 +85,11 @@ const (
 	KeyUserTime            = "sheetbend.process.cpu.user_ns"
 	KeySystemTime          = "sheetbend.process.cpu.system_ns"
 	KeyPeakMemory          = "sheetbend.process.memory.peak_bytes"
+	KeyOOMKilled           = "sheetbend.process.oom_killed"
+	KeyWorker              = "sheetbend.process.worker"
+	KeyWorkers             = "sheetbend.process.workers"
+	KeyWorkersFailed       = "sheetbend.process.workers.failed"
+	KeyExecsMissing        = "sheetbend.process.execs.missing"
 
 	KeyClaimContradicted = "sheetbend.claim.contradicted"
 	KeyClaimSession      = "sheetbend.claim.session"
@@ -111,6 +116,7 @@ const (
 	KeyCallExitCode   = "sheetbend.call.exit_code"
 	KeyCallExitSignal = "sheetbend.call.exit_signal"
 	KeyCallLeft       = "sheetbend.call.left"
+	KeyCallOOM        = "sheetbend.call.oom_killed"
 	KeyLateReports    = "sheetbend.session.late"
 
 	// file.open.
@@ -162,11 +168,15 @@ const (
 	KeyAccessPID     = "sheetbend.access.target.pid"
 	KeyAccessExe     = "sheetbend.access.target.executable"
 	KeyAccessOutside = "sheetbend.access.target.outside"
+	KeyAccessSignal  = "sheetbend.access.signal"
 
 	// cgroup.escape.
 	KeyCgroupFrom = "sheetbend.cgroup.from"
 	KeyCgroupTo   = "sheetbend.cgroup.to"
 	KeyMoverPID   = "sheetbend.cgroup.mover.pid"
+
+	// sandbox.limit.
+	KeyLimit = "sheetbend.limit"
 
 	// sensor.loss.
 	KeyLost      = "sheetbend.lost"

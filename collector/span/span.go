@@ -34,6 +34,9 @@ const (
 	Start        // of Exec
 	ToolStart    // of Tool
 	ConnectStart // of Connect
+
+	ExecRefused // an exec that was refused
+	Limit       // a limit of a sandbox's cgroup was hit
 )
 
 var kindNames = [...]string{
@@ -42,6 +45,7 @@ var kindNames = [...]string{
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
+	ExecRefused: "process.exec.refused", Limit: "sandbox.limit",
 }
 
 // Kinds are all that have a name.

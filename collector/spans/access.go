@@ -43,6 +43,11 @@ func (c *Spans) Access(h *record.Header, r *record.Access) {
 		g := c.lineage.Cgroups[r.TargetCgroup]
 		a.outside = g != nil && g.Sandbox != p.Sandbox
 	}
+	if r.Op == record.AccessSignal {
+		if a.signal = r.Signal; !a.outside {
+			return // the kernel side tells of some within the sandbox, too
+		}
+	}
 	c.count(h, p, a)
 }
 
@@ -52,6 +57,9 @@ func (c *Spans) tellAccess(d *builder, a *countedEvent) {
 		c.out.displayName(verb, a.program)
 	}
 	d.trusted(span.KeyAccessOp, verb)
+	if a.signal != 0 {
+		d.trusted(span.KeyAccessSignal, signalName(a.signal))
+	}
 	if a.target != 0 {
 		d.int(span.KeyAccessPID, int64(a.target))
 	}
@@ -75,6 +83,8 @@ func accessOp(op uint16) string {
 		return "pidfd_getfd"
 	case record.AccessProc:
 		return "proc"
+	case record.AccessSignal:
+		return "signal"
 	}
 	return "other"
 }

@@ -219,7 +219,7 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 	}
 	for _, s := range pendingOf(p).counted {
 		if s.program == p.Program {
-			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.event.executable))
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.event.executable)+weightOf(s.key.event.path))
 		}
 	}
 }

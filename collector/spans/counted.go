@@ -11,8 +11,8 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// A countedEvent is what a net.socket, process.namespace or process.access span tells, but for time and thread. Events
-// of one process that are equal are repeats of one another.
+// A countedEvent is what a net.socket, process.namespace, process.access or process.exec.refused span tells, but for time
+// and thread. Events of one process that are equal are repeats of one another.
 type countedEvent struct {
 	kind  span.Kind
 	op    uint16
@@ -28,6 +28,10 @@ type countedEvent struct {
 	executable string // as /proc shows it
 	program    string // its name
 	outside    bool
+	signal     uint32
+
+	path  string // process.exec.refused: what was asked for
+	flags uint16
 }
 
 type countedKey struct {
@@ -57,8 +61,8 @@ func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
 		return
 	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable))
-	c.queue.holdRepeats(&s.held, s, p, len(a.executable), h.Time)
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable)+weightOf(a.path))
+	c.queue.holdRepeats(&s.held, s, p, len(a.executable)+len(a.path), h.Time)
 	c.counted[key] = s
 	pending := pendingOf(p)
 	pending.counted = append(pending.counted, s)
@@ -99,6 +103,8 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		id = span.NamespaceSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Access:
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
+	case span.ExecRefused:
+		id = span.RefusedSpan(c.config.BootID, of, s.tid, s.first)
 	}
 	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
 	c.out.process(p, i, s.cgroup)
@@ -109,6 +115,8 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		c.tellNamespace(d, a)
 	case span.Access:
 		c.tellAccess(d, a)
+	case span.ExecRefused:
+		c.tellRefused(d, a)
 	}
 	c.repeated(d, s.count, s.last)
 	d.returned(a.errno)

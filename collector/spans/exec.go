@@ -56,7 +56,7 @@ func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 // EndProgram sends what there is of a program that ends, where it is the process's own.
 func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	if !how.Replaced {
-		c.endCommand(p, at, how.Exit)
+		c.endCommand(p, at, &how)
 	}
 	c.Flush(p)
 	if !how.Replaced {
@@ -64,6 +64,7 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	}
 	i := p.Program
 	if !p.Owns(i) {
+		c.endWorker(p, at, &how)
 		return
 	}
 	i.Ended = true
@@ -116,7 +117,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 	if how == nil {
 		d.flag(span.KeyPartial)
 	} else {
-		c.ended(d, i, how)
+		c.ended(d, how, i.PeakBefore)
 	}
 	c.out.send()
 }
@@ -182,7 +183,40 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	c.noise(d, i)
-	c.ended(d, i, &how)
+	c.ended(d, &how, i.PeakBefore)
+	c.out.send()
+}
+
+// maxWorkersTold is how many processes that have never called exec, and ended badly, are told of for each program in a
+// window of config.Fold. All are counted.
+const maxWorkersTold = 32
+
+// endWorker counts a process that ends in the program that forked it, and sends a process.exit span when that was no good
+// end. What has its own end in it goes under the program all the same.
+func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
+	if how.Replaced {
+		return
+	}
+	i, w := p.Program, p.Owner()
+	i.Workers.Ended++
+	if how.Exit == nil || how.Exit.Status == 0 {
+		return
+	}
+	i.Workers.Failed++
+	if window := at / uint64(c.config.Fold.Window); window != i.Workers.Window {
+		i.Workers.Window, i.Workers.Told = window, 0
+	}
+	if i.Workers.Told >= maxWorkersTold {
+		return
+	}
+	i.Workers.Told++
+	id := span.ExitSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID})
+	sb := &p.Sandbox.Sandbox
+	d := c.out.start(span.Exit, sb, w, id, c.place(sb, w, i, p.Cgroup, 0), p.Start, at)
+	c.out.process(p, i, p.Cgroup)
+	c.out.displayName("exit", i.Name)
+	d.flag(span.KeyWorker)
+	c.ended(d, how, 0)
 	c.out.send()
 }
 
@@ -200,10 +234,19 @@ func (d *builder) contradicted(s *attribution.Claims) {
 	}
 }
 
+// noise adds what is only counted, and has not been told yet.
 func (c *Spans) noise(d *builder, i *lineage.Program) {
-	if i.Noise > 0 {
-		d.int(span.KeyNoiseOpens, int64(i.Noise))
-		i.Noise = 0
+	for _, n := range []struct {
+		key   string
+		count *uint64
+	}{
+		{span.KeyNoiseOpens, &i.Noise}, {span.KeyExecsMissing, &i.ExecsMissing},
+		{span.KeyWorkers, &i.Workers.Ended}, {span.KeyWorkersFailed, &i.Workers.Failed},
+	} {
+		if *n.count > 0 {
+			d.int(n.key, int64(*n.count))
+			*n.count = 0
+		}
 	}
 	d.flagIf(i.Start < c.resumed, span.KeyCountPartial)
 }
@@ -225,8 +268,9 @@ func (d *builder) flagScript(x *lineage.ExecStart) {
 	}
 }
 
-// ended adds what is known of an image's end, and fails the span when it was not a good one.
-func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
+// ended adds what is known of an image's end, and fails the span when it was not a good one. peakBefore: pages, of what
+// the process ran before.
+func (c *Spans) ended(d *builder, how *lineage.Ending, peakBefore uint32) {
 	d.flagIf(how.Replaced, span.KeyReplaced)
 	d.flagIf(how.Unknown, span.KeyExitUnknown)
 	r := how.Exit
@@ -235,12 +279,10 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	}
 	d.outcome(outcomeOfExit(r.Status))
 	if signal := r.Status & 0x7f; signal != 0 {
-		name := unix.SignalName(unix.Signal(signal))
-		if name == "" {
-			name = "SIG" + strconv.Itoa(int(signal))
-		}
+		name := signalName(signal)
 		d.trusted(span.KeyExitSignal, name)
 		d.flagIf(r.Status&0x80 != 0, span.KeyCoreDumped)
+		d.flagIf(how.KilledForMemory(), span.KeyOOMKilled)
 		d.fail("killed by " + name)
 	} else {
 		code := int64(r.Status >> 8 & 0xff)
@@ -252,9 +294,16 @@ func (c *Spans) ended(d *builder, i *lineage.Program, how *lineage.Ending) {
 	d.int(span.KeyCPUTime, int64(r.CPU))
 	d.int(span.KeyUserTime, int64(r.User))
 	d.int(span.KeySystemTime, int64(r.System))
-	if r.PeakRSS > uint64(i.PeakBefore) {
+	if r.PeakRSS > uint64(peakBefore) {
 		d.int(span.KeyPeakMemory, int64(r.PeakRSS)*int64(c.config.PageBytes))
 	}
+}
+
+func signalName(n uint32) string {
+	if name := unix.SignalName(unix.Signal(n)); name != "" {
+		return name
+	}
+	return "SIG" + strconv.Itoa(int(n))
 }
 
 // wallTime is a boottime in ISO 8601 (RFC 3339), in UTC, with nanoseconds.

@@ -23,7 +23,8 @@ func outcomeOf(kind span.Kind, e unix.Errno) span.Outcome {
 	case unix.EPERM, unix.EACCES, unix.EROFS:
 		return span.Refused
 	case unix.ELOOP, unix.EXDEV, unix.ETXTBSY:
-		if kind == span.Open { // by a limit on the lookup, or a program that runs; after EXDEV of a rename mv copies
+		// By a limit on the lookup, or a program that runs; or of one that is written to. After EXDEV of a rename mv copies.
+		if kind == span.Open || kind == span.ExecRefused {
 			return span.Refused
 		}
 	case unix.ECANCELED:
@@ -65,7 +66,8 @@ func (d *builder) outcome(o span.Outcome) {
 }
 
 // returned adds what a call of the kernel returned. The span fails when it was refused, or is a connection that was not
-// made: programs live with all other errors, as when they look for a file in one directory after the other.
+// made or a program that was not started: programs live with all other errors, as when they look for a file in one
+// directory after the other.
 func (d *builder) returned(errno int32) {
 	e := unix.Errno(errno)
 	o := outcomeOf(d.span.Kind, e)
@@ -78,7 +80,7 @@ func (d *builder) returned(errno int32) {
 		name = "E" + strconv.Itoa(int(errno))
 	}
 	d.text(span.KeyErrorType, name)
-	if o == span.Refused || o == span.Failed && d.span.Kind == span.Connect && e != unix.EAGAIN {
+	if o == span.Refused || o == span.Failed && (d.span.Kind == span.Connect && e != unix.EAGAIN || d.span.Kind == span.ExecRefused) {
 		d.fail(e.Error())
 	}
 }

@@ -7,12 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/mask"
-	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -48,6 +45,7 @@ type callStory struct {
 	wrapper *lineage.Program
 	ended   uint64 // boottime
 	over    bool
+	oom     bool // a process of it was killed to free memory
 }
 
 // AgentBegan begins a story.
@@ -220,16 +218,20 @@ func (c *Spans) endCall(k *attribution.Call, at uint64) {
 
 // endCommand is told of each end of a process: that of a call's first one is the end of the call as its agent sees it,
 // unless a mark says when that is.
-func (c *Spans) endCommand(p *lineage.Process, at uint64, r *record.Exit) {
+func (c *Spans) endCommand(p *lineage.Process, at uint64, how *lineage.Ending) {
 	k := p.Call
 	if k == nil {
 		return
 	}
 	s, waits := k.Pending.(*callStory)
-	if !waits || s.root != (span.Image{Tgid: p.Tgid, Start: p.Start}) {
+	if !waits {
 		return
 	}
-	if r != nil {
+	s.oom = s.oom || how.KilledForMemory()
+	if s.root != (span.Image{Tgid: p.Tgid, Start: p.Start}) {
+		return
+	}
+	if r := how.Exit; r != nil {
 		k.Exit.Known, k.Exit.Status = true, r.Status
 	}
 	if !k.Marked() {
@@ -259,16 +261,14 @@ func (s *callStory) runOut(c *Spans, at uint64) {
 	if k.Life.Processes > 0 {
 		d.int(span.KeyCallLeft, int64(k.Life.Processes))
 	}
+	d.flagIf(s.oom, span.KeyCallOOM)
 	d.flagIf(!s.over, span.KeyPartial)
 	c.out.send()
 }
 
 func tellExit(d *builder, status uint32) {
-	if signal := unix.Signal(status & 0x7f); signal != 0 {
-		name := unix.SignalName(signal)
-		if name == "" {
-			name = "SIG" + strconv.Itoa(int(signal))
-		}
+	if signal := status & 0x7f; signal != 0 {
+		name := signalName(signal)
 		d.trusted(span.KeyCallExitSignal, name)
 		d.fail("killed by " + name)
 		return

@@ -222,7 +222,7 @@ func (se *session) process(s *span.Span, a span.Attrs, parent span.ID, c *call) 
 		}
 	case s.Kind == span.Exec:
 		se.ended(id)
-	case s.Kind == span.Exit:
+	case s.Kind == span.Exit && !a.Is(span.KeyWorker):
 		se.ended(parent)
 	}
 }

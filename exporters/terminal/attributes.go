@@ -102,7 +102,7 @@ var changeVerbs = map[string]string{"rename": "renamed", "exchange": "swapped"}
 // accessVerbs fit the column of verbs.
 var accessVerbs = map[string]string{
 	"ptrace_attach": "ptrace", "ptrace_seize": "ptrace", "process_vm_readv": "peek", "process_vm_writev": "poke",
-	"pidfd_getfd": "getfd", "proc": "peek",
+	"pidfd_getfd": "getfd", "proc": "peek", "signal": "signal",
 }
 
 // reached is the process that was reached into.
@@ -118,6 +118,9 @@ func reached(a span.Attrs) string {
 	if a.Is(span.KeyAccessOutside) {
 		text += " outside"
 	}
+	if signal := short(a, span.KeyAccessSignal); signal != "" {
+		text = signal + " to " + text
+	}
 	return text
 }
 
@@ -127,6 +130,18 @@ func signal(a span.Attrs) string {
 		return "signal " + strconv.FormatInt(number, 10)
 	}
 	return short(a, span.KeyExitSignal)
+}
+
+// ending is how a process ended.
+func ending(a span.Attrs) string {
+	name := signal(a)
+	switch code, known := a.Int(span.KeyExitCode); {
+	case a.Is(span.KeyOOMKilled):
+		return "out of memory"
+	case name == "" && known:
+		return "exit " + strconv.FormatInt(code, 10)
+	}
+	return name
 }
 
 func lost(a span.Attrs) string {

@@ -5,6 +5,7 @@ package terminal
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -19,6 +20,7 @@ const (
 	classOutside // reached into a process outside of the sandbox
 	classAccess  // … into one within
 	classNamespace
+	classProgram // that was not started, or a process that was forked and ended badly; a limit that was hit
 	classSocket
 	classWrite
 	classRefused
@@ -134,6 +136,12 @@ func newItem(s *span.Span, a span.Attrs) item {
 		if a.Is(span.KeyAccessOutside) {
 			it.class = classOutside
 		}
+	case span.ExecRefused:
+		it.class, it.action, it.text = classProgram, "no exec", escape(clipPath(a.Text(span.KeyRequestedExecutable)))
+	case span.Exit: // of a worker
+		it.class, it.action, it.text, it.err = classProgram, "worker", "("+strconv.FormatInt(it.pid, 10)+")", ending(a)
+	case span.Limit:
+		it.class, it.action, it.text = classProgram, "limit", short(a, span.KeyLimit)
 	case span.Connect, span.ConnectStart:
 		it.class, it.text = classConnect, peer(a)
 		if span.Outcome(a.Text(span.KeyOutcome)) == span.Missing { // a service that is not installed, such as nscd

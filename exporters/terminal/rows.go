@@ -26,6 +26,7 @@ var limits = [...]struct {
 	classOutside:   {maxActs, "more accesses outside"},
 	classAccess:    {maxActs, "more accesses"},
 	classNamespace: {maxActs, "more namespaces"},
+	classProgram:   {maxActs, "more programs and limits"},
 	classSocket:    {maxActs, "more sockets"},
 	classRead:      {maxReads, "more reads"},
 	classMissing:   {maxMissing, "more names that do not exist"},
@@ -150,7 +151,7 @@ func (d *drawing) item(n *node, it *item) row {
 		r.headStyle = d.p.alarm
 	case classOutside:
 		r.headStyle, r.textStyle, r.outcomeStyle, r.front = d.p.alarm, d.p.alarm, d.p.red, false
-	case classAccess, classNamespace, classSocket:
+	case classAccess, classNamespace, classProgram, classSocket:
 		r.headStyle, r.outcomeStyle, r.front = d.p.yellow, d.p.yellow, false
 		if it.failed {
 			r.outcomeStyle = d.p.red
@@ -209,7 +210,7 @@ func describe(it *item, cwd string) (verb, object string) {
 		object = escape(relative(cwd, it.from)) + " -> " + object
 	}
 	switch it.class {
-	case classOutside, classAccess, classNamespace, classSocket:
+	case classOutside, classAccess, classNamespace, classProgram, classSocket:
 		return it.action, it.text
 	case classWrite:
 		if it.action != "" {

@@ -115,6 +115,10 @@ func story() []span.Span {
 		made(span.Access, 35, 16, 4246, 630*ms, 630*ms+1000, text(span.KeyAccessOp, "ptrace_attach"), number(span.KeyAccessPID, 4245), text(span.KeyAccessExe, "/usr/bin/sleep")),
 		made(span.Access, 36, 16, 4246, 631*ms, 632*ms, text(span.KeyAccessOp, "process_vm_readv"), number(span.KeyAccessPID, 1234), text(span.KeyAccessExe, "/usr/bin/ba\x1bsh"), yes(span.KeyAccessOutside), number(span.KeyCount, 7)),
 		failed(made(span.Access, 37, 16, 4246, 633*ms, 633*ms+1000, text(span.KeyAccessOp, "pidfd_getfd"), number(span.KeyAccessPID, 1), yes(span.KeyAccessOutside), errno("EPERM"))),
+		made(span.Access, 50, 16, 4246, 634*ms, 634*ms+1000, text(span.KeyAccessOp, "signal"), text(span.KeyAccessSignal, "SIGTERM"), number(span.KeyAccessPID, 1234), text(span.KeyAccessExe, "/usr/bin/bash"), yes(span.KeyAccessOutside)),
+		failed(made(span.ExecRefused, 51, 16, 4246, 640*ms, 640*ms+1000, text(span.KeyRequestedExecutable, "/home/ada/project/no\nexec"), errno("EACCES"), number(span.KeyCount, 2))),
+		failed(made(span.Exit, 52, 16, 4290, 641*ms, 650*ms, append(program("/usr/bin/python3.13"), text(span.KeyExitSignal, "SIGKILL"), yes(span.KeyOOMKilled), yes(span.KeyWorker))...)),
+		made(span.Limit, 53, 0, 0, 660*ms, 660*ms+1000, text(span.KeyLimit, "memory.max"), number(span.KeyCount, 12)),
 		// A shell that turns into another program.
 		exec(17, 1, 4247, 800*ms, 801*ms, "/usr/bin/dash", argv("sh", "-c", "exec ls -l"), cwd(work), yes(span.KeyReplaced)),
 		exec(18, 17, 4247, 801*ms, 803*ms, "/usr/bin/ls", argv("ls", "-l"), cwd(work), exit(0)),

@@ -119,6 +119,10 @@ func (t *Tree) Span(s *span.Span) {
 	case span.Exec, span.Start:
 		t.exec(se, s, a)
 	case span.Exit:
+		if a.Is(span.KeyWorker) {
+			t.item(se, s, a)
+			break
+		}
 		t.exit(se, s, a)
 	case span.Tool, span.ToolStart:
 		if n := t.node(se, s.Subject()); n != nil {
@@ -295,6 +299,9 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 	n.replaced = a.Is(span.KeyReplaced)
 	n.code, n.hasCode = a.Int(span.KeyExitCode)
 	n.signal = signal(a)
+	if a.Is(span.KeyOOMKilled) {
+		n.note = "out of memory"
+	}
 }
 
 // owner is the node of the process that s belongs to.
@@ -331,7 +338,7 @@ func (t *Tree) item(se *session, s *span.Span, a span.Attrs) {
 		return
 	}
 	list := &se.loss
-	if s.Kind != span.Loss || s.Above != (span.ID{}) {
+	if s.Kind != span.Loss && s.Kind != span.Limit || s.Above != (span.ID{}) {
 		n := t.owner(se, s, a)
 		if n == nil {
 			return
