@@ -57,7 +57,12 @@ var commonHooks = []struct {
 	{"sendmsg4", objectRecordTypeRECORD_CONNECT, "sendmsg4", ebpf.AttachCGroupUDP4Sendmsg},
 	{"sendmsg6", objectRecordTypeRECORD_CONNECT, "sendmsg6", ebpf.AttachCGroupUDP6Sendmsg},
 	{"connect_release", objectRecordTypeRECORD_CONNECT_END, "sock_release", ebpf.AttachCgroupInetSockRelease},
+	{packetOut, objectRecordTypeRECORD_PACKET, "egress", ebpf.AttachCGroupInetEgress},
+	{packetIn, objectRecordTypeRECORD_PACKET, "ingress", ebpf.AttachCGroupInetIngress},
 }
+
+// The hooks that every packet of the host passes, see Options.NoNames.
+const packetOut, packetIn = "packet_out", "packet_in"
 
 // formGroup is what comes in two forms, of which one is attached.
 type formGroup struct {
