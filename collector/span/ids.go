@@ -148,6 +148,7 @@ const (
 	whatNs      = "namespace"
 	whatAccess  = "access"
 	whatChange  = "change"
+	whatLookup  = "lookup"
 	whatCall    = "call"
 	whatAgent   = "agent"
 	whatFound   = "found"
@@ -223,6 +224,11 @@ func AccessSpan(boot string, i Image, tid uint32, at uint64) ID {
 // ChangeSpan is a file.change span. Fields as OpenSpan, with "sheetbend change".
 func ChangeSpan(boot string, i Image, tid uint32, at uint64) ID {
 	return point(whatChange, boot, i, tid, at)
+}
+
+// LookupSpan is a dns.lookup span. Fields as OpenSpan, with "sheetbend lookup".
+func LookupSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatLookup, boot, i, tid, at)
 }
 
 // LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, instance, cgroup id, kind, cause, from, to (ns of
