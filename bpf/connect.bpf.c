@@ -99,6 +99,8 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 	}
 	if (has_source_route(ctx))
 		to.flags = CONNECT_SOURCE_ROUTE;
+	if (names)
+		note_talk(ctx, op == CONNECT_CONNECT, family, task, cgroup, to.cookie, to.addr, to.port);
 	if (op == CONNECT_SENDMSG && bpf_map_lookup_elem(&destinations, &to))
 		return 1;
 
@@ -194,6 +196,8 @@ int connect_release(struct bpf_sock *ctx)
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct pending *found = bpf_map_lookup_elem(&pending, &cookie);
 
+	if (names)
+		forget_talk(cookie);
 	if (!found)
 		return 1;
 	if (found->protocol == IPPROTO_TCP)

@@ -24,6 +24,14 @@ struct bpf_sock_addr {
 	__u64 sk;
 };
 
+struct __sk_buff {
+	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol;
+};
+
 struct bpf_sock {
 	__u32 bound_dev_if;
 	__u32 family;
@@ -246,8 +254,12 @@ struct linux_binprm {
 	const char *filename;
 } CORE;
 
+struct net { struct user_namespace *user_ns; } CORE;
+typedef struct { struct net *net; } possible_net_t; /* empty without CONFIG_NET_NS */
 struct sock_common {
 	unsigned short skc_family;
+	unsigned short skc_num;
+	possible_net_t skc_net;
 	atomic64_t skc_cookie;
 } CORE;
 struct sock {

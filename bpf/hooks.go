@@ -59,7 +59,12 @@ var commonHooks = []struct {
 	{"connect_release", objectRecordTypeRECORD_CONNECT_END, "sock_release", ebpf.AttachCgroupInetSockRelease},
 	{"signal_sent", objectRecordTypeRECORD_ACCESS, "signal_generate", 0},
 	{"oom_victim", objectRecordTypeRECORD_OOM, "mark_victim", 0},
+	{packetOut, objectRecordTypeRECORD_PACKET, "egress", ebpf.AttachCGroupInetEgress},
+	{packetIn, objectRecordTypeRECORD_PACKET, "ingress", ebpf.AttachCGroupInetIngress},
 }
+
+// The hooks that every packet of the host passes, see Options.NoNames.
+const packetOut, packetIn = "packet_out", "packet_in"
 
 // formGroup is what comes in two forms, of which one is attached.
 type formGroup struct {

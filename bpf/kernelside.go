@@ -41,6 +41,10 @@ func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err erro
 			delete(common.Programs, name)
 		}
 	}
+	if o.NoNames {
+		delete(common.Programs, packetOut)
+		delete(common.Programs, packetIn)
+	}
 	k.collection, err = ebpf.NewCollectionWithOptions(common, ebpf.CollectionOptions{
 		Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
 	})
@@ -79,6 +83,9 @@ func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err erro
 func (k *kernelSide) attachCommon(cgroupRoot string) error {
 	for _, h := range commonHooks {
 		program := k.programs[h.program]
+		if program == nil { // not asked for
+			continue
+		}
 		var l link.Link
 		var err error
 		form := "btf tracepoint"

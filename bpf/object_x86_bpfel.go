@@ -109,6 +109,7 @@ const (
 	objectMapShares               = "shares"
 	objectMapSignalScratch        = "signal_scratch"
 	objectMapSubmittedScratch     = "submitted_scratch"
+	objectMapTalks                = "talks"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
@@ -140,6 +141,8 @@ const (
 	objectProgOpenCallOpenat2     = "open_call_openat2"
 	objectProgOpenFile            = "open_file"
 	objectProgOpenRoot            = "open_root"
+	objectProgPacketIn            = "packet_in"
+	objectProgPacketOut           = "packet_out"
 	objectProgProcessExec         = "process_exec"
 	objectProgProcessExisting     = "process_existing"
 	objectProgProcessExit         = "process_exit"
@@ -192,11 +195,14 @@ const (
 	objectVarKeepRecordSocket     = "keep_record_socket"
 	objectVarKeepRecordType       = "keep_record_type"
 	objectVarKeepRecordUnix       = "keep_record_unix"
+	objectVarLookupCount          = "lookup_count"
+	objectVarNames                = "names"
 	objectVarNoiseOwnProc         = "noise_own_proc"
 	objectVarRingBytes            = "ring_bytes"
 	objectVarRootIsOneArgument    = "root_is_one_argument"
 	objectVarShareOfOthers        = "share_of_others"
 	objectVarStackBytes           = "stack_bytes"
+	objectVarStreamCount          = "stream_count"
 	objectVarUringRequest         = "uring_request"
 	objectVarVictimIsTask         = "victim_is_task"
 	objectVarWakeBytes            = "wake_bytes"
@@ -272,6 +278,8 @@ type objectProgramSpecs struct {
 	OpenCallOpenat2   *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
 	OpenFile          *ebpf.ProgramSpec `ebpf:"open_file"`
 	OpenRoot          *ebpf.ProgramSpec `ebpf:"open_root"`
+	PacketIn          *ebpf.ProgramSpec `ebpf:"packet_in"`
+	PacketOut         *ebpf.ProgramSpec `ebpf:"packet_out"`
 	ProcessExec       *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExisting   *ebpf.ProgramSpec `ebpf:"process_existing"`
 	ProcessExit       *ebpf.ProgramSpec `ebpf:"process_exit"`
@@ -323,6 +331,7 @@ type objectMapSpecs struct {
 	Shares           *ebpf.MapSpec `ebpf:"shares"`
 	SignalScratch    *ebpf.MapSpec `ebpf:"signal_scratch"`
 	SubmittedScratch *ebpf.MapSpec `ebpf:"submitted_scratch"`
+	Talks            *ebpf.MapSpec `ebpf:"talks"`
 	UnixScratch      *ebpf.MapSpec `ebpf:"unix_scratch"`
 	UringScratch     *ebpf.MapSpec `ebpf:"uring_scratch"`
 	Watched          *ebpf.MapSpec `ebpf:"watched"`
@@ -367,11 +376,14 @@ type objectVariableSpecs struct {
 	KeepRecordSocket     *ebpf.VariableSpec `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.VariableSpec `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.VariableSpec `ebpf:"keep_record_unix"`
+	LookupCount          *ebpf.VariableSpec `ebpf:"lookup_count"`
+	Names                *ebpf.VariableSpec `ebpf:"names"`
 	NoiseOwnProc         *ebpf.VariableSpec `ebpf:"noise_own_proc"`
 	RingBytes            *ebpf.VariableSpec `ebpf:"ring_bytes"`
 	RootIsOneArgument    *ebpf.VariableSpec `ebpf:"root_is_one_argument"`
 	ShareOfOthers        *ebpf.VariableSpec `ebpf:"share_of_others"`
 	StackBytes           *ebpf.VariableSpec `ebpf:"stack_bytes"`
+	StreamCount          *ebpf.VariableSpec `ebpf:"stream_count"`
 	UringRequest         *ebpf.VariableSpec `ebpf:"uring_request"`
 	VictimIsTask         *ebpf.VariableSpec `ebpf:"victim_is_task"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
@@ -425,6 +437,7 @@ type objectMaps struct {
 	Shares           *ebpf.Map `ebpf:"shares"`
 	SignalScratch    *ebpf.Map `ebpf:"signal_scratch"`
 	SubmittedScratch *ebpf.Map `ebpf:"submitted_scratch"`
+	Talks            *ebpf.Map `ebpf:"talks"`
 	UnixScratch      *ebpf.Map `ebpf:"unix_scratch"`
 	UringScratch     *ebpf.Map `ebpf:"uring_scratch"`
 	Watched          *ebpf.Map `ebpf:"watched"`
@@ -460,6 +473,7 @@ func (m *objectMaps) Close() error {
 		m.Shares,
 		m.SignalScratch,
 		m.SubmittedScratch,
+		m.Talks,
 		m.UnixScratch,
 		m.UringScratch,
 		m.Watched,
@@ -505,11 +519,14 @@ type objectVariables struct {
 	KeepRecordSocket     *ebpf.Variable `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.Variable `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.Variable `ebpf:"keep_record_unix"`
+	LookupCount          *ebpf.Variable `ebpf:"lookup_count"`
+	Names                *ebpf.Variable `ebpf:"names"`
 	NoiseOwnProc         *ebpf.Variable `ebpf:"noise_own_proc"`
 	RingBytes            *ebpf.Variable `ebpf:"ring_bytes"`
 	RootIsOneArgument    *ebpf.Variable `ebpf:"root_is_one_argument"`
 	ShareOfOthers        *ebpf.Variable `ebpf:"share_of_others"`
 	StackBytes           *ebpf.Variable `ebpf:"stack_bytes"`
+	StreamCount          *ebpf.Variable `ebpf:"stream_count"`
 	UringRequest         *ebpf.Variable `ebpf:"uring_request"`
 	VictimIsTask         *ebpf.Variable `ebpf:"victim_is_task"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
@@ -547,6 +564,8 @@ type objectPrograms struct {
 	OpenCallOpenat2   *ebpf.Program `ebpf:"open_call_openat2"`
 	OpenFile          *ebpf.Program `ebpf:"open_file"`
 	OpenRoot          *ebpf.Program `ebpf:"open_root"`
+	PacketIn          *ebpf.Program `ebpf:"packet_in"`
+	PacketOut         *ebpf.Program `ebpf:"packet_out"`
 	ProcessExec       *ebpf.Program `ebpf:"process_exec"`
 	ProcessExisting   *ebpf.Program `ebpf:"process_existing"`
 	ProcessExit       *ebpf.Program `ebpf:"process_exit"`
@@ -596,6 +615,8 @@ func (p *objectPrograms) Close() error {
 		p.OpenCallOpenat2,
 		p.OpenFile,
 		p.OpenRoot,
+		p.PacketIn,
+		p.PacketOut,
 		p.ProcessExec,
 		p.ProcessExisting,
 		p.ProcessExit,

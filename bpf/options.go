@@ -36,6 +36,8 @@ type Options struct {
 	// CompatCalls makes the tracepoint form also see opens, and connects of unix and vsock sockets, by 32-bit system
 	// calls; other 32-bit calls it does not see. It costs every system call of the host some 100 ns more.
 	CompatCalls bool
+	// NoNames leaves out the hooks on packets: nothing is known of lookups and of the names of peers.
+	NoNames bool
 	// EnvNames are the environment variables whose values an exec record carries.
 	EnvNames []string
 	// Programs are looked for everywhere on the host, and followed with all that they start: what their exec is flagged
@@ -163,6 +165,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 		"have_task_pt_regs": registers,
 		"stack_bytes":       stackBytes(),
 		"find_agents":       len(o.Programs) > 0,
+		"names":             !o.NoNames,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", name, err)

@@ -454,10 +454,18 @@ enum packet_what { PACKET_DNS = 1, PACKET_FIRST = 2 };
 enum packet_flags {
 	PACKET_OUT = 1,       /* sent by the socket; else received */
 	PACKET_STREAM = 2,    /* of TCP */
+	/* The socket's network namespace was made in a user namespace: who made it has every address there is. */
+	PACKET_FOREIGN = 4,
+	PACKET_LAST = 8,      /* PACKET_FIRST: no more comes of this connection */
+	/* PACKET_DNS, without payload: a watched socket sends from port 53, so it answers lookups. Of the process only the
+	 * cgroup may be known.
+	 */
+	PACKET_ANSWERS = 16,
 };
 
 /* header: the process that the socket was last seen with, as of record_close. Payload: the first len bytes of size, from the
- * end of the transport header on. Of a stream, `offset` says where in it they lie.
+ * end of the transport header on. Of a stream, `offset` says where in it they lie. Of a lookup that is sent the peer is the
+ * one that the process named; the packet may go to another.
  */
 struct record_packet {
 	struct header h;

@@ -140,26 +140,30 @@ static __always_inline bool send(void *record, __u64 size)
 }
 
 /* For hooks that may be preempted by another run of themselves on the same CPU, where a
- * per-CPU buffer would be shared: the record is built in the ring itself. Such records are facts.
+ * per-CPU buffer would be shared: the record is built in the ring itself. `type_name` begins with a struct `record_name`,
+ * which is zero but for its header.
  */
-#define reserve(type_name, header)                                                      \
+#define reserve_as(of_class, record_name, type_name, head)                              \
 	({                                                                              \
 		__u64 level_ = ring_level();                                            \
-		__u16 cause_ = no_room(level_, (header)->cgroup, CLASS_FACT, sizeof(type_name)); \
+		__u16 cause_ = no_room(level_, (head)->cgroup, of_class, sizeof(type_name)); \
 		type_name *r_ = NULL;                                                   \
 		if (!cause_) {                                                          \
 			r_ = bpf_ringbuf_reserve(&ring, sizeof(type_name), 0);          \
 			cause_ = LOSS_RING_FULL;                                        \
 		}                                                                       \
 		if (r_) {                                                               \
-			__builtin_memset(r_, 0, sizeof(*r_));                           \
-			r_->h = *(header);                                              \
-			r_->h.size = sizeof(*r_);                                       \
+			__builtin_memset(r_, 0, sizeof(record_name));                   \
+			*(struct header *)r_ = *(head);                                 \
+			((struct header *)r_)->size = sizeof(*r_);                      \
 		} else {                                                                \
-			lose_record(header, cause_);                                    \
+			lose_record(head, cause_);                                      \
 		}                                                                       \
 		r_;                                                                     \
 	})
+
+/* The same of a fact that is nothing else. */
+#define reserve(type_name, head) reserve_as(CLASS_FACT, type_name, type_name, head)
 
 static __always_inline void submit(void *record)
 {

@@ -20,6 +20,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "process.bpf.c"
 #include "exec.bpf.c"
 #include "socket.bpf.c"
+#include "packet.bpf.c"
 #include "connect.bpf.c"
 #include "access.bpf.c"
 #include "uring.bpf.c"

@@ -34,7 +34,7 @@ import (
 // busy makes a world in which everything happens that the contract knows of.
 func busy(t testing.TB, change ...func(*config.Config)) *world {
 	w := newWorld(t, append([]func(*config.Config){func(c *config.Config) {
-		c.Fold.Files, c.Containers, c.MaxSpansPerTrace = 5, true, 200
+		c.Fold.Files, c.Containers, c.MaxSpansPerTrace, c.Names = 5, true, 200, true
 	}}, change...)...)
 	w.raw(rt.Record(w.header(20), record.Process{ParentTgid: 1, Vpid: 2, Exe: rt.Path("/bin/agent"), Cwd: rt.Path("/srv")}))
 	w.raw(record.AppendCmdline(nil, w.header(20), 1, rt.Args("agent")))
@@ -56,6 +56,10 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.openWith(n, record.OpenNameMissing, record.Open{Error: int32(unix.EACCES)})
 		w.openWith(n, record.OpenUnlinked|record.OpenTruncated, record.Open{Path: rt.Path("/root/.ssh/id")})
 		w.openWith(n, record.OpenOutside, record.Open{Path: rt.Path("/x")})
+		w.resolve(n, "x\xff.com.", "x\xff.com. A 10.0.0.9")
+		w.connected(n, "10.0.0.9:443", []byte("GET / HTTP/1.0\r\nHost: other.com\r\n\r\n"))
+		w.ask(n, 2, "y.com.")
+		w.packet(n, record.PacketForeign, resolver, record.Packet{What: record.PacketDNS, Bytes: dns(t, 2, true, 1, "y.com.")})
 		w.connect(n, to("10.0.0.1:443", unix.IPPROTO_TCP))
 		w.connectEnd(n, unix.ECONNREFUSED)
 		w.connect(n, to("10.0.0.1:444", unix.IPPROTO_TCP))
@@ -269,6 +273,9 @@ var contractKeys = []string{
 	"sheetbend.root.call", "sheetbend.run", "sheetbend.stand_in", "sheetbend.root.session", "sheetbend.sandbox.id", "sheetbend.sensitive", "sheetbend.seq", "sheetbend.session.late", "sheetbend.socket.family", "sheetbend.socket.protocol", "sheetbend.socket.type",
 	"sheetbend.telemetry.decision", "sheetbend.telemetry.detail", "sheetbend.telemetry.kind", "sheetbend.telemetry.source", "sheetbend.telemetry.unverified",
 	"sheetbend.tool.name", "sheetbend.tool.result", "sheetbend.utf8.repaired",
+	"server.address", "server.port", "service.peer.name", "peer.service", "sheetbend.server.name.source", "sheetbend.server.name.claimed",
+	"sheetbend.server.name.disagrees", "dns.question.name", "dns.answers", "sheetbend.dns.question.type", "sheetbend.dns.response.code",
+	"sheetbend.dns.claimed",
 }
 
 func TestContractNames(t *testing.T) {

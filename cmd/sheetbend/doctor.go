@@ -206,7 +206,7 @@ func checkCgroups(m cgroup.Mount) check {
 func checkHooks(c *config.Config, m cgroup.Mount) []check {
 	o := bpf.Options{
 		CgroupRoot: m.Dir, RingBytes: powerOfTwo(int(c.Limits.RingBytes)), Form: bpf.Form(c.OpenHook),
-		CompatCalls: c.CompatCalls,
+		CompatCalls: c.CompatCalls, NoNames: !c.Names,
 	}
 	s, err := bpf.Load(o)
 	if err != nil {

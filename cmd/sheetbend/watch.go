@@ -22,6 +22,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
+	"github.com/sheetbend/sheetbend/collector/names"
 	"github.com/sheetbend/sheetbend/collector/pipeline"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -99,6 +100,8 @@ func collectorConfig(
 		MaxCgroups:      c.Limits.Cgroups,
 		Agents:          agents.Merge(agents.Builtin(), c.Agents),
 		Self:            self(),
+		Names:           c.Names,
+		Hosts:           names.ReadHosts("/etc/hosts"),
 		OwnTraces:       ownTraces(c, getenv, inherits),
 		Containers:      len(c.Containers.CRI)+len(c.Containers.Docker) > 0,
 	}
@@ -226,6 +229,7 @@ func load(o watchOptions, programs []bpf.ProgramName) (*bpf.Sensor, error) {
 		Noise:        cc.Noise,
 		Form:         bpf.Form(c.OpenHook),
 		CompatCalls:  c.CompatCalls,
+		NoNames:      !c.Names,
 		EnvNames:     agents.EnvNames(cc.Agents),
 		Programs:     programs,
 		MaxCgroups:   c.Limits.Cgroups,

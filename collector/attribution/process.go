@@ -59,6 +59,7 @@ type Sandbox struct {
 	Session   *Session
 	Traces    Traces     // of what no agent does
 	Container *Container // that its topmost directory is, or lies in
+	Names     any        // what package spans knows of names in it; nil: nothing
 
 	Agents       []*agent // live
 	MarkerAgents []*agent // that name calls in it by markers

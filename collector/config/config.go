@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path"
 	"strings"
 	"time"
@@ -30,6 +31,11 @@ type Config struct {
 
 	// Self is the file of the sensor's own program, which is the hook of agents, too. Zero: not known.
 	Self FileID `json:"self,omitzero"`
+
+	// Names says that Packet records come: what a connection begins with is waited for.
+	Names bool `json:"names,omitempty"`
+	// Hosts is what the host's file of names (/etc/hosts) says.
+	Hosts []Host `json:"hosts,omitempty"`
 
 	// OwnTraces: the agents' own spans do not go where these go, so that nothing can stand below them: each
 	// call has its execute_tool, and links.
@@ -65,6 +71,12 @@ type FileID struct {
 	Inode uint64 `json:"inode"`
 }
 
+// Host is an address and its name.
+type Host struct {
+	Address netip.Addr `json:"address"`
+	Name    string     `json:"name"`
+}
+
 // Selector chooses sandboxes: every cgroup whose path matches the glob and that
 // lies in no other sandbox, with everything below it; or containers; or agents.
 type Selector struct {
@@ -90,6 +102,9 @@ type Fold struct {
 	Window      time.Duration `json:"window"`      //
 	Directories int           `json:"directories"` // folded directories held at once for a process; for a further one the oldest is sent
 }
+
+// MaxHosts is how many names of hosts there may be.
+const MaxHosts = 65536
 
 // Bounds that are not worth a setting.
 const (
@@ -149,6 +164,9 @@ func (c Config) Validate() error {
 	}
 	if len(c.Resource) > maxResource {
 		return fmt.Errorf("resource: %d attributes, at most %d are allowed", len(c.Resource), maxResource)
+	}
+	if len(c.Hosts) > MaxHosts {
+		return fmt.Errorf("hosts: %d names, at most %d are allowed", len(c.Hosts), MaxHosts)
 	}
 	if len(c.Sandboxes) > maxSelectors {
 		return fmt.Errorf("sandboxes: %d selectors, at most %d are allowed", len(c.Sandboxes), maxSelectors)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/names"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
@@ -298,6 +299,7 @@ func (f *Feed) finishWalks() {
 
 // handle passes a kernel record on and keeps the watched cgroups to the selected ones.
 func (f *Feed) handle(raw []byte) {
+	raw = names.Redact(raw) // what is not needed is neither kept nor written
 	if f.o.Journal.again(raw) {
 		return
 	}

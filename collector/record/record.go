@@ -227,8 +227,11 @@ const (
 
 // Flags of TypePacket.
 const (
-	PacketOut    = 1
-	PacketStream = 2
+	PacketOut     = 1
+	PacketStream  = 2
+	PacketForeign = 4
+	PacketLast    = 8
+	PacketAnswers = 16
 )
 
 // Values of Limit.Which.

@@ -78,3 +78,11 @@ func appendHeader(dst []byte, h Header) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.Tgid)
 	return binary.LittleEndian.AppendUint32(dst, h.Tid)
 }
+
+// SetPacketBytes puts other bytes into a record of TypePacket that can be decoded; it may write over raw.
+func SetPacketBytes(raw []byte, payload string) []byte {
+	raw = append(raw[:kinds[TypePacket].size], payload...)
+	binary.LittleEndian.PutUint32(raw[4:], uint32(len(raw)))
+	binary.LittleEndian.PutUint32(raw[104:], uint32(len(payload)))
+	return raw
+}

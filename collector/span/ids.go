@@ -148,6 +148,7 @@ const (
 	whatNs      = "namespace"
 	whatAccess  = "access"
 	whatChange  = "change"
+	whatLookup  = "lookup"
 	whatCall    = "call"
 	whatAgent   = "agent"
 	whatFound   = "found"
@@ -236,6 +237,11 @@ func LimitSpan(boot, instance string, cgroup uint64, limit string, at uint64) ID
 	var room [256]byte
 	b := text(text(append(room[:0], "sheetbend limit"...), boot), instance)
 	return head(number(text(number(b, cgroup), limit), at))
+}
+
+// LookupSpan is a dns.lookup span. Fields as OpenSpan, with "sheetbend lookup".
+func LookupSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatLookup, boot, i, tid, at)
 }
 
 // LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, instance, cgroup id, kind, cause, from, to (ns of

@@ -154,6 +154,22 @@ const (
 	KeyPeerSubmitted = "sheetbend.network.submitted"
 	KeySourceRoute   = "sheetbend.network.source_route"
 
+	// net.connect, of what has an IP address.
+	KeyServerAddress   = string(semconv.ServerAddressKey)
+	KeyServerPort      = string(semconv.ServerPortKey)
+	KeyPeerName        = "service.peer.name"
+	KeyPeerService     = "peer.service"
+	KeyServerSource    = "sheetbend.server.name.source"
+	KeyServerClaimed   = "sheetbend.server.name.claimed"
+	KeyServerDisagrees = "sheetbend.server.name.disagrees"
+
+	// dns.lookup.
+	KeyDNSName    = string(semconv.DNSQuestionNameKey)
+	KeyDNSAnswers = string(semconv.DNSAnswersKey)
+	KeyDNSType    = "sheetbend.dns.question.type"
+	KeyDNSCode    = "sheetbend.dns.response.code"
+	KeyDNSClaimed = "sheetbend.dns.claimed"
+
 	// net.socket.
 	KeySocketFamily   = "sheetbend.socket.family"
 	KeySocketType     = "sheetbend.socket.type"

@@ -24,6 +24,7 @@ const (
 	Namespace
 	Access // one process reached into another
 	Change // of a file, but for its content
+	Lookup // of a name
 
 	// Of a story.
 	Session
@@ -42,7 +43,7 @@ const (
 var kindNames = [...]string{
 	Exec: "process.exec", Exit: "process.exit", Open: "file.open", Connect: "net.connect", Escape: "cgroup.escape",
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
-	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
+	Namespace: "process.namespace", Access: "process.access", Change: "file.change", Lookup: "dns.lookup",
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 	ExecRefused: "process.exec.refused", Limit: "sandbox.limit",

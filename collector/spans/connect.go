@@ -12,6 +12,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/names"
 	"github.com/sheetbend/sheetbend/collector/paths"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -33,17 +34,28 @@ type connectSpan struct {
 	element *list.Element // in the process's list
 	noticed bool
 	over    bool // the process has ended
+
+	// Once it is established, the first bytes are waited for.
+	ended uint64 // boottime: when it was; 0: not yet
+	first []byte // of them, so far
+	known bool   // whether the first bytes have a name
+	said  string // the name in them, or ""
+	by    names.Source
 }
 
 func (s *connectSpan) runOut(c *Spans, at uint64) {
 	c.forgetConnect(s)
+	if s.ended != 0 {
+		c.sendConnect(s, s.ended, result{})
+		return
+	}
 	c.sendConnect(s, at, result{partial: true})
 }
 
 // holdOver: an outcome is waited for as long as it takes, but only for a hold after the end of the process. Then its
 // sockets are closed, or are others' by now.
 func (s *connectSpan) holdOver(c *Spans, at uint64) {
-	if s.over {
+	if s.over || s.ended != 0 {
 		s.runOut(c, at)
 		return
 	}
@@ -63,7 +75,7 @@ func (c *Spans) endConnects(p *lineage.Process, at uint64) {
 	for e := pendingOf(p).connects.Front(); e != nil; e = e.Next() {
 		s := e.Value.(*connectSpan)
 		s.over = true
-		if s.noticed {
+		if s.noticed && s.ended == 0 {
 			c.queue.holdOn(&c.queue.brief, &s.held, at+uint64(c.config.Hold))
 		}
 	}
@@ -109,9 +121,35 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
 		return // an outcome that is not awaited any more, or none yet
 	}
+	if s.ended != 0 {
+		return
+	}
+	if r.Error == 0 && c.config.Names && !s.known && s.what.Protocol == unix.IPPROTO_TCP {
+		s.ended = h.Time
+		c.queue.holdOn(&c.queue.brief, &s.held, c.clock.Now+uint64(c.config.Hold))
+		return
+	}
 	c.queue.drop(&s.held)
 	c.forgetConnect(s)
 	c.sendConnect(s, h.Time, result{errno: r.Error})
+}
+
+// firstBytes takes what a connection begins with: it may name the peer.
+func (c *Spans) firstBytes(h *record.Header, r *record.Packet) {
+	s := c.connects[r.Cookie]
+	if s == nil || s.known {
+		return // its span went out without
+	}
+	if int(r.Offset) == len(s.first) && len(s.first)+len(r.Bytes) <= names.MaxStream {
+		s.first = append(s.first, r.Bytes...)
+	}
+	s.said, s.by = names.First(s.first)
+	if s.known = s.said != "" || h.Flags&record.PacketLast != 0; !s.known {
+		return
+	}
+	if s.first = nil; s.ended != 0 {
+		c.queue.runOutOf(&s.held, h.Time)
+	}
 }
 
 func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
@@ -147,17 +185,15 @@ func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 		d.trusted(span.KeyNetworkOp, "connect")
 	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
+	c.tellServer(d, c.nameOf(s.process, address, s.said, s.by), netip.AddrPortFrom(address, s.what.Port))
 }
 
 func addressOf(r *record.Connect) (netip.Addr, string) {
-	if r.Family == unix.AF_INET6 {
-		a := netip.AddrFrom16(r.Addr).Unmap()
-		if a.Is4() {
-			return a, "ipv4"
-		}
-		return a, "ipv6"
+	a := addrOf(r.Family, r.Addr)
+	if a.Is4() {
+		return a, "ipv4"
 	}
-	return netip.AddrFrom4([4]byte(r.Addr[:4])), "ipv4"
+	return a, "ipv6"
 }
 
 func transport(protocol uint16) string {

@@ -32,6 +32,8 @@ type countedEvent struct {
 
 	path  string // process.exec.refused: what was asked for
 	flags uint16
+
+	dns dnsEvent
 }
 
 type countedKey struct {
@@ -51,21 +53,26 @@ type countedSpan struct {
 	first, last uint64 // boottime
 	tid         uint32 // of the first
 	count       uint64
+
+	until   uint64   // boottime: when the first was over; 0: it is a point
+	answers []string // of lookups
 }
 
-func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
+// count gives the span that counts the event; it is to be changed only before the next record.
+func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) *countedSpan {
 	key := countedKey{p, a}
 	if s := c.counted[key]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
-		return
+		return s
 	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable)+weightOf(a.path))
-	c.queue.holdRepeats(&s.held, s, p, len(a.executable)+len(a.path), h.Time)
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable)+weightOf(a.path)+weightOf(a.dns.name)+answersWeight(a.kind))
+	c.queue.holdRepeats(&s.held, s, p, len(a.executable)+len(a.path)+len(a.dns.name), h.Time)
 	c.counted[key] = s
 	pending := pendingOf(p)
 	pending.counted = append(pending.counted, s)
+	return s
 }
 
 // Flush sends what counts repeats of a process.
@@ -105,8 +112,10 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	case span.ExecRefused:
 		id = span.RefusedSpan(c.config.BootID, of, s.tid, s.first)
+	case span.Lookup:
+		id = span.LookupSpan(c.config.BootID, of, s.tid, s.first)
 	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, max(s.first, s.until))
 	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
@@ -117,9 +126,13 @@ func (c *Spans) sendCounted(s *countedSpan) {
 		c.tellAccess(d, a)
 	case span.ExecRefused:
 		c.tellRefused(d, a)
+	case span.Lookup:
+		c.tellAnswer(d, s)
 	}
 	c.repeated(d, s.count, s.last)
-	d.returned(a.errno)
+	if a.kind != span.Lookup {
+		d.returned(a.errno)
+	}
 	c.out.send()
 }
 

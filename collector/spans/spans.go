@@ -6,6 +6,7 @@ package spans
 
 import (
 	"container/list"
+	"net/netip"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
@@ -19,6 +20,9 @@ type Stats struct {
 	Spans      uint64 // handed to the sink; also the last sheetbend.seq
 	EarlySpans uint64 // sent before their hold ended, because MaxPending waited
 	KernelLost uint64 // records lost before they reached the collector, as Loss records report
+
+	BadLookups     uint64 // packets of lookups that could not be read
+	UnaskedAnswers uint64 // answers to what was not asked there and then: not believed
 
 	// Live state.
 	Held, HeldBytes            int // spans that wait for their end; of their strings
@@ -46,10 +50,15 @@ type Spans struct {
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
 	connects  map[uint64]*connectSpan // by socket cookie
+	lookups   map[lookupKey]*lookup
+	streams   streams
+	hosts     map[netip.Addr][]string // the host's file
 	open      list.List               // of *callStory, of calls that have not ended
 
 	resumed uint64 // boottime: of programs that began before, counts may be too small
 	text    []byte // scratch
+
+	knownTotal list.List // of *knownName, the last used at the back
 }
 
 // out makes the span at hand and hands it to the sink.
@@ -81,6 +90,9 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 		sensitive: sensitive,
 		counted:   make(map[countedKey]*countedSpan),
 		connects:  make(map[uint64]*connectSpan),
+		lookups:   make(map[lookupKey]*lookup),
+		streams:   streams{by: make(map[streamKey]*stream)},
+		hosts:     hostsOf(l.Config.Hosts),
 	}
 	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
 	c.queue.spans, c.lossSpans.spans = c, c

@@ -68,13 +68,25 @@ func peer(a span.Attrs) string {
 	if port, ok := a.Int(span.KeyPeerPort); ok && transport != "unix" {
 		address = net.JoinHostPort(address, strconv.FormatInt(port, 10))
 	}
-	if host := a.Text("server.address"); host != "" && host != a.Text(span.KeyPeerAddress) {
+	if host := a.Text(span.KeyServerAddress); host != "" && host != a.Text(span.KeyPeerAddress) {
 		address += " " + span.Clip(host, maxPath)
 	}
 	if transport == "" && address == "" {
 		return "?"
 	}
 	return strings.TrimSpace(transport + " " + address)
+}
+
+// lookedUp is which name was asked for, and what it stands for.
+func lookedUp(a span.Attrs) string {
+	words := []string{span.Clip(a.Text(span.KeyDNSName), maxPath)}
+	if t := a.Text(span.KeyDNSType); t != "" && t != "A" {
+		words = append(words, t)
+	}
+	if answers := a.List(span.KeyDNSAnswers); len(answers) > 0 {
+		words = append(words, "→ "+span.Clip(answers[0], maxWord))
+	}
+	return escape(strings.TrimSpace(strings.Join(words, " ")))
 }
 
 // socket is what kind of a socket was made.

@@ -148,6 +148,9 @@ func newItem(s *span.Span, a span.Attrs) item {
 			it.class = classMissing
 		}
 		it.pending = s.Kind == span.ConnectStart || it.err == "" && a.Is(span.KeyPartial)
+	case span.Lookup:
+		it.class, it.action, it.text = classConnect, "lookup", lookedUp(a)
+		it.pending = it.err == "" && a.Is(span.KeyPartial)
 	case span.Change:
 		it.change(a)
 	case span.Open:

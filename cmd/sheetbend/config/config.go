@@ -48,7 +48,9 @@ type Config struct {
 	Journal string `yaml:"journal"`
 	// CompatCalls has the tracepoint form watch system calls by the 32-bit table, too.
 	CompatCalls bool `yaml:"compat_calls"`
-	Log         Log  `yaml:"log"`
+	// Names has lookups and what connections begin with read, for the names of peers.
+	Names bool `yaml:"names"`
+	Log   Log  `yaml:"log"`
 }
 
 // Sandbox selects cgroups or containers, by one of the first three, and says whose they are; or, with Agents alone,
@@ -206,6 +208,7 @@ func Default() *Config {
 		Trace:           Trace{MaxSpans: 4000, MaxBytes: 3 << 20, Join: JoinAuto},
 		SpanNames:       NamesContract,
 		MaskCredentials: true,
+		Names:           true,
 		Confine:         true,
 		Limits:          Limits{RingBytes: 8 << 20, Cgroups: 16384, Processes: 65536, JournalBytes: 64 << 20},
 		OpenHook:        HookAuto,
