@@ -31,6 +31,8 @@ const (
 	SessionCall
 	SessionEnd // of an agent that outlived the hold
 
+	SandboxEnd // what was changed in a sandbox, but for what agents did
+
 	// Notices of spans whose end does not come within the hold.
 	Start        // of Exec
 	ToolStart    // of Tool
@@ -46,7 +48,7 @@ var kindNames = [...]string{
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change", Lookup: "dns.lookup",
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
-	ExecRefused: "process.exec.refused", Limit: "sandbox.limit",
+	ExecRefused: "process.exec.refused", Limit: "sandbox.limit", SandboxEnd: "sandbox.end",
 }
 
 // Kinds are all that have a name.
@@ -59,8 +61,10 @@ func Kinds() (kinds []Kind) {
 	return kinds
 }
 
-// Story says whether such spans are in the story of an agent, and not where things happened.
-func (k Kind) Story() bool { return k == Session || k == SessionCall || k == SessionEnd }
+// Story says whether such spans sum up what others tell, and are not where things happened.
+func (k Kind) Story() bool {
+	return k == Session || k == SessionCall || k == SessionEnd || k == SandboxEnd
+}
 
 // String is the name of the contract, the value of sheetbend.event: for example "process.exec", and "unknown" for a kind
 // that it does not have.

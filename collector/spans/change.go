@@ -28,6 +28,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 		c.attribution.NotHook(&p.Process) // as for an open
 	}
 
+	c.effects.changed(h, r, p, from, to, sensitive)
 	i, w := p.Program, p.Owner()
 	image := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
 	id := span.ChangeSpan(c.config.BootID, image, h.Tid, h.Time)

@@ -118,6 +118,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 		d.flag(span.KeyPartial)
 	} else {
 		c.ended(d, how, i.PeakBefore)
+		c.addProgramNet(d, i)
 	}
 	c.out.send()
 }
@@ -184,6 +185,7 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	c.out.displayName("exit", i.Name)
 	c.noise(d, i)
 	c.ended(d, &how, i.PeakBefore)
+	c.addProgramNet(d, i)
 	c.out.send()
 }
 
