@@ -1,140 +1,707 @@
 //go:build ignore
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 /*
- * Changes of names, so far renames, in the trampoline form: fexit on security_path_rename, which runs once for every way
- * to rename, before the file system acts, and has both directories and both names as the kernel found them. What it saw
- * waits for the outcome: fexit on do_renameat2 (filename_renameat2 since 7.0). A rename without such an entry, as that of
- * a name that is not there, is reported with the names that the caller asked for (changecall.bpf.c).
+ * Changes of files as the kernel makes them: the trampoline form. (The other one: changecall.bpf.c.)
+ *
+ * A change of a name has three programs. At the entry of do_X (filename_X since 7.0) the names are the kernel's copy of what
+ * was asked. security_path_X runs once for every way to X, before the file system acts, and has the directory and the name
+ * as the kernel found them; open and bind get to security_path_mknod as well, but without an entry. The return of do_X has
+ * the outcome. What fails before the kernel has found the directories is told by the names that were asked for.
+ *
+ * A change of a file whose path the kernel has found needs two: the path and what was before, and the outcome.
  */
 
-enum { S_IFDIR = 0040000 };
+enum { S_IFDIR = 0040000, S_IFLNK = 0120000, S_IFREG = 0100000 };
+enum { LINK_MODE = S_IFLNK | 0777 };
+
 enum {
 	FOUND_NAME = NAME_BYTES + 1,
 	FOUND_LIMIT = sizeof(struct record_change) + SIDE_BYTES(FOUND_NAME) + PATH_BYTES + PATH_SLACK,
 };
 
-struct found_bytes { __u8 bytes[(FOUND_LIMIT + PATH_SLACK + FOUND_NAME + 7) & ~7]; };
+/* What a thread changes. `bytes` begins with the record. Before the kernel has found the names behind it, those that were
+ * asked for are there: the old one, and PATH_BYTES later the new one.
+ */
 struct found_scratch {
-	__u8 bytes[sizeof(struct found_bytes)];
+	__u8 bytes[(FOUND_LIMIT + PATH_SLACK + FOUND_NAME + 7) & ~7];
 	struct walk walk;
+	struct dentry *made;  /* of what is made, the name in a directory: they lead to its inode */
+	struct dentry *in;
+	__u64 name_hash;
+	int old_dfd, new_dfd;
+	__u32 found;
+	__u32 pad;
 };
 
-/* Not asked_scratch, for trampoline programs can be preempted by each other. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct found_scratch);
-} found_scratch SEC(".maps");
-
-DEFINE_WALK(found, FOUND_LIMIT)
-
-/* tid -> the record of a rename that the file system is at. An entry goes with the outcome. The kernel may have skipped
- * the program that takes it: so it also goes when the thread begins another rename, and with the thread. No LRU: on
- * several CPUs a small one drops entries in use while others are free. Full: the names are the caller's.
+/* tid -> what the thread is at. Each thread has its own buffer here, for trampoline programs can be preempted by each other.
+ * An entry goes with the outcome. The kernel may have skipped the program that takes it: so it also goes when the thread
+ * begins another change, and with the thread. No LRU: on several CPUs a small one drops entries in use while others are
+ * free. Full: the change is counted as lost.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 128);
 	__type(key, __u32);
-	__type(value, struct found_bytes);
-} renames SEC(".maps");
+	__type(value, struct found_scratch);
+} found_scratch SEC(".maps");
+
+/* The same, of what was not found, while it is told. */
+struct unfound_scratch {
+	__u8 bytes[sizeof(((struct asked_scratch *)0)->bytes)];
+	struct walk walk;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32);
+	__type(key, __u32);
+	__type(value, struct unfound_scratch);
+} unfound_scratch SEC(".maps");
+
+/* What entries of both are made from. */
+static __u8 nothing[sizeof(struct unfound_scratch)];
+
+DEFINE_WALK_OF(found, FOUND_LIMIT, bpf_get_current_pid_tgid())
+DEFINE_WALK_OF(unfound, ASKED_LIMIT, bpf_get_current_pid_tgid())
+
+/* For each enum change_op a bit: the function at whose entry the program is takes names as pointers into user memory (before
+ * 5.15); else struct filename. Set by the loader.
+ */
+const volatile __u32 user_names = 0;
 
 /* Also where the process is watched no more: it may have been when the entry was made. */
-static __always_inline void forget_rename(__u32 tid)
+static __always_inline void forget_change(__u32 tid)
 {
-	bpf_map_delete_elem(&renames, &tid);
+	bpf_map_delete_elem(&found_scratch, &tid);
 }
 
-SEC("fentry/do_renameat2")
-int rename_enter(void *ctx)
+/* A new entry for the current thread, if it is watched. */
+static __always_inline struct found_scratch *new_change(__u16 op)
 {
-	forget_rename(bpf_get_current_pid_tgid());
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct found_scratch *s;
+	struct record_change *r;
+	struct header h = {};
+
+	if (!current_watched()) {
+		forget_change(tid);
+		return NULL;
+	}
+	fill_header_current(&h, RECORD_CHANGE, bpf_get_current_cgroup_id());
+	if (bpf_map_update_elem(&found_scratch, &tid, nothing, BPF_ANY)) {
+		lose_record(&h, LOSS_MAP_FULL);
+		return NULL;
+	}
+	s = bpf_map_lookup_elem(&found_scratch, &tid);
+	if (!s)
+		return NULL;
+	r = (void *)s;
+	r->h = h;
+	r->op = op;
+	return s;
+}
+
+static __always_inline void copy_name(__u8 *to, __u16 op, const void *name)
+{
+	if (op >= CHANGE_MOVE_MOUNT || user_names >> op & 1)
+		bpf_probe_read_user_str(to, PATH_BYTES, name);
+	else
+		bpf_probe_read_kernel_str(to, PATH_BYTES, BPF_CORE_READ((const struct filename *)name, name));
+}
+
+/* old: NULL where an operation has one name. */
+static __always_inline struct record_change *enter_change(__u16 op, int old_dfd, const void *old, int new_dfd, const void *new)
+{
+	struct found_scratch *s = new_change(op);
+
+	if (!s)
+		return NULL;
+	if (old)
+		copy_name(s->bytes + sizeof(struct record_change), op, old);
+	copy_name(s->bytes + sizeof(struct record_change) + PATH_BYTES, op, new);
+	s->old_dfd = old_dfd;
+	s->new_dfd = new_dfd;
+	return (void *)s;
+}
+
+/* The entry that the current thread has made for op. */
+static __always_inline struct found_scratch *entered(__u16 op)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct found_scratch *s = bpf_map_lookup_elem(&found_scratch, &tid);
+
+	return s && ((struct record_change *)s)->op == op ? s : NULL;
+}
+
+static __always_inline void fill_inode(struct record_change *r, struct inode *inode)
+{
+	r->inode = BPF_CORE_READ(inode, i_ino);
+	r->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	r->nlink = BPF_CORE_READ(inode, i_nlink);
+	r->mode = BPF_CORE_READ(inode, i_mode);
+	if ((r->mode & S_IFMT) == S_IFDIR)
+		r->h.flags |= CHANGE_DIRECTORY;
+}
+
+/* Appends the old name, or the new one, from off on; gives the end. */
+static __always_inline __u64 append_found(struct found_scratch *s, bool old, struct vfsmount *mnt, struct dentry *dir,
+					  const void *name, __u64 off)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct record_change *r = (void *)s;
+	__u32 side;
+
+	if (off > FOUND_LIMIT - PATH_BYTES - PATH_SLACK)
+		off = FOUND_LIMIT - PATH_BYTES - PATH_SLACK; /* for the verifier: it is not */
+	if (old) {
+		side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, task, mnt, dir, name, false, r->old_len,
+				   r->old_name_len);
+		r->h.flags |= side;
+	} else {
+		side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, task, mnt, dir, name, false, r->new_len,
+				   r->new_name_len);
+		r->h.flags |= side << CHANGE_NEW_SHIFT;
+	}
+	return off;
+}
+
+/* The new name is the last of a record. made: it is to be made. */
+static __always_inline int found_change(struct found_scratch *s, const struct path *dir, struct dentry *dentry, bool made,
+					__u64 off)
+{
+	struct record_change *r = (void *)s;
+	struct dentry *in = BPF_CORE_READ(dir, dentry);
+
+	if (made) {
+		s->made = dentry;
+		s->in = in;
+		s->name_hash = BPF_CORE_READ(dentry, d_name.hash_len);
+		r->dev = BPF_CORE_READ(in, d_inode, i_sb, s_dev);
+	}
+	r->h.size = append_found(s, false, BPF_CORE_READ(dir, mnt), in, BPF_CORE_READ(dentry, d_name.name), off);
+	s->found = 1;
+	return 0;
+}
+
+/* What was made has its name still, or had it a moment ago; 0: not any more. */
+static __always_inline __u64 made_inode(struct found_scratch *s, __u16 mode)
+{
+	struct dentry *made = s->made;
+	struct inode *inode = BPF_CORE_READ(made, d_inode);
+
+	if (!inode || BPF_CORE_READ(made, d_parent) != s->in || BPF_CORE_READ(made, d_name.hash_len) != s->name_hash ||
+	    (BPF_CORE_READ(inode, i_mode) & S_IFMT) != (mode & S_IFMT))
+		return 0;
+	return BPF_CORE_READ(inode, i_ino);
+}
+
+/* Tells of an entry by what was asked. */
+static __always_inline void send_asked(struct found_scratch *s, __u32 tid, __u16 op)
+{
+	const __u8 *old = s->bytes + sizeof(struct record_change), *new = old + PATH_BYTES;
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 off = sizeof(struct record_change);
+	struct vfsmount *mnt = NULL;
+	struct dentry *dir = NULL;
+	struct unfound_scratch *u;
+	struct record_change *r = (void *)s;
+	__u32 side;
+
+	if (bpf_map_update_elem(&unfound_scratch, &tid, nothing, BPF_ANY)) {
+		lose_record(&r->h, LOSS_MAP_FULL);
+		return;
+	}
+	u = bpf_map_lookup_elem(&unfound_scratch, &tid);
+	if (!u)
+		return;
+	r = (void *)u;
+	*r = *(struct record_change *)s;
+	r->h.flags |= CHANGE_NAMES_FROM_USER;
+	if (op == CHANGE_RENAME || op == CHANGE_LINK || op == CHANGE_SYMLINK || op == CHANGE_MOVE_MOUNT || op == CHANGE_PIVOT_ROOT) {
+		if (op != CHANGE_SYMLINK)
+			starts_at(task, s->old_dfd, (const void *)old, false, &mnt, &dir);
+		side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, task, mnt, dir, old, false, r->old_len,
+				   r->old_name_len);
+		r->h.flags |= side;
+		if (off > ASKED_LIMIT - PATH_BYTES - PATH_SLACK)
+			off = ASKED_LIMIT - PATH_BYTES - PATH_SLACK; /* for the verifier: it is not */
+		mnt = NULL;
+		dir = NULL;
+	}
+	starts_at(task, s->new_dfd, (const void *)new, false, &mnt, &dir);
+	side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, task, mnt, dir, new, false, r->new_len, r->new_name_len);
+	r->h.flags |= side << CHANGE_NEW_SHIFT;
+	if (off > sizeof(u->bytes))
+		off = sizeof(u->bytes);
+	send(r, off);
+	bpf_map_delete_elem(&unfound_scratch, &tid);
+}
+
+/* The outcome of what the current thread is at. Gives the entry where it is still to be told, by what was asked. */
+static __always_inline struct found_scratch *end_found(__u16 op, __u32 tid, int ret)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct found_scratch *s = bpf_map_lookup_elem(&found_scratch, &tid);
+	struct record_change *r = (void *)s;
+	__u64 size;
+
+	if (!s)
+		return NULL;
+	/* Not an entry that an earlier thread of this number has left. */
+	if (r->op != op || r->h.tgid != BPF_CORE_READ(task, tgid) ||
+	    r->h.start != BPF_CORE_READ(task, group_leader, start_boottime) || !current_watched())
+		return NULL;
+	r->h.time = bpf_ktime_get_boot_ns();
+	r->error = ret < 0 ? -ret : 0;
+	if (!s->found)
+		return s;
+	if (!ret && s->made)
+		r->inode = made_inode(s, r->mode);
+	size = r->h.size;
+	if (size > sizeof(s->bytes))
+		size = sizeof(s->bytes);
+	send(r, size);
+	return NULL;
+}
+
+/* Defines NAME_end(): the outcome of a function with so many arguments. */
+#define PATH_END(NAME, FUNCTION, OP, ARGUMENTS)                                         \
+	SEC("fexit/" FUNCTION)                                                          \
+	int NAME##_end(__u64 *ctx)                                                      \
+	{                                                                               \
+		__u32 tid = bpf_get_current_pid_tgid();                                 \
+		end_found(OP, tid, ctx[ARGUMENTS]);                                     \
+		forget_change(tid);                                                     \
+		return 0;                                                               \
+	}
+
+/* The same of one whose names were copied at its entry. */
+#define CHANGE_END(NAME, FUNCTION, OP, ARGUMENTS)                                       \
+	SEC("fexit/" FUNCTION)                                                          \
+	int NAME##_end(__u64 *ctx)                                                      \
+	{                                                                               \
+		__u32 tid = bpf_get_current_pid_tgid();                                 \
+		struct found_scratch *s = end_found(OP, tid, ctx[ARGUMENTS]);           \
+		if (s)                                                                  \
+			send_asked(s, tid, OP);                                         \
+		forget_change(tid);                                                     \
+		return 0;                                                               \
+	}
+
+SEC("fentry/do_renameat2")
+int BPF_PROG(rename_enter, int old_dfd, void *from, int new_dfd, void *to, unsigned int rename_flags)
+{
+	struct record_change *r = enter_change(CHANGE_RENAME, old_dfd, from, new_dfd, to);
+
+	if (r)
+		r->flags = rename_flags;
 	return 0;
 }
 
 SEC("fexit/security_path_rename")
 int BPF_PROG(rename_begin, const struct path *old_dir, struct dentry *old_dentry, const struct path *new_dir,
-	     struct dentry *new_dentry, unsigned int rename_flags)
+	     struct dentry *new_dentry)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	__u32 zero = 0, tid = bpf_get_current_pid_tgid(), side;
-	__u64 off = sizeof(struct record_change), cgroup;
+	struct found_scratch *s = entered(CHANGE_RENAME);
+	struct record_change *r = (void *)s;
 	struct inode *inode;
-	struct found_scratch *s;
-	struct record_change *r;
-	struct dentry *dir;
+	__u64 off;
 
-	if (!current_watched())
+	if (!s)
 		return 0;
-	cgroup = bpf_get_current_cgroup_id();
-	s = bpf_map_lookup_elem(&found_scratch, &zero);
-	if (!s) {
-		lose(cgroup, RECORD_CHANGE, LOSS_SCRATCH);
-		return 0;
-	}
-	r = (void *)s;
-	__builtin_memset(r, 0, sizeof(*r));
-	fill_header_current(&r->h, RECORD_CHANGE, cgroup);
-	r->op = CHANGE_RENAME;
-	r->flags = rename_flags;
-	inode = BPF_CORE_READ(old_dentry, d_inode);
-	r->inode = BPF_CORE_READ(inode, i_ino);
-	r->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFDIR)
-		r->h.flags = CHANGE_DIRECTORY;
+	r->h.flags = 0;
+	fill_inode(r, BPF_CORE_READ(old_dentry, d_inode));
 	inode = BPF_CORE_READ(new_dentry, d_inode);
 	if (inode)
 		r->replaced = BPF_CORE_READ(inode, i_ino);
-	dir = BPF_CORE_READ(old_dir, dentry);
-	side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, task, BPF_CORE_READ(old_dir, mnt), dir,
-			   BPF_CORE_READ(old_dentry, d_name.name), false, r->old_len, r->old_name_len);
-	r->h.flags |= side;
-	if (off > FOUND_LIMIT - PATH_BYTES - PATH_SLACK)
-		off = FOUND_LIMIT - PATH_BYTES - PATH_SLACK; /* for the verifier: it is not */
-	dir = BPF_CORE_READ(new_dir, dentry);
-	side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, task, BPF_CORE_READ(new_dir, mnt), dir,
-			   BPF_CORE_READ(new_dentry, d_name.name), false, r->new_len, r->new_name_len);
-	r->h.flags |= side << CHANGE_NEW_SHIFT;
-	r->h.size = off;
-	bpf_map_update_elem(&renames, &tid, s->bytes, BPF_ANY);
+	off = append_found(s, true, BPF_CORE_READ(old_dir, mnt), BPF_CORE_READ(old_dir, dentry),
+			   BPF_CORE_READ(old_dentry, d_name.name), sizeof(*r));
+	return found_change(s, new_dir, new_dentry, false, off);
+}
+
+CHANGE_END(rename, "do_renameat2", CHANGE_RENAME, 5)
+
+SEC("fentry/do_linkat")
+int BPF_PROG(link_enter, int old_dfd, void *old, int new_dfd, void *new, int flags)
+{
+	enter_change(CHANGE_LINK, old_dfd, old, new_dfd, new);
 	return 0;
 }
 
-SEC("fexit/do_renameat2")
-int BPF_PROG(rename_end, int old_dfd, void *from, int new_dfd, void *to, unsigned int rename_flags, int ret)
+/* Both names are on the same mount. */
+SEC("fexit/security_path_link")
+int BPF_PROG(link_begin, struct dentry *old_dentry, const struct path *new_dir, struct dentry *new_dentry)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	__u32 tid = bpf_get_current_pid_tgid();
-	bool watched = current_watched(), own;
-	struct found_bytes *found;
-	struct record_change *r;
-	__u64 size;
-	long number;
+	struct found_scratch *s = entered(CHANGE_LINK);
+	struct record_change *r = (void *)s;
+	__u64 off;
 
-	found = bpf_map_lookup_elem(&renames, &tid);
-	if (found) {
-		r = (void *)found;
-		/* Not an entry that an earlier thread of this number has left. */
-		own = r->h.tgid == BPF_CORE_READ(task, tgid) &&
-		      r->h.start == BPF_CORE_READ(task, group_leader, start_boottime);
-		if (watched && own) {
-			r->h.time = bpf_ktime_get_boot_ns();
-			r->error = -ret;
-			size = r->h.size;
-			if (size > sizeof(*found))
-				size = sizeof(*found);
-			send(r, size);
-		}
-		forget_rename(tid);
-		if (own)
-			return 0;
-	}
-	if (!watched)
+	if (!s)
 		return 0;
-	/* The kernel's copy of the names is gone by now. */
-	number = call_number();
-	if (number == NR_RENAME || number == NR_RENAMEAT || number == NR_RENAMEAT2)
-		return report_rename_call(number, ret);
-	return report_rename(old_dfd, NULL, new_dfd, NULL, rename_flags, -ret);
+	r->h.flags = 0;
+	fill_inode(r, BPF_CORE_READ(old_dentry, d_inode));
+	off = append_found(s, true, BPF_CORE_READ(new_dir, mnt), BPF_CORE_READ(old_dentry, d_parent),
+			   BPF_CORE_READ(old_dentry, d_name.name), sizeof(*r));
+	return found_change(s, new_dir, new_dentry, false, off);
 }
+
+CHANGE_END(link, "do_linkat", CHANGE_LINK, 5)
+
+SEC("fentry/do_symlinkat")
+int BPF_PROG(symlink_enter, void *target, int dfd, void *name)
+{
+	struct record_change *r = enter_change(CHANGE_SYMLINK, AT_FDCWD, target, dfd, name);
+
+	if (r)
+		r->mode = LINK_MODE;
+	return 0;
+}
+
+SEC("fexit/security_path_symlink")
+int BPF_PROG(symlink_begin, const struct path *dir, struct dentry *dentry, const char *target)
+{
+	struct found_scratch *s = entered(CHANGE_SYMLINK);
+	struct record_change *r = (void *)s;
+	__u64 off = sizeof(*r);
+	long len;
+
+	if (!s)
+		return 0;
+	r->h.flags = 0;
+	len = bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, target);
+	if (len > 0) {
+		len = (len - 1) & (PATH_BYTES - 1);
+		r->old_name_len = len;
+		off += len;
+	} else {
+		r->h.flags = CHANGE_NAME_MISSING;
+	}
+	return found_change(s, dir, dentry, true, off);
+}
+
+CHANGE_END(symlink, "do_symlinkat", CHANGE_SYMLINK, 3)
+
+static __always_inline int remove_begin(__u16 op, const struct path *dir, struct dentry *dentry)
+{
+	struct found_scratch *s = entered(op);
+	struct record_change *r = (void *)s;
+
+	if (!s)
+		return 0;
+	r->h.flags = 0;
+	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
+	return found_change(s, dir, dentry, false, sizeof(*r));
+}
+
+SEC("fentry/do_unlinkat")
+int BPF_PROG(unlink_enter, int dfd, void *name)
+{
+	enter_change(CHANGE_UNLINK, AT_FDCWD, NULL, dfd, name);
+	return 0;
+}
+
+SEC("fexit/security_path_unlink")
+int BPF_PROG(unlink_begin, const struct path *dir, struct dentry *dentry)
+{
+	return remove_begin(CHANGE_UNLINK, dir, dentry);
+}
+
+CHANGE_END(unlink, "do_unlinkat", CHANGE_UNLINK, 2)
+
+SEC("fentry/do_rmdir")
+int BPF_PROG(rmdir_enter, int dfd, void *name)
+{
+	struct record_change *r = enter_change(CHANGE_RMDIR, AT_FDCWD, NULL, dfd, name);
+
+	if (r)
+		r->h.flags = CHANGE_DIRECTORY;
+	return 0;
+}
+
+SEC("fexit/security_path_rmdir")
+int BPF_PROG(rmdir_begin, const struct path *dir, struct dentry *dentry)
+{
+	return remove_begin(CHANGE_RMDIR, dir, dentry);
+}
+
+CHANGE_END(rmdir, "do_rmdir", CHANGE_RMDIR, 2)
+
+static __always_inline int make_begin(__u16 op, const struct path *dir, struct dentry *dentry)
+{
+	struct found_scratch *s = entered(op);
+	struct record_change *r = (void *)s;
+
+	if (!s)
+		return 0;
+	r->h.flags = op == CHANGE_MKDIR ? CHANGE_DIRECTORY : 0;
+	return found_change(s, dir, dentry, true, sizeof(*r));
+}
+
+SEC("fentry/do_mkdirat")
+int BPF_PROG(mkdir_enter, int dfd, void *name, __u16 mode)
+{
+	struct record_change *r = enter_change(CHANGE_MKDIR, AT_FDCWD, NULL, dfd, name);
+
+	if (r) {
+		r->h.flags = CHANGE_DIRECTORY;
+		r->mode = S_IFDIR | (mode & ~S_IFMT);
+	}
+	return 0;
+}
+
+SEC("fexit/security_path_mkdir")
+int BPF_PROG(mkdir_begin, const struct path *dir, struct dentry *dentry)
+{
+	return make_begin(CHANGE_MKDIR, dir, dentry);
+}
+
+CHANGE_END(mkdir, "do_mkdirat", CHANGE_MKDIR, 3)
+
+SEC("fentry/do_mknodat")
+int BPF_PROG(mknod_enter, int dfd, void *name, __u16 mode, unsigned int dev)
+{
+	struct record_change *r = enter_change(CHANGE_MKNOD, AT_FDCWD, NULL, dfd, name);
+
+	if (r) {
+		r->mode = mode & S_IFMT ? mode : mode | S_IFREG;
+		r->after = dev;
+	}
+	return 0;
+}
+
+SEC("fexit/security_path_mknod")
+int BPF_PROG(mknod_begin, const struct path *dir, struct dentry *dentry)
+{
+	return make_begin(CHANGE_MKNOD, dir, dentry);
+}
+
+CHANGE_END(mknod, "do_mknodat", CHANGE_MKNOD, 4)
+
+/* Tells where a file or directory lies, as a directory without a name in it. */
+static __always_inline void found_path(struct found_scratch *s, struct vfsmount *mnt, struct dentry *dentry)
+{
+	struct record_change *r = (void *)s;
+
+	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
+	r->h.size = append_found(s, false, mnt, dentry, NULL, sizeof(*r));
+	r->h.flags &= ~(CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT); /* it is to have none */
+	if (s->walk.flags & PATH_UNLINKED)
+		r->h.flags |= CHANGE_UNLINKED;
+	s->found = 1;
+}
+
+static __always_inline struct record_change *path_enter(__u16 op, const struct path *path)
+{
+	struct found_scratch *s = new_change(op);
+
+	if (!s)
+		return NULL;
+	found_path(s, BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry));
+	return (void *)s;
+}
+
+SEC("fentry/chmod_common")
+int BPF_PROG(chmod_enter, const struct path *path, __u16 mode)
+{
+	struct record_change *r = path_enter(CHANGE_CHMOD, path);
+
+	if (r) {
+		r->before = r->mode & ~S_IFMT;
+		r->after = mode & ~S_IFMT;
+	}
+	return 0;
+}
+
+PATH_END(chmod, "chmod_common", CHANGE_CHMOD, 2)
+
+SEC("fentry/chown_common")
+int BPF_PROG(chown_enter, const struct path *path, __u32 user, __u32 group)
+{
+	struct record_change *r = path_enter(CHANGE_CHOWN, path);
+	struct inode *inode;
+
+	if (r) {
+		inode = BPF_CORE_READ(path, dentry, d_inode);
+		r->before = BPF_CORE_READ(inode, i_uid.val) | (__u64)BPF_CORE_READ(inode, i_gid.val) << 32;
+		r->after = user | (__u64)group << 32;
+	}
+	return 0;
+}
+
+PATH_END(chown, "chown_common", CHANGE_CHOWN, 3)
+
+SEC("fentry/vfs_truncate")
+int BPF_PROG(truncate_enter, const struct path *path, __u64 length)
+{
+	struct record_change *r = path_enter(CHANGE_TRUNCATE, path);
+
+	if (r) {
+		r->before = BPF_CORE_READ(path, dentry, d_inode, i_size);
+		r->after = length;
+	}
+	return 0;
+}
+
+PATH_END(truncate, "vfs_truncate", CHANGE_TRUNCATE, 2)
+
+/* do_sys_ftruncate() takes a descriptor, do_ftruncate() (6.9) the file; set by the loader. */
+const volatile bool ftruncate_by_number = false;
+
+SEC("fentry/do_ftruncate")
+int BPF_PROG(ftruncate_enter, struct file *file, __u64 length)
+{
+	struct found_scratch *s = new_change(CHANGE_TRUNCATE);
+	struct record_change *r = (void *)s;
+	struct dentry *dentry;
+
+	if (!s)
+		return 0;
+	if (ftruncate_by_number)
+		file = current_file((__u64)file);
+	dentry = BPF_CORE_READ(file, f_path.dentry);
+	if (dentry)
+		found_path(s, BPF_CORE_READ(file, f_path.mnt), dentry);
+	r->h.flags |= CHANGE_OPEN_FILE;
+	r->before = BPF_CORE_READ(dentry, d_inode, i_size);
+	r->after = length;
+	return 0;
+}
+
+PATH_END(ftruncate, "do_ftruncate", CHANGE_TRUNCATE, 3)
+
+SEC("fentry/vfs_utimes")
+int BPF_PROG(utimes_enter, const struct path *path)
+{
+	path_enter(CHANGE_UTIMES, path);
+	return 0;
+}
+
+PATH_END(utimes, "vfs_utimes", CHANGE_UTIMES, 2)
+
+/* Appends what is neither a path nor a name. */
+static __always_inline void append_text(struct found_scratch *s, const char *text)
+{
+	struct record_change *r = (void *)s;
+	__u64 off = r->h.size;
+	long len;
+
+	if (!text || off > FOUND_LIMIT)
+		return;
+	len = bpf_probe_read_kernel_str(s->bytes + off, FOUND_NAME, text);
+	if (len <= 0)
+		return;
+	len = (len - 1) & (FOUND_NAME - 1);
+	r->text_len = len;
+	r->h.size = off + len;
+}
+
+SEC("fentry/path_mount")
+int BPF_PROG(mount_enter, const char *source, struct path *path, const char *type, unsigned long flags)
+{
+	struct found_scratch *s = new_change(CHANGE_MOUNT);
+	struct record_change *r = (void *)s;
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+	__u64 off = sizeof(*r);
+	long len;
+
+	if (!s)
+		return 0;
+	mnt = BPF_CORE_READ(path, mnt);
+	dentry = BPF_CORE_READ(path, dentry);
+	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
+	r->flags = flags;
+	len = source ? bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, source) : 0;
+	if (len > 0) {
+		len = (len - 1) & (PATH_BYTES - 1);
+		r->old_name_len = len;
+		off += len;
+	}
+	r->h.size = append_found(s, false, mnt, dentry, NULL, off);
+	r->h.flags &= ~(CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT);
+	append_text(s, type);
+	s->found = 1;
+	return 0;
+}
+
+PATH_END(mount, "path_mount", CHANGE_MOUNT, 5)
+
+SEC("fentry/path_umount")
+int BPF_PROG(umount_enter, struct path *path, int flags)
+{
+	struct record_change *r = path_enter(CHANGE_UMOUNT, path);
+
+	if (r)
+		r->flags = flags;
+	return 0;
+}
+
+PATH_END(umount, "path_umount", CHANGE_UMOUNT, 2)
+
+/* Of a system call: its own function is at hand, whose argument is the registers. */
+static __always_inline int call_enter(__u16 op)
+{
+	struct call_args args = call_args();
+
+	if (op == CHANGE_CHROOT)
+		enter_change(op, AT_FDCWD, NULL, AT_FDCWD, (void *)args.first);
+	else if (op == CHANGE_PIVOT_ROOT)
+		enter_change(op, AT_FDCWD, (void *)args.second, AT_FDCWD, (void *)args.first);
+	else
+		enter_change(op, args.first, (void *)args.second, args.third, (void *)later_args().fourth);
+	return 0;
+}
+
+SEC("fentry/__x64_sys_chroot")
+int chroot_enter(void *ctx) { return call_enter(CHANGE_CHROOT); }
+
+SEC("fexit/security_path_chroot")
+int BPF_PROG(chroot_begin, const struct path *path)
+{
+	struct found_scratch *s = entered(CHANGE_CHROOT);
+
+	if (s)
+		found_path(s, BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry));
+	return 0;
+}
+
+CHANGE_END(chroot, "__x64_sys_chroot", CHANGE_CHROOT, 1)
+
+static __always_inline int paths_begin(__u16 op, const struct path *old, const struct path *new)
+{
+	struct found_scratch *s = entered(op);
+	struct record_change *r = (void *)s;
+	__u64 off;
+
+	if (!s)
+		return 0;
+	fill_inode(r, BPF_CORE_READ(old, dentry, d_inode));
+	off = append_found(s, true, BPF_CORE_READ(old, mnt), BPF_CORE_READ(old, dentry), NULL, sizeof(*r));
+	if (off == sizeof(*r) && r->h.flags & CHANGE_OUTSIDE)
+		r->h.flags &= ~(CHANGE_BASE | CHANGE_OUTSIDE); /* it was nowhere */
+	r->h.size = append_found(s, false, BPF_CORE_READ(new, mnt), BPF_CORE_READ(new, dentry), NULL, off);
+	r->h.flags &= ~(CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT | CHANGE_NAME_MISSING);
+	s->found = 1;
+	return 0;
+}
+
+SEC("fentry/__x64_sys_pivot_root")
+int pivot_root_enter(void *ctx) { return call_enter(CHANGE_PIVOT_ROOT); }
+
+SEC("fexit/security_sb_pivotroot")
+int BPF_PROG(pivot_root_begin, const struct path *old, const struct path *new)
+{
+	return paths_begin(CHANGE_PIVOT_ROOT, old, new);
+}
+
+CHANGE_END(pivot_root, "__x64_sys_pivot_root", CHANGE_PIVOT_ROOT, 1)
+
+SEC("fentry/__x64_sys_move_mount")
+int move_mount_enter(void *ctx) { return call_enter(CHANGE_MOVE_MOUNT); }
+
+SEC("fexit/security_move_mount")
+int BPF_PROG(move_mount_begin, const struct path *from, const struct path *to)
+{
+	return paths_begin(CHANGE_MOVE_MOUNT, from, to);
+}
+
+CHANGE_END(move_mount, "__x64_sys_move_mount", CHANGE_MOVE_MOUNT, 1)

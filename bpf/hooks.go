@@ -129,17 +129,33 @@ var formGroups = []formGroup{
 		tracepoints: []callHook{{"socket_call", objectRecordTypeRECORD_SOCKET, "socket", false}},
 	},
 	{
-		name: "change",
-		trampolines: []functionHook{
-			{"rename_enter", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}},
-			{"rename_begin", objectRecordTypeRECORD_CHANGE, []string{"security_path_rename"}},             // CONFIG_SECURITY_PATH
-			{"rename_end", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}}, // renamed in 7.0
-		},
+		name:        "change",
+		trampolines: nameHooks(),
 		tracepoints: []callHook{
 			{"rename_call", objectRecordTypeRECORD_CHANGE, "rename", true}, // not on arm64
 			{"rename_call_at", objectRecordTypeRECORD_CHANGE, "renameat", true},
 			{"rename_call_at2", objectRecordTypeRECORD_CHANGE, "renameat2", false},
 		},
+	},
+	{
+		name: "attributes",
+		trampolines: slices.Concat(
+			around("chmod", "chmod_common"),
+			around("chown", "chown_common"),
+			around("truncate", "vfs_truncate"),
+			around("ftruncate", "do_ftruncate", "do_sys_ftruncate"), // 6.9
+			around("utimes", "vfs_utimes"),
+		),
+	},
+	{
+		name: "mounts",
+		trampolines: slices.Concat(
+			around("mount", "path_mount"),
+			around("umount", "path_umount"),
+			through("chroot", "security_path_chroot", "__x64_sys_chroot", "__arm64_sys_chroot"),
+			through("pivot_root", "security_sb_pivotroot", "__x64_sys_pivot_root", "__arm64_sys_pivot_root"),
+			through("move_mount", "security_move_mount", "__x64_sys_move_mount", "__arm64_sys_move_mount"),
+		),
 	},
 	{
 		name: "namespace",
@@ -162,6 +178,69 @@ var formGroups = []formGroup{
 			{"access_getfd", objectRecordTypeRECORD_ACCESS, "pidfd_getfd", false},
 		},
 	},
+}
+
+// nameChanges are the changes of names, as enum change_op numbers them from 1 on: each with the functions that make it
+// (renamed in 7.0), and which of their arguments is a name.
+var nameChanges = []struct {
+	name    string
+	targets []string
+	named   int
+}{
+	{"rename", []string{"do_renameat2", "filename_renameat2"}, 1},
+	{"unlink", []string{"do_unlinkat", "filename_unlinkat"}, 1},
+	{"rmdir", []string{"do_rmdir", "filename_rmdir"}, 1},
+	{"mkdir", []string{"do_mkdirat", "filename_mkdirat"}, 1},
+	{"mknod", []string{"do_mknodat", "filename_mknodat"}, 1},
+	{"link", []string{"do_linkat", "filename_linkat"}, 1},
+	{"symlink", []string{"do_symlinkat", "filename_symlinkat"}, 0},
+}
+
+// around is a program at the entry of a function, and one at its return.
+func around(name string, targets ...string) []functionHook {
+	return []functionHook{
+		{name + "_enter", objectRecordTypeRECORD_CHANGE, targets},
+		{name + "_end", objectRecordTypeRECORD_CHANGE, targets},
+	}
+}
+
+// through has one more at the return of what the function calls on its way.
+func through(name, middle string, targets ...string) []functionHook {
+	return append(around(name, targets...), functionHook{name + "_begin", objectRecordTypeRECORD_CHANGE, []string{middle}})
+}
+
+// nameHooks need CONFIG_SECURITY_PATH.
+func nameHooks() (hooks []functionHook) {
+	for _, c := range nameChanges {
+		hooks = append(hooks, through(c.name, "security_path_"+c.name, c.targets...)...)
+	}
+	return hooks
+}
+
+// userNames has a bit for each of these whose function takes its names from the caller's memory.
+func (o *Options) userNames() (mask uint32) {
+	for i, c := range nameChanges {
+		target, err := o.kernelFunction(c.targets)
+		if err != nil {
+			continue
+		}
+		if name, ok := pointerAt(o.params(target), c.named); ok && btf.UnderlyingType(name.Target).TypeName() != "filename" {
+			mask |= 1 << (i + 1)
+		}
+	}
+	return mask
+}
+
+// params are the arguments of a kernel function.
+func (o *Options) params(function string) []btf.FuncParam {
+	var f *btf.Func
+	if !o.hasType(function, &f) {
+		return nil
+	}
+	if proto, ok := f.Type.(*btf.FuncProto); ok {
+		return proto.Params
+	}
+	return nil
 }
 
 // programs gives each program of the group, and which records are missing when the kernel skips it.
@@ -258,10 +337,6 @@ func rootTarget(o *Options) (string, error) { return o.kernelFunction([]string{"
 
 // rootIsOneArgument tells whether that function takes where to start as one argument (5.13) or as two.
 func (o *Options) rootIsOneArgument() bool {
-	var f *btf.Func
-	if !o.hasType("do_file_open_root", &f) {
-		return true
-	}
-	proto, ok := f.Type.(*btf.FuncProto)
-	return !ok || len(proto.Params) == 3
+	n := len(o.params("do_file_open_root"))
+	return n == 0 || n == 3
 }

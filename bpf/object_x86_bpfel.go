@@ -101,10 +101,10 @@ const (
 	objectMapProcessLosses        = "process_losses"
 	objectMapProcessScratch       = "process_scratch"
 	objectMapReads                = "reads"
-	objectMapRenames              = "renames"
 	objectMapRing                 = "ring"
 	objectMapSandboxes            = "sandboxes"
 	objectMapShares               = "shares"
+	objectMapUnfoundScratch       = "unfound_scratch"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
@@ -116,6 +116,13 @@ const (
 	objectProgCgroupAttach        = "cgroup_attach"
 	objectProgCgroupMkdir         = "cgroup_mkdir"
 	objectProgCgroupRmdir         = "cgroup_rmdir"
+	objectProgChmodEnd            = "chmod_end"
+	objectProgChmodEnter          = "chmod_enter"
+	objectProgChownEnd            = "chown_end"
+	objectProgChownEnter          = "chown_enter"
+	objectProgChrootBegin         = "chroot_begin"
+	objectProgChrootEnd           = "chroot_end"
+	objectProgChrootEnter         = "chroot_enter"
 	objectProgCompatCall          = "compat_call"
 	objectProgConnect4            = "connect4"
 	objectProgConnect6            = "connect6"
@@ -123,6 +130,22 @@ const (
 	objectProgConnectFile         = "connect_file"
 	objectProgConnectRelease      = "connect_release"
 	objectProgConnectState        = "connect_state"
+	objectProgFtruncateEnd        = "ftruncate_end"
+	objectProgFtruncateEnter      = "ftruncate_enter"
+	objectProgLinkBegin           = "link_begin"
+	objectProgLinkEnd             = "link_end"
+	objectProgLinkEnter           = "link_enter"
+	objectProgMkdirBegin          = "mkdir_begin"
+	objectProgMkdirEnd            = "mkdir_end"
+	objectProgMkdirEnter          = "mkdir_enter"
+	objectProgMknodBegin          = "mknod_begin"
+	objectProgMknodEnd            = "mknod_end"
+	objectProgMknodEnter          = "mknod_enter"
+	objectProgMountEnd            = "mount_end"
+	objectProgMountEnter          = "mount_enter"
+	objectProgMoveMountBegin      = "move_mount_begin"
+	objectProgMoveMountEnd        = "move_mount_end"
+	objectProgMoveMountEnter      = "move_mount_enter"
 	objectProgOpenCallCreat       = "open_call_creat"
 	objectProgOpenCallHandle      = "open_call_handle"
 	objectProgOpenCallOpen        = "open_call_open"
@@ -130,6 +153,9 @@ const (
 	objectProgOpenCallOpenat2     = "open_call_openat2"
 	objectProgOpenFile            = "open_file"
 	objectProgOpenRoot            = "open_root"
+	objectProgPivotRootBegin      = "pivot_root_begin"
+	objectProgPivotRootEnd        = "pivot_root_end"
+	objectProgPivotRootEnter      = "pivot_root_enter"
 	objectProgProcessExec         = "process_exec"
 	objectProgProcessExisting     = "process_existing"
 	objectProgProcessExit         = "process_exit"
@@ -140,19 +166,35 @@ const (
 	objectProgRenameCallAt2       = "rename_call_at2"
 	objectProgRenameEnd           = "rename_end"
 	objectProgRenameEnter         = "rename_enter"
+	objectProgRmdirBegin          = "rmdir_begin"
+	objectProgRmdirEnd            = "rmdir_end"
+	objectProgRmdirEnter          = "rmdir_enter"
 	objectProgSendmsg4            = "sendmsg4"
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
 	objectProgSetnsCall           = "setns_call"
 	objectProgSocketCall          = "socket_call"
 	objectProgSocketMake          = "socket_make"
+	objectProgSymlinkBegin        = "symlink_begin"
+	objectProgSymlinkEnd          = "symlink_end"
+	objectProgSymlinkEnter        = "symlink_enter"
+	objectProgTruncateEnd         = "truncate_end"
+	objectProgTruncateEnter       = "truncate_enter"
+	objectProgUmountEnd           = "umount_end"
+	objectProgUmountEnter         = "umount_enter"
+	objectProgUnlinkBegin         = "unlink_begin"
+	objectProgUnlinkEnd           = "unlink_end"
+	objectProgUnlinkEnter         = "unlink_enter"
 	objectProgUnshare             = "unshare"
 	objectProgUnshareCall         = "unshare_call"
 	objectProgUringSubmit         = "uring_submit"
+	objectProgUtimesEnd           = "utimes_end"
+	objectProgUtimesEnter         = "utimes_enter"
 	objectVarBudgetBytes          = "budget_bytes"
 	objectVarExistingAgain        = "existing_again"
 	objectVarFindAgents           = "find_agents"
 	objectVarFollowedCount        = "followed_count"
+	objectVarFtruncateByNumber    = "ftruncate_by_number"
 	objectVarHaveBpfLoop          = "have_bpf_loop"
 	objectVarHaveTaskBtf          = "have_task_btf"
 	objectVarHaveTaskPtRegs       = "have_task_pt_regs"
@@ -190,6 +232,7 @@ const (
 	objectVarShareOfOthers        = "share_of_others"
 	objectVarStackBytes           = "stack_bytes"
 	objectVarUringRequest         = "uring_request"
+	objectVarUserNames            = "user_names"
 	objectVarWakeBytes            = "wake_bytes"
 )
 
@@ -243,6 +286,13 @@ type objectProgramSpecs struct {
 	CgroupAttach    *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
 	CgroupMkdir     *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
 	CgroupRmdir     *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ChmodEnd        *ebpf.ProgramSpec `ebpf:"chmod_end"`
+	ChmodEnter      *ebpf.ProgramSpec `ebpf:"chmod_enter"`
+	ChownEnd        *ebpf.ProgramSpec `ebpf:"chown_end"`
+	ChownEnter      *ebpf.ProgramSpec `ebpf:"chown_enter"`
+	ChrootBegin     *ebpf.ProgramSpec `ebpf:"chroot_begin"`
+	ChrootEnd       *ebpf.ProgramSpec `ebpf:"chroot_end"`
+	ChrootEnter     *ebpf.ProgramSpec `ebpf:"chroot_enter"`
 	CompatCall      *ebpf.ProgramSpec `ebpf:"compat_call"`
 	Connect4        *ebpf.ProgramSpec `ebpf:"connect4"`
 	Connect6        *ebpf.ProgramSpec `ebpf:"connect6"`
@@ -250,6 +300,22 @@ type objectProgramSpecs struct {
 	ConnectFile     *ebpf.ProgramSpec `ebpf:"connect_file"`
 	ConnectRelease  *ebpf.ProgramSpec `ebpf:"connect_release"`
 	ConnectState    *ebpf.ProgramSpec `ebpf:"connect_state"`
+	FtruncateEnd    *ebpf.ProgramSpec `ebpf:"ftruncate_end"`
+	FtruncateEnter  *ebpf.ProgramSpec `ebpf:"ftruncate_enter"`
+	LinkBegin       *ebpf.ProgramSpec `ebpf:"link_begin"`
+	LinkEnd         *ebpf.ProgramSpec `ebpf:"link_end"`
+	LinkEnter       *ebpf.ProgramSpec `ebpf:"link_enter"`
+	MkdirBegin      *ebpf.ProgramSpec `ebpf:"mkdir_begin"`
+	MkdirEnd        *ebpf.ProgramSpec `ebpf:"mkdir_end"`
+	MkdirEnter      *ebpf.ProgramSpec `ebpf:"mkdir_enter"`
+	MknodBegin      *ebpf.ProgramSpec `ebpf:"mknod_begin"`
+	MknodEnd        *ebpf.ProgramSpec `ebpf:"mknod_end"`
+	MknodEnter      *ebpf.ProgramSpec `ebpf:"mknod_enter"`
+	MountEnd        *ebpf.ProgramSpec `ebpf:"mount_end"`
+	MountEnter      *ebpf.ProgramSpec `ebpf:"mount_enter"`
+	MoveMountBegin  *ebpf.ProgramSpec `ebpf:"move_mount_begin"`
+	MoveMountEnd    *ebpf.ProgramSpec `ebpf:"move_mount_end"`
+	MoveMountEnter  *ebpf.ProgramSpec `ebpf:"move_mount_enter"`
 	OpenCallCreat   *ebpf.ProgramSpec `ebpf:"open_call_creat"`
 	OpenCallHandle  *ebpf.ProgramSpec `ebpf:"open_call_handle"`
 	OpenCallOpen    *ebpf.ProgramSpec `ebpf:"open_call_open"`
@@ -257,6 +323,9 @@ type objectProgramSpecs struct {
 	OpenCallOpenat2 *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
 	OpenFile        *ebpf.ProgramSpec `ebpf:"open_file"`
 	OpenRoot        *ebpf.ProgramSpec `ebpf:"open_root"`
+	PivotRootBegin  *ebpf.ProgramSpec `ebpf:"pivot_root_begin"`
+	PivotRootEnd    *ebpf.ProgramSpec `ebpf:"pivot_root_end"`
+	PivotRootEnter  *ebpf.ProgramSpec `ebpf:"pivot_root_enter"`
 	ProcessExec     *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExisting *ebpf.ProgramSpec `ebpf:"process_existing"`
 	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
@@ -267,15 +336,30 @@ type objectProgramSpecs struct {
 	RenameCallAt2   *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
 	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
+	RmdirBegin      *ebpf.ProgramSpec `ebpf:"rmdir_begin"`
+	RmdirEnd        *ebpf.ProgramSpec `ebpf:"rmdir_end"`
+	RmdirEnter      *ebpf.ProgramSpec `ebpf:"rmdir_enter"`
 	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
 	Sendmsg6        *ebpf.ProgramSpec `ebpf:"sendmsg6"`
 	Setns           *ebpf.ProgramSpec `ebpf:"setns"`
 	SetnsCall       *ebpf.ProgramSpec `ebpf:"setns_call"`
 	SocketCall      *ebpf.ProgramSpec `ebpf:"socket_call"`
 	SocketMake      *ebpf.ProgramSpec `ebpf:"socket_make"`
+	SymlinkBegin    *ebpf.ProgramSpec `ebpf:"symlink_begin"`
+	SymlinkEnd      *ebpf.ProgramSpec `ebpf:"symlink_end"`
+	SymlinkEnter    *ebpf.ProgramSpec `ebpf:"symlink_enter"`
+	TruncateEnd     *ebpf.ProgramSpec `ebpf:"truncate_end"`
+	TruncateEnter   *ebpf.ProgramSpec `ebpf:"truncate_enter"`
+	UmountEnd       *ebpf.ProgramSpec `ebpf:"umount_end"`
+	UmountEnter     *ebpf.ProgramSpec `ebpf:"umount_enter"`
+	UnlinkBegin     *ebpf.ProgramSpec `ebpf:"unlink_begin"`
+	UnlinkEnd       *ebpf.ProgramSpec `ebpf:"unlink_end"`
+	UnlinkEnter     *ebpf.ProgramSpec `ebpf:"unlink_enter"`
 	Unshare         *ebpf.ProgramSpec `ebpf:"unshare"`
 	UnshareCall     *ebpf.ProgramSpec `ebpf:"unshare_call"`
 	UringSubmit     *ebpf.ProgramSpec `ebpf:"uring_submit"`
+	UtimesEnd       *ebpf.ProgramSpec `ebpf:"utimes_end"`
+	UtimesEnter     *ebpf.ProgramSpec `ebpf:"utimes_enter"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -302,10 +386,10 @@ type objectMapSpecs struct {
 	ProcessLosses   *ebpf.MapSpec `ebpf:"process_losses"`
 	ProcessScratch  *ebpf.MapSpec `ebpf:"process_scratch"`
 	Reads           *ebpf.MapSpec `ebpf:"reads"`
-	Renames         *ebpf.MapSpec `ebpf:"renames"`
 	Ring            *ebpf.MapSpec `ebpf:"ring"`
 	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
 	Shares          *ebpf.MapSpec `ebpf:"shares"`
+	UnfoundScratch  *ebpf.MapSpec `ebpf:"unfound_scratch"`
 	UnixScratch     *ebpf.MapSpec `ebpf:"unix_scratch"`
 	UringScratch    *ebpf.MapSpec `ebpf:"uring_scratch"`
 	Watched         *ebpf.MapSpec `ebpf:"watched"`
@@ -319,6 +403,7 @@ type objectVariableSpecs struct {
 	ExistingAgain        *ebpf.VariableSpec `ebpf:"existing_again"`
 	FindAgents           *ebpf.VariableSpec `ebpf:"find_agents"`
 	FollowedCount        *ebpf.VariableSpec `ebpf:"followed_count"`
+	FtruncateByNumber    *ebpf.VariableSpec `ebpf:"ftruncate_by_number"`
 	HaveBpfLoop          *ebpf.VariableSpec `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.VariableSpec `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
@@ -356,6 +441,7 @@ type objectVariableSpecs struct {
 	ShareOfOthers        *ebpf.VariableSpec `ebpf:"share_of_others"`
 	StackBytes           *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	UringRequest         *ebpf.VariableSpec `ebpf:"uring_request"`
+	UserNames            *ebpf.VariableSpec `ebpf:"user_names"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -399,10 +485,10 @@ type objectMaps struct {
 	ProcessLosses   *ebpf.Map `ebpf:"process_losses"`
 	ProcessScratch  *ebpf.Map `ebpf:"process_scratch"`
 	Reads           *ebpf.Map `ebpf:"reads"`
-	Renames         *ebpf.Map `ebpf:"renames"`
 	Ring            *ebpf.Map `ebpf:"ring"`
 	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
 	Shares          *ebpf.Map `ebpf:"shares"`
+	UnfoundScratch  *ebpf.Map `ebpf:"unfound_scratch"`
 	UnixScratch     *ebpf.Map `ebpf:"unix_scratch"`
 	UringScratch    *ebpf.Map `ebpf:"uring_scratch"`
 	Watched         *ebpf.Map `ebpf:"watched"`
@@ -430,10 +516,10 @@ func (m *objectMaps) Close() error {
 		m.ProcessLosses,
 		m.ProcessScratch,
 		m.Reads,
-		m.Renames,
 		m.Ring,
 		m.Sandboxes,
 		m.Shares,
+		m.UnfoundScratch,
 		m.UnixScratch,
 		m.UringScratch,
 		m.Watched,
@@ -448,6 +534,7 @@ type objectVariables struct {
 	ExistingAgain        *ebpf.Variable `ebpf:"existing_again"`
 	FindAgents           *ebpf.Variable `ebpf:"find_agents"`
 	FollowedCount        *ebpf.Variable `ebpf:"followed_count"`
+	FtruncateByNumber    *ebpf.Variable `ebpf:"ftruncate_by_number"`
 	HaveBpfLoop          *ebpf.Variable `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.Variable `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.Variable `ebpf:"have_task_pt_regs"`
@@ -485,6 +572,7 @@ type objectVariables struct {
 	ShareOfOthers        *ebpf.Variable `ebpf:"share_of_others"`
 	StackBytes           *ebpf.Variable `ebpf:"stack_bytes"`
 	UringRequest         *ebpf.Variable `ebpf:"uring_request"`
+	UserNames            *ebpf.Variable `ebpf:"user_names"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
 }
 
@@ -500,6 +588,13 @@ type objectPrograms struct {
 	CgroupAttach    *ebpf.Program `ebpf:"cgroup_attach"`
 	CgroupMkdir     *ebpf.Program `ebpf:"cgroup_mkdir"`
 	CgroupRmdir     *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ChmodEnd        *ebpf.Program `ebpf:"chmod_end"`
+	ChmodEnter      *ebpf.Program `ebpf:"chmod_enter"`
+	ChownEnd        *ebpf.Program `ebpf:"chown_end"`
+	ChownEnter      *ebpf.Program `ebpf:"chown_enter"`
+	ChrootBegin     *ebpf.Program `ebpf:"chroot_begin"`
+	ChrootEnd       *ebpf.Program `ebpf:"chroot_end"`
+	ChrootEnter     *ebpf.Program `ebpf:"chroot_enter"`
 	CompatCall      *ebpf.Program `ebpf:"compat_call"`
 	Connect4        *ebpf.Program `ebpf:"connect4"`
 	Connect6        *ebpf.Program `ebpf:"connect6"`
@@ -507,6 +602,22 @@ type objectPrograms struct {
 	ConnectFile     *ebpf.Program `ebpf:"connect_file"`
 	ConnectRelease  *ebpf.Program `ebpf:"connect_release"`
 	ConnectState    *ebpf.Program `ebpf:"connect_state"`
+	FtruncateEnd    *ebpf.Program `ebpf:"ftruncate_end"`
+	FtruncateEnter  *ebpf.Program `ebpf:"ftruncate_enter"`
+	LinkBegin       *ebpf.Program `ebpf:"link_begin"`
+	LinkEnd         *ebpf.Program `ebpf:"link_end"`
+	LinkEnter       *ebpf.Program `ebpf:"link_enter"`
+	MkdirBegin      *ebpf.Program `ebpf:"mkdir_begin"`
+	MkdirEnd        *ebpf.Program `ebpf:"mkdir_end"`
+	MkdirEnter      *ebpf.Program `ebpf:"mkdir_enter"`
+	MknodBegin      *ebpf.Program `ebpf:"mknod_begin"`
+	MknodEnd        *ebpf.Program `ebpf:"mknod_end"`
+	MknodEnter      *ebpf.Program `ebpf:"mknod_enter"`
+	MountEnd        *ebpf.Program `ebpf:"mount_end"`
+	MountEnter      *ebpf.Program `ebpf:"mount_enter"`
+	MoveMountBegin  *ebpf.Program `ebpf:"move_mount_begin"`
+	MoveMountEnd    *ebpf.Program `ebpf:"move_mount_end"`
+	MoveMountEnter  *ebpf.Program `ebpf:"move_mount_enter"`
 	OpenCallCreat   *ebpf.Program `ebpf:"open_call_creat"`
 	OpenCallHandle  *ebpf.Program `ebpf:"open_call_handle"`
 	OpenCallOpen    *ebpf.Program `ebpf:"open_call_open"`
@@ -514,6 +625,9 @@ type objectPrograms struct {
 	OpenCallOpenat2 *ebpf.Program `ebpf:"open_call_openat2"`
 	OpenFile        *ebpf.Program `ebpf:"open_file"`
 	OpenRoot        *ebpf.Program `ebpf:"open_root"`
+	PivotRootBegin  *ebpf.Program `ebpf:"pivot_root_begin"`
+	PivotRootEnd    *ebpf.Program `ebpf:"pivot_root_end"`
+	PivotRootEnter  *ebpf.Program `ebpf:"pivot_root_enter"`
 	ProcessExec     *ebpf.Program `ebpf:"process_exec"`
 	ProcessExisting *ebpf.Program `ebpf:"process_existing"`
 	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
@@ -524,15 +638,30 @@ type objectPrograms struct {
 	RenameCallAt2   *ebpf.Program `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
 	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
+	RmdirBegin      *ebpf.Program `ebpf:"rmdir_begin"`
+	RmdirEnd        *ebpf.Program `ebpf:"rmdir_end"`
+	RmdirEnter      *ebpf.Program `ebpf:"rmdir_enter"`
 	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
 	Sendmsg6        *ebpf.Program `ebpf:"sendmsg6"`
 	Setns           *ebpf.Program `ebpf:"setns"`
 	SetnsCall       *ebpf.Program `ebpf:"setns_call"`
 	SocketCall      *ebpf.Program `ebpf:"socket_call"`
 	SocketMake      *ebpf.Program `ebpf:"socket_make"`
+	SymlinkBegin    *ebpf.Program `ebpf:"symlink_begin"`
+	SymlinkEnd      *ebpf.Program `ebpf:"symlink_end"`
+	SymlinkEnter    *ebpf.Program `ebpf:"symlink_enter"`
+	TruncateEnd     *ebpf.Program `ebpf:"truncate_end"`
+	TruncateEnter   *ebpf.Program `ebpf:"truncate_enter"`
+	UmountEnd       *ebpf.Program `ebpf:"umount_end"`
+	UmountEnter     *ebpf.Program `ebpf:"umount_enter"`
+	UnlinkBegin     *ebpf.Program `ebpf:"unlink_begin"`
+	UnlinkEnd       *ebpf.Program `ebpf:"unlink_end"`
+	UnlinkEnter     *ebpf.Program `ebpf:"unlink_enter"`
 	Unshare         *ebpf.Program `ebpf:"unshare"`
 	UnshareCall     *ebpf.Program `ebpf:"unshare_call"`
 	UringSubmit     *ebpf.Program `ebpf:"uring_submit"`
+	UtimesEnd       *ebpf.Program `ebpf:"utimes_end"`
+	UtimesEnter     *ebpf.Program `ebpf:"utimes_enter"`
 }
 
 func (p *objectPrograms) Close() error {
@@ -545,6 +674,13 @@ func (p *objectPrograms) Close() error {
 		p.CgroupAttach,
 		p.CgroupMkdir,
 		p.CgroupRmdir,
+		p.ChmodEnd,
+		p.ChmodEnter,
+		p.ChownEnd,
+		p.ChownEnter,
+		p.ChrootBegin,
+		p.ChrootEnd,
+		p.ChrootEnter,
 		p.CompatCall,
 		p.Connect4,
 		p.Connect6,
@@ -552,6 +688,22 @@ func (p *objectPrograms) Close() error {
 		p.ConnectFile,
 		p.ConnectRelease,
 		p.ConnectState,
+		p.FtruncateEnd,
+		p.FtruncateEnter,
+		p.LinkBegin,
+		p.LinkEnd,
+		p.LinkEnter,
+		p.MkdirBegin,
+		p.MkdirEnd,
+		p.MkdirEnter,
+		p.MknodBegin,
+		p.MknodEnd,
+		p.MknodEnter,
+		p.MountEnd,
+		p.MountEnter,
+		p.MoveMountBegin,
+		p.MoveMountEnd,
+		p.MoveMountEnter,
 		p.OpenCallCreat,
 		p.OpenCallHandle,
 		p.OpenCallOpen,
@@ -559,6 +711,9 @@ func (p *objectPrograms) Close() error {
 		p.OpenCallOpenat2,
 		p.OpenFile,
 		p.OpenRoot,
+		p.PivotRootBegin,
+		p.PivotRootEnd,
+		p.PivotRootEnter,
 		p.ProcessExec,
 		p.ProcessExisting,
 		p.ProcessExit,
@@ -569,15 +724,30 @@ func (p *objectPrograms) Close() error {
 		p.RenameCallAt2,
 		p.RenameEnd,
 		p.RenameEnter,
+		p.RmdirBegin,
+		p.RmdirEnd,
+		p.RmdirEnter,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Setns,
 		p.SetnsCall,
 		p.SocketCall,
 		p.SocketMake,
+		p.SymlinkBegin,
+		p.SymlinkEnd,
+		p.SymlinkEnter,
+		p.TruncateEnd,
+		p.TruncateEnter,
+		p.UmountEnd,
+		p.UmountEnter,
+		p.UnlinkBegin,
+		p.UnlinkEnd,
+		p.UnlinkEnter,
 		p.Unshare,
 		p.UnshareCall,
 		p.UringSubmit,
+		p.UtimesEnd,
+		p.UtimesEnter,
 	)
 }
 
