@@ -11,13 +11,42 @@
  * A change of a file whose path the kernel has found needs two: the path and what was before, and the outcome.
  */
 
-enum { S_IFDIR = 0040000, S_IFLNK = 0120000, S_IFREG = 0100000 };
-enum { LINK_MODE = S_IFLNK | 0777 };
+enum { S_IFLNK = 0120000, LINK_MODE = S_IFLNK | 0777 };
 
 enum {
-	FOUND_NAME = NAME_BYTES + 1,
+	FOUND_NAME = NAME_BYTES + 1, /* also of a text: TEXT_BYTES */
 	FOUND_LIMIT = sizeof(struct record_change) + SIDE_BYTES(FOUND_NAME) + PATH_BYTES + PATH_SLACK,
 };
+
+/* Appends a side to the record in SCRATCH from `off` on: the components of a directory, then a name in the kernel's memory,
+ * if there is one. LIMIT is that of the walk. Sets LENGTH and NAME_LENGTH of the record; gives the flags, enum change_side.
+ */
+#define append_side(SCRATCH, WALK, LIMIT, NAME_BYTES_, mnt, dentry, name, length, name_length)                 \
+	({                                                                                                     \
+		__u32 side_ = 0;                                                                               \
+		__u64 from_ = off;                                                                             \
+		long len_;                                                                                     \
+		if (dentry) {                                                                                  \
+			off = WALK(SCRATCH, mnt, dentry, (void *)bpf_get_current_task(), off);                 \
+			side_ = CHANGE_BASE;                                                                   \
+			if ((SCRATCH)->walk.flags & (PATH_TRUNCATED | PATH_PSEUDO))                            \
+				side_ |= CHANGE_TRUNCATED;                                                     \
+			if ((SCRATCH)->walk.flags & PATH_OUTSIDE)                                              \
+				side_ |= CHANGE_OUTSIDE;                                                       \
+		}                                                                                              \
+		length = off - from_;                                                                          \
+		if (name && off <= (LIMIT) + PATH_SLACK) {                                                     \
+			len_ = bpf_probe_read_kernel_str((SCRATCH)->bytes + off, NAME_BYTES_, name);           \
+			if (len_ <= 0 || (!dentry && len_ == 1)) {                                             \
+				side_ |= CHANGE_NAME_MISSING;                                                  \
+			} else {                                                                               \
+				len_ = (len_ - 1) & ((NAME_BYTES_) - 1);                                       \
+				name_length = len_;                                                            \
+				off += len_;                                                                   \
+			}                                                                                      \
+		}                                                                                              \
+		side_;                                                                                         \
+	})
 
 /* What a thread changes. `bytes` begins with the record. Before the kernel has found the names behind it, those that were
  * asked for are there: the old one, and PATH_BYTES later the new one.
@@ -146,19 +175,16 @@ static __always_inline void fill_inode(struct record_change *r, struct inode *in
 static __always_inline __u64 append_found(struct found_scratch *s, bool old, struct vfsmount *mnt, struct dentry *dir,
 					  const void *name, __u64 off)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct record_change *r = (void *)s;
 	__u32 side;
 
 	if (off > FOUND_LIMIT - PATH_BYTES - PATH_SLACK)
 		off = FOUND_LIMIT - PATH_BYTES - PATH_SLACK; /* for the verifier: it is not */
 	if (old) {
-		side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, task, mnt, dir, name, false, r->old_len,
-				   r->old_name_len);
+		side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, mnt, dir, name, r->old_len, r->old_name_len);
 		r->h.flags |= side;
 	} else {
-		side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, task, mnt, dir, name, false, r->new_len,
-				   r->new_name_len);
+		side = append_side(s, walk_found, FOUND_LIMIT, FOUND_NAME, mnt, dir, name, r->new_len, r->new_name_len);
 		r->h.flags |= side << CHANGE_NEW_SHIFT;
 	}
 	return off;
@@ -219,8 +245,7 @@ static __always_inline void send_asked(struct found_scratch *s, __u32 tid, __u16
 	if (op == CHANGE_RENAME || op == CHANGE_LINK || op == CHANGE_SYMLINK || op == CHANGE_MOVE_MOUNT || op == CHANGE_PIVOT_ROOT) {
 		if (op != CHANGE_SYMLINK)
 			starts_at(task, s->old_dfd, (const void *)old, false, &mnt, &dir);
-		side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, task, mnt, dir, old, false, r->old_len,
-				   r->old_name_len);
+		side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, mnt, dir, old, r->old_len, r->old_name_len);
 		r->h.flags |= side;
 		if (off > ASKED_LIMIT - PATH_BYTES - PATH_SLACK)
 			off = ASKED_LIMIT - PATH_BYTES - PATH_SLACK; /* for the verifier: it is not */
@@ -228,7 +253,7 @@ static __always_inline void send_asked(struct found_scratch *s, __u32 tid, __u16
 		dir = NULL;
 	}
 	starts_at(task, s->new_dfd, (const void *)new, false, &mnt, &dir);
-	side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, task, mnt, dir, new, false, r->new_len, r->new_name_len);
+	side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, mnt, dir, new, r->new_len, r->new_name_len);
 	r->h.flags |= side << CHANGE_NEW_SHIFT;
 	if (off > sizeof(u->bytes))
 		off = sizeof(u->bytes);
@@ -483,7 +508,6 @@ static __always_inline void found_path(struct found_scratch *s, struct vfsmount 
 
 	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
 	r->h.size = append_found(s, false, mnt, dentry, NULL, sizeof(*r));
-	r->h.flags &= ~(CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT); /* it is to have none */
 	if (s->walk.flags & PATH_UNLINKED)
 		r->h.flags |= CHANGE_UNLINKED;
 	s->found = 1;
@@ -609,7 +633,7 @@ int BPF_PROG(mount_enter, const char *source, struct path *path, const char *typ
 	mnt = BPF_CORE_READ(path, mnt);
 	dentry = BPF_CORE_READ(path, dentry);
 	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
-	r->flags = flags;
+	r->flags = (flags & MS_MGC_MSK) == MS_MGC_VAL ? flags & ~MS_MGC_MSK : flags;
 	len = source ? bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, source) : 0;
 	if (len > 0) {
 		len = (len - 1) & (PATH_BYTES - 1);
@@ -617,7 +641,6 @@ int BPF_PROG(mount_enter, const char *source, struct path *path, const char *typ
 		off += len;
 	}
 	r->h.size = append_found(s, false, mnt, dentry, NULL, off);
-	r->h.flags &= ~(CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT);
 	append_text(s, type);
 	s->found = 1;
 	return 0;
@@ -641,13 +664,19 @@ PATH_END(umount, "path_umount", CHANGE_UMOUNT, 2)
 static __always_inline int call_enter(__u16 op)
 {
 	struct call_args args = call_args();
+	struct record_change *r;
+	struct later_args later;
 
-	if (op == CHANGE_CHROOT)
+	if (op == CHANGE_CHROOT) {
 		enter_change(op, AT_FDCWD, NULL, AT_FDCWD, (void *)args.first);
-	else if (op == CHANGE_PIVOT_ROOT)
+	} else if (op == CHANGE_PIVOT_ROOT) {
 		enter_change(op, AT_FDCWD, (void *)args.second, AT_FDCWD, (void *)args.first);
-	else
-		enter_change(op, args.first, (void *)args.second, args.third, (void *)later_args().fourth);
+	} else {
+		later = later_args();
+		r = enter_change(op, args.first, (void *)args.second, args.third, (void *)later.fourth);
+		if (r)
+			r->flags = later.fifth;
+	}
 	return 0;
 }
 
@@ -679,7 +708,6 @@ static __always_inline int paths_begin(__u16 op, const struct path *old, const s
 	if (off == sizeof(*r) && r->h.flags & CHANGE_OUTSIDE)
 		r->h.flags &= ~(CHANGE_BASE | CHANGE_OUTSIDE); /* it was nowhere */
 	r->h.size = append_found(s, false, BPF_CORE_READ(new, mnt), BPF_CORE_READ(new, dentry), NULL, off);
-	r->h.flags &= ~(CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT | CHANGE_NAME_MISSING);
 	s->found = 1;
 	return 0;
 }

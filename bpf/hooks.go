@@ -94,6 +94,17 @@ type callHook struct {
 	optional bool // not a system call of every supported kernel
 }
 
+// name is that of the attachment.
+func (h *callHook) name() string { return h.program + "-" + h.call }
+
+// callHooks are hooks of one program on many calls.
+func callHooks(program string, record objectRecordType, optional bool, calls ...string) (hooks []callHook) {
+	for _, call := range calls {
+		hooks = append(hooks, callHook{program, record, call, optional})
+	}
+	return hooks
+}
+
 var formGroups = []formGroup{
 	{
 		name: "open",
@@ -129,32 +140,29 @@ var formGroups = []formGroup{
 		tracepoints: []callHook{{"socket_call", objectRecordTypeRECORD_SOCKET, "socket", false}},
 	},
 	{
-		name:        "change",
-		trampolines: nameHooks(),
-		tracepoints: []callHook{
-			{"rename_call", objectRecordTypeRECORD_CHANGE, "rename", true}, // not on arm64
-			{"rename_call_at", objectRecordTypeRECORD_CHANGE, "renameat", true},
-			{"rename_call_at2", objectRecordTypeRECORD_CHANGE, "renameat2", false},
-		},
-	},
-	{
-		name: "attributes",
+		name: "change",
 		trampolines: slices.Concat(
+			nameHooks(),
 			around("chmod", "chmod_common"),
 			around("chown", "chown_common"),
 			around("truncate", "vfs_truncate"),
 			around("ftruncate", "do_ftruncate", "do_sys_ftruncate"), // 6.9
 			around("utimes", "vfs_utimes"),
-		),
-	},
-	{
-		name: "mounts",
-		trampolines: slices.Concat(
 			around("mount", "path_mount"),
 			around("umount", "path_umount"),
 			through("chroot", "security_path_chroot", "__x64_sys_chroot", "__arm64_sys_chroot"),
 			through("pivot_root", "security_sb_pivotroot", "__x64_sys_pivot_root", "__arm64_sys_pivot_root"),
 			through("move_mount", "security_move_mount", "__x64_sys_move_mount", "__arm64_sys_move_mount"),
+		),
+		tracepoints: append(
+			callHooks("change_call", objectRecordTypeRECORD_CHANGE, false, "unlinkat", "renameat2", "linkat", "symlinkat",
+				"mkdirat", "mknodat", "truncate", "ftruncate", "fchmod", "fchmodat", "fchown", "fchownat", "setxattr",
+				"lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "utimensat", "mount", "umount",
+				"move_mount", "pivot_root", "chroot"),
+			callHooks("change_call", objectRecordTypeRECORD_CHANGE, true,
+				"unlink", "rmdir", "rename", "renameat", "link", "symlink", "mkdir", "mknod", "chmod", "chown", "lchown",
+				"utime", "utimes", "futimesat", // not on arm64
+				"fchmodat2", "setxattrat", "removexattrat")..., // since 6.6 and 6.13
 		),
 	},
 	{

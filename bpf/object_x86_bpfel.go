@@ -104,6 +104,7 @@ const (
 	objectMapRing                 = "ring"
 	objectMapSandboxes            = "sandboxes"
 	objectMapShares               = "shares"
+	objectMapSubmittedScratch     = "submitted_scratch"
 	objectMapUnfoundScratch       = "unfound_scratch"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
@@ -116,6 +117,7 @@ const (
 	objectProgCgroupAttach        = "cgroup_attach"
 	objectProgCgroupMkdir         = "cgroup_mkdir"
 	objectProgCgroupRmdir         = "cgroup_rmdir"
+	objectProgChangeCall          = "change_call"
 	objectProgChmodEnd            = "chmod_end"
 	objectProgChmodEnter          = "chmod_enter"
 	objectProgChownEnd            = "chown_end"
@@ -161,9 +163,6 @@ const (
 	objectProgProcessExit         = "process_exit"
 	objectProgProcessFork         = "process_fork"
 	objectProgRenameBegin         = "rename_begin"
-	objectProgRenameCall          = "rename_call"
-	objectProgRenameCallAt        = "rename_call_at"
-	objectProgRenameCallAt2       = "rename_call_at2"
 	objectProgRenameEnd           = "rename_end"
 	objectProgRenameEnter         = "rename_enter"
 	objectProgRmdirBegin          = "rmdir_begin"
@@ -286,6 +285,7 @@ type objectProgramSpecs struct {
 	CgroupAttach    *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
 	CgroupMkdir     *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
 	CgroupRmdir     *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ChangeCall      *ebpf.ProgramSpec `ebpf:"change_call"`
 	ChmodEnd        *ebpf.ProgramSpec `ebpf:"chmod_end"`
 	ChmodEnter      *ebpf.ProgramSpec `ebpf:"chmod_enter"`
 	ChownEnd        *ebpf.ProgramSpec `ebpf:"chown_end"`
@@ -331,9 +331,6 @@ type objectProgramSpecs struct {
 	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork     *ebpf.ProgramSpec `ebpf:"process_fork"`
 	RenameBegin     *ebpf.ProgramSpec `ebpf:"rename_begin"`
-	RenameCall      *ebpf.ProgramSpec `ebpf:"rename_call"`
-	RenameCallAt    *ebpf.ProgramSpec `ebpf:"rename_call_at"`
-	RenameCallAt2   *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
 	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
 	RmdirBegin      *ebpf.ProgramSpec `ebpf:"rmdir_begin"`
@@ -366,33 +363,34 @@ type objectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectMapSpecs struct {
-	AccessScratch   *ebpf.MapSpec `ebpf:"access_scratch"`
-	AgentNames      *ebpf.MapSpec `ebpf:"agent_names"`
-	AskedScratch    *ebpf.MapSpec `ebpf:"asked_scratch"`
-	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
-	CgroupScratch   *ebpf.MapSpec `ebpf:"cgroup_scratch"`
-	Cgroups         *ebpf.MapSpec `ebpf:"cgroups"`
-	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
-	EnvNames        *ebpf.MapSpec `ebpf:"env_names"`
-	ExecScratch     *ebpf.MapSpec `ebpf:"exec_scratch"`
-	Followed        *ebpf.MapSpec `ebpf:"followed"`
-	FoundScratch    *ebpf.MapSpec `ebpf:"found_scratch"`
-	Losses          *ebpf.MapSpec `ebpf:"losses"`
-	LossesUnkeyed   *ebpf.MapSpec `ebpf:"losses_unkeyed"`
-	Noise           *ebpf.MapSpec `ebpf:"noise"`
-	OpenRootScratch *ebpf.MapSpec `ebpf:"open_root_scratch"`
-	OpenScratch     *ebpf.MapSpec `ebpf:"open_scratch"`
-	Pending         *ebpf.MapSpec `ebpf:"pending"`
-	ProcessLosses   *ebpf.MapSpec `ebpf:"process_losses"`
-	ProcessScratch  *ebpf.MapSpec `ebpf:"process_scratch"`
-	Reads           *ebpf.MapSpec `ebpf:"reads"`
-	Ring            *ebpf.MapSpec `ebpf:"ring"`
-	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
-	Shares          *ebpf.MapSpec `ebpf:"shares"`
-	UnfoundScratch  *ebpf.MapSpec `ebpf:"unfound_scratch"`
-	UnixScratch     *ebpf.MapSpec `ebpf:"unix_scratch"`
-	UringScratch    *ebpf.MapSpec `ebpf:"uring_scratch"`
-	Watched         *ebpf.MapSpec `ebpf:"watched"`
+	AccessScratch    *ebpf.MapSpec `ebpf:"access_scratch"`
+	AgentNames       *ebpf.MapSpec `ebpf:"agent_names"`
+	AskedScratch     *ebpf.MapSpec `ebpf:"asked_scratch"`
+	Attempts         *ebpf.MapSpec `ebpf:"attempts"`
+	CgroupScratch    *ebpf.MapSpec `ebpf:"cgroup_scratch"`
+	Cgroups          *ebpf.MapSpec `ebpf:"cgroups"`
+	Destinations     *ebpf.MapSpec `ebpf:"destinations"`
+	EnvNames         *ebpf.MapSpec `ebpf:"env_names"`
+	ExecScratch      *ebpf.MapSpec `ebpf:"exec_scratch"`
+	Followed         *ebpf.MapSpec `ebpf:"followed"`
+	FoundScratch     *ebpf.MapSpec `ebpf:"found_scratch"`
+	Losses           *ebpf.MapSpec `ebpf:"losses"`
+	LossesUnkeyed    *ebpf.MapSpec `ebpf:"losses_unkeyed"`
+	Noise            *ebpf.MapSpec `ebpf:"noise"`
+	OpenRootScratch  *ebpf.MapSpec `ebpf:"open_root_scratch"`
+	OpenScratch      *ebpf.MapSpec `ebpf:"open_scratch"`
+	Pending          *ebpf.MapSpec `ebpf:"pending"`
+	ProcessLosses    *ebpf.MapSpec `ebpf:"process_losses"`
+	ProcessScratch   *ebpf.MapSpec `ebpf:"process_scratch"`
+	Reads            *ebpf.MapSpec `ebpf:"reads"`
+	Ring             *ebpf.MapSpec `ebpf:"ring"`
+	Sandboxes        *ebpf.MapSpec `ebpf:"sandboxes"`
+	Shares           *ebpf.MapSpec `ebpf:"shares"`
+	SubmittedScratch *ebpf.MapSpec `ebpf:"submitted_scratch"`
+	UnfoundScratch   *ebpf.MapSpec `ebpf:"unfound_scratch"`
+	UnixScratch      *ebpf.MapSpec `ebpf:"unix_scratch"`
+	UringScratch     *ebpf.MapSpec `ebpf:"uring_scratch"`
+	Watched          *ebpf.MapSpec `ebpf:"watched"`
 }
 
 // objectVariableSpecs contains global variables before they are loaded into the kernel.
@@ -465,33 +463,34 @@ func (o *objectObjects) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectMaps struct {
-	AccessScratch   *ebpf.Map `ebpf:"access_scratch"`
-	AgentNames      *ebpf.Map `ebpf:"agent_names"`
-	AskedScratch    *ebpf.Map `ebpf:"asked_scratch"`
-	Attempts        *ebpf.Map `ebpf:"attempts"`
-	CgroupScratch   *ebpf.Map `ebpf:"cgroup_scratch"`
-	Cgroups         *ebpf.Map `ebpf:"cgroups"`
-	Destinations    *ebpf.Map `ebpf:"destinations"`
-	EnvNames        *ebpf.Map `ebpf:"env_names"`
-	ExecScratch     *ebpf.Map `ebpf:"exec_scratch"`
-	Followed        *ebpf.Map `ebpf:"followed"`
-	FoundScratch    *ebpf.Map `ebpf:"found_scratch"`
-	Losses          *ebpf.Map `ebpf:"losses"`
-	LossesUnkeyed   *ebpf.Map `ebpf:"losses_unkeyed"`
-	Noise           *ebpf.Map `ebpf:"noise"`
-	OpenRootScratch *ebpf.Map `ebpf:"open_root_scratch"`
-	OpenScratch     *ebpf.Map `ebpf:"open_scratch"`
-	Pending         *ebpf.Map `ebpf:"pending"`
-	ProcessLosses   *ebpf.Map `ebpf:"process_losses"`
-	ProcessScratch  *ebpf.Map `ebpf:"process_scratch"`
-	Reads           *ebpf.Map `ebpf:"reads"`
-	Ring            *ebpf.Map `ebpf:"ring"`
-	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
-	Shares          *ebpf.Map `ebpf:"shares"`
-	UnfoundScratch  *ebpf.Map `ebpf:"unfound_scratch"`
-	UnixScratch     *ebpf.Map `ebpf:"unix_scratch"`
-	UringScratch    *ebpf.Map `ebpf:"uring_scratch"`
-	Watched         *ebpf.Map `ebpf:"watched"`
+	AccessScratch    *ebpf.Map `ebpf:"access_scratch"`
+	AgentNames       *ebpf.Map `ebpf:"agent_names"`
+	AskedScratch     *ebpf.Map `ebpf:"asked_scratch"`
+	Attempts         *ebpf.Map `ebpf:"attempts"`
+	CgroupScratch    *ebpf.Map `ebpf:"cgroup_scratch"`
+	Cgroups          *ebpf.Map `ebpf:"cgroups"`
+	Destinations     *ebpf.Map `ebpf:"destinations"`
+	EnvNames         *ebpf.Map `ebpf:"env_names"`
+	ExecScratch      *ebpf.Map `ebpf:"exec_scratch"`
+	Followed         *ebpf.Map `ebpf:"followed"`
+	FoundScratch     *ebpf.Map `ebpf:"found_scratch"`
+	Losses           *ebpf.Map `ebpf:"losses"`
+	LossesUnkeyed    *ebpf.Map `ebpf:"losses_unkeyed"`
+	Noise            *ebpf.Map `ebpf:"noise"`
+	OpenRootScratch  *ebpf.Map `ebpf:"open_root_scratch"`
+	OpenScratch      *ebpf.Map `ebpf:"open_scratch"`
+	Pending          *ebpf.Map `ebpf:"pending"`
+	ProcessLosses    *ebpf.Map `ebpf:"process_losses"`
+	ProcessScratch   *ebpf.Map `ebpf:"process_scratch"`
+	Reads            *ebpf.Map `ebpf:"reads"`
+	Ring             *ebpf.Map `ebpf:"ring"`
+	Sandboxes        *ebpf.Map `ebpf:"sandboxes"`
+	Shares           *ebpf.Map `ebpf:"shares"`
+	SubmittedScratch *ebpf.Map `ebpf:"submitted_scratch"`
+	UnfoundScratch   *ebpf.Map `ebpf:"unfound_scratch"`
+	UnixScratch      *ebpf.Map `ebpf:"unix_scratch"`
+	UringScratch     *ebpf.Map `ebpf:"uring_scratch"`
+	Watched          *ebpf.Map `ebpf:"watched"`
 }
 
 func (m *objectMaps) Close() error {
@@ -519,6 +518,7 @@ func (m *objectMaps) Close() error {
 		m.Ring,
 		m.Sandboxes,
 		m.Shares,
+		m.SubmittedScratch,
 		m.UnfoundScratch,
 		m.UnixScratch,
 		m.UringScratch,
@@ -588,6 +588,7 @@ type objectPrograms struct {
 	CgroupAttach    *ebpf.Program `ebpf:"cgroup_attach"`
 	CgroupMkdir     *ebpf.Program `ebpf:"cgroup_mkdir"`
 	CgroupRmdir     *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ChangeCall      *ebpf.Program `ebpf:"change_call"`
 	ChmodEnd        *ebpf.Program `ebpf:"chmod_end"`
 	ChmodEnter      *ebpf.Program `ebpf:"chmod_enter"`
 	ChownEnd        *ebpf.Program `ebpf:"chown_end"`
@@ -633,9 +634,6 @@ type objectPrograms struct {
 	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork     *ebpf.Program `ebpf:"process_fork"`
 	RenameBegin     *ebpf.Program `ebpf:"rename_begin"`
-	RenameCall      *ebpf.Program `ebpf:"rename_call"`
-	RenameCallAt    *ebpf.Program `ebpf:"rename_call_at"`
-	RenameCallAt2   *ebpf.Program `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
 	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
 	RmdirBegin      *ebpf.Program `ebpf:"rmdir_begin"`
@@ -674,6 +672,7 @@ func (p *objectPrograms) Close() error {
 		p.CgroupAttach,
 		p.CgroupMkdir,
 		p.CgroupRmdir,
+		p.ChangeCall,
 		p.ChmodEnd,
 		p.ChmodEnter,
 		p.ChownEnd,
@@ -719,9 +718,6 @@ func (p *objectPrograms) Close() error {
 		p.ProcessExit,
 		p.ProcessFork,
 		p.RenameBegin,
-		p.RenameCall,
-		p.RenameCallAt,
-		p.RenameCallAt2,
 		p.RenameEnd,
 		p.RenameEnter,
 		p.RmdirBegin,
