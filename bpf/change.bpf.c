@@ -14,7 +14,7 @@
 enum { S_IFLNK = 0120000, LINK_MODE = S_IFLNK | 0777 };
 
 enum {
-	FOUND_NAME = NAME_BYTES + 1, /* also of a text: TEXT_BYTES */
+	FOUND_NAME = NAME_BYTES + 1,
 	FOUND_LIMIT = sizeof(struct record_change) + SIDE_BYTES(FOUND_NAME) + PATH_BYTES + PATH_SLACK,
 };
 
@@ -52,7 +52,7 @@ enum {
  * asked for are there: the old one, and PATH_BYTES later the new one.
  */
 struct found_scratch {
-	__u8 bytes[(FOUND_LIMIT + PATH_SLACK + FOUND_NAME + 7) & ~7];
+	__u8 bytes[(FOUND_LIMIT + PATH_SLACK + FOUND_NAME + TEXT_BYTES + 7) & ~7];
 	struct walk walk;
 	struct dentry *made;  /* of what is made, the name in a directory: they lead to its inode */
 	struct dentry *in;
@@ -131,7 +131,7 @@ static __always_inline struct found_scratch *new_change(__u16 op)
 
 static __always_inline void copy_name(__u8 *to, __u16 op, const void *name)
 {
-	if (op >= CHANGE_MOVE_MOUNT || user_names >> op & 1)
+	if (op > CHANGE_SYMLINK || user_names >> op & 1)
 		bpf_probe_read_user_str(to, PATH_BYTES, name);
 	else
 		bpf_probe_read_kernel_str(to, PATH_BYTES, BPF_CORE_READ((const struct filename *)name, name));
@@ -231,6 +231,7 @@ static __always_inline void send_asked(struct found_scratch *s, __u32 tid, __u16
 	struct unfound_scratch *u;
 	struct record_change *r = (void *)s;
 	__u32 side;
+	long len;
 
 	if (bpf_map_update_elem(&unfound_scratch, &tid, nothing, BPF_ANY)) {
 		lose_record(&r->h, LOSS_MAP_FULL);
@@ -255,6 +256,13 @@ static __always_inline void send_asked(struct found_scratch *s, __u32 tid, __u16
 	starts_at(task, s->new_dfd, (const void *)new, false, &mnt, &dir);
 	side = append_side(u, walk_unfound, ASKED_LIMIT, PATH_BYTES, mnt, dir, new, r->new_len, r->new_name_len);
 	r->h.flags |= side << CHANGE_NEW_SHIFT;
+	if ((op == CHANGE_SETXATTR || op == CHANGE_REMOVEXATTR) && off <= sizeof(u->bytes) - TEXT_BYTES) {
+		len = bpf_probe_read_kernel_str(u->bytes + off, TEXT_BYTES, old);
+		if (len > 0) {
+			r->text_len = (len - 1) & (TEXT_BYTES - 1);
+			off += r->text_len;
+		}
+	}
 	if (off > sizeof(u->bytes))
 		off = sizeof(u->bytes);
 	send(r, off);
@@ -570,22 +578,28 @@ PATH_END(truncate, "vfs_truncate", CHANGE_TRUNCATE, 2)
 /* do_sys_ftruncate() takes a descriptor, do_ftruncate() (6.9) the file; set by the loader. */
 const volatile bool ftruncate_by_number = false;
 
+static __always_inline void found_file(struct found_scratch *s, struct file *file)
+{
+	struct record_change *r = (void *)s;
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+
+	if (dentry)
+		found_path(s, BPF_CORE_READ(file, f_path.mnt), dentry);
+	r->h.flags |= CHANGE_OPEN_FILE;
+}
+
 SEC("fentry/do_ftruncate")
 int BPF_PROG(ftruncate_enter, struct file *file, __u64 length)
 {
 	struct found_scratch *s = new_change(CHANGE_TRUNCATE);
 	struct record_change *r = (void *)s;
-	struct dentry *dentry;
 
 	if (!s)
 		return 0;
 	if (ftruncate_by_number)
 		file = current_file((__u64)file);
-	dentry = BPF_CORE_READ(file, f_path.dentry);
-	if (dentry)
-		found_path(s, BPF_CORE_READ(file, f_path.mnt), dentry);
-	r->h.flags |= CHANGE_OPEN_FILE;
-	r->before = BPF_CORE_READ(dentry, d_inode, i_size);
+	found_file(s, file);
+	r->before = BPF_CORE_READ(file, f_inode, i_size);
 	r->after = length;
 	return 0;
 }
@@ -602,20 +616,22 @@ int BPF_PROG(utimes_enter, const struct path *path)
 PATH_END(utimes, "vfs_utimes", CHANGE_UTIMES, 2)
 
 /* Appends what is neither a path nor a name. */
-static __always_inline void append_text(struct found_scratch *s, const char *text)
+static __always_inline void append_text(struct found_scratch *s, bool user, const char *text)
 {
 	struct record_change *r = (void *)s;
 	__u64 off = r->h.size;
 	long len;
 
-	if (!text || off > FOUND_LIMIT)
+	if (!text || off > FOUND_LIMIT + PATH_SLACK)
 		return;
-	len = bpf_probe_read_kernel_str(s->bytes + off, FOUND_NAME, text);
-	if (len <= 0)
-		return;
-	len = (len - 1) & (FOUND_NAME - 1);
-	r->text_len = len;
-	r->h.size = off + len;
+	if (user)
+		len = bpf_probe_read_user_str(s->bytes + off, TEXT_BYTES, text);
+	else
+		len = bpf_probe_read_kernel_str(s->bytes + off, TEXT_BYTES, text);
+	if (len > 0) {
+		r->text_len = (len - 1) & (TEXT_BYTES - 1);
+		r->h.size = off + r->text_len;
+	}
 }
 
 SEC("fentry/path_mount")
@@ -641,7 +657,7 @@ int BPF_PROG(mount_enter, const char *source, struct path *path, const char *typ
 		off += len;
 	}
 	r->h.size = append_found(s, false, mnt, dentry, NULL, off);
-	append_text(s, type);
+	append_text(s, false, type);
 	s->found = 1;
 	return 0;
 }
@@ -733,3 +749,47 @@ int BPF_PROG(move_mount_begin, const struct path *from, const struct path *to)
 }
 
 CHANGE_END(move_mount, "__x64_sys_move_mount", CHANGE_MOVE_MOUNT, 1)
+
+/* Extended attributes: behind their calls nothing has the path that does not run once more for an overlay's own ones. Names are
+ * the caller's word, and a descriptor is looked up before the kernel does.
+ */
+static __always_inline int xattr_enter(long number)
+{
+	struct found_scratch *s;
+	struct record_change *r;
+	struct asked a = {};
+
+	ask(&a, number, call_args(), later_args());
+	s = new_change(a.op);
+	if (!s)
+		return 0;
+	r = (void *)s;
+	r->after = a.after;
+	r->flags = a.flags;
+	if (a.new_side == SIDE_FILE) {
+		found_file(s, current_file(a.new_dfd));
+		append_text(s, true, (void *)a.text);
+		return 0;
+	}
+	s->new_dfd = a.new_dfd;
+	bpf_probe_read_user_str(s->bytes + sizeof(*r), TEXT_BYTES, (void *)a.text);
+	bpf_probe_read_user_str(s->bytes + sizeof(*r) + PATH_BYTES, PATH_BYTES, (void *)a.new_name);
+	return 0;
+}
+
+#define XATTR(NAME, NUMBER, OP)                                                         \
+	SEC("fentry/__x64_sys_" #NAME)                                                  \
+	int NAME##_enter(void *ctx)                                                     \
+	{                                                                               \
+		return xattr_enter(NUMBER);                                             \
+	}                                                                               \
+	CHANGE_END(NAME, "__x64_sys_" #NAME, OP, 1)
+
+XATTR(setxattr, NR_SETXATTR, CHANGE_SETXATTR)
+XATTR(lsetxattr, NR_LSETXATTR, CHANGE_SETXATTR)
+XATTR(fsetxattr, NR_FSETXATTR, CHANGE_SETXATTR)
+XATTR(setxattrat, NR_SETXATTRAT, CHANGE_SETXATTR)
+XATTR(removexattr, NR_REMOVEXATTR, CHANGE_REMOVEXATTR)
+XATTR(lremovexattr, NR_LREMOVEXATTR, CHANGE_REMOVEXATTR)
+XATTR(fremovexattr, NR_FREMOVEXATTR, CHANGE_REMOVEXATTR)
+XATTR(removexattrat, NR_REMOVEXATTRAT, CHANGE_REMOVEXATTR)

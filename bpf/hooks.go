@@ -150,10 +150,12 @@ var formGroups = []formGroup{
 			around("utimes", "vfs_utimes"),
 			around("mount", "path_mount"),
 			around("umount", "path_umount"),
-			through("chroot", "security_path_chroot", "__x64_sys_chroot", "__arm64_sys_chroot"),
-			through("pivot_root", "security_sb_pivotroot", "__x64_sys_pivot_root", "__arm64_sys_pivot_root"),
-			through("move_mount", "security_move_mount", "__x64_sys_move_mount", "__arm64_sys_move_mount"),
+			through("chroot", "security_path_chroot", callFunctions("chroot")...),
+			through("pivot_root", "security_sb_pivotroot", callFunctions("pivot_root")...),
+			through("move_mount", "security_move_mount", callFunctions("move_mount")...),
+			xattrHooks(),
 		),
+		besideTrampoline: slices.Concat(besideCall("setxattrat"), besideCall("removexattrat")),
 		tracepoints: append(
 			callHooks("change_call", objectRecordTypeRECORD_CHANGE, false, "unlinkat", "renameat2", "linkat", "symlinkat",
 				"mkdirat", "mknodat", "truncate", "ftruncate", "fchmod", "fchmodat", "fchown", "fchownat", "setxattr",
@@ -215,6 +217,25 @@ func around(name string, targets ...string) []functionHook {
 // through has one more at the return of what the function calls on its way.
 func through(name, middle string, targets ...string) []functionHook {
 	return append(around(name, targets...), functionHook{name + "_begin", objectRecordTypeRECORD_CHANGE, []string{middle}})
+}
+
+// callFunctions are the names of a system call's own function.
+func callFunctions(call string) []string { return []string{"__x64_sys_" + call, "__arm64_sys_" + call} }
+
+func xattrHooks() (hooks []functionHook) {
+	for _, call := range []string{"setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"} {
+		hooks = append(hooks, around(call, callFunctions(call)...)...)
+	}
+	return hooks
+}
+
+// besideCall is around for a system call that not every kernel has.
+func besideCall(call string) (hooks []besideHook) {
+	for _, h := range around(call, callFunctions(call)...) {
+		hooks = append(hooks, besideHook{h.program, h.record,
+			func(o *Options) (string, error) { return o.kernelFunction(h.targets) }, "this kernel has no such system call"})
+	}
+	return hooks
 }
 
 // nameHooks need CONFIG_SECURITY_PATH.

@@ -131,11 +131,19 @@ const (
 	objectProgConnectFile         = "connect_file"
 	objectProgConnectRelease      = "connect_release"
 	objectProgConnectState        = "connect_state"
+	objectProgFremovexattrEnd     = "fremovexattr_end"
+	objectProgFremovexattrEnter   = "fremovexattr_enter"
+	objectProgFsetxattrEnd        = "fsetxattr_end"
+	objectProgFsetxattrEnter      = "fsetxattr_enter"
 	objectProgFtruncateEnd        = "ftruncate_end"
 	objectProgFtruncateEnter      = "ftruncate_enter"
 	objectProgLinkBegin           = "link_begin"
 	objectProgLinkEnd             = "link_end"
 	objectProgLinkEnter           = "link_enter"
+	objectProgLremovexattrEnd     = "lremovexattr_end"
+	objectProgLremovexattrEnter   = "lremovexattr_enter"
+	objectProgLsetxattrEnd        = "lsetxattr_end"
+	objectProgLsetxattrEnter      = "lsetxattr_enter"
 	objectProgMkdirBegin          = "mkdir_begin"
 	objectProgMkdirEnd            = "mkdir_end"
 	objectProgMkdirEnter          = "mkdir_enter"
@@ -161,6 +169,10 @@ const (
 	objectProgProcessExisting     = "process_existing"
 	objectProgProcessExit         = "process_exit"
 	objectProgProcessFork         = "process_fork"
+	objectProgRemovexattrEnd      = "removexattr_end"
+	objectProgRemovexattrEnter    = "removexattr_enter"
+	objectProgRemovexattratEnd    = "removexattrat_end"
+	objectProgRemovexattratEnter  = "removexattrat_enter"
 	objectProgRenameBegin         = "rename_begin"
 	objectProgRenameEnd           = "rename_end"
 	objectProgRenameEnter         = "rename_enter"
@@ -171,6 +183,10 @@ const (
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
 	objectProgSetnsCall           = "setns_call"
+	objectProgSetxattrEnd         = "setxattr_end"
+	objectProgSetxattrEnter       = "setxattr_enter"
+	objectProgSetxattratEnd       = "setxattrat_end"
+	objectProgSetxattratEnter     = "setxattrat_enter"
 	objectProgSocketCall          = "socket_call"
 	objectProgSocketMake          = "socket_make"
 	objectProgSymlinkBegin        = "symlink_begin"
@@ -276,85 +292,101 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	AccessCheck     *ebpf.ProgramSpec `ebpf:"access_check"`
-	AccessGetfd     *ebpf.ProgramSpec `ebpf:"access_getfd"`
-	AccessPtrace    *ebpf.ProgramSpec `ebpf:"access_ptrace"`
-	AccessReadv     *ebpf.ProgramSpec `ebpf:"access_readv"`
-	AccessWritev    *ebpf.ProgramSpec `ebpf:"access_writev"`
-	CgroupAttach    *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
-	CgroupMkdir     *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
-	CgroupRmdir     *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
-	ChangeCall      *ebpf.ProgramSpec `ebpf:"change_call"`
-	ChmodEnd        *ebpf.ProgramSpec `ebpf:"chmod_end"`
-	ChmodEnter      *ebpf.ProgramSpec `ebpf:"chmod_enter"`
-	ChownEnd        *ebpf.ProgramSpec `ebpf:"chown_end"`
-	ChownEnter      *ebpf.ProgramSpec `ebpf:"chown_enter"`
-	ChrootBegin     *ebpf.ProgramSpec `ebpf:"chroot_begin"`
-	ChrootEnd       *ebpf.ProgramSpec `ebpf:"chroot_end"`
-	ChrootEnter     *ebpf.ProgramSpec `ebpf:"chroot_enter"`
-	Connect4        *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6        *ebpf.ProgramSpec `ebpf:"connect6"`
-	ConnectCall     *ebpf.ProgramSpec `ebpf:"connect_call"`
-	ConnectFile     *ebpf.ProgramSpec `ebpf:"connect_file"`
-	ConnectRelease  *ebpf.ProgramSpec `ebpf:"connect_release"`
-	ConnectState    *ebpf.ProgramSpec `ebpf:"connect_state"`
-	FtruncateEnd    *ebpf.ProgramSpec `ebpf:"ftruncate_end"`
-	FtruncateEnter  *ebpf.ProgramSpec `ebpf:"ftruncate_enter"`
-	LinkBegin       *ebpf.ProgramSpec `ebpf:"link_begin"`
-	LinkEnd         *ebpf.ProgramSpec `ebpf:"link_end"`
-	LinkEnter       *ebpf.ProgramSpec `ebpf:"link_enter"`
-	MkdirBegin      *ebpf.ProgramSpec `ebpf:"mkdir_begin"`
-	MkdirEnd        *ebpf.ProgramSpec `ebpf:"mkdir_end"`
-	MkdirEnter      *ebpf.ProgramSpec `ebpf:"mkdir_enter"`
-	MknodBegin      *ebpf.ProgramSpec `ebpf:"mknod_begin"`
-	MknodEnd        *ebpf.ProgramSpec `ebpf:"mknod_end"`
-	MknodEnter      *ebpf.ProgramSpec `ebpf:"mknod_enter"`
-	MountEnd        *ebpf.ProgramSpec `ebpf:"mount_end"`
-	MountEnter      *ebpf.ProgramSpec `ebpf:"mount_enter"`
-	MoveMountBegin  *ebpf.ProgramSpec `ebpf:"move_mount_begin"`
-	MoveMountEnd    *ebpf.ProgramSpec `ebpf:"move_mount_end"`
-	MoveMountEnter  *ebpf.ProgramSpec `ebpf:"move_mount_enter"`
-	OpenCallCreat   *ebpf.ProgramSpec `ebpf:"open_call_creat"`
-	OpenCallHandle  *ebpf.ProgramSpec `ebpf:"open_call_handle"`
-	OpenCallOpen    *ebpf.ProgramSpec `ebpf:"open_call_open"`
-	OpenCallOpenat  *ebpf.ProgramSpec `ebpf:"open_call_openat"`
-	OpenCallOpenat2 *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
-	OpenFile        *ebpf.ProgramSpec `ebpf:"open_file"`
-	OpenRoot        *ebpf.ProgramSpec `ebpf:"open_root"`
-	PivotRootBegin  *ebpf.ProgramSpec `ebpf:"pivot_root_begin"`
-	PivotRootEnd    *ebpf.ProgramSpec `ebpf:"pivot_root_end"`
-	PivotRootEnter  *ebpf.ProgramSpec `ebpf:"pivot_root_enter"`
-	ProcessExec     *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExisting *ebpf.ProgramSpec `ebpf:"process_existing"`
-	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork     *ebpf.ProgramSpec `ebpf:"process_fork"`
-	RenameBegin     *ebpf.ProgramSpec `ebpf:"rename_begin"`
-	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
-	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
-	RmdirBegin      *ebpf.ProgramSpec `ebpf:"rmdir_begin"`
-	RmdirEnd        *ebpf.ProgramSpec `ebpf:"rmdir_end"`
-	RmdirEnter      *ebpf.ProgramSpec `ebpf:"rmdir_enter"`
-	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
-	Sendmsg6        *ebpf.ProgramSpec `ebpf:"sendmsg6"`
-	Setns           *ebpf.ProgramSpec `ebpf:"setns"`
-	SetnsCall       *ebpf.ProgramSpec `ebpf:"setns_call"`
-	SocketCall      *ebpf.ProgramSpec `ebpf:"socket_call"`
-	SocketMake      *ebpf.ProgramSpec `ebpf:"socket_make"`
-	SymlinkBegin    *ebpf.ProgramSpec `ebpf:"symlink_begin"`
-	SymlinkEnd      *ebpf.ProgramSpec `ebpf:"symlink_end"`
-	SymlinkEnter    *ebpf.ProgramSpec `ebpf:"symlink_enter"`
-	TruncateEnd     *ebpf.ProgramSpec `ebpf:"truncate_end"`
-	TruncateEnter   *ebpf.ProgramSpec `ebpf:"truncate_enter"`
-	UmountEnd       *ebpf.ProgramSpec `ebpf:"umount_end"`
-	UmountEnter     *ebpf.ProgramSpec `ebpf:"umount_enter"`
-	UnlinkBegin     *ebpf.ProgramSpec `ebpf:"unlink_begin"`
-	UnlinkEnd       *ebpf.ProgramSpec `ebpf:"unlink_end"`
-	UnlinkEnter     *ebpf.ProgramSpec `ebpf:"unlink_enter"`
-	Unshare         *ebpf.ProgramSpec `ebpf:"unshare"`
-	UnshareCall     *ebpf.ProgramSpec `ebpf:"unshare_call"`
-	UringSubmit     *ebpf.ProgramSpec `ebpf:"uring_submit"`
-	UtimesEnd       *ebpf.ProgramSpec `ebpf:"utimes_end"`
-	UtimesEnter     *ebpf.ProgramSpec `ebpf:"utimes_enter"`
+	AccessCheck        *ebpf.ProgramSpec `ebpf:"access_check"`
+	AccessGetfd        *ebpf.ProgramSpec `ebpf:"access_getfd"`
+	AccessPtrace       *ebpf.ProgramSpec `ebpf:"access_ptrace"`
+	AccessReadv        *ebpf.ProgramSpec `ebpf:"access_readv"`
+	AccessWritev       *ebpf.ProgramSpec `ebpf:"access_writev"`
+	CgroupAttach       *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
+	CgroupMkdir        *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
+	CgroupRmdir        *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ChangeCall         *ebpf.ProgramSpec `ebpf:"change_call"`
+	ChmodEnd           *ebpf.ProgramSpec `ebpf:"chmod_end"`
+	ChmodEnter         *ebpf.ProgramSpec `ebpf:"chmod_enter"`
+	ChownEnd           *ebpf.ProgramSpec `ebpf:"chown_end"`
+	ChownEnter         *ebpf.ProgramSpec `ebpf:"chown_enter"`
+	ChrootBegin        *ebpf.ProgramSpec `ebpf:"chroot_begin"`
+	ChrootEnd          *ebpf.ProgramSpec `ebpf:"chroot_end"`
+	ChrootEnter        *ebpf.ProgramSpec `ebpf:"chroot_enter"`
+	Connect4           *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6           *ebpf.ProgramSpec `ebpf:"connect6"`
+	ConnectCall        *ebpf.ProgramSpec `ebpf:"connect_call"`
+	ConnectFile        *ebpf.ProgramSpec `ebpf:"connect_file"`
+	ConnectRelease     *ebpf.ProgramSpec `ebpf:"connect_release"`
+	ConnectState       *ebpf.ProgramSpec `ebpf:"connect_state"`
+	FremovexattrEnd    *ebpf.ProgramSpec `ebpf:"fremovexattr_end"`
+	FremovexattrEnter  *ebpf.ProgramSpec `ebpf:"fremovexattr_enter"`
+	FsetxattrEnd       *ebpf.ProgramSpec `ebpf:"fsetxattr_end"`
+	FsetxattrEnter     *ebpf.ProgramSpec `ebpf:"fsetxattr_enter"`
+	FtruncateEnd       *ebpf.ProgramSpec `ebpf:"ftruncate_end"`
+	FtruncateEnter     *ebpf.ProgramSpec `ebpf:"ftruncate_enter"`
+	LinkBegin          *ebpf.ProgramSpec `ebpf:"link_begin"`
+	LinkEnd            *ebpf.ProgramSpec `ebpf:"link_end"`
+	LinkEnter          *ebpf.ProgramSpec `ebpf:"link_enter"`
+	LremovexattrEnd    *ebpf.ProgramSpec `ebpf:"lremovexattr_end"`
+	LremovexattrEnter  *ebpf.ProgramSpec `ebpf:"lremovexattr_enter"`
+	LsetxattrEnd       *ebpf.ProgramSpec `ebpf:"lsetxattr_end"`
+	LsetxattrEnter     *ebpf.ProgramSpec `ebpf:"lsetxattr_enter"`
+	MkdirBegin         *ebpf.ProgramSpec `ebpf:"mkdir_begin"`
+	MkdirEnd           *ebpf.ProgramSpec `ebpf:"mkdir_end"`
+	MkdirEnter         *ebpf.ProgramSpec `ebpf:"mkdir_enter"`
+	MknodBegin         *ebpf.ProgramSpec `ebpf:"mknod_begin"`
+	MknodEnd           *ebpf.ProgramSpec `ebpf:"mknod_end"`
+	MknodEnter         *ebpf.ProgramSpec `ebpf:"mknod_enter"`
+	MountEnd           *ebpf.ProgramSpec `ebpf:"mount_end"`
+	MountEnter         *ebpf.ProgramSpec `ebpf:"mount_enter"`
+	MoveMountBegin     *ebpf.ProgramSpec `ebpf:"move_mount_begin"`
+	MoveMountEnd       *ebpf.ProgramSpec `ebpf:"move_mount_end"`
+	MoveMountEnter     *ebpf.ProgramSpec `ebpf:"move_mount_enter"`
+	OpenCallCreat      *ebpf.ProgramSpec `ebpf:"open_call_creat"`
+	OpenCallHandle     *ebpf.ProgramSpec `ebpf:"open_call_handle"`
+	OpenCallOpen       *ebpf.ProgramSpec `ebpf:"open_call_open"`
+	OpenCallOpenat     *ebpf.ProgramSpec `ebpf:"open_call_openat"`
+	OpenCallOpenat2    *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
+	OpenFile           *ebpf.ProgramSpec `ebpf:"open_file"`
+	OpenRoot           *ebpf.ProgramSpec `ebpf:"open_root"`
+	PivotRootBegin     *ebpf.ProgramSpec `ebpf:"pivot_root_begin"`
+	PivotRootEnd       *ebpf.ProgramSpec `ebpf:"pivot_root_end"`
+	PivotRootEnter     *ebpf.ProgramSpec `ebpf:"pivot_root_enter"`
+	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExisting    *ebpf.ProgramSpec `ebpf:"process_existing"`
+	ProcessExit        *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork        *ebpf.ProgramSpec `ebpf:"process_fork"`
+	RemovexattrEnd     *ebpf.ProgramSpec `ebpf:"removexattr_end"`
+	RemovexattrEnter   *ebpf.ProgramSpec `ebpf:"removexattr_enter"`
+	RemovexattratEnd   *ebpf.ProgramSpec `ebpf:"removexattrat_end"`
+	RemovexattratEnter *ebpf.ProgramSpec `ebpf:"removexattrat_enter"`
+	RenameBegin        *ebpf.ProgramSpec `ebpf:"rename_begin"`
+	RenameEnd          *ebpf.ProgramSpec `ebpf:"rename_end"`
+	RenameEnter        *ebpf.ProgramSpec `ebpf:"rename_enter"`
+	RmdirBegin         *ebpf.ProgramSpec `ebpf:"rmdir_begin"`
+	RmdirEnd           *ebpf.ProgramSpec `ebpf:"rmdir_end"`
+	RmdirEnter         *ebpf.ProgramSpec `ebpf:"rmdir_enter"`
+	Sendmsg4           *ebpf.ProgramSpec `ebpf:"sendmsg4"`
+	Sendmsg6           *ebpf.ProgramSpec `ebpf:"sendmsg6"`
+	Setns              *ebpf.ProgramSpec `ebpf:"setns"`
+	SetnsCall          *ebpf.ProgramSpec `ebpf:"setns_call"`
+	SetxattrEnd        *ebpf.ProgramSpec `ebpf:"setxattr_end"`
+	SetxattrEnter      *ebpf.ProgramSpec `ebpf:"setxattr_enter"`
+	SetxattratEnd      *ebpf.ProgramSpec `ebpf:"setxattrat_end"`
+	SetxattratEnter    *ebpf.ProgramSpec `ebpf:"setxattrat_enter"`
+	SocketCall         *ebpf.ProgramSpec `ebpf:"socket_call"`
+	SocketMake         *ebpf.ProgramSpec `ebpf:"socket_make"`
+	SymlinkBegin       *ebpf.ProgramSpec `ebpf:"symlink_begin"`
+	SymlinkEnd         *ebpf.ProgramSpec `ebpf:"symlink_end"`
+	SymlinkEnter       *ebpf.ProgramSpec `ebpf:"symlink_enter"`
+	TruncateEnd        *ebpf.ProgramSpec `ebpf:"truncate_end"`
+	TruncateEnter      *ebpf.ProgramSpec `ebpf:"truncate_enter"`
+	UmountEnd          *ebpf.ProgramSpec `ebpf:"umount_end"`
+	UmountEnter        *ebpf.ProgramSpec `ebpf:"umount_enter"`
+	UnlinkBegin        *ebpf.ProgramSpec `ebpf:"unlink_begin"`
+	UnlinkEnd          *ebpf.ProgramSpec `ebpf:"unlink_end"`
+	UnlinkEnter        *ebpf.ProgramSpec `ebpf:"unlink_enter"`
+	Unshare            *ebpf.ProgramSpec `ebpf:"unshare"`
+	UnshareCall        *ebpf.ProgramSpec `ebpf:"unshare_call"`
+	UringSubmit        *ebpf.ProgramSpec `ebpf:"uring_submit"`
+	UtimesEnd          *ebpf.ProgramSpec `ebpf:"utimes_end"`
+	UtimesEnter        *ebpf.ProgramSpec `ebpf:"utimes_enter"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -578,85 +610,101 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	AccessCheck     *ebpf.Program `ebpf:"access_check"`
-	AccessGetfd     *ebpf.Program `ebpf:"access_getfd"`
-	AccessPtrace    *ebpf.Program `ebpf:"access_ptrace"`
-	AccessReadv     *ebpf.Program `ebpf:"access_readv"`
-	AccessWritev    *ebpf.Program `ebpf:"access_writev"`
-	CgroupAttach    *ebpf.Program `ebpf:"cgroup_attach"`
-	CgroupMkdir     *ebpf.Program `ebpf:"cgroup_mkdir"`
-	CgroupRmdir     *ebpf.Program `ebpf:"cgroup_rmdir"`
-	ChangeCall      *ebpf.Program `ebpf:"change_call"`
-	ChmodEnd        *ebpf.Program `ebpf:"chmod_end"`
-	ChmodEnter      *ebpf.Program `ebpf:"chmod_enter"`
-	ChownEnd        *ebpf.Program `ebpf:"chown_end"`
-	ChownEnter      *ebpf.Program `ebpf:"chown_enter"`
-	ChrootBegin     *ebpf.Program `ebpf:"chroot_begin"`
-	ChrootEnd       *ebpf.Program `ebpf:"chroot_end"`
-	ChrootEnter     *ebpf.Program `ebpf:"chroot_enter"`
-	Connect4        *ebpf.Program `ebpf:"connect4"`
-	Connect6        *ebpf.Program `ebpf:"connect6"`
-	ConnectCall     *ebpf.Program `ebpf:"connect_call"`
-	ConnectFile     *ebpf.Program `ebpf:"connect_file"`
-	ConnectRelease  *ebpf.Program `ebpf:"connect_release"`
-	ConnectState    *ebpf.Program `ebpf:"connect_state"`
-	FtruncateEnd    *ebpf.Program `ebpf:"ftruncate_end"`
-	FtruncateEnter  *ebpf.Program `ebpf:"ftruncate_enter"`
-	LinkBegin       *ebpf.Program `ebpf:"link_begin"`
-	LinkEnd         *ebpf.Program `ebpf:"link_end"`
-	LinkEnter       *ebpf.Program `ebpf:"link_enter"`
-	MkdirBegin      *ebpf.Program `ebpf:"mkdir_begin"`
-	MkdirEnd        *ebpf.Program `ebpf:"mkdir_end"`
-	MkdirEnter      *ebpf.Program `ebpf:"mkdir_enter"`
-	MknodBegin      *ebpf.Program `ebpf:"mknod_begin"`
-	MknodEnd        *ebpf.Program `ebpf:"mknod_end"`
-	MknodEnter      *ebpf.Program `ebpf:"mknod_enter"`
-	MountEnd        *ebpf.Program `ebpf:"mount_end"`
-	MountEnter      *ebpf.Program `ebpf:"mount_enter"`
-	MoveMountBegin  *ebpf.Program `ebpf:"move_mount_begin"`
-	MoveMountEnd    *ebpf.Program `ebpf:"move_mount_end"`
-	MoveMountEnter  *ebpf.Program `ebpf:"move_mount_enter"`
-	OpenCallCreat   *ebpf.Program `ebpf:"open_call_creat"`
-	OpenCallHandle  *ebpf.Program `ebpf:"open_call_handle"`
-	OpenCallOpen    *ebpf.Program `ebpf:"open_call_open"`
-	OpenCallOpenat  *ebpf.Program `ebpf:"open_call_openat"`
-	OpenCallOpenat2 *ebpf.Program `ebpf:"open_call_openat2"`
-	OpenFile        *ebpf.Program `ebpf:"open_file"`
-	OpenRoot        *ebpf.Program `ebpf:"open_root"`
-	PivotRootBegin  *ebpf.Program `ebpf:"pivot_root_begin"`
-	PivotRootEnd    *ebpf.Program `ebpf:"pivot_root_end"`
-	PivotRootEnter  *ebpf.Program `ebpf:"pivot_root_enter"`
-	ProcessExec     *ebpf.Program `ebpf:"process_exec"`
-	ProcessExisting *ebpf.Program `ebpf:"process_existing"`
-	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork     *ebpf.Program `ebpf:"process_fork"`
-	RenameBegin     *ebpf.Program `ebpf:"rename_begin"`
-	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
-	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
-	RmdirBegin      *ebpf.Program `ebpf:"rmdir_begin"`
-	RmdirEnd        *ebpf.Program `ebpf:"rmdir_end"`
-	RmdirEnter      *ebpf.Program `ebpf:"rmdir_enter"`
-	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
-	Sendmsg6        *ebpf.Program `ebpf:"sendmsg6"`
-	Setns           *ebpf.Program `ebpf:"setns"`
-	SetnsCall       *ebpf.Program `ebpf:"setns_call"`
-	SocketCall      *ebpf.Program `ebpf:"socket_call"`
-	SocketMake      *ebpf.Program `ebpf:"socket_make"`
-	SymlinkBegin    *ebpf.Program `ebpf:"symlink_begin"`
-	SymlinkEnd      *ebpf.Program `ebpf:"symlink_end"`
-	SymlinkEnter    *ebpf.Program `ebpf:"symlink_enter"`
-	TruncateEnd     *ebpf.Program `ebpf:"truncate_end"`
-	TruncateEnter   *ebpf.Program `ebpf:"truncate_enter"`
-	UmountEnd       *ebpf.Program `ebpf:"umount_end"`
-	UmountEnter     *ebpf.Program `ebpf:"umount_enter"`
-	UnlinkBegin     *ebpf.Program `ebpf:"unlink_begin"`
-	UnlinkEnd       *ebpf.Program `ebpf:"unlink_end"`
-	UnlinkEnter     *ebpf.Program `ebpf:"unlink_enter"`
-	Unshare         *ebpf.Program `ebpf:"unshare"`
-	UnshareCall     *ebpf.Program `ebpf:"unshare_call"`
-	UringSubmit     *ebpf.Program `ebpf:"uring_submit"`
-	UtimesEnd       *ebpf.Program `ebpf:"utimes_end"`
-	UtimesEnter     *ebpf.Program `ebpf:"utimes_enter"`
+	AccessCheck        *ebpf.Program `ebpf:"access_check"`
+	AccessGetfd        *ebpf.Program `ebpf:"access_getfd"`
+	AccessPtrace       *ebpf.Program `ebpf:"access_ptrace"`
+	AccessReadv        *ebpf.Program `ebpf:"access_readv"`
+	AccessWritev       *ebpf.Program `ebpf:"access_writev"`
+	CgroupAttach       *ebpf.Program `ebpf:"cgroup_attach"`
+	CgroupMkdir        *ebpf.Program `ebpf:"cgroup_mkdir"`
+	CgroupRmdir        *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ChangeCall         *ebpf.Program `ebpf:"change_call"`
+	ChmodEnd           *ebpf.Program `ebpf:"chmod_end"`
+	ChmodEnter         *ebpf.Program `ebpf:"chmod_enter"`
+	ChownEnd           *ebpf.Program `ebpf:"chown_end"`
+	ChownEnter         *ebpf.Program `ebpf:"chown_enter"`
+	ChrootBegin        *ebpf.Program `ebpf:"chroot_begin"`
+	ChrootEnd          *ebpf.Program `ebpf:"chroot_end"`
+	ChrootEnter        *ebpf.Program `ebpf:"chroot_enter"`
+	Connect4           *ebpf.Program `ebpf:"connect4"`
+	Connect6           *ebpf.Program `ebpf:"connect6"`
+	ConnectCall        *ebpf.Program `ebpf:"connect_call"`
+	ConnectFile        *ebpf.Program `ebpf:"connect_file"`
+	ConnectRelease     *ebpf.Program `ebpf:"connect_release"`
+	ConnectState       *ebpf.Program `ebpf:"connect_state"`
+	FremovexattrEnd    *ebpf.Program `ebpf:"fremovexattr_end"`
+	FremovexattrEnter  *ebpf.Program `ebpf:"fremovexattr_enter"`
+	FsetxattrEnd       *ebpf.Program `ebpf:"fsetxattr_end"`
+	FsetxattrEnter     *ebpf.Program `ebpf:"fsetxattr_enter"`
+	FtruncateEnd       *ebpf.Program `ebpf:"ftruncate_end"`
+	FtruncateEnter     *ebpf.Program `ebpf:"ftruncate_enter"`
+	LinkBegin          *ebpf.Program `ebpf:"link_begin"`
+	LinkEnd            *ebpf.Program `ebpf:"link_end"`
+	LinkEnter          *ebpf.Program `ebpf:"link_enter"`
+	LremovexattrEnd    *ebpf.Program `ebpf:"lremovexattr_end"`
+	LremovexattrEnter  *ebpf.Program `ebpf:"lremovexattr_enter"`
+	LsetxattrEnd       *ebpf.Program `ebpf:"lsetxattr_end"`
+	LsetxattrEnter     *ebpf.Program `ebpf:"lsetxattr_enter"`
+	MkdirBegin         *ebpf.Program `ebpf:"mkdir_begin"`
+	MkdirEnd           *ebpf.Program `ebpf:"mkdir_end"`
+	MkdirEnter         *ebpf.Program `ebpf:"mkdir_enter"`
+	MknodBegin         *ebpf.Program `ebpf:"mknod_begin"`
+	MknodEnd           *ebpf.Program `ebpf:"mknod_end"`
+	MknodEnter         *ebpf.Program `ebpf:"mknod_enter"`
+	MountEnd           *ebpf.Program `ebpf:"mount_end"`
+	MountEnter         *ebpf.Program `ebpf:"mount_enter"`
+	MoveMountBegin     *ebpf.Program `ebpf:"move_mount_begin"`
+	MoveMountEnd       *ebpf.Program `ebpf:"move_mount_end"`
+	MoveMountEnter     *ebpf.Program `ebpf:"move_mount_enter"`
+	OpenCallCreat      *ebpf.Program `ebpf:"open_call_creat"`
+	OpenCallHandle     *ebpf.Program `ebpf:"open_call_handle"`
+	OpenCallOpen       *ebpf.Program `ebpf:"open_call_open"`
+	OpenCallOpenat     *ebpf.Program `ebpf:"open_call_openat"`
+	OpenCallOpenat2    *ebpf.Program `ebpf:"open_call_openat2"`
+	OpenFile           *ebpf.Program `ebpf:"open_file"`
+	OpenRoot           *ebpf.Program `ebpf:"open_root"`
+	PivotRootBegin     *ebpf.Program `ebpf:"pivot_root_begin"`
+	PivotRootEnd       *ebpf.Program `ebpf:"pivot_root_end"`
+	PivotRootEnter     *ebpf.Program `ebpf:"pivot_root_enter"`
+	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
+	ProcessExisting    *ebpf.Program `ebpf:"process_existing"`
+	ProcessExit        *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork        *ebpf.Program `ebpf:"process_fork"`
+	RemovexattrEnd     *ebpf.Program `ebpf:"removexattr_end"`
+	RemovexattrEnter   *ebpf.Program `ebpf:"removexattr_enter"`
+	RemovexattratEnd   *ebpf.Program `ebpf:"removexattrat_end"`
+	RemovexattratEnter *ebpf.Program `ebpf:"removexattrat_enter"`
+	RenameBegin        *ebpf.Program `ebpf:"rename_begin"`
+	RenameEnd          *ebpf.Program `ebpf:"rename_end"`
+	RenameEnter        *ebpf.Program `ebpf:"rename_enter"`
+	RmdirBegin         *ebpf.Program `ebpf:"rmdir_begin"`
+	RmdirEnd           *ebpf.Program `ebpf:"rmdir_end"`
+	RmdirEnter         *ebpf.Program `ebpf:"rmdir_enter"`
+	Sendmsg4           *ebpf.Program `ebpf:"sendmsg4"`
+	Sendmsg6           *ebpf.Program `ebpf:"sendmsg6"`
+	Setns              *ebpf.Program `ebpf:"setns"`
+	SetnsCall          *ebpf.Program `ebpf:"setns_call"`
+	SetxattrEnd        *ebpf.Program `ebpf:"setxattr_end"`
+	SetxattrEnter      *ebpf.Program `ebpf:"setxattr_enter"`
+	SetxattratEnd      *ebpf.Program `ebpf:"setxattrat_end"`
+	SetxattratEnter    *ebpf.Program `ebpf:"setxattrat_enter"`
+	SocketCall         *ebpf.Program `ebpf:"socket_call"`
+	SocketMake         *ebpf.Program `ebpf:"socket_make"`
+	SymlinkBegin       *ebpf.Program `ebpf:"symlink_begin"`
+	SymlinkEnd         *ebpf.Program `ebpf:"symlink_end"`
+	SymlinkEnter       *ebpf.Program `ebpf:"symlink_enter"`
+	TruncateEnd        *ebpf.Program `ebpf:"truncate_end"`
+	TruncateEnter      *ebpf.Program `ebpf:"truncate_enter"`
+	UmountEnd          *ebpf.Program `ebpf:"umount_end"`
+	UmountEnter        *ebpf.Program `ebpf:"umount_enter"`
+	UnlinkBegin        *ebpf.Program `ebpf:"unlink_begin"`
+	UnlinkEnd          *ebpf.Program `ebpf:"unlink_end"`
+	UnlinkEnter        *ebpf.Program `ebpf:"unlink_enter"`
+	Unshare            *ebpf.Program `ebpf:"unshare"`
+	UnshareCall        *ebpf.Program `ebpf:"unshare_call"`
+	UringSubmit        *ebpf.Program `ebpf:"uring_submit"`
+	UtimesEnd          *ebpf.Program `ebpf:"utimes_end"`
+	UtimesEnter        *ebpf.Program `ebpf:"utimes_enter"`
 }
 
 func (p *objectPrograms) Close() error {
@@ -683,11 +731,19 @@ func (p *objectPrograms) Close() error {
 		p.ConnectFile,
 		p.ConnectRelease,
 		p.ConnectState,
+		p.FremovexattrEnd,
+		p.FremovexattrEnter,
+		p.FsetxattrEnd,
+		p.FsetxattrEnter,
 		p.FtruncateEnd,
 		p.FtruncateEnter,
 		p.LinkBegin,
 		p.LinkEnd,
 		p.LinkEnter,
+		p.LremovexattrEnd,
+		p.LremovexattrEnter,
+		p.LsetxattrEnd,
+		p.LsetxattrEnter,
 		p.MkdirBegin,
 		p.MkdirEnd,
 		p.MkdirEnter,
@@ -713,6 +769,10 @@ func (p *objectPrograms) Close() error {
 		p.ProcessExisting,
 		p.ProcessExit,
 		p.ProcessFork,
+		p.RemovexattrEnd,
+		p.RemovexattrEnter,
+		p.RemovexattratEnd,
+		p.RemovexattratEnter,
 		p.RenameBegin,
 		p.RenameEnd,
 		p.RenameEnter,
@@ -723,6 +783,10 @@ func (p *objectPrograms) Close() error {
 		p.Sendmsg6,
 		p.Setns,
 		p.SetnsCall,
+		p.SetxattrEnd,
+		p.SetxattrEnter,
+		p.SetxattratEnd,
+		p.SetxattratEnter,
 		p.SocketCall,
 		p.SocketMake,
 		p.SymlinkBegin,
