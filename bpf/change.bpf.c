@@ -7,8 +7,7 @@
  * was asked. security_path_X runs once for every way to X, before the file system acts, and has the directory and the name
  * as the kernel found them; open and bind get to security_path_mknod as well, but without an entry. The return of do_X has
  * the outcome. What fails before the kernel has found the directories is told by the names that were asked for.
- *
- * A change of a file whose path the kernel has found needs two: the path and what was before, and the outcome.
+ * (Where it has found the path before: changepath.bpf.c.)
  */
 
 enum { S_IFLNK = 0120000, LINK_MODE = S_IFLNK | 0777 };
@@ -126,6 +125,8 @@ static __always_inline struct found_scratch *new_change(__u16 op)
 	r = (void *)s;
 	r->h = h;
 	r->op = op;
+	if (op == CHANGE_RMDIR || op == CHANGE_MKDIR)
+		r->h.flags = CHANGE_DIRECTORY;
 	return s;
 }
 
@@ -152,13 +153,17 @@ static __always_inline struct record_change *enter_change(__u16 op, int old_dfd,
 	return (void *)s;
 }
 
-/* The entry that the current thread has made for op. */
+/* The entry that the current thread has made for op. The kernel may get here twice in a call. */
 static __always_inline struct found_scratch *entered(__u16 op)
 {
 	__u32 tid = bpf_get_current_pid_tgid();
 	struct found_scratch *s = bpf_map_lookup_elem(&found_scratch, &tid);
+	struct record_change *r = (void *)s;
 
-	return s && ((struct record_change *)s)->op == op ? s : NULL;
+	if (!s || r->op != op)
+		return NULL;
+	r->h.flags &= CHANGE_DIRECTORY;
+	return s;
 }
 
 static __always_inline void fill_inode(struct record_change *r, struct inode *inode)
@@ -341,7 +346,6 @@ int BPF_PROG(rename_begin, const struct path *old_dir, struct dentry *old_dentry
 
 	if (!s)
 		return 0;
-	r->h.flags = 0;
 	fill_inode(r, BPF_CORE_READ(old_dentry, d_inode));
 	inode = BPF_CORE_READ(new_dentry, d_inode);
 	if (inode)
@@ -370,7 +374,6 @@ int BPF_PROG(link_begin, struct dentry *old_dentry, const struct path *new_dir, 
 
 	if (!s)
 		return 0;
-	r->h.flags = 0;
 	fill_inode(r, BPF_CORE_READ(old_dentry, d_inode));
 	off = append_found(s, true, BPF_CORE_READ(new_dir, mnt), BPF_CORE_READ(old_dentry, d_parent),
 			   BPF_CORE_READ(old_dentry, d_name.name), sizeof(*r));
@@ -399,31 +402,38 @@ int BPF_PROG(symlink_begin, const struct path *dir, struct dentry *dentry, const
 
 	if (!s)
 		return 0;
-	r->h.flags = 0;
 	len = bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, target);
 	if (len > 0) {
 		len = (len - 1) & (PATH_BYTES - 1);
 		r->old_name_len = len;
 		off += len;
 	} else {
-		r->h.flags = CHANGE_NAME_MISSING;
+		r->h.flags |= CHANGE_NAME_MISSING;
 	}
 	return found_change(s, dir, dentry, true, off);
 }
 
 CHANGE_END(symlink, "do_symlinkat", CHANGE_SYMLINK, 3)
 
-static __always_inline int remove_begin(__u16 op, const struct path *dir, struct dentry *dentry)
+/* Of what has one name. */
+static __always_inline int one_begin(__u16 op, const struct path *dir, struct dentry *dentry)
 {
 	struct found_scratch *s = entered(op);
-	struct record_change *r = (void *)s;
+	bool made = op == CHANGE_MKDIR || op == CHANGE_MKNOD;
 
 	if (!s)
 		return 0;
-	r->h.flags = 0;
-	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
-	return found_change(s, dir, dentry, false, sizeof(*r));
+	if (!made)
+		fill_inode((void *)s, BPF_CORE_READ(dentry, d_inode));
+	return found_change(s, dir, dentry, made, sizeof(struct record_change));
 }
+
+#define ONE_BEGIN(NAME, OP)                                                             \
+	SEC("fexit/security_path_" #NAME)                                               \
+	int BPF_PROG(NAME##_begin, const struct path *dir, struct dentry *dentry)       \
+	{                                                                               \
+		return one_begin(OP, dir, dentry);                                      \
+	}
 
 SEC("fentry/do_unlinkat")
 int BPF_PROG(unlink_enter, int dfd, void *name)
@@ -432,61 +442,30 @@ int BPF_PROG(unlink_enter, int dfd, void *name)
 	return 0;
 }
 
-SEC("fexit/security_path_unlink")
-int BPF_PROG(unlink_begin, const struct path *dir, struct dentry *dentry)
-{
-	return remove_begin(CHANGE_UNLINK, dir, dentry);
-}
-
+ONE_BEGIN(unlink, CHANGE_UNLINK)
 CHANGE_END(unlink, "do_unlinkat", CHANGE_UNLINK, 2)
 
 SEC("fentry/do_rmdir")
 int BPF_PROG(rmdir_enter, int dfd, void *name)
 {
-	struct record_change *r = enter_change(CHANGE_RMDIR, AT_FDCWD, NULL, dfd, name);
-
-	if (r)
-		r->h.flags = CHANGE_DIRECTORY;
+	enter_change(CHANGE_RMDIR, AT_FDCWD, NULL, dfd, name);
 	return 0;
 }
 
-SEC("fexit/security_path_rmdir")
-int BPF_PROG(rmdir_begin, const struct path *dir, struct dentry *dentry)
-{
-	return remove_begin(CHANGE_RMDIR, dir, dentry);
-}
-
+ONE_BEGIN(rmdir, CHANGE_RMDIR)
 CHANGE_END(rmdir, "do_rmdir", CHANGE_RMDIR, 2)
-
-static __always_inline int make_begin(__u16 op, const struct path *dir, struct dentry *dentry)
-{
-	struct found_scratch *s = entered(op);
-	struct record_change *r = (void *)s;
-
-	if (!s)
-		return 0;
-	r->h.flags = op == CHANGE_MKDIR ? CHANGE_DIRECTORY : 0;
-	return found_change(s, dir, dentry, true, sizeof(*r));
-}
 
 SEC("fentry/do_mkdirat")
 int BPF_PROG(mkdir_enter, int dfd, void *name, __u16 mode)
 {
 	struct record_change *r = enter_change(CHANGE_MKDIR, AT_FDCWD, NULL, dfd, name);
 
-	if (r) {
-		r->h.flags = CHANGE_DIRECTORY;
-		r->mode = S_IFDIR | (mode & ~S_IFMT);
-	}
+	if (r)
+		r->mode = S_IFDIR | (mode & S_PERMISSIONS);
 	return 0;
 }
 
-SEC("fexit/security_path_mkdir")
-int BPF_PROG(mkdir_begin, const struct path *dir, struct dentry *dentry)
-{
-	return make_begin(CHANGE_MKDIR, dir, dentry);
-}
-
+ONE_BEGIN(mkdir, CHANGE_MKDIR)
 CHANGE_END(mkdir, "do_mkdirat", CHANGE_MKDIR, 3)
 
 SEC("fentry/do_mknodat")
@@ -501,295 +480,5 @@ int BPF_PROG(mknod_enter, int dfd, void *name, __u16 mode, unsigned int dev)
 	return 0;
 }
 
-SEC("fexit/security_path_mknod")
-int BPF_PROG(mknod_begin, const struct path *dir, struct dentry *dentry)
-{
-	return make_begin(CHANGE_MKNOD, dir, dentry);
-}
-
+ONE_BEGIN(mknod, CHANGE_MKNOD)
 CHANGE_END(mknod, "do_mknodat", CHANGE_MKNOD, 4)
-
-/* Tells where a file or directory lies, as a directory without a name in it. */
-static __always_inline void found_path(struct found_scratch *s, struct vfsmount *mnt, struct dentry *dentry)
-{
-	struct record_change *r = (void *)s;
-
-	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
-	r->h.size = append_found(s, false, mnt, dentry, NULL, sizeof(*r));
-	if (s->walk.flags & PATH_UNLINKED)
-		r->h.flags |= CHANGE_UNLINKED;
-	s->found = 1;
-}
-
-static __always_inline struct record_change *path_enter(__u16 op, const struct path *path)
-{
-	struct found_scratch *s = new_change(op);
-
-	if (!s)
-		return NULL;
-	found_path(s, BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry));
-	return (void *)s;
-}
-
-SEC("fentry/chmod_common")
-int BPF_PROG(chmod_enter, const struct path *path, __u16 mode)
-{
-	struct record_change *r = path_enter(CHANGE_CHMOD, path);
-
-	if (r) {
-		r->before = r->mode & ~S_IFMT;
-		r->after = mode & ~S_IFMT;
-	}
-	return 0;
-}
-
-PATH_END(chmod, "chmod_common", CHANGE_CHMOD, 2)
-
-SEC("fentry/chown_common")
-int BPF_PROG(chown_enter, const struct path *path, __u32 user, __u32 group)
-{
-	struct record_change *r = path_enter(CHANGE_CHOWN, path);
-	struct inode *inode;
-
-	if (r) {
-		inode = BPF_CORE_READ(path, dentry, d_inode);
-		r->before = BPF_CORE_READ(inode, i_uid.val) | (__u64)BPF_CORE_READ(inode, i_gid.val) << 32;
-		r->after = user | (__u64)group << 32;
-	}
-	return 0;
-}
-
-PATH_END(chown, "chown_common", CHANGE_CHOWN, 3)
-
-SEC("fentry/vfs_truncate")
-int BPF_PROG(truncate_enter, const struct path *path, __u64 length)
-{
-	struct record_change *r = path_enter(CHANGE_TRUNCATE, path);
-
-	if (r) {
-		r->before = BPF_CORE_READ(path, dentry, d_inode, i_size);
-		r->after = length;
-	}
-	return 0;
-}
-
-PATH_END(truncate, "vfs_truncate", CHANGE_TRUNCATE, 2)
-
-/* do_sys_ftruncate() takes a descriptor, do_ftruncate() (6.9) the file; set by the loader. */
-const volatile bool ftruncate_by_number = false;
-
-static __always_inline void found_file(struct found_scratch *s, struct file *file)
-{
-	struct record_change *r = (void *)s;
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-
-	if (dentry)
-		found_path(s, BPF_CORE_READ(file, f_path.mnt), dentry);
-	r->h.flags |= CHANGE_OPEN_FILE;
-}
-
-SEC("fentry/do_ftruncate")
-int BPF_PROG(ftruncate_enter, struct file *file, __u64 length)
-{
-	struct found_scratch *s = new_change(CHANGE_TRUNCATE);
-	struct record_change *r = (void *)s;
-
-	if (!s)
-		return 0;
-	if (ftruncate_by_number)
-		file = current_file((__u64)file);
-	found_file(s, file);
-	r->before = BPF_CORE_READ(file, f_inode, i_size);
-	r->after = length;
-	return 0;
-}
-
-PATH_END(ftruncate, "do_ftruncate", CHANGE_TRUNCATE, 3)
-
-SEC("fentry/vfs_utimes")
-int BPF_PROG(utimes_enter, const struct path *path)
-{
-	path_enter(CHANGE_UTIMES, path);
-	return 0;
-}
-
-PATH_END(utimes, "vfs_utimes", CHANGE_UTIMES, 2)
-
-/* Appends what is neither a path nor a name. */
-static __always_inline void append_text(struct found_scratch *s, bool user, const char *text)
-{
-	struct record_change *r = (void *)s;
-	__u64 off = r->h.size;
-	long len;
-
-	if (!text || off > FOUND_LIMIT + PATH_SLACK)
-		return;
-	if (user)
-		len = bpf_probe_read_user_str(s->bytes + off, TEXT_BYTES, text);
-	else
-		len = bpf_probe_read_kernel_str(s->bytes + off, TEXT_BYTES, text);
-	if (len > 0) {
-		r->text_len = (len - 1) & (TEXT_BYTES - 1);
-		r->h.size = off + r->text_len;
-	}
-}
-
-SEC("fentry/path_mount")
-int BPF_PROG(mount_enter, const char *source, struct path *path, const char *type, unsigned long flags)
-{
-	struct found_scratch *s = new_change(CHANGE_MOUNT);
-	struct record_change *r = (void *)s;
-	struct vfsmount *mnt;
-	struct dentry *dentry;
-	__u64 off = sizeof(*r);
-	long len;
-
-	if (!s)
-		return 0;
-	mnt = BPF_CORE_READ(path, mnt);
-	dentry = BPF_CORE_READ(path, dentry);
-	fill_inode(r, BPF_CORE_READ(dentry, d_inode));
-	r->flags = (flags & MS_MGC_MSK) == MS_MGC_VAL ? flags & ~MS_MGC_MSK : flags;
-	len = source ? bpf_probe_read_kernel_str(s->bytes + sizeof(*r), PATH_BYTES, source) : 0;
-	if (len > 0) {
-		len = (len - 1) & (PATH_BYTES - 1);
-		r->old_name_len = len;
-		off += len;
-	}
-	r->h.size = append_found(s, false, mnt, dentry, NULL, off);
-	append_text(s, false, type);
-	s->found = 1;
-	return 0;
-}
-
-PATH_END(mount, "path_mount", CHANGE_MOUNT, 5)
-
-SEC("fentry/path_umount")
-int BPF_PROG(umount_enter, struct path *path, int flags)
-{
-	struct record_change *r = path_enter(CHANGE_UMOUNT, path);
-
-	if (r)
-		r->flags = flags;
-	return 0;
-}
-
-PATH_END(umount, "path_umount", CHANGE_UMOUNT, 2)
-
-/* Of a system call: its own function is at hand, whose argument is the registers. */
-static __always_inline int call_enter(__u16 op)
-{
-	struct call_args args = call_args();
-	struct record_change *r;
-	struct later_args later;
-
-	if (op == CHANGE_CHROOT) {
-		enter_change(op, AT_FDCWD, NULL, AT_FDCWD, (void *)args.first);
-	} else if (op == CHANGE_PIVOT_ROOT) {
-		enter_change(op, AT_FDCWD, (void *)args.second, AT_FDCWD, (void *)args.first);
-	} else {
-		later = later_args();
-		r = enter_change(op, args.first, (void *)args.second, args.third, (void *)later.fourth);
-		if (r)
-			r->flags = later.fifth;
-	}
-	return 0;
-}
-
-SEC("fentry/__x64_sys_chroot")
-int chroot_enter(void *ctx) { return call_enter(CHANGE_CHROOT); }
-
-SEC("fexit/security_path_chroot")
-int BPF_PROG(chroot_begin, const struct path *path)
-{
-	struct found_scratch *s = entered(CHANGE_CHROOT);
-
-	if (s)
-		found_path(s, BPF_CORE_READ(path, mnt), BPF_CORE_READ(path, dentry));
-	return 0;
-}
-
-CHANGE_END(chroot, "__x64_sys_chroot", CHANGE_CHROOT, 1)
-
-static __always_inline int paths_begin(__u16 op, const struct path *old, const struct path *new)
-{
-	struct found_scratch *s = entered(op);
-	struct record_change *r = (void *)s;
-	__u64 off;
-
-	if (!s)
-		return 0;
-	fill_inode(r, BPF_CORE_READ(old, dentry, d_inode));
-	off = append_found(s, true, BPF_CORE_READ(old, mnt), BPF_CORE_READ(old, dentry), NULL, sizeof(*r));
-	if (off == sizeof(*r) && r->h.flags & CHANGE_OUTSIDE)
-		r->h.flags &= ~(CHANGE_BASE | CHANGE_OUTSIDE); /* it was nowhere */
-	r->h.size = append_found(s, false, BPF_CORE_READ(new, mnt), BPF_CORE_READ(new, dentry), NULL, off);
-	s->found = 1;
-	return 0;
-}
-
-SEC("fentry/__x64_sys_pivot_root")
-int pivot_root_enter(void *ctx) { return call_enter(CHANGE_PIVOT_ROOT); }
-
-SEC("fexit/security_sb_pivotroot")
-int BPF_PROG(pivot_root_begin, const struct path *old, const struct path *new)
-{
-	return paths_begin(CHANGE_PIVOT_ROOT, old, new);
-}
-
-CHANGE_END(pivot_root, "__x64_sys_pivot_root", CHANGE_PIVOT_ROOT, 1)
-
-SEC("fentry/__x64_sys_move_mount")
-int move_mount_enter(void *ctx) { return call_enter(CHANGE_MOVE_MOUNT); }
-
-SEC("fexit/security_move_mount")
-int BPF_PROG(move_mount_begin, const struct path *from, const struct path *to)
-{
-	return paths_begin(CHANGE_MOVE_MOUNT, from, to);
-}
-
-CHANGE_END(move_mount, "__x64_sys_move_mount", CHANGE_MOVE_MOUNT, 1)
-
-/* Extended attributes: behind their calls nothing has the path that does not run once more for an overlay's own ones. Names are
- * the caller's word, and a descriptor is looked up before the kernel does.
- */
-static __always_inline int xattr_enter(long number)
-{
-	struct found_scratch *s;
-	struct record_change *r;
-	struct asked a = {};
-
-	ask(&a, number, call_args(), later_args());
-	s = new_change(a.op);
-	if (!s)
-		return 0;
-	r = (void *)s;
-	r->after = a.after;
-	r->flags = a.flags;
-	if (a.new_side == SIDE_FILE) {
-		found_file(s, current_file(a.new_dfd));
-		append_text(s, true, (void *)a.text);
-		return 0;
-	}
-	s->new_dfd = a.new_dfd;
-	bpf_probe_read_user_str(s->bytes + sizeof(*r), TEXT_BYTES, (void *)a.text);
-	bpf_probe_read_user_str(s->bytes + sizeof(*r) + PATH_BYTES, PATH_BYTES, (void *)a.new_name);
-	return 0;
-}
-
-#define XATTR(NAME, NUMBER, OP)                                                         \
-	SEC("fentry/__x64_sys_" #NAME)                                                  \
-	int NAME##_enter(void *ctx)                                                     \
-	{                                                                               \
-		return xattr_enter(NUMBER);                                             \
-	}                                                                               \
-	CHANGE_END(NAME, "__x64_sys_" #NAME, OP, 1)
-
-XATTR(setxattr, NR_SETXATTR, CHANGE_SETXATTR)
-XATTR(lsetxattr, NR_LSETXATTR, CHANGE_SETXATTR)
-XATTR(fsetxattr, NR_FSETXATTR, CHANGE_SETXATTR)
-XATTR(setxattrat, NR_SETXATTRAT, CHANGE_SETXATTR)
-XATTR(removexattr, NR_REMOVEXATTR, CHANGE_REMOVEXATTR)
-XATTR(lremovexattr, NR_LREMOVEXATTR, CHANGE_REMOVEXATTR)
-XATTR(fremovexattr, NR_FREMOVEXATTR, CHANGE_REMOVEXATTR)
-XATTR(removexattrat, NR_REMOVEXATTRAT, CHANGE_REMOVEXATTR)
