@@ -1,8 +1,8 @@
 //go:build ignore
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 /*
- * Changes of files and of what a path means, by what the system call was asked: the tracepoint form, and what the
- * trampoline form (change.bpf.c) falls back to. Names are the caller's word; of what they stood for nothing is known when
+ * Changes of files and of what a path means, by what the system call was asked: the tracepoint form.
+ * (The other one: change.bpf.c.) Names are the caller's word; of what they stood for nothing is known when
  * the call has returned. By a descriptor it is known which file it was.
  */
 
@@ -541,21 +541,6 @@ static __always_inline bool report_change_call(long number, struct call_args arg
 	a->error = ret < 0 ? -ret : 0;
 	report_asked();
 	return true;
-}
-
-/* Of a rename whose names are not known. */
-static __always_inline void report_nameless_rename(int old_dfd, int new_dfd, __u32 flags, int error)
-{
-	struct asked *a = new_asked();
-
-	if (!a)
-		return;
-	a->op = CHANGE_RENAME;
-	a->flags = flags;
-	a->error = error;
-	asked_old(a, old_dfd, 0);
-	asked_new(a, new_dfd, 0);
-	report_asked();
 }
 
 /* At the exit of each call that changes a file. */

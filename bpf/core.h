@@ -95,6 +95,8 @@ struct inode {
 	unsigned long i_ino;
 	unsigned int i_nlink;
 	kuid_t i_uid;
+	kgid_t i_gid;
+	__s64 i_size;
 	struct super_block *i_sb;
 } CORE;
 

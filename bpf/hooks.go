@@ -148,11 +148,21 @@ var formGroups = []formGroup{
 	},
 	{
 		name: "change",
-		trampolines: []functionHook{
-			{"rename_enter", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}},
-			{"rename_begin", objectRecordTypeRECORD_CHANGE, []string{"security_path_rename"}},             // CONFIG_SECURITY_PATH
-			{"rename_end", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}}, // renamed in 7.0
-		},
+		trampolines: slices.Concat(
+			nameHooks(),
+			around("chmod", "chmod_common"),
+			around("chown", "chown_common"),
+			around("truncate", "vfs_truncate"),
+			around("ftruncate", "do_ftruncate", "do_sys_ftruncate"), // 6.9
+			around("utimes", "vfs_utimes"),
+			around("mount", "path_mount"),
+			around("umount", "path_umount"),
+			through("chroot", "security_path_chroot", callFunctions("chroot")...),
+			through("pivot_root", "security_sb_pivotroot", callFunctions("pivot_root")...),
+			through("move_mount", "security_move_mount", callFunctions("move_mount")...),
+			xattrHooks(),
+		),
+		besideTrampoline: slices.Concat(besideCall("setxattrat"), besideCall("removexattrat")),
 		tracepoints: append(
 			callHooks("change_call", objectRecordTypeRECORD_CHANGE, false, "unlinkat", "renameat2", "linkat", "symlinkat",
 				"mkdirat", "mknodat", "truncate", "ftruncate", "fchmod", "fchmodat", "fchown", "fchownat", "setxattr",
@@ -196,6 +206,88 @@ var formGroups = []formGroup{
 			{"exec_refused_call_at", objectRecordTypeRECORD_EXEC_FAILED, "execveat", false},
 		},
 	},
+}
+
+// nameChanges are the changes of names, as enum change_op numbers them from 1 on: each with the functions that make it
+// (renamed in 7.0), and which of their arguments is a name.
+var nameChanges = []struct {
+	name    string
+	targets []string
+	named   int
+}{
+	{"rename", []string{"do_renameat2", "filename_renameat2"}, 1},
+	{"unlink", []string{"do_unlinkat", "filename_unlinkat"}, 1},
+	{"rmdir", []string{"do_rmdir", "filename_rmdir"}, 1},
+	{"mkdir", []string{"do_mkdirat", "filename_mkdirat"}, 1},
+	{"mknod", []string{"do_mknodat", "filename_mknodat"}, 1},
+	{"link", []string{"do_linkat", "filename_linkat"}, 1},
+	{"symlink", []string{"do_symlinkat", "filename_symlinkat"}, 0},
+}
+
+// around is a program at the entry of a function, and one at its return.
+func around(name string, targets ...string) []functionHook {
+	return []functionHook{
+		{name + "_enter", objectRecordTypeRECORD_CHANGE, targets},
+		{name + "_end", objectRecordTypeRECORD_CHANGE, targets},
+	}
+}
+
+// through has one more at the return of what the function calls on its way.
+func through(name, middle string, targets ...string) []functionHook {
+	return append(around(name, targets...), functionHook{name + "_begin", objectRecordTypeRECORD_CHANGE, []string{middle}})
+}
+
+// callFunctions are the names of a system call's own function.
+func callFunctions(call string) []string { return []string{"__x64_sys_" + call, "__arm64_sys_" + call} }
+
+func xattrHooks() (hooks []functionHook) {
+	for _, call := range []string{"setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"} {
+		hooks = append(hooks, around(call, callFunctions(call)...)...)
+	}
+	return hooks
+}
+
+// besideCall is around for a system call that not every kernel has.
+func besideCall(call string) (hooks []besideHook) {
+	for _, h := range around(call, callFunctions(call)...) {
+		hooks = append(hooks, besideHook{h.program, h.record,
+			func(o *Options) (string, error) { return o.kernelFunction(h.targets) }, "this kernel has no such system call"})
+	}
+	return hooks
+}
+
+// nameHooks need CONFIG_SECURITY_PATH.
+func nameHooks() (hooks []functionHook) {
+	for _, c := range nameChanges {
+		hooks = append(hooks, through(c.name, "security_path_"+c.name, c.targets...)...)
+	}
+	return hooks
+}
+
+// userNames has a bit for each of these whose function takes its names from the caller's memory.
+func (o *Options) userNames() (mask uint32) {
+	for i, c := range nameChanges {
+		target, err := o.kernelFunction(c.targets)
+		if err != nil {
+			continue
+		}
+		if name, ok := pointerAt(o.params(target), c.named); ok && btf.UnderlyingType(name.Target).TypeName() != "filename" {
+			mask |= 1 << (i + 1)
+		}
+	}
+	return mask
+}
+
+// params are the arguments of a kernel function.
+func (o *Options) params(function string) []btf.FuncParam {
+	var f *btf.Func
+	if !o.hasType(function, &f) {
+		return nil
+	}
+	if proto, ok := f.Type.(*btf.FuncProto); ok {
+		return proto.Params
+	}
+	return nil
 }
 
 // programs gives each program of the group, and which records are missing when the kernel skips it.
@@ -310,10 +402,6 @@ func rootTarget(o *Options) (string, error) { return o.kernelFunction([]string{"
 
 // rootIsOneArgument tells whether that function takes where to start as one argument (5.13) or as two.
 func (o *Options) rootIsOneArgument() bool {
-	var f *btf.Func
-	if !o.hasType("do_file_open_root", &f) {
-		return true
-	}
-	proto, ok := f.Type.(*btf.FuncProto)
-	return !ok || len(proto.Params) == 3
+	n := len(o.params("do_file_open_root"))
+	return n == 0 || n == 3
 }

@@ -103,13 +103,13 @@ const (
 	objectMapReads                = "reads"
 	objectMapRefusedAtScratch     = "refused_at_scratch"
 	objectMapRefusedScratch       = "refused_scratch"
-	objectMapRenames              = "renames"
 	objectMapRing                 = "ring"
 	objectMapSandboxes            = "sandboxes"
 	objectMapShares               = "shares"
 	objectMapSignalScratch        = "signal_scratch"
 	objectMapSubmittedScratch     = "submitted_scratch"
 	objectMapTalks                = "talks"
+	objectMapUnfoundScratch       = "unfound_scratch"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
@@ -122,6 +122,13 @@ const (
 	objectProgCgroupMkdir         = "cgroup_mkdir"
 	objectProgCgroupRmdir         = "cgroup_rmdir"
 	objectProgChangeCall          = "change_call"
+	objectProgChmodEnd            = "chmod_end"
+	objectProgChmodEnter          = "chmod_enter"
+	objectProgChownEnd            = "chown_end"
+	objectProgChownEnter          = "chown_enter"
+	objectProgChrootBegin         = "chroot_begin"
+	objectProgChrootEnd           = "chroot_end"
+	objectProgChrootEnter         = "chroot_enter"
 	objectProgConnect4            = "connect4"
 	objectProgConnect6            = "connect6"
 	objectProgConnectCall         = "connect_call"
@@ -132,6 +139,30 @@ const (
 	objectProgExecRefusedAt       = "exec_refused_at"
 	objectProgExecRefusedCall     = "exec_refused_call"
 	objectProgExecRefusedCallAt   = "exec_refused_call_at"
+	objectProgFremovexattrEnd     = "fremovexattr_end"
+	objectProgFremovexattrEnter   = "fremovexattr_enter"
+	objectProgFsetxattrEnd        = "fsetxattr_end"
+	objectProgFsetxattrEnter      = "fsetxattr_enter"
+	objectProgFtruncateEnd        = "ftruncate_end"
+	objectProgFtruncateEnter      = "ftruncate_enter"
+	objectProgLinkBegin           = "link_begin"
+	objectProgLinkEnd             = "link_end"
+	objectProgLinkEnter           = "link_enter"
+	objectProgLremovexattrEnd     = "lremovexattr_end"
+	objectProgLremovexattrEnter   = "lremovexattr_enter"
+	objectProgLsetxattrEnd        = "lsetxattr_end"
+	objectProgLsetxattrEnter      = "lsetxattr_enter"
+	objectProgMkdirBegin          = "mkdir_begin"
+	objectProgMkdirEnd            = "mkdir_end"
+	objectProgMkdirEnter          = "mkdir_enter"
+	objectProgMknodBegin          = "mknod_begin"
+	objectProgMknodEnd            = "mknod_end"
+	objectProgMknodEnter          = "mknod_enter"
+	objectProgMountEnd            = "mount_end"
+	objectProgMountEnter          = "mount_enter"
+	objectProgMoveMountBegin      = "move_mount_begin"
+	objectProgMoveMountEnd        = "move_mount_end"
+	objectProgMoveMountEnter      = "move_mount_enter"
 	objectProgOomVictim           = "oom_victim"
 	objectProgOpenCallCreat       = "open_call_creat"
 	objectProgOpenCallHandle      = "open_call_handle"
@@ -142,27 +173,54 @@ const (
 	objectProgOpenRoot            = "open_root"
 	objectProgPacketIn            = "packet_in"
 	objectProgPacketOut           = "packet_out"
+	objectProgPivotRootBegin      = "pivot_root_begin"
+	objectProgPivotRootEnd        = "pivot_root_end"
+	objectProgPivotRootEnter      = "pivot_root_enter"
 	objectProgProcessExec         = "process_exec"
 	objectProgProcessExisting     = "process_existing"
 	objectProgProcessExit         = "process_exit"
 	objectProgProcessFork         = "process_fork"
+	objectProgRemovexattrEnd      = "removexattr_end"
+	objectProgRemovexattrEnter    = "removexattr_enter"
+	objectProgRemovexattratEnd    = "removexattrat_end"
+	objectProgRemovexattratEnter  = "removexattrat_enter"
 	objectProgRenameBegin         = "rename_begin"
 	objectProgRenameEnd           = "rename_end"
 	objectProgRenameEnter         = "rename_enter"
+	objectProgRmdirBegin          = "rmdir_begin"
+	objectProgRmdirEnd            = "rmdir_end"
+	objectProgRmdirEnter          = "rmdir_enter"
 	objectProgSendmsg4            = "sendmsg4"
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
 	objectProgSetnsCall           = "setns_call"
+	objectProgSetxattrEnd         = "setxattr_end"
+	objectProgSetxattrEnter       = "setxattr_enter"
+	objectProgSetxattratEnd       = "setxattrat_end"
+	objectProgSetxattratEnter     = "setxattrat_enter"
 	objectProgSignalSent          = "signal_sent"
 	objectProgSocketCall          = "socket_call"
 	objectProgSocketMake          = "socket_make"
+	objectProgSymlinkBegin        = "symlink_begin"
+	objectProgSymlinkEnd          = "symlink_end"
+	objectProgSymlinkEnter        = "symlink_enter"
+	objectProgTruncateEnd         = "truncate_end"
+	objectProgTruncateEnter       = "truncate_enter"
+	objectProgUmountEnd           = "umount_end"
+	objectProgUmountEnter         = "umount_enter"
+	objectProgUnlinkBegin         = "unlink_begin"
+	objectProgUnlinkEnd           = "unlink_end"
+	objectProgUnlinkEnter         = "unlink_enter"
 	objectProgUnshare             = "unshare"
 	objectProgUnshareCall         = "unshare_call"
 	objectProgUringSubmit         = "uring_submit"
+	objectProgUtimesEnd           = "utimes_end"
+	objectProgUtimesEnter         = "utimes_enter"
 	objectVarBudgetBytes          = "budget_bytes"
 	objectVarExistingAgain        = "existing_again"
 	objectVarFindAgents           = "find_agents"
 	objectVarFollowedCount        = "followed_count"
+	objectVarFtruncateByNumber    = "ftruncate_by_number"
 	objectVarHaveBpfLoop          = "have_bpf_loop"
 	objectVarHaveTaskBtf          = "have_task_btf"
 	objectVarHaveTaskPtRegs       = "have_task_pt_regs"
@@ -203,6 +261,7 @@ const (
 	objectVarStackBytes           = "stack_bytes"
 	objectVarStreamCount          = "stream_count"
 	objectVarUringRequest         = "uring_request"
+	objectVarUserNames            = "user_names"
 	objectVarVictimIsTask         = "victim_is_task"
 	objectVarWakeBytes            = "wake_bytes"
 )
@@ -249,52 +308,109 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	AccessCheck       *ebpf.ProgramSpec `ebpf:"access_check"`
-	AccessGetfd       *ebpf.ProgramSpec `ebpf:"access_getfd"`
-	AccessPtrace      *ebpf.ProgramSpec `ebpf:"access_ptrace"`
-	AccessReadv       *ebpf.ProgramSpec `ebpf:"access_readv"`
-	AccessWritev      *ebpf.ProgramSpec `ebpf:"access_writev"`
-	CgroupAttach      *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
-	CgroupMkdir       *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
-	CgroupRmdir       *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
-	ChangeCall        *ebpf.ProgramSpec `ebpf:"change_call"`
-	Connect4          *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6          *ebpf.ProgramSpec `ebpf:"connect6"`
-	ConnectCall       *ebpf.ProgramSpec `ebpf:"connect_call"`
-	ConnectFile       *ebpf.ProgramSpec `ebpf:"connect_file"`
-	ConnectRelease    *ebpf.ProgramSpec `ebpf:"connect_release"`
-	ConnectState      *ebpf.ProgramSpec `ebpf:"connect_state"`
-	ExecRefused       *ebpf.ProgramSpec `ebpf:"exec_refused"`
-	ExecRefusedAt     *ebpf.ProgramSpec `ebpf:"exec_refused_at"`
-	ExecRefusedCall   *ebpf.ProgramSpec `ebpf:"exec_refused_call"`
-	ExecRefusedCallAt *ebpf.ProgramSpec `ebpf:"exec_refused_call_at"`
-	OomVictim         *ebpf.ProgramSpec `ebpf:"oom_victim"`
-	OpenCallCreat     *ebpf.ProgramSpec `ebpf:"open_call_creat"`
-	OpenCallHandle    *ebpf.ProgramSpec `ebpf:"open_call_handle"`
-	OpenCallOpen      *ebpf.ProgramSpec `ebpf:"open_call_open"`
-	OpenCallOpenat    *ebpf.ProgramSpec `ebpf:"open_call_openat"`
-	OpenCallOpenat2   *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
-	OpenFile          *ebpf.ProgramSpec `ebpf:"open_file"`
-	OpenRoot          *ebpf.ProgramSpec `ebpf:"open_root"`
-	PacketIn          *ebpf.ProgramSpec `ebpf:"packet_in"`
-	PacketOut         *ebpf.ProgramSpec `ebpf:"packet_out"`
-	ProcessExec       *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExisting   *ebpf.ProgramSpec `ebpf:"process_existing"`
-	ProcessExit       *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork       *ebpf.ProgramSpec `ebpf:"process_fork"`
-	RenameBegin       *ebpf.ProgramSpec `ebpf:"rename_begin"`
-	RenameEnd         *ebpf.ProgramSpec `ebpf:"rename_end"`
-	RenameEnter       *ebpf.ProgramSpec `ebpf:"rename_enter"`
-	Sendmsg4          *ebpf.ProgramSpec `ebpf:"sendmsg4"`
-	Sendmsg6          *ebpf.ProgramSpec `ebpf:"sendmsg6"`
-	Setns             *ebpf.ProgramSpec `ebpf:"setns"`
-	SetnsCall         *ebpf.ProgramSpec `ebpf:"setns_call"`
-	SignalSent        *ebpf.ProgramSpec `ebpf:"signal_sent"`
-	SocketCall        *ebpf.ProgramSpec `ebpf:"socket_call"`
-	SocketMake        *ebpf.ProgramSpec `ebpf:"socket_make"`
-	Unshare           *ebpf.ProgramSpec `ebpf:"unshare"`
-	UnshareCall       *ebpf.ProgramSpec `ebpf:"unshare_call"`
-	UringSubmit       *ebpf.ProgramSpec `ebpf:"uring_submit"`
+	AccessCheck        *ebpf.ProgramSpec `ebpf:"access_check"`
+	AccessGetfd        *ebpf.ProgramSpec `ebpf:"access_getfd"`
+	AccessPtrace       *ebpf.ProgramSpec `ebpf:"access_ptrace"`
+	AccessReadv        *ebpf.ProgramSpec `ebpf:"access_readv"`
+	AccessWritev       *ebpf.ProgramSpec `ebpf:"access_writev"`
+	CgroupAttach       *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
+	CgroupMkdir        *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
+	CgroupRmdir        *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ChangeCall         *ebpf.ProgramSpec `ebpf:"change_call"`
+	ChmodEnd           *ebpf.ProgramSpec `ebpf:"chmod_end"`
+	ChmodEnter         *ebpf.ProgramSpec `ebpf:"chmod_enter"`
+	ChownEnd           *ebpf.ProgramSpec `ebpf:"chown_end"`
+	ChownEnter         *ebpf.ProgramSpec `ebpf:"chown_enter"`
+	ChrootBegin        *ebpf.ProgramSpec `ebpf:"chroot_begin"`
+	ChrootEnd          *ebpf.ProgramSpec `ebpf:"chroot_end"`
+	ChrootEnter        *ebpf.ProgramSpec `ebpf:"chroot_enter"`
+	Connect4           *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6           *ebpf.ProgramSpec `ebpf:"connect6"`
+	ConnectCall        *ebpf.ProgramSpec `ebpf:"connect_call"`
+	ConnectFile        *ebpf.ProgramSpec `ebpf:"connect_file"`
+	ConnectRelease     *ebpf.ProgramSpec `ebpf:"connect_release"`
+	ConnectState       *ebpf.ProgramSpec `ebpf:"connect_state"`
+	ExecRefused        *ebpf.ProgramSpec `ebpf:"exec_refused"`
+	ExecRefusedAt      *ebpf.ProgramSpec `ebpf:"exec_refused_at"`
+	ExecRefusedCall    *ebpf.ProgramSpec `ebpf:"exec_refused_call"`
+	ExecRefusedCallAt  *ebpf.ProgramSpec `ebpf:"exec_refused_call_at"`
+	FremovexattrEnd    *ebpf.ProgramSpec `ebpf:"fremovexattr_end"`
+	FremovexattrEnter  *ebpf.ProgramSpec `ebpf:"fremovexattr_enter"`
+	FsetxattrEnd       *ebpf.ProgramSpec `ebpf:"fsetxattr_end"`
+	FsetxattrEnter     *ebpf.ProgramSpec `ebpf:"fsetxattr_enter"`
+	FtruncateEnd       *ebpf.ProgramSpec `ebpf:"ftruncate_end"`
+	FtruncateEnter     *ebpf.ProgramSpec `ebpf:"ftruncate_enter"`
+	LinkBegin          *ebpf.ProgramSpec `ebpf:"link_begin"`
+	LinkEnd            *ebpf.ProgramSpec `ebpf:"link_end"`
+	LinkEnter          *ebpf.ProgramSpec `ebpf:"link_enter"`
+	LremovexattrEnd    *ebpf.ProgramSpec `ebpf:"lremovexattr_end"`
+	LremovexattrEnter  *ebpf.ProgramSpec `ebpf:"lremovexattr_enter"`
+	LsetxattrEnd       *ebpf.ProgramSpec `ebpf:"lsetxattr_end"`
+	LsetxattrEnter     *ebpf.ProgramSpec `ebpf:"lsetxattr_enter"`
+	MkdirBegin         *ebpf.ProgramSpec `ebpf:"mkdir_begin"`
+	MkdirEnd           *ebpf.ProgramSpec `ebpf:"mkdir_end"`
+	MkdirEnter         *ebpf.ProgramSpec `ebpf:"mkdir_enter"`
+	MknodBegin         *ebpf.ProgramSpec `ebpf:"mknod_begin"`
+	MknodEnd           *ebpf.ProgramSpec `ebpf:"mknod_end"`
+	MknodEnter         *ebpf.ProgramSpec `ebpf:"mknod_enter"`
+	MountEnd           *ebpf.ProgramSpec `ebpf:"mount_end"`
+	MountEnter         *ebpf.ProgramSpec `ebpf:"mount_enter"`
+	MoveMountBegin     *ebpf.ProgramSpec `ebpf:"move_mount_begin"`
+	MoveMountEnd       *ebpf.ProgramSpec `ebpf:"move_mount_end"`
+	MoveMountEnter     *ebpf.ProgramSpec `ebpf:"move_mount_enter"`
+	OomVictim          *ebpf.ProgramSpec `ebpf:"oom_victim"`
+	OpenCallCreat      *ebpf.ProgramSpec `ebpf:"open_call_creat"`
+	OpenCallHandle     *ebpf.ProgramSpec `ebpf:"open_call_handle"`
+	OpenCallOpen       *ebpf.ProgramSpec `ebpf:"open_call_open"`
+	OpenCallOpenat     *ebpf.ProgramSpec `ebpf:"open_call_openat"`
+	OpenCallOpenat2    *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
+	OpenFile           *ebpf.ProgramSpec `ebpf:"open_file"`
+	OpenRoot           *ebpf.ProgramSpec `ebpf:"open_root"`
+	PacketIn           *ebpf.ProgramSpec `ebpf:"packet_in"`
+	PacketOut          *ebpf.ProgramSpec `ebpf:"packet_out"`
+	PivotRootBegin     *ebpf.ProgramSpec `ebpf:"pivot_root_begin"`
+	PivotRootEnd       *ebpf.ProgramSpec `ebpf:"pivot_root_end"`
+	PivotRootEnter     *ebpf.ProgramSpec `ebpf:"pivot_root_enter"`
+	ProcessExec        *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExisting    *ebpf.ProgramSpec `ebpf:"process_existing"`
+	ProcessExit        *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork        *ebpf.ProgramSpec `ebpf:"process_fork"`
+	RemovexattrEnd     *ebpf.ProgramSpec `ebpf:"removexattr_end"`
+	RemovexattrEnter   *ebpf.ProgramSpec `ebpf:"removexattr_enter"`
+	RemovexattratEnd   *ebpf.ProgramSpec `ebpf:"removexattrat_end"`
+	RemovexattratEnter *ebpf.ProgramSpec `ebpf:"removexattrat_enter"`
+	RenameBegin        *ebpf.ProgramSpec `ebpf:"rename_begin"`
+	RenameEnd          *ebpf.ProgramSpec `ebpf:"rename_end"`
+	RenameEnter        *ebpf.ProgramSpec `ebpf:"rename_enter"`
+	RmdirBegin         *ebpf.ProgramSpec `ebpf:"rmdir_begin"`
+	RmdirEnd           *ebpf.ProgramSpec `ebpf:"rmdir_end"`
+	RmdirEnter         *ebpf.ProgramSpec `ebpf:"rmdir_enter"`
+	Sendmsg4           *ebpf.ProgramSpec `ebpf:"sendmsg4"`
+	Sendmsg6           *ebpf.ProgramSpec `ebpf:"sendmsg6"`
+	Setns              *ebpf.ProgramSpec `ebpf:"setns"`
+	SetnsCall          *ebpf.ProgramSpec `ebpf:"setns_call"`
+	SetxattrEnd        *ebpf.ProgramSpec `ebpf:"setxattr_end"`
+	SetxattrEnter      *ebpf.ProgramSpec `ebpf:"setxattr_enter"`
+	SetxattratEnd      *ebpf.ProgramSpec `ebpf:"setxattrat_end"`
+	SetxattratEnter    *ebpf.ProgramSpec `ebpf:"setxattrat_enter"`
+	SignalSent         *ebpf.ProgramSpec `ebpf:"signal_sent"`
+	SocketCall         *ebpf.ProgramSpec `ebpf:"socket_call"`
+	SocketMake         *ebpf.ProgramSpec `ebpf:"socket_make"`
+	SymlinkBegin       *ebpf.ProgramSpec `ebpf:"symlink_begin"`
+	SymlinkEnd         *ebpf.ProgramSpec `ebpf:"symlink_end"`
+	SymlinkEnter       *ebpf.ProgramSpec `ebpf:"symlink_enter"`
+	TruncateEnd        *ebpf.ProgramSpec `ebpf:"truncate_end"`
+	TruncateEnter      *ebpf.ProgramSpec `ebpf:"truncate_enter"`
+	UmountEnd          *ebpf.ProgramSpec `ebpf:"umount_end"`
+	UmountEnter        *ebpf.ProgramSpec `ebpf:"umount_enter"`
+	UnlinkBegin        *ebpf.ProgramSpec `ebpf:"unlink_begin"`
+	UnlinkEnd          *ebpf.ProgramSpec `ebpf:"unlink_end"`
+	UnlinkEnter        *ebpf.ProgramSpec `ebpf:"unlink_enter"`
+	Unshare            *ebpf.ProgramSpec `ebpf:"unshare"`
+	UnshareCall        *ebpf.ProgramSpec `ebpf:"unshare_call"`
+	UringSubmit        *ebpf.ProgramSpec `ebpf:"uring_submit"`
+	UtimesEnd          *ebpf.ProgramSpec `ebpf:"utimes_end"`
+	UtimesEnter        *ebpf.ProgramSpec `ebpf:"utimes_enter"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -323,13 +439,13 @@ type objectMapSpecs struct {
 	Reads            *ebpf.MapSpec `ebpf:"reads"`
 	RefusedAtScratch *ebpf.MapSpec `ebpf:"refused_at_scratch"`
 	RefusedScratch   *ebpf.MapSpec `ebpf:"refused_scratch"`
-	Renames          *ebpf.MapSpec `ebpf:"renames"`
 	Ring             *ebpf.MapSpec `ebpf:"ring"`
 	Sandboxes        *ebpf.MapSpec `ebpf:"sandboxes"`
 	Shares           *ebpf.MapSpec `ebpf:"shares"`
 	SignalScratch    *ebpf.MapSpec `ebpf:"signal_scratch"`
 	SubmittedScratch *ebpf.MapSpec `ebpf:"submitted_scratch"`
 	Talks            *ebpf.MapSpec `ebpf:"talks"`
+	UnfoundScratch   *ebpf.MapSpec `ebpf:"unfound_scratch"`
 	UnixScratch      *ebpf.MapSpec `ebpf:"unix_scratch"`
 	UringScratch     *ebpf.MapSpec `ebpf:"uring_scratch"`
 	Watched          *ebpf.MapSpec `ebpf:"watched"`
@@ -343,6 +459,7 @@ type objectVariableSpecs struct {
 	ExistingAgain        *ebpf.VariableSpec `ebpf:"existing_again"`
 	FindAgents           *ebpf.VariableSpec `ebpf:"find_agents"`
 	FollowedCount        *ebpf.VariableSpec `ebpf:"followed_count"`
+	FtruncateByNumber    *ebpf.VariableSpec `ebpf:"ftruncate_by_number"`
 	HaveBpfLoop          *ebpf.VariableSpec `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.VariableSpec `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
@@ -383,6 +500,7 @@ type objectVariableSpecs struct {
 	StackBytes           *ebpf.VariableSpec `ebpf:"stack_bytes"`
 	StreamCount          *ebpf.VariableSpec `ebpf:"stream_count"`
 	UringRequest         *ebpf.VariableSpec `ebpf:"uring_request"`
+	UserNames            *ebpf.VariableSpec `ebpf:"user_names"`
 	VictimIsTask         *ebpf.VariableSpec `ebpf:"victim_is_task"`
 	WakeBytes            *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
@@ -429,13 +547,13 @@ type objectMaps struct {
 	Reads            *ebpf.Map `ebpf:"reads"`
 	RefusedAtScratch *ebpf.Map `ebpf:"refused_at_scratch"`
 	RefusedScratch   *ebpf.Map `ebpf:"refused_scratch"`
-	Renames          *ebpf.Map `ebpf:"renames"`
 	Ring             *ebpf.Map `ebpf:"ring"`
 	Sandboxes        *ebpf.Map `ebpf:"sandboxes"`
 	Shares           *ebpf.Map `ebpf:"shares"`
 	SignalScratch    *ebpf.Map `ebpf:"signal_scratch"`
 	SubmittedScratch *ebpf.Map `ebpf:"submitted_scratch"`
 	Talks            *ebpf.Map `ebpf:"talks"`
+	UnfoundScratch   *ebpf.Map `ebpf:"unfound_scratch"`
 	UnixScratch      *ebpf.Map `ebpf:"unix_scratch"`
 	UringScratch     *ebpf.Map `ebpf:"uring_scratch"`
 	Watched          *ebpf.Map `ebpf:"watched"`
@@ -465,13 +583,13 @@ func (m *objectMaps) Close() error {
 		m.Reads,
 		m.RefusedAtScratch,
 		m.RefusedScratch,
-		m.Renames,
 		m.Ring,
 		m.Sandboxes,
 		m.Shares,
 		m.SignalScratch,
 		m.SubmittedScratch,
 		m.Talks,
+		m.UnfoundScratch,
 		m.UnixScratch,
 		m.UringScratch,
 		m.Watched,
@@ -486,6 +604,7 @@ type objectVariables struct {
 	ExistingAgain        *ebpf.Variable `ebpf:"existing_again"`
 	FindAgents           *ebpf.Variable `ebpf:"find_agents"`
 	FollowedCount        *ebpf.Variable `ebpf:"followed_count"`
+	FtruncateByNumber    *ebpf.Variable `ebpf:"ftruncate_by_number"`
 	HaveBpfLoop          *ebpf.Variable `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.Variable `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.Variable `ebpf:"have_task_pt_regs"`
@@ -526,6 +645,7 @@ type objectVariables struct {
 	StackBytes           *ebpf.Variable `ebpf:"stack_bytes"`
 	StreamCount          *ebpf.Variable `ebpf:"stream_count"`
 	UringRequest         *ebpf.Variable `ebpf:"uring_request"`
+	UserNames            *ebpf.Variable `ebpf:"user_names"`
 	VictimIsTask         *ebpf.Variable `ebpf:"victim_is_task"`
 	WakeBytes            *ebpf.Variable `ebpf:"wake_bytes"`
 }
@@ -534,52 +654,109 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	AccessCheck       *ebpf.Program `ebpf:"access_check"`
-	AccessGetfd       *ebpf.Program `ebpf:"access_getfd"`
-	AccessPtrace      *ebpf.Program `ebpf:"access_ptrace"`
-	AccessReadv       *ebpf.Program `ebpf:"access_readv"`
-	AccessWritev      *ebpf.Program `ebpf:"access_writev"`
-	CgroupAttach      *ebpf.Program `ebpf:"cgroup_attach"`
-	CgroupMkdir       *ebpf.Program `ebpf:"cgroup_mkdir"`
-	CgroupRmdir       *ebpf.Program `ebpf:"cgroup_rmdir"`
-	ChangeCall        *ebpf.Program `ebpf:"change_call"`
-	Connect4          *ebpf.Program `ebpf:"connect4"`
-	Connect6          *ebpf.Program `ebpf:"connect6"`
-	ConnectCall       *ebpf.Program `ebpf:"connect_call"`
-	ConnectFile       *ebpf.Program `ebpf:"connect_file"`
-	ConnectRelease    *ebpf.Program `ebpf:"connect_release"`
-	ConnectState      *ebpf.Program `ebpf:"connect_state"`
-	ExecRefused       *ebpf.Program `ebpf:"exec_refused"`
-	ExecRefusedAt     *ebpf.Program `ebpf:"exec_refused_at"`
-	ExecRefusedCall   *ebpf.Program `ebpf:"exec_refused_call"`
-	ExecRefusedCallAt *ebpf.Program `ebpf:"exec_refused_call_at"`
-	OomVictim         *ebpf.Program `ebpf:"oom_victim"`
-	OpenCallCreat     *ebpf.Program `ebpf:"open_call_creat"`
-	OpenCallHandle    *ebpf.Program `ebpf:"open_call_handle"`
-	OpenCallOpen      *ebpf.Program `ebpf:"open_call_open"`
-	OpenCallOpenat    *ebpf.Program `ebpf:"open_call_openat"`
-	OpenCallOpenat2   *ebpf.Program `ebpf:"open_call_openat2"`
-	OpenFile          *ebpf.Program `ebpf:"open_file"`
-	OpenRoot          *ebpf.Program `ebpf:"open_root"`
-	PacketIn          *ebpf.Program `ebpf:"packet_in"`
-	PacketOut         *ebpf.Program `ebpf:"packet_out"`
-	ProcessExec       *ebpf.Program `ebpf:"process_exec"`
-	ProcessExisting   *ebpf.Program `ebpf:"process_existing"`
-	ProcessExit       *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork       *ebpf.Program `ebpf:"process_fork"`
-	RenameBegin       *ebpf.Program `ebpf:"rename_begin"`
-	RenameEnd         *ebpf.Program `ebpf:"rename_end"`
-	RenameEnter       *ebpf.Program `ebpf:"rename_enter"`
-	Sendmsg4          *ebpf.Program `ebpf:"sendmsg4"`
-	Sendmsg6          *ebpf.Program `ebpf:"sendmsg6"`
-	Setns             *ebpf.Program `ebpf:"setns"`
-	SetnsCall         *ebpf.Program `ebpf:"setns_call"`
-	SignalSent        *ebpf.Program `ebpf:"signal_sent"`
-	SocketCall        *ebpf.Program `ebpf:"socket_call"`
-	SocketMake        *ebpf.Program `ebpf:"socket_make"`
-	Unshare           *ebpf.Program `ebpf:"unshare"`
-	UnshareCall       *ebpf.Program `ebpf:"unshare_call"`
-	UringSubmit       *ebpf.Program `ebpf:"uring_submit"`
+	AccessCheck        *ebpf.Program `ebpf:"access_check"`
+	AccessGetfd        *ebpf.Program `ebpf:"access_getfd"`
+	AccessPtrace       *ebpf.Program `ebpf:"access_ptrace"`
+	AccessReadv        *ebpf.Program `ebpf:"access_readv"`
+	AccessWritev       *ebpf.Program `ebpf:"access_writev"`
+	CgroupAttach       *ebpf.Program `ebpf:"cgroup_attach"`
+	CgroupMkdir        *ebpf.Program `ebpf:"cgroup_mkdir"`
+	CgroupRmdir        *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ChangeCall         *ebpf.Program `ebpf:"change_call"`
+	ChmodEnd           *ebpf.Program `ebpf:"chmod_end"`
+	ChmodEnter         *ebpf.Program `ebpf:"chmod_enter"`
+	ChownEnd           *ebpf.Program `ebpf:"chown_end"`
+	ChownEnter         *ebpf.Program `ebpf:"chown_enter"`
+	ChrootBegin        *ebpf.Program `ebpf:"chroot_begin"`
+	ChrootEnd          *ebpf.Program `ebpf:"chroot_end"`
+	ChrootEnter        *ebpf.Program `ebpf:"chroot_enter"`
+	Connect4           *ebpf.Program `ebpf:"connect4"`
+	Connect6           *ebpf.Program `ebpf:"connect6"`
+	ConnectCall        *ebpf.Program `ebpf:"connect_call"`
+	ConnectFile        *ebpf.Program `ebpf:"connect_file"`
+	ConnectRelease     *ebpf.Program `ebpf:"connect_release"`
+	ConnectState       *ebpf.Program `ebpf:"connect_state"`
+	ExecRefused        *ebpf.Program `ebpf:"exec_refused"`
+	ExecRefusedAt      *ebpf.Program `ebpf:"exec_refused_at"`
+	ExecRefusedCall    *ebpf.Program `ebpf:"exec_refused_call"`
+	ExecRefusedCallAt  *ebpf.Program `ebpf:"exec_refused_call_at"`
+	FremovexattrEnd    *ebpf.Program `ebpf:"fremovexattr_end"`
+	FremovexattrEnter  *ebpf.Program `ebpf:"fremovexattr_enter"`
+	FsetxattrEnd       *ebpf.Program `ebpf:"fsetxattr_end"`
+	FsetxattrEnter     *ebpf.Program `ebpf:"fsetxattr_enter"`
+	FtruncateEnd       *ebpf.Program `ebpf:"ftruncate_end"`
+	FtruncateEnter     *ebpf.Program `ebpf:"ftruncate_enter"`
+	LinkBegin          *ebpf.Program `ebpf:"link_begin"`
+	LinkEnd            *ebpf.Program `ebpf:"link_end"`
+	LinkEnter          *ebpf.Program `ebpf:"link_enter"`
+	LremovexattrEnd    *ebpf.Program `ebpf:"lremovexattr_end"`
+	LremovexattrEnter  *ebpf.Program `ebpf:"lremovexattr_enter"`
+	LsetxattrEnd       *ebpf.Program `ebpf:"lsetxattr_end"`
+	LsetxattrEnter     *ebpf.Program `ebpf:"lsetxattr_enter"`
+	MkdirBegin         *ebpf.Program `ebpf:"mkdir_begin"`
+	MkdirEnd           *ebpf.Program `ebpf:"mkdir_end"`
+	MkdirEnter         *ebpf.Program `ebpf:"mkdir_enter"`
+	MknodBegin         *ebpf.Program `ebpf:"mknod_begin"`
+	MknodEnd           *ebpf.Program `ebpf:"mknod_end"`
+	MknodEnter         *ebpf.Program `ebpf:"mknod_enter"`
+	MountEnd           *ebpf.Program `ebpf:"mount_end"`
+	MountEnter         *ebpf.Program `ebpf:"mount_enter"`
+	MoveMountBegin     *ebpf.Program `ebpf:"move_mount_begin"`
+	MoveMountEnd       *ebpf.Program `ebpf:"move_mount_end"`
+	MoveMountEnter     *ebpf.Program `ebpf:"move_mount_enter"`
+	OomVictim          *ebpf.Program `ebpf:"oom_victim"`
+	OpenCallCreat      *ebpf.Program `ebpf:"open_call_creat"`
+	OpenCallHandle     *ebpf.Program `ebpf:"open_call_handle"`
+	OpenCallOpen       *ebpf.Program `ebpf:"open_call_open"`
+	OpenCallOpenat     *ebpf.Program `ebpf:"open_call_openat"`
+	OpenCallOpenat2    *ebpf.Program `ebpf:"open_call_openat2"`
+	OpenFile           *ebpf.Program `ebpf:"open_file"`
+	OpenRoot           *ebpf.Program `ebpf:"open_root"`
+	PacketIn           *ebpf.Program `ebpf:"packet_in"`
+	PacketOut          *ebpf.Program `ebpf:"packet_out"`
+	PivotRootBegin     *ebpf.Program `ebpf:"pivot_root_begin"`
+	PivotRootEnd       *ebpf.Program `ebpf:"pivot_root_end"`
+	PivotRootEnter     *ebpf.Program `ebpf:"pivot_root_enter"`
+	ProcessExec        *ebpf.Program `ebpf:"process_exec"`
+	ProcessExisting    *ebpf.Program `ebpf:"process_existing"`
+	ProcessExit        *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork        *ebpf.Program `ebpf:"process_fork"`
+	RemovexattrEnd     *ebpf.Program `ebpf:"removexattr_end"`
+	RemovexattrEnter   *ebpf.Program `ebpf:"removexattr_enter"`
+	RemovexattratEnd   *ebpf.Program `ebpf:"removexattrat_end"`
+	RemovexattratEnter *ebpf.Program `ebpf:"removexattrat_enter"`
+	RenameBegin        *ebpf.Program `ebpf:"rename_begin"`
+	RenameEnd          *ebpf.Program `ebpf:"rename_end"`
+	RenameEnter        *ebpf.Program `ebpf:"rename_enter"`
+	RmdirBegin         *ebpf.Program `ebpf:"rmdir_begin"`
+	RmdirEnd           *ebpf.Program `ebpf:"rmdir_end"`
+	RmdirEnter         *ebpf.Program `ebpf:"rmdir_enter"`
+	Sendmsg4           *ebpf.Program `ebpf:"sendmsg4"`
+	Sendmsg6           *ebpf.Program `ebpf:"sendmsg6"`
+	Setns              *ebpf.Program `ebpf:"setns"`
+	SetnsCall          *ebpf.Program `ebpf:"setns_call"`
+	SetxattrEnd        *ebpf.Program `ebpf:"setxattr_end"`
+	SetxattrEnter      *ebpf.Program `ebpf:"setxattr_enter"`
+	SetxattratEnd      *ebpf.Program `ebpf:"setxattrat_end"`
+	SetxattratEnter    *ebpf.Program `ebpf:"setxattrat_enter"`
+	SignalSent         *ebpf.Program `ebpf:"signal_sent"`
+	SocketCall         *ebpf.Program `ebpf:"socket_call"`
+	SocketMake         *ebpf.Program `ebpf:"socket_make"`
+	SymlinkBegin       *ebpf.Program `ebpf:"symlink_begin"`
+	SymlinkEnd         *ebpf.Program `ebpf:"symlink_end"`
+	SymlinkEnter       *ebpf.Program `ebpf:"symlink_enter"`
+	TruncateEnd        *ebpf.Program `ebpf:"truncate_end"`
+	TruncateEnter      *ebpf.Program `ebpf:"truncate_enter"`
+	UmountEnd          *ebpf.Program `ebpf:"umount_end"`
+	UmountEnter        *ebpf.Program `ebpf:"umount_enter"`
+	UnlinkBegin        *ebpf.Program `ebpf:"unlink_begin"`
+	UnlinkEnd          *ebpf.Program `ebpf:"unlink_end"`
+	UnlinkEnter        *ebpf.Program `ebpf:"unlink_enter"`
+	Unshare            *ebpf.Program `ebpf:"unshare"`
+	UnshareCall        *ebpf.Program `ebpf:"unshare_call"`
+	UringSubmit        *ebpf.Program `ebpf:"uring_submit"`
+	UtimesEnd          *ebpf.Program `ebpf:"utimes_end"`
+	UtimesEnter        *ebpf.Program `ebpf:"utimes_enter"`
 }
 
 func (p *objectPrograms) Close() error {
@@ -593,6 +770,13 @@ func (p *objectPrograms) Close() error {
 		p.CgroupMkdir,
 		p.CgroupRmdir,
 		p.ChangeCall,
+		p.ChmodEnd,
+		p.ChmodEnter,
+		p.ChownEnd,
+		p.ChownEnter,
+		p.ChrootBegin,
+		p.ChrootEnd,
+		p.ChrootEnter,
 		p.Connect4,
 		p.Connect6,
 		p.ConnectCall,
@@ -603,6 +787,30 @@ func (p *objectPrograms) Close() error {
 		p.ExecRefusedAt,
 		p.ExecRefusedCall,
 		p.ExecRefusedCallAt,
+		p.FremovexattrEnd,
+		p.FremovexattrEnter,
+		p.FsetxattrEnd,
+		p.FsetxattrEnter,
+		p.FtruncateEnd,
+		p.FtruncateEnter,
+		p.LinkBegin,
+		p.LinkEnd,
+		p.LinkEnter,
+		p.LremovexattrEnd,
+		p.LremovexattrEnter,
+		p.LsetxattrEnd,
+		p.LsetxattrEnter,
+		p.MkdirBegin,
+		p.MkdirEnd,
+		p.MkdirEnter,
+		p.MknodBegin,
+		p.MknodEnd,
+		p.MknodEnter,
+		p.MountEnd,
+		p.MountEnter,
+		p.MoveMountBegin,
+		p.MoveMountEnd,
+		p.MoveMountEnter,
 		p.OomVictim,
 		p.OpenCallCreat,
 		p.OpenCallHandle,
@@ -613,23 +821,49 @@ func (p *objectPrograms) Close() error {
 		p.OpenRoot,
 		p.PacketIn,
 		p.PacketOut,
+		p.PivotRootBegin,
+		p.PivotRootEnd,
+		p.PivotRootEnter,
 		p.ProcessExec,
 		p.ProcessExisting,
 		p.ProcessExit,
 		p.ProcessFork,
+		p.RemovexattrEnd,
+		p.RemovexattrEnter,
+		p.RemovexattratEnd,
+		p.RemovexattratEnter,
 		p.RenameBegin,
 		p.RenameEnd,
 		p.RenameEnter,
+		p.RmdirBegin,
+		p.RmdirEnd,
+		p.RmdirEnter,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Setns,
 		p.SetnsCall,
+		p.SetxattrEnd,
+		p.SetxattrEnter,
+		p.SetxattratEnd,
+		p.SetxattratEnter,
 		p.SignalSent,
 		p.SocketCall,
 		p.SocketMake,
+		p.SymlinkBegin,
+		p.SymlinkEnd,
+		p.SymlinkEnter,
+		p.TruncateEnd,
+		p.TruncateEnter,
+		p.UmountEnd,
+		p.UmountEnter,
+		p.UnlinkBegin,
+		p.UnlinkEnd,
+		p.UnlinkEnter,
 		p.Unshare,
 		p.UnshareCall,
 		p.UringSubmit,
+		p.UtimesEnd,
+		p.UtimesEnter,
 	)
 }
 

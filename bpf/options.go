@@ -154,6 +154,8 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 		"uring_request":        uint32(request),
 		"root_is_one_argument": o.rootIsOneArgument(),
 		"victim_is_task":       o.victimIsTask(),
+		"user_names":           o.userNames(),
+		"ftruncate_by_number":  len(o.params("do_ftruncate")) == 0,
 		// At a full core's rate the reader is awake long before the ring is full.
 		"wake_bytes":        uint64(o.RingBytes) / 16,
 		"ring_bytes":        uint64(o.RingBytes),

@@ -237,12 +237,15 @@ static __always_inline long stop_if(long done)
  * A step is a global function that finds its state itself: the verifier looks at such a function once, and not at
  * each call.
  */
-#define DEFINE_WALK(NAME, LIMIT)                                                                     \
+#define DEFINE_WALK(NAME, LIMIT) DEFINE_WALK_OF(NAME, LIMIT, 0)
+
+/* The same; KEY: of the map's entry. */
+#define DEFINE_WALK_OF(NAME, LIMIT, KEY)                                                             \
 	__noinline int walk_step_##NAME(void)                                                        \
 	{                                                                                            \
 		struct NAME##_scratch *s;                                                            \
-		__u32 zero = 0;                                                                      \
-		s = bpf_map_lookup_elem(&NAME##_scratch, &zero);                                     \
+		__u32 key = KEY;                                                                     \
+		s = bpf_map_lookup_elem(&NAME##_scratch, &key);                                      \
 		if (!s)                                                                              \
 			return 1;                                                                    \
 		walk_step(&s->walk, s->bytes, LIMIT);                                                \

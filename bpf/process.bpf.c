@@ -62,7 +62,7 @@ int BPF_PROG(process_exit, struct task_struct *task)
 	__u32 tgid;
 	bool watched_now;
 
-	forget_rename(BPF_CORE_READ(task, pid));
+	forget_change(BPF_CORE_READ(task, pid));
 	/* do_exit() counts itself out before this hook. Of threads that leave at the same time
 	 * more than one can see zero: the collector takes the first record of a process.
 	 */

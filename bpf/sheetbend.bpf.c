@@ -16,6 +16,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "open.bpf.c"
 #include "changecall.bpf.c"
 #include "change.bpf.c"
+#include "changepath.bpf.c"
 #include "namespace.bpf.c"
 #include "process.bpf.c"
 #include "exec.bpf.c"

@@ -64,6 +64,12 @@ var calls = map[string]uintptr{
 	"pivot_root": unix.SYS_PIVOT_ROOT, "chroot": unix.SYS_CHROOT, "renameat2": unix.SYS_RENAMEAT2,
 }
 
+// byCall marks what is refused before the kernel has found the file.
+func byCall(f Fact) Fact {
+	f.ByCall = true
+	return f
+}
+
 // step is one call and what it does. Arguments are strings, ints, byte slices of which the address is passed, and nil.
 type step struct {
 	call string
@@ -397,8 +403,8 @@ func changeTruncate(w *work) error {
 		step{"ftruncate", []any{int(b.Fd()), 9}, truncate("b", 9, "")},
 		step{"ftruncate", []any{int(reader.Fd()), 10}, truncate("b", 10, "EINVAL")},
 		step{"truncate", []any{w.path("dir"), 0}, truncate("dir", 0, "EISDIR")},
-		step{"truncate", []any{w.path("missing"), 0}, truncate("missing", 0, "ENOENT")},
-		step{"ftruncate", []any{-1, 11}, Fact{Op: "truncate", After: 11, Errno: "EBADF"}},
+		step{"truncate", []any{w.path("missing"), 0}, byCall(truncate("missing", 0, "ENOENT"))},
+		step{"ftruncate", []any{-1, 11}, Fact{Op: "truncate", After: 11, Errno: "EBADF", ByCall: true}},
 	)
 }
 
@@ -426,8 +432,8 @@ func changeMode(w *work) error {
 		step{"fchmodat", []any{dir, "d", 0o000}, chmod("d", 0, "")},
 		step{"fchmodat2", []any{cwd, "e", 0o751, unix.AT_SYMLINK_NOFOLLOW}, chmod("e", 0o751, "")},
 		step{"fchmodat2", []any{int(b.Fd()), "", 0o710, unix.AT_EMPTY_PATH}, chmod("b", 0o710, "")},
-		step{"fchmodat", []any{cwd, w.path("missing"), 0o600}, chmod("missing", 0o600, "ENOENT")},
-		step{"fchmod", []any{-1, 0o601}, Fact{Op: "chmod", After: 0o601, Errno: "EBADF"}},
+		step{"fchmodat", []any{cwd, w.path("missing"), 0o600}, byCall(chmod("missing", 0o600, "ENOENT"))},
+		step{"fchmod", []any{-1, 0o601}, Fact{Op: "chmod", After: 0o601, Errno: "EBADF", ByCall: true}},
 	)
 	if err != nil {
 		return err
@@ -462,8 +468,8 @@ func changeOwner(w *work) error {
 		step{"fchown", []any{int(b.Fd()), -1, 4}, chown("b", same, 4, "")},
 		step{"fchownat", []any{cwd, w.path("c"), 5, 6, 0}, chown("c", 5, 6, "")},
 		step{"fchownat", []any{int(b.Fd()), "", 7, 8, unix.AT_EMPTY_PATH}, chown("b", 7, 8, "")},
-		step{"fchownat", []any{cwd, w.path("missing"), 0, 0, 0}, chown("missing", 0, 0, "ENOENT")},
-		step{"fchown", []any{-1, 9, 9}, Fact{Op: "chown", After: 9 | 9<<32, Errno: "EBADF"}},
+		step{"fchownat", []any{cwd, w.path("missing"), 0, 0, 0}, byCall(chown("missing", 0, 0, "ENOENT"))},
+		step{"fchown", []any{-1, 9, 9}, Fact{Op: "chown", After: 9 | 9<<32, Errno: "EBADF", ByCall: true}},
 	)
 	if err != nil {
 		return err
@@ -524,7 +530,7 @@ func changeTimes(w *work) error {
 		step{"utimes", []any{w.path("c"), nil}, times("c", "")},
 		step{"utimensat", []any{int(b.Fd()), nil, nil, 0}, times("b", "")},
 		step{"futimesat", []any{cwd, w.path("b"), make([]byte, 32)}, times("b", "")},
-		step{"utimensat", []any{cwd, w.path("missing"), nil, 0}, times("missing", "ENOENT")},
+		step{"utimensat", []any{cwd, w.path("missing"), nil, 0}, byCall(times("missing", "ENOENT"))},
 	)
 	if err != nil {
 		return err
@@ -618,7 +624,7 @@ func changeMounts(w *work, args []string) error {
 		step{"mount", []any{nil, w.path("fs"), nil, unix.MS_REMOUNT | unix.MS_RDONLY, nil}, mount("", "fs", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")},
 		step{"mount", []any{w.path("fs"), w.path("bound"), nil, unix.MS_BIND, nil}, mount(w.path("fs"), "bound", "", unix.MS_BIND, "")},
 		step{"mount", []any{"x", w.path("fs"), "nosuchfs", 0, nil}, mount("x", "fs", "nosuchfs", 0, "ENODEV")},
-		step{"mount", []any{"x", w.path("missing"), "tmpfs", 0, nil}, mount("x", "missing", "tmpfs", 0, "ENOENT")},
+		step{"mount", []any{"x", w.path("missing"), "tmpfs", 0, nil}, byCall(mount("x", "missing", "tmpfs", 0, "ENOENT"))},
 		step{"move_mount", []any{cwd, w.path("bound"), cwd, w.path("moved"), 0}, Fact{Op: "move_mount", Old: w.path("bound"), Path: w.path("moved"), AnyInode: true}},
 		step{"move_mount", []any{tree, "", cwd, w.path("bound"), unix.MOVE_MOUNT_F_EMPTY_PATH}, Fact{Op: "move_mount", Path: w.path("bound"), Flags: unix.MOVE_MOUNT_F_EMPTY_PATH, AnyInode: true}},
 		step{"move_mount", []any{cwd, w.path("file"), cwd, w.path("moved"), 0}, Fact{Op: "move_mount", Old: w.path("file"), Path: w.path("moved"), Errno: "EINVAL", AnyInode: true}},

@@ -78,6 +78,7 @@ type Fact struct {
 	// OldRequested: the old name as the call has it, where it is another; told in the tracepoint form.
 	OldRequested string `json:"old_requested,omitempty"`
 	AnyInode     bool   `json:"any_inode,omitempty"` // not known here
+	ByCall       bool   `json:"by_call,omitempty"`   // told in the tracepoint form alone
 
 	// namespace, access, change
 	Op      string `json:"op,omitempty"`
