@@ -111,6 +111,20 @@ func init() {
 			demand(name, isNoNoise)
 		}
 	}
+	demand("evade-exec-int80", func(t *testing.T, r *rig, a *account) {
+		told, want := 0, 0
+		for _, s := range a.of(span.ExecRefused) {
+			if s.text(span.KeyRequestedExecutable) == workload.RefusedByInt80 && s.text(span.KeyErrorType) == "EACCES" {
+				told += s.number(span.KeyCount)
+			}
+		}
+		if !r.trampoline() {
+			want = 2
+		}
+		if told != want {
+			t.Errorf("%d refused execs by 32-bit system calls, want %d", told, want)
+		}
+	})
 	demand("evade-exec-root", func(t *testing.T, r *rig, a *account) {
 		var e record.Event
 		for _, raw := range r.raw.records {

@@ -64,6 +64,8 @@ var tricks = []trick{
 	{"a child that shares the parent's memory until it execs (`vfork`)", "exec-child", "`process.exec`: every scenario starts its children so", everywhere},
 	{"a child that makes itself its parent's sibling (`CLONE_PARENT`)", "evade-exec-clone-parent", "`process.exec` under the program that forked it; `process.parent_pid` is the kernel's", everywhere},
 	{"pid, cgroup, mount, host name and IPC namespaces", "evade-exec-namespaces", "`process.exec`; `process.vpid` is what it takes itself for", everywhere},
+	{"a program that may not be run: no permission, a file system without exec, no format that the kernel knows, a link in a circle", "exec-refused", "`process.exec.refused` with the path and the error; a file that is not there is only counted (`sheetbend.process.execs.missing`)", everywhere},
+	{"a process that never calls exec is killed, or exits with an error", "worker-ends", "`process.exit` with its own pid and `sheetbend.process.worker`", everywhere},
 
 	// Connections.
 	{"a connect by io_uring", "evade-connect-uring", "`net.connect`", everywhere},
@@ -110,6 +112,7 @@ var tricks = []trick{
 	{"another process's descriptor is taken (`pidfd_getfd`)", "access-descriptor", "`process.access`", everywhere},
 	{"… and another thread puts something else behind the pidfd meanwhile", "evade-getfd-exchanged", "`process.access`; in the tracepoint form without the target where it is not sure", everywhere},
 	{"… by one in a pid namespace of its own, for which pids are others", "access-nested", "`process.access` with the pid of the host", everywhere},
+	{"a signal is sent to a process outside (`kill`, `tgkill`, `tkill`, `pidfd_send_signal`, `rt_sigqueueinfo`)", "signal-outside", "`process.access` with `sheetbend.access.signal` and the target; also when the sender gives it the code of one that the kernel sends", everywhere},
 	{"a container runtime is asked to run something", "evade-unix-runtime", "`net.connect` with `sheetbend.sensitive`; what the runtime starts is not below the sandbox, so this is the evidence", everywhere},
 
 	// Passing for the agent.
@@ -149,6 +152,12 @@ var tricks = []trick{
 	{"an extended attribute is set by io_uring or a 32-bit system call, or a 32-bit `chroot`, `pivot_root` or `move_mount`, in the trampoline form", "", "no. The nearest evidence is the `process.exec`", "only the functions of the 64-bit calls are hooked"},
 	{"files are changed without being opened or renamed (`unlink`, `link`, `truncate`, `chmod`, `mkdir`, `mount`)", "", "no. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "no hook yet"},
 	{"a name that is too long or not readable", "", "in the trampoline form no: the kernel refuses it before it looks for a file", "nothing is reached that way"},
+	{"another thread changes the name in memory while an exec is refused", "", "the process's word", "the name is read when the call has returned"},
+	{"an exec by a 32-bit system call that is refused", "", "in the tracepoint form with `compat_calls: true` only, in the trampoline form no. The nearest evidence is what is run then", "as before; and a 32-bit call has a function of its own, which is not hooked"},
+	{"a signal that the kernel refuses, and the probe with signal 0", "", "no", "nobody is reached; a probe shows only that a process is there"},
+	{"the kernel is had to send a signal: `SIGIO` by `fcntl(F_SETOWN)`, a terminal's keys, a message queue's notice", "", "no. The nearest evidence is the `file.open` of what it is set up on", "what the kernel sends while a process runs is seldom that process's doing"},
+	{"a signal with the code of one that the kernel sends, queued by a 32-bit system call", "", "no", "the code is looked at, and the number of the system call is a 64-bit one's"},
+	{"limits are hit between two looks, by a sandbox that is gone before the second", "", "no `sandbox.limit`. Who is killed for memory has `sheetbend.process.oom_killed`", "the counts are read every 2 s, and gone with the cgroup"},
 	{"a connected socket comes from outside of the sandbox", "", "no: nothing is connected", "by design: connects are seen, not uses"},
 	{"packets through a network device of its own (`/dev/net/tun`)", "", "no. The nearest evidence is the `file.open` of the device", "what writes to it is no connection"},
 	{"what lies behind a proxy or a tunnel", "", "no. The nearest evidence is the `net.connect` to it", "the kernel connects to the proxy and to nothing else"},

@@ -517,6 +517,8 @@ func kindsOf(f workload.Fact) []span.Kind {
 		return []span.Kind{span.Access}
 	case "change":
 		return []span.Kind{span.Change}
+	case "exec_refused":
+		return []span.Kind{span.ExecRefused}
 	case "end":
 		return []span.Kind{span.Exec, span.Exit}
 	}
@@ -613,6 +615,16 @@ func difference(f workload.Fact, s *seen) string {
 			{"error", s.text(span.KeyErrorType), f.Errno},
 			{"count", s.number(span.KeyCount), max(f.Count, 1)},
 		}
+		if f.Op == "signal" {
+			identity = append(identity, pair{"signal", s.text(span.KeyAccessSignal), signalName(f.Signal)})
+		}
+	case "exec_refused":
+		identity = []pair{{"path", s.text(span.KeyRequestedExecutable), f.Path}}
+		rest = []pair{
+			{"error", s.text(span.KeyErrorType), f.Errno},
+			{"count", s.number(span.KeyCount), max(f.Count, 1)},
+			{"failed", s.Failed, true},
+		}
 	case "change":
 		identity = []pair{{"path", s.text(span.KeyFilePath), strings.ToValidUTF8(f.Path, "\uFFFD")}, {"old path", s.text(span.KeyFileOldPath), f.Old}}
 		rest = []pair{{"operation", s.text(span.KeyFileOperation), f.Op}, {"error", s.text(span.KeyErrorType), f.Errno}}
@@ -645,7 +657,7 @@ func signalName(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return map[syscall.Signal]string{syscall.SIGKILL: "SIGKILL", syscall.SIGTERM: "SIGTERM"}[syscall.Signal(n)]
+	return unix.SignalName(unix.Signal(n))
 }
 
 // lineage demands that every program hangs under the one that started it, and everything that a
@@ -752,7 +764,7 @@ func (r *rig) sound(t *testing.T) {
 				e.add("no %s: %v", key, s)
 			}
 		}
-		if s.Kind != span.Loss && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
+		if s.Kind != span.Loss && s.Kind != span.Limit && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
 			e.add("a process that is not known: %v", s)
 		}
 		for key, v := range s.attrs {
@@ -868,6 +880,10 @@ var sentences = map[string]string{
 	"exec-big-arguments":   "64 KiB of hostile arguments",
 	"exec-big-environment": "a listed variable at the end of 128 KiB of environment",
 	"fork-without-exec":    "a fork that never execs",
+	"exec-refused":         "execs that are refused, by path, descriptor and without a name",
+	"worker-ends":          "forks that never exec, and do not end well",
+	"signal-outside":       "signals to a process outside, in each way to send one",
+	"signal-inside":        "signals within the sandbox, and what the kernel sends, are not told",
 
 	"connect-tcp":                      "TCP",
 	"connect-tcp6":                     "TCP over IPv6",
@@ -1073,6 +1089,18 @@ var particular = map[string]func(*testing.T, *rig, *account){
 	"socket-ordinary":         none(span.Socket),
 	"namespace-unshare-files": none(span.Namespace),
 	"access-own":              none(span.Access),
+	"signal-inside":           none(span.Access),
+	"exec-refused": func(t *testing.T, _ *rig, a *account) {
+		if n := a.of(span.Exec)[0].number(span.KeyExecsMissing); n != 4 {
+			t.Errorf("%d execs of what is not there, want 4", n)
+		}
+	},
+	"worker-ends": func(t *testing.T, _ *rig, a *account) {
+		s := a.of(span.Exec)[0]
+		if all, bad := s.number(span.KeyWorkers), s.number(span.KeyWorkersFailed); all != 3 || bad != 2 {
+			t.Errorf("%d workers, %d of them failed", all, bad)
+		}
+	},
 	"namespace-clone": func(t *testing.T, _ *rig, a *account) {
 		for _, s := range a.of(span.Exec) {
 			if s.pid() == a.facts[0].Pid && s.number(span.KeyVPID) != 1 {

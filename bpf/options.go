@@ -33,8 +33,8 @@ type Options struct {
 	Noise []string
 	// Form of the hooks that come in two; FormAuto by default.
 	Form Form
-	// CompatCalls makes the tracepoint form also see opens, and connects of unix and vsock sockets, by 32-bit system
-	// calls; other 32-bit calls it does not see. It costs every system call of the host some 100 ns more.
+	// CompatCalls makes the tracepoint form also see opens, execs that are refused, and connects of unix and vsock sockets, by
+	// 32-bit system calls; other 32-bit calls it does not see. It costs every system call of the host some 100 ns more.
 	CompatCalls bool
 	// NoNames leaves out the hooks on packets: nothing is known of lookups and of the names of peers.
 	NoNames bool

@@ -47,7 +47,7 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 	return report_access(task, ACCESS_SIGNAL, 0, sig);
 }
 
-/* Whether the first argument of oom/mark_victim is the task, or its number (before 6.9; 5.10 still); set by the loader. */
+/* Whether the first argument of oom/mark_victim is the task; in older kernels, as 5.10, its number. Set by the loader. */
 const volatile bool victim_is_task = true;
 
 /* Runs in who asked for memory. */

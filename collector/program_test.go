@@ -72,10 +72,13 @@ func TestExecsOfWhatIsNotThereAreCounted(t *testing.T) {
 	}
 	w.refused(11, 0, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/x")})
 	w.refused(11, 0, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/x")})
-	w.exit(11, 0)
+	w.exit(11, 127<<8)
 	w.exit(10, 0)
 	wants(t, w.only(span.ExecRefused), map[string]any{span.KeyCount: 2})
-	wants(t, w.only(span.Exec), map[string]any{span.KeyExecsMissing: 3})
+	wants(t, w.only(span.Exec), map[string]any{span.KeyExecsMissing: 3, span.KeyWorkersFailed: 1})
+	if len(w.of(span.Exit)) != 0 {
+		t.Error("the exit of who could run no program has a span")
+	}
 	if w.only(span.Exec).Failed {
 		t.Error("failed for a program that is not there")
 	}

@@ -3,7 +3,7 @@
 #include "textflag.h"
 
 // func forkOne(stay int64) int64
-// The child of the fork exits or waits: it needs no stack and no runtime.
+// The child of the fork waits where stay is 1, else exits with it: it needs no stack and no runtime.
 TEXT ·forkOne(SB), NOSPLIT, $0-16
 	MOVQ stay+0(FP), R12
 	MOVQ $56, AX     // clone
@@ -15,15 +15,15 @@ TEXT ·forkOne(SB), NOSPLIT, $0-16
 	SYSCALL
 	TESTQ AX, AX
 	JNE  parent
-	TESTQ R12, R12
-	JEQ  exit
+	CMPQ R12, $1
+	JNE  exit
 wait:
 	MOVQ $34, AX     // pause
 	SYSCALL
 	JMP  wait
 exit:
 	MOVQ $231, AX    // exit_group
-	XORL DI, DI
+	MOVQ R12, DI
 	SYSCALL
 parent:
 	MOVQ AX, ret+8(FP)

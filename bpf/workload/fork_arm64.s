@@ -3,7 +3,7 @@
 #include "textflag.h"
 
 // func forkOne(stay int64) int64
-// The child of the fork exits or waits: it needs no stack and no runtime.
+// The child of the fork waits where stay is 1, else exits with it: it needs no stack and no runtime.
 TEXT ·forkOne(SB), NOSPLIT, $0-16
 	MOVD stay+0(FP), R19
 	MOVD $220, R8    // clone
@@ -14,7 +14,8 @@ TEXT ·forkOne(SB), NOSPLIT, $0-16
 	MOVD $0, R4
 	SVC
 	CBNZ R0, parent
-	CBZ  R19, exit
+	CMP  $1, R19
+	BNE  exit
 wait:
 	MOVD $73, R8     // ppoll, of nothing and for ever
 	MOVD $0, R0
@@ -25,7 +26,7 @@ wait:
 	B    wait
 exit:
 	MOVD $94, R8     // exit_group
-	MOVD $0, R0
+	MOVD R19, R0
 	SVC
 parent:
 	MOVD R0, ret+8(FP)

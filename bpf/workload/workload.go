@@ -23,7 +23,7 @@ import (
 
 // Fact is one thing that a process did. Fields that do not apply are zero.
 type Fact struct {
-	Kind string `json:"kind"` // "exec", "open", "connect", "socket", "namespace", "access", "change" or "end"
+	Kind string `json:"kind"` // "exec", "open", "connect", "socket", "namespace", "access", "change", "exec_refused" or "end"
 	Pid  int    `json:"pid"`
 	Ppid int    `json:"ppid,omitempty"`
 
@@ -88,7 +88,7 @@ type Fact struct {
 
 	Errno string `json:"errno,omitempty"` // as in errno.h, empty for success
 
-	// end: how the process that is Pid ended, told by its parent.
+	// end: how the process that is Pid ended, told by its parent. access: Signal that was sent.
 	Code   int `json:"code,omitempty"`
 	Signal int `json:"signal,omitempty"`
 }
@@ -98,7 +98,7 @@ func Names() []string { return slices.Sorted(maps.Keys(scenarios())) }
 
 func scenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
-	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), changeScenarios(), changeCallScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
+	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), programScenarios(), changeScenarios(), changeCallScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
 		maps.Copy(all, some)
 	}
 	return all
@@ -107,7 +107,7 @@ func scenarios() map[string]func(*work) error {
 // roles are what the processes of a scenario do that it starts from this same program.
 func roles() map[string]func(*work, []string) error {
 	all := map[string]func(*work, []string) error{}
-	for _, some := range []map[string]func(*work, []string) error{execRoles(), mountRoles(), socketRoles(), namespaceRoles(), accessRoles(), changeRoles(), cgroupRoles(), containerRoles(), stormRoles(), evadeRoles()} {
+	for _, some := range []map[string]func(*work, []string) error{execRoles(), mountRoles(), socketRoles(), namespaceRoles(), accessRoles(), programRoles(), changeRoles(), cgroupRoles(), containerRoles(), stormRoles(), evadeRoles()} {
 		maps.Copy(all, some)
 	}
 	return all

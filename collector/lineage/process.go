@@ -20,6 +20,7 @@ type Process struct {
 	Cgroup  *Cgroup  // where it is now
 	Program *Program // never nil
 	OOM     bool     // the kernel has chosen it to free memory
+	Refused bool     // an exec of it has failed
 
 	scanned  bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several

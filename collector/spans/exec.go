@@ -194,7 +194,7 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 const maxWorkersTold = 32
 
 // endWorker counts a process that ends in the program that forked it, and sends a process.exit span when that was no good
-// end. What has its own end in it goes under the program all the same.
+// end. Of one that was to run a program, and exits because it cannot, the refused exec tells.
 func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
 	if how.Replaced {
 		return
@@ -205,6 +205,9 @@ func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
 		return
 	}
 	i.Workers.Failed++
+	if p.Refused && how.Exit.Status&0x7f == 0 {
+		return
+	}
 	if window := at / uint64(c.config.Fold.Window); window != i.Workers.Window {
 		i.Workers.Window, i.Workers.Told = window, 0
 	}

@@ -19,6 +19,7 @@ func (c *Spans) ExecFailed(h *record.Header, r *record.ExecFailed) {
 	if p == nil {
 		return
 	}
+	p.Refused = true
 	i := p.Program
 	if outcomeOf(span.ExecRefused, unix.Errno(r.Error)) == span.Missing && i.Span != (span.ID{}) && !i.Ended {
 		i.ExecsMissing++
@@ -29,8 +30,9 @@ func (c *Spans) ExecFailed(h *record.Header, r *record.ExecFailed) {
 	} else {
 		c.lineage.Path = paths.AppendRequested(c.lineage.Path[:0], r.Path, h.Flags, r.Name)
 	}
+	const told = record.OpenNameMissing | record.OpenNameTruncated | record.OpenTruncated | record.OpenOutside
 	asked := c.lineage.Names.Intern(c.lineage.Path)
-	c.count(h, p, countedEvent{kind: span.ExecRefused, errno: r.Error, path: asked, flags: h.Flags})
+	c.count(h, p, countedEvent{kind: span.ExecRefused, errno: r.Error, path: asked, flags: h.Flags & told})
 }
 
 func (c *Spans) tellRefused(d *builder, a *countedEvent) {
