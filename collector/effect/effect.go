@@ -325,7 +325,11 @@ func (s *Scope) make(sl *slot, o *Op) {
 
 // existing gives what has a name, as an operation on it shows: that one, or what somebody else has put there.
 func (s *Scope) existing(sl *slot, id ID) *object {
-	x, known := sl.after, s.objects[id]
+	x := sl.after
+	if x != nil && (id.Inode == 0 || x.id == id) {
+		return x
+	}
+	known := s.objects[id]
 	if id.Inode == 0 || known != nil && known.dir { // a directory has one name: another is that of a mount
 		known = nil
 		if x == nil {
@@ -338,12 +342,14 @@ func (s *Scope) existing(sl *slot, id ID) *object {
 		if x = known; x == nil {
 			x = &object{foreign: !fresh}
 			s.identify(x, id)
+			if x.made = fresh && s.counted[Created] > 0 && s.madeHere(sl.dir); x.made { // there was no room for it
+				s.counted[Created]--
+			}
 		}
-		if fresh {
+		if fresh && (!x.made || x == known) {
 			sl.before = x
 		}
 		s.put(sl, x)
-	case id.Inode == 0 || x.id == id:
 	case known != nil && known != x:
 		if sl.before == x {
 			sl.before = known
