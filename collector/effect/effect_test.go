@@ -173,6 +173,14 @@ func TestTooManyNamesAreCounted(t *testing.T) {
 	if names, _ := n.Names(Deleted, 10, 4096, func(string) bool { return false }, func(s string) int { return len(s) }); !slices.Equal(names, []string{"/node_modules/"}) {
 		t.Errorf("names %q", names)
 	}
+	s = scope(50)
+	for i := range 1000 {
+		s.Do(created(fmt.Sprint("/tmp/", i), 9))
+		s.Do(unlink(fmt.Sprint("/tmp/", i), 9))
+	}
+	if n := s.Net(); told(n) != "1000 temporary" || n.More > 0 {
+		t.Errorf("%s %+v", told(n), n)
+	}
 	total := &Total{Names: 10, Bytes: 1 << 20}
 	a, b := NewScope(total, 50), NewScope(total, 50)
 	install(a, 20)
