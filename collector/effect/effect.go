@@ -102,7 +102,7 @@ type Scope struct {
 	tmpfile      *object // the last O_TMPFILE
 	names, bytes int
 
-	lastDir []byte // a path that was walked last, with its slash
+	lastDir []byte // the directory of the last name, with its slash: what removes it has another
 	lastTo  *object
 	counted Counts // beyond the names that are kept, and Temporary
 	more    int
@@ -280,9 +280,6 @@ func (s *Scope) put(sl *slot, x *object) {
 	if old == nil {
 		return
 	}
-	if old.dir {
-		s.lastTo = nil
-	}
 	if old.at == sl && old != x {
 		old.at = nil
 	}
@@ -373,6 +370,7 @@ func (s *Scope) within(dir, x *object) bool {
 func (s *Scope) rename(o *Op) {
 	from, below := s.find(o.Old, o.Sensitive)
 	to, above := s.find(o.New, o.Sensitive)
+	s.lastTo = nil // it may become another
 	switch {
 	case from == nil || to == nil:
 		s.halfRename(o, from, to, below, above)
@@ -381,7 +379,6 @@ func (s *Scope) rename(o *Op) {
 		s.existing(from, o.ID)
 		return
 	}
-	s.lastTo = nil
 	x := s.existing(from, o.ID)
 	x.dir = x.dir || o.Directory
 	exchange := o.Flags&unix.RENAME_EXCHANGE != 0

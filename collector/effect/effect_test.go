@@ -108,6 +108,7 @@ func TestNetEffects(t *testing.T) {
 		{"times", []*Op{{Op: record.ChangeUtimes, New: []byte("/a")}}, "attributes /a"},
 		{"two names of one file", []*Op{opened("/a", 1), with(opened("/b", 1), func(o *Op) { o.Truncated = true })}, "modified /a, modified /b"},
 		{"somebody else replaces what is written", []*Op{opened("/a", 1), opened("/a", 2)}, "opened /a"},
+		{"by another file that is known", []*Op{opened("/a", 1), opened("/b", 2), opened("/a", 2)}, "opened /a, opened /b"},
 		{"or what was made here", []*Op{created("/a", 1), opened("/a", 2)}, "created /a"},
 		{"or puts something where it was deleted", []*Op{unlink("/a", 1), opened("/a", 2)}, "opened /a, deleted /a"},
 		{"names that begin nowhere", []*Op{unlink("a", 1), unlink("…/x/a", 2)}, "deleted a, deleted …/x/a"},
