@@ -199,9 +199,8 @@ func (c *Collector) Close() {
 	}
 	c.closed = true
 	c.spans.SendOpenCalls()
-	c.drain()
 	c.spans.SendSandboxes()
-	c.spans.FlushSink()
+	c.drain()
 }
 
 // drain sends everything that is still held, as far as it is known, and flushes the sink.

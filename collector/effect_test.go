@@ -181,3 +181,19 @@ func TestWhatIsNoChangeOfAFile(t *testing.T) {
 		t.Errorf("%s", show(w.of(span.SandboxEnd)))
 	}
 }
+
+func TestAfterARestartThereMayBeMore(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.call(10, 11, "call_1")
+	w.c.Restart().Resuming(true)
+	w.c.Restart().Resuming(false)
+	w.call(10, 21, "call_2")
+	w.exit(11, 0)
+	w.exit(21, 0)
+	w.exit(10, 0)
+	w.tick(3 * time.Second)
+	wants(t, w.told("call_1"), map[string]any{span.KeyCountPartial: true})
+	wants(t, w.told("call_2"), map[string]any{span.KeyCountPartial: nil})
+	wants(t, w.only(span.Session), map[string]any{span.KeyCountPartial: true})
+}
