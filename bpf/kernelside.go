@@ -89,7 +89,7 @@ func (k *kernelSide) attachCommon(cgroupRoot string) error {
 		var l link.Link
 		var err error
 		form := "btf tracepoint"
-		if h.cgroup == 0 {
+		if program.Type() == ebpf.Tracing {
 			l, err = link.AttachTracing(link.TracingOptions{Program: program})
 		} else {
 			form = "cgroup"

@@ -64,8 +64,8 @@ func dns(t testing.TB, id uint16, response bool, kind dnsmessage.Type, name stri
 	if len(answers) == 1 && answers[0] == "NXDOMAIN" {
 		h.RCode, answers = dnsmessage.RCodeNameError, nil
 	}
-	if len(answers) == 1 && answers[0] == "cut" {
-		h.Truncated, answers = true, nil
+	if len(answers) > 0 && answers[0] == "cut" {
+		h.Truncated, answers = true, answers[1:]
 	}
 	m := dnsmessage.Message{Header: h, Questions: []dnsmessage.Question{
 		{Name: dnsmessage.MustNewName(name), Type: kind, Class: dnsmessage.ClassINET},
@@ -249,7 +249,7 @@ func TestNamesOfPeers(t *testing.T) {
 			w.connected(10, a+":443", nil)
 		}, want{}},
 		{"an answer that was cut", func(w *world) {
-			w.resolve(10, "api.example.com.", "cut")
+			w.resolve(10, "api.example.com.", "cut", "api.example.com. A "+a)
 			w.connected(10, a+":443", nil)
 		}, want{}},
 		{"an answer that is longer than what was sent of it", func(w *world) {

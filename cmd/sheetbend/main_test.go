@@ -53,6 +53,12 @@ func TestMain(m *testing.M) {
 	if socket := os.Getenv(asHolder); socket != "" {
 		os.Exit(hold(socket))
 	}
+	if url := os.Getenv(asClient); url != "" {
+		os.Exit(getURL(url))
+	}
+	if address := os.Getenv(asResolver); address != "" {
+		os.Exit(resolveAt(address))
+	}
 	// Under nohup the commands of the tests would inherit that SIGHUP is ignored; a caught signal
 	// is the default one again after exec.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
