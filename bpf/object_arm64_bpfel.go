@@ -87,11 +87,13 @@ const (
 	objectMapAttempts             = "attempts"
 	objectMapCgroupScratch        = "cgroup_scratch"
 	objectMapCgroups              = "cgroups"
+	objectMapConnections          = "connections"
 	objectMapDestinations         = "destinations"
 	objectMapEnvNames             = "env_names"
 	objectMapExecScratch          = "exec_scratch"
 	objectMapFollowed             = "followed"
 	objectMapFoundScratch         = "found_scratch"
+	objectMapListenScratch        = "listen_scratch"
 	objectMapLosses               = "losses"
 	objectMapLossesUnkeyed        = "losses_unkeyed"
 	objectMapNoise                = "noise"
@@ -108,6 +110,9 @@ const (
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
+	objectProgAcceptCall          = "accept_call"
+	objectProgAcceptCall4         = "accept_call4"
+	objectProgAcceptFile          = "accept_file"
 	objectProgAccessCheck         = "access_check"
 	objectProgAccessGetfd         = "access_getfd"
 	objectProgAccessPtrace        = "access_ptrace"
@@ -122,6 +127,9 @@ const (
 	objectProgConnectFile         = "connect_file"
 	objectProgConnectRelease      = "connect_release"
 	objectProgConnectState        = "connect_state"
+	objectProgListenCall          = "listen_call"
+	objectProgListenStart         = "listen_start"
+	objectProgListenUnix          = "listen_unix"
 	objectProgOpenCallCreat       = "open_call_creat"
 	objectProgOpenCallHandle      = "open_call_handle"
 	objectProgOpenCallOpen        = "open_call_open"
@@ -139,6 +147,11 @@ const (
 	objectProgRenameCallAt2       = "rename_call_at2"
 	objectProgRenameEnd           = "rename_end"
 	objectProgRenameEnter         = "rename_enter"
+	objectProgSendCallMessage     = "send_call_message"
+	objectProgSendCallMessages    = "send_call_messages"
+	objectProgSendCallTo          = "send_call_to"
+	objectProgSendUdp             = "send_udp"
+	objectProgSendUdp6            = "send_udp6"
 	objectProgSendmsg4            = "sendmsg4"
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
@@ -183,6 +196,7 @@ const (
 	objectVarKeepRecordSocket     = "keep_record_socket"
 	objectVarKeepRecordType       = "keep_record_type"
 	objectVarKeepRecordUnix       = "keep_record_unix"
+	objectVarListenHasBacklog     = "listen_has_backlog"
 	objectVarNoiseOwnProc         = "noise_own_proc"
 	objectVarRingBytes            = "ring_bytes"
 	objectVarRootIsOneArgument    = "root_is_one_argument"
@@ -234,46 +248,57 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	AccessCheck     *ebpf.ProgramSpec `ebpf:"access_check"`
-	AccessGetfd     *ebpf.ProgramSpec `ebpf:"access_getfd"`
-	AccessPtrace    *ebpf.ProgramSpec `ebpf:"access_ptrace"`
-	AccessReadv     *ebpf.ProgramSpec `ebpf:"access_readv"`
-	AccessWritev    *ebpf.ProgramSpec `ebpf:"access_writev"`
-	CgroupAttach    *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
-	CgroupMkdir     *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
-	CgroupRmdir     *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
-	Connect4        *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6        *ebpf.ProgramSpec `ebpf:"connect6"`
-	ConnectCall     *ebpf.ProgramSpec `ebpf:"connect_call"`
-	ConnectFile     *ebpf.ProgramSpec `ebpf:"connect_file"`
-	ConnectRelease  *ebpf.ProgramSpec `ebpf:"connect_release"`
-	ConnectState    *ebpf.ProgramSpec `ebpf:"connect_state"`
-	OpenCallCreat   *ebpf.ProgramSpec `ebpf:"open_call_creat"`
-	OpenCallHandle  *ebpf.ProgramSpec `ebpf:"open_call_handle"`
-	OpenCallOpen    *ebpf.ProgramSpec `ebpf:"open_call_open"`
-	OpenCallOpenat  *ebpf.ProgramSpec `ebpf:"open_call_openat"`
-	OpenCallOpenat2 *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
-	OpenFile        *ebpf.ProgramSpec `ebpf:"open_file"`
-	OpenRoot        *ebpf.ProgramSpec `ebpf:"open_root"`
-	ProcessExec     *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExisting *ebpf.ProgramSpec `ebpf:"process_existing"`
-	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
-	ProcessFork     *ebpf.ProgramSpec `ebpf:"process_fork"`
-	RenameBegin     *ebpf.ProgramSpec `ebpf:"rename_begin"`
-	RenameCall      *ebpf.ProgramSpec `ebpf:"rename_call"`
-	RenameCallAt    *ebpf.ProgramSpec `ebpf:"rename_call_at"`
-	RenameCallAt2   *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
-	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
-	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
-	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
-	Sendmsg6        *ebpf.ProgramSpec `ebpf:"sendmsg6"`
-	Setns           *ebpf.ProgramSpec `ebpf:"setns"`
-	SetnsCall       *ebpf.ProgramSpec `ebpf:"setns_call"`
-	SocketCall      *ebpf.ProgramSpec `ebpf:"socket_call"`
-	SocketMake      *ebpf.ProgramSpec `ebpf:"socket_make"`
-	Unshare         *ebpf.ProgramSpec `ebpf:"unshare"`
-	UnshareCall     *ebpf.ProgramSpec `ebpf:"unshare_call"`
-	UringSubmit     *ebpf.ProgramSpec `ebpf:"uring_submit"`
+	AcceptCall       *ebpf.ProgramSpec `ebpf:"accept_call"`
+	AcceptCall4      *ebpf.ProgramSpec `ebpf:"accept_call4"`
+	AcceptFile       *ebpf.ProgramSpec `ebpf:"accept_file"`
+	AccessCheck      *ebpf.ProgramSpec `ebpf:"access_check"`
+	AccessGetfd      *ebpf.ProgramSpec `ebpf:"access_getfd"`
+	AccessPtrace     *ebpf.ProgramSpec `ebpf:"access_ptrace"`
+	AccessReadv      *ebpf.ProgramSpec `ebpf:"access_readv"`
+	AccessWritev     *ebpf.ProgramSpec `ebpf:"access_writev"`
+	CgroupAttach     *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
+	CgroupMkdir      *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
+	CgroupRmdir      *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	Connect4         *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6         *ebpf.ProgramSpec `ebpf:"connect6"`
+	ConnectCall      *ebpf.ProgramSpec `ebpf:"connect_call"`
+	ConnectFile      *ebpf.ProgramSpec `ebpf:"connect_file"`
+	ConnectRelease   *ebpf.ProgramSpec `ebpf:"connect_release"`
+	ConnectState     *ebpf.ProgramSpec `ebpf:"connect_state"`
+	ListenCall       *ebpf.ProgramSpec `ebpf:"listen_call"`
+	ListenStart      *ebpf.ProgramSpec `ebpf:"listen_start"`
+	ListenUnix       *ebpf.ProgramSpec `ebpf:"listen_unix"`
+	OpenCallCreat    *ebpf.ProgramSpec `ebpf:"open_call_creat"`
+	OpenCallHandle   *ebpf.ProgramSpec `ebpf:"open_call_handle"`
+	OpenCallOpen     *ebpf.ProgramSpec `ebpf:"open_call_open"`
+	OpenCallOpenat   *ebpf.ProgramSpec `ebpf:"open_call_openat"`
+	OpenCallOpenat2  *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
+	OpenFile         *ebpf.ProgramSpec `ebpf:"open_file"`
+	OpenRoot         *ebpf.ProgramSpec `ebpf:"open_root"`
+	ProcessExec      *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExisting  *ebpf.ProgramSpec `ebpf:"process_existing"`
+	ProcessExit      *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork      *ebpf.ProgramSpec `ebpf:"process_fork"`
+	RenameBegin      *ebpf.ProgramSpec `ebpf:"rename_begin"`
+	RenameCall       *ebpf.ProgramSpec `ebpf:"rename_call"`
+	RenameCallAt     *ebpf.ProgramSpec `ebpf:"rename_call_at"`
+	RenameCallAt2    *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
+	RenameEnd        *ebpf.ProgramSpec `ebpf:"rename_end"`
+	RenameEnter      *ebpf.ProgramSpec `ebpf:"rename_enter"`
+	SendCallMessage  *ebpf.ProgramSpec `ebpf:"send_call_message"`
+	SendCallMessages *ebpf.ProgramSpec `ebpf:"send_call_messages"`
+	SendCallTo       *ebpf.ProgramSpec `ebpf:"send_call_to"`
+	SendUdp          *ebpf.ProgramSpec `ebpf:"send_udp"`
+	SendUdp6         *ebpf.ProgramSpec `ebpf:"send_udp6"`
+	Sendmsg4         *ebpf.ProgramSpec `ebpf:"sendmsg4"`
+	Sendmsg6         *ebpf.ProgramSpec `ebpf:"sendmsg6"`
+	Setns            *ebpf.ProgramSpec `ebpf:"setns"`
+	SetnsCall        *ebpf.ProgramSpec `ebpf:"setns_call"`
+	SocketCall       *ebpf.ProgramSpec `ebpf:"socket_call"`
+	SocketMake       *ebpf.ProgramSpec `ebpf:"socket_make"`
+	Unshare          *ebpf.ProgramSpec `ebpf:"unshare"`
+	UnshareCall      *ebpf.ProgramSpec `ebpf:"unshare_call"`
+	UringSubmit      *ebpf.ProgramSpec `ebpf:"uring_submit"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -286,11 +311,13 @@ type objectMapSpecs struct {
 	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
 	CgroupScratch   *ebpf.MapSpec `ebpf:"cgroup_scratch"`
 	Cgroups         *ebpf.MapSpec `ebpf:"cgroups"`
+	Connections     *ebpf.MapSpec `ebpf:"connections"`
 	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
 	EnvNames        *ebpf.MapSpec `ebpf:"env_names"`
 	ExecScratch     *ebpf.MapSpec `ebpf:"exec_scratch"`
 	Followed        *ebpf.MapSpec `ebpf:"followed"`
 	FoundScratch    *ebpf.MapSpec `ebpf:"found_scratch"`
+	ListenScratch   *ebpf.MapSpec `ebpf:"listen_scratch"`
 	Losses          *ebpf.MapSpec `ebpf:"losses"`
 	LossesUnkeyed   *ebpf.MapSpec `ebpf:"losses_unkeyed"`
 	Noise           *ebpf.MapSpec `ebpf:"noise"`
@@ -348,6 +375,7 @@ type objectVariableSpecs struct {
 	KeepRecordSocket     *ebpf.VariableSpec `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.VariableSpec `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.VariableSpec `ebpf:"keep_record_unix"`
+	ListenHasBacklog     *ebpf.VariableSpec `ebpf:"listen_has_backlog"`
 	NoiseOwnProc         *ebpf.VariableSpec `ebpf:"noise_own_proc"`
 	RingBytes            *ebpf.VariableSpec `ebpf:"ring_bytes"`
 	RootIsOneArgument    *ebpf.VariableSpec `ebpf:"root_is_one_argument"`
@@ -383,11 +411,13 @@ type objectMaps struct {
 	Attempts        *ebpf.Map `ebpf:"attempts"`
 	CgroupScratch   *ebpf.Map `ebpf:"cgroup_scratch"`
 	Cgroups         *ebpf.Map `ebpf:"cgroups"`
+	Connections     *ebpf.Map `ebpf:"connections"`
 	Destinations    *ebpf.Map `ebpf:"destinations"`
 	EnvNames        *ebpf.Map `ebpf:"env_names"`
 	ExecScratch     *ebpf.Map `ebpf:"exec_scratch"`
 	Followed        *ebpf.Map `ebpf:"followed"`
 	FoundScratch    *ebpf.Map `ebpf:"found_scratch"`
+	ListenScratch   *ebpf.Map `ebpf:"listen_scratch"`
 	Losses          *ebpf.Map `ebpf:"losses"`
 	LossesUnkeyed   *ebpf.Map `ebpf:"losses_unkeyed"`
 	Noise           *ebpf.Map `ebpf:"noise"`
@@ -414,11 +444,13 @@ func (m *objectMaps) Close() error {
 		m.Attempts,
 		m.CgroupScratch,
 		m.Cgroups,
+		m.Connections,
 		m.Destinations,
 		m.EnvNames,
 		m.ExecScratch,
 		m.Followed,
 		m.FoundScratch,
+		m.ListenScratch,
 		m.Losses,
 		m.LossesUnkeyed,
 		m.Noise,
@@ -477,6 +509,7 @@ type objectVariables struct {
 	KeepRecordSocket     *ebpf.Variable `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.Variable `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.Variable `ebpf:"keep_record_unix"`
+	ListenHasBacklog     *ebpf.Variable `ebpf:"listen_has_backlog"`
 	NoiseOwnProc         *ebpf.Variable `ebpf:"noise_own_proc"`
 	RingBytes            *ebpf.Variable `ebpf:"ring_bytes"`
 	RootIsOneArgument    *ebpf.Variable `ebpf:"root_is_one_argument"`
@@ -490,50 +523,64 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	AccessCheck     *ebpf.Program `ebpf:"access_check"`
-	AccessGetfd     *ebpf.Program `ebpf:"access_getfd"`
-	AccessPtrace    *ebpf.Program `ebpf:"access_ptrace"`
-	AccessReadv     *ebpf.Program `ebpf:"access_readv"`
-	AccessWritev    *ebpf.Program `ebpf:"access_writev"`
-	CgroupAttach    *ebpf.Program `ebpf:"cgroup_attach"`
-	CgroupMkdir     *ebpf.Program `ebpf:"cgroup_mkdir"`
-	CgroupRmdir     *ebpf.Program `ebpf:"cgroup_rmdir"`
-	Connect4        *ebpf.Program `ebpf:"connect4"`
-	Connect6        *ebpf.Program `ebpf:"connect6"`
-	ConnectCall     *ebpf.Program `ebpf:"connect_call"`
-	ConnectFile     *ebpf.Program `ebpf:"connect_file"`
-	ConnectRelease  *ebpf.Program `ebpf:"connect_release"`
-	ConnectState    *ebpf.Program `ebpf:"connect_state"`
-	OpenCallCreat   *ebpf.Program `ebpf:"open_call_creat"`
-	OpenCallHandle  *ebpf.Program `ebpf:"open_call_handle"`
-	OpenCallOpen    *ebpf.Program `ebpf:"open_call_open"`
-	OpenCallOpenat  *ebpf.Program `ebpf:"open_call_openat"`
-	OpenCallOpenat2 *ebpf.Program `ebpf:"open_call_openat2"`
-	OpenFile        *ebpf.Program `ebpf:"open_file"`
-	OpenRoot        *ebpf.Program `ebpf:"open_root"`
-	ProcessExec     *ebpf.Program `ebpf:"process_exec"`
-	ProcessExisting *ebpf.Program `ebpf:"process_existing"`
-	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
-	ProcessFork     *ebpf.Program `ebpf:"process_fork"`
-	RenameBegin     *ebpf.Program `ebpf:"rename_begin"`
-	RenameCall      *ebpf.Program `ebpf:"rename_call"`
-	RenameCallAt    *ebpf.Program `ebpf:"rename_call_at"`
-	RenameCallAt2   *ebpf.Program `ebpf:"rename_call_at2"`
-	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
-	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
-	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
-	Sendmsg6        *ebpf.Program `ebpf:"sendmsg6"`
-	Setns           *ebpf.Program `ebpf:"setns"`
-	SetnsCall       *ebpf.Program `ebpf:"setns_call"`
-	SocketCall      *ebpf.Program `ebpf:"socket_call"`
-	SocketMake      *ebpf.Program `ebpf:"socket_make"`
-	Unshare         *ebpf.Program `ebpf:"unshare"`
-	UnshareCall     *ebpf.Program `ebpf:"unshare_call"`
-	UringSubmit     *ebpf.Program `ebpf:"uring_submit"`
+	AcceptCall       *ebpf.Program `ebpf:"accept_call"`
+	AcceptCall4      *ebpf.Program `ebpf:"accept_call4"`
+	AcceptFile       *ebpf.Program `ebpf:"accept_file"`
+	AccessCheck      *ebpf.Program `ebpf:"access_check"`
+	AccessGetfd      *ebpf.Program `ebpf:"access_getfd"`
+	AccessPtrace     *ebpf.Program `ebpf:"access_ptrace"`
+	AccessReadv      *ebpf.Program `ebpf:"access_readv"`
+	AccessWritev     *ebpf.Program `ebpf:"access_writev"`
+	CgroupAttach     *ebpf.Program `ebpf:"cgroup_attach"`
+	CgroupMkdir      *ebpf.Program `ebpf:"cgroup_mkdir"`
+	CgroupRmdir      *ebpf.Program `ebpf:"cgroup_rmdir"`
+	Connect4         *ebpf.Program `ebpf:"connect4"`
+	Connect6         *ebpf.Program `ebpf:"connect6"`
+	ConnectCall      *ebpf.Program `ebpf:"connect_call"`
+	ConnectFile      *ebpf.Program `ebpf:"connect_file"`
+	ConnectRelease   *ebpf.Program `ebpf:"connect_release"`
+	ConnectState     *ebpf.Program `ebpf:"connect_state"`
+	ListenCall       *ebpf.Program `ebpf:"listen_call"`
+	ListenStart      *ebpf.Program `ebpf:"listen_start"`
+	ListenUnix       *ebpf.Program `ebpf:"listen_unix"`
+	OpenCallCreat    *ebpf.Program `ebpf:"open_call_creat"`
+	OpenCallHandle   *ebpf.Program `ebpf:"open_call_handle"`
+	OpenCallOpen     *ebpf.Program `ebpf:"open_call_open"`
+	OpenCallOpenat   *ebpf.Program `ebpf:"open_call_openat"`
+	OpenCallOpenat2  *ebpf.Program `ebpf:"open_call_openat2"`
+	OpenFile         *ebpf.Program `ebpf:"open_file"`
+	OpenRoot         *ebpf.Program `ebpf:"open_root"`
+	ProcessExec      *ebpf.Program `ebpf:"process_exec"`
+	ProcessExisting  *ebpf.Program `ebpf:"process_existing"`
+	ProcessExit      *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork      *ebpf.Program `ebpf:"process_fork"`
+	RenameBegin      *ebpf.Program `ebpf:"rename_begin"`
+	RenameCall       *ebpf.Program `ebpf:"rename_call"`
+	RenameCallAt     *ebpf.Program `ebpf:"rename_call_at"`
+	RenameCallAt2    *ebpf.Program `ebpf:"rename_call_at2"`
+	RenameEnd        *ebpf.Program `ebpf:"rename_end"`
+	RenameEnter      *ebpf.Program `ebpf:"rename_enter"`
+	SendCallMessage  *ebpf.Program `ebpf:"send_call_message"`
+	SendCallMessages *ebpf.Program `ebpf:"send_call_messages"`
+	SendCallTo       *ebpf.Program `ebpf:"send_call_to"`
+	SendUdp          *ebpf.Program `ebpf:"send_udp"`
+	SendUdp6         *ebpf.Program `ebpf:"send_udp6"`
+	Sendmsg4         *ebpf.Program `ebpf:"sendmsg4"`
+	Sendmsg6         *ebpf.Program `ebpf:"sendmsg6"`
+	Setns            *ebpf.Program `ebpf:"setns"`
+	SetnsCall        *ebpf.Program `ebpf:"setns_call"`
+	SocketCall       *ebpf.Program `ebpf:"socket_call"`
+	SocketMake       *ebpf.Program `ebpf:"socket_make"`
+	Unshare          *ebpf.Program `ebpf:"unshare"`
+	UnshareCall      *ebpf.Program `ebpf:"unshare_call"`
+	UringSubmit      *ebpf.Program `ebpf:"uring_submit"`
 }
 
 func (p *objectPrograms) Close() error {
 	return _ObjectClose(
+		p.AcceptCall,
+		p.AcceptCall4,
+		p.AcceptFile,
 		p.AccessCheck,
 		p.AccessGetfd,
 		p.AccessPtrace,
@@ -548,6 +595,9 @@ func (p *objectPrograms) Close() error {
 		p.ConnectFile,
 		p.ConnectRelease,
 		p.ConnectState,
+		p.ListenCall,
+		p.ListenStart,
+		p.ListenUnix,
 		p.OpenCallCreat,
 		p.OpenCallHandle,
 		p.OpenCallOpen,
@@ -565,6 +615,11 @@ func (p *objectPrograms) Close() error {
 		p.RenameCallAt2,
 		p.RenameEnd,
 		p.RenameEnter,
+		p.SendCallMessage,
+		p.SendCallMessages,
+		p.SendCallTo,
+		p.SendUdp,
+		p.SendUdp6,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Setns,

@@ -151,6 +151,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	for name, value := range map[string]any{
 		"uring_request":        uint32(request),
 		"root_is_one_argument": o.rootIsOneArgument(),
+		"listen_has_backlog":   o.parameters("inet_csk_listen_start", 1) == 2,
 		// At a full core's rate the reader is awake long before the ring is full.
 		"wake_bytes":        uint64(o.RingBytes) / 16,
 		"ring_bytes":        uint64(o.RingBytes),

@@ -148,6 +148,13 @@ const (
 	KeyPeerSubmitted = "sheetbend.network.submitted"
 	KeySourceRoute   = "sheetbend.network.source_route"
 
+	// net.listen, net.accept, net.close, besides those of net.connect.
+	KeyLocalAddress  = string(semconv.NetworkLocalAddressKey)
+	KeyLocalPort     = string(semconv.NetworkLocalPortKey)
+	KeyBytesSent     = "sheetbend.network.bytes.sent"
+	KeyBytesReceived = "sheetbend.network.bytes.received"
+	KeyCloseReason   = "sheetbend.network.close.reason"
+
 	// net.socket.
 	KeySocketFamily   = "sheetbend.socket.family"
 	KeySocketType     = "sheetbend.socket.type"

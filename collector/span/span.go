@@ -34,6 +34,10 @@ const (
 	Start        // of Exec
 	ToolStart    // of Tool
 	ConnectStart // of Connect
+
+	Listen // a socket that others can connect to
+	Accept // connections that came in
+	Close  // the end of a connection
 )
 
 var kindNames = [...]string{
@@ -42,6 +46,7 @@ var kindNames = [...]string{
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
+	Listen: "net.listen", Accept: "net.accept", Close: "net.close",
 }
 
 // Kinds are all that have a name.

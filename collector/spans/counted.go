@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -11,7 +12,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// A countedEvent is what a net.socket, process.namespace or process.access span tells, but for time and thread. Events
+// A countedEvent is what a net.socket, net.listen, net.accept, process.namespace or process.access span tells, but for time and thread. Events
 // of one process that are equal are repeats of one another.
 type countedEvent struct {
 	kind  span.Kind
@@ -28,6 +29,10 @@ type countedEvent struct {
 	executable string // as /proc shows it
 	program    string // its name
 	outside    bool
+
+	local netip.AddrPort // net.listen, net.accept; protocol as of a socket
+	peer  netip.Addr     // net.accept
+	path  string         // net.listen: of a unix socket
 }
 
 type countedKey struct {
@@ -47,21 +52,23 @@ type countedSpan struct {
 	first, last uint64 // boottime
 	tid         uint32 // of the first
 	count       uint64
+	peerPort    uint16 // net.accept: the same
 }
 
-func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) {
+func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) *countedSpan {
 	key := countedKey{p, a}
 	if s := c.counted[key]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
-		return
+		return s
 	}
 	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
-	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable))
-	c.queue.holdRepeats(&s.held, s, p, len(a.executable), h.Time)
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable)+weightOf(a.path))
+	c.queue.holdRepeats(&s.held, s, p, len(a.executable)+len(a.path), h.Time)
 	c.counted[key] = s
 	pending := pendingOf(p)
 	pending.counted = append(pending.counted, s)
+	return s
 }
 
 // Flush sends what counts repeats of a process.
@@ -88,23 +95,35 @@ func (s *countedSpan) runOut(c *Spans, _ uint64) {
 	}
 }
 
-func (c *Spans) sendCounted(s *countedSpan) {
-	p, i, a := s.key.process, s.program, &s.key.event
-	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
-	var id span.ID // a kind without a case has none: TestSpansAreWellFormed fails
-	switch a.kind {
+func (c *Spans) countedID(s *countedSpan) (id span.ID) { // a kind without a case has none: TestSpansAreWellFormed fails
+	p := s.key.process
+	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: s.program.ID.ExecID}
+	switch s.key.event.kind {
 	case span.Socket:
 		id = span.SocketSpan(c.config.BootID, of, s.tid, s.first)
+	case span.Listen:
+		id = span.ListenSpan(c.config.BootID, of, s.tid, s.first)
+	case span.Accept:
+		id = span.AcceptSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Namespace:
 		id = span.NamespaceSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Access:
 		id = span.AccessSpan(c.config.BootID, of, s.tid, s.first)
 	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
+	return id
+}
+
+func (c *Spans) sendCounted(s *countedSpan) {
+	p, i, a := s.key.process, s.program, &s.key.event
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, c.countedID(s), s.spot, s.first, s.first)
 	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
 		c.tellSocket(d, a)
+	case span.Listen:
+		c.tellListen(d, a)
+	case span.Accept:
+		c.tellAccept(d, a, s.peerPort)
 	case span.Namespace:
 		c.tellNamespace(d, a)
 	case span.Access:

@@ -45,8 +45,10 @@ type Spans struct {
 
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
-	connects  map[uint64]*connectSpan // by socket cookie
-	open      list.List               // of *callStory, of calls that have not ended
+	connects  map[connectKey]*connectSpan
+	open      list.List // of *callStory, of calls that have not ended
+
+	connections connections // that are established
 
 	resumed uint64 // boottime: of programs that began before, counts may be too small
 	text    []byte // scratch
@@ -80,7 +82,7 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 		attribution: l.Attribution, lineage: l, containers: l.Containers,
 		sensitive: sensitive,
 		counted:   make(map[countedKey]*countedSpan),
-		connects:  make(map[uint64]*connectSpan),
+		connects:  make(map[connectKey]*connectSpan),
 	}
 	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
 	c.queue.spans, c.lossSpans.spans = c, c
@@ -117,4 +119,4 @@ func (c *Spans) Stats() Stats {
 }
 
 // Connecting says whether the outcome of a connect is awaited.
-func (c *Spans) Connecting(cookie uint64) bool { return c.connects[cookie] != nil }
+func (c *Spans) Connecting(cookie uint64) bool { return c.connects[connectKey{cookie: cookie}] != nil }

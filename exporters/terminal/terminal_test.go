@@ -115,6 +115,11 @@ func story() []span.Span {
 		made(span.Access, 35, 16, 4246, 630*ms, 630*ms+1000, text(span.KeyAccessOp, "ptrace_attach"), number(span.KeyAccessPID, 4245), text(span.KeyAccessExe, "/usr/bin/sleep")),
 		made(span.Access, 36, 16, 4246, 631*ms, 632*ms, text(span.KeyAccessOp, "process_vm_readv"), number(span.KeyAccessPID, 1234), text(span.KeyAccessExe, "/usr/bin/ba\x1bsh"), yes(span.KeyAccessOutside), number(span.KeyCount, 7)),
 		failed(made(span.Access, 37, 16, 4246, 633*ms, 633*ms+1000, text(span.KeyAccessOp, "pidfd_getfd"), number(span.KeyAccessPID, 1), yes(span.KeyAccessOutside), errno("EPERM"))),
+		made(span.Listen, 41, 16, 4246, 640*ms, 640*ms+1000, text(span.KeyTransport, "tcp"), text(span.KeyLocalAddress, "::"), number(span.KeyLocalPort, 8080)),
+		failed(made(span.Listen, 42, 16, 4246, 641*ms, 641*ms+1000, text(span.KeyTransport, "unix"), text(span.KeyLocalAddress, "/run/\x1bx.sock"), errno("EADDRINUSE"))),
+		made(span.Accept, 43, 16, 4246, 642*ms, 642*ms+1000, text(span.KeyTransport, "tcp"), text(span.KeyPeerAddress, "10.0.0.2"), number(span.KeyPeerPort, 5555), number(span.KeyLocalPort, 8080), number(span.KeyCount, 3)),
+		made(span.Close, 44, 16, 4246, 642*ms, 672*ms, text(span.KeyTransport, "tcp"), text(span.KeyPeerAddress, "10.0.0.2"), number(span.KeyPeerPort, 5555), number(span.KeyBytesReceived, 1_234_567), number(span.KeyBytesSent, 999)),
+		made(span.Close, 45, 16, 4246, 643*ms, 673*ms, text(span.KeyTransport, "tcp"), text(span.KeyPeerAddress, "10.0.0.2"), number(span.KeyPeerPort, 5556), number(span.KeyBytesReceived, 99_960), number(span.KeyBytesSent, 3_000), errno("ECONNRESET")),
 		// A shell that turns into another program.
 		exec(17, 1, 4247, 800*ms, 801*ms, "/usr/bin/dash", argv("sh", "-c", "exec ls -l"), cwd(work), yes(span.KeyReplaced)),
 		exec(18, 17, 4247, 801*ms, 803*ms, "/usr/bin/ls", argv("ls", "-l"), cwd(work), exit(0)),
