@@ -257,10 +257,11 @@ func TestAFullTableIsCounted(t *testing.T) {
 		lack     record.Type // as which the lack is counted
 		used     int         // entries of the process itself
 	}{
-		"watched":  {"flood-processes", nil, record.TypeFork, n + 1, record.TypeCgroupAttach, 1},
-		"followed": {"flood-escapes", []string{"BASE"}, record.TypeFork, n + 1, record.TypeFork, 1},
-		"cgroups":  {"flood-cgroups", []string{"BASE/flood"}, record.TypeCgroupMkdir, n, record.TypeCgroupMkdir, 0},
-		"pending":  {"flood-connects", nil, record.TypeConnect, n + 1, record.TypeConnectEnd, 0},
+		"watched":     {"flood-processes", nil, record.TypeFork, n + 1, record.TypeCgroupAttach, 1},
+		"followed":    {"flood-escapes", []string{"BASE"}, record.TypeFork, n + 1, record.TypeFork, 1},
+		"cgroups":     {"flood-cgroups", []string{"BASE/flood"}, record.TypeCgroupMkdir, n, record.TypeCgroupMkdir, 0},
+		"connections": {"flood-connections", nil, record.TypeConnect, n, record.TypeClose, 0},
+		"pending":     {"flood-connects", nil, record.TypeConnect, n + 1, record.TypeConnectEnd, 0},
 	} {
 		t.Run(table, func(t *testing.T) {
 			f := flooded(t, bpf.Options{}.WithEntries(map[string]uint32{table: room}), false, c.scenario, n, all, c.args...)

@@ -27,16 +27,6 @@ struct {
 	__type(value, struct pending);
 } pending SEC(".maps");
 
-/* tid -> cookie of the socket that its connect call is about, for the return of the call. What is forgotten has no outcome
- * but that of TCP.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, __u32);
-	__type(value, __u64);
-} attempts SEC(".maps");
-
 struct destination {
 	__u64 cookie;
 	__u8 addr[16];
@@ -44,7 +34,23 @@ struct destination {
 	__u32 flags; /* enum connect_flags */
 };
 
-/* Destinations that an unconnected socket has sent to. LRU: what is forgotten is reported once more, not lost. */
+struct attempt {
+	struct destination to; /* of a connect the cookie only */
+	__u32 call;            /* number of the system call that the thread is in */
+	__u32 pad;
+};
+
+/* tid -> what its connect call, or its sending of a datagram, is about, for the return of the call. What is forgotten has no
+ * outcome but that of TCP.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct attempt);
+} attempts SEC(".maps");
+
+/* Destinations that an unconnected socket has sent to, or tries to. LRU: what is forgotten is reported once more, not lost. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -74,11 +80,62 @@ static __always_inline bool has_source_route(struct bpf_sock_addr *ctx)
 	return BPF_CORE_READ(sk, pinet6, opt, srcrt);
 }
 
+/* What the kernel makes of an address of all zeros: the socket's own if it is bound to one, else loopback. */
+static __always_inline bool name_any(struct bpf_sock_addr *ctx, __u16 family, __u32 *words)
+{
+	enum { MAPPED = __builtin_bswap32(0xffff), LOOPBACK = __builtin_bswap32(0x7f000001) };
+	__u64 known = ctx->sk; /* as in has_source_route() */
+	struct in6_addr own = {};
+	struct inet_sock *sk = NULL;
+	bool mapped;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), &known);
+	if (family == AF_INET) {
+		if (words[0])
+			return false;
+		words[0] = BPF_CORE_READ(sk, inet_saddr);
+		if (!words[0])
+			words[0] = LOOPBACK;
+		return true;
+	}
+	if (words[0] | words[1] | words[3] || (words[2] && words[2] != MAPPED))
+		return false;
+	if (bpf_core_field_exists(((struct sock *)sk)->__sk_common.skc_v6_rcv_saddr))
+		BPF_CORE_READ_INTO(&own, (struct sock *)sk, __sk_common.skc_v6_rcv_saddr);
+	mapped = !(own.words[0] | own.words[1]) && own.words[2] == MAPPED;
+	if (words[2])
+		words[3] = mapped && own.words[3] ? own.words[3] : LOOPBACK;
+	else if (mapped) {
+		words[2] = MAPPED;
+		words[3] = LOOPBACK;
+	} else
+		words[3] = __builtin_bswap32(1);
+	return true;
+}
+
+/* The outcome of a datagram. h: of its thread. What did not leave is told again with the next one. */
+static __always_inline void end_datagram(struct header *h, const struct destination *to, int error)
+{
+	struct record_connect_end *r;
+
+	if (error)
+		bpf_map_delete_elem(&destinations, to);
+	h->type = RECORD_CONNECT_END;
+	h->flags = CONNECT_END_DATAGRAM;
+	r = reserve(struct record_connect_end, h);
+	if (!r)
+		return;
+	r->cookie = to->cookie;
+	r->error = error;
+	submit(r);
+}
+
 /* family: a constant, for the kernel lets a program of one family touch its own address field only. */
 static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, __u16 family)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 cgroup = task_cgroup(task);
+	struct attempt attempt = {}, *before;
 	struct destination to = {};
 	struct record_connect *r;
 	struct pending p = {};
@@ -99,14 +156,29 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 	}
 	if (has_source_route(ctx))
 		to.flags = CONNECT_SOURCE_ROUTE;
+	if (name_any(ctx, family, words))
+		to.flags |= CONNECT_TO_ANY;
 	if (names)
 		note_talk(ctx, op == CONNECT_CONNECT, family, task, cgroup, to.cookie, to.addr, to.port);
 	if (op == CONNECT_SENDMSG && bpf_map_lookup_elem(&destinations, &to))
 		return 1;
 
 	fill_header(&p.h, RECORD_CONNECT, task, cgroup);
-	if (op == CONNECT_CONNECT && call_number() == NR_CONNECT)
-		bpf_map_update_elem(&attempts, &p.h.tid, &to.cookie, BPF_ANY);
+	attempt.to = to;
+	attempt.call = call_number();
+	if (op == CONNECT_SENDMSG && attempt.call == NR_SENDMMSG) {
+		/* Which sends one after the other, until one fails. In the trampoline form each has been told already. */
+		before = bpf_map_lookup_elem(&attempts, &p.h.tid);
+		if (before && before->call == NR_SENDMMSG) {
+			struct destination sent = before->to;
+
+			end_datagram(&p.h, &sent, 0);
+			p.h.type = RECORD_CONNECT;
+			p.h.flags = 0;
+		}
+	}
+	if (op == CONNECT_SENDMSG || attempt.call == NR_CONNECT)
+		bpf_map_update_elem(&attempts, &p.h.tid, &attempt, BPF_ANY);
 	p.protocol = ctx->protocol;
 	r = reserve(struct record_connect, &p.h);
 	if (!r)
@@ -177,16 +249,27 @@ static __always_inline void end_connect(__u64 cookie, int error)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(connect_state, const struct sock *sk, const int oldstate, const int newstate)
 {
+	struct pending *found;
+	__u64 cookie;
 	int error = 0;
 
+	if (newstate == TCP_CLOSE && oldstate != TCP_SYN_SENT) {
+		end_connection(sk, oldstate);
+		return 0;
+	}
 	if (oldstate != TCP_SYN_SENT || (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE))
 		return 0;
+	cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
 	if (newstate == TCP_CLOSE) {
 		error = BPF_CORE_READ(sk, sk_err);
 		if (!error)
 			error = ECANCELED;
+	} else if (BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP) {
+		found = bpf_map_lookup_elem(&pending, &cookie);
+		if (found)
+			keep_connection(sk, &found->h, cookie, 0);
 	}
-	end_connect(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), error);
+	end_connect(cookie, error);
 	return 0;
 }
 
@@ -412,9 +495,10 @@ static __always_inline int report_connect_number(__u32 fd, long ret, const void 
 SEC("tracepoint/syscalls/sys_exit_connect")
 int connect_call(struct syscall_exit *ctx)
 {
-	__u64 *attempt, cookie;
+	struct attempt *attempt;
 	struct call_args args;
 	bool is_ip = false;
+	__u64 cookie;
 	__u32 tid;
 
 	if (!current_watched())
@@ -422,11 +506,85 @@ int connect_call(struct syscall_exit *ctx)
 	args = call_args();
 	tid = bpf_get_current_pid_tgid();
 	attempt = bpf_map_lookup_elem(&attempts, &tid);
-	if (attempt) {
-		cookie = *attempt;
+	if (attempt && attempt->call == NR_CONNECT) {
+		cookie = attempt->to.cookie;
 		bpf_map_delete_elem(&attempts, &tid);
 		end_connect_call(cookie, ctx->ret);
 		is_ip = true;
 	}
 	return report_connect_number(args.first, ctx->ret, (void *)args.second, args.third, is_ip);
+}
+
+/* A call that sends datagrams has returned. Most had nothing new to tell, and leave after this look-up. */
+static __always_inline struct attempt *datagram_of(__u32 tid)
+{
+	struct attempt *attempt = bpf_map_lookup_elem(&attempts, &tid);
+
+	return attempt && attempt->call != NR_CONNECT ? attempt : NULL;
+}
+
+static __always_inline int end_send(struct attempt *attempt, __u32 tid, long ret)
+{
+	struct destination to = attempt->to;
+	struct header h;
+
+	if (ret == -ERESTARTSYS)
+		return 0; /* the call begins anew */
+	bpf_map_delete_elem(&attempts, &tid);
+	fill_header_current(&h, RECORD_CONNECT_END, bpf_get_current_cgroup_id());
+	end_datagram(&h, &to, ret < 0 ? -ret : 0);
+	return 0;
+}
+
+/* Both run for a datagram of an IPv6 socket to an IPv4 address, and the inner one tells. */
+SEC("fexit/udp_sendmsg")
+int BPF_PROG(send_udp, struct sock *sk, void *message, unsigned long len, int ret)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *attempt = datagram_of(tid);
+
+	return attempt ? end_send(attempt, tid, ret) : 0;
+}
+
+SEC("fexit/udpv6_sendmsg")
+int BPF_PROG(send_udp6, struct sock *sk, void *message, unsigned long len, int ret)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *attempt = datagram_of(tid);
+
+	return attempt ? end_send(attempt, tid, ret) : 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_sendto")
+int send_call_to(struct syscall_exit *ctx)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *attempt = datagram_of(tid);
+
+	return attempt && attempt->call == NR_SENDTO ? end_send(attempt, tid, ctx->ret) : 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_sendmsg")
+int send_call_message(struct syscall_exit *ctx)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *attempt = datagram_of(tid);
+
+	return attempt && attempt->call == NR_SENDMSG ? end_send(attempt, tid, ctx->ret) : 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_sendmmsg")
+int send_call_messages(struct syscall_exit *ctx)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct attempt *attempt = datagram_of(tid);
+
+	if (!attempt || attempt->call != NR_SENDMMSG)
+		return 0;
+	/* One of them has failed, and not the first: why is not known, nor whether it was the last to a new destination. */
+	if (ctx->ret >= 0 && ctx->ret < (long)(__u32)call_args().third) {
+		bpf_map_delete_elem(&attempts, &tid);
+		return 0;
+	}
+	return end_send(attempt, tid, ctx->ret);
 }

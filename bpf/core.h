@@ -49,6 +49,7 @@ enum {
 	EFAULT = 14,
 	EINVAL = 22,
 	ENOTSOCK = 88,
+	EOPNOTSUPP = 95,
 	EAFNOSUPPORT = 97,
 	ECANCELED = 125,
 	EINPROGRESS = 115,
@@ -61,12 +62,22 @@ enum { O_WRONLY = 01, O_ACCMODE = 03, O_CREAT = 0100, O_TRUNC = 01000, O_PATH = 
 enum { AT_FDCWD = -100 };
 enum { AF_UNIX = 1, AF_INET = 2, AF_INET6 = 10 };
 enum { S_IFMT = 0170000, S_IFSOCK = 0140000 };
-enum { IPPROTO_TCP = 6 };
+enum { IPPROTO_TCP = 6, IPPROTO_UDP = 17, IPPROTO_MPTCP = 262 };
 enum { SIGNAL_GROUP_EXIT = 4 }; /* include/linux/sched/signal.h, the same since 2.6 */
 enum { FMODE_EXEC = 0x20 };     /* __FMODE_EXEC in open_flag and f_flags: an exec's own open; no caller can set it */
 enum { FMODE_CREATED = 0x100000 };
 enum { PROC_SUPER_MAGIC = 0x9fa0 }; /* include/uapi/linux/magic.h */
-enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_CLOSE = 7 };
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
+	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
+	TCP_CLOSE = 7,
+	TCP_CLOSE_WAIT = 8,
+	TCP_LAST_ACK = 9,
+	TCP_CLOSING = 11,
+};
+enum { SOCK_DONE = 1 << 1 }; /* include/net/sock.h, of skc_flags: a FIN has come in */
 
 typedef int pid_t;
 typedef struct { int counter; } atomic_t;
@@ -258,16 +269,25 @@ struct linux_binprm {
 
 struct net { struct user_namespace *user_ns; } CORE;
 typedef struct { struct net *net; } possible_net_t; /* empty without CONFIG_NET_NS */
+struct in6_addr { __u32 words[4]; }; /* user ABI */
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
 	unsigned short skc_family;
-	unsigned short skc_num;
 	possible_net_t skc_net;
+	volatile unsigned char skc_state;
+	struct in6_addr skc_v6_daddr; /* these two not without CONFIG_IPV6 */
+	struct in6_addr skc_v6_rcv_saddr;
 	atomic64_t skc_cookie;
+	unsigned long skc_flags;
 } CORE;
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
 	__u16 sk_type;
+	__u16 sk_protocol;
 } CORE;
 struct socket { struct sock *sk; } CORE;
 
@@ -279,7 +299,17 @@ struct ipv6_pinfo { struct ipv6_txoptions *opt; } CORE;
 struct inet_sock {
 	struct ipv6_pinfo *pinet6; /* not without CONFIG_IPV6 */
 	struct ip_options_rcu *inet_opt;
+	__be32 inet_saddr;
+	__be16 inet_sport;
 } CORE;
+struct tcp_sock {
+	__u64 bytes_acked;
+	__u64 bytes_received;
+	__u32 snd_una;
+	__u32 snd_nxt;
+	__u32 write_seq;
+} CORE;
+struct mptcp_sock { struct sock *first; } CORE;
 
 struct sockaddr_un {
 	unsigned short sun_family;

@@ -142,6 +142,34 @@ var formGroups = []formGroup{
 		tracepoints: []callHook{{"connect_call", objectRecordTypeRECORD_UNIX, "connect", false}},
 	},
 	{
+		name: "send",
+		trampolines: []functionHook{
+			{"send_udp", objectRecordTypeRECORD_CONNECT_END, []string{"udp_sendmsg"}},
+			{"send_udp6", objectRecordTypeRECORD_CONNECT_END, []string{"udpv6_sendmsg"}},
+		},
+		tracepoints: []callHook{
+			{"send_call_to", objectRecordTypeRECORD_CONNECT_END, "sendto", false},
+			{"send_call_message", objectRecordTypeRECORD_CONNECT_END, "sendmsg", false},
+			{"send_call_messages", objectRecordTypeRECORD_CONNECT_END, "sendmmsg", false},
+		},
+	},
+	{
+		name: "listen",
+		trampolines: []functionHook{
+			{"listen_start", objectRecordTypeRECORD_LISTEN, []string{"inet_csk_listen_start"}},
+			{"listen_unix", objectRecordTypeRECORD_LISTEN, []string{"unix_listen"}},
+		},
+		tracepoints: []callHook{{"listen_call", objectRecordTypeRECORD_LISTEN, "listen", false}},
+	},
+	{
+		name:        "accept",
+		trampolines: []functionHook{{"accept_file", objectRecordTypeRECORD_ACCEPT, []string{"do_accept"}}},
+		tracepoints: []callHook{
+			{"accept_call", objectRecordTypeRECORD_ACCEPT, "accept", false},
+			{"accept_call4", objectRecordTypeRECORD_ACCEPT, "accept4", false},
+		},
+	},
+	{
 		name:        "socket",
 		trampolines: []functionHook{{"socket_make", objectRecordTypeRECORD_SOCKET, []string{"__sock_create"}}},
 		tracepoints: []callHook{{"socket_call", objectRecordTypeRECORD_SOCKET, "socket", false}},

@@ -509,6 +509,12 @@ func kindsOf(f workload.Fact) []span.Kind {
 		return []span.Kind{span.Open}
 	case "connect":
 		return []span.Kind{span.Connect}
+	case "listen":
+		return []span.Kind{span.Listen}
+	case "accept":
+		return []span.Kind{span.Accept}
+	case "close":
+		return []span.Kind{span.Close}
 	case "socket":
 		return []span.Kind{span.Socket}
 	case "namespace":
@@ -599,6 +605,22 @@ func difference(f workload.Fact, s *seen) string {
 			{"protocol", s.text(span.KeySocketProtocol), f.Protocol},
 		}
 		rest = []pair{{"error", s.text(span.KeyErrorType), f.Errno}, {"count", s.number(span.KeyCount), max(f.Count, 1)}}
+	case "listen", "accept":
+		identity = []pair{
+			{"address", s.text(span.KeyLocalAddress), f.LocalAddress}, {"port", s.number(span.KeyLocalPort), f.LocalPort},
+			{"peer", s.text(span.KeyPeerAddress), f.Address}, {"error", s.text(span.KeyErrorType), f.Errno},
+		}
+		rest = []pair{{"transport", s.text(span.KeyTransport), f.Transport}, {"count", s.number(span.KeyCount), max(f.Count, 1)}}
+	case "close":
+		identity = []pair{
+			{"address", s.text(span.KeyLocalAddress), f.LocalAddress}, {"port", s.number(span.KeyLocalPort), f.LocalPort},
+			{"peer", s.text(span.KeyPeerAddress), f.Address}, {"peer's port", s.number(span.KeyPeerPort), f.Port},
+		}
+		rest = []pair{
+			{"operation", s.text(span.KeyNetworkOp), f.Op}, {"transport", s.text(span.KeyTransport), "tcp"},
+			{"sent", s.number(span.KeyBytesSent), f.Sent}, {"received", s.number(span.KeyBytesReceived), f.Received},
+			{"reason", s.text(span.KeyCloseReason), f.Reason}, {"error", s.text(span.KeyErrorType), f.Errno},
+		}
 	case "namespace":
 		types, _ := s.attrs[span.KeyNamespaceTypes].([]string)
 		identity = []pair{
@@ -906,6 +928,30 @@ var sentences = map[string]string{
 	"unix-refused":                     "a unix socket that nobody listens on",
 
 	"connect-vsock": "a connect of a vsock socket",
+
+	"listen-tcp":       "servers at one address and at every one",
+	"listen-autobind":  "a server at a port of the kernel's choice",
+	"listen-refused":   "a second server at the same address",
+	"listen-go":        "a server as Go makes it, by MPTCP, with all bytes of its connections",
+	"listen-unix":      "servers of unix sockets, with a path and abstract",
+	"listen-repeated":  "repeated servers are one span with a count",
+	"accept-tcp":       "connections that come in, by each call",
+	"accept-tcp6":      "connections that come in over IPv6",
+	"accept-tcp-mixed": "a connection of IPv4 to a server of IPv6",
+	"accept-nothing":   "a connection that nobody accepts is told by its other side",
+
+	"close-here":       "a connection that this side ends first",
+	"close-peer":       "a connection that the peer ends first",
+	"close-half":       "bytes after one direction has ended",
+	"close-reset":      "a connection that is broken off",
+	"close-unread":     "a connection that is closed with bytes unread",
+	"close-timed-out":  "a connection whose network is gone, in a namespace of its own",
+	"close-by-exit":    "a connection that ends with its process",
+	"close-other-exec": "a connection that an exec closes",
+	"send-no-route":    "datagrams that no route leads for",
+	"send-forbidden":   "a datagram that is forbidden, and then is not",
+	"send-several":     "datagrams to several destinations by one call",
+	"connect-any":      "a connect to the address of all zeros",
 
 	"socket-raw":            "raw sockets",
 	"socket-packet":         "packet sockets, also by their old name",

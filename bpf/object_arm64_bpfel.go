@@ -87,11 +87,13 @@ const (
 	objectMapAttempts             = "attempts"
 	objectMapCgroupScratch        = "cgroup_scratch"
 	objectMapCgroups              = "cgroups"
+	objectMapConnections          = "connections"
 	objectMapDestinations         = "destinations"
 	objectMapEnvNames             = "env_names"
 	objectMapExecScratch          = "exec_scratch"
 	objectMapFollowed             = "followed"
 	objectMapFoundScratch         = "found_scratch"
+	objectMapListenScratch        = "listen_scratch"
 	objectMapLosses               = "losses"
 	objectMapLossesUnkeyed        = "losses_unkeyed"
 	objectMapNoise                = "noise"
@@ -113,6 +115,9 @@ const (
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
+	objectProgAcceptCall          = "accept_call"
+	objectProgAcceptCall4         = "accept_call4"
+	objectProgAcceptFile          = "accept_file"
 	objectProgAccessCheck         = "access_check"
 	objectProgAccessGetfd         = "access_getfd"
 	objectProgAccessPtrace        = "access_ptrace"
@@ -148,6 +153,9 @@ const (
 	objectProgLinkBegin           = "link_begin"
 	objectProgLinkEnd             = "link_end"
 	objectProgLinkEnter           = "link_enter"
+	objectProgListenCall          = "listen_call"
+	objectProgListenStart         = "listen_start"
+	objectProgListenUnix          = "listen_unix"
 	objectProgLremovexattrEnd     = "lremovexattr_end"
 	objectProgLremovexattrEnter   = "lremovexattr_enter"
 	objectProgLsetxattrEnd        = "lsetxattr_end"
@@ -190,6 +198,11 @@ const (
 	objectProgRmdirBegin          = "rmdir_begin"
 	objectProgRmdirEnd            = "rmdir_end"
 	objectProgRmdirEnter          = "rmdir_enter"
+	objectProgSendCallMessage     = "send_call_message"
+	objectProgSendCallMessages    = "send_call_messages"
+	objectProgSendCallTo          = "send_call_to"
+	objectProgSendUdp             = "send_udp"
+	objectProgSendUdp6            = "send_udp6"
 	objectProgSendmsg4            = "sendmsg4"
 	objectProgSendmsg6            = "sendmsg6"
 	objectProgSetns               = "setns"
@@ -252,6 +265,7 @@ const (
 	objectVarKeepRecordSocket     = "keep_record_socket"
 	objectVarKeepRecordType       = "keep_record_type"
 	objectVarKeepRecordUnix       = "keep_record_unix"
+	objectVarListenHasBacklog     = "listen_has_backlog"
 	objectVarLookupCount          = "lookup_count"
 	objectVarNames                = "names"
 	objectVarNoiseOwnProc         = "noise_own_proc"
@@ -308,6 +322,9 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
+	AcceptCall         *ebpf.ProgramSpec `ebpf:"accept_call"`
+	AcceptCall4        *ebpf.ProgramSpec `ebpf:"accept_call4"`
+	AcceptFile         *ebpf.ProgramSpec `ebpf:"accept_file"`
 	AccessCheck        *ebpf.ProgramSpec `ebpf:"access_check"`
 	AccessGetfd        *ebpf.ProgramSpec `ebpf:"access_getfd"`
 	AccessPtrace       *ebpf.ProgramSpec `ebpf:"access_ptrace"`
@@ -343,6 +360,9 @@ type objectProgramSpecs struct {
 	LinkBegin          *ebpf.ProgramSpec `ebpf:"link_begin"`
 	LinkEnd            *ebpf.ProgramSpec `ebpf:"link_end"`
 	LinkEnter          *ebpf.ProgramSpec `ebpf:"link_enter"`
+	ListenCall         *ebpf.ProgramSpec `ebpf:"listen_call"`
+	ListenStart        *ebpf.ProgramSpec `ebpf:"listen_start"`
+	ListenUnix         *ebpf.ProgramSpec `ebpf:"listen_unix"`
 	LremovexattrEnd    *ebpf.ProgramSpec `ebpf:"lremovexattr_end"`
 	LremovexattrEnter  *ebpf.ProgramSpec `ebpf:"lremovexattr_enter"`
 	LsetxattrEnd       *ebpf.ProgramSpec `ebpf:"lsetxattr_end"`
@@ -385,6 +405,11 @@ type objectProgramSpecs struct {
 	RmdirBegin         *ebpf.ProgramSpec `ebpf:"rmdir_begin"`
 	RmdirEnd           *ebpf.ProgramSpec `ebpf:"rmdir_end"`
 	RmdirEnter         *ebpf.ProgramSpec `ebpf:"rmdir_enter"`
+	SendCallMessage    *ebpf.ProgramSpec `ebpf:"send_call_message"`
+	SendCallMessages   *ebpf.ProgramSpec `ebpf:"send_call_messages"`
+	SendCallTo         *ebpf.ProgramSpec `ebpf:"send_call_to"`
+	SendUdp            *ebpf.ProgramSpec `ebpf:"send_udp"`
+	SendUdp6           *ebpf.ProgramSpec `ebpf:"send_udp6"`
 	Sendmsg4           *ebpf.ProgramSpec `ebpf:"sendmsg4"`
 	Sendmsg6           *ebpf.ProgramSpec `ebpf:"sendmsg6"`
 	Setns              *ebpf.ProgramSpec `ebpf:"setns"`
@@ -423,11 +448,13 @@ type objectMapSpecs struct {
 	Attempts         *ebpf.MapSpec `ebpf:"attempts"`
 	CgroupScratch    *ebpf.MapSpec `ebpf:"cgroup_scratch"`
 	Cgroups          *ebpf.MapSpec `ebpf:"cgroups"`
+	Connections      *ebpf.MapSpec `ebpf:"connections"`
 	Destinations     *ebpf.MapSpec `ebpf:"destinations"`
 	EnvNames         *ebpf.MapSpec `ebpf:"env_names"`
 	ExecScratch      *ebpf.MapSpec `ebpf:"exec_scratch"`
 	Followed         *ebpf.MapSpec `ebpf:"followed"`
 	FoundScratch     *ebpf.MapSpec `ebpf:"found_scratch"`
+	ListenScratch    *ebpf.MapSpec `ebpf:"listen_scratch"`
 	Losses           *ebpf.MapSpec `ebpf:"losses"`
 	LossesUnkeyed    *ebpf.MapSpec `ebpf:"losses_unkeyed"`
 	Noise            *ebpf.MapSpec `ebpf:"noise"`
@@ -491,6 +518,7 @@ type objectVariableSpecs struct {
 	KeepRecordSocket     *ebpf.VariableSpec `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.VariableSpec `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.VariableSpec `ebpf:"keep_record_unix"`
+	ListenHasBacklog     *ebpf.VariableSpec `ebpf:"listen_has_backlog"`
 	LookupCount          *ebpf.VariableSpec `ebpf:"lookup_count"`
 	Names                *ebpf.VariableSpec `ebpf:"names"`
 	NoiseOwnProc         *ebpf.VariableSpec `ebpf:"noise_own_proc"`
@@ -531,11 +559,13 @@ type objectMaps struct {
 	Attempts         *ebpf.Map `ebpf:"attempts"`
 	CgroupScratch    *ebpf.Map `ebpf:"cgroup_scratch"`
 	Cgroups          *ebpf.Map `ebpf:"cgroups"`
+	Connections      *ebpf.Map `ebpf:"connections"`
 	Destinations     *ebpf.Map `ebpf:"destinations"`
 	EnvNames         *ebpf.Map `ebpf:"env_names"`
 	ExecScratch      *ebpf.Map `ebpf:"exec_scratch"`
 	Followed         *ebpf.Map `ebpf:"followed"`
 	FoundScratch     *ebpf.Map `ebpf:"found_scratch"`
+	ListenScratch    *ebpf.Map `ebpf:"listen_scratch"`
 	Losses           *ebpf.Map `ebpf:"losses"`
 	LossesUnkeyed    *ebpf.Map `ebpf:"losses_unkeyed"`
 	Noise            *ebpf.Map `ebpf:"noise"`
@@ -567,11 +597,13 @@ func (m *objectMaps) Close() error {
 		m.Attempts,
 		m.CgroupScratch,
 		m.Cgroups,
+		m.Connections,
 		m.Destinations,
 		m.EnvNames,
 		m.ExecScratch,
 		m.Followed,
 		m.FoundScratch,
+		m.ListenScratch,
 		m.Losses,
 		m.LossesUnkeyed,
 		m.Noise,
@@ -636,6 +668,7 @@ type objectVariables struct {
 	KeepRecordSocket     *ebpf.Variable `ebpf:"keep_record_socket"`
 	KeepRecordType       *ebpf.Variable `ebpf:"keep_record_type"`
 	KeepRecordUnix       *ebpf.Variable `ebpf:"keep_record_unix"`
+	ListenHasBacklog     *ebpf.Variable `ebpf:"listen_has_backlog"`
 	LookupCount          *ebpf.Variable `ebpf:"lookup_count"`
 	Names                *ebpf.Variable `ebpf:"names"`
 	NoiseOwnProc         *ebpf.Variable `ebpf:"noise_own_proc"`
@@ -654,6 +687,9 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
+	AcceptCall         *ebpf.Program `ebpf:"accept_call"`
+	AcceptCall4        *ebpf.Program `ebpf:"accept_call4"`
+	AcceptFile         *ebpf.Program `ebpf:"accept_file"`
 	AccessCheck        *ebpf.Program `ebpf:"access_check"`
 	AccessGetfd        *ebpf.Program `ebpf:"access_getfd"`
 	AccessPtrace       *ebpf.Program `ebpf:"access_ptrace"`
@@ -689,6 +725,9 @@ type objectPrograms struct {
 	LinkBegin          *ebpf.Program `ebpf:"link_begin"`
 	LinkEnd            *ebpf.Program `ebpf:"link_end"`
 	LinkEnter          *ebpf.Program `ebpf:"link_enter"`
+	ListenCall         *ebpf.Program `ebpf:"listen_call"`
+	ListenStart        *ebpf.Program `ebpf:"listen_start"`
+	ListenUnix         *ebpf.Program `ebpf:"listen_unix"`
 	LremovexattrEnd    *ebpf.Program `ebpf:"lremovexattr_end"`
 	LremovexattrEnter  *ebpf.Program `ebpf:"lremovexattr_enter"`
 	LsetxattrEnd       *ebpf.Program `ebpf:"lsetxattr_end"`
@@ -731,6 +770,11 @@ type objectPrograms struct {
 	RmdirBegin         *ebpf.Program `ebpf:"rmdir_begin"`
 	RmdirEnd           *ebpf.Program `ebpf:"rmdir_end"`
 	RmdirEnter         *ebpf.Program `ebpf:"rmdir_enter"`
+	SendCallMessage    *ebpf.Program `ebpf:"send_call_message"`
+	SendCallMessages   *ebpf.Program `ebpf:"send_call_messages"`
+	SendCallTo         *ebpf.Program `ebpf:"send_call_to"`
+	SendUdp            *ebpf.Program `ebpf:"send_udp"`
+	SendUdp6           *ebpf.Program `ebpf:"send_udp6"`
 	Sendmsg4           *ebpf.Program `ebpf:"sendmsg4"`
 	Sendmsg6           *ebpf.Program `ebpf:"sendmsg6"`
 	Setns              *ebpf.Program `ebpf:"setns"`
@@ -761,6 +805,9 @@ type objectPrograms struct {
 
 func (p *objectPrograms) Close() error {
 	return _ObjectClose(
+		p.AcceptCall,
+		p.AcceptCall4,
+		p.AcceptFile,
 		p.AccessCheck,
 		p.AccessGetfd,
 		p.AccessPtrace,
@@ -796,6 +843,9 @@ func (p *objectPrograms) Close() error {
 		p.LinkBegin,
 		p.LinkEnd,
 		p.LinkEnter,
+		p.ListenCall,
+		p.ListenStart,
+		p.ListenUnix,
 		p.LremovexattrEnd,
 		p.LremovexattrEnter,
 		p.LsetxattrEnd,
@@ -838,6 +888,11 @@ func (p *objectPrograms) Close() error {
 		p.RmdirBegin,
 		p.RmdirEnd,
 		p.RmdirEnter,
+		p.SendCallMessage,
+		p.SendCallMessages,
+		p.SendCallTo,
+		p.SendUdp,
+		p.SendUdp6,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Setns,

@@ -440,11 +440,11 @@ static __always_inline struct later_args later_args(void)
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs___number { unsigned long orig_ax; } CORE;
 #define CALL_NUMBER orig_ax
-enum { NR_CONNECT = 42 };
+enum { NR_CONNECT = 42, NR_SENDTO = 44, NR_SENDMSG = 46, NR_SENDMMSG = 307 };
 #else
 struct pt_regs___number { int syscallno; } CORE;
 #define CALL_NUMBER syscallno
-enum { NR_CONNECT = 203 };
+enum { NR_CONNECT = 203, NR_SENDTO = 206, NR_SENDMSG = 211, NR_SENDMMSG = 269 };
 #endif
 
 /* Number of the system call that the current task is in. */

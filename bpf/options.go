@@ -156,6 +156,7 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 		"victim_is_task":       o.victimIsTask(),
 		"user_names":           o.userNames(),
 		"ftruncate_by_number":  len(o.params("do_ftruncate")) == 0,
+		"listen_has_backlog":   len(o.params("inet_csk_listen_start")) == 2,
 		// At a full core's rate the reader is awake long before the ring is full.
 		"wake_bytes":        uint64(o.RingBytes) / 16,
 		"ring_bytes":        uint64(o.RingBytes),

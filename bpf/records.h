@@ -190,6 +190,7 @@ enum connect_op { CONNECT_CONNECT = 1, CONNECT_SENDMSG = 2 };
 /* connect flags (header.flags) */
 enum connect_flags {
 	CONNECT_SOURCE_ROUTE = 1, /* the socket has a source route: its packets go to another address first */
+	CONNECT_TO_ANY = 2,       /* the call was given the address of all zeros; addr is what the kernel makes of it */
 };
 
 struct record_connect {
@@ -200,6 +201,11 @@ struct record_connect {
 	__u16 protocol;  /* IPPROTO_TCP, IPPROTO_UDP, … */
 	__u16 port;
 	__u16 op;        /* enum connect_op */
+};
+
+/* connect_end flags (header.flags) */
+enum connect_end_flags {
+	CONNECT_END_DATAGRAM = 1, /* of the thread's last CONNECT_SENDMSG with this cookie */
 };
 
 /* header: the process that called connect, also when the outcome came in an interrupt. */
@@ -415,15 +421,13 @@ struct record_listen {
 /* header: the process that has taken the connection. */
 struct record_accept {
 	struct header h;
-	__u64 cookie;    /* of the new socket */
+	__u64 cookie;    /* of the new socket; one with the highest bit set stands for one that has none */
 	__u8 addr[16];   /* of this side */
 	__u8 peer[16];
 	__u16 family;
 	__u16 protocol;
 	__u16 port;      /* of this side: that of the listening socket */
 	__u16 peer_port;
-	__u32 peer_tgid; /* of a unix socket: who connected; 0: not known */
-	__u32 pad;
 };
 
 enum close_reason {
@@ -433,19 +437,22 @@ enum close_reason {
 	CLOSE_ERROR = 3,   /* broken off: error */
 };
 
-/* header: the process that connected, accepted or sent, also when it is over. Of TCP, and of the datagrams of a socket
- * that is connected, or of all that an unconnected one has sent and received.
- */
+/* Of TCP. header: the process that connected or accepted, as it was then and also when it is over; the thread, too. */
 struct record_close {
 	struct header h;
 	__u64 cookie;
-	__u64 sent;        /* bytes of content; of TCP what the peer has acknowledged */
-	__u64 received;
-	__u32 sent_count;  /* datagrams */
-	__u32 received_count;
-	__s32 error;
-	__u16 reason;      /* enum close_reason */
+	__u64 since;       /* established, or accepted */
+	__u64 sent;        /* bytes of content that have left, acknowledged or not, each once */
+	__u64 received;    /* bytes of content, whether the process has read them or not */
+	__u8 addr[16];     /* of this side */
+	__u8 peer[16];
+	__u16 family;
 	__u16 protocol;
+	__u16 port;
+	__u16 peer_port;
+	__s32 error;       /* of the socket at its end; also where somebody had ended it before */
+	__u16 reason;      /* enum close_reason */
+	__u16 incoming;    /* 1: accepted */
 };
 
 enum packet_what { PACKET_DNS = 1, PACKET_FIRST = 2 };

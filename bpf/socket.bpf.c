@@ -10,7 +10,6 @@
 
 enum { AF_NETLINK = 16, AF_VSOCK = 40 };
 enum { SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_TYPE_MASK = 0xf };
-enum { IPPROTO_UDP = 17, IPPROTO_MPTCP = 262 };
 
 struct sockaddr_vm { /* include/uapi/linux/vm_sockets.h */
 	__u16 svm_family;

@@ -101,8 +101,9 @@ func TestConnects(t *testing.T) {
 				r := to("10.0.0.1:53", unix.IPPROTO_UDP)
 				r.Op = record.ConnectSendmsg
 				w.connect(10, r)
+				w.tick(3 * time.Second)
 			},
-			map[string]any{span.KeyTransport: "udp", span.KeyNetworkOp: "sendmsg", span.KeyPartial: nil}, false, 1000},
+			map[string]any{span.KeyTransport: "udp", span.KeyNetworkOp: "sendmsg", span.KeyPartial: true}, false, 1000},
 		{"another protocol",
 			func(w *world) { w.connect(10, to("10.0.0.1:0", 47)); w.connectEnd(10, 0) },
 			map[string]any{span.KeyTransport: "ip_protocol_47"}, false, ms},
@@ -149,6 +150,7 @@ func TestASourceRouteIsTold(t *testing.T) {
 	datagram := to("10.0.0.1:1", unix.IPPROTO_UDP)
 	datagram.Op = record.ConnectSendmsg
 	w.raw(rt.Record(h, datagram))
+	w.tick(3 * time.Second)
 	wants(t, w.only(span.Connect), map[string]any{span.KeyPeerAddress: "10.0.0.1", span.KeySourceRoute: true})
 }
 

@@ -74,6 +74,9 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.raw(rt.Record(h, record.Unix{Name: []byte("/none"), Error: int32(unix.ENOENT)}))
 		w.act(n, record.Socket{Op: record.SocketMake, Family: unix.AF_PACKET, Type: unix.SOCK_RAW, Protocol: 0x300})
 		w.act(n, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, Type: unix.SOCK_STREAM, CID: 2, Port: 5, Error: int32(unix.ECONNRESET)})
+		w.listen(n, "::", 80, 0)
+		w.accept(n, "10.0.0.9", 80, uint16(n))
+		w.closed(n, uint64(n), record.Close{PeerPort: uint16(n), Port: 80, Reason: record.ClosePeer, Incoming: true})
 		w.act(n, record.Namespace{Op: record.NamespaceUnshare, Types: unix.CLONE_NEWNET | unix.CLONE_NEWUSER, Error: int32(unix.EPERM)})
 		h.Flags = record.ChangeDirectory
 		h.Time++
@@ -252,7 +255,7 @@ var contractKeys = []string{
 	"error.type", "file.inode", "file.path",
 	"gen_ai.agent.name", "gen_ai.conversation.id", "gen_ai.operation.name", "gen_ai.tool.call.id", "gen_ai.tool.name",
 	"k8s.container.name", "k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid",
-	"network.peer.address", "network.peer.port", "network.transport", "network.type",
+	"network.local.address", "network.local.port", "network.peer.address", "network.peer.port", "network.transport", "network.type",
 	"process.args_count", "process.command_args", "process.command_line", "process.creation.time",
 	"process.executable.name", "process.executable.path", "process.exit.code", "process.linux.cgroup",
 	"process.parent_pid", "process.pid", "process.real_user.id", "process.user.id", "process.vpid", "process.working_directory",
@@ -272,6 +275,7 @@ var contractKeys = []string{
 	"sheetbend.files.renamed.names", "sheetbend.files.replaced", "sheetbend.files.replaced.names", "sheetbend.files.temporary", "sheetbend.files.unsure",
 	"sheetbend.folded", "sheetbend.folded.names", "sheetbend.last", "sheetbend.link", "sheetbend.lost", "sheetbend.lost.cause", "sheetbend.lost.kind",
 	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",
+	"sheetbend.network.bytes.received", "sheetbend.network.bytes.sent", "sheetbend.network.close.reason",
 	"sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.source_route",
 	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.notice.of", "sheetbend.noticed", "sheetbend.parent.call", "sheetbend.parent.session",
 	"sheetbend.outcome", "sheetbend.partial",

@@ -190,7 +190,10 @@ func connectNetns(w *work) error {
 }
 
 // loopbackUp brings up the loopback device of the thread's network.
-func loopbackUp() error {
+func loopbackUp() error { return loopback(true) }
+
+// loopback brings it up or down.
+func loopback(up bool) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -200,7 +203,9 @@ func loopbackUp() error {
 	if err != nil {
 		return err
 	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if up {
+		request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	}
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 

@@ -22,13 +22,14 @@ const FloodName = "flooded\n\x1b[2J\xff-"
 
 func floodScenarios() map[string]func(*work) error {
 	return map[string]func(*work) error{
-		"flood-forks":     func(w *work) error { return w.flood(floodForks) },
-		"flood-args":      func(w *work) error { return w.flood(floodArgs) },
-		"flood-files":     func(w *work) error { return w.flood(floodFiles) },
-		"flood-processes": func(w *work) error { return w.flood(floodProcesses) },
-		"flood-escapes":   func(w *work) error { return w.flood(floodEscapes) },
-		"flood-cgroups":   func(w *work) error { return w.flood(floodCgroups) },
-		"flood-connects":  func(w *work) error { return w.flood(floodConnects) },
+		"flood-forks":       func(w *work) error { return w.flood(floodForks) },
+		"flood-args":        func(w *work) error { return w.flood(floodArgs) },
+		"flood-files":       func(w *work) error { return w.flood(floodFiles) },
+		"flood-processes":   func(w *work) error { return w.flood(floodProcesses) },
+		"flood-escapes":     func(w *work) error { return w.flood(floodEscapes) },
+		"flood-cgroups":     func(w *work) error { return w.flood(floodCgroups) },
+		"flood-connections": func(w *work) error { return w.flood(floodConnections) },
+		"flood-connects":    func(w *work) error { return w.flood(floodConnects) },
 	}
 }
 
@@ -206,6 +207,36 @@ func floodConnects(w *work, count int) (func() error, error) {
 				}
 				break
 			}
+		}
+	}
+	return undo, nil
+}
+
+// floodConnections keeps connections that nobody accepts.
+func floodConnections(_ *work, count int) (func() error, error) {
+	listener, port, err := v4.bound(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	fds := []int{listener}
+	undo := func() error {
+		var errs []error
+		for _, fd := range fds {
+			errs = append(errs, unix.Close(fd))
+		}
+		return errors.Join(errs...)
+	}
+	if err := unix.Listen(listener, count); err != nil {
+		return undo, err
+	}
+	for range count {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return undo, err
+		}
+		fds = append(fds, fd)
+		if err := unix.Connect(fd, v4.at(port)); err != nil {
+			return undo, err
 		}
 	}
 	return undo, nil

@@ -23,7 +23,7 @@ import (
 
 // Fact is one thing that a process did. Fields that do not apply are zero.
 type Fact struct {
-	Kind string `json:"kind"` // "exec", "open", "connect", "socket", "namespace", "access", "change", "exec_refused" or "end"
+	Kind string `json:"kind"` // "exec", "open", "connect", "socket", "namespace", "access", "change", "listen", "accept", "close", "exec_refused" or "end"
 	Pid  int    `json:"pid"`
 	Ppid int    `json:"ppid,omitempty"`
 
@@ -55,6 +55,13 @@ type Fact struct {
 	Transport string `json:"transport,omitempty"` // tcp, udp, unix
 	Address   string `json:"address,omitempty"`   // for unix the path, or "@" and the abstract name
 	Port      int    `json:"port,omitempty"`
+	// listen, accept, close: of this side; of a unix socket as Address.
+	LocalAddress string `json:"local_address,omitempty"`
+	LocalPort    int    `json:"local_port,omitempty"`
+	// close: bytes, and who ended it
+	Sent     int    `json:"sent,omitempty"`
+	Received int    `json:"received,omitempty"`
+	Reason   string `json:"reason,omitempty"`
 	// SourceRoute: the packets go to the address by way of another one.
 	SourceRoute bool `json:"source_route,omitempty"`
 	// Exchanged: what was behind the descriptor when the call returned, where that is not what the call was for. In the
@@ -98,7 +105,7 @@ func Names() []string { return slices.Sorted(maps.Keys(scenarios())) }
 
 func scenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
-	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), programScenarios(), changeScenarios(), changeCallScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
+	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), listenScenarios(), closeScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), programScenarios(), changeScenarios(), changeCallScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
 		maps.Copy(all, some)
 	}
 	return all
@@ -107,7 +114,7 @@ func scenarios() map[string]func(*work) error {
 // roles are what the processes of a scenario do that it starts from this same program.
 func roles() map[string]func(*work, []string) error {
 	all := map[string]func(*work, []string) error{}
-	for _, some := range []map[string]func(*work, []string) error{execRoles(), mountRoles(), socketRoles(), namespaceRoles(), accessRoles(), programRoles(), changeRoles(), cgroupRoles(), containerRoles(), stormRoles(), evadeRoles()} {
+	for _, some := range []map[string]func(*work, []string) error{execRoles(), mountRoles(), socketRoles(), namespaceRoles(), accessRoles(), programRoles(), changeRoles(), cgroupRoles(), closeRoles(), containerRoles(), stormRoles(), evadeRoles()} {
 		maps.Copy(all, some)
 	}
 	return all

@@ -86,6 +86,16 @@ func (c *Tree) find(tgid uint32, start uint64) *Process {
 	return nil
 }
 
+// Late gives the process of a record that may come late, and says nothing of what the process runs by then. Nil: it is not
+// known, which is counted.
+func (c *Tree) Late(h *record.Header) *Process {
+	p := c.find(h.Tgid, h.Start)
+	if p == nil {
+		c.Losses.ignore(h)
+	}
+	return p
+}
+
 // Actor gives the process that a record speaks of. One that is not known but acts in a sandbox is
 // taken in: its fork was lost. Nil: it is none of ours.
 func (c *Tree) Actor(h *record.Header) *Process {

@@ -212,15 +212,16 @@ func readListen(e *Event, raw []byte, r *reader) {
 func readAccept(e *Event, raw []byte, _ *reader) {
 	e.Accept = Accept{
 		Cookie: u64(raw, 48), Addr: [16]byte(raw[56:72]), Peer: [16]byte(raw[72:88]),
-		Family: u16(raw, 88), Protocol: u16(raw, 90), Port: u16(raw, 92), PeerPort: u16(raw, 94), PeerTgid: u32(raw, 96),
+		Family: u16(raw, 88), Protocol: u16(raw, 90), Port: u16(raw, 92), PeerPort: u16(raw, 94),
 	}
 }
 
 func readClose(e *Event, raw []byte, r *reader) {
 	e.Close = Close{
-		Cookie: u64(raw, 48), Sent: u64(raw, 56), Received: u64(raw, 64),
-		SentCount: u32(raw, 72), ReceivedCount: u32(raw, 76),
-		Error: r.errno(u32(raw, 80)), Reason: u16(raw, 84), Protocol: u16(raw, 86),
+		Cookie: u64(raw, 48), Since: u64(raw, 56), Sent: u64(raw, 64), Received: u64(raw, 72),
+		Addr: [16]byte(raw[80:96]), Peer: [16]byte(raw[96:112]), Family: u16(raw, 112), Protocol: u16(raw, 114),
+		Port: u16(raw, 116), PeerPort: u16(raw, 118), Error: r.errno(u32(raw, 120)), Reason: u16(raw, 124),
+		Incoming: u16(raw, 126) != 0,
 	}
 }
 

@@ -121,6 +121,12 @@ const (
 // Flags of TypeConnect.
 const (
 	ConnectSourceRoute = 1
+	ConnectToAny       = 2 // the call was given the address of all zeros
+)
+
+// Flags of TypeConnectEnd.
+const (
+	ConnectEndDatagram = 1 // of the thread's last ConnectSendmsg with this cookie
 )
 
 // Values of Connect.Op.
@@ -449,17 +455,20 @@ type Accept struct {
 	Family         uint16
 	Protocol       uint16
 	Port, PeerPort uint16
-	PeerTgid       uint32 // of a unix socket
 }
 
 // Close is struct record_close.
 type Close struct {
-	Cookie                   uint64
-	Sent, Received           uint64 // bytes
-	SentCount, ReceivedCount uint32 // datagrams
-	Error                    int32
-	Reason                   uint16
-	Protocol                 uint16
+	Cookie         uint64
+	Since          uint64 // boottime
+	Sent, Received uint64 // bytes of content
+	Addr, Peer     [16]byte
+	Family         uint16
+	Protocol       uint16
+	Port, PeerPort uint16
+	Error          int32
+	Reason         uint16
+	Incoming       bool // accepted
 }
 
 // Packet is struct record_packet.

@@ -236,18 +236,24 @@ func Append(dst []byte, h record.Header, body any) []byte {
 		u16(r.Protocol)
 		u16(r.Port)
 		u16(r.PeerPort)
-		u32(r.PeerTgid)
-		u32(0)
 	case record.Close:
 		typed(record.TypeClose)
 		u64(r.Cookie)
+		u64(r.Since)
 		u64(r.Sent)
 		u64(r.Received)
-		u32(r.SentCount)
-		u32(r.ReceivedCount)
+		dst = append(append(dst, r.Addr[:]...), r.Peer[:]...)
+		u16(r.Family)
+		u16(r.Protocol)
+		u16(r.Port)
+		u16(r.PeerPort)
 		u32(uint32(r.Error))
 		u16(r.Reason)
-		u16(r.Protocol)
+		if r.Incoming {
+			u16(1)
+		} else {
+			u16(0)
+		}
 	case record.Packet:
 		typed(record.TypePacket)
 		u64(r.Cookie)

@@ -66,10 +66,11 @@ func Samples() []Sample {
 		Cookie: 1, Addr: [16]byte{7, 15: 2}, Family: 3, Protocol: 4, Port: 5, Error: 6, Path: Path("/s"), Name: []byte("./s"),
 	})
 	kernel(record.TypeAccept, record.Accept{
-		Cookie: 1, Addr: [16]byte{7, 15: 2}, Peer: [16]byte{8, 15: 3}, Family: 3, Protocol: 4, Port: 5, PeerPort: 6, PeerTgid: 7,
+		Cookie: 1, Addr: [16]byte{7, 15: 2}, Peer: [16]byte{8, 15: 3}, Family: 3, Protocol: 4, Port: 5, PeerPort: 6,
 	})
 	kernel(record.TypeClose, record.Close{
-		Cookie: 1, Sent: 2, Received: 3, SentCount: 4, ReceivedCount: 5, Error: 6, Reason: 7, Protocol: 8,
+		Cookie: 1, Since: 2, Sent: 3, Received: 4, Addr: [16]byte{7, 15: 2}, Peer: [16]byte{8, 15: 3}, Family: 5, Protocol: 6,
+		Port: 7, PeerPort: 8, Error: 9, Reason: 10, Incoming: true,
 	})
 	kernel(record.TypePacket, record.Packet{
 		Cookie: 1, Addr: [16]byte{7, 15: 2}, Peer: [16]byte{8, 15: 3}, Family: 3, Port: 4, PeerPort: 5, What: 6,

@@ -152,6 +152,9 @@ const (
 	whatAccess  = "access"
 	whatChange  = "change"
 	whatLookup  = "lookup"
+	whatListen  = "listen"
+	whatAccept  = "accept"
+	whatClose   = "close"
 	whatCall    = "call"
 	whatAgent   = "agent"
 	whatFound   = "found"
@@ -245,6 +248,23 @@ func LimitSpan(boot, instance string, cgroup uint64, limit string, at uint64) ID
 // LookupSpan is a dns.lookup span. Fields as OpenSpan, with "sheetbend lookup".
 func LookupSpan(boot string, i Image, tid uint32, at uint64) ID {
 	return point(whatLookup, boot, i, tid, at)
+}
+
+// ListenSpan is a net.listen span. Fields as OpenSpan, with "sheetbend listen".
+func ListenSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatListen, boot, i, tid, at)
+}
+
+// AcceptSpan is a net.accept span. Fields as OpenSpan, with "sheetbend accept".
+func AcceptSpan(boot string, i Image, tid uint32, at uint64) ID {
+	return point(whatAccept, boot, i, tid, at)
+}
+
+// CloseSpan is a net.close span, of the program that connected or accepted.
+// Fields: "sheetbend close", boot id, pid, start, exec id, cookie of the socket, at (ns of boottime).
+func CloseSpan(boot string, i Image, cookie, at uint64) ID {
+	var room [256]byte
+	return head(number(number(image(room[:0], whatClose, boot, i), cookie), at))
 }
 
 // LossSpan is a sensor.loss span. Fields: "sheetbend loss", boot id, instance, cgroup id, kind, cause, from, to (ns of

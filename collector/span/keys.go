@@ -197,6 +197,13 @@ const (
 	KeyDNSCode    = "sheetbend.dns.response.code"
 	KeyDNSClaimed = "sheetbend.dns.claimed"
 
+	// net.listen, net.accept, net.close, besides those of net.connect.
+	KeyLocalAddress  = string(semconv.NetworkLocalAddressKey)
+	KeyLocalPort     = string(semconv.NetworkLocalPortKey)
+	KeyBytesSent     = "sheetbend.network.bytes.sent"
+	KeyBytesReceived = "sheetbend.network.bytes.received"
+	KeyCloseReason   = "sheetbend.network.close.reason"
+
 	// net.socket.
 	KeySocketFamily   = "sheetbend.socket.family"
 	KeySocketType     = "sheetbend.socket.type"

@@ -40,6 +40,9 @@ const (
 
 	ExecRefused // an exec that was refused
 	Limit       // a limit of a sandbox's cgroup was hit
+	Listen      // a socket that others can connect to
+	Accept      // connections that came in
+	Close       // the end of a connection
 )
 
 var kindNames = [...]string{
@@ -49,6 +52,7 @@ var kindNames = [...]string{
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
 	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 	ExecRefused: "process.exec.refused", Limit: "sandbox.limit", SandboxEnd: "sandbox.end",
+	Listen: "net.listen", Accept: "net.accept", Close: "net.close",
 }
 
 // Kinds are all that have a name.

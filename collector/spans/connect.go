@@ -49,13 +49,16 @@ func (s *connectSpan) runOut(c *Spans, at uint64) {
 		c.sendConnect(s, s.ended, result{})
 		return
 	}
+	if s.what.Op == record.ConnectSendmsg {
+		at = s.at
+	}
 	c.sendConnect(s, at, result{partial: true})
 }
 
 // holdOver: an outcome is waited for as long as it takes, but only for a hold after the end of the process. Then its
-// sockets are closed, or are others' by now.
+// sockets are closed, or are others' by now. A datagram has left, or not, by the end of a hold.
 func (s *connectSpan) holdOver(c *Spans, at uint64) {
-	if s.over || s.ended != 0 {
+	if s.over || s.ended != 0 || s.what.Op == record.ConnectSendmsg {
 		s.runOut(c, at)
 		return
 	}
@@ -82,8 +85,21 @@ func (c *Spans) endConnects(p *lineage.Process, at uint64) {
 }
 
 func (c *Spans) forgetConnect(s *connectSpan) {
-	delete(c.connects, s.what.Cookie)
+	delete(c.connects, s.key())
 	pendingOf(s.process).connects.Remove(s.element)
+}
+
+// A connectKey names what an outcome is awaited of: a socket's connect, or a datagram of it that a thread sends.
+type connectKey struct {
+	cookie uint64
+	tid    uint32 // 0: a connect
+}
+
+func (s *connectSpan) key() connectKey {
+	if s.what.Op == record.ConnectSendmsg {
+		return connectKey{s.what.Cookie, s.tid}
+	}
+	return connectKey{cookie: s.what.Cookie}
 }
 
 // A result is what a connect returned.
@@ -102,22 +118,22 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
 	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, 0)
 	c.reserve(&p.Sandbox.Sandbox, s.owner, weightOfProgram(s.program)+weightOf(s.cgroup.Path))
-	if r.Op == record.ConnectSendmsg {
-		c.sendConnect(s, h.Time, result{})
-		return
-	}
-	if old := c.connects[r.Cookie]; old != nil {
+	if old := c.connects[s.key()]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
 		c.queue.runOutOf(&old.held, h.Time)
 	}
 	c.queue.hold(&c.queue.brief, &s.held, s, 0, h.Time+uint64(c.config.Hold))
-	c.connects[r.Cookie] = s
+	c.connects[s.key()] = s
 	s.element = pendingOf(p).connects.PushBack(s)
 }
 
 // ConnectEnd takes the outcome of a connect.
 func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
-	s := c.connects[r.Cookie]
+	key := connectKey{cookie: r.Cookie}
+	if h.Flags&record.ConnectEndDatagram != 0 {
+		key.tid = h.Tid
+	}
+	s := c.connects[key]
 	if s == nil || r.Error == int32(unix.EINPROGRESS) || r.Error == int32(unix.EALREADY) {
 		return // an outcome that is not awaited any more, or none yet
 	}
@@ -136,7 +152,7 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 
 // firstBytes takes what a connection begins with: it may name the peer.
 func (c *Spans) firstBytes(h *record.Header, r *record.Packet) {
-	s := c.connects[r.Cookie]
+	s := c.connects[connectKey{cookie: r.Cookie}]
 	if s == nil || s.known {
 		return // its span went out without
 	}
@@ -157,10 +173,15 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
 	c.describeConnect(d, s)
 	d.flagIf(s.noticed, span.KeyNoticed)
 	d.flagIf(how.partial, span.KeyPartial)
-	if !how.partial && s.what.Op != record.ConnectSendmsg { // of a datagram the attempt is seen
+	if !how.partial {
 		d.returned(how.errno)
 	}
 	c.out.send()
+	if !how.partial && how.errno == 0 && s.what.Protocol == unix.IPPROTO_TCP {
+		c.connections.keep(s.what.Cookie, &connection{
+			process: s.process, program: s.program, cgroup: s.cgroup, owner: s.owner, span: span.Link{Trace: s.spot.trace, Span: c.connectID(s)},
+		})
+	}
 }
 
 func (c *Spans) connectID(s *connectSpan) span.ID {
@@ -171,7 +192,7 @@ func (c *Spans) connectID(s *connectSpan) span.ID {
 // describeConnect adds what is known of a connect from its begin.
 func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 	c.out.process(s.process, s.program, s.cgroup)
-	address, version := addressOf(&s.what)
+	address, version := addressOf(s.what.Family, s.what.Addr)
 	if c.config.ReadableNames {
 		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
 	}
@@ -184,12 +205,17 @@ func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 	} else {
 		d.trusted(span.KeyNetworkOp, "connect")
 	}
+	if s.flags&record.ConnectToAny != 0 && version == "ipv4" {
+		d.trusted(span.KeyPeerRequested, "0.0.0.0")
+	} else if s.flags&record.ConnectToAny != 0 {
+		d.trusted(span.KeyPeerRequested, "::")
+	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
 	c.tellServer(d, c.nameOf(s.process, address, s.said, s.by), netip.AddrPortFrom(address, s.what.Port))
 }
 
-func addressOf(r *record.Connect) (netip.Addr, string) {
-	a := addrOf(r.Family, r.Addr)
+func addressOf(family uint16, addr [16]byte) (netip.Addr, string) {
+	a := addrOf(family, addr)
 	if a.Is4() {
 		return a, "ipv4"
 	}
@@ -224,19 +250,7 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	}
 	abstract := h.Flags&record.UnixAbstract != 0
 	name := unixName(r.Name, abstract)
-	c.lineage.Path = c.lineage.Path[:0]
-	switch {
-	case len(r.Path) > 0:
-		c.lineage.Path = paths.AppendResolved(c.lineage.Path, r.Path, paths.Marks{
-			Truncated: h.Flags&record.UnixTruncated != 0,
-			Outside:   h.Flags&record.UnixOutside != 0,
-			Unlinked:  h.Flags&record.UnixUnlinked != 0,
-		})
-	case abstract:
-		c.lineage.Path = append(append(c.lineage.Path, '@'), name...)
-	default:
-		c.lineage.Path = append(c.lineage.Path, name...)
-	}
+	c.unixPath(h, r.Path, name)
 	sensitive := c.sensitive.Match(paths.Plain(c.lineage.Path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
 	i := p.Program
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
@@ -269,6 +283,23 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 		d.returned(r.Error)
 	}
 	c.out.send()
+}
+
+// unixPath writes the address of a unix socket to lineage.Path: where its file lies, or else its name.
+func (c *Spans) unixPath(h *record.Header, path record.Components, name []byte) {
+	c.lineage.Path = c.lineage.Path[:0]
+	switch {
+	case len(path) > 0:
+		c.lineage.Path = paths.AppendResolved(c.lineage.Path, path, paths.Marks{
+			Truncated: h.Flags&record.UnixTruncated != 0,
+			Outside:   h.Flags&record.UnixOutside != 0,
+			Unlinked:  h.Flags&record.UnixUnlinked != 0,
+		})
+	case h.Flags&record.UnixAbstract != 0:
+		c.lineage.Path = append(append(c.lineage.Path, '@'), name...)
+	default:
+		c.lineage.Path = append(c.lineage.Path, name...)
+	}
 }
 
 // unixName takes the NULs of sun_path away: before an abstract name, after a path.

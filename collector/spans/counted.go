@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -11,7 +12,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// A countedEvent is what a net.socket, process.namespace, process.access or process.exec.refused span tells, but for time
+// A countedEvent is what a net.socket, net.listen, net.accept, process.namespace, process.access or process.exec.refused span tells, but for time
 // and thread. Events of one process that are equal are repeats of one another.
 type countedEvent struct {
 	kind  span.Kind
@@ -30,10 +31,13 @@ type countedEvent struct {
 	outside    bool
 	signal     uint32
 
-	path  string // process.exec.refused: what was asked for
+	path  string // process.exec.refused: what was asked for; net.listen: of a unix socket
 	flags uint16
 
 	dns dnsEvent
+
+	local netip.AddrPort // net.listen, net.accept; protocol as of a socket
+	peer  netip.Addr     // net.accept
 }
 
 type countedKey struct {
@@ -56,6 +60,8 @@ type countedSpan struct {
 
 	until   uint64   // boottime: when the first was over; 0: it is a point
 	answers []string // of lookups
+
+	peerPort uint16 // net.accept: of the first
 }
 
 // count gives the span that counts the event; it is to be changed only before the next record.
@@ -99,13 +105,16 @@ func (s *countedSpan) runOut(c *Spans, _ uint64) {
 	}
 }
 
-func (c *Spans) sendCounted(s *countedSpan) {
-	p, i, a := s.key.process, s.program, &s.key.event
-	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}
-	var id span.ID // a kind without a case has none: TestSpansAreWellFormed fails
-	switch a.kind {
+func (c *Spans) countedID(s *countedSpan) (id span.ID) { // a kind without a case has none: TestSpansAreWellFormed fails
+	p := s.key.process
+	of := span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: s.program.ID.ExecID}
+	switch s.key.event.kind {
 	case span.Socket:
 		id = span.SocketSpan(c.config.BootID, of, s.tid, s.first)
+	case span.Listen:
+		id = span.ListenSpan(c.config.BootID, of, s.tid, s.first)
+	case span.Accept:
+		id = span.AcceptSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Namespace:
 		id = span.NamespaceSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Access:
@@ -115,11 +124,20 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	case span.Lookup:
 		id = span.LookupSpan(c.config.BootID, of, s.tid, s.first)
 	}
-	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, max(s.first, s.until))
+	return id
+}
+
+func (c *Spans) sendCounted(s *countedSpan) {
+	p, i, a := s.key.process, s.program, &s.key.event
+	d := c.out.start(a.kind, &p.Sandbox.Sandbox, s.owner, c.countedID(s), s.spot, s.first, max(s.first, s.until))
 	c.out.process(p, i, s.cgroup)
 	switch a.kind {
 	case span.Socket:
 		c.tellSocket(d, a)
+	case span.Listen:
+		c.tellListen(d, a)
+	case span.Accept:
+		c.tellAccept(d, a, s.peerPort)
 	case span.Namespace:
 		c.tellNamespace(d, a)
 	case span.Access:

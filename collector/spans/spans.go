@@ -51,11 +51,13 @@ type Spans struct {
 
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
-	connects  map[uint64]*connectSpan // by socket cookie
+	connects  map[connectKey]*connectSpan
 	lookups   map[lookupKey]*lookup
 	streams   streams
 	hosts     map[netip.Addr][]string // the host's file
 	open      list.List               // of *callStory, of calls that have not ended
+
+	connections connections // that are established
 
 	owed    int    // bytes to be counted in with the next span that is placed: that of its program has become larger
 	resumed uint64 // boottime: of programs that began before, counts may be too small
@@ -92,7 +94,7 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 		attribution: l.Attribution, lineage: l, containers: l.Containers,
 		sensitive: sensitive,
 		counted:   make(map[countedKey]*countedSpan),
-		connects:  make(map[uint64]*connectSpan),
+		connects:  make(map[connectKey]*connectSpan),
 		lookups:   make(map[lookupKey]*lookup),
 		streams:   streams{by: make(map[streamKey]*stream)},
 		hosts:     hostsOf(l.Config.Hosts),
@@ -133,4 +135,4 @@ func (c *Spans) Stats() Stats {
 }
 
 // Connecting says whether the outcome of a connect is awaited.
-func (c *Spans) Connecting(cookie uint64) bool { return c.connects[cookie] != nil }
+func (c *Spans) Connecting(cookie uint64) bool { return c.connects[connectKey{cookie: cookie}] != nil }

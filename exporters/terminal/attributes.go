@@ -3,6 +3,7 @@
 package terminal
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strconv"
@@ -87,6 +88,44 @@ func lookedUp(a span.Attrs) string {
 		words = append(words, "→ "+span.Clip(answers[0], maxWord))
 	}
 	return escape(strings.TrimSpace(strings.Join(words, " ")))
+}
+
+// local is where a socket listens.
+func local(a span.Attrs) string {
+	text := clipPath(a.Text(span.KeyLocalAddress))
+	if port, ok := a.Int(span.KeyLocalPort); ok {
+		text = net.JoinHostPort(text, strconv.FormatInt(port, 10))
+	}
+	return cmp.Or(escape(strings.TrimSpace(span.Clip(a.Text(span.KeyTransport), maxWord)+" "+text)), "?")
+}
+
+// accepted is who was let in, and where.
+func accepted(a span.Attrs) string {
+	port, _ := a.Int(span.KeyLocalPort)
+	return escape(peer(a)) + " -> :" + strconv.FormatInt(port, 10)
+}
+
+// traffic is how much went over a connection.
+func traffic(a span.Attrs) string {
+	in, _ := a.Int(span.KeyBytesReceived)
+	out, _ := a.Int(span.KeyBytesSent)
+	return size(in) + " in, " + size(out) + " out"
+}
+
+// size has two or three digits.
+func size(n int64) string {
+	if n < 1000 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, units := float64(n)/1000, "kMGTPE"
+	for f >= 999.5 {
+		f, units = f/1000, units[1:]
+	}
+	precision := 0
+	if f < 9.95 {
+		precision = 1
+	}
+	return strconv.FormatFloat(f, 'f', precision, 64) + " " + units[:1] + "B"
 }
 
 // socket is what kind of a socket was made.

@@ -29,6 +29,7 @@ const (
 	classRead
 	classMissing // a name that does not exist: programs try many
 	classConnect
+	classClose
 )
 
 // Verbs, weakest first: of several uses of one file the strongest is shown.
@@ -129,6 +130,12 @@ func newItem(s *span.Span, a span.Attrs) item {
 		}
 	case span.Socket:
 		it.class, it.action, it.text = classSocket, "socket", socket(a)
+	case span.Listen:
+		it.class, it.action, it.text = classSocket, "listen", local(a)
+	case span.Accept:
+		it.class, it.action, it.text = classSocket, "accept", accepted(a)
+	case span.Close:
+		it.class, it.text = classClose, peer(a)+": "+traffic(a)
 	case span.Namespace:
 		it.class, it.action, it.text = classNamespace, short(a, span.KeyNamespaceOp), namespaces(a)
 	case span.Access:

@@ -31,6 +31,7 @@ var limits = [...]struct {
 	classRead:      {maxReads, "more reads"},
 	classMissing:   {maxMissing, "more names that do not exist"},
 	classConnect:   {maxConnects, "more connections"},
+	classClose:     {maxConnects, "more ends of connections"},
 }
 
 // items gives the rows below a process, by class, each class in the order of time.
@@ -69,7 +70,7 @@ func (d *drawing) items(n *node, noise int64) []row {
 	}
 	for _, it := range own {
 		switch {
-		case it.class == classConnect && shown[classConnect] == 0:
+		case it.class >= classConnect && shown[classConnect] == 0 && shown[classClose] == 0:
 			files()
 		case it.class > classSocket:
 			more(classSocket + 1)
@@ -78,15 +79,15 @@ func (d *drawing) items(n *node, noise int64) []row {
 			hidden[it.class] += it.count
 			continue
 		}
-		if !it.sensitive || it.class == classConnect {
+		if !it.sensitive || it.class >= classConnect {
 			shown[it.class]++
 		}
 		rows = append(rows, d.item(n, it))
 	}
-	if shown[classConnect] == 0 {
+	if shown[classConnect] == 0 && shown[classClose] == 0 {
 		files()
 	}
-	more(classConnect + 1)
+	more(classClose + 1)
 	return rows
 }
 
@@ -137,7 +138,7 @@ func depth(file string) int { return strings.Count(file, "/") }
 func (d *drawing) item(n *node, it *item) row {
 	verb, text := describe(it, n.cwd)
 	r := row{
-		head: pad(verb, verbCells), headStyle: d.p.dim, text: text, front: it.class != classConnect, outcome: it.err,
+		head: pad(verb, verbCells), headStyle: d.p.dim, text: text, front: it.class < classConnect, outcome: it.err,
 	}
 	switch {
 	case it.folded:
@@ -164,7 +165,7 @@ func (d *drawing) item(n *node, it *item) row {
 		r.headStyle, r.textStyle = d.p.yellow, d.p.yellow
 	case classRead, classMissing:
 		r.textStyle, r.outcomeStyle = d.p.dim, d.p.dim
-	case classConnect:
+	case classConnect, classClose:
 		r.headStyle = d.p.cyan
 		r.outcomeStyle = d.p.red
 		var between string
@@ -200,7 +201,7 @@ func latency(it *item) (took, between, outcome string) {
 // verbs of the classes whose rows name a file or a peer.
 var verbs = [...]string{
 	classRefused: "refused", classFailed: "failed", classSensitive: "read", classMissing: "missing", classRead: "read",
-	classConnect: "connect",
+	classConnect: "connect", classClose: "close",
 }
 
 // describe is what happened, as a verb and its object.

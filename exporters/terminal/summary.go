@@ -50,7 +50,7 @@ func (s *summary) item(it *item, seen map[itemKey]bool) {
 	case classOutside:
 		s.outside += it.count
 		return
-	case classMissing, classFailed, classAccess, classNamespace, classProgram, classSocket:
+	case classMissing, classFailed, classAccess, classNamespace, classProgram, classSocket, classClose:
 		return
 	}
 	k := itemKey{class: it.class, text: it.text, folded: it.folded}

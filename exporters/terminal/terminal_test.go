@@ -119,6 +119,11 @@ func story() []span.Span {
 		failed(made(span.ExecRefused, 51, 16, 4246, 640*ms, 640*ms+1000, text(span.KeyRequestedExecutable, "/home/ada/project/no\nexec"), errno("EACCES"), number(span.KeyCount, 2))),
 		failed(made(span.Exit, 52, 16, 4290, 641*ms, 650*ms, append(program("/usr/bin/python3.13"), text(span.KeyExitSignal, "SIGKILL"), yes(span.KeyOOMKilled), yes(span.KeyWorker))...)),
 		made(span.Limit, 53, 0, 0, 660*ms, 660*ms+1000, text(span.KeyLimit, "memory.max"), number(span.KeyCount, 12)),
+		made(span.Listen, 41, 16, 4246, 640*ms, 640*ms+1000, text(span.KeyTransport, "tcp"), text(span.KeyLocalAddress, "::"), number(span.KeyLocalPort, 8080)),
+		failed(made(span.Listen, 42, 16, 4246, 641*ms, 641*ms+1000, text(span.KeyTransport, "unix"), text(span.KeyLocalAddress, "/run/\x1bx.sock"), errno("EADDRINUSE"))),
+		made(span.Accept, 43, 16, 4246, 642*ms, 642*ms+1000, text(span.KeyTransport, "tcp"), text(span.KeyPeerAddress, "10.0.0.2"), number(span.KeyPeerPort, 5555), number(span.KeyLocalPort, 8080), number(span.KeyCount, 3)),
+		made(span.Close, 44, 16, 4246, 642*ms, 672*ms, text(span.KeyTransport, "tcp"), text(span.KeyPeerAddress, "10.0.0.2"), number(span.KeyPeerPort, 5555), number(span.KeyBytesReceived, 1_234_567), number(span.KeyBytesSent, 999)),
+		made(span.Close, 45, 16, 4246, 643*ms, 673*ms, text(span.KeyTransport, "tcp"), text(span.KeyPeerAddress, "10.0.0.2"), number(span.KeyPeerPort, 5556), number(span.KeyBytesReceived, 99_960), number(span.KeyBytesSent, 3_000), errno("ECONNRESET")),
 		// A shell that turns into another program.
 		exec(17, 1, 4247, 800*ms, 801*ms, "/usr/bin/dash", argv("sh", "-c", "exec ls -l"), cwd(work), yes(span.KeyReplaced)),
 		exec(18, 17, 4247, 801*ms, 803*ms, "/usr/bin/ls", argv("ls", "-l"), cwd(work), exit(0)),

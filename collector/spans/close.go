@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"cmp"
+	"container/list"
+	"net/netip"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// MaxConnections bounds what is known of connections that have not ended. The end of one that was forgotten stands under its
+// program.
+const MaxConnections = 65536
+
+// A connection is what the end of one needs to know of its begin.
+type connection struct {
+	process *lineage.Process
+	program *lineage.Program
+	cgroup  *lineage.Cgroup
+	owner   attribution.Owner
+	span    span.Link // its net.connect or net.accept
+
+	cookie  uint64
+	element *list.Element
+}
+
+type connections struct {
+	byCookie map[uint64]*connection
+	order    list.List // of *connection, oldest first
+}
+
+func (l *connections) keep(cookie uint64, k *connection) {
+	if l.byCookie == nil {
+		l.byCookie = make(map[uint64]*connection)
+	}
+	l.take(cookie) // its end was lost
+	for len(l.byCookie) >= MaxConnections {
+		l.take(l.order.Front().Value.(*connection).cookie)
+	}
+	k.cookie, k.element = cookie, l.order.PushBack(k)
+	l.byCookie[cookie] = k
+}
+
+// take forgets a connection. Nil: it is not known.
+func (l *connections) take(cookie uint64) *connection {
+	k := l.byCookie[cookie]
+	if k != nil {
+		delete(l.byCookie, cookie)
+		l.order.Remove(k.element)
+	}
+	return k
+}
+
+var closeReasons = [...]string{record.CloseUnknown: "", record.CloseHere: "here", record.ClosePeer: "peer", record.CloseError: "error"}
+
+// CloseSocket takes the end of a connection. Whoever made it may be over, or run another program by now.
+func (c *Spans) CloseSocket(h *record.Header, r *record.Close) {
+	if s := c.connects[connectKey{cookie: r.Cookie}]; s != nil {
+		// It waits for its first bytes; or the word that it was established was lost.
+		c.queue.drop(&s.held)
+		c.forgetConnect(s)
+		c.sendConnect(s, cmp.Or(s.ended, r.Since), result{})
+	}
+	k := c.connections.take(r.Cookie)
+	if k == nil {
+		p := c.lineage.Late(h)
+		if p == nil {
+			return
+		}
+		k = &connection{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner()}
+	}
+	sb := &k.process.Sandbox.Sandbox
+	at := c.place(sb, k.owner, k.program, k.cgroup, 0)
+	if k.span.Trace == at.trace {
+		at.parent = k.span
+	}
+	id := span.CloseSpan(c.config.BootID, span.Image{Tgid: h.Tgid, Start: h.Start, ExecID: h.ExecID}, r.Cookie, h.Time)
+	d := c.out.start(span.Close, sb, k.owner, id, at, r.Since, h.Time)
+	if k.span.Span != (span.ID{}) && k.span.Trace != at.trace {
+		d.span.Links = append(d.span.Links, span.Ref{Link: k.span, Rel: span.ToParent})
+	}
+	c.out.process(k.process, k.program, k.cgroup)
+	local, _ := addressOf(r.Family, r.Addr)
+	peer, _ := addressOf(r.Family, r.Peer)
+	c.out.displayName("close", netip.AddrPortFrom(peer, r.PeerPort).String())
+	d.here(netip.AddrPortFrom(local, r.Port), r.Protocol)
+	d.trusted(span.KeyPeerAddress, peer.String())
+	d.int(span.KeyPeerPort, int64(r.PeerPort))
+	if r.Incoming {
+		d.trusted(span.KeyNetworkOp, "accept")
+	} else {
+		d.trusted(span.KeyNetworkOp, "connect")
+	}
+	d.int(span.KeyBytesSent, int64(r.Sent))
+	d.int(span.KeyBytesReceived, int64(r.Received))
+	if int(r.Reason) < len(closeReasons) && r.Reason != record.CloseUnknown {
+		d.trusted(span.KeyCloseReason, closeReasons[r.Reason])
+	}
+	d.returned(r.Error)
+	c.out.send()
+}
