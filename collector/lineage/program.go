@@ -121,7 +121,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	denied := c.Attribution.Attribute(&p.Process, &attribution.ProgramStart{
 		Program: program, File: config.FileID{Dev: r.Dev, Inode: r.Inode},
 		Env: env, Before: before.Environment, Leader: h.Flags&record.ExecSessionLeader != 0,
-		ID: imageOf(h), Uid: r.UID,
+		ID: imageOf(h), Uid: r.UID, At: h.Time,
 	})
 	x := &ExecStart{
 		Process:     p,
