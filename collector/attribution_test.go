@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
 
@@ -45,6 +46,28 @@ func (w *world) call(agent, pid uint32, id string) {
 	w.t.Helper()
 	w.fork(agent, pid)
 	w.start(pid, "/bin/bash", true, "CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID="+id)
+}
+
+// nameOf is what the ids of a call are made of: of the agent of an instance, that began first.
+func (w *world) nameOf(instance, id string) string {
+	w.t.Helper()
+	var first *attribution.Call
+	for _, k := range w.c.attribution.Calls {
+		if k.CallName == id && k.Traces.Instance() == instance && (first == nil || k.Life.Began < first.Life.Began) {
+			first = k
+		}
+	}
+	if first == nil {
+		w.t.Fatalf("no call %s of %s", id, instance)
+	}
+	return fmt.Sprint(first.CallName, " ", first.Life.Began)
+}
+
+// topOf is where a call's execute_tool stands.
+func (w *world) topOf(instance, id string) span.Link {
+	w.t.Helper()
+	name := w.nameOf(instance, id)
+	return span.Link{Trace: span.TraceFor(instance, name, 0), Span: span.ToolSpan(instance, name, 0)}
 }
 
 func (w *world) mark(peer uint32, m record.Mark) {
@@ -129,7 +152,7 @@ func TestAttribution(t *testing.T) {
 				w.owned("/a/agent", "", "session")
 				wants(w.t, w.opened("/a/in"), map[string]any{span.KeySessionID: "sess", span.KeyAgentName: "codex"})
 				wants(w.t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyAgentName: "codex"})
-				if in := w.opened("/a/in"); in.Resource.Attrs[0].Str != "codex" || in.Trace != span.TraceFor(codexInstance, "call_1", 0) {
+				if in := w.opened("/a/in"); in.Resource.Attrs[0].Str != "codex" || in.Trace != w.topOf(codexInstance, "call_1").Trace {
 					w.t.Errorf("%s", show([]span.Span{in}))
 				}
 			},
@@ -391,7 +414,7 @@ func TestAttribution(t *testing.T) {
 					wants(w.t, s, map[string]any{span.KeyParentSession: "sess", span.KeyParentCall: "call_1"})
 				}
 				wants(w.t, w.execOf(13), map[string]any{span.KeyClaimContradicted: true, span.KeyClaimSession: "sess"})
-				if w.opened("/a/x").Trace == span.TraceFor(codexInstance, "call_1", 0) {
+				if w.opened("/a/x").Trace == w.topOf(codexInstance, "call_1").Trace {
 					w.t.Error("in the other's trace")
 				}
 				if n := w.c.Stats().RefusedSessions; n != 2 {
@@ -537,14 +560,14 @@ func TestExecuteTool(t *testing.T) {
 			t.Fatal("sent before the hold ended")
 		}
 		w.tick(200 * time.Millisecond)
-		s, root := w.tool("call_1"), w.execOf(11)
-		if s.ID != span.ToolSpan(codexInstance, "call_1", 0) || s.Trace != span.TraceFor(codexInstance, "call_1", 0) || s.Parent != (span.ID{}) || root.Parent != s.ID || root.Trace != s.Trace {
+		s, root, name := w.tool("call_1"), w.execOf(11), fmt.Sprint("call_1 ", began)
+		if s.ID != span.ToolSpan(codexInstance, name, 0) || s.Trace != span.TraceFor(codexInstance, name, 0) || s.Parent != (span.ID{}) || root.Parent != s.ID || root.Trace != s.Trace {
 			t.Errorf("%s", show([]span.Span{s, root}))
 		}
 		if s.Start != wallStart+began-bootStart || s.End != wallStart+end-bootStart {
 			t.Errorf("from %d to %d", s.Start-wallStart, s.End-wallStart)
 		}
-		story := span.Ref{Link: span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.CallSpan(codexInstance, "call_1")}, Rel: span.ToStory}
+		story := span.Ref{Link: span.Link{Trace: span.StoryFor(codexInstance, 0), Span: span.CallSpan(codexInstance, name)}, Rel: span.ToStory}
 		if len(s.Links) != 1 || s.Links[0] != story {
 			t.Errorf("links %v", s.Links)
 		}
@@ -554,7 +577,7 @@ func TestExecuteTool(t *testing.T) {
 		}
 		wants(t, s, map[string]any{
 			span.KeyOperationName: "execute_tool", span.KeyGenAIToolName: "unknown", span.KeyConversationID: "sess", span.KeyGenAIAgentName: "codex", span.KeyApproval: "unknown",
-			span.KeyAttribution: "call_id", span.KeyPartial: nil, span.KeyApprovalViolated: nil,
+			span.KeyAttribution: "call_id", span.KeyPartial: nil, span.KeyApprovalViolated: nil, span.KeyCallBegan: int(began),
 		})
 	})
 	t.Run("of a much longer call the end follows", func(t *testing.T) {
@@ -579,7 +602,7 @@ func TestExecuteTool(t *testing.T) {
 		}
 		w.c.Close()
 		s := w.opened("/a/4")
-		top := span.Link{Trace: span.TraceFor(codexInstance, "call_1", 0), Span: span.ToolSpan(codexInstance, "call_1", 0)}
+		top := w.topOf(codexInstance, "call_1")
 		if roots := w.follows(6)[s.Trace]; s.Trace == top.Trace || len(roots) != 1 || roots[0].Kind != span.Tool || roots[0].Links[len(roots[0].Links)-1] != (span.Ref{Link: top, Rel: span.ToCall}) {
 			t.Errorf("%s %v", show(append(roots, s)), s.Links)
 		}
@@ -741,7 +764,8 @@ func TestAnAgentInACallJoinsNoTrace(t *testing.T) {
 	w.codex(10)
 	w.call(10, 11, "call_1")
 	w.call(10, 20, "call_2")
-	trace, id := span.TraceFor(codexInstance, "call_2", 0), span.ToolSpan(codexInstance, "call_2", 0)
+	top := w.topOf(codexInstance, "call_2")
+	trace, id := top.Trace, top.Span
 	w.fork(11, 12)
 	w.start(12, "/tmp/claude", false)
 	w.fork(12, 13)

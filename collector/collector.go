@@ -117,6 +117,7 @@ func (c *Collector) Record(raw []byte) error {
 func (c *Collector) apply() {
 	e := &c.event
 	h := &e.Header
+	c.clock.At = h.Time
 	switch h.Type {
 	case record.TypeFork:
 		c.lineage.Fork(h, &e.Fork)

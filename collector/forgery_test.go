@@ -110,9 +110,9 @@ func (w *world) withClaude() {
 }
 
 func TestForgeries(t *testing.T) {
-	ownTrace := span.TraceFor(codexInstance, "call_GOOD", 0)
-	ownSpan := span.ToolSpan(codexInstance, "call_GOOD", 0)
-	sensors := fmt.Sprintf(traceOf, hex.EncodeToString(ownTrace[:]), hex.EncodeToString(ownSpan[:]))
+	before := scene(t)
+	own, others := before.topOf(codexInstance, "call_GOOD"), before.topOf(span.AgentInstance(boot, image1(other, 1)), "call_OTHER")
+	sensors := fmt.Sprintf(traceOf, hex.EncodeToString(own.Trace[:]), hex.EncodeToString(own.Span[:]))
 	begin := func(call, session string) record.Mark {
 		return record.Mark{Op: record.MarkBegin, Call: call, Session: session}
 	}
@@ -337,7 +337,7 @@ func TestForgeries(t *testing.T) {
 		}},
 		{name: "telemetry: the sensor's own trace, from the agent", rule: ruleOwnTrace, do: func(w *world) uint32 {
 			s := agentSpan("call_NEXT", 1)
-			s.Trace, s.Span = ownTrace, ownSpan
+			s.Trace, s.Span = own.Trace, own.Span
 			w.sayAs(codex, s)
 			return evil
 		}},
@@ -434,10 +434,10 @@ func TestForgeries(t *testing.T) {
 			w.c.Close()
 			s := w.opened(secret)
 			call, by, trace := get(s, span.KeyCallID), get(s, span.KeyAttribution), s.Trace
-			if trace == ownTrace || call == "call_GOOD" && get(s, span.KeySessionID) == "sess" && get(s, span.KeyParentCall) == nil {
+			if trace == own.Trace || call == "call_GOOD" && get(s, span.KeySessionID) == "sess" && get(s, span.KeyParentCall) == nil {
 				t.Errorf("it is told of the other call: %s", show([]span.Span{s}))
 			}
-			if trace == span.TraceFor("s1", "call_OTHER", 0) || get(s, span.KeySessionID) == "s1" && actor < other {
+			if trace == others.Trace || get(s, span.KeySessionID) == "s1" && actor < other {
 				t.Errorf("it is told of the other session: %s", show([]span.Span{s}))
 			}
 			if !c.outside && call != "call_EVIL" && get(s, "sheetbend.root.call") != "call_EVIL" {
@@ -452,7 +452,7 @@ func TestForgeries(t *testing.T) {
 			w.owned("/a/next", "call_NEXT", "call_id")
 			next := w.opened("/a/next")
 			wants(t, next, map[string]any{span.KeySessionID: "sess", span.KeyApproval: nil})
-			if next.Trace != span.TraceFor(codexInstance, "call_NEXT", 0) {
+			if next.Trace != w.topOf(codexInstance, "call_NEXT").Trace {
 				t.Errorf("the next call is in another trace: %s", show([]span.Span{next}))
 			}
 			wants(t, w.opened("/a/agent"), map[string]any{span.KeySessionID: "sess", span.KeyCallID: nil})
@@ -464,7 +464,7 @@ func TestForgeries(t *testing.T) {
 					}
 					told++
 					wants(t, k, map[string]any{span.KeyApproval: "unknown", span.KeyToolResult: nil, span.KeySessionID: "sess"})
-					if k.Trace != span.TraceFor(codexInstance, id, 0) {
+					if k.Trace != w.topOf(codexInstance, id).Trace {
 						t.Errorf("the call is in another trace: %s", show([]span.Span{k}))
 					}
 				}

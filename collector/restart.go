@@ -2,7 +2,10 @@
 
 package collector
 
-import "github.com/sheetbend/sheetbend/collector/attribution"
+import (
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
 
 // Restart is how a collector comes to the state of one that was killed: it is given the journal of the stream
 // (collector/journal), which has the records, and facts that do not follow from those that are left. The methods are
@@ -31,6 +34,10 @@ func (r Restart) SetClaim(k attribution.Claim) { r.c.attribution.SetClaim(k) }
 
 // Remembers says whether it still counts who has had a session.
 func (r Restart) Remembers(k attribution.Claim) bool { return r.c.attribution.Remembers(k) }
+
+// Untold are the first processes of calls of which a later process has to know how they began: those that are not over,
+// and those whose session.call has not been sent.
+func (r Restart) Untold() map[span.Image]bool { return r.c.attribution.Untold() }
 
 // Since is the time (boottime) of the oldest record that something held is made of, beyond the hold.
 func (r Restart) Since() (at uint64, ok bool) {

@@ -116,7 +116,8 @@ func TestTelemetryAnnotatesCalls(t *testing.T) {
 }
 
 func TestTelemetryContext(t *testing.T) {
-	ours, theirs := span.TraceFor(codexInstance, "call_1", 0), span.TraceID{1, 2}
+	theirs := span.TraceID{1, 2}
+	ours := func(w *world) span.TraceID { return w.topOf(codexInstance, "call_1").Trace }
 	t.Run("known before the call's first program, it takes the call's spans", func(t *testing.T) {
 		w := newWorld(t)
 		w.codex(10)
@@ -137,7 +138,7 @@ func TestTelemetryContext(t *testing.T) {
 		w.say(agentSpan("call_1", 0))
 		w.call(10, 11, "call_1")
 		w.c.Close()
-		if s := w.tool("call_1"); s.Trace != ours || s.Links[len(s.Links)-1].Trace != theirs {
+		if s := w.tool("call_1"); s.Trace != ours(w) || s.Links[len(s.Links)-1].Trace != theirs {
 			t.Errorf("%v", s.Links)
 		}
 	})
@@ -148,7 +149,7 @@ func TestTelemetryContext(t *testing.T) {
 		w.say(agentSpan("call_1", 1))
 		w.open(11, "/a/x")
 		w.c.Close()
-		if s := w.tool("call_1"); s.Trace != ours || s.Links[len(s.Links)-1].Trace != theirs || w.opened("/a/x").Trace != ours {
+		if s := w.tool("call_1"); s.Trace != ours(w) || s.Links[len(s.Links)-1].Trace != theirs || w.opened("/a/x").Trace != ours(w) {
 			t.Errorf("%v", s.Links)
 		}
 	})
@@ -159,7 +160,7 @@ func TestTelemetryContext(t *testing.T) {
 		w.tick(3 * time.Second)
 		w.say(agentSpan("call_1", 1))
 		w.say(agentSpan("call_1", 1))
-		if s := w.only(span.Telemetry); s.Trace != ours || len(s.Links) != 1 || s.Links[0].Trace != theirs {
+		if s := w.only(span.Telemetry); s.Trace != ours(w) || len(s.Links) != 1 || s.Links[0].Trace != theirs {
 			t.Errorf("%s %v", show([]span.Span{s}), s.Links)
 		}
 	})

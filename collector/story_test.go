@@ -84,10 +84,10 @@ func TestAStoryHasARowForEachCall(t *testing.T) {
 	} {
 		s := w.told(c.id)
 		wants(t, s, c.want)
-		if s.ID != span.CallSpan(instance, c.id) || s.Trace != story || s.Parent != session.ID || s.Failed != (c.id != "call_2") {
+		if s.ID != span.CallSpan(instance, w.nameOf(instance, c.id)) || s.Trace != story || s.Parent != session.ID || s.Failed != (c.id != "call_2") {
 			t.Errorf("%s", show([]span.Span{s}))
 		}
-		detail := span.Link{Trace: span.TraceFor(instance, c.id, 0), Span: span.ToolSpan(instance, c.id, 0)}
+		detail := w.topOf(instance, c.id)
 		if len(s.Links) != 1 || s.Links[0] != (span.Ref{Link: detail, Rel: span.ToDetail}) {
 			t.Errorf("%s leads to %v", c.id, s.Links)
 		}

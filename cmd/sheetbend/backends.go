@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
-	"github.com/sheetbend/sheetbend/enrich/telemetry"
 	"github.com/sheetbend/sheetbend/exporters/delivery"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
@@ -144,10 +143,7 @@ func tallyOf(dir string, log *slog.Logger) string {
 }
 
 // passOn takes an export request of an agent.
-func (b *backends) passOn(signal telemetry.Signal, request []byte) {
-	s := map[telemetry.Signal]otlp.Signal{
-		telemetry.Traces: otlp.Traces, telemetry.Logs: otlp.Logs, telemetry.Metrics: otlp.Metrics,
-	}[signal]
+func (b *backends) passOn(s otlp.Signal, request []byte) {
 	if err := b.PassOn(s, request); err != nil {
 		b.log.Error("agent telemetry dropped", "error", err)
 	}

@@ -57,7 +57,6 @@ type Table struct {
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
 	endedCalls list.List           // of *Call, in the order of their ends
-	again      again               // calls that are forgotten
 	claims     []Claim             // by the record at hand
 	Refused    bool                // what the record at hand asks for
 }
@@ -126,7 +125,6 @@ func New(config *config.Config, clock *Clock, slicer *Slicer) *Table {
 		inferred: make(map[string]bool),
 		Calls:    make(map[callKey]*Call),
 		contexts: make(map[span.Link]*Call),
-		again:    again{counts: make(map[traceKey]uint64)},
 	}
 	c.Environ = &Environ{stats: &c.stats, variables: variables(config.Agents), meanings: meanings(config.Agents)}
 	c.Marks = &Marks{table: c}

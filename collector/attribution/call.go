@@ -5,7 +5,6 @@ package attribution
 import (
 	"container/list"
 	"strconv"
-	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -52,8 +51,9 @@ type Call struct {
 	Approval callApproval
 	Result   record.Success
 	Exit     callExit
-	Title    string // "": not known
-	Pending  any    // what package spans keeps of it until its session.call is sent
+	First    span.Image // its first process, without an exec id; zero: not known
+	Title    string     // "": not known
+	Pending  any        // what package spans keeps of it until its session.call is sent
 }
 
 // callExit is how the first process of a call ended.
@@ -112,8 +112,8 @@ const (
 // callKey names a call: the id of its session on spans, and its own.
 type callKey struct{ session, call string }
 
-// callOf gives the call of this id, which is made if there is none.
-func (c *Table) callOf(a *agent, id string, by basis) *Call {
+// callOf gives the call of this id, which is made if there is none: it begins at a time (boottime) then.
+func (c *Table) callOf(a *agent, id string, by basis, at uint64) *Call {
 	name := id
 	k := c.Calls[callKey{a.Session.SessionName, name}]
 	if k != nil && k.Agent != a {
@@ -122,18 +122,19 @@ func (c *Table) callOf(a *agent, id string, by basis) *Call {
 		k = c.Calls[callKey{a.Session.SessionName, name}]
 	}
 	if k == nil {
-		k = c.newCall(a, id, name, by)
+		k = c.newCall(a, id, name, by, at)
 	}
 	return k
 }
 
-// newCall makes a call; name goes into its ids.
-func (c *Table) newCall(a *agent, id, name string, by basis) *Call {
+// newCall makes a call. Name and the time of the record that begins it (boottime) go into its ids: what an agent begins
+// under the name of a call that is forgotten is another call.
+func (c *Table) newCall(a *agent, id, name string, by basis, at uint64) *Call {
 	k := &Call{
 		SessionName: a.Session.SessionName, CallName: name,
-		Agent: a, Session: a.Session, ID: id, Basis: by, Life: callLife{Began: c.clock.Now},
+		Agent: a, Session: a.Session, ID: id, Basis: by, Life: callLife{Began: at},
 	}
-	c.Slicer.open(&k.Traces, traceKey{instance: a.Traces.Instance(), call: c.again.name(a.Traces.Instance(), name)})
+	c.Slicer.open(&k.Traces, traceKey{instance: a.Traces.Instance(), call: name + " " + strconv.FormatUint(at, 10)})
 	k.Links.Top = span.Link{Trace: k.Traces.trace, Span: span.ToolSpan(k.Traces.Instance(), k.Traces.Call(), 0)}
 	k.unnamed = id == ""
 	c.stats.Calls++
@@ -228,40 +229,21 @@ func (c *Table) forgetCall(e *list.Element) {
 	if c.contexts[k.Links.context] == k {
 		delete(c.contexts, k.Links.context)
 	}
-	c.again.forgotten(k.Traces.Instance(), k.CallName)
 	if k.Life.Processes == 0 {
 		c.Slicer.close(&k.Traces)
 	}
 }
 
-// again counts how often a call of this name was forgotten, of those that were so last: what an agent begins under the
-// name of a call that is over for long is another call, with ids of its own.
-type again struct {
-	counts map[traceKey]uint64
-	order  []traceKey // the oldest first
-}
-
-// maxAgain bounds the names that are remembered.
-const maxAgain = 1 << 16
-
-func (g *again) forgotten(instance, name string) {
-	k := traceKey{instance: instance, call: name}
-	if g.counts[k]++; g.counts[k] > 1 {
-		return
+// Untold says whether a process is the first of a call that is not over, or whose session.call has not been sent: what a
+// later process needs to know of the call begins with it.
+func (c *Table) Untold() map[span.Image]bool {
+	first := make(map[span.Image]bool)
+	for _, k := range c.Calls {
+		if !k.Life.Over || k.Life.Processes > 0 || k.Pending != nil {
+			first[k.First] = true
+		}
 	}
-	if g.order = append(g.order, k); len(g.order) > maxAgain {
-		delete(g.counts, g.order[0])
-		g.order = g.order[1:]
-	}
-}
-
-// name is what the ids of a call are made of.
-func (g *again) name(instance, name string) string {
-	n := g.counts[traceKey{instance: instance, call: name}]
-	if n > 0 || strings.Contains(name, " again ") { // nobody can call the first one of another name so
-		return name + " again " + strconv.FormatUint(n, 10)
-	}
-	return name
+	return first
 }
 
 // expireCalls forgets what ended long ago.

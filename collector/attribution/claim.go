@@ -147,6 +147,7 @@ type ProgramStart struct {
 	Leader bool        // of a kernel session
 	ID     span.Image
 	Uid    uint32
+	At     uint64 // boottime
 }
 
 // Attribute decides whose a process is from this exec on. It returns claims of its environment
@@ -231,11 +232,11 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	var k *Call
 	switch {
 	case in.Call != "":
-		k = c.callOf(a, in.Call, byCallID)
+		k = c.callOf(a, in.Call, byCallID, x.At)
 	case len(a.open) == 1:
 		k = a.open[0]
 	case perCall:
-		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext)
+		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
 		k.Contextual = true
 	case len(a.open) > 1:
 		c.stats.AmbiguousCalls++
@@ -247,7 +248,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		if a.names {
 			by = unannounced
 		}
-		k = c.callOf(a, id, by)
+		k = c.callOf(a, id, by, x.At)
 		k.computed = true
 		c.inferred[a.Name] = true
 	}

@@ -18,7 +18,6 @@ import (
 type pendingHook struct {
 	start   ProgramStart
 	in      Claims
-	at      uint64 // boottime
 	members []*Process
 	Ran     bool // one of them became the hook
 }
@@ -65,7 +64,7 @@ func StartsHook(x *ProgramStart) bool {
 }
 
 func (c *Table) deferHook(p *Process, x *ProgramStart, in Claims) {
-	m := &pendingHook{start: *x, in: in, at: c.clock.Now}
+	m := &pendingHook{start: *x, in: in}
 	m.start.Before = Environment{}
 	p.Role, p.Hook = roleHook, nil
 	m.add(p)
@@ -97,7 +96,6 @@ func (c *Table) NotHook(p *Process) {
 		return
 	}
 	members := slices.Clone(m.members)
-	now := c.clock.Now
 	var w Owner
 	for n, p := range members {
 		m.Remove(p)
@@ -107,9 +105,6 @@ func (c *Table) NotHook(p *Process) {
 			perCall := c.perCall(p.Agent, link, ok)
 			c.command(p, &m.start, m.in, perCall, link, sampled, ok)
 			w = Owner{Agent: p.Agent, Call: p.Call, Ambiguous: p.ambiguous}
-			if k := p.Call; k != nil && k.Life.Began == now {
-				k.Life.Began = min(k.Life.Began, m.at)
-			}
 		} else {
 			c.Belong(p, w)
 		}

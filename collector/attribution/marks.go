@@ -276,7 +276,7 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 		if at.own {
 			by = claimed
 		}
-		k = c.table.newCall(a, m.Call, at.name(m.Call), by)
+		k = c.table.newCall(a, m.Call, at.name(m.Call), by, c.table.clock.At)
 		if k.Outer = at.outer; k.Outer != nil {
 			k.root = Owner{Agent: a, Call: k.Outer}.Outermost().Call
 		}

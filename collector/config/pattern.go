@@ -21,9 +21,9 @@ type pattern struct {
 
 // Patterns match when any of them does.
 type Patterns struct {
-	anchored []pattern // with a head
-	floating []pattern // that begin with "**"
-	hint     []byte    // what the need of every floating one begins with: "/." for those of home directories
+	anchored [256][]pattern // with a head, by its second byte
+	floating []pattern      // that begin with "**"
+	hint     []byte         // what the need of every floating one begins with: "/." for those of home directories
 }
 
 // CompilePatterns gives the patterns of a list; the error names the first that cannot be meant.
@@ -54,8 +54,13 @@ func CompilePatterns(list []string) (Patterns, error) {
 			}
 		}
 		switch {
+		case len(p.head) > 1:
+			ps.anchored[p.head[1]] = append(ps.anchored[p.head[1]], p)
+			continue
 		case p.head != "":
-			ps.anchored = append(ps.anchored, p)
+			for n := range ps.anchored {
+				ps.anchored[n] = append(ps.anchored[n], p)
+			}
 			continue
 		case len(ps.floating) == 0:
 			ps.hint = p.need
@@ -73,8 +78,13 @@ func CompilePatterns(list []string) (Patterns, error) {
 
 // Match says whether any pattern matches the whole path, in time linear in the path.
 func (ps *Patterns) Match(path []byte) bool {
-	for i := range ps.anchored {
-		if ps.anchored[i].match(path) {
+	second := byte(0)
+	if len(path) > 1 {
+		second = path[1]
+	}
+	anchored := ps.anchored[second]
+	for i := range anchored {
+		if anchored[i].match(path) {
 			return true
 		}
 	}

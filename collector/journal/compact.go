@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // A Cut says what a compaction leaves out. Times are of CLOCK_BOOTTIME.
@@ -22,6 +23,8 @@ type Cut struct {
 	Now uint64
 	// CallsFor is how long marks and telemetry of calls are kept, in ns.
 	CallsFor uint64
+	// Untold are processes that are kept although they have ended, by pid and start.
+	Untold map[span.Image]bool
 	// Remembers and RemembersSlice say whether an entry still means anything to the collector.
 	Remembers      func(collector.Claim) bool
 	RemembersSlice func(collector.Slice) bool

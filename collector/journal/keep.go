@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // survivors decide what of a journal is kept: see all of it, decide, then ask keeps for each entry in the same order.
@@ -141,7 +142,7 @@ func (k *survivors) factOf(h *record.Header) (f fact, first int) {
 	case record.TypeProcess, record.TypeCmdline, record.TypeCgroupAttach:
 		return fact{kind: h.Type, of: keyOf(h)}, 1
 	case record.TypeContainer:
-		return fact{kind: h.Type, text: k.event.Container.ID}, 0
+		return fact{kind: h.Type, text: k.event.Container.ID}, 1
 	case record.TypeClock:
 		return fact{kind: h.Type}, 1
 	}
@@ -191,7 +192,8 @@ func (k *survivors) decide(turn func(int) bool) bool {
 			return false
 		}
 		name := k.sandbox(l.key, l.cgroup)
-		for who := l; !l.over && !k.out[name] && who != nil && !who.needed; who = k.processes[who.parent] {
+		lives := !l.over || k.cut.Untold[span.Image{Tgid: l.key.tgid, Start: l.key.start}]
+		for who := l; lives && !k.out[name] && who != nil && !who.needed; who = k.processes[who.parent] {
 			who.needed, who.sandbox, k.used[who.cgroup], k.followed[who.forkedAt] = true, name, true, true
 			k.needCalls(who.calls[0])
 			k.needCalls(who.calls[1])

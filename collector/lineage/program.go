@@ -19,12 +19,12 @@ type Program struct {
 	ID         span.Image
 	Span       span.ID // its process.exec span; zero when the program is not known
 	Trace      span.TraceID
-	StandIn    span.TraceID // the last trace in which another span stands for it
-	Weight     int          // of package spans; 0: not known yet
-	executable string       // without the mark of a file that has no name any more; "" when not known
-	Shown      string       // as /proc shows it
-	unproven   bool         // no pin holds for it
-	seen       bool         // a look has reported it; the record of its exec, and of others before, may wait in the ring
+	StandIn    span.Link // what stood for it last, in another trace than its own
+	Weight     int       // of package spans; 0: not known yet
+	executable string    // without the mark of a file that has no name any more; "" when not known
+	Shown      string    // as /proc shows it
+	unproven   bool      // no pin holds for it
+	seen       bool      // a look has reported it; the record of its exec, and of others before, may wait in the ring
 	Name       string
 	Parent     string // executable of the image before, as /proc shows it
 	Start      uint64 // boottime of the exec; of the process when it is older than the sensor
@@ -121,7 +121,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	denied := c.Attribution.Attribute(&p.Process, &attribution.ProgramStart{
 		Program: program, File: config.FileID{Dev: r.Dev, Inode: r.Inode},
 		Env: env, Before: before.Environment, Leader: h.Flags&record.ExecSessionLeader != 0,
-		ID: imageOf(h), Uid: r.UID,
+		ID: imageOf(h), Uid: r.UID, At: h.Time,
 	})
 	x := &ExecStart{
 		Process:     p,

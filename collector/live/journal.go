@@ -152,7 +152,8 @@ func (j *Journal) beginCompaction() {
 	at := min(j.settled.time, j.settled.since)
 	cut := journal.Cut{
 		Before: at - min(at, j.window), Now: j.settled.time, CallsFor: uint64(j.CallsFor),
-		Sandbox: j.sandbox, Remembers: j.Collector.Restart().Remembers, RemembersSlice: j.Collector.Restart().RemembersSlice,
+		Sandbox: j.sandbox, Untold: j.Collector.Restart().Untold(),
+		Remembers: j.Collector.Restart().Remembers, RemembersSlice: j.Collector.Restart().RemembersSlice,
 	}
 	if n := len(j.moments); n > 0 {
 		cut.Now = j.moments[n-1].time

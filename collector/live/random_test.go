@@ -25,6 +25,7 @@ type random struct {
 	pid    uint32
 	cookie uint64
 	open   []record.Connect // without an outcome
+	marks  [2]string        // the call that each agent has marked
 }
 
 // randomRecords are records, and a configuration with a hold that is short beside them.
@@ -37,7 +38,7 @@ func randomRecords(seed uint64) ([][]byte, collector.Config) {
 	}
 	steps := []func(record.Header){
 		r.file, r.file, r.file, r.file, r.connect, r.outcome, r.outcome, r.fork, r.fork, r.exec, r.exec, r.exit,
-		r.call, r.tick, r.tick, r.tick,
+		r.call, r.mark, r.tick, r.tick, r.tick,
 	}
 	for range 1500 {
 		steps[r.IntN(len(steps))](r.living[r.IntN(len(r.living))])
@@ -136,4 +137,22 @@ func (r *random) call(record.Header) {
 	agent := r.living[r.IntN(2)]
 	r.start(agent, agent.Cgroup, "/bin/bash", fmt.Sprint("CODEX_SESSION_ID=s", agent.Tgid),
 		fmt.Sprint("CODEX_TOOL_CALL_ID=call_", r.pid))
+}
+
+// mark begins or ends a call by the word of an agent, or starts a command in it.
+func (r *random) mark(record.Header) {
+	n := r.IntN(2)
+	agent, m := r.living[n], record.Mark{Op: record.MarkEnd, Call: r.marks[n]}
+	switch {
+	case r.marks[n] == "":
+		r.marks[n] = fmt.Sprint("marked_", r.now)
+		m = record.Mark{Op: record.MarkBegin, Call: r.marks[n]}
+	case r.IntN(3) > 0:
+		r.start(agent, agent.Cgroup, "/bin/bash", fmt.Sprint("CODEX_SESSION_ID=s", agent.Tgid))
+		return
+	default:
+		r.marks[n] = ""
+	}
+	r.now += ms
+	r.add(record.AppendMark(nil, r.now, agent.Tgid, agent.Start, m))
 }

@@ -5,6 +5,7 @@
 package live
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ type agentStory struct {
 	now  uint64
 	path string
 	sink *sent
+	was  []*sent // those of before
 	conf collector.Config
 }
 
@@ -47,6 +49,7 @@ func (s *agentStory) begin() {
 
 func (s *agentStory) kill() {
 	s.t.Helper()
+	s.was = append(s.was, s.sink)
 	if err := s.f.o.Journal.File.Close(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -236,6 +239,79 @@ func TestASessionThatANestedAgentHadIsGivenBackAfterAKill(t *testing.T) {
 					t.Errorf("the nested agent is in it at %s", file)
 				}
 			}
+		})
+	}
+}
+
+// An id that an agent uses again is that of another call, whatever the sensor forgets of the first one.
+func TestACallUnderAnIdOfBeforeIsAnotherOneAfterAKill(t *testing.T) {
+	const a = 11
+	for name, restart := range restarts {
+		for _, after := range []bool{false, true} { // it has forgotten the first one
+			t.Run(fmt.Sprint(name, " ", after), func(t *testing.T) {
+				s := newStory(t)
+				s.conf.CallRetention = time.Minute
+				s.kill()
+				s.agent(10, a)
+				s.call(10, 20, a, "s", "call_1")
+				s.exit(20, a, 2)
+				s.tick(2 * time.Second)
+				if after {
+					s.tick(time.Minute)
+				}
+				restart(s)
+				s.tick(time.Minute)
+				s.call(10, 30, a, "s", "call_1")
+				s.exit(30, a, 2)
+				s.tick(2 * time.Second)
+				all, calls := map[string]string{}, 0
+				for _, sink := range append(s.was, s.sink) {
+					into(t, all, sink.passed)
+				}
+				for _, text := range all {
+					if strings.HasPrefix(text, "session.call ") {
+						calls++
+					}
+				}
+				if calls != 2 {
+					t.Errorf("%d calls", calls)
+				}
+			})
+		}
+	}
+}
+
+// What the first process of a call has said of it is known for as long as the call is not told.
+func TestACallIsToldAlikeOverRestarts(t *testing.T) {
+	const a = 11
+	for name, restart := range restarts {
+		t.Run(name, func(t *testing.T) {
+			s := newStory(t)
+			mark := func(op record.MarkOp) {
+				h := s.header(10, a, 1)
+				s.pass(record.AppendMark(nil, h.Time, h.Tgid, h.Start, record.Mark{Op: op, Call: "call_1"}))
+			}
+			s.agent(10, a)
+			mark(record.MarkBegin)
+			s.fork(10, 20, a, 1)
+			s.exec(20, a, 2, "/bin/make", "CODEX_SESSION_ID=s")
+			s.pass(rt.Record(s.header(20, a, 2), record.Exit{Status: 3 << 8}))
+			s.tick(5 * time.Second)
+			restart(s)
+			s.tick(time.Second)
+			mark(record.MarkEnd)
+			s.tick(2 * time.Second)
+			for _, span := range s.sink.passed {
+				if strings.HasPrefix(span.text, "session.call ") {
+					for _, want := range []string{"{sheetbend.call.title 1 /bin/make 0", "{sheetbend.call.exit_code 2  3", "{sheetbend.call.began 2  1003"} {
+						if !strings.Contains(span.text, want) {
+							t.Errorf("%s without %s", span.text, want)
+						}
+					}
+					return
+				}
+			}
+			t.Error("no session.call")
 		})
 	}
 }

@@ -40,6 +40,7 @@ const (
 	KeyCallContext = "sheetbend.call.context"
 	KeyMarkedBy    = "sheetbend.marked_by"
 	KeyCallRoot    = "sheetbend.call.root"
+	KeyCallBegan   = "sheetbend.call.began"
 
 	// On any span, when it is so.
 	KeyUnknownProcess = "sheetbend.process.unknown"

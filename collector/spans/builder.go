@@ -145,12 +145,16 @@ func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup)
 func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *lineage.Cgroup) {
 	d.int(span.KeyPID, int64(tgid))
 	d.trusted(span.KeyCreationTime, created)
+	text := d.text
+	if weightOfProgram(i) == len(i.Shown)+len(i.Name)+len(i.Parent) { // all of them are UTF-8
+		text = d.trusted
+	}
 	if i.Shown != "" {
-		d.text(span.KeyExecutablePath, i.Shown)
-		d.text(span.KeyExecutableName, i.Name)
+		text(span.KeyExecutablePath, i.Shown)
+		text(span.KeyExecutableName, i.Name)
 	}
 	if i.Parent != "" {
-		d.text(span.KeyParentExecutable, i.Parent)
+		text(span.KeyParentExecutable, i.Parent)
 	}
 	if g != nil {
 		d.container = g.Cgroup.Container

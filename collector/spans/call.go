@@ -106,6 +106,7 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 		d.text(span.KeyGenAIAgentName, k.Agent.Name)
 	}
 	if d.span.Kind != span.Telemetry {
+		d.int(span.KeyCallBegan, int64(k.Life.Began))
 		d.trusted(span.KeyCallTitle, titleOf(k))
 	}
 	approval := k.Approval.Decision

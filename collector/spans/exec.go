@@ -313,6 +313,10 @@ func signalName(n uint32) string {
 
 // wallTime is a boottime in ISO 8601 (RFC 3339), in UTC, with nanoseconds.
 func (c *Spans) wallTime(at uint64) string {
-	c.text = time.Unix(0, int64(at+c.clock.Offset)).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000000Z")
-	return string(c.text)
+	t := time.Unix(0, int64(at+c.clock.Offset)).UTC()
+	c.text = t.AppendFormat(c.text[:0], time.RFC3339) // which is the fast one
+	point := len(c.text) - len("Z")
+	c.text = strconv.AppendInt(c.text[:point], 1e9+int64(t.Nanosecond()), 10)
+	c.text[point] = '.' // for the 1
+	return string(append(c.text, 'Z'))
 }

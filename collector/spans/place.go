@@ -103,17 +103,16 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	if i.Span == (span.ID{}) || i.Trace == at.trace || sb.TracesOf(i.Owner) != sb.TracesOf(w) {
 		return own
 	}
-	id := span.StandInSpan(c.config.BootID, i.ID, at.trace)
-	if i.StandIn != at.trace {
-		i.StandIn = at.trace
+	if i.StandIn.Trace != at.trace {
+		i.StandIn = span.Link{Trace: at.trace, Span: span.StandInSpan(c.config.BootID, i.ID, at.trace)}
 		c.slicer.Place(sb.TracesOf(w), baseWeight+weightOfProgram(i)+weightOfOwner(sb, w))
-		d := c.out.start(span.Exec, sb, w, id, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
+		d := c.out.start(span.Exec, sb, w, i.StandIn.Span, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
 		d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
 		c.out.displayName("exec", i.Name)
 		d.standIn()
 		c.out.send()
 	}
-	return span.Link{Trace: at.trace, Span: id}
+	return i.StandIn
 }
 
 // sendCallStandIn sends what stands for a call in another trace than that of its first span.

@@ -76,18 +76,12 @@ type queue struct {
 	stories holdQueue // of a story, and waits for reportsWithin
 	long    holdQueue // has had a notice and waits for MaxLength
 	open    holdQueue // has had a notice and waits for as long as it takes
+	count   int       // of all
 	bytes   int       // of all
 }
 
 func (c *queue) all() [5]*holdQueue {
 	return [...]*holdQueue{&c.repeats, &c.brief, &c.stories, &c.long, &c.open}
-}
-
-func (c *queue) count() (n int) {
-	for _, q := range c.all() {
-		n += q.count
-	}
-	return n
 }
 
 // holdRepeats starts the wait of what counts repeats. Windows are the same for all, whatever came before: who reads the
@@ -105,10 +99,11 @@ func (c *queue) holdRepeats(h *held, w waiting, p *lineage.Process, bytes int, a
 // hold starts the wait of a span. When too many wait, one of the queue that has the most goes out early, the oldest:
 // with less known, but not lost.
 func (c *queue) hold(q *holdQueue, h *held, w waiting, bytes int, until uint64) {
-	for c.count() > 0 && (c.count() >= c.spans.config.MaxPending || c.bytes+bytes > MaxHeldBytes) {
+	for c.count > 0 && (c.count >= c.spans.config.MaxPending || c.bytes+bytes > MaxHeldBytes) {
 		c.early()
 	}
 	h.span, h.bytes, h.deadline = w, bytes, until
+	c.count++
 	c.bytes += bytes
 	q.push(h)
 }
@@ -129,13 +124,14 @@ func (c *queue) early() {
 func (c *queue) grow(h *held, bytes int) {
 	h.bytes += bytes
 	c.bytes += bytes
-	for c.count() > 0 && c.bytes > MaxHeldBytes {
+	for c.count > 0 && c.bytes > MaxHeldBytes {
 		c.early()
 	}
 }
 
 // drop takes a span out.
 func (c *queue) drop(h *held) {
+	c.count--
 	c.bytes -= h.bytes
 	h.in.remove(h)
 }

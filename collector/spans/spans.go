@@ -128,7 +128,7 @@ func (c *Spans) FlushSink() { c.out.sink.Flush() }
 // Stats gives the counters as they are now.
 func (c *Spans) Stats() Stats {
 	s := c.stats
-	s.Held, s.HeldBytes, s.Running = c.queue.count(), c.queue.bytes, c.queue.long.count+c.queue.open.count
+	s.Held, s.HeldBytes, s.Running = c.queue.count, c.queue.bytes, c.queue.long.count+c.queue.open.count
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	return s

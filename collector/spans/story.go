@@ -43,7 +43,6 @@ type callStory struct {
 	call    *attribution.Call
 	spot    spot
 	open    *list.Element // in Spans.open; nil: the call has ended
-	root    span.Image    // its first process, without an exec id; zero: not known
 	wrapper *lineage.Program
 	ended   uint64 // boottime
 	over    bool
@@ -236,7 +235,7 @@ func (c *Spans) endCommand(p *lineage.Process, at uint64, how *lineage.Ending) {
 		return
 	}
 	s.oom = s.oom || how.KilledForMemory()
-	if s.root != (span.Image{Tgid: p.Tgid, Start: p.Start}) {
+	if k.First != (span.Image{Tgid: p.Tgid, Start: p.Start}) {
 		return
 	}
 	if r := how.Exit; r != nil {

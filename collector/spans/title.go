@@ -42,8 +42,8 @@ func (c *Spans) command(x *lineage.ExecStart, before *lineage.Program) {
 		return
 	}
 	switch {
-	case x.CallRoot && s.root == (span.Image{}):
-		s.root = span.Image{Tgid: x.Process.Tgid, Start: x.Process.Start}
+	case x.CallRoot && k.First == (span.Image{}):
+		k.First = span.Image{Tgid: x.Process.Tgid, Start: x.Process.Start}
 	case s.wrapper == nil || s.wrapper != before:
 		return
 	}

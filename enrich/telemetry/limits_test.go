@@ -57,7 +57,7 @@ func TestHTTPRequestsThatAreNotFineAreRefusedAndCounted(t *testing.T) {
 		{"another type", "/v1/logs", map[string]string{"Content-Type": "text/plain"}, good, 415, func(s Stats) uint64 { return s.Foreign }},
 		{"gRPC's type without HTTP/2", "/v1/logs", map[string]string{"Content-Type": typeGRPC}, good, 415, func(s Stats) uint64 { return s.Foreign }},
 		{"another path", "/v1/profiles", isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
-		{"gRPC's path", Logs.grpcMethod(), isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
+		{"gRPC's path", Logs.Method(), isProtobuf, good, 404, func(s Stats) uint64 { return s.Foreign }},
 		{"a web page", "/v1/logs", with("Origin", "https://example.com"), good, 403, func(s Stats) uint64 { return s.Foreign }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,11 +100,11 @@ func TestGRPCRequestsThatAreNotFineGetTheirStatus(t *testing.T) {
 		compress     bool
 		code         codes.Code
 	}{
-		{"a compressed bomb", Logs.grpcMethod(), make([]byte, 8<<20), true, codes.ResourceExhausted},
-		{"a large request", Logs.grpcMethod(), make([]byte, small+1), false, codes.ResourceExhausted},
-		{"noise", Logs.grpcMethod(), []byte("noise"), false, codes.InvalidArgument},
+		{"a compressed bomb", Logs.Method(), make([]byte, 8<<20), true, codes.ResourceExhausted},
+		{"a large request", Logs.Method(), make([]byte, small+1), false, codes.ResourceExhausted},
+		{"noise", Logs.Method(), []byte("noise"), false, codes.InvalidArgument},
 		{"another service", "/grpc.health.v1.Health/Check", nil, false, codes.Unimplemented},
-		{"nothing", Traces.grpcMethod(), nil, false, codes.OK},
+		{"nothing", Traces.Method(), nil, false, codes.OK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var o []grpc.CallOption
@@ -179,7 +179,7 @@ func TestAStreamOfHTTP2ThatIsSlowIsCutOffAndItsMemoryFreed(t *testing.T) {
 		}}
 		body, sender := io.Pipe()
 		go func() { _, _ = sender.Write([]byte{0, 0, 0}) }()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x"+Logs.grpcMethod(), body)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x"+Logs.Method(), body)
 		if err != nil {
 			t.Fatal(err)
 		}

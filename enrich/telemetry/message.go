@@ -2,31 +2,17 @@
 
 package telemetry
 
+import "github.com/sheetbend/sheetbend/exporters/otlp/signal"
+
 // Signal is one of OTLP's.
-type Signal uint8
+type Signal = signal.Signal
 
-// The signals that are received.
+// The signals.
 const (
-	Traces Signal = iota + 1
-	Logs
-	Metrics
+	Traces  = signal.Traces
+	Logs    = signal.Logs
+	Metrics = signal.Metrics
 )
-
-// The names of OTLP 1.11, in paths over HTTP and over gRPC.
-var signals = [...]struct{ http, grpc string }{
-	Traces:  {"traces", "trace.v1.TraceService"},
-	Logs:    {"logs", "logs.v1.LogsService"},
-	Metrics: {"metrics", "metrics.v1.MetricsService"},
-}
-
-// String is the name in paths, as in "traces".
-func (s Signal) String() string { return signals[s].http }
-
-func (s Signal) httpPath() string { return "/v1/" + signals[s].http }
-
-func (s Signal) grpcMethod() string {
-	return "/opentelemetry.proto.collector." + signals[s].grpc + "/Export"
-}
 
 const (
 	typeProtobuf = "application/x-protobuf"

@@ -115,7 +115,7 @@ func (i *Intake) handle(r *http.Request, contentType string, m *message) error {
 		return errType
 	}
 	for s := Traces; s <= Metrics; s++ {
-		if !m.grpc && r.URL.Path == s.httpPath() || m.grpc && r.URL.Path == s.grpcMethod() {
+		if !m.grpc && r.URL.Path == s.Path() || m.grpc && r.URL.Path == s.Method() {
 			m.signal = s
 		}
 	}

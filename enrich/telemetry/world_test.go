@@ -156,7 +156,7 @@ func post(t *testing.T, url string, header map[string]string, body []byte) (int,
 	return resp.StatusCode, string(answer)
 }
 
-func (i *Intake) url(s Signal) string { return "http://" + i.Addr().String() + s.httpPath() }
+func (i *Intake) url(s Signal) string { return "http://" + i.Addr().String() + s.Path() }
 
 var (
 	traceA = pcommon.TraceID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}

@@ -75,7 +75,11 @@ func (q *Queue) resume() error {
 			if damaged {
 				why = "the spool was damaged"
 			}
-			l.log.Warn(l.kind.String()+" of an earlier run were lost: "+why, l.kind.unit(), l.stats.Lost)
+			said := " of an earlier run were lost: "
+			if l.kind == spans && !damaged {
+				said = " of an earlier run were lost, but for those that the sensor's journal gives again: "
+			}
+			l.log.Warn(l.kind.String()+said+why, l.kind.unit(), l.stats.Lost)
 		}
 		if l.stats.Queued > 0 {
 			l.log.Info("resuming what an earlier run left in the spool: "+l.kind.String(),

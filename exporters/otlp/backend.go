@@ -5,40 +5,19 @@ package otlp
 import (
 	"context"
 	"errors"
+
+	"github.com/sheetbend/sheetbend/exporters/otlp/signal"
 )
 
 // Signal is one of OTLP's.
-type Signal uint8
+type Signal = signal.Signal
 
-// The signals that are sent.
+// The signals.
 const (
-	Traces Signal = iota + 1
-	Logs
-	Metrics
+	Traces  = signal.Traces
+	Logs    = signal.Logs
+	Metrics = signal.Metrics
 )
-
-// The names of OTLP 1.11, in paths over HTTP and over gRPC.
-var signals = [...]struct{ http, grpc string }{
-	Traces:  {"traces", "trace.v1.TraceService"},
-	Logs:    {"logs", "logs.v1.LogsService"},
-	Metrics: {"metrics", "metrics.v1.MetricsService"},
-}
-
-// String is the name in paths, as in "traces".
-func (s Signal) String() string {
-	if int(s) >= len(signals) {
-		return ""
-	}
-	return signals[s].http
-}
-
-// Path is where an OTLP/HTTP server takes the signal, below its base URL.
-func (s Signal) Path() string { return "/v1/" + s.String() }
-
-// Method is the signal's export method of an OTLP/gRPC server.
-func (s Signal) Method() string {
-	return "/opentelemetry.proto.collector." + signals[s].grpc + "/Export"
-}
 
 // Backend is what takes batches: a Sender or a FailOver.
 type Backend interface {
