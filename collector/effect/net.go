@@ -147,9 +147,9 @@ func (n *Net) marks(x *object, name string) {
 	case x.opened:
 		n.add(OpenedForWriting, x, name, "")
 	}
-	for c, is := range map[Class]bool{Mode: x.mode.changed(), Owner: x.owner.changed(), Attributes: x.attrs} {
+	for i, is := range [...]bool{x.mode.changed(), x.owner.changed(), x.attrs} {
 		if is {
-			n.add(c, x, name, "")
+			n.add(Mode+Class(i), x, name, "")
 		}
 	}
 }
@@ -184,7 +184,7 @@ func (s *Scope) endings() []ending {
 }
 
 func (x *object) marked() bool {
-	return x != nil && (x.opened || x.written || x.attrs || x.mode.set || x.owner.set)
+	return x != nil && (x.opened || x.written || x.attrs || x.mode != nil || x.owner != nil)
 }
 
 // pathOf is the name that a slot has now, "" if a directory above is gone, or had first.
@@ -199,9 +199,9 @@ func pathOf(sl *slot, first bool) string {
 		}
 		if next == nil {
 			switch {
-			case dir.top == "":
+			case dir.top == 0:
 				return ""
-			case dir.top == "/":
+			case dir.top == '/':
 				parts = append(parts, "")
 			}
 			slices.Reverse(parts)
