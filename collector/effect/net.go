@@ -164,12 +164,15 @@ func (n *Net) add(c Class, x *object, name, from string) {
 
 // endings are the slots in the order of their names.
 func (s *Scope) endings() []ending {
-	list := make([]ending, 0, len(s.slots))
+	var list []ending
 	for _, sl := range s.slots {
 		if sl.before == sl.after && !sl.after.marked() {
 			continue
 		}
-		e := ending{slot: sl, before: sl.before, after: sl.after, beforeName: pathOf(sl, true)}
+		e := ending{slot: sl, before: sl.before, after: sl.after}
+		if e.before != nil {
+			e.beforeName = pathOf(sl, true)
+		}
 		if e.after != nil {
 			if e.afterName = pathOf(sl, false); e.afterName == "" {
 				e.after = nil
@@ -189,7 +192,7 @@ func (x *object) marked() bool {
 
 // pathOf is the name that a slot has now, "" if a directory above is gone, or had first.
 func pathOf(sl *slot, first bool) string {
-	var parts []string
+	parts := make([]string, 0, 16)
 	for {
 		parts = append(parts, sl.name)
 		dir := sl.dir
