@@ -52,27 +52,25 @@ type object struct {
 	dir     bool
 	special bool // a device, or the like
 	written bool
-	opened  bool // for writing
-	attrs   bool // an xattr or a time was set
-	mode    attribute
-	owner   attribute
-	top     string // of the roots: how names there begin
-	names   int    // slots that have it now
-	at      *slot  // the last that got it; nil: none, or the root
-	home    *slot  // the first
+	opened  bool       // for writing
+	attrs   bool       // an xattr or a time was set
+	mode    *attribute // nil: not set
+	owner   *attribute
+	top     byte  // of the roots: how names there begin
+	names   int   // slots that have it now
+	at      *slot // the last that got it; nil: none, or the root
+	home    *slot // the first
 }
 
 // An attribute is a number that was set: what it was at first, and is now.
-type attribute struct {
-	set         bool
-	first, last uint64
-}
+type attribute struct{ first, last uint64 }
 
 // A slot is a name in a directory. It goes with the directory when that is renamed.
 type slot struct {
 	dir           *object
 	name          string
 	before, after *object // nil: nothing
+	own           object  // the first that it had, in one piece of memory with it
 }
 
 type slotKey struct {
@@ -113,8 +111,8 @@ type Scope struct {
 // NewScope makes a scope that keeps so many names, directories on their way included.
 func NewScope(total *Total, limit int) *Scope {
 	return &Scope{
-		total: total, limit: limit, root: object{top: "/"}, nobody: object{top: "."},
-		slots: make(map[slotKey]*slot), objects: make(map[ID]*object),
+		total: total, limit: limit, root: object{top: '/'}, nobody: object{top: '.'},
+		slots: make(map[slotKey]*slot),
 	}
 }
 
@@ -140,8 +138,8 @@ func (s *Scope) Do(o *Op) {
 		return
 	}
 	if o.Nameless {
-		if s.tmpfile = (&object{id: o.ID, made: true}); len(s.objects) < s.limit {
-			s.objects[o.ID] = s.tmpfile
+		if s.tmpfile = (&object{made: true}); len(s.objects) < s.limit {
+			s.identify(s.tmpfile, o.ID)
 		}
 		return
 	}
@@ -180,7 +178,7 @@ func (x *object) change(o *Op) {
 	case record.ChangeTruncate:
 		x.written = x.written || o.Before != o.After || o.Before == record.ChangeUnknown
 	case record.ChangeChmod:
-		x.mode.change(o.Before, o.After, 0o7777)
+		x.mode = x.mode.change(o.Before, o.After, 0o7777)
 	case record.ChangeChown:
 		after := o.After
 		for _, half := range []uint64{0xffffffff, 0xffffffff << 32} {
@@ -188,23 +186,24 @@ func (x *object) change(o *Op) {
 				after = after&^half | o.Before&half
 			}
 		}
-		x.owner.change(o.Before, after, record.ChangeUnknown)
+		x.owner = x.owner.change(o.Before, after, record.ChangeUnknown)
 	case record.ChangeSetxattr, record.ChangeRemovexattr, record.ChangeUtimes:
 		x.attrs = true
 	}
 }
 
-func (a *attribute) change(before, after, mask uint64) {
+func (a *attribute) change(before, after, mask uint64) *attribute {
 	if before != record.ChangeUnknown {
 		before &= mask
 	}
-	if !a.set {
-		a.set, a.first = true, before
+	if a == nil {
+		a = &attribute{first: before}
 	}
 	a.last = after & mask
+	return a
 }
 
-func (a *attribute) changed() bool { return a.set && a.first != a.last }
+func (a *attribute) changed() bool { return a != nil && a.first != a.last }
 
 // find gives the slot of a name: nil if there is no room for it, and then the nearest directory above that is known.
 func (s *Scope) find(name []byte, sensitive bool) (sl *slot, below *object) {
@@ -302,16 +301,26 @@ func (s *Scope) identify(x *object, id ID) {
 	}
 	s.forget(x)
 	x.id = id
+	if s.objects == nil {
+		s.objects = make(map[ID]*object)
+	}
 	s.objects[id] = x
+}
+
+// object gives a new one for a slot.
+func (sl *slot) object() *object {
+	if sl.own.home != nil {
+		return &object{}
+	}
+	return &sl.own
 }
 
 // make puts something new at a name. What had it before has lost it, whoever did that.
 func (s *Scope) make(sl *slot, o *Op) {
 	format := o.Mode & unix.S_IFMT
-	x := &object{
-		made: true, dir: o.Op == record.ChangeMkdir,
-		special: o.Op == record.ChangeMknod && format != unix.S_IFREG && format != 0,
-	}
+	x := sl.object()
+	x.made, x.dir = true, o.Op == record.ChangeMkdir
+	x.special = o.Op == record.ChangeMknod && format != unix.S_IFREG && format != 0
 	if o.Op == record.ChangeRename { // a whiteout
 		x.special = true
 	} else {
@@ -337,7 +346,8 @@ func (s *Scope) existing(sl *slot, id ID) *object {
 	case x == nil:
 		fresh := sl.before == nil
 		if x = known; x == nil {
-			x = &object{foreign: !fresh}
+			x = sl.object()
+			x.foreign = !fresh
 			s.identify(x, id)
 			if x.made = fresh && s.counted[Created] > 0 && s.madeHere(sl.dir); x.made { // there was no room for it
 				s.counted[Created]--

@@ -147,9 +147,9 @@ func (n *Net) marks(x *object, name string) {
 	case x.opened:
 		n.add(OpenedForWriting, x, name, "")
 	}
-	for c, is := range map[Class]bool{Mode: x.mode.changed(), Owner: x.owner.changed(), Attributes: x.attrs} {
+	for i, is := range [...]bool{x.mode.changed(), x.owner.changed(), x.attrs} {
 		if is {
-			n.add(c, x, name, "")
+			n.add(Mode+Class(i), x, name, "")
 		}
 	}
 }
@@ -164,12 +164,15 @@ func (n *Net) add(c Class, x *object, name, from string) {
 
 // endings are the slots in the order of their names.
 func (s *Scope) endings() []ending {
-	list := make([]ending, 0, len(s.slots))
+	var list []ending
 	for _, sl := range s.slots {
 		if sl.before == sl.after && !sl.after.marked() {
 			continue
 		}
-		e := ending{slot: sl, before: sl.before, after: sl.after, beforeName: pathOf(sl, true)}
+		e := ending{slot: sl, before: sl.before, after: sl.after}
+		if e.before != nil {
+			e.beforeName = pathOf(sl, true)
+		}
 		if e.after != nil {
 			if e.afterName = pathOf(sl, false); e.afterName == "" {
 				e.after = nil
@@ -184,12 +187,12 @@ func (s *Scope) endings() []ending {
 }
 
 func (x *object) marked() bool {
-	return x != nil && (x.opened || x.written || x.attrs || x.mode.set || x.owner.set)
+	return x != nil && (x.opened || x.written || x.attrs || x.mode != nil || x.owner != nil)
 }
 
 // pathOf is the name that a slot has now, "" if a directory above is gone, or had first.
 func pathOf(sl *slot, first bool) string {
-	var parts []string
+	parts := make([]string, 0, 16)
 	for {
 		parts = append(parts, sl.name)
 		dir := sl.dir
@@ -199,9 +202,9 @@ func pathOf(sl *slot, first bool) string {
 		}
 		if next == nil {
 			switch {
-			case dir.top == "":
+			case dir.top == 0:
 				return ""
-			case dir.top == "/":
+			case dir.top == '/':
 				parts = append(parts, "")
 			}
 			slices.Reverse(parts)
