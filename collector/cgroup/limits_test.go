@@ -11,7 +11,7 @@ import (
 func TestLimitsAreReadByTheirNames(t *testing.T) {
 	m := Mount{Dir: t.TempDir()}
 	for name, text := range map[string]string{
-		"memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n",
+		"memory.events": "low 1\nhigh 2\nmax 3\noom_kill 5\noom 4\noom_group_kill 6\n",
 		"pids.events":   "max 7\n",
 		"cpu.stat":      "usage_usec 1\nnr_periods 2\nnr_throttled 8\nthrottled_usec 9\n",
 	} {

@@ -36,6 +36,10 @@ func TestWhatHasANoticeRunsUntilItsSpanComes(t *testing.T) {
 	if got := draw(v.Tree(0, "s").Roots); got != "process.exec(process.exec(net.connect file.open))" {
 		t.Error(got)
 	}
+	give(v, "s", span.Exit, 6, 1, flag(span.KeyWorker)) // its program goes on
+	if n := v.List(0)[0].Processes; n != 1 {
+		t.Errorf("%d run", n)
+	}
 	give(v, "s", span.Exit, 5, 1)
 	if n := v.List(0)[0].Processes; n != 0 {
 		t.Errorf("%d run", n)
