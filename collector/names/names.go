@@ -155,7 +155,7 @@ func service(p *dnsmessage.Parser, t dnsmessage.Type) (dnsmessage.SVCBResource, 
 func nameOf(n dnsmessage.Name) string { return Canonical(n.String()) }
 
 // Canonical is the form in which names are compared.
-func Canonical(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+func Canonical(name string) string { return strings.ToLower(strings.TrimRight(name, ".")) }
 
 // NextMessage takes the first whole message off a stream of DNS. ok: there was one.
 func NextMessage(stream []byte) (message, rest []byte, ok bool) {
@@ -175,10 +175,15 @@ func First(b []byte) (string, Source) {
 	} else {
 		name = host(b)
 	}
-	if name == "" || len(name) > 255 {
+	if name = Canonical(name); name == "" || len(name) > 255 || strings.ContainsFunc(name, isNoName) {
 		return "", ""
 	}
-	return Canonical(name), source
+	return name, source
+}
+
+// isNoName says whether a character is in no name of a host, and no address.
+func isNoName(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:", r)
 }
 
 var errEnough = errors.New("enough")
@@ -239,6 +244,9 @@ func Redact(raw []byte) []byte {
 	}
 	payload := ""
 	if name, source := First(e.Packet.Bytes); source == HTTP {
+		if strings.Contains(name, ":") {
+			name = "[" + name + "]"
+		}
 		payload = "GET / HTTP/1.1\r\nHost: " + name + "\r\n"
 	}
 	return record.SetPacketBytes(raw, payload)
