@@ -357,7 +357,7 @@ func (a *account) compare() {
 	}
 	for pid, n := range pids {
 		if n != 0 && a.changes != nil {
-			a.t.Errorf("process %d: %d nodes more were made than told: opens, binds and overlays make them, too", pid, n)
+			a.t.Errorf("process %d: the records have %d nodes too many: opens, binds and overlays make them, too", pid, -n)
 		}
 	}
 	for f, n := range times {
