@@ -428,12 +428,12 @@ func changeDifference(f workload.Fact, e *record.Event) string {
 		what      string
 		got, want any
 	}
-	old := f.Old
-	if flags&record.ChangeNamesFromUser != 0 && f.OldRequested != "" {
-		old = f.OldRequested
+	old, name := f.Old, f.Path
+	if flags&record.ChangeNamesFromUser != 0 {
+		old, name = cmp.Or(f.OldRequested, old), cmp.Or(f.Requested, name)
 	}
 	pairs := []pair{
-		{"path", changedName(&c.New, flags>>record.ChangeNewShift), f.Path}, {"old path", changedName(&c.Old, flags), old},
+		{"path", changedName(&c.New, flags>>record.ChangeNewShift), name}, {"old path", changedName(&c.Old, flags), old},
 		{"after", c.After, f.After}, {"text", string(c.Text), f.Text},
 	}
 	if f.Op != "rename" && f.Op != "exchange" {
