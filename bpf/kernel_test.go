@@ -447,16 +447,16 @@ func changeDifference(f workload.Fact, e *record.Event) string {
 		what      string
 		got, want any
 	}
-	old := f.Old
-	if flags&record.ChangeNamesFromUser != 0 && f.OldRequested != "" {
-		old = f.OldRequested
+	old, name := f.Old, f.Path
+	if flags&record.ChangeNamesFromUser != 0 {
+		old, name = cmp.Or(f.OldRequested, old), cmp.Or(f.Requested, name)
 	}
 	path := changedName(&c.New, flags>>record.ChangeNewShift)
 	if f.Errno == "ENAMETOOLONG" && flags>>record.ChangeNewShift&record.ChangeNameMissing != 0 {
-		path = f.Path // the kernel has no copy of it
+		path = name // the kernel has no copy of it
 	}
 	pairs := []pair{
-		{"path", path, f.Path}, {"old path", changedName(&c.Old, flags), old},
+		{"path", path, name}, {"old path", changedName(&c.Old, flags), old},
 		{"after", c.After, f.After}, {"text", string(c.Text), f.Text},
 	}
 	if f.Op != "rename" && f.Op != "exchange" {
