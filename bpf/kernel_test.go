@@ -665,7 +665,7 @@ func (a *account) lineage(root int) {
 	e := complaints{t: a.t}
 	roots := 0
 	for _, s := range a.spans {
-		if s.Kind == span.Loss {
+		if s.Kind == span.Loss || s.flag(span.KeyStandIn) {
 			continue
 		}
 		above := s.Above
@@ -680,7 +680,7 @@ func (a *account) lineage(root int) {
 			e.add("the parent is not there: %v", s)
 		case parent.Kind != span.Exec:
 			e.add("the parent is no process: %v under %v", s, parent)
-		case s.Parent != span.ID{} && s.Trace != parent.Trace:
+		case s.Parent != span.ID{} && s.Trace != parent.Trace && !standsIn(byID[s.Parent], s):
 			e.add("the parent is in another trace: %v", s)
 		case s.Kind == span.Exec:
 			// Its own pid when it replaced the program, else that of who started it.
@@ -700,6 +700,9 @@ func (a *account) lineage(root int) {
 	}
 	e.tell()
 }
+
+// standsIn is whether a span stands for the parent of s, whose own trace has come to its end.
+func standsIn(p, s *seen) bool { return p != nil && p.flag(span.KeyStandIn) && p.Trace == s.Trace }
 
 // complaints are test errors of which the first few are printed: the rest is seldom news.
 type complaints struct {
@@ -752,7 +755,7 @@ func (r *rig) sound(t *testing.T) {
 				e.add("no %s: %v", key, s)
 			}
 		}
-		if s.Kind != span.Loss && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
+		if s.Kind != span.Loss && !s.flag(span.KeyStandIn) && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
 			e.add("a process that is not known: %v", s)
 		}
 		for key, v := range s.attrs {
@@ -1002,6 +1005,13 @@ var particular = map[string]func(*testing.T, *rig, *account){
 	"exec-fails": func(t *testing.T, _ *rig, a *account) {
 		if n := len(a.of(span.Exec)); n != 1 {
 			t.Errorf("%d execs, want the workload's own only", n)
+		}
+	},
+	"change-link-tmp": func(t *testing.T, _ *rig, a *account) {
+		for i := range a.changes {
+			if e := &a.changes[i]; int(e.Header.Tgid) == a.facts[0].Pid && e.Change.Op == record.ChangeLink && e.Change.Inode == 0 {
+				t.Errorf("what got the name %q is not known", e.Change.New.Name)
+			}
 		}
 	},
 	"exec-memfd":   flagged(span.KeyFileless),

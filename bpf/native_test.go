@@ -122,7 +122,7 @@ func TestADirectoryIsToldWhenNothingElseHasRoom(t *testing.T) {
 	c := o.sandbox("a")
 	full := lost{record.TypeOpen, record.CauseRingFull}
 	for c.lost()[full] == 0 {
-		c.fill(15)
+		c.fill(14)
 		c.do("refuse", 1) // the smallest of the records
 	}
 	const n = 10
