@@ -119,6 +119,7 @@ static __always_inline void append_text(struct found_scratch *s, bool user, cons
 	__u64 off = r->h.size;
 	long len;
 
+	barrier_var(off); /* as in append_name() */
 	if (!text || off > FOUND_LIMIT + PATH_SLACK)
 		return;
 	if (user)

@@ -172,7 +172,7 @@ func (k *kernelSide) attachTrampolines(spec *ebpf.CollectionSpec, g *formGroup, 
 
 // attachTracing loads programs for their targets and attaches them: some kernels load what they cannot attach. On error
 // none stays attached.
-func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) (err error) {
+func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) error {
 	spec = spec.Copy()
 	names := slices.Sorted(maps.Keys(targets))
 	for _, name := range names {
@@ -182,22 +182,28 @@ func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string
 	if err != nil {
 		return err
 	}
-	var links []link.Link
-	defer func() {
-		if err == nil {
-			return
-		}
+	// All at once, because the kernel waits for some.
+	links, errs := make([]link.Link, len(names)), make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() {
+			l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[name]})
+			if err != nil {
+				errs[i] = fmt.Errorf("attach %s to %s: %w", name, targets[name], err)
+				return
+			}
+			links[i] = l
+		})
+	}
+	all.Wait()
+	if err = errors.Join(errs...); err != nil {
 		for _, l := range links {
-			err = errors.Join(err, l.Close())
+			if l != nil {
+				err = errors.Join(err, l.Close())
+			}
 		}
 		c.Close()
-	}()
-	for _, name := range names {
-		l, err := link.AttachTracing(link.TracingOptions{Program: c.Programs[name]})
-		if err != nil {
-			return fmt.Errorf("attach %s to %s: %w", name, targets[name], err)
-		}
-		links = append(links, l)
+		return err
 	}
 	k.formed = append(k.formed, c)
 	for i, name := range names {

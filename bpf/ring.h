@@ -136,7 +136,7 @@ static __always_inline bool send_as(__u32 class, void *record, __u64 size)
 
 static __always_inline bool send(void *record, __u64 size)
 {
-	return send_as(CLASS_FACT, record, size);
+	return send_as(class_of(((struct header *)record)->type), record, size);
 }
 
 /* For hooks that may be preempted by another run of themselves on the same CPU, where a
@@ -163,7 +163,7 @@ static __always_inline bool send(void *record, __u64 size)
 	})
 
 /* The same of a fact that is nothing else. */
-#define reserve(type_name, head) reserve_as(CLASS_FACT, type_name, type_name, head)
+#define reserve(type_name, head) reserve_as(class_of((head)->type), type_name, type_name, head)
 
 static __always_inline void submit(void *record)
 {
