@@ -137,6 +137,26 @@ const (
 	KeyFileReplaced  = "sheetbend.file.replaced.inode"
 	KeyFileDirectory = "sheetbend.file.directory"
 
+	// file.change by other operations than renames.
+	KeyFileMode         = string(semconv.FileModeKey)
+	KeyFileModeBefore   = "sheetbend.file.mode.before"
+	KeyFileOwner        = string(semconv.FileOwnerIDKey)
+	KeyFileOwnerBefore  = "sheetbend.file.owner.before"
+	KeyFileGroup        = string(semconv.FileGroupIDKey)
+	KeyFileGroupBefore  = "sheetbend.file.group.before"
+	KeyFileSize         = string(semconv.FileSizeKey)
+	KeyFileSizeBefore   = "sheetbend.file.size.before"
+	KeyFileLinkTarget   = string(semconv.FileSymbolicLinkTargetPathKey)
+	KeyFileLinks        = "sheetbend.file.links"
+	KeyFileType         = "sheetbend.file.type"
+	KeyFileDevice       = "sheetbend.file.device"
+	KeyFileAttribute    = "sheetbend.file.attribute"
+	KeyFileByDescriptor = "sheetbend.file.by_descriptor"
+	KeyFileNotSure      = "sheetbend.file.not_sure"
+	KeyMountSource      = "sheetbend.mount.source"
+	KeyMountType        = "sheetbend.mount.type"
+	KeyMountFlags       = "sheetbend.mount.flags"
+
 	// net.connect.
 	KeyPeerAddress   = string(semconv.NetworkPeerAddressKey)
 	KeyPeerPort      = string(semconv.NetworkPeerPortKey)

@@ -45,6 +45,7 @@ type Spans struct {
 
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
+	changes   int                     // held changeSpans
 	connects  map[uint64]*connectSpan // by socket cookie
 	open      list.List               // of *callStory, of calls that have not ended
 
@@ -111,7 +112,7 @@ func (c *Spans) FlushSink() { c.out.sink.Flush() }
 func (c *Spans) Stats() Stats {
 	s := c.stats
 	s.Held, s.HeldBytes, s.Running = c.queue.count(), c.queue.bytes, c.queue.long.count+c.queue.open.count
-	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
+	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)+c.changes
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	return s
 }
