@@ -117,6 +117,12 @@ kernels-table: ## run both and write docs/kernels.md
 test-evasion: ## ways not to be seen, and attacks on the sensor (docs/evasion.md); SHEETBEND_FLOOD_FACTOR=40 for a million files
 	go test -count=1 -run 'Trick|Loader|ThreadThatLeaves|SeenOrCounted|FullTable' $(if $(SUDO),-exec '$(SUDO)') ./bpf
 
+.PHONY: bench-versions
+bench-versions: ## what operations and commands take under this tree's sensor and under an earlier one (root, npm)
+	go build -o /tmp/sheetbend-bench ./cmd/sheetbend
+	SHEETBEND_EARLIER=$$(.ci/earlier) SHEETBEND_BIN=/tmp/sheetbend-bench go test ./bpf -timeout 60m -run '^$$' -bench Versions \
+		-benchtime 7x $(if $(SUDO),-exec '$(SUDO)')
+
 .PHONY: bench
 bench: ## benchmarks of the collector, the exporters and the hooks
 	go test -run '^$$' -bench . -benchmem $(if $(SUDO),-exec '$(SUDO)') ./...

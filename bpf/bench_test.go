@@ -75,6 +75,36 @@ func loop(spec string) error {
 			}
 			return unix.Close(fd)
 		}
+	case "files": // in turn
+		n := 0
+		do = func() error {
+			fd, err := unix.Open(filepath.Join(fields[2], strconv.Itoa(n%1000)), unix.O_RDONLY, 0)
+			if err != nil {
+				return err
+			}
+			n++
+			return unix.Close(fd)
+		}
+	case "unlink": // of a new file
+		name := filepath.Join(fields[2], "new"+strconv.Itoa(os.Getpid()))
+		do = func() error {
+			fd, err := unix.Open(name, unix.O_CREAT|unix.O_WRONLY, 0o600)
+			if err != nil {
+				return err
+			}
+			return errors.Join(unix.Close(fd), unix.Unlink(name))
+		}
+	case "stream":
+		c, err := net.Dial("tcp4", "127.0.0.1:"+fields[2])
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		content := make([]byte, 64<<10)
+		do = func() error {
+			_, err := c.Write(content)
+			return err
+		}
 	case "socket":
 		do = func() error {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package effect computes what somebody has changed in the end: the net effect of operations on files. A Scope takes
+// the operations of a program, a call or a session in their order, and says what differs from when it began; what was
+// made and is gone again is only counted. Rules are in docs/design/effect.md. It is deterministic and used by one
+// goroutine.
+package effect
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Open is the value of Op.Op for an open that may write. The others are those of record.Change.
+const Open = 0
+
+// ID tells a file apart, whatever its names. Without an inode it is not known.
+type ID struct {
+	Dev   uint32
+	Inode uint64
+}
+
+// An Op is an operation that succeeded. Names are paths; one that begins with no slash is below nothing that is known.
+type Op struct {
+	Op       uint16
+	Flags    uint32 // RENAME_*
+	New, Old []byte // as of record.Change
+	ID       ID     // of what is changed, or was made
+	Replaced ID     // what had the new name before a rename
+	Nlink    uint32 // names of it before; 0: not known
+	Mode     uint16 // mknod: S_IFMT
+
+	Before, After uint64 // as of record.Change
+
+	Created   bool // Open: it made the file
+	Nameless  bool // Open: the file has no name: O_TMPFILE
+	Truncated bool // Open: O_TRUNC
+	Directory bool // what is changed is one
+	Existed   bool // something had the new name of a rename before, as an open has told
+	ByName    bool // what is changed is known by the name that the caller gave, and not by its inode
+	Sensitive bool // one of the names is
+}
+
+// An object is a file or directory that the scope has touched, or a directory on the way.
+type object struct {
+	id      ID
+	made    bool // in this scope
+	foreign bool // by somebody else, since the scope had this name last
+	dir     bool
+	special bool // a device, or the like
+	written bool
+	opened  bool // for writing
+	attrs   bool // an xattr or a time was set
+	mode    attribute
+	owner   attribute
+	top     string // of the roots: how names there begin
+	names   int    // slots that have it now
+	at      *slot  // the last that got it; nil: none, or the root
+	home    *slot  // the first
+}
+
+// An attribute is a number that was set: what it was at first, and is now.
+type attribute struct {
+	set         bool
+	first, last uint64
+}
+
+// A slot is a name in a directory. It goes with the directory when that is renamed.
+type slot struct {
+	dir           *object
+	name          string
+	before, after *object // nil: nothing
+}
+
+type slotKey struct {
+	dir  *object
+	name string
+}
+
+// Total bounds all scopes together.
+type Total struct {
+	Names, Bytes int // at most
+	names, bytes int
+}
+
+// Bytes that a name takes besides its text, about: a slot, an object, and their places in maps.
+const nameBytes = 256
+
+// reserve is how many more sensitive names a scope keeps.
+const reserve = 64
+
+// A Scope is what was done by one program, in one call, or in one session.
+type Scope struct {
+	total        *Total
+	limit        int
+	root, nobody object // the parents of absolute and other names
+	slots        map[slotKey]*slot
+	objects      map[ID]*object
+	tmpfile      *object // the last O_TMPFILE
+	names, bytes int
+
+	lastDir []byte // a path that was walked last, with its slash
+	lastTo  *object
+	counted Counts // beyond the names that are kept, and Temporary
+	more    int
+	unsure  int
+	byName  bool
+}
+
+// NewScope makes a scope that keeps so many names, directories on their way included.
+func NewScope(total *Total, limit int) *Scope {
+	return &Scope{
+		total: total, limit: limit, root: object{top: "/"}, nobody: object{top: "."},
+		slots: make(map[slotKey]*slot), objects: make(map[ID]*object),
+	}
+}
+
+// Close gives back what the scope takes of the total. It is not used after.
+func (s *Scope) Close() {
+	s.total.names -= s.names
+	s.total.bytes -= s.bytes
+	s.names, s.bytes, s.slots, s.objects = 0, 0, nil, nil
+}
+
+// Unsure counts an operation of which nobody knows whether it succeeded.
+func (s *Scope) Unsure() { s.unsure++ }
+
+// Do takes an operation.
+func (s *Scope) Do(o *Op) {
+	s.byName = s.byName || o.ByName
+	switch o.Op {
+	case record.ChangeRename:
+		s.rename(o)
+		return
+	case record.ChangeLink:
+		s.link(o)
+		return
+	}
+	if o.Nameless {
+		if s.tmpfile = (&object{id: o.ID, made: true}); len(s.objects) < s.limit {
+			s.objects[o.ID] = s.tmpfile
+		}
+		return
+	}
+	sl, below := s.find(o.New, o.Sensitive)
+	if sl == nil {
+		s.uncounted(o, below)
+		return
+	}
+	switch o.Op {
+	case Open:
+		if o.Created {
+			s.make(sl, o)
+			break
+		}
+		x := s.existing(sl, o.ID)
+		x.opened, x.written = true, x.written || o.Truncated
+	case record.ChangeMkdir, record.ChangeMknod, record.ChangeSymlink:
+		s.make(sl, o)
+	case record.ChangeUnlink, record.ChangeRmdir:
+		x := s.existing(sl, o.ID)
+		x.dir = x.dir || o.Op == record.ChangeRmdir
+		s.put(sl, nil)
+		if x.names == 0 && o.Nlink <= 1 {
+			s.forget(x)
+		}
+	default:
+		s.existing(sl, o.ID).change(o)
+	}
+	s.prune(sl)
+}
+
+// change keeps what was done to what has a name.
+func (x *object) change(o *Op) {
+	x.dir = x.dir || o.Directory
+	switch o.Op {
+	case record.ChangeTruncate:
+		x.written = x.written || o.Before != o.After || o.Before == record.ChangeUnknown
+	case record.ChangeChmod:
+		x.mode.change(o.Before, o.After, 0o7777)
+	case record.ChangeChown:
+		after := o.After
+		for _, half := range []uint64{0xffffffff, 0xffffffff << 32} {
+			if after&half == half && o.Before != record.ChangeUnknown {
+				after = after&^half | o.Before&half
+			}
+		}
+		x.owner.change(o.Before, after, record.ChangeUnknown)
+	case record.ChangeSetxattr, record.ChangeRemovexattr, record.ChangeUtimes:
+		x.attrs = true
+	}
+}
+
+func (a *attribute) change(before, after, mask uint64) {
+	if before != record.ChangeUnknown {
+		before &= mask
+	}
+	if !a.set {
+		a.set, a.first = true, before
+	}
+	a.last = after & mask
+}
+
+func (a *attribute) changed() bool { return a.set && a.first != a.last }
+
+// find gives the slot of a name: nil if there is no room for it, and then the nearest directory above that is known.
+func (s *Scope) find(name []byte, sensitive bool) (sl *slot, below *object) {
+	end := bytes.LastIndexByte(name, '/') + 1
+	leaf := name[end:]
+	if len(leaf) == 0 {
+		return nil, &s.nobody // no name, or the root
+	}
+	if s.lastTo != nil && bytes.Equal(name[:end], s.lastDir) {
+		return s.at(s.lastTo, leaf, sensitive)
+	}
+	dir, rest := &s.nobody, name[:end]
+	if name[0] == '/' {
+		dir = &s.root
+	}
+	for len(rest) > 0 {
+		i := bytes.IndexByte(rest, '/')
+		if i > 0 {
+			if sl, below = s.at(dir, rest[:i], sensitive); sl == nil {
+				return nil, below
+			}
+			dir = s.existing(sl, ID{})
+			dir.dir = true
+		}
+		rest = rest[i+1:]
+	}
+	s.lastDir, s.lastTo = append(s.lastDir[:0], name[:end]...), dir
+	return s.at(dir, leaf, sensitive)
+}
+
+// at gives the slot of a name in a directory.
+func (s *Scope) at(dir *object, name []byte, sensitive bool) (sl *slot, below *object) {
+	if sl = s.slots[slotKey{dir, string(name)}]; sl != nil {
+		return sl, nil
+	}
+	limit := s.limit
+	if sensitive {
+		limit += reserve
+	}
+	size := len(name) + nameBytes
+	if s.names >= limit || s.total.names >= s.total.Names || s.total.bytes+size > s.total.Bytes {
+		return nil, dir
+	}
+	sl = &slot{dir: dir, name: string(name)}
+	s.slots[slotKey{dir, sl.name}] = sl
+	s.take(1, size)
+	return sl, nil
+}
+
+func (s *Scope) take(names, size int) {
+	s.names, s.bytes = s.names+names, s.bytes+size
+	s.total.names, s.total.bytes = s.total.names+names, s.total.bytes+size
+}
+
+// prune forgets a name that there was not and is not. Nothing but a slot that was not used yet is so otherwise.
+func (s *Scope) prune(sl *slot) {
+	if key := (slotKey{sl.dir, sl.name}); sl.before == nil && sl.after == nil && s.slots[key] == sl {
+		delete(s.slots, key)
+		s.take(-1, -len(sl.name)-nameBytes)
+	}
+}
+
+// put has a name stand for an object, or for none.
+func (s *Scope) put(sl *slot, x *object) {
+	old := sl.after
+	if sl.after = x; x != nil {
+		if x.home == nil {
+			x.home = sl
+		}
+		x.at = sl
+		x.names++
+	}
+	if old == nil {
+		return
+	}
+	if old.dir {
+		s.lastTo = nil
+	}
+	if old.at == sl && old != x {
+		old.at = nil
+	}
+	if old.names--; old.names == 0 && old.made {
+		s.counted[Temporary]++
+	}
+}
+
+// forget has the inode stand for no object any more: it may be another file's next.
+func (s *Scope) forget(x *object) {
+	if s.objects[x.id] == x {
+		delete(s.objects, x.id)
+	}
+}
+
+// identify has an inode stand for an object. One that is not known stands for none.
+func (s *Scope) identify(x *object, id ID) {
+	if id.Inode == 0 {
+		return
+	}
+	s.forget(x)
+	x.id = id
+	s.objects[id] = x
+}
+
+// make puts something new at a name. What had it before has lost it, whoever did that.
+func (s *Scope) make(sl *slot, o *Op) {
+	format := o.Mode & unix.S_IFMT
+	x := &object{
+		made: true, dir: o.Op == record.ChangeMkdir,
+		special: o.Op == record.ChangeMknod && format != unix.S_IFREG && format != 0,
+	}
+	if o.Op == record.ChangeRename { // a whiteout
+		x.special = true
+	} else {
+		s.identify(x, o.ID)
+	}
+	s.put(sl, x)
+}
+
+// existing gives what has a name, as an operation on it shows: that one, or what somebody else has put there.
+func (s *Scope) existing(sl *slot, id ID) *object {
+	x, known := sl.after, s.objects[id]
+	if id.Inode == 0 || known != nil && known.dir { // a directory has one name: another is that of a mount
+		known = nil
+		if x == nil {
+			id = ID{}
+		}
+	}
+	switch {
+	case x == nil:
+		fresh := sl.before == nil
+		if x = known; x == nil {
+			x = &object{foreign: !fresh}
+			s.identify(x, id)
+		}
+		if fresh {
+			sl.before = x
+		}
+		s.put(sl, x)
+	case id.Inode == 0 || x.id == id:
+	case known != nil && known != x:
+		if sl.before == x {
+			sl.before = known
+		}
+		s.put(sl, known)
+		x = known
+	default:
+		s.identify(x, id)
+	}
+	return x
+}
+
+// within says whether a directory is x, or below it.
+func (s *Scope) within(dir, x *object) bool {
+	for dir != nil && dir != x && dir.at != nil {
+		dir = dir.at.dir
+	}
+	return dir == x
+}
+
+func (s *Scope) rename(o *Op) {
+	from, below := s.find(o.Old, o.Sensitive)
+	to, above := s.find(o.New, o.Sensitive)
+	switch {
+	case from == nil || to == nil:
+		s.halfRename(o, from, to, below, above)
+		return
+	case from == to:
+		s.existing(from, o.ID)
+		return
+	}
+	s.lastTo = nil
+	x := s.existing(from, o.ID)
+	x.dir = x.dir || o.Directory
+	exchange := o.Flags&unix.RENAME_EXCHANGE != 0
+	y := to.after
+	if exchange || o.Replaced.Inode != 0 || y == nil && o.Existed {
+		y = s.existing(to, o.Replaced)
+	}
+	switch {
+	case x == y && !exchange: // two names of one file: rename does nothing
+	case x.dir && s.within(to.dir, x) || exchange && y.dir && s.within(from.dir, y):
+		// The kernel does not do so: names are not what they were.
+	case exchange:
+		from.after, to.after = y, x
+		x.at, y.at = to, from
+	default:
+		s.put(to, x)
+		if y != nil {
+			y.dir = y.dir || x.dir // nothing else can be replaced by it
+			if y.names == 0 {
+				s.forget(y)
+			}
+		}
+		if o.Flags&unix.RENAME_WHITEOUT != 0 {
+			s.make(from, o)
+		} else {
+			s.put(from, nil)
+		}
+	}
+	s.prune(from)
+	s.prune(to)
+}
+
+// halfRename is a rename of which not both names are kept.
+func (s *Scope) halfRename(o *Op, from, to *slot, below, above *object) {
+	s.more++
+	made := false
+	switch {
+	case from != nil:
+		made = s.existing(from, o.ID).made
+		if made {
+			s.counted[Created]++
+		} else {
+			s.counted[Renamed]++
+			from.before = nil // it is told there
+		}
+		temporary := s.counted[Temporary]
+		s.put(from, nil)
+		s.counted[Temporary] = temporary
+		s.prune(from)
+	case to != nil:
+		if made = s.madeHere(below); made {
+			s.make(to, &Op{ID: o.ID})
+			s.counted[Created]--
+		} else {
+			x := &object{foreign: true}
+			s.identify(x, o.ID)
+			s.put(to, x)
+		}
+		s.prune(to)
+	case !s.madeHere(below) && !s.madeHere(above):
+		s.counted[Renamed]++
+	}
+}
+
+func (s *Scope) link(o *Op) {
+	x := s.objects[o.ID]
+	if o.ID.Inode == 0 {
+		x = nil
+		if len(o.Old) == 0 || bytes.HasPrefix(o.Old, []byte("/proc/")) { // a file that has none, by its descriptor
+			x = s.tmpfile
+		}
+	}
+	if x == nil {
+		if from, _ := s.find(o.Old, o.Sensitive); from != nil {
+			x = s.existing(from, o.ID)
+		}
+	}
+	to, below := s.find(o.New, o.Sensitive)
+	switch {
+	case to == nil && (x != nil && x.made || s.madeHere(below)):
+		s.more++
+		s.counted[Created]++
+	case to == nil || x == nil:
+		s.more++
+		s.counted[Linked]++
+		if to != nil {
+			s.prune(to)
+		}
+	case x.dir: // the kernel does not do so
+		s.prune(to)
+	default:
+		s.put(to, x)
+	}
+}
+
+// madeHere says whether a directory was made in this scope, or one above it.
+func (s *Scope) madeHere(dir *object) bool {
+	for dir != nil && !dir.made && dir.at != nil {
+		dir = dir.at.dir
+	}
+	return dir != nil && dir.made
+}
+
+// uncounted counts an operation on a name that is not kept. Below a directory that was made here nothing is older.
+func (s *Scope) uncounted(o *Op, below *object) {
+	s.more++
+	made := s.madeHere(below)
+	switch o.Op {
+	case Open:
+		if o.Created {
+			s.counted[Created]++
+		}
+	case record.ChangeMkdir, record.ChangeMknod, record.ChangeSymlink:
+		s.counted[Created]++
+	case record.ChangeUnlink, record.ChangeRmdir:
+		if made {
+			s.counted[Created]--
+			s.counted[Temporary]++
+		} else {
+			s.counted[Deleted]++
+		}
+	}
+}
