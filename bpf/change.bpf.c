@@ -1,29 +1,15 @@
 //go:build ignore
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 /*
- * Changes of names, so far renames, in two forms of which the loader attaches one.
- *
- * Trampoline: fexit on security_path_rename, which runs once for every way to rename, before the file system acts, and
- * has both directories and both names as the kernel found them. What it saw waits for the outcome: fexit on
- * do_renameat2 (filename_renameat2 since 7.0). A rename without such an entry, as that of a name that is not there, is
- * reported with the names that the caller asked for.
- *
- * Tracepoint: the exit tracepoints of the system calls. Both names are the caller's word.
+ * Changes of names, so far renames, in the trampoline form: fexit on security_path_rename, which runs once for every way
+ * to rename, before the file system acts, and has both directories and both names as the kernel found them. What it saw
+ * waits for the outcome: fexit on do_renameat2 (filename_renameat2 since 7.0). A rename without such an entry, as that of
+ * a name that is not there, is reported with the names that the caller asked for (changecall.bpf.c).
  */
 
-#if defined(__TARGET_ARCH_x86)
-enum { NR_RENAME = 82, NR_RENAMEAT = 264, NR_RENAMEAT2 = 316 };
-#else
-enum { NR_RENAME = -1, NR_RENAMEAT = 38, NR_RENAMEAT2 = 276 };
-#endif
-enum { S_IFDIR = 0040000 };
-
-/* Ends of what one side, a directory and a name in it, may fill of a buffer. NAME: of the longest name. */
-#define SIDE_BYTES(NAME) (PATH_BYTES + PATH_SLACK + (NAME))
 enum {
 	FOUND_NAME = NAME_BYTES + 1,
 	FOUND_LIMIT = sizeof(struct record_change) + SIDE_BYTES(FOUND_NAME) + PATH_BYTES + PATH_SLACK,
-	ASKED_LIMIT = sizeof(struct record_change) + SIDE_BYTES(PATH_BYTES) + PATH_BYTES + PATH_SLACK,
 };
 
 struct found_bytes { __u8 bytes[(FOUND_LIMIT + PATH_SLACK + FOUND_NAME + 7) & ~7]; };
@@ -31,44 +17,16 @@ struct found_scratch {
 	__u8 bytes[sizeof(struct found_bytes)];
 	struct walk walk;
 };
-struct asked_scratch {
-	__u8 bytes[(ASKED_LIMIT + PATH_SLACK + PATH_BYTES + 7) & ~7];
-	struct walk walk;
-};
 
-/* As open_scratch; two, for trampoline programs can be preempted by each other. */
+/* Not asked_scratch, for trampoline programs can be preempted by each other. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct found_scratch);
 } found_scratch SEC(".maps");
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct asked_scratch);
-} asked_scratch SEC(".maps");
 
 DEFINE_WALK(found, FOUND_LIMIT)
-DEFINE_WALK(asked, ASKED_LIMIT)
-
-/* tid -> the record of a rename that the file system is at. An entry goes with the outcome. The kernel may have skipped
- * the program that takes it: so it also goes when the thread begins another rename, and with the thread. No LRU: on
- * several CPUs a small one drops entries in use while others are free. Full: the names are the caller's.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 128);
-	__type(key, __u32);
-	__type(value, struct found_bytes);
-} renames SEC(".maps");
-
-/* Also where the process is watched no more: it may have been when the entry was made. */
-static __always_inline void forget_rename(__u32 tid)
-{
-	bpf_map_delete_elem(&renames, &tid);
-}
 
 /* Appends a side to the record in SCRATCH from `off` on: the components of a directory, then a name. LIMIT is that of
  * the walk. Sets LENGTH and NAME_LENGTH of the record; gives the flags, enum change_side.
@@ -104,6 +62,23 @@ static __always_inline void forget_rename(__u32 tid)
 		}                                                                                      \
 		side_;                                                                                 \
 	})
+
+/* tid -> the record of a rename that the file system is at. An entry goes with the outcome. The kernel may have skipped
+ * the program that takes it: so it also goes when the thread begins another rename, and with the thread. No LRU: on
+ * several CPUs a small one drops entries in use while others are free. Full: the names are the caller's.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 128);
+	__type(key, __u32);
+	__type(value, struct found_bytes);
+} renames SEC(".maps");
+
+/* Also where the process is watched no more: it may have been when the entry was made. */
+static __always_inline void forget_rename(__u32 tid)
+{
+	bpf_map_delete_elem(&renames, &tid);
+}
 
 SEC("fentry/do_renameat2")
 int rename_enter(void *ctx)
@@ -160,61 +135,6 @@ int BPF_PROG(rename_begin, const struct path *old_dir, struct dentry *old_dentry
 	return 0;
 }
 
-/* dfd and name of each side as the caller gave them; names are NULL where they are not known. */
-static __always_inline int report_rename(int old_dfd, const char *old_name, int new_dfd, const char *new_name,
-					 __u32 rename_flags, int error)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-	__u64 off = sizeof(struct record_change), cgroup = bpf_get_current_cgroup_id();
-	struct vfsmount *mnt = NULL;
-	struct dentry *dir = NULL;
-	__u32 zero = 0, side;
-	struct asked_scratch *s;
-	struct record_change *r;
-
-	s = bpf_map_lookup_elem(&asked_scratch, &zero);
-	if (!s) {
-		lose(cgroup, RECORD_CHANGE, LOSS_SCRATCH);
-		return 0;
-	}
-	r = (void *)s;
-	__builtin_memset(r, 0, sizeof(*r));
-	fill_header_current(&r->h, RECORD_CHANGE, cgroup);
-	r->op = CHANGE_RENAME;
-	r->flags = rename_flags;
-	r->error = error;
-	r->h.flags = CHANGE_NAMES_FROM_USER;
-	starts_at(task, old_dfd, old_name, true, &mnt, &dir);
-	side = append_side(s, walk_asked, ASKED_LIMIT, PATH_BYTES, task, mnt, dir, old_name, true, r->old_len,
-			   r->old_name_len);
-	r->h.flags |= side;
-	if (off > ASKED_LIMIT - PATH_BYTES - PATH_SLACK)
-		off = ASKED_LIMIT - PATH_BYTES - PATH_SLACK; /* for the verifier: it is not */
-	mnt = NULL;
-	dir = NULL;
-	starts_at(task, new_dfd, new_name, true, &mnt, &dir);
-	side = append_side(s, walk_asked, ASKED_LIMIT, PATH_BYTES, task, mnt, dir, new_name, true, r->new_len,
-			   r->new_name_len);
-	r->h.flags |= side << CHANGE_NEW_SHIFT;
-	if (off > sizeof(s->bytes))
-		off = sizeof(s->bytes);
-	send(r, off);
-	return 0;
-}
-
-static __always_inline int report_rename_call(long number, long ret)
-{
-	struct call_args args = call_args();
-	struct later_args later;
-	int error = ret < 0 ? -ret : 0;
-
-	if (number == NR_RENAME)
-		return report_rename(AT_FDCWD, (void *)args.first, AT_FDCWD, (void *)args.second, 0, error);
-	later = later_args();
-	return report_rename(args.first, (void *)args.second, args.third, (void *)later.fourth,
-			     number == NR_RENAMEAT2 ? later.fifth : 0, error);
-}
-
 SEC("fexit/do_renameat2")
 int BPF_PROG(rename_end, int old_dfd, void *from, int new_dfd, void *to, unsigned int rename_flags, int ret)
 {
@@ -249,30 +169,8 @@ int BPF_PROG(rename_end, int old_dfd, void *from, int new_dfd, void *to, unsigne
 	/* The kernel's copy of the names is gone by now. */
 	number = call_number();
 	if (number == NR_RENAME || number == NR_RENAMEAT || number == NR_RENAMEAT2)
-		return report_rename_call(number, ret);
-	return report_rename(old_dfd, NULL, new_dfd, NULL, rename_flags, -ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_rename")
-int rename_call(struct syscall_exit *ctx)
-{
-	if (!current_watched())
-		return 0;
-	return report_rename_call(NR_RENAME, ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_renameat")
-int rename_call_at(struct syscall_exit *ctx)
-{
-	if (!current_watched())
-		return 0;
-	return report_rename_call(NR_RENAMEAT, ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_renameat2")
-int rename_call_at2(struct syscall_exit *ctx)
-{
-	if (!current_watched())
-		return 0;
-	return report_rename_call(NR_RENAMEAT2, ctx->ret);
+		report_change_call(number, call_args(), later_args(), ret);
+	else
+		report_nameless_rename(old_dfd, new_dfd, rename_flags, -ret);
+	return 0;
 }

@@ -94,6 +94,17 @@ type callHook struct {
 	optional bool // not a system call of every supported kernel
 }
 
+// name is that of the attachment.
+func (h *callHook) name() string { return h.program + "-" + h.call }
+
+// callHooks are hooks of one program on many calls.
+func callHooks(program string, record objectRecordType, optional bool, calls ...string) (hooks []callHook) {
+	for _, call := range calls {
+		hooks = append(hooks, callHook{program, record, call, optional})
+	}
+	return hooks
+}
+
 var formGroups = []formGroup{
 	{
 		name: "open",
@@ -135,11 +146,16 @@ var formGroups = []formGroup{
 			{"rename_begin", objectRecordTypeRECORD_CHANGE, []string{"security_path_rename"}},             // CONFIG_SECURITY_PATH
 			{"rename_end", objectRecordTypeRECORD_CHANGE, []string{"do_renameat2", "filename_renameat2"}}, // renamed in 7.0
 		},
-		tracepoints: []callHook{
-			{"rename_call", objectRecordTypeRECORD_CHANGE, "rename", true}, // not on arm64
-			{"rename_call_at", objectRecordTypeRECORD_CHANGE, "renameat", true},
-			{"rename_call_at2", objectRecordTypeRECORD_CHANGE, "renameat2", false},
-		},
+		tracepoints: append(
+			callHooks("change_call", objectRecordTypeRECORD_CHANGE, false, "unlinkat", "renameat2", "linkat", "symlinkat",
+				"mkdirat", "mknodat", "truncate", "ftruncate", "fchmod", "fchmodat", "fchown", "fchownat", "setxattr",
+				"lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "utimensat", "mount", "umount",
+				"move_mount", "pivot_root", "chroot"),
+			callHooks("change_call", objectRecordTypeRECORD_CHANGE, true,
+				"unlink", "rmdir", "rename", "renameat", "link", "symlink", "mkdir", "mknod", "chmod", "chown", "lchown",
+				"utime", "utimes", "futimesat", // not on arm64
+				"fchmodat2", "setxattrat", "removexattrat")..., // since 6.6 and 6.13
+		),
 	},
 	{
 		name: "namespace",

@@ -24,12 +24,15 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/bpf/workload"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
+	"github.com/sheetbend/sheetbend/collector/paths"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -280,6 +283,17 @@ func (r *rig) losses() (all []record.Loss) {
 	return all
 }
 
+// changes are the records of changes. They keep their memory.
+func (r *rig) changes() (all []record.Event) {
+	for _, raw := range r.raw.records {
+		var e record.Event
+		if err := e.Decode(raw); err == nil && e.Header.Type == record.TypeChange {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
 // sandbox makes a cgroup and the attributes that start a process in it.
 func (r *rig) sandbox(name string) *syscall.SysProcAttr {
 	r.t.Helper()
@@ -308,9 +322,10 @@ func allForms(t *testing.T) (told []bpf.Form) {
 
 // account compares facts with the spans of one session.
 type account struct {
-	t     *testing.T
-	facts []workload.Fact
-	spans []*seen
+	t       *testing.T
+	facts   []workload.Fact
+	spans   []*seen
+	changes []record.Event // of the session's processes and of others
 }
 
 func (a *account) of(kind span.Kind) (found []*seen) {
@@ -332,6 +347,12 @@ func (a *account) compare() {
 	for f, n := range times {
 		if f.Exchanged == "at most" {
 			continue
+		}
+		if f.Kind == "change" {
+			a.compareChange(f, n)
+		}
+		if f.Kind == "change" && f.Op != "rename" && f.Op != "exchange" {
+			continue // one span may tell of several
 		}
 		var matches, near []*seen
 		for _, s := range a.spans {
@@ -360,6 +381,101 @@ func (a *account) compare() {
 			}
 		}
 	}
+}
+
+// compareChange demands n records that say what the fact says.
+func (a *account) compareChange(f workload.Fact, n int) {
+	a.t.Helper()
+	var near []string
+	found := 0
+	for i := range a.changes {
+		e := &a.changes[i]
+		if int(e.Header.Tgid) != f.Pid || e.Change.Op != changeOps[f.Op] {
+			continue
+		}
+		if wrong := changeDifference(f, e); wrong != "" {
+			near = append(near, wrong)
+		} else {
+			found++
+		}
+	}
+	if found == n {
+		return
+	}
+	line, err := json.Marshal(f)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Errorf("%d records say what was done %d times: %.1000s\n\t%s", found, n, line, strings.Join(near[:min(len(near), 5)], "\n\t"))
+}
+
+var changeOps = map[string]uint16{
+	"rename": record.ChangeRename, "exchange": record.ChangeRename, "unlink": record.ChangeUnlink, "rmdir": record.ChangeRmdir,
+	"mkdir": record.ChangeMkdir, "mknod": record.ChangeMknod, "link": record.ChangeLink, "symlink": record.ChangeSymlink,
+	"truncate": record.ChangeTruncate, "chmod": record.ChangeChmod, "chown": record.ChangeChown, "setxattr": record.ChangeSetxattr,
+	"removexattr": record.ChangeRemovexattr, "utimes": record.ChangeUtimes, "mount": record.ChangeMount, "umount": record.ChangeUmount,
+	"move_mount": record.ChangeMoveMount, "pivot_root": record.ChangePivotRoot, "chroot": record.ChangeChroot,
+}
+
+// changeDifference says how a record differs from a fact about the same operation.
+func changeDifference(f workload.Fact, e *record.Event) string {
+	c, flags := &e.Change, e.Header.Flags
+	code := ""
+	if c.Error != 0 {
+		code = unix.ErrnoName(syscall.Errno(c.Error))
+	}
+	type pair struct {
+		what      string
+		got, want any
+	}
+	old := f.Old
+	if flags&record.ChangeNamesFromUser != 0 && f.OldRequested != "" {
+		old = f.OldRequested
+	}
+	pairs := []pair{
+		{"path", changedName(&c.New, flags>>record.ChangeNewShift), f.Path}, {"old path", changedName(&c.Old, flags), old},
+		{"after", c.After, f.After}, {"text", string(c.Text), f.Text},
+	}
+	if f.Op != "rename" && f.Op != "exchange" {
+		pairs = append(pairs, pair{"flags", c.Flags, f.Flags})
+	}
+	if f.Mode != 0 {
+		pairs = append(pairs, pair{"mode", uint32(c.Mode), f.Mode})
+	}
+	if flags&record.ChangeSubmitted == 0 {
+		pairs = append(pairs, pair{"error", code, f.Errno})
+	}
+	if !f.AnyInode && f.Errno == "" {
+		// What the names stood for is gone when the call has returned.
+		if flags&record.ChangeNamesFromUser == 0 {
+			pairs = append(pairs, pair{"replaced", c.Replaced, f.Replaced})
+		}
+		if flags&record.ChangeNamesFromUser == 0 || c.Inode != 0 {
+			pairs = append(pairs, pair{"inode", c.Inode, f.Inode})
+		}
+	}
+	for _, p := range pairs {
+		if p.got != p.want {
+			return fmt.Sprintf("%s is %.200q, not %.200q (flags %#x)", p.what, fmt.Sprint(p.got), fmt.Sprint(p.want), flags)
+		}
+	}
+	return ""
+}
+
+// changedName is the path of one side of a change; flags are those of that side.
+func changedName(n *record.ChangedName, flags uint16) string {
+	var name []byte
+	if flags&record.ChangeBase != 0 {
+		name = paths.AppendResolved(name, n.Dir, paths.Marks{Truncated: flags&record.ChangeTruncated != 0, Outside: flags&record.ChangeOutside != 0})
+		if len(n.Name) > 0 {
+			name = append(name, '/')
+		}
+	}
+	name = append(name, n.Name...)
+	if flags&record.ChangeBase != 0 {
+		name = paths.Clean(name)
+	}
+	return strings.ToValidUTF8(string(name), "\uFFFD")
 }
 
 func kindsOf(f workload.Fact) []span.Kind {
@@ -692,6 +808,28 @@ var sentences = map[string]string{
 	"rename-odd-names": "names with newlines, arrows and escapes, and of 255 bytes",
 	"rename-long-path": "names of 4095 bytes",
 
+	"change-unlink":      "files that are deleted, also an open one, and what cannot be",
+	"change-rmdir":       "directories that are deleted, and what cannot be",
+	"change-mkdir":       "directories that are made, and refused",
+	"change-mknod":       "a fifo, a file and a device, and what is refused",
+	"change-link":        "hard links, and what is refused",
+	"change-link-tmp":    "a name for a file that had none, by its descriptor",
+	"change-symlink":     "symbolic links, with targets as they are given, and refused",
+	"change-truncate":    "a file that is cut, by name and by descriptor, and what cannot be",
+	"change-mode":        "modes, by each call, given and refused",
+	"change-owner":       "owners, by each call, given and refused",
+	"change-xattr":       "extended attributes that are set and removed, and refused",
+	"change-times":       "times of files, by each call, and refused",
+	"change-odd-names":   "changes of names with newlines, arrows, escapes and invalid UTF-8, and of 255 bytes",
+	"change-long-path":   "changes of names of 4095 bytes, and of one byte more",
+	"change-onto-itself": "a rename of a name to itself, and to another name of the same file",
+	"change-mount":       "mounts that are made, moved, changed and taken away, and refused",
+	"change-busy":        "what cannot be deleted or replaced because something is mounted there",
+	"change-across":      "renames and links to another file system, and changes on a tmpfs",
+	"change-pivot":       "another root of the mount namespace",
+	"change-chroot":      "another root directory, and refused",
+	"change-overlay":     "changes on an overlay, whose copies and whiteouts are not told",
+
 	"exec-child":           "a program that is started",
 	"exec-fails":           "a program that does not exist leaves no exec",
 	"exec-exit-code":       "an exit code",
@@ -788,6 +926,7 @@ func testScenarios(t *testing.T, program workloadtest.Program, o bpf.Options, na
 		r.stop()
 	})
 
+	changes := r.changes()
 	for name, result := range results {
 		sentence, ok := sentences[name]
 		if !ok {
@@ -795,7 +934,7 @@ func testScenarios(t *testing.T, program workloadtest.Program, o bpf.Options, na
 			continue
 		}
 		t.Run(sentence, func(t *testing.T) {
-			a := &account{t: t, facts: result.Facts, spans: r.sessions[name]}
+			a := &account{t: t, facts: result.Facts, spans: r.sessions[name], changes: changes}
 			a.compare()
 			a.lineage(result.Pid)
 			if check := particular[name]; check != nil {

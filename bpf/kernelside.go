@@ -25,9 +25,9 @@ type kernelSide struct {
 }
 
 type attachment struct {
-	program string
-	link    link.Link // nil: it has none, and cannot be pinned
-	close   func() error
+	name  string    // the program, or with its call behind a hyphen, as one program may have many
+	link  link.Link // nil: it has none, and cannot be pinned
+	close func() error
 }
 
 // table is one of the maps that all programs share.
@@ -215,20 +215,31 @@ func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, 
 		return err
 	}
 	k.formed = append(k.formed, c)
-	for _, h := range g.tracepoints {
+	// All at once, because the kernel waits for each.
+	attached, errs := make([]attachment, len(g.tracepoints)), make([]error, len(g.tracepoints))
+	var all sync.WaitGroup
+	for i, h := range g.tracepoints {
+		all.Go(func() {
+			attached[i], errs[i] = fs.attach("syscalls", "sys_exit_"+h.call, h.name(), c.Programs[h.program])
+		})
+	}
+	all.Wait()
+	for i, h := range g.tracepoints {
 		target := "sys_exit_" + h.call
-		a, err := fs.attach("syscalls", target, h.program, c.Programs[h.program])
-		hook := hookOf(h.program, target, string(FormTracepoint), err)
-		if err != nil && (!h.optional || !errors.Is(err, os.ErrNotExist)) {
-			return fmt.Errorf("attach %s to %s: %w", h.program, target, err)
-		}
-		if err == nil {
+		hook := hookOf(h.program, target, string(FormTracepoint), errs[i])
+		switch {
+		case errs[i] == nil:
 			k.programs[h.program] = c.Programs[h.program]
-			k.attached = append(k.attached, a)
-		} else {
+			k.attached = append(k.attached, attached[i])
+		case h.optional && errors.Is(errs[i], os.ErrNotExist):
 			hook.Note = "this kernel has no such system call"
+		default:
+			err = errors.Join(err, fmt.Errorf("attach %s to %s: %w", h.program, target, errs[i]))
 		}
 		k.hooks = append(k.hooks, hook)
+	}
+	if err != nil {
+		return err
 	}
 	for _, h := range g.besideTracepoints {
 		k.attachBeside(spec, h, o, "btf tracepoint")

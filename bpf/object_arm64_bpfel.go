@@ -105,6 +105,7 @@ const (
 	objectMapRing                 = "ring"
 	objectMapSandboxes            = "sandboxes"
 	objectMapShares               = "shares"
+	objectMapSubmittedScratch     = "submitted_scratch"
 	objectMapUnixScratch          = "unix_scratch"
 	objectMapUringScratch         = "uring_scratch"
 	objectMapWatched              = "watched"
@@ -116,6 +117,7 @@ const (
 	objectProgCgroupAttach        = "cgroup_attach"
 	objectProgCgroupMkdir         = "cgroup_mkdir"
 	objectProgCgroupRmdir         = "cgroup_rmdir"
+	objectProgChangeCall          = "change_call"
 	objectProgConnect4            = "connect4"
 	objectProgConnect6            = "connect6"
 	objectProgConnectCall         = "connect_call"
@@ -134,9 +136,6 @@ const (
 	objectProgProcessExit         = "process_exit"
 	objectProgProcessFork         = "process_fork"
 	objectProgRenameBegin         = "rename_begin"
-	objectProgRenameCall          = "rename_call"
-	objectProgRenameCallAt        = "rename_call_at"
-	objectProgRenameCallAt2       = "rename_call_at2"
 	objectProgRenameEnd           = "rename_end"
 	objectProgRenameEnter         = "rename_enter"
 	objectProgSendmsg4            = "sendmsg4"
@@ -242,6 +241,7 @@ type objectProgramSpecs struct {
 	CgroupAttach    *ebpf.ProgramSpec `ebpf:"cgroup_attach"`
 	CgroupMkdir     *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
 	CgroupRmdir     *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ChangeCall      *ebpf.ProgramSpec `ebpf:"change_call"`
 	Connect4        *ebpf.ProgramSpec `ebpf:"connect4"`
 	Connect6        *ebpf.ProgramSpec `ebpf:"connect6"`
 	ConnectCall     *ebpf.ProgramSpec `ebpf:"connect_call"`
@@ -260,9 +260,6 @@ type objectProgramSpecs struct {
 	ProcessExit     *ebpf.ProgramSpec `ebpf:"process_exit"`
 	ProcessFork     *ebpf.ProgramSpec `ebpf:"process_fork"`
 	RenameBegin     *ebpf.ProgramSpec `ebpf:"rename_begin"`
-	RenameCall      *ebpf.ProgramSpec `ebpf:"rename_call"`
-	RenameCallAt    *ebpf.ProgramSpec `ebpf:"rename_call_at"`
-	RenameCallAt2   *ebpf.ProgramSpec `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.ProgramSpec `ebpf:"rename_end"`
 	RenameEnter     *ebpf.ProgramSpec `ebpf:"rename_enter"`
 	Sendmsg4        *ebpf.ProgramSpec `ebpf:"sendmsg4"`
@@ -280,33 +277,34 @@ type objectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectMapSpecs struct {
-	AccessScratch   *ebpf.MapSpec `ebpf:"access_scratch"`
-	AgentNames      *ebpf.MapSpec `ebpf:"agent_names"`
-	AskedScratch    *ebpf.MapSpec `ebpf:"asked_scratch"`
-	Attempts        *ebpf.MapSpec `ebpf:"attempts"`
-	CgroupScratch   *ebpf.MapSpec `ebpf:"cgroup_scratch"`
-	Cgroups         *ebpf.MapSpec `ebpf:"cgroups"`
-	Destinations    *ebpf.MapSpec `ebpf:"destinations"`
-	EnvNames        *ebpf.MapSpec `ebpf:"env_names"`
-	ExecScratch     *ebpf.MapSpec `ebpf:"exec_scratch"`
-	Followed        *ebpf.MapSpec `ebpf:"followed"`
-	FoundScratch    *ebpf.MapSpec `ebpf:"found_scratch"`
-	Losses          *ebpf.MapSpec `ebpf:"losses"`
-	LossesUnkeyed   *ebpf.MapSpec `ebpf:"losses_unkeyed"`
-	Noise           *ebpf.MapSpec `ebpf:"noise"`
-	OpenRootScratch *ebpf.MapSpec `ebpf:"open_root_scratch"`
-	OpenScratch     *ebpf.MapSpec `ebpf:"open_scratch"`
-	Pending         *ebpf.MapSpec `ebpf:"pending"`
-	ProcessLosses   *ebpf.MapSpec `ebpf:"process_losses"`
-	ProcessScratch  *ebpf.MapSpec `ebpf:"process_scratch"`
-	Reads           *ebpf.MapSpec `ebpf:"reads"`
-	Renames         *ebpf.MapSpec `ebpf:"renames"`
-	Ring            *ebpf.MapSpec `ebpf:"ring"`
-	Sandboxes       *ebpf.MapSpec `ebpf:"sandboxes"`
-	Shares          *ebpf.MapSpec `ebpf:"shares"`
-	UnixScratch     *ebpf.MapSpec `ebpf:"unix_scratch"`
-	UringScratch    *ebpf.MapSpec `ebpf:"uring_scratch"`
-	Watched         *ebpf.MapSpec `ebpf:"watched"`
+	AccessScratch    *ebpf.MapSpec `ebpf:"access_scratch"`
+	AgentNames       *ebpf.MapSpec `ebpf:"agent_names"`
+	AskedScratch     *ebpf.MapSpec `ebpf:"asked_scratch"`
+	Attempts         *ebpf.MapSpec `ebpf:"attempts"`
+	CgroupScratch    *ebpf.MapSpec `ebpf:"cgroup_scratch"`
+	Cgroups          *ebpf.MapSpec `ebpf:"cgroups"`
+	Destinations     *ebpf.MapSpec `ebpf:"destinations"`
+	EnvNames         *ebpf.MapSpec `ebpf:"env_names"`
+	ExecScratch      *ebpf.MapSpec `ebpf:"exec_scratch"`
+	Followed         *ebpf.MapSpec `ebpf:"followed"`
+	FoundScratch     *ebpf.MapSpec `ebpf:"found_scratch"`
+	Losses           *ebpf.MapSpec `ebpf:"losses"`
+	LossesUnkeyed    *ebpf.MapSpec `ebpf:"losses_unkeyed"`
+	Noise            *ebpf.MapSpec `ebpf:"noise"`
+	OpenRootScratch  *ebpf.MapSpec `ebpf:"open_root_scratch"`
+	OpenScratch      *ebpf.MapSpec `ebpf:"open_scratch"`
+	Pending          *ebpf.MapSpec `ebpf:"pending"`
+	ProcessLosses    *ebpf.MapSpec `ebpf:"process_losses"`
+	ProcessScratch   *ebpf.MapSpec `ebpf:"process_scratch"`
+	Reads            *ebpf.MapSpec `ebpf:"reads"`
+	Renames          *ebpf.MapSpec `ebpf:"renames"`
+	Ring             *ebpf.MapSpec `ebpf:"ring"`
+	Sandboxes        *ebpf.MapSpec `ebpf:"sandboxes"`
+	Shares           *ebpf.MapSpec `ebpf:"shares"`
+	SubmittedScratch *ebpf.MapSpec `ebpf:"submitted_scratch"`
+	UnixScratch      *ebpf.MapSpec `ebpf:"unix_scratch"`
+	UringScratch     *ebpf.MapSpec `ebpf:"uring_scratch"`
+	Watched          *ebpf.MapSpec `ebpf:"watched"`
 }
 
 // objectVariableSpecs contains global variables before they are loaded into the kernel.
@@ -377,33 +375,34 @@ func (o *objectObjects) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectMaps struct {
-	AccessScratch   *ebpf.Map `ebpf:"access_scratch"`
-	AgentNames      *ebpf.Map `ebpf:"agent_names"`
-	AskedScratch    *ebpf.Map `ebpf:"asked_scratch"`
-	Attempts        *ebpf.Map `ebpf:"attempts"`
-	CgroupScratch   *ebpf.Map `ebpf:"cgroup_scratch"`
-	Cgroups         *ebpf.Map `ebpf:"cgroups"`
-	Destinations    *ebpf.Map `ebpf:"destinations"`
-	EnvNames        *ebpf.Map `ebpf:"env_names"`
-	ExecScratch     *ebpf.Map `ebpf:"exec_scratch"`
-	Followed        *ebpf.Map `ebpf:"followed"`
-	FoundScratch    *ebpf.Map `ebpf:"found_scratch"`
-	Losses          *ebpf.Map `ebpf:"losses"`
-	LossesUnkeyed   *ebpf.Map `ebpf:"losses_unkeyed"`
-	Noise           *ebpf.Map `ebpf:"noise"`
-	OpenRootScratch *ebpf.Map `ebpf:"open_root_scratch"`
-	OpenScratch     *ebpf.Map `ebpf:"open_scratch"`
-	Pending         *ebpf.Map `ebpf:"pending"`
-	ProcessLosses   *ebpf.Map `ebpf:"process_losses"`
-	ProcessScratch  *ebpf.Map `ebpf:"process_scratch"`
-	Reads           *ebpf.Map `ebpf:"reads"`
-	Renames         *ebpf.Map `ebpf:"renames"`
-	Ring            *ebpf.Map `ebpf:"ring"`
-	Sandboxes       *ebpf.Map `ebpf:"sandboxes"`
-	Shares          *ebpf.Map `ebpf:"shares"`
-	UnixScratch     *ebpf.Map `ebpf:"unix_scratch"`
-	UringScratch    *ebpf.Map `ebpf:"uring_scratch"`
-	Watched         *ebpf.Map `ebpf:"watched"`
+	AccessScratch    *ebpf.Map `ebpf:"access_scratch"`
+	AgentNames       *ebpf.Map `ebpf:"agent_names"`
+	AskedScratch     *ebpf.Map `ebpf:"asked_scratch"`
+	Attempts         *ebpf.Map `ebpf:"attempts"`
+	CgroupScratch    *ebpf.Map `ebpf:"cgroup_scratch"`
+	Cgroups          *ebpf.Map `ebpf:"cgroups"`
+	Destinations     *ebpf.Map `ebpf:"destinations"`
+	EnvNames         *ebpf.Map `ebpf:"env_names"`
+	ExecScratch      *ebpf.Map `ebpf:"exec_scratch"`
+	Followed         *ebpf.Map `ebpf:"followed"`
+	FoundScratch     *ebpf.Map `ebpf:"found_scratch"`
+	Losses           *ebpf.Map `ebpf:"losses"`
+	LossesUnkeyed    *ebpf.Map `ebpf:"losses_unkeyed"`
+	Noise            *ebpf.Map `ebpf:"noise"`
+	OpenRootScratch  *ebpf.Map `ebpf:"open_root_scratch"`
+	OpenScratch      *ebpf.Map `ebpf:"open_scratch"`
+	Pending          *ebpf.Map `ebpf:"pending"`
+	ProcessLosses    *ebpf.Map `ebpf:"process_losses"`
+	ProcessScratch   *ebpf.Map `ebpf:"process_scratch"`
+	Reads            *ebpf.Map `ebpf:"reads"`
+	Renames          *ebpf.Map `ebpf:"renames"`
+	Ring             *ebpf.Map `ebpf:"ring"`
+	Sandboxes        *ebpf.Map `ebpf:"sandboxes"`
+	Shares           *ebpf.Map `ebpf:"shares"`
+	SubmittedScratch *ebpf.Map `ebpf:"submitted_scratch"`
+	UnixScratch      *ebpf.Map `ebpf:"unix_scratch"`
+	UringScratch     *ebpf.Map `ebpf:"uring_scratch"`
+	Watched          *ebpf.Map `ebpf:"watched"`
 }
 
 func (m *objectMaps) Close() error {
@@ -432,6 +431,7 @@ func (m *objectMaps) Close() error {
 		m.Ring,
 		m.Sandboxes,
 		m.Shares,
+		m.SubmittedScratch,
 		m.UnixScratch,
 		m.UringScratch,
 		m.Watched,
@@ -498,6 +498,7 @@ type objectPrograms struct {
 	CgroupAttach    *ebpf.Program `ebpf:"cgroup_attach"`
 	CgroupMkdir     *ebpf.Program `ebpf:"cgroup_mkdir"`
 	CgroupRmdir     *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ChangeCall      *ebpf.Program `ebpf:"change_call"`
 	Connect4        *ebpf.Program `ebpf:"connect4"`
 	Connect6        *ebpf.Program `ebpf:"connect6"`
 	ConnectCall     *ebpf.Program `ebpf:"connect_call"`
@@ -516,9 +517,6 @@ type objectPrograms struct {
 	ProcessExit     *ebpf.Program `ebpf:"process_exit"`
 	ProcessFork     *ebpf.Program `ebpf:"process_fork"`
 	RenameBegin     *ebpf.Program `ebpf:"rename_begin"`
-	RenameCall      *ebpf.Program `ebpf:"rename_call"`
-	RenameCallAt    *ebpf.Program `ebpf:"rename_call_at"`
-	RenameCallAt2   *ebpf.Program `ebpf:"rename_call_at2"`
 	RenameEnd       *ebpf.Program `ebpf:"rename_end"`
 	RenameEnter     *ebpf.Program `ebpf:"rename_enter"`
 	Sendmsg4        *ebpf.Program `ebpf:"sendmsg4"`
@@ -542,6 +540,7 @@ func (p *objectPrograms) Close() error {
 		p.CgroupAttach,
 		p.CgroupMkdir,
 		p.CgroupRmdir,
+		p.ChangeCall,
 		p.Connect4,
 		p.Connect6,
 		p.ConnectCall,
@@ -560,9 +559,6 @@ func (p *objectPrograms) Close() error {
 		p.ProcessExit,
 		p.ProcessFork,
 		p.RenameBegin,
-		p.RenameCall,
-		p.RenameCallAt,
-		p.RenameCallAt2,
 		p.RenameEnd,
 		p.RenameEnter,
 		p.Sendmsg4,

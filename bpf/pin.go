@@ -131,15 +131,15 @@ func (k *kernelSide) pin(store *os.File, content string, layout int) (err error)
 	}
 	for _, a := range k.attached {
 		if a.link == nil {
-			return fmt.Errorf("pin %s: %w", a.program, errNoLink)
+			return fmt.Errorf("pin %s: %w", a.name, errNoLink)
 		}
-		described, err := describe(a.program, a.link)
+		described, err := describe(a.name, a.link)
 		if err != nil {
 			return err
 		}
 		m.Links = append(m.Links, described)
-		if err := a.link.Pin(pinPath(dir, linkPrefix+a.program)); err != nil {
-			return fmt.Errorf("pin the link of %s: %w", a.program, err)
+		if err := a.link.Pin(pinPath(dir, linkPrefix+a.name)); err != nil {
+			return fmt.Errorf("pin the link of %s: %w", a.name, err)
 		}
 	}
 	return m.pin(dir)
@@ -307,7 +307,7 @@ func (k *kernelSide) reopen(dir *os.File, want pinnedLink) error {
 	if err != nil {
 		return fmt.Errorf("open the pinned link of %s: %w", want.Name, err)
 	}
-	k.attached = append(k.attached, attachment{program: want.Name, link: l, close: l.Close})
+	k.attached = append(k.attached, attachment{name: want.Name, link: l, close: l.Close})
 	is, err := describe(want.Name, l)
 	if err != nil {
 		return err
@@ -319,7 +319,8 @@ func (k *kernelSide) reopen(dir *os.File, want pinnedLink) error {
 	if err != nil {
 		return fmt.Errorf("open the program %s: %w", want.Name, err)
 	}
-	k.programs[want.Name] = p
+	program, _, _ := strings.Cut(want.Name, "-")
+	k.programs[program] = p // any of those with many calls
 	k.reopened = append(k.reopened, p)
 	return nil
 }

@@ -14,6 +14,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #include "open.bpf.c"
+#include "changecall.bpf.c"
 #include "change.bpf.c"
 #include "namespace.bpf.c"
 #include "process.bpf.c"

@@ -119,7 +119,7 @@ func (t *tracefs) attach(group, event, name string, program *ebpf.Program) (a at
 			return a, fmt.Errorf("set the program of the perf event: %w", err)
 		}
 	}
-	a = attachment{program: name, close: func() error { return unix.Close(fd) }}
+	a = attachment{name: name, close: func() error { return unix.Close(fd) }}
 	if err == nil {
 		a.link = l
 		a.close = func() error { return errors.Join(l.Close(), unix.Close(fd)) }

@@ -71,6 +71,13 @@ type Fact struct {
 	// change: Path is the new name
 	Old      string `json:"old,omitempty"`
 	Replaced uint64 `json:"replaced,omitempty"` // inode; told in the trampoline form
+	Mode     uint32 `json:"mode,omitempty"`     // of what is made
+	After    uint64 `json:"after,omitempty"`    // as in a record
+	Flags    uint32 `json:"flags,omitempty"`    // the same: RENAME_*, XATTR_*, MS_*, MNT_*, MOVE_MOUNT_*
+	Text     string `json:"text,omitempty"`     // name of an attribute, type of a mount
+	// OldRequested: the old name as the call has it, where it is another; told in the tracepoint form.
+	OldRequested string `json:"old_requested,omitempty"`
+	AnyInode     bool   `json:"any_inode,omitempty"` // not known here
 
 	// namespace, access, change
 	Op      string `json:"op,omitempty"`
@@ -90,7 +97,7 @@ func Names() []string { return slices.Sorted(maps.Keys(scenarios())) }
 
 func scenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
-	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), changeScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
+	for _, some := range []map[string]func(*work) error{openScenarios(), mountScenarios(), execScenarios(), connectScenarios(), unixScenarios(), socketScenarios(), namespaceScenarios(), accessScenarios(), changeScenarios(), changeCallScenarios(), cgroupScenarios(), stormScenarios(), drivenScenarios(), evadeScenarios()} {
 		maps.Copy(all, some)
 	}
 	return all
@@ -99,7 +106,7 @@ func scenarios() map[string]func(*work) error {
 // roles are what the processes of a scenario do that it starts from this same program.
 func roles() map[string]func(*work, []string) error {
 	all := map[string]func(*work, []string) error{}
-	for _, some := range []map[string]func(*work, []string) error{execRoles(), mountRoles(), socketRoles(), namespaceRoles(), accessRoles(), cgroupRoles(), containerRoles(), stormRoles(), evadeRoles()} {
+	for _, some := range []map[string]func(*work, []string) error{execRoles(), mountRoles(), socketRoles(), namespaceRoles(), accessRoles(), changeRoles(), cgroupRoles(), containerRoles(), stormRoles(), evadeRoles()} {
 		maps.Copy(all, some)
 	}
 	return all
