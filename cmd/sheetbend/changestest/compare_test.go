@@ -29,7 +29,7 @@ type comparison struct {
 	opened, unopened, set int
 	taken                 map[string]bool // see told
 	unseen                int             // of these: what had the name is not told
-	checked int // names that differ
+	checked               int             // names that differ
 }
 
 func compare(root string, before, after *tree, net *effect.Net, taken map[string]bool) *comparison {
@@ -106,7 +106,11 @@ func (c *comparison) everyChange() {
 	for at, b := range c.before.slots {
 		// One that was renamed is told by its new name, and one that was overwritten by that of the other.
 		if c.after.slots[at] == nil && c.after.names[b.identity] == nil {
-			c.wants(b.path, effect.Deleted)
+			path := b.path
+			if dirs := c.after.names[at.dir]; len(dirs) > 0 && c.taken[dirs[0].path+at.name] { // in a directory that was renamed
+				path = dirs[0].path + at.name
+			}
+			c.wants(path, effect.Deleted)
 		}
 		if names := c.after.names[b.identity]; c.after.slots[at] == nil && len(names) > 0 &&
 			!slices.ContainsFunc(names, func(a *entry) bool { return c.from[clean(a.path)] == clean(b.path) }) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -109,6 +110,11 @@ func (s *story) change(h *record.Header, r *record.Change) {
 		o.Existed = r.Inode == 0 && s.there[string(o.New)]
 		if r.Inode == 0 && !o.Existed {
 			s.taken[string(o.New)] = true
+		}
+		for name := range s.taken { // of a directory: they go along
+			if rest, found := strings.CutPrefix(name, string(o.Old)+"/"); found {
+				s.taken[string(o.New)+"/"+rest] = true
+			}
 		}
 		s.there[string(o.New)], s.there[string(o.Old)] = true, r.Flags&unix.RENAME_EXCHANGE != 0
 	case record.ChangeUnlink, record.ChangeRmdir:
