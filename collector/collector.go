@@ -199,6 +199,7 @@ func (c *Collector) Close() {
 	}
 	c.closed = true
 	c.spans.SendOpenCalls()
+	c.spans.SendSandboxes()
 	c.drain()
 }
 

@@ -143,7 +143,7 @@ func TestAStoryGoesOnInParts(t *testing.T) {
 	}{
 		{"by calls", "", 0, 6},
 		{"with long ids", strings.Repeat("x", 250), 0, 6},
-		{"by bytes", strings.Repeat("x", 250), 1 << 16, 20},
+		{"by bytes", strings.Repeat("x", 250), 1 << 18, 20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const total = 1001

@@ -102,7 +102,7 @@ type Scope struct {
 	tmpfile      *object // the last O_TMPFILE
 	names, bytes int
 
-	lastDir []byte // a path that was walked last, with its slash
+	lastDir []byte // the directory of the last name, with its slash: what removes it has another
 	lastTo  *object
 	counted Counts // beyond the names that are kept, and Temporary
 	more    int
@@ -280,9 +280,6 @@ func (s *Scope) put(sl *slot, x *object) {
 	if old == nil {
 		return
 	}
-	if old.dir {
-		s.lastTo = nil
-	}
 	if old.at == sl && old != x {
 		old.at = nil
 	}
@@ -325,7 +322,11 @@ func (s *Scope) make(sl *slot, o *Op) {
 
 // existing gives what has a name, as an operation on it shows: that one, or what somebody else has put there.
 func (s *Scope) existing(sl *slot, id ID) *object {
-	x, known := sl.after, s.objects[id]
+	x := sl.after
+	if x != nil && (id.Inode == 0 || x.id == id) {
+		return x
+	}
+	known := s.objects[id]
 	if id.Inode == 0 || known != nil && known.dir { // a directory has one name: another is that of a mount
 		known = nil
 		if x == nil {
@@ -338,12 +339,14 @@ func (s *Scope) existing(sl *slot, id ID) *object {
 		if x = known; x == nil {
 			x = &object{foreign: !fresh}
 			s.identify(x, id)
+			if x.made = fresh && s.counted[Created] > 0 && s.madeHere(sl.dir); x.made { // there was no room for it
+				s.counted[Created]--
+			}
 		}
-		if fresh {
+		if fresh && (!x.made || x == known) {
 			sl.before = x
 		}
 		s.put(sl, x)
-	case id.Inode == 0 || x.id == id:
 	case known != nil && known != x:
 		if sl.before == x {
 			sl.before = known
@@ -367,6 +370,7 @@ func (s *Scope) within(dir, x *object) bool {
 func (s *Scope) rename(o *Op) {
 	from, below := s.find(o.Old, o.Sensitive)
 	to, above := s.find(o.New, o.Sensitive)
+	s.lastTo = nil // it may become another
 	switch {
 	case from == nil || to == nil:
 		s.halfRename(o, from, to, below, above)
@@ -375,7 +379,6 @@ func (s *Scope) rename(o *Op) {
 		s.existing(from, o.ID)
 		return
 	}
-	s.lastTo = nil
 	x := s.existing(from, o.ID)
 	x.dir = x.dir || o.Directory
 	exchange := o.Flags&unix.RENAME_EXCHANGE != 0

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -210,18 +209,35 @@ type program struct {
 	byName bool
 	told   func(*Op)
 	log    []string
-	gone   int // files that it made, that had a name and have none
+	top    *file // it stays below
+	made   []*file
 }
 
 func (p *program) entry() entry {
-	dirs := []*file{p.root}
+	dirs := []*file{p.top}
 	for _, f := range p.entries {
-		if f.dir {
+		if f.dir && f != p.top && p.below(f, p.top) {
 			dirs = append(dirs, f)
 		}
 	}
 	slices.SortFunc(dirs, func(a, b *file) int { return cmp.Compare(a.number, b.number) })
 	return entry{dirs[p.IntN(len(dirs))], string(rune('a' + p.IntN(4)))}
+}
+
+func (p *program) make(dir bool) *file {
+	f := p.model.make(dir)
+	p.made = append(p.made, f)
+	return f
+}
+
+// temporary is how many files it has made that had a name and have none.
+func (p *program) temporary() (n int) {
+	for _, f := range p.made {
+		if f.named && f.links == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *program) id(f *file) ID {
@@ -231,7 +247,7 @@ func (p *program) id(f *file) ID {
 	return ID{1, f.inode}
 }
 
-func (p *program) do(o *Op, what string, names ...entry) {
+func (p *program) do(o *Op, what string) {
 	o.ByName, o.Directory = p.byName, o.Directory && !p.byName // as the kernel side tells it
 	p.log = append(p.log, fmt.Sprint(what, " ", string(o.Old), " ", string(o.New)))
 	p.told(o)
@@ -337,39 +353,87 @@ func (p *program) rename(e entry, f *file) {
 
 func TestRandomProgramsAreToldAsTheirTreesDiffer(t *testing.T) {
 	for _, byName := range []bool{false, true} {
-		for seed := range uint64(4000) {
-			p := &program{Rand: rand.New(rand.NewPCG(seed, 1)), model: newModel(), byName: byName, told: func(*Op) {}}
+		for seed := range uint64(2000) {
+			m := newModel()
+			p := &program{Rand: rand.New(rand.NewPCG(seed, 1)), model: m, top: m.root, byName: byName, told: func(*Op) {}}
 			for range p.IntN(40) {
 				p.step()
 			}
-			for e, f := range p.entries { // links from before are seen only by who knows their other names
-				if f.links > 1 {
-					p.set(e, nil)
-				}
-				f.opened = false
-			}
-			before := p.snapshot()
-			p.log = nil
-			s := NewScope(&Total{Names: 1000, Bytes: 1 << 20}, 1000)
+			before := m.begin()
+			p.log, p.made = nil, nil
+			s := scope(1000)
 			p.told = s.Do
 			for range p.IntN(60) {
 				p.step()
 			}
-			want := differ(before, p.snapshot())
-			slices.SortFunc(want, compare)
-			got := s.Net()
-			{ // of what was exchanged, and by name of most, it is not known whether it is a directory
-				for _, list := range [][]Change{got.Changes, want} {
-					for i := range list {
-						list[i].Name = strings.TrimSuffix(list[i].Name, "/")
-					}
-					slices.SortFunc(list, compare)
-				}
-			}
-			if !reflect.DeepEqual(got.Changes, want) && len(got.Changes)+len(want) > 0 || got.More > 0 {
-				t.Fatalf("by name %v, seed %d:\n%s\nsays %v\nwant %v", byName, seed, strings.Join(p.log, "\n"), got.Changes, want)
-			}
+			compareNet(t, p, s, differ(before, m.snapshot()))
 		}
+	}
+}
+
+// Two programs that have nothing to do with one another do so in turns; what one deletes, gives inodes to the other.
+func TestRandomProgramsAtOneTimeAreToldApart(t *testing.T) {
+	for seed := range uint64(1000) {
+		m := newModel()
+		r := rand.New(rand.NewPCG(seed, 3))
+		all, both := scope(1000), make([]*program, 2)
+		for i := range both {
+			top := m.make(true)
+			m.set(entry{m.root, string(rune('x' + i))}, top)
+			both[i] = &program{Rand: r, model: m, top: top, told: func(*Op) {}}
+			for range r.IntN(20) {
+				both[i].step()
+			}
+			both[i].made = nil
+		}
+		before := m.begin()
+		scopes := []*Scope{scope(1000), scope(1000)}
+		for i, p := range both {
+			p.log = nil
+			p.told = func(o *Op) { scopes[i].Do(o); all.Do(o) }
+		}
+		for range r.IntN(100) {
+			both[r.IntN(2)].step()
+		}
+		want := differ(before, m.snapshot())
+		for i, p := range both {
+			compareNet(t, p, scopes[i], slices.DeleteFunc(slices.Clone(want), func(c Change) bool { return c.Name[1] != byte('x'+i) }))
+		}
+		p := &program{made: append(both[0].made, both[1].made...), log: append(both[0].log, both[1].log...)}
+		compareNet(t, p, all, want)
+	}
+}
+
+// begin is a snapshot of what is there before a scope begins. Links from before are seen only by who knows their other
+// names.
+func (m *model) begin() *snapshot {
+	var several []entry
+	for e, f := range m.entries {
+		if f.links > 1 {
+			several = append(several, e)
+		}
+		f.opened = false
+	}
+	for _, e := range several {
+		m.set(e, nil)
+	}
+	return m.snapshot()
+}
+
+func compareNet(t *testing.T, p *program, s *Scope, want []Change) {
+	t.Helper()
+	got := s.Net()
+	if got.Counts[Temporary] != p.temporary() || got.More > 0 || got.ByName != (p.byName && len(p.log) > 0) {
+		t.Errorf("%+v, %d temporary", got, p.temporary())
+	}
+	for _, list := range [][]Change{got.Changes, want} {
+		for i := range list { // of what was exchanged, and by name of most, it is not known whether it is a directory
+			list[i].Name = strings.TrimSuffix(list[i].Name, "/")
+		}
+		slices.SortFunc(list, compare)
+	}
+	if !slices.Equal(got.Changes, want) {
+		t.Fatalf("by name %v:\n%s\nsays %v\nwant %v", p.byName, strings.Join(p.log, "\n"), got.Changes, want)
 	}
 }
 

@@ -66,6 +66,10 @@ type programSpans interface {
 	EndProgram(p *Process, at uint64, how Ending)
 	SendEscape(p *Process, at uint64, tid uint32, e Escape)
 	Flush(p *Process)
+	// ForgetProgram is told of a program that was none.
+	ForgetProgram(i *Program)
+	// SandboxOver is told when nothing runs in a sandbox any more, and nothing can.
+	SandboxOver(sb *Sandbox)
 }
 
 // New makes a Tree that knows no process. Above has to be set before its first use.

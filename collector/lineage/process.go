@@ -292,6 +292,7 @@ func (c *Tree) forgetSeen(p *Process, h *record.Header) {
 	if !i.seen || !p.Owns(i) {
 		return
 	}
+	c.Above.ForgetProgram(i)
 	if i.Exec != nil {
 		c.Above.DropExec(i.Exec)
 	}

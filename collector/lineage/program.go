@@ -34,6 +34,7 @@ type Program struct {
 	Ended      bool
 	Exec       *ExecStart // while its process.exec span is held
 	Owner      attribution.Owner
+	Pending    any // what package spans keeps of what it changes; nil: nothing
 
 	attribution.Environment
 	uid    uint32 // real; only with EnvRead

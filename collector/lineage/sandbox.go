@@ -26,7 +26,12 @@ type Sandbox struct {
 	removed   bool // its directory is gone
 	element   *list.Element
 	rank      int // index in Tree.ByProcesses, while it has processes
+
+	Pending any // what package spans keeps of what is changed in it; nil: nothing
 }
+
+// Number tells it apart from others of this boot that are known.
+func (sb *Sandbox) Number() uint64 { return sb.cgroup }
 
 // A Cgroup is one cgroup directory.
 type Cgroup struct {
@@ -184,6 +189,7 @@ func (c *Tree) forgetIfDone(sb *Sandbox) {
 	if !sb.removed || sb.Processes > 0 || sb.element == nil {
 		return
 	}
+	c.Above.SandboxOver(sb)
 	c.Sandboxes.Remove(sb.element)
 	sb.element = nil
 	c.Attribution.Slicer.CloseSandbox(&sb.Sandbox)

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,8 +51,9 @@ func (s *sent) Span(sp *span.Span) {
 	}
 	var attrs []span.Attr
 	for _, a := range sp.Attrs {
-		switch a.Key {
-		case span.KeySeq, span.KeyRun, span.KeyNoiseOpens, span.KeyCountPartial: // are of a run
+		switch { // these are of a run
+		case slices.Contains([]string{span.KeySeq, span.KeyRun, span.KeyNoiseOpens, span.KeyCountPartial}, a.Key):
+		case strings.HasPrefix(a.Key, "sheetbend.files."):
 		default:
 			attrs = append(attrs, a)
 		}

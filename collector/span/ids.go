@@ -60,6 +60,9 @@ func SessionSpan(instance string, part uint64) ID {
 // SessionEndSpan is the session.end span of an agent. Fields: "sheetbend session end", instance.
 func SessionEndSpan(instance string) ID { return ofCall("sheetbend session end", instance, "", 0) }
 
+// SandboxEndSpan is the sandbox.end span of a sandbox. Fields: "sheetbend sandbox end", sandbox id.
+func SandboxEndSpan(sandbox string) ID { return ofCall("sheetbend sandbox end", sandbox, "", 0) }
+
 // CallSpan is the session.call span of a call. Fields: "sheetbend session call", instance, call.
 func CallSpan(instance, call string) ID { return ofCall("sheetbend session call", instance, call, 0) }
 

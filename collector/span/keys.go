@@ -157,6 +157,33 @@ const (
 	KeyMountType        = "sheetbend.mount.type"
 	KeyMountFlags       = "sheetbend.mount.flags"
 
+	// What was changed in the end: session.call, session, session.end, sandbox.end, process.exec, process.exit.
+	KeyFilesCreated         = "sheetbend.files.created"
+	KeyFilesCreatedNames    = "sheetbend.files.created.names"
+	KeyFilesModified        = "sheetbend.files.modified"
+	KeyFilesModifiedNames   = "sheetbend.files.modified.names"
+	KeyFilesOpened          = "sheetbend.files.opened_for_writing"
+	KeyFilesOpenedNames     = "sheetbend.files.opened_for_writing.names"
+	KeyFilesReplaced        = "sheetbend.files.replaced"
+	KeyFilesReplacedNames   = "sheetbend.files.replaced.names"
+	KeyFilesDeleted         = "sheetbend.files.deleted"
+	KeyFilesDeletedNames    = "sheetbend.files.deleted.names"
+	KeyFilesRenamed         = "sheetbend.files.renamed"
+	KeyFilesRenamedNames    = "sheetbend.files.renamed.names"
+	KeyFilesRenamedFrom     = "sheetbend.files.renamed.from"
+	KeyFilesLinked          = "sheetbend.files.linked"
+	KeyFilesLinkedNames     = "sheetbend.files.linked.names"
+	KeyFilesMode            = "sheetbend.files.mode"
+	KeyFilesModeNames       = "sheetbend.files.mode.names"
+	KeyFilesOwner           = "sheetbend.files.owner"
+	KeyFilesOwnerNames      = "sheetbend.files.owner.names"
+	KeyFilesAttributes      = "sheetbend.files.attributes"
+	KeyFilesAttributesNames = "sheetbend.files.attributes.names"
+	KeyFilesTemporary       = "sheetbend.files.temporary"
+	KeyFilesMore            = "sheetbend.files.more"
+	KeyFilesUnsure          = "sheetbend.files.unsure"
+	KeyFilesByName          = "sheetbend.files.by_name"
+
 	// net.connect.
 	KeyPeerAddress   = string(semconv.NetworkPeerAddressKey)
 	KeyPeerPort      = string(semconv.NetworkPeerPortKey)

@@ -30,6 +30,8 @@ const (
 	SessionCall
 	SessionEnd // of an agent that outlived the hold
 
+	SandboxEnd // what was changed in a sandbox, but for what agents did
+
 	// Notices of spans whose end does not come within the hold.
 	Start        // of Exec
 	ToolStart    // of Tool
@@ -41,7 +43,8 @@ var kindNames = [...]string{
 	Loss: "sensor.loss", Tool: "execute_tool", ToolEnd: "tool.end", Telemetry: "tool.telemetry", Socket: "net.socket",
 	Namespace: "process.namespace", Access: "process.access", Change: "file.change",
 	Session: "session", SessionCall: "session.call", SessionEnd: "session.end",
-	Start: "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
+	SandboxEnd: "sandbox.end",
+	Start:      "process.start", ToolStart: "tool.start", ConnectStart: "net.connect.start",
 }
 
 // Kinds are all that have a name.
@@ -54,8 +57,10 @@ func Kinds() (kinds []Kind) {
 	return kinds
 }
 
-// Story says whether such spans are in the story of an agent, and not where things happened.
-func (k Kind) Story() bool { return k == Session || k == SessionCall || k == SessionEnd }
+// Story says whether such spans sum up what others tell, and are not where things happened.
+func (k Kind) Story() bool {
+	return k == Session || k == SessionCall || k == SessionEnd || k == SandboxEnd
+}
 
 // String is the name of the contract, the value of sheetbend.event: for example "process.exec", and "unknown" for a kind
 // that it does not have.

@@ -122,6 +122,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	if p.Hook != nil && (g.sensitive || p.Hook.Ran) {
 		c.attribution.NotHook(&p.Process) // as for an open
 	}
+	c.effects.changed(h, r, p, g.from, g.to, g.sensitive)
 	if g.folds() {
 		c.foldChange(p, &g)
 		return

@@ -117,6 +117,7 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 		d.flag(span.KeyPartial)
 	} else {
 		c.ended(d, i, how)
+		c.addProgramNet(d, i)
 	}
 	c.out.send()
 }
@@ -183,6 +184,7 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	c.out.displayName("exit", i.Name)
 	c.noise(d, i)
 	c.ended(d, i, &how)
+	c.addProgramNet(d, i)
 	c.out.send()
 }
 

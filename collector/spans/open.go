@@ -172,6 +172,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		p.Program.Noise++
 		return
 	}
+	c.spans.effects.opened(h, r, p, name, to, resolved, sensitive)
 	key := openKey{
 		process: p, inode: r.Inode, dev: r.Dev, errno: r.Error,
 		flags: h.Flags, access: to,

@@ -34,7 +34,8 @@ func weightOf[T string | []byte](s T) int {
 // place finds the spot of a span of a program in a cgroup, which are nil if it is of none; bytes are those of its own
 // texts.
 func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, g *lineage.Cgroup, bytes int) spot {
-	bytes += baseWeight + weightOfOwner(sb, w)
+	bytes += c.owed + baseWeight + weightOfOwner(sb, w)
+	c.owed = 0
 	if i != nil {
 		bytes += weightOfProgram(i)
 	}

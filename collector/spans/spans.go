@@ -9,6 +9,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/effect"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -42,6 +43,7 @@ type Spans struct {
 	queue     queue
 	files     files
 	lossSpans lossSpans
+	effects   effects
 
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
@@ -49,6 +51,7 @@ type Spans struct {
 	connects  map[uint64]*connectSpan // by socket cookie
 	open      list.List               // of *callStory, of calls that have not ended
 
+	owed    int    // bytes to be counted in with the next span that is placed: that of its program has become larger
 	resumed uint64 // boottime: of programs that began before, counts may be too small
 	text    []byte // scratch
 }
@@ -85,6 +88,7 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 	}
 	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
 	c.queue.spans, c.lossSpans.spans = c, c
+	c.effects.spans, c.effects.total = c, effect.Total{Names: maxAllNames, Bytes: maxAllBytes}
 	c.files = files{spans: c, noise: noise, opens: make(map[openKey]*openSpan)}
 	l.Above, l.Containers.Above, l.Attribution.Above = c, c, calls{c}
 	return c

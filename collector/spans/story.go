@@ -31,6 +31,8 @@ type agentStory struct {
 
 	commandLine   string
 	masked, short bool
+
+	net net
 }
 
 func storyOf(w attribution.Owner) *agentStory {
@@ -48,13 +50,14 @@ type callStory struct {
 	wrapper *lineage.Program
 	ended   uint64 // boottime
 	over    bool
+	net     net
 }
 
 // AgentBegan begins a story.
 func (c calls) AgentBegan(w attribution.Owner) {
 	s := &agentStory{owner: w, began: c.spans.clock.Now}
 	w.Agent.Told.Pending = s
-	c.spans.slicer.Place(&w.Agent.Story, baseWeight+MaxCommandLine)
+	c.spans.slicer.Place(&w.Agent.Story, baseWeight+MaxCommandLine+effectWeight+scopeNameBytes)
 	if p := c.spans.lineage.Processes[w.Agent.First.Tgid]; p != nil && p.Program.ID == w.Agent.First {
 		s.began = p.Program.Start
 		if x := p.Program.Exec; x != nil {
@@ -95,13 +98,14 @@ func (c calls) AgentOver(w attribution.Owner) {
 	switch {
 	case s == nil:
 	case w.Agent.Void():
+		s.net.drop()
 		if s.held.in != nil {
 			c.spans.queue.drop(&s.held)
 		}
 	default:
 		s.over, s.ended = true, c.spans.clock.Now
 		if s.sent {
-			s.end = c.spans.placeStory(w, 0)
+			s.end = c.spans.placeStory(w, effectWeight+scopeNameBytes)
 			c.spans.holdStory(w, &s.held, s, 0)
 		}
 	}
@@ -153,6 +157,7 @@ func (s *agentStory) runOut(c *Spans, at uint64) {
 		if a.Told.Late > 0 {
 			d.int(span.KeyLateReports, int64(a.Told.Late))
 		}
+		c.addStoryNet(d, &s.net, s.began)
 		c.out.send()
 		return
 	}
@@ -164,6 +169,9 @@ func (s *agentStory) runOut(c *Spans, at uint64) {
 	d := c.out.start(span.Session, a.Sandbox, w, span.SessionSpan(instance, 0), spot{trace: span.StoryFor(instance, 0)}, s.began, to)
 	c.tellAgent(d, s)
 	d.flagIf(!s.over, span.KeyPartial)
+	if s.over {
+		c.addStoryNet(d, &s.net, s.began)
+	}
 	c.out.send()
 }
 
@@ -204,7 +212,7 @@ func firstSession(instance string) span.Link {
 
 // beginCall gives a call its place in the story.
 func (c *Spans) beginCall(k *attribution.Call) {
-	s := &callStory{call: k, spot: c.placeStory(attribution.Owner{Agent: k.Agent}, 2*len(k.ID)+len(k.Tool))}
+	s := &callStory{call: k, spot: c.placeStory(attribution.Owner{Agent: k.Agent}, 2*len(k.ID)+len(k.Tool)+effectWeight+scopeNameBytes)}
 	k.Links.Story = span.Link{Trace: s.spot.trace, Span: span.CallSpan(k.Traces.Instance(), k.Traces.Call())}
 	k.Pending, s.open = s, c.open.PushBack(s)
 }
@@ -260,6 +268,7 @@ func (s *callStory) runOut(c *Spans, at uint64) {
 		d.int(span.KeyCallLeft, int64(k.Life.Processes))
 	}
 	d.flagIf(!s.over, span.KeyPartial)
+	c.addStoryNet(d, &s.net, k.Life.Began)
 	c.out.send()
 }
 

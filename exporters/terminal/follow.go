@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -99,7 +100,7 @@ func (f *Follow) Span(s *span.Span) {
 		if s.Kind == span.Tool || s.Kind == span.ToolEnd {
 			r.duration = duration(s.End - s.Start)
 		}
-	case span.Session, span.SessionCall, span.SessionEnd:
+	case span.Session, span.SessionCall, span.SessionEnd, span.SandboxEnd:
 		r = d.story(s, a)
 	default:
 		it := newItem(s, a)
@@ -131,6 +132,8 @@ func (d *drawing) story(s *span.Span, a span.Attrs) row {
 		if s.Failed {
 			r.text += ": " + escape(span.Clip(s.Status, maxWord))
 		}
+	case span.SandboxEnd:
+		r.head, r.text = "over", strings.Join(changes(a, ""), ", ")
 	case span.SessionEnd:
 		r.head, r.text = "over", short(a, span.KeyAgentName)
 	default:

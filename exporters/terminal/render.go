@@ -33,6 +33,7 @@ func (t *Tree) Render(w io.Writer) error {
 			d.print("")
 		}
 		d.session(se)
+		d.changed(se, t.changed[se.sandbox])
 	}
 	if t.beyond > 0 {
 		d.print("")

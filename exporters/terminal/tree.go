@@ -28,10 +28,11 @@ const (
 type Tree struct {
 	o        Options
 	rows     int
-	sessions []*session          // in order of their first span
-	byID     map[string]*session // by sandbox, whose agents may have sessions of their own
-	beyond   int64               // spans without a row
-	missed   int64               // of these, those that nobody should miss
+	sessions []*session              // in order of their first span
+	changed  map[string][]span.Attrs // by sandbox: what spans say of the changes in the end
+	byID     map[string]*session     // by sandbox, whose agents may have sessions of their own
+	beyond   int64                   // spans without a row
+	missed   int64                   // of these, those that nobody should miss
 
 	important bool // the span at hand is one of those
 }
@@ -41,11 +42,12 @@ func NewTree(o Options) *Tree {
 	if o.MaxRows <= 0 {
 		o.MaxRows = defaultRows
 	}
-	return &Tree{o: o, byID: make(map[string]*session)}
+	return &Tree{o: o, byID: make(map[string]*session), changed: make(map[string][]span.Attrs)}
 }
 
 // session is what one sandbox did: a run of an agent, and whatever that started.
 type session struct {
+	sandbox    string
 	id         string // the agent's own once it is known
 	agent      string
 	calls      int64
@@ -84,10 +86,14 @@ type node struct {
 
 // Span implements span.Sink.
 func (t *Tree) Span(s *span.Span) {
-	if s.StandIn || s.Kind.Story() { // they tell of what is here
+	if s.StandIn {
 		return
 	}
 	a := span.Attrs(s.Attrs)
+	if s.Kind.Story() { // they tell of what is here
+		t.keepChanges(s, a)
+		return
+	}
 	t.important = s.Kind == span.Escape || s.Kind == span.Loss || a.Is(span.KeySensitive)
 	sandbox := a.Text(span.KeySandboxID)
 	if sandbox == "" {
@@ -99,10 +105,11 @@ func (t *Tree) Span(s *span.Span) {
 			return
 		}
 		se = &session{
-			id:     s.Session,
-			start:  s.Start,
-			nodes:  make(map[span.ID]*node),
-			strays: make(map[int64]*node),
+			sandbox: sandbox,
+			id:      s.Session,
+			start:   s.Start,
+			nodes:   make(map[span.ID]*node),
+			strays:  make(map[int64]*node),
 		}
 		t.byID[sandbox] = se
 		t.sessions = append(t.sessions, se)

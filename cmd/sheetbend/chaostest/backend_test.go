@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -187,7 +188,8 @@ func (b *backend) take(s *tracepb.Span) {
 func content(s *tracepb.Span) []byte {
 	c := proto.CloneOf(s)
 	c.Attributes = slices.DeleteFunc(c.Attributes, func(a *commonpb.KeyValue) bool {
-		return slices.Contains([]string{"sheetbend.seq", "sheetbend.run", "sheetbend.noise.opens", "sheetbend.count.partial"}, a.Key)
+		return strings.HasPrefix(a.Key, "sheetbend.files.") ||
+			slices.Contains([]string{"sheetbend.seq", "sheetbend.run", "sheetbend.noise.opens", "sheetbend.count.partial"}, a.Key)
 	})
 	text, _ := proto.MarshalOptions{Deterministic: true}.Marshal(c)
 	return text

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/effect"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// Bounds of what is kept of the names that are changed: of one program, of a call, session or sandbox, and of all.
+const (
+	maxProgramNames = 512
+	maxScopeNames   = 4096
+	maxAllNames     = 1 << 17
+	maxAllBytes     = 64 << 20
+)
+
+// Bounds of the names on a span: of a class, and the bytes of all.
+const (
+	maxClassNames    = 10
+	programNameBytes = 1 << 10
+	scopeNameBytes   = 4 << 10
+)
+
+// effectWeight is about what the numbers and keys of a net effect take on a span.
+const effectWeight = 512
+
+// maxAround is to how many calls and agents an operation is told, from the inside out, and what they are within.
+const maxAround = 4
+
+// A net is what a program, call, agent or sandbox changes.
+type net struct {
+	scope *effect.Scope // nil: nothing so far
+	first uint64        // boottime of the first change
+}
+
+// effects keeps what is changed.
+type effects struct {
+	spans *Spans
+	total effect.Total
+	seen  effect.Seen
+	op    effect.Op // scratch
+}
+
+// opened takes an open. name is resolved, or as asked for.
+func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, name []byte, to access, resolved, sensitive bool) {
+	place := p.Sandbox.Number()
+	if !to.writes() {
+		if r.Error == 0 && resolved || r.Error == int32(unix.ENOENT) {
+			c.seen.Set(place, name, r.Error == 0)
+		}
+		return
+	}
+	if h.Flags&(record.OpenPseudo|record.OpenOnProc) != 0 || r.Error != 0 || !isFile(name) {
+		return
+	}
+	const nameless = 0o20000000 // of O_TMPFILE what it shares on all architectures
+	c.op = effect.Op{
+		Op: effect.Open, New: name, ID: effect.ID{Dev: r.Dev, Inode: r.Inode}, Sensitive: sensitive,
+		Created: to == accessCreate, Truncated: r.Flags&unix.O_TRUNC != 0, ByName: !resolved,
+	}
+	if h.Flags&record.OpenUnlinked != 0 {
+		if c.op.Nameless = r.Flags&nameless != 0; !c.op.Nameless {
+			return // it has no name that could be told
+		}
+	}
+	c.do(h, p, h.Flags&record.OpenSubmitted != 0)
+	if h.Flags&record.OpenSubmitted == 0 {
+		c.seen.Set(place, name, !c.op.Nameless)
+	}
+}
+
+// changed takes a change; from and to are its names as paths.
+func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process, from, to string, sensitive bool) {
+	if r.Error != 0 || r.Op >= record.ChangeMount || h.Flags&record.ChangeUnlinked != 0 || !isFile(to) {
+		return
+	}
+	place := p.Sandbox.Number()
+	c.op = effect.Op{
+		Op: r.Op, Flags: r.Flags, Old: []byte(from), New: []byte(to),
+		ID: effect.ID{Dev: r.Dev, Inode: r.Inode}, Replaced: effect.ID{Dev: r.Dev, Inode: r.Replaced},
+		Nlink: r.Nlink, Mode: r.Mode, Before: r.Before, After: r.After,
+		Directory: h.Flags&record.ChangeDirectory != 0, Sensitive: sensitive,
+		ByName: r.Inode == 0,
+	}
+	if r.Op == record.ChangeRename {
+		c.op.Existed = r.Inode == 0 && c.seen.Is(place, c.op.New)
+	}
+	unsure := h.Flags&(record.ChangeSubmitted|record.ChangeNotSure) != 0
+	c.do(h, p, unsure)
+	switch {
+	case unsure:
+	case r.Op == record.ChangeUnlink || r.Op == record.ChangeRmdir:
+		c.seen.Set(place, c.op.New, false)
+	case r.Op == record.ChangeRename:
+		c.seen.Set(place, c.op.New, true)
+		c.seen.Set(place, c.op.Old, r.Flags&unix.RENAME_EXCHANGE != 0)
+	}
+}
+
+// isFile says whether a path is one of a file: not of a device, nor of what the kernel shows as files.
+func isFile[T string | []byte](name T) bool {
+	for _, dir := range []string{"/proc/", "/sys/", "/dev/"} {
+		if len(name) > len(dir) && string(name[:len(dir)]) == dir {
+			const shm = "/dev/shm/"
+			return len(name) > len(shm) && string(name[:len(shm)]) == shm
+		}
+	}
+	return len(name) > 0
+}
+
+// do tells the operation at hand to whose it is: the program, and calls and agents, or the sandbox without an agent.
+func (c *effects) do(h *record.Header, p *lineage.Process, unsure bool) {
+	if i := p.Program; i.Span != (span.ID{}) && !i.Ended {
+		n, known := i.Pending.(*net)
+		if !known {
+			n = &net{}
+			i.Pending = n
+			c.spans.owed = effectWeight + programNameBytes
+		}
+		c.tell(n, h, maxProgramNames, unsure)
+	}
+	w := p.Owner()
+	for told, n := (*agentStory)(nil), 0; n < maxAround && w.Agent != nil; n++ {
+		if w.Call != nil {
+			if s, waits := w.Call.Pending.(*callStory); waits {
+				c.tell(&s.net, h, maxScopeNames, unsure)
+			}
+		}
+		if s := storyOf(w); s != nil && s != told {
+			c.tell(&s.net, h, maxScopeNames, unsure)
+			told = s
+		}
+		w = w.Within()
+	}
+	if p.Owner().Agent == nil {
+		n, known := p.Sandbox.Pending.(*net)
+		if !known {
+			n = &net{}
+			p.Sandbox.Pending = n
+		}
+		c.tell(n, h, maxScopeNames, unsure)
+	}
+}
+
+func (c *effects) tell(n *net, h *record.Header, limit int, unsure bool) {
+	if n.scope == nil {
+		n.scope, n.first = effect.NewScope(&c.total, limit), h.Time
+	}
+	if unsure {
+		n.scope.Unsure()
+		return
+	}
+	n.scope.Do(&c.op)
+}
+
+// drop forgets what was changed.
+func (n *net) drop() {
+	if n.scope != nil {
+		n.scope.Close()
+		n.scope = nil
+	}
+}
+
+// ForgetProgram forgets what a program has changed.
+func (c *Spans) ForgetProgram(i *lineage.Program) {
+	if n, known := i.Pending.(*net); known {
+		n.drop()
+		i.Pending = nil
+	}
+}
+
+var classKeys = [effect.Classes]struct{ count, names string }{
+	effect.Created:          {span.KeyFilesCreated, span.KeyFilesCreatedNames},
+	effect.Modified:         {span.KeyFilesModified, span.KeyFilesModifiedNames},
+	effect.OpenedForWriting: {span.KeyFilesOpened, span.KeyFilesOpenedNames},
+	effect.Replaced:         {span.KeyFilesReplaced, span.KeyFilesReplacedNames},
+	effect.Deleted:          {span.KeyFilesDeleted, span.KeyFilesDeletedNames},
+	effect.Renamed:          {span.KeyFilesRenamed, span.KeyFilesRenamedNames},
+	effect.Linked:           {span.KeyFilesLinked, span.KeyFilesLinkedNames},
+	effect.Mode:             {span.KeyFilesMode, span.KeyFilesModeNames},
+	effect.Owner:            {span.KeyFilesOwner, span.KeyFilesOwnerNames},
+	effect.Attributes:       {span.KeyFilesAttributes, span.KeyFilesAttributesNames},
+	effect.Temporary:        {span.KeyFilesTemporary, ""},
+}
+
+// addNet adds what was changed in the end, and forgets it. bytes are those of all names at most.
+func (c *Spans) addNet(d *builder, n *net, bytes int) {
+	if n.scope == nil {
+		return
+	}
+	all := n.scope.Net()
+	n.drop()
+	list := func(key string, names []string) {
+		for i := range names {
+			names[i] = d.valid(names[i])
+		}
+		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.StringsAttr, List: names})
+	}
+	for class, key := range classKeys {
+		if all.Counts[class] == 0 {
+			continue
+		}
+		d.int(key.count, int64(all.Counts[class]))
+		names, from := all.Names(effect.Class(class), maxClassNames, bytes, c.isSensitiveChange, weightOf[string])
+		if len(names) == 0 {
+			continue
+		}
+		for i := range names {
+			bytes -= weightOf(names[i]) + weightOf(from[i])
+		}
+		list(key.names, names)
+		if class == int(effect.Renamed) {
+			list(span.KeyFilesRenamedFrom, from)
+		}
+	}
+	if all.More > 0 {
+		d.int(span.KeyFilesMore, int64(all.More))
+	}
+	if all.Unsure > 0 {
+		d.int(span.KeyFilesUnsure, int64(all.Unsure))
+	}
+	d.flagIf(all.ByName && !all.Empty(), span.KeyFilesByName)
+}
+
+// addStoryNet adds what an agent or a call has changed that began at a time (boottime).
+func (c *Spans) addStoryNet(d *builder, n *net, began uint64) {
+	c.addNet(d, n, scopeNameBytes)
+	d.flagIf(began < c.resumed, span.KeyCountPartial)
+}
+
+// addProgramNet adds what a program has changed, when that has ended.
+func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
+	if n, known := i.Pending.(*net); known {
+		c.addNet(d, n, programNameBytes)
+		i.Pending = nil
+	}
+}
+
+// SandboxOver tells what was changed in a sandbox by whoever is no agent's, if there is anything: nothing runs there any
+// more, or nobody will be told.
+func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
+	n, known := sb.Pending.(*net)
+	if !known {
+		return
+	}
+	sb.Pending = nil
+	w := attribution.Owner{}
+	at := c.place(&sb.Sandbox, w, nil, nil, effectWeight+scopeNameBytes)
+	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID), at, n.first, c.clock.Now)
+	c.addNet(d, n, scopeNameBytes)
+	d.flagIf(n.first < c.resumed, span.KeyCountPartial)
+	c.out.send()
+}
+
+// SendSandboxes tells the same of all sandboxes.
+func (c *Spans) SendSandboxes() {
+	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
+		c.SandboxOver(e.Value.(*lineage.Sandbox))
+	}
+}
