@@ -13,8 +13,10 @@ enum class {
 	CLASS_REPEAT,    /* a read of a file that this program has read before, as was told */
 	CLASS_NOISE,     /* a read of what every program reads */
 	CLASS_READ,      /* another successful read */
-	CLASS_FACT,      /* all else */
-	CLASS_DIRECTORY, /* that a cgroup was made or removed from outside: without it nobody knows whose the others are */
+	CLASS_FACT,      /* all that is none of these */
+	CLASS_CHANGE,    /* that a file was changed other than by an open */
+	CLASS_PROGRAM,   /* what begins and ends processes, without which nobody knows whose the others are */
+	CLASS_DIRECTORY, /* that a cgroup was made or removed from outside: the same of its processes */
 };
 
 /* Bytes; set by the loader. budget_bytes: of the ring, for one sandbox. */
@@ -62,18 +64,24 @@ static __always_inline __u64 sandbox_of(__u64 cgroup)
 	return sandbox ? *sandbox : cgroup;
 }
 
-/* Of the ring and of a budget alike. */
+/* Of what is no read. */
+enum program_kinds {
+	PROGRAM_KINDS = 1 << RECORD_FORK | 1 << RECORD_EXEC | 1 << RECORD_EXEC_ARGS | 1 << RECORD_EXIT |
+			1 << RECORD_CGROUP_ATTACH | 1 << RECORD_PROCESS | 1 << RECORD_OOM,
+};
+static __always_inline __u32 class_of(__u16 kind)
+{
+	if (PROGRAM_KINDS >> (kind & 31) & 1)
+		return CLASS_PROGRAM;
+	return kind == RECORD_CHANGE ? CLASS_CHANGE : CLASS_FACT;
+}
+
+/* Of the ring and of a budget alike, of what is a read. */
 static __always_inline __u64 part(__u32 class, __u64 of)
 {
-	switch (class) {
-	case CLASS_REPEAT:
+	if (class == CLASS_REPEAT)
 		return of / 2;
-	case CLASS_NOISE:
-		return of / 8 * 5;
-	case CLASS_READ:
-		return of / 4 * 3;
-	}
-	return of;
+	return class == CLASS_NOISE ? of / 8 * 5 : of / 4 * 3;
 }
 
 /* Asks whether a record may be sent at this fill level; counts it in and returns 0 if so, else the cause. A global
@@ -81,16 +89,16 @@ static __always_inline __u64 part(__u32 class, __u64 of)
  */
 __noinline int refuse(__u64 level, __u64 cgroup, __u32 class, __u32 size)
 {
-	__u64 sandbox, read, written, held;
+	__u64 sandbox, read, written, held, rank = class - CLASS_FACT;
 	struct share *s, none = {};
 
 	if (class < CLASS_FACT && level >= part(class, ring_bytes))
 		return LOSS_SHED_REPEAT + class;
-	/* The last 1/32 is left to directories. */
-	if (class == CLASS_FACT && level + size > ring_bytes / 32 * 31)
+	/* Of each of the last three 1/32 some more important ones are left: changes, programs, directories. */
+	if (class >= CLASS_FACT && class < CLASS_DIRECTORY && level + size > ring_bytes / 32 * (29 + rank))
 		return LOSS_RING_FULL;
 	if (class == CLASS_DIRECTORY)
-		class = CLASS_FACT; /* in its maker's budget it is one */
+		rank = CLASS_PROGRAM - CLASS_FACT; /* in its maker's budget it is one of these */
 	sandbox = sandbox_of(cgroup);
 	s = bpf_map_lookup_elem(&shares, &sandbox);
 	if (!s) {
@@ -111,9 +119,13 @@ __noinline int refuse(__u64 level, __u64 cgroup, __u32 class, __u32 size)
 		s->from = written;
 	}
 	held = s->before + s->since;
-	/* A fact of a spent budget has to go only when the last eighth is all there is for the others. */
-	if (held >= part(class, budget_bytes) && (class < CLASS_FACT || level >= ring_bytes / 8 * 7))
+	/* What is no read has to go, of a spent budget, only when the last 5/32 of the ring are all there is for the others;
+	 * the less important earlier.
+	 */
+	if (class < CLASS_FACT && held >= part(class, budget_bytes))
 		return LOSS_BUDGET_REPEAT + class;
+	if (class >= CLASS_FACT && held >= budget_bytes && level >= ring_bytes / 32 * (25 + rank))
+		return LOSS_BUDGET_FACT;
 	__sync_fetch_and_add(&s->since, size);
 	s->last = written;
 	return 0;

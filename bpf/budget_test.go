@@ -175,6 +175,11 @@ func (o *overload) verb(e *record.Event) string {
 		return "mkdir"
 	case record.TypeCgroupRmdir:
 		return "rmdir"
+	case record.TypeChange:
+		if strings.HasSuffix(string(e.Change.New.Name), "/missing-to") {
+			return "rename-missing"
+		}
+		return ""
 	case record.TypeOpen:
 	default:
 		return ""
@@ -265,6 +270,7 @@ func (c *crowd) account(name string) {
 	}{
 		{record.TypeOpen, seen, opens, 0},
 		{record.TypeConnect, c.seen["connect"], c.done["connect"], 0},
+		{record.TypeChange, c.seen["rename-missing"], c.done["rename-missing"], 0},
 		{record.TypeConnectEnd, c.seen["connect_end"], c.seen["connect"], 0}, // of one that was lost no outcome is awaited
 		{record.TypeFork, c.seen["fork"], children, 0},
 		{record.TypeExit, c.seen["exit"], children, c.done["exec"]}, // by two threads that end at the same time
@@ -303,7 +309,7 @@ func TestWhatIsLeftOutFirst(t *testing.T) {
 				c.facts(n)
 				c.demand("nobody reads", before, step.want)
 			}
-			// To the brim: now facts are lost, too.
+			// Nearly to the brim: now facts are lost, too; then changes, then programs.
 			full := lost{record.TypeOpen, record.CauseRingFull}
 			for c.lost()[full] == 0 {
 				c.do("refuse", 1) // the smallest of the records
@@ -313,6 +319,22 @@ func TestWhatIsLeftOutFirst(t *testing.T) {
 				c.do(verb, n)
 			}
 			c.demand("nobody reads", before, map[lost]int{repeat: n, noise: n, read: n, full: 3 * n})
+			before = c.lost()
+			c.do("rename-missing", n)
+			c.do("fork", n)
+			c.demand("facts are lost", before, nil)
+			full.kind = record.TypeChange
+			for c.lost()[full] == 0 {
+				c.do("rename-missing", 1)
+			}
+			before = c.lost()
+			c.do("rename-missing", n)
+			c.do("fork", n)
+			c.demand("changes are lost", before, map[lost]int{full: n})
+			full.kind = record.TypeFork
+			for c.lost()[full] == 0 {
+				c.do("fork", 1)
+			}
 			o.read(c)
 			// Once there is room again nothing is lost.
 			before = c.lost()

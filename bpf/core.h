@@ -235,6 +235,46 @@ struct io_open {
 /* Since 7.0; the name is copied from the caller here too, only audit does not know of it yet. */
 struct delayed_filename { struct filename *__incomplete_filename; } CORE;
 struct io_open___delayed { struct delayed_filename filename; } CORE;
+/* What IORING_OP_RENAMEAT, _UNLINKAT, _MKDIRAT, _SYMLINKAT and _LINKAT, _SETXATTR keep. */
+struct io_rename {
+	int old_dfd;
+	int new_dfd;
+	struct filename *oldpath;
+	struct filename *newpath;
+	int flags;
+} CORE;
+struct io_rename___delayed { struct delayed_filename oldpath, newpath; } CORE;
+struct io_unlink {
+	int dfd;
+	int flags;
+	struct filename *filename;
+} CORE;
+struct io_unlink___delayed { struct delayed_filename filename; } CORE;
+struct io_mkdir {
+	int dfd;
+	__u16 mode;
+	struct filename *filename;
+} CORE;
+struct io_mkdir___delayed { struct delayed_filename filename; } CORE;
+struct io_link {
+	int old_dfd;
+	int new_dfd;
+	struct filename *oldpath;
+	struct filename *newpath;
+	int flags;
+} CORE;
+struct io_link___delayed { struct delayed_filename oldpath, newpath; } CORE;
+struct xattr_name { char name[256]; } CORE;
+struct kernel_xattr_ctx {
+	unsigned long size;
+	struct xattr_name *kname;
+	unsigned int flags;
+} CORE;
+struct io_xattr {
+	struct kernel_xattr_ctx ctx;
+	struct filename *filename;
+} CORE;
+struct io_xattr___delayed { struct delayed_filename filename; } CORE;
 struct io_connect {
 	void *addr;
 	int addr_len;

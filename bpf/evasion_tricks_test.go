@@ -6,6 +6,7 @@ package bpf_test
 const (
 	everywhere = "every kernel, both forms"
 	openSpan   = "`file.open`"
+	changeSpan = "`file.change`, also of a refusal"
 )
 
 // tricks are the rows of docs/evasion.md: first what is seen, then what is not.
@@ -46,6 +47,23 @@ var tricks = []trick{
 	{"a rename that is refused, or of a name that is not there", "rename-refused", "`file.change` with the error", everywhere},
 	{"a rename of names with newlines, arrows and escapes", "rename-odd-names", "`file.change` with the names as they are", everywhere},
 	{"a rename of names of 4,095 bytes", "rename-long-path", "`file.change` with the whole names", everywhere},
+	{"a file is deleted, also while it is open or by its directory's descriptor (`unlink`, `unlinkat`)", "change-unlink", changeSpan, everywhere},
+	{"a directory is deleted (`rmdir`, `unlinkat`)", "change-rmdir", changeSpan, everywhere},
+	{"a directory, a fifo or a device is made (`mkdir`, `mknod`)", "change-mknod", changeSpan, everywhere},
+	{"a file gets a second name (`link`)", "change-link", "`file.change` with both names", everywhere},
+	{"a file that never had a name gets one (`O_TMPFILE`, then `linkat` of the descriptor or of its name in `/proc`)", "change-link-tmp", "`file.change` with the inode and the name", everywhere},
+	{"a symbolic link is made", "change-symlink", "`file.change` with the target as given", everywhere},
+	{"a file is cut, by name or by descriptor (`truncate`, `ftruncate`)", "change-truncate", changeSpan, everywhere},
+	{"mode, owner, extended attributes or times of a file are set, by name or by descriptor", "change-mode", changeSpan, everywhere},
+	{"the same without a name, by a descriptor that can neither read nor write (`O_PATH`, `AT_EMPTY_PATH`)", "evade-change-empty-names", "`file.change` with the path of the file", everywhere},
+	{"the same by the descriptor's name in `/proc`", "evade-change-proc-fd", "`file.change`; in the tracepoint form with that name", everywhere},
+	{"the same of a file that has no name any more", "evade-change-closed", "`file.change` with the inode and the path that it had", everywhere},
+	{"what a path means is changed (`mount`, `umount`, `move_mount`)", "change-mount", "`file.change` with the source and the type as given", everywhere},
+	{"a process gives itself another root (`chroot`, `pivot_root`)", "change-chroot", changeSpan, everywhere},
+	{"a file of an overlay's lower layer is changed, which makes a copy or a whiteout", "change-overlay", "one `file.change`, of what was asked", everywhere},
+	{"names are changed by io_uring", "evade-change-uring", "`file.change`; in the tracepoint form with `sheetbend.file.submitted`: the kernel's copy of the names, not the outcome", "trampoline: every kernel; tracepoint: since 5.13"},
+	{"… and io_uring is told to use a worker of its own", "evade-change-uring-work", "as before", "as before"},
+	{"a file is changed by the 32-bit system call table, from a 64-bit program (`int 0x80`)", "evade-change-int80", changeSpan, "trampoline: every kernel; tracepoint: with `compat_calls: true`, which costs every system call of the host"},
 
 	// Programs.
 	{"a program is run by descriptor, without a name", "exec-empty-path", "`process.exec` with its path", everywhere},
@@ -130,7 +148,7 @@ var tricks = []trick{
 	// What is not seen.
 	{"io_uring's workers before 5.12 (Debian's 5.10 has the newer ones)", "", "no: they belong to no process. There is no evidence", "the worker is a thread of the kernel, and in no sandbox"},
 	{"io_uring in the tracepoint form before 5.13", "", "no; `sheetbend doctor` warns", "the tracepoint has no request to look at"},
-	{"a 32-bit system call that opens a file, or connects a unix or vsock socket, in the tracepoint form", "", "no, unless `compat_calls: true` (x86-64 only). The nearest evidence is the `process.exec`", "the kernel's tracepoints of single system calls leave 32-bit ones out"},
+	{"a 32-bit system call that opens or changes a file, or connects a unix or vsock socket, in the tracepoint form", "", "no, unless `compat_calls: true` (x86-64 only). The nearest evidence is the `process.exec`", "the kernel's tracepoints of single system calls leave 32-bit ones out"},
 	{"any other 32-bit system call (`ptrace`, `process_vm_readv`, `process_vm_writev`, `pidfd_getfd`, `unshare`, `setns`, `socket`) in the tracepoint form; `setns` on x86-64 in the trampoline form, too", "", "no, with `compat_calls` neither. The nearest evidence is the `process.exec`, and what is opened and connected to then", "as before; and what a 32-bit `setns` runs is a function of its own, which is not hooked"},
 	{"a socket is made by io_uring (since 5.19), in the tracepoint form", "", "no `net.socket`. A TCP or UDP connection over it is a `net.connect`; of a raw, packet or vsock socket the nearest evidence is the `process.exec`", "of io_uring's requests only opens and connects of unix sockets are looked at"},
 	{"the address of a unix connect by io_uring is changed in memory once the request is submitted", "", "in the tracepoint form with the word at submission; not if that was of another family", "before 6.10 the kernel copies the address when it connects, which a link to another request can hold up"},
@@ -142,10 +160,11 @@ var tricks = []trick{
 	{"… or, while `pidfd_getfd` runs, a pidfd of its own, and what it takes behind the number that it takes in the other process", "", "in the tracepoint form no", "what a process does to itself is not told"},
 	{"the kernel makes the descriptor itself (fanotify's events, `mq_open`, `TIOCGPTPEER`)", "", "no. The nearest evidence is the `process.exec`", "each comes by a system call of its own, and most need a capability that a sandbox has not"},
 	{"what is read or written through an open file, `mmap` included", "", "no. The nearest evidence is its `file.open` with the access asked for", "by design: a hook on each read would cost more than all the others"},
-	{"a file is renamed by io_uring or by a 32-bit system call, in the tracepoint form", "", "no, with `compat_calls` neither. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "the tracepoints of single system calls leave both out"},
-	{"another thread changes a name in memory while a rename runs", "", "in the tracepoint form, of a rename that is refused, and while 128 renames of other threads run, the process's word, and `sheetbend.file.requested.from_user` says so", "the names are read when the call has returned"},
+	{"another thread changes a name in memory while a file is changed", "", "in the tracepoint form, in the other one of what is refused before the kernel looks the name up, and while 128 renames of other threads run: the process's word, and `sheetbend.file.requested.from_user` says so", "the names are read when the call has returned"},
 	{"a rename by io_uring that fails before the kernel has found both directories, or finds the sensor's table full, in the trampoline form", "", "a `file.change` without names (`sheetbend.file.requested.missing`)", "the kernel's copy of the names is gone when the call returns"},
-	{"files are changed without being opened or renamed (`unlink`, `link`, `truncate`, `chmod`, `mkdir`, `mount`)", "", "no. The nearest evidence is the `process.exec`, and the `file.open` of what comes after", "no hook yet"},
+	{"another thread puts another file behind the descriptor while `fchown`, `fsetxattr` or `fremovexattr` runs", "", "in the tracepoint form as a `file.change` of the other file", "the descriptor is looked up when the call has returned; that mode and size are as `fchmod` and `ftruncate` leave them is checked"},
+	{"a file is cut, or gets an attribute, by io_uring's `ftruncate` and `fsetxattr`, in the tracepoint form", "", "no. The nearest evidence is the `file.open`", "no hook yet"},
+	{"a file is changed by `fallocate` or `ioctl` (flags as of `chattr`, clones), or a file system by its device", "", "no. The nearest evidence is the `file.open`", "no hook yet"},
 	{"a name that is too long or not readable", "", "in the trampoline form no: the kernel refuses it before it looks for a file", "nothing is reached that way"},
 	{"a connected socket comes from outside of the sandbox", "", "no: nothing is connected", "by design: connects are seen, not uses"},
 	{"packets through a network device of its own (`/dev/net/tun`)", "", "no. The nearest evidence is the `file.open` of the device", "what writes to it is no connection"},

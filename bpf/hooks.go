@@ -123,9 +123,9 @@ var formGroups = []formGroup{
 		},
 		besideTracepoints: []besideHook{
 			{"uring_submit", objectRecordTypeRECORD_OPEN, ringTarget,
-				"opens, and connects of unix sockets, by io_uring are not seen"},
+				"opens, connects of unix sockets and changes of files by io_uring are not seen"},
 			{"compat_call", objectRecordTypeRECORD_OPEN, compatTarget,
-				"opens, and connects of unix and vsock sockets, by 32-bit system calls are not seen; " +
+				"opens, connects of unix and vsock sockets and changes of files by 32-bit system calls are not seen; " +
 					"compat_calls: true changes that, and costs every system call of the host some 100 ns"},
 		},
 	},

@@ -428,12 +428,12 @@ func changeDifference(f workload.Fact, e *record.Event) string {
 		what      string
 		got, want any
 	}
-	old := f.Old
-	if flags&record.ChangeNamesFromUser != 0 && f.OldRequested != "" {
-		old = f.OldRequested
+	old, name := f.Old, f.Path
+	if flags&record.ChangeNamesFromUser != 0 {
+		old, name = cmp.Or(f.OldRequested, old), cmp.Or(f.Requested, name)
 	}
 	pairs := []pair{
-		{"path", changedName(&c.New, flags>>record.ChangeNewShift), f.Path}, {"old path", changedName(&c.Old, flags), old},
+		{"path", changedName(&c.New, flags>>record.ChangeNewShift), name}, {"old path", changedName(&c.Old, flags), old},
 		{"after", c.After, f.After}, {"text", string(c.Text), f.Text},
 	}
 	if f.Op != "rename" && f.Op != "exchange" {
@@ -642,7 +642,7 @@ func (a *account) lineage(root int) {
 	e := complaints{t: a.t}
 	roots := 0
 	for _, s := range a.spans {
-		if s.Kind == span.Loss {
+		if s.Kind == span.Loss || s.flag(span.KeyStandIn) {
 			continue
 		}
 		above := s.Above
@@ -657,7 +657,7 @@ func (a *account) lineage(root int) {
 			e.add("the parent is not there: %v", s)
 		case parent.Kind != span.Exec:
 			e.add("the parent is no process: %v under %v", s, parent)
-		case s.Parent != span.ID{} && s.Trace != parent.Trace:
+		case s.Parent != span.ID{} && s.Trace != parent.Trace && !standsIn(byID[s.Parent], s):
 			e.add("the parent is in another trace: %v", s)
 		case s.Kind == span.Exec:
 			// Its own pid when it replaced the program, else that of who started it.
@@ -677,6 +677,9 @@ func (a *account) lineage(root int) {
 	}
 	e.tell()
 }
+
+// standsIn is whether a span stands for the parent of s, whose own trace has come to its end.
+func standsIn(p, s *seen) bool { return p != nil && p.flag(span.KeyStandIn) && p.Trace == s.Trace }
 
 // complaints are test errors of which the first few are printed: the rest is seldom news.
 type complaints struct {
@@ -729,7 +732,7 @@ func (r *rig) sound(t *testing.T) {
 				e.add("no %s: %v", key, s)
 			}
 		}
-		if s.Kind != span.Loss && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
+		if s.Kind != span.Loss && !s.flag(span.KeyStandIn) && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
 			e.add("a process that is not known: %v", s)
 		}
 		for key, v := range s.attrs {
@@ -979,6 +982,13 @@ var particular = map[string]func(*testing.T, *rig, *account){
 	"exec-fails": func(t *testing.T, _ *rig, a *account) {
 		if n := len(a.of(span.Exec)); n != 1 {
 			t.Errorf("%d execs, want the workload's own only", n)
+		}
+	},
+	"change-link-tmp": func(t *testing.T, _ *rig, a *account) {
+		for i := range a.changes {
+			if e := &a.changes[i]; int(e.Header.Tgid) == a.facts[0].Pid && e.Change.Op == record.ChangeLink && e.Change.Inode == 0 {
+				t.Errorf("what got the name %q is not known", e.Change.New.Name)
+			}
 		}
 	},
 	"exec-memfd":   flagged(span.KeyFileless),

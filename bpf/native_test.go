@@ -79,6 +79,20 @@ func oneSandboxAndAnother(t *testing.T) bool {
 		}
 		noisy.do("create", 10)
 	}
+	// More important ones are left for longer.
+	before = noisy.lost()
+	noisy.do("rename-missing", n)
+	noisy.do("fork", n)
+	noisy.demand("its facts are left out", before, nil)
+	for noisy.lost()[lost{record.TypeChange, record.CauseBudgetFact}] == 0 {
+		noisy.do("rename-missing", 1)
+	}
+	before = noisy.lost()
+	noisy.do("fork", n)
+	noisy.demand("its changes are left out", before, nil)
+	for noisy.lost()[lost{record.TypeFork, record.CauseBudgetFact}] == 0 {
+		noisy.do("fork", 1)
+	}
 	before, quietBefore = noisy.lost(), quiet.lost()
 	for _, verb := range []string{"write", "create", "refuse", "connect", "fork"} {
 		noisy.do(verb, n)
@@ -108,7 +122,7 @@ func TestADirectoryIsToldWhenNothingElseHasRoom(t *testing.T) {
 	c := o.sandbox("a")
 	full := lost{record.TypeOpen, record.CauseRingFull}
 	for c.lost()[full] == 0 {
-		c.fill(15)
+		c.fill(14)
 		c.do("refuse", 1) // the smallest of the records
 	}
 	const n = 10

@@ -52,7 +52,7 @@ enum process_kinds {
 
 /* Why a record could not be delivered. */
 enum loss_cause {
-	LOSS_RING_FULL = 1,      /* the ring had no room, but for directories */
+	LOSS_RING_FULL = 1,      /* the ring had no room, but for what is more important (budget.h) */
 	LOSS_MAP_FULL = 2,       /* a map that the hook needs had no room */
 	LOSS_SCRATCH = 3,        /* no scratch buffer (cannot happen, counted all the same) */
 	LOSS_MISSED = 4,         /* the kernel skipped the program (recursion), from bpf_prog_info */
@@ -385,7 +385,7 @@ struct record_change {
 	__u64 before;    /* chmod: mode; chown: uid | gid << 32; truncate: bytes; all ones: not known */
 	__u64 after;     /* the same, as asked for: a uid or gid of 32 ones stays as it is. setxattr: bytes; mknod: device */
 	__s32 error;
-	__u32 flags;     /* RENAME_*, XATTR_*, MS_*, MNT_*: of the operation */
+	__u32 flags;     /* RENAME_*, XATTR_*, MS_*, MNT_*, MOVE_MOUNT_*: of the operation */
 	__u32 dev;       /* of the file system of inode */
 	__u32 nlink;     /* names of inode before the operation; 0: not known */
 	__u16 op;        /* enum change_op */

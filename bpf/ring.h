@@ -136,16 +136,16 @@ static __always_inline bool send_as(__u32 class, void *record, __u64 size)
 
 static __always_inline bool send(void *record, __u64 size)
 {
-	return send_as(CLASS_FACT, record, size);
+	return send_as(class_of(((struct header *)record)->type), record, size);
 }
 
 /* For hooks that may be preempted by another run of themselves on the same CPU, where a
- * per-CPU buffer would be shared: the record is built in the ring itself. Such records are facts.
+ * per-CPU buffer would be shared: the record is built in the ring itself.
  */
 #define reserve(type_name, header)                                                      \
 	({                                                                              \
 		__u64 level_ = ring_level();                                            \
-		__u16 cause_ = no_room(level_, (header)->cgroup, CLASS_FACT, sizeof(type_name)); \
+		__u16 cause_ = no_room(level_, (header)->cgroup, class_of((header)->type), sizeof(type_name)); \
 		type_name *r_ = NULL;                                                   \
 		if (!cause_) {                                                          \
 			r_ = bpf_ringbuf_reserve(&ring, sizeof(type_name), 0);          \

@@ -11,7 +11,7 @@ const EvadePrefix = "evade-"
 func evadeScenarios() map[string]func(*work) error {
 	all := map[string]func(*work) error{}
 	for _, some := range []map[string]func(*work) error{
-		evadeOpenScenarios(), raceScenarios(), exchangeScenarios(), uringScenarios(), evadeExecScenarios(), evadeConnectScenarios(), evadeLeaveScenarios(), elsewhereScenarios(), floodScenarios(),
+		evadeOpenScenarios(), raceScenarios(), exchangeScenarios(), uringScenarios(), evadeExecScenarios(), evadeConnectScenarios(), evadeLeaveScenarios(), elsewhereScenarios(), floodScenarios(), evadeChangeScenarios(),
 	} {
 		maps.Copy(all, some)
 	}

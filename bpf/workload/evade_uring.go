@@ -35,6 +35,12 @@ const (
 	opConnect       = 16
 	opOpenat        = 18
 	opOpenat2       = 28
+	opRenameat      = 35
+	opUnlinkat      = 36
+	opMkdirat       = 37
+	opSymlinkat     = 38
+	opLinkat        = 39
+	opSetxattr      = 42
 	offsetSQRing    = 0
 	offsetCQRing    = 0x8000000
 	offsetSQEs      = 0x10000000
@@ -65,7 +71,9 @@ type submission struct {
 	off, addr     uint64
 	len, opFlags  uint32
 	userData      uint64
-	_             [3]uint64
+	_             uint64
+	addr3         uint64
+	_             uint64
 }
 
 // uring is an io_uring that is asked one thing at a time.
