@@ -261,10 +261,12 @@ func TestWhatRandomProgramsChangeIsTold(t *testing.T) {
 func randomProgram(r *rand.Rand) string {
 	names := []string{"f0", "f1", "f2", "d0", "d2", "d0/f0", "d0/f3", "d0/d1", "d0/d1/f2", "d2/f0", "d2/x", "'odd\nname'", "new"}
 	name := func() string { return names[r.IntN(len(names))] }
+	// Nothing goes through a symbolic link by a name alone: the tracepoint form does not follow it, and says so
+	// (sheetbend.file.path.unresolved).
 	commands := []string{
 		"echo %d >%s", "echo %d >>%s", "true >%s", "mv %s %s", "mv -T %s %s", "mv -n %s %s", "cp %s %s", "cp -a %s %s", "rm -f %s", "rm -rf %s", "mkdir %s", "mkdir -p %s/y",
-		"rmdir %s", "ln %s %s", "ln -s %s %s", "ln -sfn %s %s", "ln -f %s %s", "chmod 600 %s", "chmod 755 %s", "chown 5 %s", "touch %s", "touch -d 2001-01-01 %s",
-		"truncate -s 4 %s", "sed -i s/f/g/ %s", "install -m 640 %s %s", "rsync -a %s %s", "find %s -type f -delete", "tar cf x.tar %s && tar xf x.tar -C %s",
+		"rmdir %s", "ln %s %s", "ln -s f0 %s", "ln -sfn f1 %s", "ln -f %s %s", `f=%s; test -L "$f" || chmod 600 "$f"`, `f=%s; test -L "$f" || chmod 755 "$f"`, `f=%s; test -L "$f" || chown 5 "$f"`, "touch %s", `f=%s; test -L "$f" || touch -d 2001-01-01 "$f"`,
+		`f=%s; test -L "$f" || truncate -s 4 "$f"`, "sed -i s/f/g/ %s", "install -m 640 %s %s", "rsync -a %s %s", "find %s -type f -delete", "tar cf x.tar %s && tar xf x.tar -C %s",
 		"mknod %s c 1 3", "python3 -c 'import os,sys; os.rename(sys.argv[1], sys.argv[2])' %s %s", "dd if=/dev/zero of=%s bs=1 count=1 conv=notrunc", "cat %s >%s",
 	}
 	var b strings.Builder
