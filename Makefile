@@ -14,6 +14,7 @@ SOAK ?= 30m
 # Debian packages that some targets need.
 GUEST_PACKAGES     := qemu-system-x86 qemu-system-arm busybox-static xz-utils
 AGENT_PACKAGES     := nodejs npm
+CHANGE_PACKAGES    := git rsync vim tar make nodejs npm python3
 CONTAINER_PACKAGES := containerd runc podman conmon crun systemd jq busybox-static
 
 .DEFAULT_GOAL := help
@@ -53,10 +54,10 @@ test: ## unit tests, replays of recorded agents, kernel tests, `run` end to end:
 
 .PHONY: test-all
 test-all: ## everything, with what it needs installed (apt, npm): guests, containers, agents, Jaeger, chaos, fuzz, arm64. Hours
-	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) gcc libc6-dev
+	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) $(CHANGE_PACKAGES) gcc libc6-dev
 	.ci/test check
 	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
-	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade test-chaos CHAOS=$(CHAOS)
+	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade verify-changes test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
 	$(MAKE) test-kernels test-kernels-arm64
 
@@ -79,6 +80,11 @@ test-jaeger: ## the trees as Jaeger shows them; needs root, npm; builds Jaeger t
 .PHONY: test-containers
 test-containers: ## real containerd and podman under the real sensor; needs root and the packages of CONTAINER_PACKAGES
 	.ci/test test-containers
+
+.PHONY: verify-changes
+verify-changes: ## what is told of real tools and random programs, against their trees before and after; needs root and the packages of CHANGE_PACKAGES. SHEETBEND_PROGRAMS=400, SHEETBEND_SEED=7
+	.ci/packages $(CHANGE_PACKAGES)
+	.ci/test verify-changes
 
 .PHONY: test-manifests
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew

@@ -84,6 +84,20 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 			Op: record.ChangeRename, Error: int32(unix.EPERM), Replaced: 5,
 			Old: record.ChangedName{Name: []byte("/a\xff")}, New: record.ChangedName{Name: []byte("/b")},
 		}))
+		for _, r := range []record.Change{
+			{Op: record.ChangeMknod, Mode: unix.S_IFCHR | 0o600, After: 5, Nlink: 1},
+			{Op: record.ChangeChmod, Before: 0o100644, After: 0o600},
+			{Op: record.ChangeChown, Before: 1 | 2<<32, After: 3 | 4<<32},
+			{Op: record.ChangeTruncate, Before: 1, After: 2},
+			{Op: record.ChangeSymlink, Old: record.ChangedName{Name: []byte("../a")}},
+			{Op: record.ChangeSetxattr, Text: []byte("user.x")},
+			{Op: record.ChangeMount, Old: record.ChangedName{Name: []byte("none")}, Text: []byte("tmpfs"), Flags: unix.MS_RDONLY},
+		} {
+			r.New.Name = []byte("/c")
+			h.Flags = record.ChangeOpenFile | record.ChangeNotSure
+			h.Time++
+			w.raw(rt.Record(h, r))
+		}
 		w.act(n, record.Access{Op: record.AccessAttach, TargetTgid: 10, TargetStart: start(10), TargetCgroup: one})
 		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessRead, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside, Exe: rt.Path("/sbin/init\xff")})
 		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessSignal, Signal: 15, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside})
@@ -266,6 +280,10 @@ var contractKeys = []string{
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count", "sheetbend.count.partial", "sheetbend.event",
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.directory", "sheetbend.file.operation", "sheetbend.file.path.old", "sheetbend.file.replaced.inode",
+	"file.group.id", "file.mode", "file.owner.id", "file.size", "file.symbolic_link.target_path",
+	"sheetbend.file.attribute", "sheetbend.file.by_descriptor", "sheetbend.file.device", "sheetbend.file.group.before", "sheetbend.file.links", "sheetbend.file.mode.before",
+	"sheetbend.file.not_sure", "sheetbend.file.owner.before", "sheetbend.file.size.before", "sheetbend.file.type",
+	"sheetbend.mount.flags", "sheetbend.mount.source", "sheetbend.mount.type",
 	"sheetbend.file.path.outside_root", "sheetbend.file.path.truncated", "sheetbend.file.path.unresolved",
 	"sheetbend.file.requested", "sheetbend.file.requested.from_user", "sheetbend.file.requested.missing", "sheetbend.file.requested.truncated", "sheetbend.file.submitted", "sheetbend.file.write",
 	"sheetbend.files.attributes", "sheetbend.files.attributes.names", "sheetbend.files.by_name", "sheetbend.files.created", "sheetbend.files.created.names",

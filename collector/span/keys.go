@@ -144,6 +144,26 @@ const (
 	KeyFileReplaced  = "sheetbend.file.replaced.inode"
 	KeyFileDirectory = "sheetbend.file.directory"
 
+	// file.change by other operations than renames.
+	KeyFileMode         = string(semconv.FileModeKey)
+	KeyFileModeBefore   = "sheetbend.file.mode.before"
+	KeyFileOwner        = string(semconv.FileOwnerIDKey)
+	KeyFileOwnerBefore  = "sheetbend.file.owner.before"
+	KeyFileGroup        = string(semconv.FileGroupIDKey)
+	KeyFileGroupBefore  = "sheetbend.file.group.before"
+	KeyFileSize         = string(semconv.FileSizeKey)
+	KeyFileSizeBefore   = "sheetbend.file.size.before"
+	KeyFileLinkTarget   = string(semconv.FileSymbolicLinkTargetPathKey)
+	KeyFileLinks        = "sheetbend.file.links"
+	KeyFileType         = "sheetbend.file.type"
+	KeyFileDevice       = "sheetbend.file.device"
+	KeyFileAttribute    = "sheetbend.file.attribute"
+	KeyFileByDescriptor = "sheetbend.file.by_descriptor"
+	KeyFileNotSure      = "sheetbend.file.not_sure"
+	KeyMountSource      = "sheetbend.mount.source"
+	KeyMountType        = "sheetbend.mount.type"
+	KeyMountFlags       = "sheetbend.mount.flags"
+
 	// What was changed in the end: session.call, session, session.end, sandbox.end, process.exec, process.exit.
 	KeyFilesCreated         = "sheetbend.files.created"
 	KeyFilesCreatedNames    = "sheetbend.files.created.names"

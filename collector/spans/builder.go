@@ -191,6 +191,30 @@ func (d *builder) flagIf(set bool, key string) {
 	}
 }
 
+// textIf adds a string that may be anything, if it is not empty.
+func (d *builder) textIf(key, s string) {
+	if s != "" {
+		d.text(key, s)
+	}
+}
+
+// strings adds a list that may be anything, if it is not empty: one for each span.
+func (d *builder) strings(key string, list []string) {
+	d.list = d.list[:0]
+	for _, s := range list {
+		d.list = append(d.list, d.valid(s))
+	}
+	if len(d.list) > 0 {
+		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.StringsAttr, List: d.list})
+	}
+}
+
+// folded says that the span's path is a directory, and what the first files of it are called.
+func (d *builder) folded(names []string) {
+	d.flag(span.KeyFolded)
+	d.strings(span.KeyFoldedNames, names)
+}
+
 // valid makes text that OTLP takes and remembers that it had to.
 func (d *builder) valid(s string) string {
 	if utf8.ValidString(s) {

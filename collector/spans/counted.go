@@ -87,9 +87,12 @@ func (c *Spans) Flush(p *lineage.Process) {
 		return
 	}
 	c.files.flushOpens(p)
-	for pending := pendingOf(p); len(pending.counted) > 0; {
-		s := pending.counted[0]
-		c.queue.runOutOf(&s.held, 0)
+	pending := pendingOf(p)
+	for len(pending.changes) > 0 {
+		c.queue.runOutOf(&pending.changes[0].held, 0)
+	}
+	for len(pending.counted) > 0 {
+		c.queue.runOutOf(&pending.counted[0].held, 0)
 	}
 }
 

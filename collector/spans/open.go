@@ -95,6 +95,7 @@ type pending struct {
 
 	opens    openList
 	counted  []*countedSpan // oldest first
+	changes  []*changeSpan  // oldest first
 	connects list.List      // of *connectSpan
 
 	// For the fold budget: distinct files read in this window.
@@ -336,14 +337,7 @@ func (c *files) sendOpen(s *openSpan) {
 	}
 	c.spans.repeated(d, s.count, s.last)
 	if s.key.folded {
-		d.flag(span.KeyFolded)
-		d.list = d.list[:0]
-		for _, name := range s.names {
-			d.list = append(d.list, d.valid(name))
-		}
-		if len(d.list) > 0 {
-			d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyFoldedNames, Kind: span.StringsAttr, List: d.list})
-		}
+		d.folded(s.names)
 		c.spans.out.send()
 		return
 	}

@@ -51,6 +51,7 @@ type Spans struct {
 
 	sensitive config.Patterns
 	counted   map[countedKey]*countedSpan
+	changes   int // held changeSpans
 	connects  map[connectKey]*connectSpan
 	lookups   map[lookupKey]*lookup
 	streams   streams
@@ -129,7 +130,7 @@ func (c *Spans) FlushSink() { c.out.sink.Flush() }
 func (c *Spans) Stats() Stats {
 	s := c.stats
 	s.Held, s.HeldBytes, s.Running = c.queue.count, c.queue.bytes, c.queue.long.count+c.queue.open.count
-	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)
+	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)+c.changes
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	return s
 }

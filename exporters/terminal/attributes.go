@@ -148,7 +148,25 @@ func namespaces(a span.Attrs) string {
 }
 
 // changeVerbs fit the column of verbs.
-var changeVerbs = map[string]string{"rename": "renamed", "exchange": "swapped"}
+var changeVerbs = map[string]string{
+	"rename": "renamed", "exchange": "swapped", "unlink": "deleted", "rmdir": "rmdir", "mkdir": "mkdir", "mknod": "mknod",
+	"link": "linked", "symlink": "symlink", "truncate": "truncate", "chmod": "chmod", "chown": "chown",
+	"setxattr": "setxattr", "removexattr": "rmxattr", "utimes": "touched",
+	"mount": "mount", "umount": "umount", "move_mount": "mvmount", "pivot_root": "pivotroot", "chroot": "chroot",
+}
+
+// place is what a path means another thing after: where something was mounted, and what.
+func place(a span.Attrs) string {
+	text := escape(clipPath(a.Text(span.KeyFilePath)))
+	source := cmp.Or(a.Text(span.KeyMountSource), a.Text(span.KeyFileOldPath))
+	if source != "" {
+		text = escape(clipPath(source)) + " -> " + text
+	}
+	if kind := short(a, span.KeyMountType); kind != "" && kind != source {
+		text = kind + " " + text
+	}
+	return text
+}
 
 // accessVerbs fit the column of verbs.
 var accessVerbs = map[string]string{

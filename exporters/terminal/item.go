@@ -44,11 +44,13 @@ const (
 type itemKey struct {
 	class   class
 	folded  bool
+	deleted bool
 	pending bool // a connection without an outcome
 	pid     int64
 	action  string // what was done, where the class does not say it
 	text    string // a path or peer as it came, or an escaped sentence
-	from    string // of a renamed file: the path before
+	from    string // of a renamed file: the path before; of a symbolic link its own, and text is where it leads
+	detail  string // escaped: a mode, an owner, an attribute
 	err     string
 }
 
@@ -192,9 +194,30 @@ func (it *item) file(a span.Attrs) {
 
 // change reads a file.change span.
 func (it *item) change(a span.Attrs) {
-	it.class, it.action = classWrite, cmp.Or(changeVerbs[a.Text(span.KeyFileOperation)], "changed")
+	operation := a.Text(span.KeyFileOperation)
+	it.class, it.action = classWrite, cmp.Or(changeVerbs[operation], "changed")
 	it.text, it.from = clipPath(a.Text(span.KeyFilePath)), clipPath(a.Text(span.KeyFileOldPath))
-	it.failedFile(a)
+	it.folded = a.Is(span.KeyFolded)
+	switch operation {
+	case "symlink":
+		if to := a.Text(span.KeyFileLinkTarget); to != "" {
+			it.from, it.text = it.text, clipPath(to)
+		}
+	case "chmod":
+		it.detail = short(a, span.KeyFileMode)
+	case "chown":
+		it.detail = short(a, span.KeyFileOwner) + ":" + short(a, span.KeyFileGroup)
+	case "setxattr", "removexattr":
+		it.detail = short(a, span.KeyFileAttribute)
+	case "mount", "umount", "move_mount", "pivot_root", "chroot":
+		it.class, it.text = classNamespace, place(a)
+		return
+	}
+	if it.failedFile(a) {
+		it.detail = strings.TrimSpace(short(a, span.KeyFileOperation) + " " + it.detail)
+		return
+	}
+	it.deleted = operation == "unlink" || operation == "rmdir"
 }
 
 // failedFile sets the class of a span of a file that did not succeed, and tells whether it is one.

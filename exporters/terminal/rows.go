@@ -141,6 +141,8 @@ func (d *drawing) item(n *node, it *item) row {
 		head: pad(verb, verbCells), headStyle: d.p.dim, text: text, front: it.class < classConnect, outcome: it.err,
 	}
 	switch {
+	case it.folded && it.class == classWrite:
+		r.tail = " (" + strconv.FormatInt(it.count, 10) + ")"
 	case it.folded:
 		r.tail = " (" + count(it.count, "read") + ")"
 	case it.count > 1:
@@ -209,6 +211,9 @@ func describe(it *item, cwd string) (verb, object string) {
 	object = escape(relative(cwd, it.text))
 	if it.from != "" {
 		object = escape(relative(cwd, it.from)) + " -> " + object
+	}
+	if it.detail != "" {
+		object = it.detail + " " + object
 	}
 	switch it.class {
 	case classOutside, classAccess, classNamespace, classProgram, classSocket:

@@ -11,7 +11,8 @@ import (
 // summary counts what one sandbox did. A file counts once, whichever processes used it.
 type summary struct {
 	processes, failed, running     int64
-	written, read, refused         int64 // files
+	written, deleted               int64 // files
+	read, refused                  int64
 	connections, failedConnections int64
 	escapes, outside, noise        int64
 }
@@ -53,12 +54,16 @@ func (s *summary) item(it *item, seen map[itemKey]bool) {
 	case classMissing, classFailed, classAccess, classNamespace, classProgram, classSocket, classClose:
 		return
 	}
-	k := itemKey{class: it.class, text: it.text, folded: it.folded}
+	k := itemKey{class: it.class, text: it.text, folded: it.folded, deleted: it.deleted}
 	if seen[k] {
 		return
 	}
 	seen[k] = true
 	switch {
+	case it.deleted:
+		s.deleted += it.count
+	case it.class == classWrite && it.folded:
+		s.written += it.count
 	case it.class == classWrite:
 		s.written++
 	case it.class == classRefused:
@@ -89,7 +94,11 @@ func (d *drawing) header(se *session) {
 	if s.running > 0 {
 		processes += d.p.yellow(fmt.Sprintf(", %d still running", s.running))
 	}
-	files := fmt.Sprintf("%s written, %d read", count(s.written, "file"), s.read)
+	files := count(s.written, "file") + " written, "
+	if s.deleted > 0 {
+		files += fmt.Sprintf("%d deleted, ", s.deleted)
+	}
+	files += fmt.Sprintf("%d read", s.read)
 	if s.refused > 0 {
 		files += ", " + d.p.red(fmt.Sprintf("%d refused", s.refused))
 	}
