@@ -725,7 +725,7 @@ func (a *account) lineage(root int) {
 			if p := parent.pid(); p != s.pid() && p != want {
 				e.add("under process %d: %v", p, s)
 			}
-		case s.text(span.KeyExecutablePath) != parent.text(span.KeyExecutablePath):
+		case s.Kind != span.SandboxEnd && s.text(span.KeyExecutablePath) != parent.text(span.KeyExecutablePath):
 			e.add("under another program: %v under %v", s, parent)
 		}
 	}
@@ -789,7 +789,7 @@ func (r *rig) sound(t *testing.T) {
 				e.add("no %s: %v", key, s)
 			}
 		}
-		if s.Kind != span.Loss && s.Kind != span.Limit && !s.flag(span.KeyStandIn) && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
+		if s.Kind != span.Loss && s.Kind != span.Limit && s.Kind != span.SandboxEnd && !s.flag(span.KeyStandIn) && (s.pid() == 0 || s.text(span.KeyExecutablePath) == "" || s.text(span.KeyCgroup) == "" && !bornOutside[s.pid()]) {
 			e.add("a process that is not known: %v", s)
 		}
 		for key, v := range s.attrs {

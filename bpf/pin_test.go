@@ -147,6 +147,9 @@ func (p *pinned) read(most int) {
 		p.t.Fatal(err)
 	}
 	for _, l := range losses {
+		if l.Count == 0 { // a counter that is to be forgotten
+			continue
+		}
 		p.lost[record.Type(l.Kind)] += l.Count
 		if record.Cause(l.Cause) == record.CauseMissed {
 			p.missed[record.Type(l.Kind)] += l.Count

@@ -251,7 +251,7 @@ func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
 	}
 	sb.Pending = nil
 	w := attribution.Owner{}
-	at := c.place(&sb.Sandbox, w, nil, nil, effectWeight+scopeNameBytes)
+	at := c.place(&sb.Sandbox, w, sb.Root, nil, effectWeight+scopeNameBytes)
 	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID), at, n.first, c.clock.Now)
 	c.addNet(d, n, scopeNameBytes)
 	d.flagIf(n.first < c.resumed, span.KeyCountPartial)

@@ -158,6 +158,9 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, nil, weight)
 	c.reserve(&x.Process.Sandbox.Sandbox, i.Owner, weight)
 	i.Trace, x.Top = at.trace, at.top
+	if sb := x.Process.Sandbox; before == nil && i.Owner.Agent == nil && sb.Root == nil {
+		sb.Root = i
+	}
 	if before != nil {
 		x.Parent, x.Above = at.parent, at.above
 	}
