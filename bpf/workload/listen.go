@@ -142,7 +142,7 @@ func listenGo(w *work) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	at := l.Addr().(*net.TCPAddr)
 	if err := w.tell(Fact{Kind: "listen", Transport: "tcp", LocalAddress: "127.0.0.1", LocalPort: at.Port}); err != nil {
 		return err
@@ -269,7 +269,7 @@ func (w *work) acceptTCP(f family) error {
 		if err := unix.Connect(client, f.at(port)); err != nil {
 			return err
 		}
-		server := -1
+		var server int
 		if i%2 == 0 {
 			fd, _, code := unix.Syscall(unix.SYS_ACCEPT, uintptr(listener), 0, 0)
 			if code != 0 {

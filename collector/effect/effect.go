@@ -424,7 +424,7 @@ func (s *Scope) rename(o *Op) {
 // halfRename is a rename of which not both names are kept.
 func (s *Scope) halfRename(o *Op, from, to *slot, below, above *object) {
 	s.more++
-	made := false
+	var made bool
 	switch {
 	case from != nil:
 		made = s.existing(from, o.ID).made

@@ -72,15 +72,15 @@ func (m *model) set(e entry, f *file) {
 }
 
 func (m *model) path(e entry) string {
-	for dir := e.dir; dir != m.root; {
-		for up, f := range m.entries {
-			if f == dir {
-				return m.path(up) + "/" + e.name
-			}
-		}
-		return "gone"
+	if e.dir == m.root {
+		return "/" + e.name
 	}
-	return "/" + e.name
+	for up, f := range m.entries {
+		if f == e.dir {
+			return m.path(up) + "/" + e.name
+		}
+	}
+	return "gone"
 }
 
 func (m *model) below(dir, f *file) bool {

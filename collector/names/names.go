@@ -169,7 +169,8 @@ func NextMessage(stream []byte) (message, rest []byte, ok bool) {
 // First finds the name of the server in the first bytes of a connection: that of a TLS ClientHello, or an HTTP request's
 // host. "": there is none, or not all of it is there.
 func First(b []byte) (string, Source) {
-	name, source := "", HTTP
+	var name string
+	source := HTTP
 	if len(b) > 0 && b[0] == 22 {
 		name, source = serverName(b), TLS
 	} else {

@@ -101,7 +101,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	g := change{time: h.Time, tid: h.Tid, flags: h.Flags, record: *r, operation: operationOf(r)}
 	c.text = appendChanged(c.text[:0], &r.New, h.Flags>>record.ChangeNewShift)
 	g.to = c.lineage.Names.Intern(c.text)
-	old := ""
+	var old string
 	switch {
 	case r.Op == record.ChangeSymlink: // its text, which is followed from where the link is
 		g.from = string(r.Old.Name)
