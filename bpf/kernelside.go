@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,7 +36,8 @@ func (k *kernelSide) table(name string) *ebpf.Map { return k.collection.Maps[nam
 
 // loadCommon loads the tables, and the programs that have one form only; it fills in what the options list.
 func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err error) {
-	common := spec.Copy()
+	common := *spec
+	common.Programs = maps.Clone(spec.Programs)
 	for _, group := range formGroups {
 		for name := range group.programs() {
 			delete(common.Programs, name)
@@ -45,8 +47,8 @@ func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err erro
 		delete(common.Programs, packetOut)
 		delete(common.Programs, packetIn)
 	}
-	k.collection, err = ebpf.NewCollectionWithOptions(common, ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	k.collection, err = ebpf.NewCollectionWithOptions(&common, ebpf.CollectionOptions{
+		Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}, Cache: o.types,
 	})
 	if err != nil {
 		return fmt.Errorf("load the kernel programs: %w", err)
@@ -105,47 +107,58 @@ func (k *kernelSide) attachCommon(cgroupRoot string) error {
 	return nil
 }
 
+// attachForms loads and attaches the groups side by side: most of the time goes into the kernel's checks.
 func (k *kernelSide) attachForms(spec *ebpf.CollectionSpec, o *Options) error {
+	parts, errs := make([]kernelSide, len(formGroups)), make([]error, len(formGroups))
+	var all sync.WaitGroup
 	for i := range formGroups {
-		g := &formGroups[i]
-		var trampolineErr error
-		if o.Form != FormTracepoint {
-			if trampolineErr = k.attachTrampolines(spec, g, o); trampolineErr == nil {
-				for _, h := range g.besideTrampoline {
-					k.attachBeside(spec, h, o, string(FormTrampoline))
-				}
-				continue
+		parts[i] = kernelSide{collection: k.collection, programs: map[string]*ebpf.Program{}}
+		all.Go(func() { errs[i] = parts[i].attachForm(spec, &formGroups[i], o) })
+	}
+	all.Wait()
+	for i := range parts { // of those that failed, too: to be closed
+		k.formed = append(k.formed, parts[i].formed...)
+		maps.Copy(k.programs, parts[i].programs)
+		k.attached = append(k.attached, parts[i].attached...)
+		k.hooks = append(k.hooks, parts[i].hooks...)
+	}
+	return cmp.Or(errs...)
+}
+
+func (k *kernelSide) attachForm(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
+	var trampolineErr error
+	if o.Form != FormTracepoint {
+		if trampolineErr = k.attachTrampolines(spec, g, o); trampolineErr == nil {
+			for _, h := range g.besideTrampoline {
+				k.attachBeside(spec, h, o, string(FormTrampoline))
 			}
-			if o.Form == FormTrampoline {
-				return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w",
-					g.name, FormTracepoint, trampolineErr)
-			}
+			return nil
 		}
-		if err := k.attachTracepoints(spec, g, o); err != nil {
-			return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
+		if o.Form == FormTrampoline {
+			return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w",
+				g.name, FormTracepoint, trampolineErr)
 		}
+	}
+	if err := k.attachTracepoints(spec, g, o); err != nil {
+		return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
 	}
 	return nil
 }
 
 // load loads programs on top of maps that are there.
 func load(
-	spec *ebpf.CollectionSpec, o *Options, all map[string]*ebpf.Map, names ...string,
+	spec *ebpf.CollectionSpec, o *Options, all map[string]*ebpf.Map, programs map[string]*ebpf.ProgramSpec,
 ) (*ebpf.Collection, error) {
-	part := spec.Copy()
-	keep := map[string]*ebpf.ProgramSpec{}
-	for _, name := range names {
-		keep[name] = part.Programs[name]
-	}
-	part.Programs = keep
 	shared := map[string]*ebpf.Map{}
 	for name, m := range all {
-		if part.Maps[name] != nil {
+		if spec.Maps[name] != nil {
 			shared[name] = m
 		}
 	}
-	return ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
-		MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	part := *spec // to load changes nothing in it
+	part.Programs = programs
+	return ebpf.NewCollectionWithOptions(&part, ebpf.CollectionOptions{
+		MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}, Cache: o.types,
 	})
 }
 
@@ -173,12 +186,13 @@ func (k *kernelSide) attachTrampolines(spec *ebpf.CollectionSpec, g *formGroup, 
 // attachTracing loads programs for their targets and attaches them: some kernels load what they cannot attach. On error
 // none stays attached.
 func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) error {
-	spec = spec.Copy()
 	names := slices.Sorted(maps.Keys(targets))
+	programs := map[string]*ebpf.ProgramSpec{}
 	for _, name := range names {
-		spec.Programs[name].AttachTo = targets[name]
+		programs[name] = spec.Programs[name].Copy()
+		programs[name].AttachTo = targets[name]
 	}
-	c, err := load(spec, o, k.collection.Maps, names...)
+	c, err := load(spec, o, k.collection.Maps, programs)
 	if err != nil {
 		return err
 	}
@@ -219,11 +233,11 @@ func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, 
 		return err
 	}
 	defer fs.close()
-	var names []string
+	programs := map[string]*ebpf.ProgramSpec{}
 	for _, h := range g.tracepoints {
-		names = append(names, h.program)
+		programs[h.program] = spec.Programs[h.program]
 	}
-	c, err := load(spec, o, k.collection.Maps, names...)
+	c, err := load(spec, o, k.collection.Maps, programs)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,8 @@ type Options struct {
 
 	// entries are the sizes of tables, where a test wants other ones.
 	entries map[string]uint32
-	// kernel are the kernel's types: read once, for that takes some 30 ms. nil: it has none that could be read.
+	// types has the kernel's types: read once, for that takes some 30 ms. kernel is nil if it has none that could be read.
+	types  *btf.Cache
 	kernel *btf.Spec
 
 	// noop attaches programs that return at once, as the baseline of the benchmark.
@@ -75,7 +76,8 @@ type ProgramName struct {
 }
 
 func (o *Options) complete() error {
-	o.kernel, _ = btf.LoadKernelSpec() // without it loading fails, and says why
+	o.types = btf.NewCache()
+	o.kernel, _ = o.types.Kernel() // without it loading fails, and says why
 	if o.CgroupRoot == "" {
 		return errors.New("no cgroup v2 mount given")
 	}
