@@ -23,12 +23,15 @@ type kernelSide struct {
 	reopened   []*ebpf.Program // of the pins
 	attached   []attachment
 	hooks      []Hook
+
+	closeEvents func([]*os.File) // Options.CloseEvents
 }
 
 type attachment struct {
 	name  string    // the program, or with its call behind a hyphen, as one program may have many
 	link  link.Link // nil: it has none, and cannot be pinned
 	close func() error
+	event *os.File // what it is attached to, to be closed after it; nil: nothing, or closed with it
 }
 
 // table is one of the maps that all programs share.
@@ -101,7 +104,7 @@ func (k *kernelSide) attachCommon(cgroupRoot string) error {
 		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
 		}
-		k.attached = append(k.attached, attachment{h.program, l, l.Close})
+		k.attached = append(k.attached, attachment{name: h.program, link: l, close: l.Close})
 	}
 	k.hooks = append(k.hooks, Hook{Name: existingProgram, Target: "task", Form: "iterator", Attached: true})
 	return nil
@@ -222,7 +225,7 @@ func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string
 	k.formed = append(k.formed, c)
 	for i, name := range names {
 		k.programs[name] = c.Programs[name]
-		k.attached = append(k.attached, attachment{name, links[i], links[i].Close})
+		k.attached = append(k.attached, attachment{name: name, link: links[i], close: links[i].Close})
 	}
 	return nil
 }
@@ -297,13 +300,26 @@ func hookOf(program, target, form string, err error) Hook {
 // detach detaches every hook; what is in the ring can still be read. All at once, because the kernel
 // waits some 20 ms for each until nobody runs it any more. Hooks that are pinned stay.
 func (k *kernelSide) detach() error {
+	var events []*os.File
 	errs := make([]error, len(k.attached))
 	var all sync.WaitGroup
 	for i, a := range k.attached {
 		all.Go(func() { errs[i] = a.close() })
+		if a.event != nil {
+			events = append(events, a.event)
+		}
 	}
 	all.Wait()
 	k.attached = nil
+	switch {
+	case len(events) == 0:
+	case k.closeEvents != nil:
+		k.closeEvents(events)
+	default:
+		for _, e := range events {
+			errs = append(errs, e.Close())
+		}
+	}
 	return errors.Join(errs...)
 }
 

@@ -57,6 +57,11 @@ type Options struct {
 	// Scope stands for what else decides about what is watched: pins of another scope are not gone on with.
 	Scope string
 
+	// CloseEvents closes these files, once nothing is attached to them any more, in Close and when Load fails. Whoever
+	// closes the last descriptor of one waits some 30 ms in the kernel, for one file after the other: a process that has
+	// descriptors of its own can be that one. nil: they are just closed.
+	CloseEvents func(events []*os.File)
+
 	// entries are the sizes of tables, where a test wants other ones.
 	entries map[string]uint32
 	// types has the kernel's types: read once, for that takes some 30 ms. kernel is nil if it has none that could be read.
