@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,12 +23,15 @@ type kernelSide struct {
 	reopened   []*ebpf.Program // of the pins
 	attached   []attachment
 	hooks      []Hook
+
+	closeEvents func([]*os.File) // Options.CloseEvents
 }
 
 type attachment struct {
 	name  string    // the program, or with its call behind a hyphen, as one program may have many
 	link  link.Link // nil: it has none, and cannot be pinned
 	close func() error
+	event *os.File // what it is attached to, to be closed after it; nil: nothing, or closed with it
 }
 
 // table is one of the maps that all programs share.
@@ -35,7 +39,8 @@ func (k *kernelSide) table(name string) *ebpf.Map { return k.collection.Maps[nam
 
 // loadCommon loads the tables, and the programs that have one form only; it fills in what the options list.
 func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err error) {
-	common := spec.Copy()
+	common := *spec
+	common.Programs = maps.Clone(spec.Programs)
 	for _, group := range formGroups {
 		for name := range group.programs() {
 			delete(common.Programs, name)
@@ -45,8 +50,8 @@ func (k *kernelSide) loadCommon(spec *ebpf.CollectionSpec, o *Options) (err erro
 		delete(common.Programs, packetOut)
 		delete(common.Programs, packetIn)
 	}
-	k.collection, err = ebpf.NewCollectionWithOptions(common, ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	k.collection, err = ebpf.NewCollectionWithOptions(&common, ebpf.CollectionOptions{
+		Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}, Cache: o.types,
 	})
 	if err != nil {
 		return fmt.Errorf("load the kernel programs: %w", err)
@@ -99,53 +104,64 @@ func (k *kernelSide) attachCommon(cgroupRoot string) error {
 		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.program, h.target, err)
 		}
-		k.attached = append(k.attached, attachment{h.program, l, l.Close})
+		k.attached = append(k.attached, attachment{name: h.program, link: l, close: l.Close})
 	}
 	k.hooks = append(k.hooks, Hook{Name: existingProgram, Target: "task", Form: "iterator", Attached: true})
 	return nil
 }
 
+// attachForms loads and attaches the groups side by side: most of the time goes into the kernel's checks.
 func (k *kernelSide) attachForms(spec *ebpf.CollectionSpec, o *Options) error {
+	parts, errs := make([]kernelSide, len(formGroups)), make([]error, len(formGroups))
+	var all sync.WaitGroup
 	for i := range formGroups {
-		g := &formGroups[i]
-		var trampolineErr error
-		if o.Form != FormTracepoint {
-			if trampolineErr = k.attachTrampolines(spec, g, o); trampolineErr == nil {
-				for _, h := range g.besideTrampoline {
-					k.attachBeside(spec, h, o, string(FormTrampoline))
-				}
-				continue
+		parts[i] = kernelSide{collection: k.collection, programs: map[string]*ebpf.Program{}}
+		all.Go(func() { errs[i] = parts[i].attachForm(spec, &formGroups[i], o) })
+	}
+	all.Wait()
+	for i := range parts { // of those that failed, too: to be closed
+		k.formed = append(k.formed, parts[i].formed...)
+		maps.Copy(k.programs, parts[i].programs)
+		k.attached = append(k.attached, parts[i].attached...)
+		k.hooks = append(k.hooks, parts[i].hooks...)
+	}
+	return cmp.Or(errs...)
+}
+
+func (k *kernelSide) attachForm(spec *ebpf.CollectionSpec, g *formGroup, o *Options) error {
+	var trampolineErr error
+	if o.Form != FormTracepoint {
+		if trampolineErr = k.attachTrampolines(spec, g, o); trampolineErr == nil {
+			for _, h := range g.besideTrampoline {
+				k.attachBeside(spec, h, o, string(FormTrampoline))
 			}
-			if o.Form == FormTrampoline {
-				return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w",
-					g.name, FormTracepoint, trampolineErr)
-			}
+			return nil
 		}
-		if err := k.attachTracepoints(spec, g, o); err != nil {
-			return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
+		if o.Form == FormTrampoline {
+			return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w",
+				g.name, FormTracepoint, trampolineErr)
 		}
+	}
+	if err := k.attachTracepoints(spec, g, o); err != nil {
+		return errors.Join(fmt.Errorf("attach the %s hook to tracepoints: %w", g.name, err), trampolineErr)
 	}
 	return nil
 }
 
 // load loads programs on top of maps that are there.
 func load(
-	spec *ebpf.CollectionSpec, o *Options, all map[string]*ebpf.Map, names ...string,
+	spec *ebpf.CollectionSpec, o *Options, all map[string]*ebpf.Map, programs map[string]*ebpf.ProgramSpec,
 ) (*ebpf.Collection, error) {
-	part := spec.Copy()
-	keep := map[string]*ebpf.ProgramSpec{}
-	for _, name := range names {
-		keep[name] = part.Programs[name]
-	}
-	part.Programs = keep
 	shared := map[string]*ebpf.Map{}
 	for name, m := range all {
-		if part.Maps[name] != nil {
+		if spec.Maps[name] != nil {
 			shared[name] = m
 		}
 	}
-	return ebpf.NewCollectionWithOptions(part, ebpf.CollectionOptions{
-		MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel},
+	part := *spec // to load changes nothing in it
+	part.Programs = programs
+	return ebpf.NewCollectionWithOptions(&part, ebpf.CollectionOptions{
+		MapReplacements: shared, Programs: ebpf.ProgramOptions{KernelTypes: o.kernel}, Cache: o.types,
 	})
 }
 
@@ -173,12 +189,13 @@ func (k *kernelSide) attachTrampolines(spec *ebpf.CollectionSpec, g *formGroup, 
 // attachTracing loads programs for their targets and attaches them: some kernels load what they cannot attach. On error
 // none stays attached.
 func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string]string, o *Options) error {
-	spec = spec.Copy()
 	names := slices.Sorted(maps.Keys(targets))
+	programs := map[string]*ebpf.ProgramSpec{}
 	for _, name := range names {
-		spec.Programs[name].AttachTo = targets[name]
+		programs[name] = spec.Programs[name].Copy()
+		programs[name].AttachTo = targets[name]
 	}
-	c, err := load(spec, o, k.collection.Maps, names...)
+	c, err := load(spec, o, k.collection.Maps, programs)
 	if err != nil {
 		return err
 	}
@@ -208,7 +225,7 @@ func (k *kernelSide) attachTracing(spec *ebpf.CollectionSpec, targets map[string
 	k.formed = append(k.formed, c)
 	for i, name := range names {
 		k.programs[name] = c.Programs[name]
-		k.attached = append(k.attached, attachment{name, links[i], links[i].Close})
+		k.attached = append(k.attached, attachment{name: name, link: links[i], close: links[i].Close})
 	}
 	return nil
 }
@@ -219,11 +236,11 @@ func (k *kernelSide) attachTracepoints(spec *ebpf.CollectionSpec, g *formGroup, 
 		return err
 	}
 	defer fs.close()
-	var names []string
+	programs := map[string]*ebpf.ProgramSpec{}
 	for _, h := range g.tracepoints {
-		names = append(names, h.program)
+		programs[h.program] = spec.Programs[h.program]
 	}
-	c, err := load(spec, o, k.collection.Maps, names...)
+	c, err := load(spec, o, k.collection.Maps, programs)
 	if err != nil {
 		return err
 	}
@@ -283,13 +300,26 @@ func hookOf(program, target, form string, err error) Hook {
 // detach detaches every hook; what is in the ring can still be read. All at once, because the kernel
 // waits some 20 ms for each until nobody runs it any more. Hooks that are pinned stay.
 func (k *kernelSide) detach() error {
+	var events []*os.File
 	errs := make([]error, len(k.attached))
 	var all sync.WaitGroup
 	for i, a := range k.attached {
 		all.Go(func() { errs[i] = a.close() })
+		if a.event != nil {
+			events = append(events, a.event)
+		}
 	}
 	all.Wait()
 	k.attached = nil
+	switch {
+	case len(events) == 0:
+	case k.closeEvents != nil:
+		k.closeEvents(events)
+	default:
+		for _, e := range events {
+			errs = append(errs, e.Close())
+		}
+	}
 	return errors.Join(errs...)
 }
 

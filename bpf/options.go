@@ -57,9 +57,15 @@ type Options struct {
 	// Scope stands for what else decides about what is watched: pins of another scope are not gone on with.
 	Scope string
 
+	// CloseEvents closes these files, once nothing is attached to them any more, in Close and when Load fails. Whoever
+	// closes the last descriptor of one waits some 30 ms in the kernel, for one file after the other: a process that has
+	// descriptors of its own can be that one. nil: they are just closed.
+	CloseEvents func(events []*os.File)
+
 	// entries are the sizes of tables, where a test wants other ones.
 	entries map[string]uint32
-	// kernel are the kernel's types: read once, for that takes some 30 ms. nil: it has none that could be read.
+	// types has the kernel's types: read once, for that takes some 30 ms. kernel is nil if it has none that could be read.
+	types  *btf.Cache
 	kernel *btf.Spec
 
 	// noop attaches programs that return at once, as the baseline of the benchmark.
@@ -75,7 +81,8 @@ type ProgramName struct {
 }
 
 func (o *Options) complete() error {
-	o.kernel, _ = btf.LoadKernelSpec() // without it loading fails, and says why
+	o.types = btf.NewCache()
+	o.kernel, _ = o.types.Kernel() // without it loading fails, and says why
 	if o.CgroupRoot == "" {
 		return errors.New("no cgroup v2 mount given")
 	}

@@ -273,7 +273,8 @@ func (s *Sensor) resume(spec *ebpf.CollectionSpec, o *Options, dir *os.File, m *
 		}
 	}
 	// The iterator is attached for each walk, so it is loaded anew, over these maps.
-	if k.collection, err = load(spec, o, shared, existingProgram); err != nil {
+	only := map[string]*ebpf.ProgramSpec{existingProgram: spec.Programs[existingProgram]}
+	if k.collection, err = load(spec, o, shared, only); err != nil {
 		return fmt.Errorf("use the pinned maps: %w", err)
 	}
 	k.programs[existingProgram] = k.collection.Programs[existingProgram]

@@ -67,7 +67,7 @@ func Load(o Options) (_ *Sensor, err error) {
 		return nil, err
 	}
 	s := &Sensor{
-		kernel: kernelSide{programs: map[string]*ebpf.Program{}},
+		kernel: kernelSide{programs: map[string]*ebpf.Program{}, closeEvents: o.CloseEvents},
 		finds:  len(o.Programs) > 0,
 	}
 	defer func() {

@@ -112,20 +112,20 @@ func (t *tracefs) attach(group, event, name string, program *ebpf.Program) (a at
 	if err != nil {
 		return a, fmt.Errorf("open the perf event: %w", err)
 	}
+	opened := os.NewFile(uintptr(fd), "perf event of "+name)
 	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: program, Attach: ebpf.AttachPerfEvent})
 	if err != nil {
 		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, program.FD()); err != nil {
-			unix.Close(fd)
+			opened.Close()
 			return a, fmt.Errorf("set the program of the perf event: %w", err)
 		}
 	}
-	a = attachment{name: name, close: func() error { return unix.Close(fd) }}
+	a = attachment{name: name, close: opened.Close}
 	if err == nil {
-		a.link = l
-		a.close = func() error { return errors.Join(l.Close(), unix.Close(fd)) }
+		a = attachment{name: name, link: l, close: l.Close, event: opened}
 	}
 	if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_ENABLE, 0); err != nil {
-		return a, errors.Join(fmt.Errorf("enable the perf event: %w", err), a.close())
+		return a, errors.Join(fmt.Errorf("enable the perf event: %w", err), a.close(), opened.Close())
 	}
 	return a, nil
 }

@@ -104,7 +104,7 @@ refused, every connection.
 		return usageError("%w: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
-		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer())
+		newRecord(), newReplay(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer(), newCloser())
 	return root
 }
 

@@ -270,7 +270,7 @@ func (r *watchedRun) begin() error {
 	if err != nil {
 		return err
 	}
-	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, log: r.log}
+	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, closeEvents: closeElsewhere, log: r.log}
 	r.undo.add("after the delivery", r.delivered.run)
 	if !r.options.captureOnly {
 		terminal := show{tree: !r.options.quiet, follow: r.options.follow, to: os.Stderr, color: r.options.color}

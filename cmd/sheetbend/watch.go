@@ -141,6 +141,8 @@ type watchOptions struct {
 	pins      pinning
 	dialer    *dialer
 
+	closeEvents func([]*os.File) // bpf.Options.CloseEvents
+
 	views     []span.Sink // get every span
 	outputs   *outputs    // gets those that an earlier process has not delivered; nil: there is none
 	capture   *captureFile
@@ -238,6 +240,7 @@ func load(o watchOptions, programs []bpf.ProgramName) (*bpf.Sensor, error) {
 		Unpin:        o.pins.unpin,
 		Layout:       record.Layout,
 		Scope:        string(scope),
+		CloseEvents:  o.closeEvents,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w (sheetbend doctor tells more)", err)
