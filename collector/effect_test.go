@@ -152,8 +152,33 @@ func TestAProgramIsToldItsChangesWithItsEnd(t *testing.T) {
 	w.c.Close()
 	s := w.only(span.SandboxEnd)
 	onlyFiles(t, s, want)
-	if lasted(s) < 2*time.Minute {
+	wants(t, s, map[string]any{span.KeyPartial: true}) // something may run there yet
+	if s.Parent != w.execOf(10).ID || lasted(s) < 2*time.Minute {
 		t.Errorf("%s", show([]span.Span{s}))
+	}
+}
+
+func TestAfterAStopASandboxIsToldByAnotherSpan(t *testing.T) {
+	var told []span.Span
+	for _, stopped := range []bool{true, false} {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/server", "server")
+		if !stopped { // by the next sensor, from the journal
+			w.tick(3 * time.Second)
+		}
+		w.write(10, "/repo/a", 1, true)
+		if !stopped {
+			w.exit(10, 0)
+			w.raw(rt.Record(record.Header{Time: w.now, Type: record.TypeCgroupRmdir}, record.Cgroup{ID: one, Path: []byte("/agents/one")}))
+		}
+		w.c.Close()
+		told = append(told, w.only(span.SandboxEnd))
+	}
+	wants(t, told[0], map[string]any{span.KeyPartial: true})
+	wants(t, told[1], map[string]any{span.KeyPartial: nil})
+	if told[0].ID == told[1].ID {
+		t.Error("two have one id")
 	}
 }
 

@@ -252,23 +252,26 @@ func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 }
 
 // SandboxOver tells what was changed in a sandbox by whoever is no agent's, if there is anything: nothing runs there any
-// more, or nobody will be told.
-func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
+// more.
+func (c *Spans) SandboxOver(sb *lineage.Sandbox) { c.tellSandbox(sb, false) }
+
+func (c *Spans) tellSandbox(sb *lineage.Sandbox, partial bool) {
 	n, known := sb.Pending.(*sandboxNet)
 	if !known || n.scope == nil {
 		return
 	}
 	w := attribution.Owner{}
 	at := c.place(&sb.Sandbox, w, sb.Root, nil, effectWeight+scopeNameBytes)
-	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID), at, n.first, c.clock.Now)
+	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID, n.first), at, n.first, c.clock.Now)
 	c.addNet(d, &n.net, scopeNameBytes)
 	d.flagIf(n.first < c.resumed, span.KeyCountPartial)
+	d.flagIf(partial, span.KeyPartial)
 	c.out.send()
 }
 
-// SendSandboxes tells the same of all sandboxes.
+// SendSandboxes tells what was changed so far in all sandboxes: nobody will be told of more.
 func (c *Spans) SendSandboxes() {
 	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
-		c.SandboxOver(e.Value.(*lineage.Sandbox))
+		c.tellSandbox(e.Value.(*lineage.Sandbox), true)
 	}
 }
