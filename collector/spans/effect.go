@@ -135,7 +135,9 @@ func (c *effects) do(h *record.Header, p *lineage.Process, unsure bool) {
 		if !known {
 			n = &net{}
 			i.Pending = n
-			c.spans.owed = effectWeight + programNameBytes
+			if i.Exec != nil { // else its process.exit has it
+				c.spans.slicer.Grow(p.Sandbox.TracesOf(i.Owner), i.Trace, weightOfNet(i))
+			}
 		}
 		c.tell(n, h, total, maxProgramNames, unsure)
 	}
@@ -241,6 +243,14 @@ func (c *Spans) addNet(d *builder, n *net, bytes int) {
 func (c *Spans) addStoryNet(d *builder, n *net, began uint64) {
 	c.addNet(d, n, scopeNameBytes)
 	d.flagIf(began < c.resumed, span.KeyCountPartial)
+}
+
+// weightOfNet is what the span of a program's end takes for what that has changed.
+func weightOfNet(i *lineage.Program) int {
+	if i.Pending == nil {
+		return 0
+	}
+	return effectWeight + programNameBytes
 }
 
 // addProgramNet adds what a program has changed, when that has ended.

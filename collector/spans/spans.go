@@ -60,7 +60,6 @@ type Spans struct {
 
 	connections connections // that are established
 
-	owed    int    // bytes to be counted in with the next span that is placed: that of its program has become larger
 	resumed uint64 // boottime: of programs that began before, counts may be too small
 	text    []byte // scratch
 
