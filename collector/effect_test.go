@@ -207,6 +207,23 @@ func TestOneSandboxLeavesTheOthersTheirNames(t *testing.T) {
 	})
 }
 
+// A look has found a process before its fork is read from the ring: what it has found is neither told nor kept.
+func TestWhatALookHasFoundTooEarlyIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, two)
+	w.exec(10, "/bin/sh", "sh")
+	w.existing(12, 10, "/bin/x")
+	w.write(12, "/repo/a", 1, true)
+	w.fork(10, 12)
+	w.exit(12, 0)
+	w.exit(10, 0)
+	w.c.Close()
+	if n := w.c.Stats().ChangedNames; n != 0 {
+		t.Errorf("%d names are kept", n)
+	}
+	wants(t, w.execOf(10), map[string]any{span.KeyWorkers: 1})
+}
+
 func TestWhatIsNoChangeOfAFile(t *testing.T) {
 	w := newWorld(t)
 	w.begin(10, one)

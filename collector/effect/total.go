@@ -9,6 +9,9 @@ type Total struct {
 	names, bytes int
 }
 
+// Kept is how many names there are.
+func (t *Total) Kept() int { return t.names }
+
 // room says whether there is some for a name, or what has none, of so many bytes.
 func (t *Total) room(size int, sensitive bool) bool {
 	for ; t != nil; t = t.Within {
