@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -151,9 +152,76 @@ func TestAProgramIsToldItsChangesWithItsEnd(t *testing.T) {
 	w.c.Close()
 	s := w.only(span.SandboxEnd)
 	onlyFiles(t, s, want)
-	if s.Parent != (span.ID{}) || lasted(s) < 2*time.Minute {
+	wants(t, s, map[string]any{span.KeyPartial: true}) // something may run there yet
+	if s.Parent != w.execOf(10).ID || lasted(s) < 2*time.Minute {
 		t.Errorf("%s", show([]span.Span{s}))
 	}
+}
+
+func TestAfterAStopASandboxIsToldByAnotherSpan(t *testing.T) {
+	var told []span.Span
+	for _, stopped := range []bool{true, false} {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/server", "server")
+		if !stopped { // by the next sensor, from the journal
+			w.tick(3 * time.Second)
+		}
+		w.write(10, "/repo/a", 1, true)
+		if !stopped {
+			w.exit(10, 0)
+			w.raw(rt.Record(record.Header{Time: w.now, Type: record.TypeCgroupRmdir}, record.Cgroup{ID: one, Path: []byte("/agents/one")}))
+		}
+		w.c.Close()
+		told = append(told, w.only(span.SandboxEnd))
+	}
+	wants(t, told[0], map[string]any{span.KeyPartial: true})
+	wants(t, told[1], map[string]any{span.KeyPartial: nil})
+	if told[0].ID == told[1].ID {
+		t.Error("two have one id")
+	}
+}
+
+// One sandbox with many programs does not take the room of another one's names.
+func TestOneSandboxLeavesTheOthersTheirNames(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/many", "many")
+	for pid := range uint32(40) { // an eighth of all are 32 times 512 names
+		w.fork(10, 1000+pid)
+		w.exec(1000+pid, "/bin/x", "x")
+		for n := range 500 {
+			w.write(1000+pid, "/"+strconv.Itoa(n), uint64(1000+n), true)
+		}
+	}
+	w.exit(1039, 0)
+	onlyFiles(t, w.execOf(1039), map[string]any{span.KeyFilesCreated: 500, span.KeyFilesMore: 500})
+	w.begin(20, two)
+	w.exec(20, "/bin/y", "y")
+	w.write(20, "/root/.ssh/authorized_keys", 7, false)
+	w.write(20, "/root/a", 8, true)
+	w.exit(20, 0)
+	onlyFiles(t, w.execOf(20), map[string]any{
+		span.KeyFilesOpened: 1, span.KeyFilesOpenedNames: []string{"/root/.ssh/authorized_keys"},
+		span.KeyFilesCreated: 1, span.KeyFilesCreatedNames: []string{"/root/a"},
+	})
+}
+
+// A look has found a process before its fork is read from the ring: what it has found is neither told nor kept.
+func TestWhatALookHasFoundTooEarlyIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, two)
+	w.exec(10, "/bin/sh", "sh")
+	w.existing(12, 10, "/bin/x")
+	w.write(12, "/repo/a", 1, true)
+	w.fork(10, 12)
+	w.exit(12, 0)
+	w.exit(10, 0)
+	w.c.Close()
+	if n := w.c.Stats().ChangedNames; n != 0 {
+		t.Errorf("%d names are kept", n)
+	}
+	wants(t, w.execOf(10), map[string]any{span.KeyWorkers: 1})
 }
 
 func TestWhatIsNoChangeOfAFile(t *testing.T) {

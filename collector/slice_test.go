@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -110,6 +111,39 @@ func TestTracesEndByBytes(t *testing.T) {
 		}
 	}
 	if len(bytes) < 7 {
+		t.Errorf("%d traces", len(bytes))
+	}
+}
+
+func TestWhatProgramsHaveChangedIsInTheBytesOfTheTraceThatTells(t *testing.T) {
+	const most, base = 64 << 10, 1100 // a span without texts
+	w := newWorld(t, func(c *config.Config) { c.MaxTraceBytes = most })
+	w.begin(10, one)
+	w.exec(10, "/bin/sh", "sh")
+	name := "/" + strings.Repeat("x", 900)
+	for pid := uint32(100); pid < 200; pid++ {
+		w.fork(10, pid)
+		w.exec(pid, "/bin/x", "x")
+		w.write(pid, name, 1, false)
+	}
+	w.tick(2 * time.Minute)
+	for pid := uint32(100); pid < 200; pid++ {
+		w.exit(pid, 0)
+	}
+	bytes := map[span.TraceID]int{}
+	for _, s := range w.spans {
+		names, _ := get(s, span.KeyFilesOpenedNames).([]string)
+		if s.Kind == span.Exit && len(names) == 0 {
+			t.Fatalf("no names: %s", show([]span.Span{s}))
+		}
+		bytes[s.Trace] += base + len(strings.Join(names, ""))
+	}
+	for _, n := range bytes {
+		if n > most+4<<10 {
+			t.Errorf("%d bytes in a trace", n)
+		}
+	}
+	if len(bytes) < 3 {
 		t.Errorf("%d traces", len(bytes))
 	}
 }

@@ -340,6 +340,9 @@ func (w *watch) lost() (lines []string) {
 		lines = append(lines, count(f.NotInjected, "record")+
 			" of markers, containers or agent telemetry not taken: too many at once")
 	}
+	if f.Unlimited > 0 {
+		lines = append(lines, count(f.Unlimited, "time")+" limits of a sandbox not looked at: there were too many at once")
+	}
 	if w.pipeline.Collector == nil {
 		return lines
 	}

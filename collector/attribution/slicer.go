@@ -127,21 +127,31 @@ func (c *Slicer) close(t *Traces) {
 
 // Place counts a span of about so many encoded bytes in, and says which trace it goes to.
 func (c *Slicer) Place(t *Traces, bytes int) span.TraceID {
+	if t.joined != nil && t.joined.full {
+		t.set(0)
+	}
+	c.count(t, 1, bytes)
+	return t.trace
+}
+
+// Grow counts so many more bytes in for a span that was placed in a trace, unless others go to a later one by now.
+func (c *Slicer) Grow(t *Traces, trace span.TraceID, bytes int) {
+	if t.trace == trace && (t.joined == nil || !t.joined.full) {
+		c.count(t, 0, bytes)
+	}
+}
+
+func (c *Slicer) count(t *Traces, spans, bytes int) {
 	if j := t.joined; j != nil {
-		if j.full {
-			t.set(0)
-		} else {
-			j.spans, j.bytes = j.spans+1, j.bytes+bytes
-			if !j.queued && c.over(j.spans, j.bytes) {
-				j.queued, c.fullOwn = true, append(c.fullOwn, j)
-			}
+		j.spans, j.bytes = j.spans+spans, j.bytes+bytes
+		if !j.queued && c.over(j.spans, j.bytes) {
+			j.queued, c.fullOwn = true, append(c.fullOwn, j)
 		}
 	}
-	t.spans, t.bytes = t.spans+1, t.bytes+bytes
+	t.spans, t.bytes = t.spans+spans, t.bytes+bytes
 	if t.joined == nil && !t.full && (c.over(t.spans, t.bytes) || t.key.story && storyOver(t.spans, t.bytes)) {
 		t.full, c.full = true, append(c.full, t)
 	}
-	return t.trace
 }
 
 func (c *Slicer) over(spans, bytes int) bool {

@@ -78,14 +78,12 @@ type slotKey struct {
 	name string
 }
 
-// Total bounds all scopes together.
-type Total struct {
-	Names, Bytes int // at most
-	names, bytes int
-}
-
-// Bytes that a name takes besides its text, about: a slot, an object, and their places in maps.
-const nameBytes = 256
+// Bytes that a name takes besides its text, about: a slot, an object, and their places in maps; and those of an object
+// that is known by its inode, as it may have no name any more.
+const (
+	nameBytes   = 256
+	objectBytes = 128
+)
 
 // reserve is how many more sensitive names a scope keeps.
 const reserve = 64
@@ -118,9 +116,8 @@ func NewScope(total *Total, limit int) *Scope {
 
 // Close gives back what the scope takes of the total. It is not used after.
 func (s *Scope) Close() {
-	s.total.names -= s.names
-	s.total.bytes -= s.bytes
-	s.names, s.bytes, s.slots, s.objects = 0, 0, nil, nil
+	s.take(-s.names, -s.bytes)
+	s.slots, s.objects = nil, nil
 }
 
 // Unsure counts an operation of which nobody knows whether it succeeded.
@@ -244,18 +241,13 @@ func (s *Scope) at(dir *object, name []byte, sensitive bool) (sl *slot, below *o
 		limit += reserve
 	}
 	size := len(name) + nameBytes
-	if s.names >= limit || s.total.names >= s.total.Names || s.total.bytes+size > s.total.Bytes {
+	if s.names >= limit || !s.total.room(size, sensitive) {
 		return nil, dir
 	}
 	sl = &slot{dir: dir, name: string(name)}
 	s.slots[slotKey{dir, sl.name}] = sl
 	s.take(1, size)
 	return sl, nil
-}
-
-func (s *Scope) take(names, size int) {
-	s.names, s.bytes = s.names+names, s.bytes+size
-	s.total.names, s.total.bytes = s.total.names+names, s.total.bytes+size
 }
 
 // prune forgets a name that there was not and is not. Nothing but a slot that was not used yet is so otherwise.
@@ -282,8 +274,14 @@ func (s *Scope) put(sl *slot, x *object) {
 	if old.at == sl && old != x {
 		old.at = nil
 	}
-	if old.names--; old.names == 0 && old.made {
+	if old.names--; old.names > 0 {
+		return
+	}
+	if old.made {
 		s.counted[Temporary]++
+	}
+	if len(s.objects) > s.limit { // it may have other names, but there are too many of these
+		s.forget(old)
 	}
 }
 
@@ -291,6 +289,7 @@ func (s *Scope) put(sl *slot, x *object) {
 func (s *Scope) forget(x *object) {
 	if s.objects[x.id] == x {
 		delete(s.objects, x.id)
+		s.take(0, -objectBytes)
 	}
 }
 
@@ -303,6 +302,12 @@ func (s *Scope) identify(x *object, id ID) {
 	x.id = id
 	if s.objects == nil {
 		s.objects = make(map[ID]*object)
+	}
+	if s.objects[id] == nil {
+		if !s.total.room(objectBytes, false) {
+			return
+		}
+		s.take(0, objectBytes)
 	}
 	s.objects[id] = x
 }

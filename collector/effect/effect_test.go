@@ -196,6 +196,52 @@ func TestTooManyNamesAreCounted(t *testing.T) {
 	}
 }
 
+// A name that other files have one after the other, all of which have other names, takes no more room for that.
+func TestFilesWithoutTheirNamesTakeBoundedRoom(t *testing.T) {
+	const limit = 50
+	for what, gone := range map[string]bool{"deleted": true, "replaced by somebody else": false} {
+		s := scope(limit)
+		for i := range uint64(1000) {
+			s.Do(created("/a", 10+i))
+			s.Do(with(created("/#1", 5000+i), func(o *Op) { o.Nameless = true }))
+			if gone {
+				s.Do(with(unlink("/a", 10+i), func(o *Op) { o.Nlink = 2 }))
+			}
+		}
+		if most := 2*limit + reserve; len(s.objects) > most || s.total.bytes < objectBytes*len(s.objects) {
+			t.Errorf("%s: %d objects, %d bytes", what, len(s.objects), s.total.bytes)
+		}
+		if s.Close(); s.total.bytes != 0 {
+			t.Errorf("%s: %d bytes are left", what, s.total.bytes)
+		}
+	}
+}
+
+func TestSensitiveNamesHaveRoomOfTheirOwn(t *testing.T) {
+	all := &Total{Names: 80, Bytes: 1 << 20}
+	part := &Total{Names: 40, Bytes: 1 << 20, Within: all}
+	var scopes []*Scope
+	write := func(total *Total, name string, n int, sensitive bool) {
+		s := NewScope(total, 100)
+		scopes = append(scopes, s)
+		for i := range n {
+			s.Do(with(created(fmt.Sprint("/", name, i), uint64(1+i)), func(o *Op) { o.Sensitive = sensitive }))
+		}
+	}
+	write(part, "a", 50, false)
+	write(part, "b", 50, true)
+	write(all, "c", 50, false)
+	write(all, "d", 50, true)
+	var kept []int
+	for _, s := range scopes {
+		kept = append(kept, s.names)
+		s.Close()
+	}
+	if want := []int{40, 5, 35, 10}; !slices.Equal(kept, want) || all.names != 0 || part.names != 0 || all.bytes != 0 || part.bytes != 0 {
+		t.Errorf("%d names are kept, want %d; %+v", kept, want, all)
+	}
+}
+
 func TestNamesOfAClass(t *testing.T) {
 	s := scope(1000)
 	for _, o := range []*Op{

@@ -295,6 +295,7 @@ func (c *Tree) Fork(h *record.Header, r *record.Fork) {
 // gone out is dropped; the exec's own will come.
 func (c *Tree) forgetScan(p *Process) {
 	if i := p.Program; p.Owns(i) {
+		c.Above.ForgetProgram(i)
 		if i.Exec != nil {
 			c.Above.DropExec(i.Exec)
 			i.Exec = nil

@@ -3,6 +3,8 @@
 package live
 
 import (
+	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/sheetbend/sheetbend/collector/cgroup"
@@ -38,13 +40,17 @@ type limited struct {
 // just now has counted before is no news.
 func (f *Feed) limit(id uint64, cg string, made bool) {
 	l := &f.limits
-	if f.o.sandbox(cg) != cg || len(l.order) >= maxLimited {
+	if f.o.sandbox(cg) != cg {
 		return
 	}
 	for _, s := range l.order {
 		if s.id == id {
 			return
 		}
+	}
+	if len(l.order) >= maxLimited {
+		f.stats.Unlimited++
+		return
 	}
 	s := &limited{id: id, cgroup: cg}
 	if !made {
@@ -59,12 +65,17 @@ func (f *Feed) unlimit(t, id uint64) {
 	l := &f.limits
 	for i, s := range l.order {
 		if s.id == id {
-			f.tellLimits(s, t, true)
-			l.order[i] = l.order[len(l.order)-1]
-			l.order = l.order[:len(l.order)-1]
+			f.dropLimited(t, i)
 			return
 		}
 	}
+}
+
+func (f *Feed) dropLimited(t uint64, i int) {
+	l := &f.limits
+	f.tellLimits(l.order[i], t, true)
+	l.order[i] = l.order[len(l.order)-1]
+	l.order = l.order[:len(l.order)-1]
 }
 
 // limitsTurn looks at some of them. last: at all, and tells all.
@@ -81,6 +92,13 @@ func (f *Feed) limitsTurn(t uint64, last bool) {
 	for range min(most, len(l.order)) {
 		l.next = (l.next + 1) % len(l.order)
 		s := l.order[l.next]
+		if id, err := f.o.Hierarchy.ID(s.cgroup); errors.Is(err, fs.ErrNotExist) || err == nil && id != s.id {
+			f.dropLimited(t, l.next) // it is gone, and the word of that may be lost
+			if l.next--; len(l.order) == 0 {
+				return
+			}
+			continue
+		}
 		now, err := f.o.Hierarchy.Limits(s.cgroup)
 		if err != nil {
 			f.o.Log.Debug("cannot look at limits", "err", err)

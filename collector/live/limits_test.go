@@ -60,6 +60,28 @@ func TestLimitsAreToldWhenTheyAreHit(t *testing.T) {
 	})
 }
 
+// That a sandbox is gone is seen, too, where the record of it is lost.
+func TestLimitsOfWhatIsGoneAreNotLookedAt(t *testing.T) {
+	h, s := newHost(), &hits{}
+	h.dirs["/agents"], h.dirs["/agents/a"], h.dirs["/agents/b"], h.dirs["/agents/c"] = 2, 3, 4, 5
+	h.limits = map[string]cgroup.Limits{}
+	f := h.feed(t, s, "/agents/*")
+	left := 0
+	h.does(func() { h.pass(3000 * ms); h.limits["/agents/c"] = cgroup.Limits{7} })
+	h.quiet(0)
+	h.does(func() { h.pass(3000 * ms); delete(h.dirs, "/agents/a"); h.dirs["/agents/b"] = 6 })
+	h.quiet(0)
+	h.does(func() { left = len(f.limits.order) })
+	h.does(func() { delete(h.dirs, "/agents/c"); h.pass(3000 * ms) })
+	h.quiet(0)
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if left != 1 || len(f.limits.order) != 0 || len(s.words) != 1 {
+		t.Errorf("%d are looked at, then %d; told %v", left, len(f.limits.order), s.words)
+	}
+}
+
 func TestOfManySandboxesSomeAreLookedAtInARound(t *testing.T) {
 	h, s := newHost(), &hits{}
 	h.dirs["/agents"] = 2

@@ -107,6 +107,7 @@ type Stats struct {
 	Lost        uint64 // records that the kernel side could not deliver
 	Sandboxes   int    // cgroups that a glob selected at the start
 	NotInjected uint64 // records that Inject refused
+	Unlimited   uint64 // sandboxes whose limits are not looked at, as there are too many
 	Resumed     uint64 // entries of the journal
 	Dropped     int64  // bytes of a journal that could not be used
 	CaptureErr  error  // the capture ends here

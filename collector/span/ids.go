@@ -60,8 +60,11 @@ func SessionSpan(instance string, part uint64) ID {
 // SessionEndSpan is the session.end span of an agent. Fields: "sheetbend session end", instance.
 func SessionEndSpan(instance string) ID { return ofCall("sheetbend session end", instance, "", 0) }
 
-// SandboxEndSpan is the sandbox.end span of a sandbox. Fields: "sheetbend sandbox end", sandbox id.
-func SandboxEndSpan(sandbox string) ID { return ofCall("sheetbend sandbox end", sandbox, "", 0) }
+// SandboxEndSpan is the sandbox.end span of a sandbox. Fields: "sheetbend sandbox end", sandbox id, "", time of the first
+// change that it tells of (ns of boottime).
+func SandboxEndSpan(sandbox string, at uint64) ID {
+	return ofCall("sheetbend sandbox end", sandbox, "", at)
+}
 
 // CallSpan is the session.call span of a call. Fields: "sheetbend session call", instance, call.
 func CallSpan(instance, call string) ID { return ofCall("sheetbend session call", instance, call, 0) }

@@ -12,12 +12,14 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// Bounds of what is kept of the names that are changed: of one program, of a call, session or sandbox, and of all.
+// Bounds of what is kept of the names that are changed: of one program, of a call, session or sandbox, of all; and which
+// part of that one sandbox may have, with all that is in it.
 const (
 	maxProgramNames = 512
 	maxScopeNames   = 4096
 	maxAllNames     = 1 << 17
 	maxAllBytes     = 64 << 20
+	sandboxPart     = 8
 )
 
 // Bounds of the names on a span: of a class, and the bytes of all.
@@ -37,6 +39,12 @@ const maxAround = 4
 type net struct {
 	scope *effect.Scope // nil: nothing so far
 	first uint64        // boottime of the first change
+}
+
+// A sandboxNet is what is changed in a sandbox by whoever is no agent's, and bounds what all of it keeps.
+type sandboxNet struct {
+	net
+	total effect.Total
 }
 
 // effects keeps what is changed.
@@ -116,41 +124,44 @@ func isFile[T string | []byte](name T) bool {
 
 // do tells the operation at hand to whose it is: the program, and calls and agents, or the sandbox without an agent.
 func (c *effects) do(h *record.Header, p *lineage.Process, unsure bool) {
+	sb, known := p.Sandbox.Pending.(*sandboxNet)
+	if !known {
+		sb = &sandboxNet{total: effect.Total{Names: maxAllNames / sandboxPart, Bytes: maxAllBytes / sandboxPart, Within: &c.total}}
+		p.Sandbox.Pending = sb
+	}
+	total := &sb.total
 	if i := p.Program; i.Span != (span.ID{}) && !i.Ended {
 		n, known := i.Pending.(*net)
 		if !known {
 			n = &net{}
 			i.Pending = n
-			c.spans.owed = effectWeight + programNameBytes
+			if i.Exec != nil { // else its process.exit has it
+				c.spans.slicer.Grow(p.Sandbox.TracesOf(i.Owner), i.Trace, weightOfNet(i))
+			}
 		}
-		c.tell(n, h, maxProgramNames, unsure)
+		c.tell(n, h, total, maxProgramNames, unsure)
 	}
 	w := p.Owner()
 	for told, n := (*agentStory)(nil), 0; n < maxAround && w.Agent != nil; n++ {
 		if w.Call != nil {
 			if s, waits := w.Call.Pending.(*callStory); waits {
-				c.tell(&s.net, h, maxScopeNames, unsure)
+				c.tell(&s.net, h, total, maxScopeNames, unsure)
 			}
 		}
 		if s := storyOf(w); s != nil && s != told {
-			c.tell(&s.net, h, maxScopeNames, unsure)
+			c.tell(&s.net, h, total, maxScopeNames, unsure)
 			told = s
 		}
 		w = w.Within()
 	}
 	if p.Owner().Agent == nil {
-		n, known := p.Sandbox.Pending.(*net)
-		if !known {
-			n = &net{}
-			p.Sandbox.Pending = n
-		}
-		c.tell(n, h, maxScopeNames, unsure)
+		c.tell(&sb.net, h, total, maxScopeNames, unsure)
 	}
 }
 
-func (c *effects) tell(n *net, h *record.Header, limit int, unsure bool) {
+func (c *effects) tell(n *net, h *record.Header, total *effect.Total, limit int, unsure bool) {
 	if n.scope == nil {
-		n.scope, n.first = effect.NewScope(&c.total, limit), h.Time
+		n.scope, n.first = effect.NewScope(total, limit), h.Time
 	}
 	if unsure {
 		n.scope.Unsure()
@@ -234,6 +245,14 @@ func (c *Spans) addStoryNet(d *builder, n *net, began uint64) {
 	d.flagIf(began < c.resumed, span.KeyCountPartial)
 }
 
+// weightOfNet is what the span of a program's end takes for what that has changed.
+func weightOfNet(i *lineage.Program) int {
+	if i.Pending == nil {
+		return 0
+	}
+	return effectWeight + programNameBytes
+}
+
 // addProgramNet adds what a program has changed, when that has ended.
 func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 	if n, known := i.Pending.(*net); known {
@@ -243,24 +262,26 @@ func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 }
 
 // SandboxOver tells what was changed in a sandbox by whoever is no agent's, if there is anything: nothing runs there any
-// more, or nobody will be told.
-func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
-	n, known := sb.Pending.(*net)
-	if !known {
+// more.
+func (c *Spans) SandboxOver(sb *lineage.Sandbox) { c.tellSandbox(sb, false) }
+
+func (c *Spans) tellSandbox(sb *lineage.Sandbox, partial bool) {
+	n, known := sb.Pending.(*sandboxNet)
+	if !known || n.scope == nil {
 		return
 	}
-	sb.Pending = nil
 	w := attribution.Owner{}
 	at := c.place(&sb.Sandbox, w, sb.Root, nil, effectWeight+scopeNameBytes)
-	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID), at, n.first, c.clock.Now)
-	c.addNet(d, n, scopeNameBytes)
+	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID, n.first), at, n.first, c.clock.Now)
+	c.addNet(d, &n.net, scopeNameBytes)
 	d.flagIf(n.first < c.resumed, span.KeyCountPartial)
+	d.flagIf(partial, span.KeyPartial)
 	c.out.send()
 }
 
-// SendSandboxes tells the same of all sandboxes.
+// SendSandboxes tells what was changed so far in all sandboxes: nobody will be told of more.
 func (c *Spans) SendSandboxes() {
 	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
-		c.SandboxOver(e.Value.(*lineage.Sandbox))
+		c.tellSandbox(e.Value.(*lineage.Sandbox), true)
 	}
 }

@@ -180,7 +180,9 @@ func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
 // sendExit sends a process.exit span: the end of an image whose process.exec is gone already.
 func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	i := p.Program
-	d := c.out.start(span.Exit, &p.Sandbox.Sandbox, i.Owner, span.ExitSpan(c.config.BootID, i.ID), c.place(&p.Sandbox.Sandbox, i.Owner, i, p.Cgroup, 0), i.Start, at)
+	sb := &p.Sandbox.Sandbox
+	spot := c.place(sb, i.Owner, i, p.Cgroup, weightOfNet(i))
+	d := c.out.start(span.Exit, sb, i.Owner, span.ExitSpan(c.config.BootID, i.ID), spot, i.Start, at)
 	c.out.process(p, i, p.Cgroup)
 	c.out.displayName("exit", i.Name)
 	c.noise(d, i)

@@ -34,8 +34,7 @@ func weightOf[T string | []byte](s T) int {
 // place finds the spot of a span of a program in a cgroup, which are nil if it is of none; bytes are those of its own
 // texts.
 func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, g *lineage.Cgroup, bytes int) spot {
-	bytes += c.owed + baseWeight + weightOfOwner(sb, w)
-	c.owed = 0
+	bytes += baseWeight + weightOfOwner(sb, w)
 	if i != nil {
 		bytes += weightOfProgram(i)
 	}
@@ -155,7 +154,7 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 		before = nil
 	}
 	weight := weightOfExec(x) + weightOfProgram(i)
-	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, nil, weight)
+	at := c.place(&x.Process.Sandbox.Sandbox, i.Owner, before, nil, weight+weightOfNet(i))
 	c.reserve(&x.Process.Sandbox.Sandbox, i.Owner, weight)
 	i.Trace, x.Top = at.trace, at.top
 	if sb := x.Process.Sandbox; before == nil && i.Owner.Agent == nil && sb.Root == nil {

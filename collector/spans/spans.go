@@ -30,6 +30,7 @@ type Stats struct {
 	Running                    int // of these: of what goes on, and has had its notice
 	Opens, Connects, Repeats   int // of these: of files, of connections, and others that count repeats
 	WaitingSpans, WaitingBytes int // finished, for their container
+	ChangedNames               int // kept until it is told what was changed
 }
 
 // Spans makes spans of records and of what the rooms below know. It is used by one goroutine.
@@ -60,7 +61,6 @@ type Spans struct {
 
 	connections connections // that are established
 
-	owed    int    // bytes to be counted in with the next span that is placed: that of its program has become larger
 	resumed uint64 // boottime: of programs that began before, counts may be too small
 	text    []byte // scratch
 
@@ -132,6 +132,7 @@ func (c *Spans) Stats() Stats {
 	s.Held, s.HeldBytes, s.Running = c.queue.count, c.queue.bytes, c.queue.long.count+c.queue.open.count
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)+c.changes
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
+	s.ChangedNames = c.effects.total.Kept()
 	return s
 }
 
