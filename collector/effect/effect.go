@@ -8,6 +8,8 @@ package effect
 
 import (
 	"bytes"
+	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +44,8 @@ type Op struct {
 	Existed   bool // something had the new name of a rename before, as an open has told
 	ByName    bool // what is changed is known by the name that the caller gave, and not by its inode
 	Sensitive bool // one of the names is
+
+	newText, oldText string // the names, once a scope keeps some of them
 }
 
 // An object is a file or directory that the scope has touched, or a directory on the way.
@@ -71,6 +75,7 @@ type slot struct {
 	name          string
 	before, after *object // nil: nothing
 	own           object  // the first that it had, in one piece of memory with it
+	gone          bool    // it is in no table
 }
 
 type slotKey struct {
@@ -78,12 +83,41 @@ type slotKey struct {
 	name string
 }
 
-// Bytes that a name takes besides its text, about: a slot, an object, and their places in maps; and those of an object
-// that is known by its inode, as it may have no name any more.
-const (
-	nameBytes   = 256
-	objectBytes = 128
-)
+// Bytes that a name takes besides its text, about: a slot, an object, their places in maps, and the rest of a path whose
+// memory it shares.
+const nameBytes = 256 + sharedBytes
+
+// sharedBytes is how long a path is at most whose names share its memory.
+const sharedBytes = 128
+
+// objectBytes are those of an object that is known by its inode, as it may have no name any more.
+const objectBytes = 128
+
+// A room has the names and inodes of a scope. It is used again by another one: most scopes are of a program that changes
+// a file or two and ends.
+type room struct {
+	slots   table[slotKey, *slot]
+	objects table[ID, *object]
+	first   [12]slot // the first that were made
+	made    int
+
+	lastDir []byte   // the directory of the last name, with its slash: what removes it has another
+	endings []ending // scratch
+}
+
+const roomBytes = int(unsafe.Sizeof(room{}))
+
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+func (r *room) clear() {
+	r.slots.clear()
+	r.objects.clear()
+	clear(r.first[:r.made])
+	r.made = 0
+	if clear(r.endings[:cap(r.endings)]); cap(r.endings) > 2*len(r.first) {
+		r.endings = nil
+	}
+}
 
 // reserve is how many more sensitive names a scope keeps.
 const reserve = 64
@@ -92,15 +126,13 @@ const reserve = 64
 type Scope struct {
 	total        *Total
 	limit        int
-	root, nobody object // the parents of absolute and other names
-	slots        map[slotKey]*slot
-	objects      map[ID]*object
+	root, nobody object  // the parents of absolute and other names
+	room         *room   // nil: nothing is known
 	tmpfile      *object // the last O_TMPFILE
 	names, bytes int
 
-	lastDir []byte // the directory of the last name, with its slash: what removes it has another
-	lastTo  *object
-	counted Counts // beyond the names that are kept, and Temporary
+	lastTo  *object // room.lastDir; nil: none
+	counted Counts  // beyond the names that are kept, and Temporary
 	more    int
 	unsure  int
 	byName  bool
@@ -108,16 +140,32 @@ type Scope struct {
 
 // NewScope makes a scope that keeps so many names, directories on their way included.
 func NewScope(total *Total, limit int) *Scope {
-	return &Scope{
-		total: total, limit: limit, root: object{top: '/'}, nobody: object{top: '.'},
-		slots: make(map[slotKey]*slot),
-	}
+	return &Scope{total: total, limit: limit, root: object{top: '/'}, nobody: object{top: '.'}}
 }
 
 // Close gives back what the scope takes of the total. It is not used after.
 func (s *Scope) Close() {
 	s.take(-s.names, -s.bytes)
-	s.slots, s.objects = nil, nil
+	if s.room != nil {
+		s.room.clear()
+		rooms.Put(s.room)
+		s.room = nil
+	}
+}
+
+// hasRoom says whether there is room for so many bytes, and for the first of them.
+func (s *Scope) hasRoom(size int, sensitive bool) bool {
+	if s.room == nil {
+		size += roomBytes
+	}
+	if !s.total.room(size, sensitive) {
+		return false
+	}
+	if s.room == nil {
+		s.room = rooms.Get().(*room)
+		s.take(0, roomBytes)
+	}
+	return true
 }
 
 // Unsure counts an operation of which nobody knows whether it succeeded.
@@ -135,12 +183,12 @@ func (s *Scope) Do(o *Op) {
 		return
 	}
 	if o.Nameless {
-		if s.tmpfile = (&object{made: true}); len(s.objects) < s.limit {
+		if s.tmpfile = (&object{made: true}); s.hasRoom(0, false) && s.room.objects.len() < s.limit {
 			s.identify(s.tmpfile, o.ID)
 		}
 		return
 	}
-	sl, below := s.find(o.New, o.Sensitive)
+	sl, below := s.find(o.New, &o.newText, o.Sensitive)
 	if sl == nil {
 		s.uncounted(o, below)
 		return
@@ -203,57 +251,78 @@ func (a *attribute) change(before, after, mask uint64) *attribute {
 func (a *attribute) changed() bool { return a != nil && a.first != a.last }
 
 // find gives the slot of a name: nil if there is no room for it, and then the nearest directory above that is known.
-func (s *Scope) find(name []byte, sensitive bool) (sl *slot, below *object) {
+// text is the name, too, or to be made of it.
+func (s *Scope) find(name []byte, text *string, sensitive bool) (sl *slot, below *object) {
 	end := bytes.LastIndexByte(name, '/') + 1
-	leaf := name[end:]
-	if len(leaf) == 0 {
+	if len(name) == end {
 		return nil, &s.nobody // no name, or the root
 	}
-	if s.lastTo != nil && bytes.Equal(name[:end], s.lastDir) {
-		return s.at(s.lastTo, leaf, sensitive)
+	if s.lastTo != nil && bytes.Equal(name[:end], s.room.lastDir) {
+		return s.at(s.lastTo, name, text, end, len(name), sensitive)
 	}
-	dir, rest := &s.nobody, name[:end]
+	dir := &s.nobody
 	if name[0] == '/' {
 		dir = &s.root
 	}
-	for len(rest) > 0 {
-		i := bytes.IndexByte(rest, '/')
-		if i > 0 {
-			if sl, below = s.at(dir, rest[:i], sensitive); sl == nil {
+	for at := 0; at < end; {
+		i := at + bytes.IndexByte(name[at:], '/')
+		if i > at {
+			if sl, below = s.at(dir, name, text, at, i, sensitive); sl == nil {
 				return nil, below
 			}
 			dir = s.existing(sl, ID{})
 			dir.dir = true
 		}
-		rest = rest[i+1:]
+		at = i + 1
 	}
-	s.lastDir, s.lastTo = append(s.lastDir[:0], name[:end]...), dir
-	return s.at(dir, leaf, sensitive)
+	if s.room != nil {
+		s.room.lastDir, s.lastTo = append(s.room.lastDir[:0], name[:end]...), dir
+	}
+	return s.at(dir, name, text, end, len(name), sensitive)
 }
 
-// at gives the slot of a name in a directory.
-func (s *Scope) at(dir *object, name []byte, sensitive bool) (sl *slot, below *object) {
-	if sl = s.slots[slotKey{dir, string(name)}]; sl != nil {
-		return sl, nil
+// at gives the slot of a name in a directory; it is a piece of a path.
+func (s *Scope) at(dir *object, path []byte, text *string, from, to int, sensitive bool) (sl *slot, below *object) {
+	name := path[from:to]
+	if s.room != nil {
+		if sl = s.room.slots.get(slotKey{dir, string(name)}); sl != nil {
+			return sl, nil
+		}
 	}
 	limit := s.limit
 	if sensitive {
 		limit += reserve
 	}
 	size := len(name) + nameBytes
-	if s.names >= limit || !s.total.room(size, sensitive) {
+	if s.names >= limit || !s.hasRoom(size, sensitive) {
 		return nil, dir
 	}
-	sl = &slot{dir: dir, name: string(name)}
-	s.slots[slotKey{dir, sl.name}] = sl
+	if r := s.room; r.made < len(r.first) {
+		sl = &r.first[r.made]
+		r.made++
+	} else {
+		sl = &slot{}
+	}
+	sl.dir = dir
+	switch {
+	case len(path) > sharedBytes:
+		sl.name = string(name)
+	case *text == "":
+		*text = string(path)
+		fallthrough
+	default:
+		sl.name = (*text)[from:to]
+	}
+	s.room.slots.set(slotKey{dir, sl.name}, sl)
 	s.take(1, size)
 	return sl, nil
 }
 
 // prune forgets a name that there was not and is not. Nothing but a slot that was not used yet is so otherwise.
 func (s *Scope) prune(sl *slot) {
-	if key := (slotKey{sl.dir, sl.name}); sl.before == nil && sl.after == nil && s.slots[key] == sl {
-		delete(s.slots, key)
+	if sl.before == nil && sl.after == nil && !sl.gone {
+		sl.gone = true
+		s.room.slots.delete(slotKey{sl.dir, sl.name})
 		s.take(-1, -len(sl.name)-nameBytes)
 	}
 }
@@ -280,17 +349,25 @@ func (s *Scope) put(sl *slot, x *object) {
 	if old.made {
 		s.counted[Temporary]++
 	}
-	if len(s.objects) > s.limit { // it may have other names, but there are too many of these
+	if s.room.objects.len() > s.limit { // it may have other names, but there are too many of these
 		s.forget(old)
 	}
 }
 
 // forget has the inode stand for no object any more: it may be another file's next.
 func (s *Scope) forget(x *object) {
-	if s.objects[x.id] == x {
-		delete(s.objects, x.id)
+	if s.known(x.id) == x {
+		s.room.objects.delete(x.id)
 		s.take(0, -objectBytes)
 	}
+}
+
+// known gives what an inode stands for, or nil.
+func (s *Scope) known(id ID) *object {
+	if s.room == nil {
+		return nil
+	}
+	return s.room.objects.get(id)
 }
 
 // identify has an inode stand for an object. One that is not known stands for none.
@@ -300,16 +377,13 @@ func (s *Scope) identify(x *object, id ID) {
 	}
 	s.forget(x)
 	x.id = id
-	if s.objects == nil {
-		s.objects = make(map[ID]*object)
-	}
-	if s.objects[id] == nil {
-		if !s.total.room(objectBytes, false) {
+	if s.known(id) == nil {
+		if !s.hasRoom(objectBytes, false) {
 			return
 		}
 		s.take(0, objectBytes)
 	}
-	s.objects[id] = x
+	s.room.objects.set(id, x)
 }
 
 // object gives a new one for a slot.
@@ -340,7 +414,7 @@ func (s *Scope) existing(sl *slot, id ID) *object {
 	if x != nil && (id.Inode == 0 || x.id == id) {
 		return x
 	}
-	known := s.objects[id]
+	known := s.known(id)
 	if id.Inode == 0 || known != nil && known.dir { // a directory has one name: another is that of a mount
 		known = nil
 		if x == nil {
@@ -383,8 +457,8 @@ func (s *Scope) within(dir, x *object) bool {
 }
 
 func (s *Scope) rename(o *Op) {
-	from, below := s.find(o.Old, o.Sensitive)
-	to, above := s.find(o.New, o.Sensitive)
+	from, below := s.find(o.Old, &o.oldText, o.Sensitive)
+	to, above := s.find(o.New, &o.newText, o.Sensitive)
 	s.lastTo = nil // it may become another
 	switch {
 	case from == nil || to == nil:
@@ -459,7 +533,7 @@ func (s *Scope) halfRename(o *Op, from, to *slot, below, above *object) {
 }
 
 func (s *Scope) link(o *Op) {
-	x := s.objects[o.ID]
+	x := s.known(o.ID)
 	if o.ID.Inode == 0 {
 		x = nil
 		if len(o.Old) == 0 || bytes.HasPrefix(o.Old, []byte("/proc/")) { // a file that has none, by its descriptor
@@ -467,11 +541,11 @@ func (s *Scope) link(o *Op) {
 		}
 	}
 	if x == nil {
-		if from, _ := s.find(o.Old, o.Sensitive); from != nil {
+		if from, _ := s.find(o.Old, &o.oldText, o.Sensitive); from != nil {
 			x = s.existing(from, o.ID)
 		}
 	}
-	to, below := s.find(o.New, o.Sensitive)
+	to, below := s.find(o.New, &o.newText, o.Sensitive)
 	switch {
 	case to == nil && (x != nil && x.made || s.madeHere(below)):
 		s.more++

@@ -47,7 +47,7 @@ type Net struct {
 }
 
 // Empty says whether there is nothing to tell.
-func (n *Net) Empty() bool { return n.Counts == Counts{} && n.More == 0 && n.Unsure == 0 }
+func (n Net) Empty() bool { return n.Counts == Counts{} && n.More == 0 && n.Unsure == 0 }
 
 // An ending is what became of a slot.
 type ending struct {
@@ -66,14 +66,17 @@ func (e *ending) others() bool { return e.after.foreign && e.after.home == e.slo
 type moves struct{ lost, got []*ending }
 
 // Net computes what was changed from the begin of the scope until now.
-func (s *Scope) Net() *Net {
-	n := &Net{Counts: s.counted, More: s.more, Unsure: s.unsure, ByName: s.byName}
+func (s *Scope) Net() Net {
+	n := Net{Counts: s.counted, More: s.more, Unsure: s.unsure, ByName: s.byName}
 	n.Counts[Created] = max(0, n.Counts[Created])
 	endings := s.endings()
-	moved := make(map[*object]*moves)
+	var moved map[*object]*moves
 	var order []*moves // so that nothing depends on the order of maps
 	of := func(x *object) *moves {
 		if moved[x] == nil {
+			if moved == nil {
+				moved = make(map[*object]*moves)
+			}
 			moved[x] = &moves{}
 			order = append(order, moved[x])
 		}
@@ -164,10 +167,13 @@ func (n *Net) add(c Class, x *object, name, from string) {
 
 // endings are the slots in the order of their names.
 func (s *Scope) endings() []ending {
-	var list []ending
-	for _, sl := range s.slots {
+	if s.room == nil {
+		return nil
+	}
+	list := s.room.endings[:0]
+	s.room.slots.each(func(sl *slot) {
 		if sl.before == sl.after && !sl.after.marked() {
-			continue
+			return
 		}
 		e := ending{slot: sl, before: sl.before, after: sl.after}
 		if e.before != nil {
@@ -179,10 +185,11 @@ func (s *Scope) endings() []ending {
 			}
 		}
 		list = append(list, e)
-	}
+	})
 	slices.SortFunc(list, func(a, b ending) int {
 		return cmp.Or(strings.Compare(a.afterName, b.afterName), strings.Compare(a.beforeName, b.beforeName))
 	})
+	s.room.endings = list
 	return list
 }
 
@@ -215,20 +222,24 @@ func pathOf(sl *slot, first bool) string {
 }
 
 // Names picks the names of a class: n at most, of max bytes together as size counts them. Those that are sensitive come
-// first, then the shortest. What lies in a directory that is made or deleted with it is not named besides.
-func (n *Net) Names(c Class, most, bytes int, sensitive func(string) bool, size func(string) int) (names, from []string) {
+// first, then the shortest. Of names of Renamed it tells what they were called. What lies in a directory that is made or deleted with it is not named besides.
+func (n Net) Names(c Class, most, bytes int, sensitive func(string) bool, size func(string) int) (names, from []string) {
 	type named struct {
 		Change
 		sensitive bool
 	}
-	whole := make(map[string]bool)
-	var list []named
+	var whole map[string]bool
+	var few [8]named
+	list := few[:0]
 	for _, x := range n.Changes { // a directory comes before what is in it
 		if x.Class != c {
 			continue
 		}
 		s := sensitive(x.Name) || x.From != "" && sensitive(x.From)
 		if strings.HasSuffix(x.Name, "/") {
+			if whole == nil {
+				whole = make(map[string]bool)
+			}
 			whole[x.Name] = true
 		}
 		if up := strings.TrimSuffix(x.Name, "/"); s || !whole[up[:strings.LastIndexByte(up, '/')+1]] || c != Created && c != Deleted {
@@ -245,7 +256,12 @@ func (n *Net) Names(c Class, most, bytes int, sensitive func(string) bool, size 
 		if bytes -= size(x.Name) + size(x.From); bytes < 0 {
 			break
 		}
-		names, from = append(names, x.Name), append(from, x.From)
+		if names == nil {
+			names = make([]string, 0, min(len(list), most))
+		}
+		if names = append(names, x.Name); c == Renamed {
+			from = append(from, x.From)
+		}
 	}
 	return names, from
 }

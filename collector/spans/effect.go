@@ -222,8 +222,10 @@ func (c *Spans) addNet(d *builder, n *net, bytes int) {
 		if len(names) == 0 {
 			continue
 		}
-		for i := range names {
-			bytes -= weightOf(names[i]) + weightOf(from[i])
+		for _, list := range [...][]string{names, from} {
+			for _, name := range list {
+				bytes -= weightOf(name)
+			}
 		}
 		list(key.names, names)
 		if class == int(effect.Renamed) {
