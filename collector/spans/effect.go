@@ -245,6 +245,7 @@ func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 // SandboxOver tells what was changed in a sandbox by whoever is no agent's, if there is anything: nothing runs there any
 // more, or nobody will be told.
 func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
+	c.endNames(sb)
 	n, known := sb.Pending.(*net)
 	if !known {
 		return
