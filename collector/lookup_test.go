@@ -569,3 +569,19 @@ func TestFirstBytesAreHeldBytes(t *testing.T) {
 		t.Errorf("%d bytes are held when they were read", n)
 	}
 }
+
+// TestALookupOfWhatTurnsOutToBeACommandIsTheCalls: the query came when the shell might still have been a hook.
+func TestALookupOfWhatTurnsOutToBeACommandIsTheCalls(t *testing.T) {
+	w := newWorld(t, withSelf, func(c *config.Config) { c.Names = true })
+	w.agentAt(10, "/usr/bin/opencode")
+	w.shellFor(10, 11, "/bin/bash", "/usr/bin/sheetbend hook x")
+	w.ask(11, 1, "a.com.")
+	w.open(11, "/home/u/.ssh/id_rsa")
+	w.answer(11, 1, "a.com.", "a.com. A 192.0.2.1")
+	w.c.Close()
+	call := get(w.opened("/home/u/.ssh/id_rsa"), span.KeyCallID)
+	s := w.only(span.Lookup)
+	if get(s, span.KeyCallID) != call || call == nil {
+		t.Errorf("%v: %s", call, show([]span.Span{s}))
+	}
+}
