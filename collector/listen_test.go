@@ -208,3 +208,27 @@ func TestTheAddressOfAllZerosIsThisHost(t *testing.T) {
 	wants(t, list[0], map[string]any{span.KeyPeerAddress: "127.0.0.1", span.KeyPeerRequested: "0.0.0.0"})
 	wants(t, list[1], map[string]any{span.KeyPeerAddress: "::1", span.KeyPeerRequested: "::"})
 }
+
+// TestOneSandboxTakesTheConnectionsOfNoOther, and what has ended before it was accepted is not kept.
+func TestOneSandboxTakesTheConnectionsOfNoOther(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/server", "server")
+	w.begin(11, two)
+	w.exec(11, "/bin/curl", "curl")
+	w.closed(10, 50, record.Close{Incoming: true})
+	w.accept(10, "10.0.0.9", 80, 50)
+	if n := w.c.Stats().Connections; n != 0 {
+		t.Errorf("%d connections are kept", n)
+	}
+	w.connect(11, to("10.0.0.9:443", unix.IPPROTO_TCP))
+	w.connectEnd(11, 0)
+	for n := range uint64(70000) {
+		a, family := addr("10.0.0.9")
+		w.act(10, record.Accept{Cookie: 1000 + n, Addr: a, Peer: a, Family: family, Protocol: unix.IPPROTO_TCP, Port: 80, PeerPort: 100})
+	}
+	w.closed(11, 5, record.Close{})
+	if s := w.of(span.Close)[1]; s.Parent != w.only(span.Connect).ID {
+		t.Errorf("%s", show([]span.Span{s}))
+	}
+}

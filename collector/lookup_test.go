@@ -390,7 +390,7 @@ func TestLookups(t *testing.T) {
 		span.KeyCount: 3, span.KeyDNSAnswers: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, span.KeyDNSType: "A", span.KeyDNSCode: "NOERROR",
 		span.KeyPeerAddress: "10.0.0.53", span.KeyPeerPort: 53, span.KeyTransport: "udp", span.KeyOutcome: "ok", span.KeyDNSClaimed: nil,
 	})
-	if s.End-s.Start != took || s.ID != span.LookupSpan(boot, image1(10, 1), 10, at) || s.Parent != span.ExecSpan(boot, image1(10, 1)) {
+	if s.End-s.Start != took || s.ID != span.LookupSpan(boot, image1(10, 1), 10, at, 1, 1, "a.com") || s.Parent != span.ExecSpan(boot, image1(10, 1)) {
 		t.Errorf("lasts %d: %s", s.End-s.Start, show([]span.Span{s}))
 	}
 	wants(t, by["none.com"], map[string]any{span.KeyDNSCode: "NXDOMAIN", span.KeyOutcome: "missing", span.KeyErrorType: "NXDOMAIN", span.KeyDNSAnswers: nil})
@@ -440,4 +440,148 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 	wants(t, list[0], map[string]any{span.KeyServerAddress: "192.0.2.7"})
 	wants(t, list[1], map[string]any{span.KeyServerAddress: "mine.com"})
+}
+
+// queries sends all of them in one segment of a connection.
+func (w *world) queries(pid uint32, cookie uint64, flags uint16, messages ...[]byte) {
+	var b []byte
+	for _, m := range messages {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(m))), m...)
+	}
+	w.packet(pid, flags|record.PacketStream, resolver, record.Packet{What: record.PacketDNS, Cookie: cookie, Bytes: b})
+}
+
+func TestQueriesInOneSegmentAreSpansOfTheirOwn(t *testing.T) {
+	w := named(t)
+	w.queries(10, 7, record.PacketOut, dns(t, 1, false, dnsmessage.TypeA, "a.com."), dns(t, 2, false, dnsmessage.TypeAAAA, "a.com."),
+		dns(t, 3, false, dnsmessage.TypeA, "b.com."), dns(t, 4, false, dnsmessage.TypeA, "a.com."))
+	w.queries(10, 7, 0, dns(t, 1, true, dnsmessage.TypeA, "a.com.", "NXDOMAIN"), dns(t, 4, true, dnsmessage.TypeA, "a.com.", "a.com. A 192.0.2.1"))
+	w.tick(5 * time.Second)
+	if list := w.of(span.Lookup); len(list) != 4 {
+		t.Errorf("%s", show(list))
+	}
+	w.exit(10, 0)
+	w.follows(100)
+}
+
+// TestALookupIsWhosTheQueryWas: whoever asks, and runs another program or ends before the answer, is told all the same.
+func TestALookupIsWhosTheQueryWas(t *testing.T) {
+	w := newWorld(t, func(c *config.Config) { c.Names = true })
+	w.codex(10)
+	w.call(10, 11, "call_1")
+	w.ask(11, 1, "exec.com.")
+	w.ask(11, 2, "silent.com.")
+	w.start(11, "/bin/cat", false)
+	w.ask(11, 4, "exec.com.")
+	for _, id := range []uint16{4, 1} {
+		w.answer(11, id, "exec.com.", "exec.com. A 192.0.2.1")
+	}
+	w.ask(11, 3, "exit.com.")
+	w.exit(11, 0)
+	w.answer(10, 3, "exit.com.", "exit.com. A 192.0.2.1")
+	w.tick(5 * time.Second)
+	programs := map[string]int{}
+	for _, s := range w.of(span.Lookup) {
+		wants(t, s, map[string]any{span.KeyCallID: "call_1", span.KeyAttribution: "call_id", span.KeyCount: 1})
+		programs[text(s, span.KeyDNSName)+" "+text(s, span.KeyExecutableName)]++
+	}
+	if got := fmt.Sprint(programs); got != "map[exec.com bash:1 exec.com cat:1 exit.com cat:1 silent.com bash:1]" {
+		t.Errorf("%s: %s", got, show(w.of(span.Lookup)))
+	}
+}
+
+// TestUnansweredQueriesFillTracesAsTheyCome, and not one at the end of the hold.
+func TestUnansweredQueriesFillTracesAsTheyCome(t *testing.T) {
+	w := named(t, func(c *config.Config) { c.MaxSpansPerTrace = 20 })
+	for n := range 1000 {
+		w.ask(10, 1, fmt.Sprintf("n%d.com.", n))
+	}
+	w.tick(5 * time.Second)
+	if n := len(w.of(span.Lookup)); n != 1000 {
+		t.Errorf("%d lookups", n)
+	}
+	w.exit(10, 0)
+	w.follows(20 + 3)
+}
+
+// TestClaimedNamesPushOutNoOthers: what a sandbox answers itself costs it none of the names from outside.
+func TestClaimedNamesPushOutNoOthers(t *testing.T) {
+	w := named(t)
+	w.resolve(10, "true.com.", "true.com. A 192.0.2.7")
+	for n := range 5000 {
+		w.ask(10, 1, "x.com.")
+		w.packet(10, record.PacketForeign, resolver, record.Packet{
+			What: record.PacketDNS, Bytes: dns(t, 1, true, dnsmessage.TypeA, "x.com.", fmt.Sprintf("x.com. A 10.%d.%d.%d", n>>16, n>>8&255, n&255)),
+		})
+	}
+	w.connected(10, "192.0.2.7:443", nil)
+	wants(t, w.only(span.Connect), map[string]any{span.KeyServerAddress: "true.com"})
+	// A sandbox that is gone has no names: a hold later, as the spans of its last connections do without an end.
+	w.connect(10, to("192.0.2.7:444", unix.IPPROTO_TCP))
+	w.exit(10, 0)
+	w.removed(one, "/agents/one")
+	w.tick(5 * time.Second)
+	wants(t, w.of(span.Connect)[1], map[string]any{span.KeyServerAddress: "true.com", span.KeyPartial: true})
+	if n := w.c.Stats().Names; n != 0 {
+		t.Errorf("%d names are left", n)
+	}
+}
+
+// TestStreamsAreBounded: a sandbox with many connections to resolvers has only its own not read, and that is counted.
+func TestStreamsAreBounded(t *testing.T) {
+	w := named(t)
+	w.begin(11, two)
+	w.exec(11, "/bin/dig", "dig")
+	query := dns(t, 1, false, dnsmessage.TypeA, "a.com.")
+	b := append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)
+	piece := func(pid uint32, cookie uint64, from, to int) {
+		w.packet(pid, record.PacketOut|record.PacketStream, resolver, record.Packet{What: record.PacketDNS, Cookie: cookie, Offset: uint32(from), Bytes: b[from:to]})
+	}
+	piece(11, 1, 0, 9)
+	for n := range uint64(600) {
+		piece(10, 100+n, 0, 9)
+	}
+	piece(11, 1, 9, len(b))
+	piece(10, 100, 9, len(b))
+	w.tick(5 * time.Second)
+	wants(t, w.only(span.Lookup), map[string]any{span.KeyPID: 11})
+	if n := w.c.Stats().BadLookups; n != 1 {
+		t.Errorf("%d bad ones", n)
+	}
+}
+
+// TestFirstBytesAreHeldBytes: they are counted while they are held.
+func TestFirstBytesAreHeldBytes(t *testing.T) {
+	w := named(t)
+	before := w.c.Stats().HeldBytes
+	w.connect(10, to("192.0.2.7:443", unix.IPPROTO_TCP))
+	first := func(from, to int, flags uint16) {
+		w.packet(10, record.PacketOut|record.PacketStream|flags, "192.0.2.7:443", record.Packet{
+			What: record.PacketFirst, Cookie: 5, Offset: uint32(from), Bytes: append([]byte{22, 3, 1, 9, 9}, make([]byte, 2000)...)[from:to],
+		})
+	}
+	first(0, 1000, 0)
+	if n := w.c.Stats().HeldBytes - before; n != 1000 {
+		t.Errorf("%d bytes are held", n)
+	}
+	first(1000, 1500, record.PacketLast)
+	if n := w.c.Stats().HeldBytes - before; n != 0 {
+		t.Errorf("%d bytes are held when they were read", n)
+	}
+}
+
+// TestALookupOfWhatTurnsOutToBeACommandIsTheCalls: the query came when the shell might still have been a hook.
+func TestALookupOfWhatTurnsOutToBeACommandIsTheCalls(t *testing.T) {
+	w := newWorld(t, withSelf, func(c *config.Config) { c.Names = true })
+	w.agentAt(10, "/usr/bin/opencode")
+	w.shellFor(10, 11, "/bin/bash", "/usr/bin/sheetbend hook x")
+	w.ask(11, 1, "a.com.")
+	w.open(11, "/home/u/.ssh/id_rsa")
+	w.answer(11, 1, "a.com.", "a.com. A 192.0.2.1")
+	w.c.Close()
+	call := get(w.opened("/home/u/.ssh/id_rsa"), span.KeyCallID)
+	s := w.only(span.Lookup)
+	if get(s, span.KeyCallID) != call || call == nil {
+		t.Errorf("%v: %s", call, show([]span.Span{s}))
+	}
 }

@@ -513,3 +513,16 @@ func TestCloseSendsWhatIsHeld(t *testing.T) {
 		t.Errorf("%d flushes", w.flush)
 	}
 }
+
+func TestTextIsRepairedWhenAParentIsFoundLater(t *testing.T) {
+	w := newWorld(t)
+	for _, p := range []struct {
+		pid, parent uint32
+		exe         string
+	}{{21, 20, "/t/\xffb"}, {20, 1, "/b/abcd"}} { // what a repair adds is as long as the parent's path
+		w.cgroup[p.pid] = two
+		w.raw(rt.Record(w.header(p.pid), record.Process{ParentTgid: p.parent, ParentStart: start(p.parent), Exe: rt.Path(p.exe), Cwd: rt.Path("/")}))
+	}
+	w.tick(61 * time.Second)
+	wants(t, w.execOf(21), map[string]any{span.KeyExecutablePath: "/t/\uFFFDb", span.KeyParentExecutable: "/b/abcd", span.KeyUTF8Repaired: true})
+}

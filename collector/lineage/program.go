@@ -287,5 +287,5 @@ func (c *Tree) FindParent(x *ExecStart) {
 		return
 	}
 	x.Parent, x.Above = span.Link{Trace: parent.Program.Trace, Span: parent.Program.Span}, parent.Program.Span
-	x.Program.Parent = parent.Program.Shown
+	x.Program.Parent, x.Program.Weight = parent.Program.Shown, 0
 }

@@ -154,8 +154,16 @@ func service(p *dnsmessage.Parser, t dnsmessage.Type) (dnsmessage.SVCBResource, 
 
 func nameOf(n dnsmessage.Name) string { return Canonical(n.String()) }
 
-// Canonical is the form in which names are compared.
-func Canonical(name string) string { return strings.ToLower(strings.TrimRight(name, ".")) }
+// Canonical is the form in which names are compared: only the letters of ASCII have two cases.
+func Canonical(name string) string {
+	b := []byte(strings.TrimRight(name, "."))
+	for i, letter := range b {
+		if 'A' <= letter && letter <= 'Z' {
+			b[i] += 'a' - 'A'
+		}
+	}
+	return string(b)
+}
 
 // NextMessage takes the first whole message off a stream of DNS. ok: there was one.
 func NextMessage(stream []byte) (message, rest []byte, ok bool) {
@@ -164,6 +172,11 @@ func NextMessage(stream []byte) (message, rest []byte, ok bool) {
 	}
 	n := 2 + int(binary.BigEndian.Uint16(stream))
 	return stream[2:n], stream[n:], true
+}
+
+// HasRecord says whether the first bytes of a connection have a whole record of TLS.
+func HasRecord(b []byte) bool {
+	return len(b) >= 5 && b[0] == 22 && len(b)-5 >= int(binary.BigEndian.Uint16(b[3:]))
 }
 
 // First finds the name of the server in the first bytes of a connection: that of a TLS ClientHello, or an HTTP request's

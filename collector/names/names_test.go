@@ -117,6 +117,12 @@ func TestOfARequestOnlyTheHostIsKept(t *testing.T) {
 	}
 }
 
+func TestOnlyLettersOfASCIIHaveTwoCases(t *testing.T) {
+	if got := Canonical("ban\u212A.COM."); got != "ban\u212A.com" { // the sign for kelvin, of which k is the small letter
+		t.Errorf("%q", got)
+	}
+}
+
 func TestTheHostsFile(t *testing.T) {
 	got := ParseHosts(strings.NewReader("127.0.0.1 localhost\n# 10.0.0.1 no\n::1 x\n  10.0.0.2\tA.lan  a # b\nfe80::1%eth0 zone\n::ffff:10.0.0.3 six\n10.0.0.4\nno 10\n"))
 	at := netip.MustParseAddr

@@ -248,9 +248,12 @@ func LimitSpan(boot, instance string, cgroup uint64, limit string, at uint64) ID
 	return head(number(text(number(b, cgroup), limit), at))
 }
 
-// LookupSpan is a dns.lookup span. Fields as OpenSpan, with "sheetbend lookup".
-func LookupSpan(boot string, i Image, tid uint32, at uint64) ID {
-	return point(whatLookup, boot, i, tid, at)
+// LookupSpan is a dns.lookup span: several queries may be in one record. Fields as OpenSpan, with "sheetbend lookup", then
+// of the DNS message its id, the type and the name that it asks for.
+func LookupSpan(boot string, i Image, tid uint32, at uint64, id, kind uint16, name string) ID {
+	var room [256]byte
+	b := number(number(image(room[:0], whatLookup, boot, i), uint64(tid)), at)
+	return head(text(number(number(b, uint64(id)), uint64(kind)), name))
 }
 
 // ListenSpan is a net.listen span. Fields as OpenSpan, with "sheetbend listen".

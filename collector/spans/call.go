@@ -218,6 +218,13 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.path)+weightOf(s.requested))
 		}
 	}
+	for e := pendingOf(p).lookups.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*lookup).span; s.program == p.Program {
+			a := &s.key.event
+			s.owner, a.dns.owner = w, w
+			s.spot = c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(a.dns.name)+answersWeight(a.kind))
+		}
+	}
 	for _, s := range pendingOf(p).counted {
 		if s.program == p.Program {
 			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.event.executable)+weightOf(s.key.event.path))

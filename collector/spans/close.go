@@ -4,7 +4,6 @@ package spans
 
 import (
 	"cmp"
-	"container/list"
 	"net/netip"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -13,9 +12,12 @@ import (
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
-// MaxConnections bounds what is known of connections that have not ended. The end of one that was forgotten stands under its
-// program.
+// MaxConnections bounds what is known of connections that have not ended; of one sandbox an eighth is. The end of one that
+// was forgotten stands under its program.
 const MaxConnections = 65536
+
+// maxClosed bounds those of which the end came before the word that they were accepted.
+const maxClosed = 4096
 
 // A connection is what the end of one needs to know of its begin.
 type connection struct {
@@ -24,36 +26,6 @@ type connection struct {
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
 	span    span.Link // its net.connect or net.accept
-
-	cookie  uint64
-	element *list.Element
-}
-
-type connections struct {
-	byCookie map[uint64]*connection
-	order    list.List // of *connection, oldest first
-}
-
-func (l *connections) keep(cookie uint64, k *connection) {
-	if l.byCookie == nil {
-		l.byCookie = make(map[uint64]*connection)
-	}
-	l.take(cookie) // its end was lost
-	for len(l.byCookie) >= MaxConnections {
-		l.take(l.order.Front().Value.(*connection).cookie)
-	}
-	k.cookie, k.element = cookie, l.order.PushBack(k)
-	l.byCookie[cookie] = k
-}
-
-// take forgets a connection. Nil: it is not known.
-func (l *connections) take(cookie uint64) *connection {
-	k := l.byCookie[cookie]
-	if k != nil {
-		delete(l.byCookie, cookie)
-		l.order.Remove(k.element)
-	}
-	return k
 }
 
 var closeReasons = [...]string{record.CloseUnknown: "", record.CloseHere: "here", record.ClosePeer: "peer", record.CloseError: "error"}
@@ -66,11 +38,16 @@ func (c *Spans) CloseSocket(h *record.Header, r *record.Close) {
 		c.forgetConnect(s)
 		c.sendConnect(s, cmp.Or(s.ended, r.Since), result{})
 	}
+	c.streams.take(streamKey{r.Cookie, false})
+	c.streams.take(streamKey{r.Cookie, true})
 	k := c.connections.take(r.Cookie)
 	if k == nil {
 		p := c.lineage.Late(h)
 		if p == nil {
 			return
+		}
+		if r.Incoming {
+			c.closed.put(&p.Sandbox.Sandbox, r.Cookie, true)
 		}
 		k = &connection{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner()}
 	}

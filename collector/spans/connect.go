@@ -116,8 +116,8 @@ func (c *Spans) Connect(h *record.Header, r *record.Connect) {
 	}
 	c.attribution.NotHook(&p.Process)
 	s := &connectSpan{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), tid: h.Tid, at: h.Time, flags: h.Flags, what: *r}
-	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, 0)
-	c.reserve(&p.Sandbox.Sandbox, s.owner, weightOfProgram(s.program)+weightOf(s.cgroup.Path))
+	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, c.serverWeight())
+	c.reserve(&p.Sandbox.Sandbox, s.owner, weightOfProgram(s.program)+weightOf(s.cgroup.Path)+c.serverWeight())
 	if old := c.connects[s.key()]; old != nil {
 		// The socket is used again and no outcome came: it is not known.
 		c.queue.runOutOf(&old.held, h.Time)
@@ -156,13 +156,20 @@ func (c *Spans) firstBytes(h *record.Header, r *record.Packet) {
 	if s == nil || s.known {
 		return // its span went out without
 	}
+	before, last := names.HasRecord(s.first), h.Flags&record.PacketLast != 0
 	if int(r.Offset) == len(s.first) && len(s.first)+len(r.Bytes) <= names.MaxStream {
 		s.first = append(s.first, r.Bytes...)
+		if c.queue.grow(&s.held, len(r.Bytes)); s.held.in == nil {
+			return // its span went out without
+		}
 	}
-	s.said, s.by = names.First(s.first)
-	if s.known = s.said != "" || h.Flags&record.PacketLast != 0; !s.known {
+	if last || !before && names.HasRecord(s.first) {
+		s.said, s.by = names.First(s.first)
+	}
+	if s.known = s.said != "" || last; !s.known {
 		return
 	}
+	c.queue.grow(&s.held, -len(s.first))
 	if s.first = nil; s.ended != 0 {
 		c.queue.runOutOf(&s.held, h.Time)
 	}
@@ -178,7 +185,7 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
 	}
 	c.out.send()
 	if !how.partial && how.errno == 0 && s.what.Protocol == unix.IPPROTO_TCP {
-		c.connections.keep(s.what.Cookie, &connection{
+		c.connections.put(&s.process.Sandbox.Sandbox, s.what.Cookie, &connection{
 			process: s.process, program: s.program, cgroup: s.cgroup, owner: s.owner, span: span.Link{Trace: s.spot.trace, Span: c.connectID(s)},
 		})
 	}

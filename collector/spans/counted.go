@@ -60,25 +60,47 @@ type countedSpan struct {
 
 	until   uint64   // boottime: when the first was over; 0: it is a point
 	answers []string // of lookups
+	dnsID   uint16   // of the first lookup's query
 
 	peerPort uint16 // net.accept: of the first
 }
 
 // count gives the span that counts the event; it is to be changed only before the next record.
 func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) *countedSpan {
-	key := countedKey{p, a}
-	if s := c.counted[key]; s != nil {
-		s.count++
-		s.last = max(s.last, h.Time)
-		return s
+	s := c.repeat(countedKey{p, a}, h.Time)
+	if s == nil {
+		s = c.newCounted(h, p, a)
+		c.keepCounted(s)
 	}
-	s := &countedSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
+	return s
+}
+
+// repeat counts an event at a time (boottime) that repeats others. Nil: it does not.
+func (c *Spans) repeat(key countedKey, at uint64) *countedSpan {
+	s := c.counted[key]
+	if s != nil {
+		s.count++
+		s.last = max(s.last, at)
+	}
+	return s
+}
+
+// newCounted places the span of an event that is the first of its kind.
+func (c *Spans) newCounted(h *record.Header, p *lineage.Process, a countedEvent) *countedSpan {
+	s := &countedSpan{
+		key: countedKey{p, a}, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1,
+	}
 	s.spot = c.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weightOf(a.executable)+weightOf(a.path)+weightOf(a.dns.name)+answersWeight(a.kind))
-	c.queue.holdRepeats(&s.held, s, p, len(a.executable)+len(a.path)+len(a.dns.name), h.Time)
-	c.counted[key] = s
+	return s
+}
+
+// keepCounted has a span count repeats from now on.
+func (c *Spans) keepCounted(s *countedSpan) {
+	p, a := s.key.process, &s.key.event
+	c.queue.holdRepeats(&s.held, s, p, len(a.executable)+len(a.path)+len(a.dns.name), s.first)
+	c.counted[s.key] = s
 	pending := pendingOf(p)
 	pending.counted = append(pending.counted, s)
-	return s
 }
 
 // Flush sends what counts repeats of a process.
@@ -125,7 +147,8 @@ func (c *Spans) countedID(s *countedSpan) (id span.ID) { // a kind without a cas
 	case span.ExecRefused:
 		id = span.RefusedSpan(c.config.BootID, of, s.tid, s.first)
 	case span.Lookup:
-		id = span.LookupSpan(c.config.BootID, of, s.tid, s.first)
+		e := &s.key.event.dns
+		id = span.LookupSpan(c.config.BootID, of, s.tid, s.first, s.dnsID, e.kind, e.name)
 	}
 	return id
 }

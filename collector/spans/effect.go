@@ -265,7 +265,10 @@ func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 
 // SandboxOver tells what was changed in a sandbox by whoever is no agent's, if there is anything: nothing runs there any
 // more.
-func (c *Spans) SandboxOver(sb *lineage.Sandbox) { c.tellSandbox(sb, false) }
+func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
+	c.endNames(sb)
+	c.tellSandbox(sb, false)
+}
 
 func (c *Spans) tellSandbox(sb *lineage.Sandbox, partial bool) {
 	n, known := sb.Pending.(*sandboxNet)

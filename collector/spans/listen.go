@@ -69,7 +69,10 @@ func (c *Spans) Accept(h *record.Header, r *record.Accept) {
 	if s.count == 1 {
 		s.peerPort = r.PeerPort
 	}
-	c.connections.keep(r.Cookie, &connection{
+	if c.closed.take(r.Cookie) {
+		return
+	}
+	c.connections.put(&p.Sandbox.Sandbox, r.Cookie, &connection{
 		process: p, program: s.program, cgroup: p.Cgroup, owner: s.owner, span: span.Link{Trace: s.spot.trace, Span: c.countedID(s)},
 	})
 }

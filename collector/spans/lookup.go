@@ -22,21 +22,21 @@ import (
 
 // Bounds of what is known of names.
 const (
-	maxKnown      = 4096  // addresses of a sandbox; the one that was neither learned nor used for longest is forgotten
-	maxKnownTotal = 32768 // of all
-	maxNamesOf    = 8     // names of one address
-	maxResolvers  = 64    // addresses from which a sandbox answers; with more of them nothing is believed
-	maxStreams    = 256   // of lookups, each of up to names.MaxStream bytes
-	maxTold       = 16    // addresses of an answer that a span tells
+	maxKnown        = 4096  // addresses of a sandbox; the one that was neither learned nor used for longest is forgotten
+	maxKnownTotal   = 32768 // of all
+	maxNamesOf      = 8     // names of one address
+	maxResolvers    = 64    // addresses from which a sandbox answers; with more of them nothing is believed
+	maxStreams      = 64    // of lookups, of a sandbox, each of up to names.MaxStream bytes
+	maxStreamsTotal = 512   // of all
+	maxTold         = 16    // addresses of an answer that a span tells
 )
 
-// A lookup is a query that waits for its answer.
+// A lookup is a query that waits for its answer. Its span has the program, the owner and the spot of then.
 type lookup struct {
 	held    held
-	process *lineage.Process
-	header  record.Header // of the query
 	key     lookupKey
-	server  netip.AddrPort
+	span    *countedSpan
+	element *list.Element // in the process's list
 }
 
 type lookupKey struct {
@@ -45,8 +45,8 @@ type lookupKey struct {
 }
 
 func (l *lookup) runOut(c *Spans, _ uint64) {
-	delete(c.lookups, l.key)
-	c.tellLookup(l, dnsEvent{noAnswer: true}, nil, 0)
+	l.span.key.event.dns.noAnswer = true
+	c.tellLookup(l, nil, 0)
 }
 
 // dnsEvent is what a dns.lookup span tells, but for time and addresses.
@@ -59,6 +59,9 @@ type dnsEvent struct {
 	noAnswer bool
 	cut      bool
 	claimed  bool
+
+	program *lineage.Program // an answer may come when another one runs
+	owner   attribution.Owner
 }
 
 // resolvers are the addresses from which processes of a sandbox answer lookups themselves.
@@ -81,11 +84,20 @@ func (c *Spans) Packet(h *record.Header, r *record.Packet) {
 		c.firstBytes(h, r)
 	case r.What == record.PacketDNS && h.Flags&record.PacketStream != 0:
 		key := streamKey{r.Cookie, h.Flags&record.PacketOut != 0}
-		b := c.streams.add(key, r)
-		for message, rest, ok := names.NextMessage(b); ok; message, rest, ok = names.NextMessage(rest) {
-			c.dnsMessage(h, r, message)
-			c.streams.left(key, rest)
+		t := c.streams.get(key)
+		if t == nil {
+			t = &stream{}
+			c.streams.put(c.sandboxOf(h), key, t)
 		}
+		if !t.add(r) {
+			c.stats.BadLookups++
+			return
+		}
+		message, rest, ok := names.NextMessage(t.bytes)
+		for ; ok; message, rest, ok = names.NextMessage(rest) {
+			c.dnsMessage(h, r, message)
+		}
+		t.bytes = append([]byte(nil), rest...)
 	case r.What == record.PacketDNS && len(r.Bytes) == int(r.Size):
 		c.dnsMessage(h, r, r.Bytes)
 	default:
@@ -93,17 +105,24 @@ func (c *Spans) Packet(h *record.Header, r *record.Packet) {
 	}
 }
 
+// sandboxOf is the one of a packet's socket. Nil: it is not known.
+func (c *Spans) sandboxOf(h *record.Header) *attribution.Sandbox {
+	if p := c.lineage.Processes[h.Tgid]; p != nil && p.Start == h.Start {
+		return &p.Sandbox.Sandbox
+	}
+	if g := c.lineage.Cgroups[h.Cgroup]; g != nil {
+		return &g.Sandbox.Sandbox
+	}
+	return nil
+}
+
 // answersItself: what is asked there a process of the sandbox answers.
 func (c *Spans) answersItself(h *record.Header, r *record.Packet) {
-	var sb *attribution.Sandbox
-	if p := c.lineage.Processes[h.Tgid]; p != nil && p.Start == h.Start {
-		sb = &p.Sandbox.Sandbox
-	} else if g := c.lineage.Cgroups[h.Cgroup]; g != nil {
-		sb = &g.Sandbox.Sandbox
-	} else {
+	sb := c.sandboxOf(h)
+	if sb == nil {
 		return
 	}
-	own := &c.knownOf(sb).resolvers
+	own := resolversOf(sb)
 	a := addrOf(r.Family, r.Addr)
 	if own.many || slices.Contains(own.at, a) {
 		return
@@ -125,32 +144,38 @@ func (c *Spans) dnsMessage(h *record.Header, r *record.Packet, b []byte) {
 		if l != nil || p == nil || p.Start != h.Start {
 			return // asked once more, or late
 		}
-		l = &lookup{process: p, header: *h, key: key, server: server}
+		e := dnsEvent{name: m.Name, kind: m.Type, server: server, stream: h.Flags&record.PacketStream != 0, program: p.Program, owner: p.Owner()}
+		l = &lookup{key: key, span: c.newCounted(h, p, countedEvent{kind: span.Lookup, dns: e})}
+		l.span.dnsID = m.ID
 		c.queue.hold(&c.queue.brief, &l.held, l, len(m.Name), h.Time+uint64(c.config.Hold))
 		c.lookups[key] = l
+		l.element = pendingOf(p).lookups.PushBack(l)
 		return
 	}
-	if l == nil || l.server != server {
+	if l == nil || l.span.key.event.dns.server != server {
 		c.stats.UnaskedAnswers++
 		return
 	}
 	c.queue.drop(&l.held)
-	delete(c.lookups, key)
-	known := c.knownOf(&l.process.Sandbox.Sandbox)
-	own := &known.resolvers
-	claimed := h.Flags&record.PacketForeign != 0 || own.many || slices.Contains(own.at, server.Addr())
+	p, e := l.span.key.process, &l.span.key.event.dns
+	own := resolversOf(&p.Sandbox.Sandbox)
+	e.code, e.cut = m.Code, m.Truncated
+	e.claimed = h.Flags&record.PacketForeign != 0 || own.many || slices.Contains(own.at, server.Addr())
 	for _, a := range m.Addresses {
-		c.learn(known, a, l.process.Tgid, claimed, m.Name)
+		c.learn(p, a, e.claimed, m.Name)
 	}
-	c.tellLookup(l, dnsEvent{code: m.Code, cut: m.Truncated, claimed: claimed}, m.Addresses, h.Time)
+	c.tellLookup(l, m.Addresses, h.Time)
 }
 
-func (c *Spans) tellLookup(l *lookup, e dnsEvent, addresses []netip.Addr, until uint64) {
-	e.name, e.kind, e.server = l.key.question.Name, l.key.question.Type, l.server
-	e.stream = l.header.Flags&record.PacketStream != 0
-	s := c.count(&l.header, l.process, countedEvent{kind: span.Lookup, dns: e})
-	if s.count == 1 {
+// tellLookup counts a lookup of which the end is known, or that there is none.
+func (c *Spans) tellLookup(l *lookup, addresses []netip.Addr, until uint64) {
+	delete(c.lookups, l.key)
+	pendingOf(l.span.key.process).lookups.Remove(l.element)
+	s := c.repeat(l.span.key, l.span.first)
+	if s == nil {
+		s = l.span
 		s.until = until
+		c.keepCounted(s)
 	}
 	for _, a := range addresses {
 		if text := a.String(); len(s.answers) < maxTold && !slices.Contains(s.answers, text) {
@@ -216,67 +241,59 @@ func addrOf(family uint16, b [16]byte) netip.Addr {
 	return netip.AddrFrom4([4]byte(b[:4]))
 }
 
-// known is what is known of the names of addresses in a sandbox.
-type known struct {
-	entries   map[knownKey]*knownName
-	order     list.List // of *knownName, the last used at the back
-	resolvers resolvers
-}
-
+// A knownKey is an address of which a sandbox knows names.
 type knownKey struct {
+	sandbox *attribution.Sandbox
 	address netip.Addr
 	tgid    uint32 // who asked; 0: anybody in the sandbox
-	claimed bool   // a process of the sandbox may have answered
 }
 
-type knownName struct {
-	key        knownKey
-	of         *known
-	names      []string // the last one learned at the back
-	own, total *list.Element
-}
-
-func (c *Spans) knownOf(sb *attribution.Sandbox) *known {
-	if sb.Names == nil {
-		sb.Names = &known{entries: map[knownKey]*knownName{}}
+// known are the names that were learned, the last one at the back: claimed ones, or those from outside.
+func (c *Spans) known(claimed bool) *bounded[knownKey, []string] {
+	if claimed {
+		return &c.claimedNames
 	}
-	return sb.Names.(*known)
+	return &c.names
+}
+
+func resolversOf(sb *attribution.Sandbox) *resolvers {
+	if sb.Names == nil {
+		sb.Names = &resolvers{}
+	}
+	return sb.Names.(*resolvers)
 }
 
 // learn keeps a name for an address: for who asked, and for the others.
-func (c *Spans) learn(k *known, a netip.Addr, tgid uint32, claimed bool, name string) {
-	for _, key := range []knownKey{{a, tgid, claimed}, {a, 0, claimed}} {
-		e := k.entries[key]
-		if e == nil {
-			if len(k.entries) >= 2*maxKnown {
-				c.forgetName(k.order.Front().Value.(*knownName))
-			}
-			if c.knownTotal.Len() >= 2*maxKnownTotal {
-				c.forgetName(c.knownTotal.Front().Value.(*knownName))
-			}
-			e = &knownName{key: key, of: k}
-			e.own, e.total = k.order.PushBack(e), c.knownTotal.PushBack(e)
-			k.entries[key] = e
+func (c *Spans) learn(p *lineage.Process, a netip.Addr, claimed bool, name string) {
+	sb, known := &p.Sandbox.Sandbox, c.known(claimed)
+	for _, key := range []knownKey{{sb, a, p.Tgid}, {sb, a, 0}} {
+		list := known.get(key)
+		if i := slices.Index(list, name); i >= 0 {
+			list = slices.Delete(list, i, i+1)
+		} else if len(list) >= maxNamesOf {
+			list = slices.Delete(list, 0, 1)
 		}
-		c.usedName(e)
-		if i := slices.Index(e.names, name); i >= 0 {
-			e.names = slices.Delete(e.names, i, i+1)
-		} else if len(e.names) >= maxNamesOf {
-			e.names = slices.Delete(e.names, 0, 1)
-		}
-		e.names = append(e.names, name)
+		known.put(sb, key, append(list, name))
 	}
 }
 
-func (c *Spans) usedName(e *knownName) {
-	e.of.order.MoveToBack(e.own)
-	c.knownTotal.MoveToBack(e.total)
+// oldNames are those of a sandbox that is over. They wait for a hold, as the spans of its last connections do.
+type oldNames struct {
+	held    held
+	sandbox *attribution.Sandbox
 }
 
-func (c *Spans) forgetName(e *knownName) {
-	delete(e.of.entries, e.key)
-	e.of.order.Remove(e.own)
-	c.knownTotal.Remove(e.total)
+func (o *oldNames) runOut(c *Spans, _ uint64) {
+	c.names.forget(o.sandbox)
+	c.claimedNames.forget(o.sandbox)
+}
+
+// endNames forgets what is known of names in a sandbox in which nothing runs any more.
+func (c *Spans) endNames(sb *lineage.Sandbox) {
+	if sb.Processes == 0 && sb.Names != nil {
+		o := &oldNames{sandbox: &sb.Sandbox}
+		c.queue.hold(&c.queue.brief, &o.held, o, 0, c.clock.Now+uint64(c.config.Hold))
+	}
 }
 
 // A serverName is what is known of the name of a peer.
@@ -295,14 +312,11 @@ func (c *Spans) nameOf(p *lineage.Process, a netip.Addr, said string, by names.S
 		}
 		return list[len(list)-1]
 	}
-	k, _ := p.Sandbox.Names.(*known)
+	sb := &p.Sandbox.Sandbox
 	find := func(claimed bool) string {
-		if k != nil {
-			for _, key := range []knownKey{{a, p.Tgid, claimed}, {a, 0, claimed}} {
-				if e := k.entries[key]; e != nil {
-					c.usedName(e)
-					return pick(e.names)
-				}
+		for _, key := range []knownKey{{sb, a, p.Tgid}, {sb, a, 0}} {
+			if list := c.known(claimed).get(key); len(list) > 0 {
+				return pick(list)
 			}
 		}
 		return ""
@@ -343,6 +357,14 @@ func (c *Spans) tellServer(d *builder, n serverName, a netip.AddrPort) {
 	d.flagIf(n.name != "" && n.claimed != "", span.KeyServerDisagrees)
 }
 
+// serverWeight is what the names of a peer may take in a trace: three times its name, and what is claimed.
+func (c *Spans) serverWeight() int {
+	if c.config.Names {
+		return 4 * 255
+	}
+	return 0
+}
+
 // answersWeight is what the addresses of a lookup may take in a trace.
 func answersWeight(k span.Kind) int {
 	if k == span.Lookup {
@@ -359,43 +381,24 @@ func hostsOf(list []config.Host) map[netip.Addr][]string {
 	return hosts
 }
 
-// streams are those of lookups by TCP, as far as they were not read.
-type streams struct {
-	by    map[streamKey]*stream
-	order list.List // of streamKey, the oldest first
-}
-
+// A stream is one of lookups by TCP, as far as it was not read.
 type stream struct {
 	next    uint32 // offset that comes next
 	bytes   []byte
 	spoiled bool // there is a gap, or too much
-	element *list.Element
 }
 
-// add gives what is there of a stream with a new piece.
-func (s *streams) add(key streamKey, r *record.Packet) []byte {
-	t := s.by[key]
-	if t == nil {
-		if len(s.by) >= maxStreams {
-			oldest := s.order.Front()
-			s.order.Remove(oldest)
-			delete(s.by, oldest.Value.(streamKey))
-		}
-		t = &stream{element: s.order.PushBack(key)}
-		s.by[key] = t
-	}
+// add takes a new piece. It reports false if the stream cannot be read any more.
+func (t *stream) add(r *record.Packet) bool {
 	if r.Offset < t.next {
-		return nil // sent again
+		return true // sent again
 	}
 	t.spoiled = t.spoiled || r.Offset != t.next || len(r.Bytes) != int(r.Size) || len(t.bytes)+len(r.Bytes) > names.MaxStream
 	if t.spoiled {
 		t.bytes = nil
-		return nil
+		return false
 	}
 	t.next += r.Size
 	t.bytes = append(t.bytes, r.Bytes...)
-	return t.bytes
+	return true
 }
-
-// left says what is not read yet.
-func (s *streams) left(key streamKey, rest []byte) { s.by[key].bytes = slices.Clone(rest) }

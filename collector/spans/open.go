@@ -97,6 +97,7 @@ type pending struct {
 	counted  []*countedSpan // oldest first
 	changes  []*changeSpan  // oldest first
 	connects list.List      // of *connectSpan
+	lookups  list.List      // of *lookup, oldest first
 
 	// For the fold budget: distinct files read in this window.
 	window    uint64 // its number since boot

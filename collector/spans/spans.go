@@ -31,6 +31,8 @@ type Stats struct {
 	Opens, Connects, Repeats   int // of these: of files, of connections, and others that count repeats
 	WaitingSpans, WaitingBytes int // finished, for their container
 	ChangedNames               int // kept until it is told what was changed
+	Connections                int // established ones whose begin is known
+	Names                      int // entries for addresses whose names are known
 }
 
 // Spans makes spans of records and of what the rooms below know. It is used by one goroutine.
@@ -55,16 +57,17 @@ type Spans struct {
 	changes   int // held changeSpans
 	connects  map[connectKey]*connectSpan
 	lookups   map[lookupKey]*lookup
-	streams   streams
+	streams   bounded[streamKey, *stream]
 	hosts     map[netip.Addr][]string // the host's file
 	open      list.List               // of *callStory, of calls that have not ended
 
-	connections connections // that are established
+	connections bounded[uint64, *connection] // that are established, by cookie
+	closed      bounded[uint64, bool]        // incoming ones of which the end came first
 
 	resumed uint64 // boottime: of programs that began before, counts may be too small
 	text    []byte // scratch
 
-	knownTotal list.List // of *knownName, the last used at the back
+	names, claimedNames bounded[knownKey, []string]
 }
 
 // out makes the span at hand and hands it to the sink.
@@ -97,8 +100,13 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 		counted:   make(map[countedKey]*countedSpan),
 		connects:  make(map[connectKey]*connectSpan),
 		lookups:   make(map[lookupKey]*lookup),
-		streams:   streams{by: make(map[streamKey]*stream)},
+		streams:   newBounded[streamKey, *stream](maxStreams, maxStreamsTotal),
 		hosts:     hostsOf(l.Config.Hosts),
+
+		connections:  newBounded[uint64, *connection](MaxConnections/8, MaxConnections),
+		closed:       newBounded[uint64, bool](maxClosed/8, maxClosed),
+		names:        newBounded[knownKey, []string](2*maxKnown, 2*maxKnownTotal),
+		claimedNames: newBounded[knownKey, []string](2*maxKnown, 2*maxKnownTotal),
 	}
 	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
 	c.queue.spans, c.lossSpans.spans = c, c
@@ -131,6 +139,7 @@ func (c *Spans) Stats() Stats {
 	s := c.stats
 	s.Held, s.HeldBytes, s.Running = c.queue.count, c.queue.bytes, c.queue.long.count+c.queue.open.count
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)+c.changes
+	s.Connections, s.Names = len(c.connections.by), len(c.names.by)+len(c.claimedNames.by)
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
 	s.ChangedNames = c.effects.total.Kept()
 	return s

@@ -218,6 +218,10 @@ func describe(it *item, cwd string) (verb, object string) {
 	switch it.class {
 	case classOutside, classAccess, classNamespace, classProgram, classSocket:
 		return it.action, it.text
+	case classConnect:
+		if it.action != "" {
+			return it.action, it.text
+		}
 	case classWrite:
 		if it.action != "" {
 			return it.action, object

@@ -43,6 +43,9 @@ func (s *summary) item(it *item, seen map[itemKey]bool) {
 		s.escapes += it.count
 		return
 	case classConnect:
+		if it.action != "" { // a lookup
+			return
+		}
 		s.connections += it.count
 		if it.failed {
 			s.failedConnections += it.count

@@ -697,3 +697,14 @@ func FuzzNothingMovesTheCursor(f *testing.F) {
 		}
 	})
 }
+
+func TestALookupIsNoConnection(t *testing.T) {
+	got := render(t, Options{Width: 80}, []span.Span{
+		exec(1, 0, 1, 0, ms, "/bin/dig", exit(0), cwd("/")),
+		made(span.Lookup, 2, 1, 1, 0, ms, text(span.KeyDNSName, "/a\nb")),
+		connect(3, 1, 1, 0, 4*ms, "tcp", "192.0.2.1", 80),
+	})
+	if !strings.Contains(got, `lookup   /a\nb`) || !strings.Contains(got, "1 connection\n") {
+		t.Errorf("drawn as:\n%s", got)
+	}
+}
