@@ -277,3 +277,23 @@ func TestAFullTableIsCounted(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedConnectsLeaveNothing: also where another socket connects than the program holds, of which no end is told.
+func TestRefusedConnectsLeaveNothing(t *testing.T) {
+	workloadtest.Root(t)
+	program := workloadtest.Build(t)
+	for _, form := range allForms(t) {
+		t.Run("by "+string(form), func(t *testing.T) {
+			r := newRig(t, bpf.Options{Form: form})
+			r.start()
+			r.read()
+			program.Run(t, r.sandbox("refused"), "evade-connect-mptcp-refused")
+			for _, table := range []string{"talks", "pending"} {
+				if n, err := r.sensor.Entries(table); n != 0 || err != nil {
+					t.Errorf("%s: %d entries are left, %v", table, n, err)
+				}
+			}
+			r.stop()
+		})
+	}
+}

@@ -124,6 +124,7 @@ static __always_inline struct found_scratch *new_change(__u16 op)
 		return NULL;
 	r = (void *)s;
 	r->h = h;
+	r->h.size = sizeof(*r);
 	r->op = op;
 	if (op == CHANGE_RMDIR || op == CHANGE_MKDIR)
 		r->h.flags = CHANGE_DIRECTORY;

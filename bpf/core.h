@@ -47,6 +47,7 @@ enum {
 	ENOENT = 2,
 	EBADF = 9,
 	EFAULT = 14,
+	EEXIST = 17,
 	EINVAL = 22,
 	ENOTSOCK = 88,
 	EOPNOTSUPP = 95,
@@ -70,6 +71,7 @@ enum { PROC_SUPER_MAGIC = 0x9fa0 }; /* include/uapi/linux/magic.h */
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
 	TCP_FIN_WAIT1 = 4,
 	TCP_FIN_WAIT2 = 5,
 	TCP_CLOSE = 7,

@@ -77,6 +77,7 @@ static __always_inline void note_talk(struct bpf_sock_addr *ctx, bool connects, 
 	struct talk talk = {};
 	struct sock *sk = NULL;
 	__u32 *words = (__u32 *)talk.peer;
+	long err;
 
 	bpf_probe_read_kernel(&sk, sizeof(sk), &known);
 	if (ctx->protocol == IPPROTO_TCP) {
@@ -89,7 +90,7 @@ static __always_inline void note_talk(struct bpf_sock_addr *ctx, bool connects, 
 		else if (BPF_CORE_READ(sk, __sk_common.skc_num) == DNS_PORT)
 			talk.flags = TALK_LOOKUPS | TALK_ANSWERS;
 		else
-			return;
+			return forget_talk(cookie);
 	} else {
 		return;
 	}
@@ -106,9 +107,10 @@ static __always_inline void note_talk(struct bpf_sock_addr *ctx, bool connects, 
 	}
 	fill_header(&talk.h, RECORD_PACKET, task, cgroup);
 	forget_talk(cookie);
-	if (!bpf_map_update_elem(&talks, &cookie, &talk, BPF_NOEXIST))
+	err = bpf_map_update_elem(&talks, &cookie, &talk, BPF_NOEXIST);
+	if (!err)
 		count_talk(talk.flags, 1);
-	else
+	else if (err != -EEXIST) /* another thread's, of the same socket */
 		lose_record(&talk.h, LOSS_MAP_FULL);
 }
 
