@@ -119,13 +119,12 @@ static __always_inline void append_text(struct found_scratch *s, bool user, cons
 	__u64 off = r->h.size;
 	long len;
 
-	barrier_var(off); /* as in append_name() */
 	if (!text || off < sizeof(*r) || off > FOUND_LIMIT + PATH_SLACK)
 		return;
 	if (user)
-		len = bpf_probe_read_user_str(s->bytes + off, TEXT_BYTES, text);
+		len = bpf_probe_read_user_str(s->bytes + bounded(off, FOUND_LIMIT + PATH_SLACK), TEXT_BYTES, text);
 	else
-		len = bpf_probe_read_kernel_str(s->bytes + off, TEXT_BYTES, text);
+		len = bpf_probe_read_kernel_str(s->bytes + bounded(off, FOUND_LIMIT + PATH_SLACK), TEXT_BYTES, text);
 	if (len > 0) {
 		r->text_len = (len - 1) & (TEXT_BYTES - 1);
 		r->h.size = off + r->text_len;

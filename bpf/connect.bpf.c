@@ -13,11 +13,11 @@
 struct pending {
 	struct header h;
 	__u32 protocol;
-	__u32 pad;
+	__u32 place; /* held.h */
 };
 
-/* Socket cookie -> attempt. Full: the attempt is reported without its outcome, which is
- * counted (RECORD_CONNECT_END). Entries go with the outcome, at the latest with the socket.
+/* Socket cookie -> attempt. Full, or the sandbox has its part (held.h): the attempt is reported without its
+ * outcome, which is counted (RECORD_CONNECT_END). Entries go with the outcome, at the latest with the socket.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -26,6 +26,18 @@ struct {
 	__type(key, __u64);
 	__type(value, struct pending);
 } pending SEC(".maps");
+
+static __always_inline void forget_pending(__u64 cookie)
+{
+	struct pending *found = bpf_map_lookup_elem(&pending, &cookie);
+	__u32 place;
+
+	if (!found)
+		return;
+	place = found->place;
+	if (!bpf_map_delete_elem(&pending, &cookie))
+		give(place);
+}
 
 struct destination {
 	__u64 cookie;
@@ -200,8 +212,11 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 		bpf_map_update_elem(&destinations, &to, &one, BPF_ANY);
 	}
 	/* No outcome can come before this: the call has not acted yet. */
-	if (op == CONNECT_CONNECT && bpf_map_update_elem(&pending, &to.cookie, &p, BPF_ANY))
-		lose(cgroup, RECORD_CONNECT_END, LOSS_MAP_FULL);
+	if (op == CONNECT_CONNECT) {
+		p.h.type = RECORD_CONNECT_END;
+		forget_pending(to.cookie);
+		hold(&pending, &to.cookie, &p, &p.place, HELD_PENDING, &p.h);
+	}
 	return 1;
 }
 
@@ -243,7 +258,7 @@ static __always_inline void end_connect(__u64 cookie, int error)
 		forget_talk(cookie);
 	if (bpf_map_delete_elem(&pending, &cookie))
 		return;
-	p.h.type = RECORD_CONNECT_END;
+	give(p.place);
 	p.h.time = bpf_ktime_get_boot_ns();
 	r = reserve(struct record_connect_end, &p.h);
 	if (!r)
@@ -296,10 +311,11 @@ int connect_release(struct bpf_sock *ctx)
 		forget_talk(cookie);
 	if (!found)
 		return 1;
-	if (found->protocol == IPPROTO_TCP)
+	/* Connected, and nobody told: what came of it is not known. */
+	if (found->protocol == IPPROTO_TCP && (ctx->state == TCP_SYN_SENT || ctx->state == TCP_CLOSE))
 		end_connect(cookie, ECANCELED);
 	else
-		bpf_map_delete_elem(&pending, &cookie);
+		forget_pending(cookie);
 	return 1;
 }
 

@@ -37,6 +37,8 @@ struct bpf_sock {
 	__u32 family;
 	__u32 type;
 	__u32 protocol;
+	__u32 others[14];
+	__u32 state;
 };
 
 /* include/uapi: errno, open, socket, stat constants that never change and are the same on amd64 and arm64. (Of
@@ -409,5 +411,13 @@ struct pt_regs {
 #define FOURTH_ARGUMENT regs[3]
 #define FIFTH_ARGUMENT regs[4]
 #endif
+
+/* x, which is at most LIMIT. The verifier of 5.10 forgets that where the compiler compares another copy of x than it uses. */
+#define bounded(x, LIMIT)                                                                        \
+	({                                                                                       \
+		__u64 bounded_ = (x);                                                            \
+		asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(bounded_) : "i"(LIMIT));    \
+		bounded_;                                                                        \
+	})
 
 #endif
