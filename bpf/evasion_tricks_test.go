@@ -118,6 +118,7 @@ var tricks = []trick{
 	{"a first datagram that the kernel refuses, so that the destination is known", "send-forbidden", "`net.connect` with the refusal, and another for the next one", everywhere},
 	{"datagrams that no route leads for", "send-no-route", "`net.connect` with the error, each", everywhere},
 	{"datagrams to several destinations by one call (`sendmmsg`)", "send-several", "a `net.connect` for each", everywhere},
+	{"a socket that has asked for a name sends to another port", "evade-send-udp-elsewhere", "a `net.connect` for each; what goes to another port is no lookup", everywhere},
 	{"a server at a port of the kernel's choice, without a bind", "listen-autobind", "`net.listen` with the port", everywhere},
 	{"a server by MPTCP", "listen-go", "`net.listen`, `net.accept`, and `net.close` with the bytes", everywhere},
 	{"a peer that breaks the connection off and acknowledges nothing more", "close-unread", "`net.close` with all bytes that have left", everywhere},

@@ -24,6 +24,7 @@ func evadeConnectScenarios() map[string]func(*work) error {
 		"evade-connect-netns":            connectNetns,
 		"evade-connect-udp-again":        connectUDPAgain,
 		"evade-send-udp-mapped":          sendUDPMapped,
+		"evade-send-udp-elsewhere":       sendUDPElsewhere,
 		"evade-unix-runtime":             unixRuntime,
 		"evade-unix-int80":               unixInt80,
 		"evade-connect-source-route":     connectSourceRoute,
@@ -164,6 +165,27 @@ func connectBothSides(w *work) error {
 	}
 	end := Fact{Kind: "close", Op: "connect", Address: a, Port: port, LocalAddress: a, LocalPort: port, Sent: n, Received: n, Reason: "here"}
 	return errors.Join(unix.Close(fd), w.tell(end))
+}
+
+// sendUDPElsewhere asks for a name, then sends something else from the same socket.
+func sendUDPElsewhere(w *work) error {
+	return lockedThread(func() error {
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNET), loopbackUp()); err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for i, port := range []int{53, 9} {
+			to := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, byte(i + 1)}}
+			if err := w.sent(fd, to, Fact{Address: fmt.Sprint("127.0.0.", i+1), Port: port}, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // connectInherited connects a socket that another process made.
