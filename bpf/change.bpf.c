@@ -35,7 +35,7 @@ enum {
 		}                                                                                              \
 		length = off - from_;                                                                          \
 		if (name && off <= (LIMIT) + PATH_SLACK) {                                                     \
-			len_ = bpf_probe_read_kernel_str((SCRATCH)->bytes + off, NAME_BYTES_, name);           \
+			len_ = bpf_probe_read_kernel_str((SCRATCH)->bytes + bounded(off, (LIMIT) + PATH_SLACK), NAME_BYTES_, name); \
 			if (len_ <= 0 || (!dentry && len_ == 1)) {                                             \
 				side_ |= CHANGE_NAME_MISSING;                                                  \
 			} else {                                                                               \
@@ -58,17 +58,17 @@ struct found_scratch {
 	__u64 name_hash;
 	int old_dfd, new_dfd;
 	__u32 found;
-	__u32 pad;
+	__u32 place; /* held.h */
 };
 
 /* tid -> what the thread is at. Each thread has its own buffer here, for trampoline programs can be preempted by each other.
  * An entry goes with the outcome. The kernel may have skipped the program that takes it: so it also goes when the thread
  * begins another change, and with the thread. No LRU: on several CPUs a small one drops entries in use while others are
- * free. Full: the change is counted as lost.
+ * free. Full, or the sandbox has its part (held.h): the change is counted as lost.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 128);
+	__uint(max_entries, 512);
 	__type(key, __u32);
 	__type(value, struct found_scratch);
 } found_scratch SEC(".maps");
@@ -99,7 +99,14 @@ const volatile __u32 user_names = 0;
 /* Also where the process is watched no more: it may have been when the entry was made. */
 static __always_inline void forget_change(__u32 tid)
 {
-	bpf_map_delete_elem(&found_scratch, &tid);
+	struct found_scratch *s = bpf_map_lookup_elem(&found_scratch, &tid);
+	__u32 place;
+
+	if (!s)
+		return;
+	place = s->place;
+	if (!bpf_map_delete_elem(&found_scratch, &tid))
+		give(place);
 }
 
 /* A new entry for the current thread, if it is watched. */
@@ -109,21 +116,21 @@ static __always_inline struct found_scratch *new_change(__u16 op)
 	struct found_scratch *s;
 	struct record_change *r;
 	struct header h = {};
+	__u32 place;
 
-	if (!current_watched()) {
-		forget_change(tid);
+	forget_change(tid);
+	if (!current_watched())
 		return NULL;
-	}
 	fill_header_current(&h, RECORD_CHANGE, bpf_get_current_cgroup_id());
-	if (bpf_map_update_elem(&found_scratch, &tid, nothing, BPF_ANY)) {
-		lose_record(&h, LOSS_MAP_FULL);
+	if (!hold(&found_scratch, &tid, nothing, &place, HELD_CHANGES, &h))
 		return NULL;
-	}
 	s = bpf_map_lookup_elem(&found_scratch, &tid);
 	if (!s)
 		return NULL;
 	r = (void *)s;
+	s->place = place;
 	r->h = h;
+	r->h.size = sizeof(*r);
 	r->op = op;
 	if (op == CHANGE_RMDIR || op == CHANGE_MKDIR)
 		r->h.flags = CHANGE_DIRECTORY;

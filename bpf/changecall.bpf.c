@@ -129,9 +129,9 @@ static __always_inline __u32 append_asked(bool submitted, struct asked_scratch *
 			side |= CHANGE_NAME_MISSING;
 	} else if (off <= ASKED_LIMIT + PATH_SLACK) {
 		if (submitted)
-			len = bpf_probe_read_kernel_str(s->bytes + off, PATH_BYTES, name);
+			len = bpf_probe_read_kernel_str(s->bytes + bounded(off, ASKED_LIMIT + PATH_SLACK), PATH_BYTES, name);
 		else
-			len = bpf_probe_read_user_str(s->bytes + off, PATH_BYTES, name);
+			len = bpf_probe_read_user_str(s->bytes + bounded(off, ASKED_LIMIT + PATH_SLACK), PATH_BYTES, name);
 		if (len <= 0) {
 			side |= CHANGE_NAME_MISSING;
 		} else {
@@ -227,9 +227,9 @@ static __always_inline int report_asked_in(bool submitted)
 	}
 	if (a->text && off <= ASKED_LIMIT + PATH_SLACK + PATH_BYTES) {
 		if (submitted)
-			len = bpf_probe_read_kernel_str(s->bytes + off, TEXT_BYTES, (void *)a->text);
+			len = bpf_probe_read_kernel_str(s->bytes + bounded(off, ASKED_LIMIT + PATH_SLACK + PATH_BYTES), TEXT_BYTES, (void *)a->text);
 		else
-			len = bpf_probe_read_user_str(s->bytes + off, TEXT_BYTES, (void *)a->text);
+			len = bpf_probe_read_user_str(s->bytes + bounded(off, ASKED_LIMIT + PATH_SLACK + PATH_BYTES), TEXT_BYTES, (void *)a->text);
 		if (len > 0) {
 			len = (len - 1) & (TEXT_BYTES - 1);
 			r->text_len = len;

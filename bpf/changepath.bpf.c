@@ -119,13 +119,12 @@ static __always_inline void append_text(struct found_scratch *s, bool user, cons
 	__u64 off = r->h.size;
 	long len;
 
-	barrier_var(off); /* as in append_name() */
-	if (!text || off > FOUND_LIMIT + PATH_SLACK)
+	if (!text || off < sizeof(*r) || off > FOUND_LIMIT + PATH_SLACK)
 		return;
 	if (user)
-		len = bpf_probe_read_user_str(s->bytes + off, TEXT_BYTES, text);
+		len = bpf_probe_read_user_str(s->bytes + bounded(off, FOUND_LIMIT + PATH_SLACK), TEXT_BYTES, text);
 	else
-		len = bpf_probe_read_kernel_str(s->bytes + off, TEXT_BYTES, text);
+		len = bpf_probe_read_kernel_str(s->bytes + bounded(off, FOUND_LIMIT + PATH_SLACK), TEXT_BYTES, text);
 	if (len > 0) {
 		r->text_len = (len - 1) & (TEXT_BYTES - 1);
 		r->h.size = off + r->text_len;
@@ -253,9 +252,13 @@ CHANGE_END(move_mount, "__x64_sys_move_mount", CHANGE_MOVE_MOUNT, 1)
  */
 static __always_inline int xattr_enter(long number)
 {
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct vfsmount *mnt;
+	struct dentry *dentry;
 	struct found_scratch *s;
 	struct record_change *r;
 	struct asked a = {};
+	struct file *file;
 
 	ask(&a, number, call_args(), later_args());
 	s = new_change(a.op);
@@ -265,8 +268,21 @@ static __always_inline int xattr_enter(long number)
 	r->after = a.after;
 	r->flags = a.flags;
 	if (a.new_side == SIDE_FILE) {
-		found_file(s, current_file(a.new_dfd));
+		if (a.new_dfd == AT_FDCWD) {
+			mnt = BPF_CORE_READ(task, fs, pwd.mnt);
+			dentry = BPF_CORE_READ(task, fs, pwd.dentry);
+		} else {
+			file = current_file(a.new_dfd);
+			mnt = BPF_CORE_READ(file, f_path.mnt);
+			dentry = BPF_CORE_READ(file, f_path.dentry);
+		}
+		if (dentry)
+			found_path(s, mnt, dentry);
+		else
+			r->h.flags |= CHANGE_NAME_MISSING << CHANGE_NEW_SHIFT;
+		r->h.flags |= CHANGE_OPEN_FILE;
 		append_text(s, true, (void *)a.text);
+		s->found = 1; /* there is no name to tell it by */
 		return 0;
 	}
 	s->new_dfd = a.new_dfd;

@@ -13,10 +13,12 @@ struct connection {
 	__u64 since;
 	__u32 ports;     /* both: a socket whose end was missed may have left its address to another one */
 	__u32 incoming;
+	__u32 place;     /* held.h */
+	__u32 pad;
 };
 
-/* Address of a struct sock -> connection of a watched process. Full: the connection's end is not told, which is
- * counted (RECORD_CLOSE). Entries go with the end.
+/* Address of a struct sock -> connection of a watched process. Full, or the sandbox has its part (held.h): the
+ * connection's end is not told, which is counted (RECORD_CLOSE). Entries go with the end.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -48,14 +50,21 @@ static __always_inline void read_addresses(const struct sock *sk, __u16 family, 
 static __always_inline void keep_connection(const struct sock *sk, const struct header *h, __u64 cookie, __u32 incoming)
 {
 	struct connection c = { .h = *h, .cookie = cookie, .incoming = incoming };
+	struct connection *missed;
 	__u64 key = (__u64)sk;
+	__u32 place;
 
 	c.h.type = RECORD_CLOSE;
 	c.h.flags = 0;
 	c.since = bpf_ktime_get_boot_ns();
 	c.ports = ports_of(sk);
-	if (bpf_map_update_elem(&connections, &key, &c, BPF_ANY))
-		lose_record(&c.h, LOSS_MAP_FULL);
+	missed = bpf_map_lookup_elem(&connections, &key);
+	if (missed) {
+		place = missed->place;
+		if (!bpf_map_delete_elem(&connections, &key))
+			give(place);
+	}
+	hold(&connections, &key, &c, &c.place, HELD_CONNECTIONS, &c.h);
 }
 
 /* The last state of a socket, coming from another one. */
@@ -72,7 +81,10 @@ static __always_inline void end_connection(const struct sock *sk, int from)
 	if (!found)
 		return;
 	c = *found;
-	if (bpf_map_delete_elem(&connections, &key) || c.ports != ports_of(sk))
+	if (bpf_map_delete_elem(&connections, &key))
+		return;
+	give(c.place);
+	if (c.ports != ports_of(sk))
 		return;
 	c.h.time = bpf_ktime_get_boot_ns();
 	r = reserve(struct record_close, &c.h);

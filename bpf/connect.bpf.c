@@ -13,11 +13,11 @@
 struct pending {
 	struct header h;
 	__u32 protocol;
-	__u32 pad;
+	__u32 place; /* held.h */
 };
 
-/* Socket cookie -> attempt. Full: the attempt is reported without its outcome, which is
- * counted (RECORD_CONNECT_END). Entries go with the outcome, at the latest with the socket.
+/* Socket cookie -> attempt. Full, or the sandbox has its part (held.h): the attempt is reported without its
+ * outcome, which is counted (RECORD_CONNECT_END). Entries go with the outcome, at the latest with the socket.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -26,6 +26,18 @@ struct {
 	__type(key, __u64);
 	__type(value, struct pending);
 } pending SEC(".maps");
+
+static __always_inline void forget_pending(__u64 cookie)
+{
+	struct pending *found = bpf_map_lookup_elem(&pending, &cookie);
+	__u32 place;
+
+	if (!found)
+		return;
+	place = found->place;
+	if (!bpf_map_delete_elem(&pending, &cookie))
+		give(place);
+}
 
 struct destination {
 	__u64 cookie;
@@ -177,12 +189,15 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 			p.h.flags = 0;
 		}
 	}
-	if (op == CONNECT_SENDMSG || attempt.call == NR_CONNECT)
+	if (op == CONNECT_CONNECT && attempt.call == NR_CONNECT)
 		bpf_map_update_elem(&attempts, &p.h.tid, &attempt, BPF_ANY);
 	p.protocol = ctx->protocol;
 	r = reserve(struct record_connect, &p.h);
-	if (!r)
+	if (!r) {
+		if (op == CONNECT_SENDMSG)
+			bpf_map_delete_elem(&attempts, &p.h.tid);
 		return 1;
+	}
 	r->h.flags = to.flags;
 	r->cookie = to.cookie;
 	__builtin_memcpy(r->addr, to.addr, sizeof(r->addr));
@@ -192,11 +207,16 @@ static __always_inline int report_connect(struct bpf_sock_addr *ctx, __u16 op, _
 	r->op = op;
 	submit(r);
 	/* Only now: what did not fit the ring is told with the next datagram. */
-	if (op == CONNECT_SENDMSG)
+	if (op == CONNECT_SENDMSG) {
+		bpf_map_update_elem(&attempts, &p.h.tid, &attempt, BPF_ANY);
 		bpf_map_update_elem(&destinations, &to, &one, BPF_ANY);
+	}
 	/* No outcome can come before this: the call has not acted yet. */
-	if (op == CONNECT_CONNECT && bpf_map_update_elem(&pending, &to.cookie, &p, BPF_ANY))
-		lose(cgroup, RECORD_CONNECT_END, LOSS_MAP_FULL);
+	if (op == CONNECT_CONNECT) {
+		p.h.type = RECORD_CONNECT_END;
+		forget_pending(to.cookie);
+		hold(&pending, &to.cookie, &p, &p.place, HELD_PENDING, &p.h);
+	}
 	return 1;
 }
 
@@ -234,9 +254,11 @@ static __always_inline void end_connect(__u64 cookie, int error)
 	if (!found)
 		return;
 	p = *found;
+	if (names && error)
+		forget_talk(cookie);
 	if (bpf_map_delete_elem(&pending, &cookie))
 		return;
-	p.h.type = RECORD_CONNECT_END;
+	give(p.place);
 	p.h.time = bpf_ktime_get_boot_ns();
 	r = reserve(struct record_connect_end, &p.h);
 	if (!r)
@@ -253,13 +275,19 @@ int BPF_PROG(connect_state, const struct sock *sk, const int oldstate, const int
 	__u64 cookie;
 	int error = 0;
 
-	if (newstate == TCP_CLOSE && oldstate != TCP_SYN_SENT) {
-		end_connection(sk, oldstate);
-		return 0;
-	}
-	if (oldstate != TCP_SYN_SENT || (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE))
+	if (newstate != TCP_ESTABLISHED && newstate != TCP_CLOSE)
 		return 0;
 	cookie = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	if (newstate == TCP_CLOSE) {
+		/* Those of MPTCP are not released as sockets are. */
+		if (names)
+			forget_talk(cookie);
+		if (oldstate != TCP_SYN_SENT)
+			end_connection(sk, oldstate);
+	}
+	/* TCP_SYN_RECV: both sides have connected. Of what was accepted nothing is pending. */
+	if (oldstate != TCP_SYN_SENT && oldstate != TCP_SYN_RECV)
+		return 0;
 	if (newstate == TCP_CLOSE) {
 		error = BPF_CORE_READ(sk, sk_err);
 		if (!error)
@@ -283,10 +311,11 @@ int connect_release(struct bpf_sock *ctx)
 		forget_talk(cookie);
 	if (!found)
 		return 1;
-	if (found->protocol == IPPROTO_TCP)
+	/* Connected, and nobody told: what came of it is not known. */
+	if (found->protocol == IPPROTO_TCP && (ctx->state == TCP_SYN_SENT || ctx->state == TCP_CLOSE))
 		end_connect(cookie, ECANCELED);
 	else
-		bpf_map_delete_elem(&pending, &cookie);
+		forget_pending(cookie);
 	return 1;
 }
 
@@ -438,7 +467,10 @@ static __always_inline int end_connect_call(__u64 cookie, long ret)
 SEC("fexit/__sys_connect_file")
 int BPF_PROG(connect_file, struct file *file, void *address, int address_len, int file_flags, int ret)
 {
+	struct attempt *attempt;
 	struct sock *sk;
+	__u64 cookie;
+	__u32 tid;
 	__u16 family;
 
 	if (!current_watched())
@@ -451,8 +483,16 @@ int BPF_PROG(connect_file, struct file *file, void *address, int address_len, in
 		return report_unix(sk, -ret, address, address_len, false, 0);
 	if (family == AF_VSOCK)
 		return report_vsock(sk, -ret, address, address_len, false);
-	if (family == AF_INET || family == AF_INET6)
-		return end_connect_call(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), ret);
+	if (family == AF_INET || family == AF_INET6) {
+		/* Of MPTCP another socket than this one connects. */
+		tid = bpf_get_current_pid_tgid();
+		attempt = bpf_map_lookup_elem(&attempts, &tid);
+		if (!attempt || attempt->call != NR_CONNECT)
+			return end_connect_call(BPF_CORE_READ(sk, __sk_common.skc_cookie.counter), ret);
+		cookie = attempt->to.cookie;
+		bpf_map_delete_elem(&attempts, &tid);
+		return end_connect_call(cookie, ret);
+	}
 	return 0;
 }
 

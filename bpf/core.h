@@ -37,6 +37,8 @@ struct bpf_sock {
 	__u32 family;
 	__u32 type;
 	__u32 protocol;
+	__u32 others[14];
+	__u32 state;
 };
 
 /* include/uapi: errno, open, socket, stat constants that never change and are the same on amd64 and arm64. (Of
@@ -47,6 +49,7 @@ enum {
 	ENOENT = 2,
 	EBADF = 9,
 	EFAULT = 14,
+	EEXIST = 17,
 	EINVAL = 22,
 	ENOTSOCK = 88,
 	EOPNOTSUPP = 95,
@@ -70,6 +73,7 @@ enum { PROC_SUPER_MAGIC = 0x9fa0 }; /* include/uapi/linux/magic.h */
 enum {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
 	TCP_FIN_WAIT1 = 4,
 	TCP_FIN_WAIT2 = 5,
 	TCP_CLOSE = 7,
@@ -407,5 +411,13 @@ struct pt_regs {
 #define FOURTH_ARGUMENT regs[3]
 #define FIFTH_ARGUMENT regs[4]
 #endif
+
+/* x, which is at most LIMIT. The verifier of 5.10 forgets that where the compiler compares another copy of x than it uses. */
+#define bounded(x, LIMIT)                                                                        \
+	({                                                                                       \
+		__u64 bounded_ = (x);                                                            \
+		asm volatile("if %0 <= %1 goto +1\n\t%0 = %1" : "+r"(bounded_) : "i"(LIMIT));    \
+		bounded_;                                                                        \
+	})
 
 #endif

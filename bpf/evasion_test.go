@@ -243,6 +243,18 @@ func init() {
 	demand("evade-getfd-exchanged", func(t *testing.T, _ *rig, a *account) { a.atMost(span.Access, 2*workload.ExchangedCalls) })
 	demand("evade-memory-gone", func(t *testing.T, _ *rig, a *account) { a.atMost(span.Access, 1) })
 	demand("evade-setns-exchanged", func(t *testing.T, _ *rig, a *account) { a.atMost(span.Namespace, 2*workload.ExchangedCalls) })
+	demand("evade-send-udp-elsewhere", func(t *testing.T, r *rig, a *account) {
+		var e record.Event
+		packets := 0
+		for _, raw := range r.raw.records {
+			if err := e.Decode(raw); err == nil && e.Header.Type == record.TypePacket && int(e.Header.Tgid) == a.facts[0].Pid {
+				packets++
+			}
+		}
+		if packets != 1 {
+			t.Errorf("%d packets are taken for lookups, want one", packets)
+		}
+	})
 	demand("evade-unix-runtime", func(t *testing.T, _ *rig, a *account) {
 		for _, s := range a.of(span.Connect) {
 			if !s.flag(span.KeySensitive) {

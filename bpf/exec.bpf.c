@@ -226,6 +226,7 @@ int BPF_PROG(process_exec, struct task_struct *task, pid_t old_pid, struct linux
 	bool watched_before;
 	long len;
 
+	forget_change(old_pid); /* of a thread that takes the leader's number: its own ends without an exit */
 	cgroup = bpf_get_current_cgroup_id();
 	tgid = BPF_CORE_READ(task, tgid);
 	flags = cgroup_flags(cgroup);

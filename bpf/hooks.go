@@ -145,7 +145,11 @@ var formGroups = []formGroup{
 		name: "send",
 		trampolines: []functionHook{
 			{"send_udp", objectRecordTypeRECORD_CONNECT_END, []string{"udp_sendmsg"}},
-			{"send_udp6", objectRecordTypeRECORD_CONNECT_END, []string{"udpv6_sendmsg"}},
+		},
+		besideTrampoline: []besideHook{
+			{"send_udp6", objectRecordTypeRECORD_CONNECT_END,
+				func(o *Options) (string, error) { return o.kernelFunction([]string{"udpv6_sendmsg"}) },
+				"outcomes of datagrams over IPv6, where it is a module of the kernel, are not seen"},
 		},
 		tracepoints: []callHook{
 			{"send_call_to", objectRecordTypeRECORD_CONNECT_END, "sendto", false},

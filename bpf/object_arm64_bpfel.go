@@ -93,6 +93,7 @@ const (
 	objectMapExecScratch          = "exec_scratch"
 	objectMapFollowed             = "followed"
 	objectMapFoundScratch         = "found_scratch"
+	objectMapHeld                 = "held"
 	objectMapListenScratch        = "listen_scratch"
 	objectMapLosses               = "losses"
 	objectMapLossesUnkeyed        = "losses_unkeyed"
@@ -237,6 +238,7 @@ const (
 	objectVarHaveBpfLoop          = "have_bpf_loop"
 	objectVarHaveTaskBtf          = "have_task_btf"
 	objectVarHaveTaskPtRegs       = "have_task_pt_regs"
+	objectVarHeldMost             = "held_most"
 	objectVarHostMounts           = "host_mounts"
 	objectVarKeepHeader           = "keep_header"
 	objectVarKeepLossCause        = "keep_loss_cause"
@@ -454,6 +456,7 @@ type objectMapSpecs struct {
 	ExecScratch      *ebpf.MapSpec `ebpf:"exec_scratch"`
 	Followed         *ebpf.MapSpec `ebpf:"followed"`
 	FoundScratch     *ebpf.MapSpec `ebpf:"found_scratch"`
+	Held             *ebpf.MapSpec `ebpf:"held"`
 	ListenScratch    *ebpf.MapSpec `ebpf:"listen_scratch"`
 	Losses           *ebpf.MapSpec `ebpf:"losses"`
 	LossesUnkeyed    *ebpf.MapSpec `ebpf:"losses_unkeyed"`
@@ -490,6 +493,7 @@ type objectVariableSpecs struct {
 	HaveBpfLoop          *ebpf.VariableSpec `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.VariableSpec `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.VariableSpec `ebpf:"have_task_pt_regs"`
+	HeldMost             *ebpf.VariableSpec `ebpf:"held_most"`
 	HostMounts           *ebpf.VariableSpec `ebpf:"host_mounts"`
 	KeepHeader           *ebpf.VariableSpec `ebpf:"keep_header"`
 	KeepLossCause        *ebpf.VariableSpec `ebpf:"keep_loss_cause"`
@@ -565,6 +569,7 @@ type objectMaps struct {
 	ExecScratch      *ebpf.Map `ebpf:"exec_scratch"`
 	Followed         *ebpf.Map `ebpf:"followed"`
 	FoundScratch     *ebpf.Map `ebpf:"found_scratch"`
+	Held             *ebpf.Map `ebpf:"held"`
 	ListenScratch    *ebpf.Map `ebpf:"listen_scratch"`
 	Losses           *ebpf.Map `ebpf:"losses"`
 	LossesUnkeyed    *ebpf.Map `ebpf:"losses_unkeyed"`
@@ -603,6 +608,7 @@ func (m *objectMaps) Close() error {
 		m.ExecScratch,
 		m.Followed,
 		m.FoundScratch,
+		m.Held,
 		m.ListenScratch,
 		m.Losses,
 		m.LossesUnkeyed,
@@ -640,6 +646,7 @@ type objectVariables struct {
 	HaveBpfLoop          *ebpf.Variable `ebpf:"have_bpf_loop"`
 	HaveTaskBtf          *ebpf.Variable `ebpf:"have_task_btf"`
 	HaveTaskPtRegs       *ebpf.Variable `ebpf:"have_task_pt_regs"`
+	HeldMost             *ebpf.Variable `ebpf:"held_most"`
 	HostMounts           *ebpf.Variable `ebpf:"host_mounts"`
 	KeepHeader           *ebpf.Variable `ebpf:"keep_header"`
 	KeepLossCause        *ebpf.Variable `ebpf:"keep_loss_cause"`

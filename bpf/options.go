@@ -157,7 +157,12 @@ func (o *Options) spec() (*ebpf.CollectionSpec, error) {
 	registers := features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnTaskPtRegs) == nil
 	// Where there is none, the program is not attached.
 	_, request, _ := o.ringRequest()
+	var most [4]uint32 // in the order of enum held_table
+	for i, name := range [...]string{"found_scratch", "talks", "pending", "connections"} {
+		most[i] = max(spec.Maps[name].MaxEntries/4, 1)
+	}
 	for name, value := range map[string]any{
+		"held_most":            most,
 		"uring_request":        uint32(request),
 		"root_is_one_argument": o.rootIsOneArgument(),
 		"victim_is_task":       o.victimIsTask(),

@@ -18,21 +18,24 @@ enum talk_flags {
 	TALK_FOREIGN = 8, /* PACKET_FOREIGN */
 };
 enum { FIRST_BYTES = 4096, STREAM_RECORDS = 16 };
+enum { ANSWERS = 16 }; /* that may come without a lookup, of a datagram socket */
 
 /* What is known of a socket whose packets are looked at. */
 struct talk {
 	struct header h;
 	__u8 peer[16];    /* as the process named it */
 	__u32 begin[2];   /* of a stream: sequence number of the first byte; received, sent */
-	__u32 records[2]; /* sent to user space */
+	__u32 records[2]; /* sent to user space; received, sent */
 	__u32 awaited;    /* bytes of the stream's beginning that are looked at; 0: not known yet */
 	__u16 family;
 	__u16 port;
 	__u32 flags;      /* enum talk_flags */
+	__u32 place;      /* held.h */
+	__u32 pad;
 };
 
-/* Socket cookie -> struct talk. An entry goes with its socket, that of a stream with its first bytes. Full: the socket has no
- * names, which is counted (RECORD_PACKET).
+/* Socket cookie -> struct talk. An entry goes with its socket, that of a stream with its first bytes. Full, or the
+ * sandbox has its part (held.h): the socket has no names, which is counted (RECORD_PACKET).
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -57,7 +60,7 @@ static __always_inline void count_talk(__u32 flags, int n)
 static __always_inline void forget_talk(__u64 cookie)
 {
 	struct talk *talk;
-	__u32 flags;
+	__u32 flags, place;
 
 	if (!stream_count && !lookup_count)
 		return;
@@ -65,8 +68,11 @@ static __always_inline void forget_talk(__u64 cookie)
 	if (!talk)
 		return;
 	flags = talk->flags;
-	if (!bpf_map_delete_elem(&talks, &cookie))
+	place = talk->place;
+	if (!bpf_map_delete_elem(&talks, &cookie)) {
 		count_talk(flags, -1);
+		give(place);
+	}
 }
 
 /* A watched process connects a socket, or sends a datagram to an address. */
@@ -89,7 +95,7 @@ static __always_inline void note_talk(struct bpf_sock_addr *ctx, bool connects, 
 		else if (BPF_CORE_READ(sk, __sk_common.skc_num) == DNS_PORT)
 			talk.flags = TALK_LOOKUPS | TALK_ANSWERS;
 		else
-			return;
+			return forget_talk(cookie);
 	} else {
 		return;
 	}
@@ -106,10 +112,8 @@ static __always_inline void note_talk(struct bpf_sock_addr *ctx, bool connects, 
 	}
 	fill_header(&talk.h, RECORD_PACKET, task, cgroup);
 	forget_talk(cookie);
-	if (!bpf_map_update_elem(&talks, &cookie, &talk, BPF_NOEXIST))
+	if (hold(&talks, &cookie, &talk, &talk.place, HELD_TALKS, &talk.h))
 		count_talk(talk.flags, 1);
-	else
-		lose_record(&talk.h, LOSS_MAP_FULL);
 }
 
 /* A packet that is looked at. */
@@ -371,13 +375,12 @@ static __always_inline void look(struct __sk_buff *skb, bool out)
 			send_first(skb, &p, talk);
 		return;
 	}
-	if (talk->flags & TALK_STREAM) {
-		if (!talk->records[out])
-			talk->begin[out] = p.seq;
-		if (talk->records[out] >= STREAM_RECORDS)
-			return;
-		talk->records[out]++;
-	}
+	if (!talk->records[out])
+		talk->begin[out] = p.seq;
+	if (talk->flags & TALK_STREAM ? talk->records[out] >= STREAM_RECORDS :
+					!out && talk->records[0] >= talk->records[1] + ANSWERS)
+		return;
+	talk->records[out]++;
 	send_bytes(skb, &p, 0, p.size, talk->flags & TALK_STREAM ? p.seq - talk->begin[out] : 0);
 }
 

@@ -8,6 +8,7 @@
 #include <bpf/bpf_tracing.h>
 #include "records.h"
 #include "ring.h"
+#include "held.h"
 #include "sandbox.h"
 #include "path.h"
 

@@ -21,6 +21,7 @@ func evadeChangeScenarios() map[string]func(*work) error {
 		"evade-change-closed":      changeClosed,
 		"evade-change-proc-fd":     changeProcFd,
 		"evade-change-empty-names": changeEmptyNames,
+		"evade-change-no-file":     changeNoFile,
 	}
 }
 
@@ -215,4 +216,33 @@ func changeEmptyNames(w *work) error {
 		step{"fchmodat2", []any{fd, "", 0o711, unix.AT_EMPTY_PATH}, Fact{Op: "chmod", Path: p, After: 0o711}},
 		step{"utimensat", []any{fd, "", nil, unix.AT_EMPTY_PATH}, Fact{Op: "utimes", Path: p}},
 	)
+}
+
+// changeNoFile changes attributes of what is behind no descriptor, whose names are the heads of other records, then of the
+// working directory without a name.
+func changeNoFile(w *work) error {
+	if _, err := w.here(); err != nil {
+		return err
+	}
+	for kind := 1; kind < 32; kind++ {
+		name := string(rune(kind))
+		err := w.make(
+			step{"fremovexattr", []any{-1, name}, Fact{Op: "removexattr", Text: name, Errno: "EBADF"}},
+			step{"fsetxattr", []any{-1, name, []byte("v"), 1, 0}, Fact{Op: "setxattr", Text: name, After: 1, Errno: "EBADF"}},
+		)
+		if err != nil {
+			return err
+		}
+	}
+	// Some kernels take the working directory for no descriptor.
+	none := []byte("trusted.none\x00")
+	_, _, code := unix.Syscall6(unix.SYS_REMOVEXATTRAT, ^uintptr(-unix.AT_FDCWD-1), uintptr(unsafe.Pointer(&make([]byte, 1)[0])), unix.AT_EMPTY_PATH, uintptr(unsafe.Pointer(&none[0])), 0, 0)
+	if code == unix.ENOSYS {
+		return nil
+	}
+	name, err := errno(code)
+	if err != nil {
+		return err
+	}
+	return w.changed("removexattrat", code, Fact{Op: "removexattr", Path: w.dir, Text: "trusted.none", Errno: name})
 }

@@ -18,10 +18,13 @@ func evadeConnectScenarios() map[string]func(*work) error {
 		"evade-connect-fast-open":        connectFastOpen,
 		"evade-connect-fast-open-option": connectFastOpenOption,
 		"evade-connect-mptcp":            connectMPTCP,
+		"evade-connect-mptcp-refused":    connectMPTCPRefused,
+		"evade-connect-both-sides":       connectBothSides,
 		"evade-connect-inherited":        connectInherited,
 		"evade-connect-netns":            connectNetns,
 		"evade-connect-udp-again":        connectUDPAgain,
 		"evade-send-udp-mapped":          sendUDPMapped,
+		"evade-send-udp-elsewhere":       sendUDPElsewhere,
 		"evade-unix-runtime":             unixRuntime,
 		"evade-unix-int80":               unixInt80,
 		"evade-connect-source-route":     connectSourceRoute,
@@ -120,6 +123,69 @@ func connectMPTCP(w *work) error {
 	}
 	defer unix.Close(fd)
 	return w.connected(fd, v4.at(port), Fact{Transport: "tcp", Address: "127.0.0.1", Port: port})
+}
+
+// connectMPTCPRefused is refused by the peer, and by the own host, which knows no way.
+func connectMPTCPRefused(w *work) error {
+	return lockedThread(func() error {
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNET), loopbackUp()); err != nil {
+			return err
+		}
+		for range 20 {
+			for address, code := range map[[4]byte]string{{127, 0, 0, 1}: "ECONNREFUSED", {192, 0, 2, 1}: "ENETUNREACH"} {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
+				if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOPROTOOPT) {
+					return w.tellSelf("") // a kernel without MPTCP
+				}
+				if err != nil {
+					return err
+				}
+				err = w.connected(fd, &unix.SockaddrInet4{Port: 9, Addr: address}, Fact{Transport: "tcp", Address: netip.AddrFrom4(address).String(), Port: 9, Errno: code})
+				if err := errors.Join(err, unix.Close(fd)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// connectBothSides: nobody listens, both sides connect; here they are one and the same socket.
+func connectBothSides(w *work) error {
+	fd, port, err := v4.bound(unix.SOCK_STREAM)
+	if err != nil {
+		return err
+	}
+	const a, n = "127.0.0.1", 500
+	if err := w.connected(fd, v4.at(port), Fact{Transport: "tcp", Address: a, Port: port}); err != nil {
+		return err
+	}
+	if err := move(fd, fd, n); err != nil {
+		return err
+	}
+	end := Fact{Kind: "close", Op: "connect", Address: a, Port: port, LocalAddress: a, LocalPort: port, Sent: n, Received: n, Reason: "here"}
+	return errors.Join(unix.Close(fd), w.tell(end))
+}
+
+// sendUDPElsewhere asks for a name, then sends something else from the same socket.
+func sendUDPElsewhere(w *work) error {
+	return lockedThread(func() error {
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNET), loopbackUp()); err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for i, port := range []int{53, 9} {
+			to := &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, byte(i + 1)}}
+			if err := w.sent(fd, to, Fact{Address: fmt.Sprint("127.0.0.", i+1), Port: port}, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // connectInherited connects a socket that another process made.
