@@ -2,7 +2,11 @@
 
 package bpf
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/cilium/ebpf"
+)
 
 // WithEntries gives tables of the kernel side other sizes.
 func (o Options) WithEntries(entries map[string]uint32) Options {
@@ -34,4 +38,17 @@ func (s *Sensor) Kill() error {
 	err := s.ring.Reader.Close()
 	s.ring = nil
 	return errors.Join(err, s.Close())
+}
+
+// Programs are the ids of those that are attached.
+func (s *Sensor) Programs() (ids []ebpf.ProgramID, err error) {
+	for _, p := range s.kernel.programs {
+		info, err := p.Info()
+		if err != nil {
+			return nil, err
+		}
+		id, _ := info.ID()
+		ids = append(ids, id)
+	}
+	return ids, nil
 }

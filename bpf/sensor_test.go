@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
@@ -289,5 +291,44 @@ func TestBadOptionsAreRefusedBeforeAnythingIsLoaded(t *testing.T) {
 				t.Error("loaded")
 			}
 		})
+	}
+}
+
+// Somebody else may close the perf events when it suits him: nothing of ours runs any more.
+func TestProgramsEndBeforeTheirPerfEvents(t *testing.T) {
+	needRoot(t)
+	mount, err := cgroup.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []*os.File
+	s, err := bpf.Load(bpf.Options{
+		CgroupRoot: mount.Dir, Form: bpf.FormTracepoint, CloseEvents: func(events []*os.File) { held = events },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := s.Programs()
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, e := range held {
+			_ = e.Close()
+		}
+	}()
+	end := time.Now().Add(time.Minute)
+	for _, id := range ids {
+		for {
+			p, err := ebpf.NewProgramFromID(id)
+			if errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("program %d is still there (%v)", id, err)
+			}
+			_ = p.Close()
+			<-time.After(10 * time.Millisecond)
+		}
 	}
 }
