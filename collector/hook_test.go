@@ -88,10 +88,11 @@ func TestAShellThatRunsNoHookInTimeIsACommand(t *testing.T) {
 	w.agentAt(10, "/usr/bin/opencode")
 	w.shellFor(10, 11, "/bin/bash", "/usr/bin/sheetbend hook x")
 	w.open(11, "/a/early")
+	w.change(11, record.ChangeDirectory, "", "/a/made", record.Change{Op: record.ChangeMkdir})
 	w.tick(5 * time.Second)
 	w.open(11, "/a/late")
 	w.c.Close()
-	for _, s := range []span.Span{w.execOf(11), w.opened("/a/early"), w.opened("/a/late")} {
+	for _, s := range []span.Span{w.execOf(11), w.opened("/a/early"), w.only(span.Change), w.opened("/a/late")} {
 		if get(s, span.KeyCallID) == nil {
 			t.Errorf("%s", show([]span.Span{s}))
 		}

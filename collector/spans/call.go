@@ -226,8 +226,17 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 		}
 	}
 	for _, s := range pendingOf(p).counted {
+		if a := &s.key.event; s.program == p.Program {
+			weight := weightOf(a.executable) + weightOf(a.path) + weightOf(a.dns.name) + answersWeight(a.kind)
+			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weight)
+		}
+	}
+	for _, s := range pendingOf(p).changes {
 		if s.program == p.Program {
-			s.owner, s.spot = w, c.spans.place(&p.Sandbox.Sandbox, w, s.program, s.cgroup, weightOf(s.key.event.executable)+weightOf(s.key.event.path))
+			s.owner = w
+			for i := range s.first {
+				c.spans.placeChange(p, &s.first[i])
+			}
 		}
 	}
 }
