@@ -523,3 +523,55 @@ func TestASearchForWhoHasASocketGoesOnAfterAMillionFiles(t *testing.T) {
 	}
 	t.Logf("1.1 million descriptors: %s", time.Since(began))
 }
+
+// TestRefusedConnectsLeaveNothing: also where another socket connects than the program holds, of which no end is told.
+func TestRefusedConnectsLeaveNothing(t *testing.T) {
+	workloadtest.Root(t)
+	program := workloadtest.Build(t)
+	for _, form := range allForms(t) {
+		t.Run("by "+string(form), func(t *testing.T) {
+			r := newRig(t, bpf.Options{Form: form})
+			r.start()
+			r.read()
+			program.Run(t, r.sandbox("refused"), "evade-connect-mptcp-refused")
+			for _, table := range []string{"talks", "pending"} {
+				if n, err := r.sensor.Entries(table); n != 0 || err != nil {
+					t.Errorf("%s: %d entries are left, %v", table, n, err)
+				}
+			}
+			r.stop()
+		})
+	}
+}
+
+// TestOneSandboxDoesNotFillATableForAnother: of what a process can hold for long, its sandbox has a part.
+func TestOneSandboxDoesNotFillATableForAnother(t *testing.T) {
+	workloadtest.Root(t)
+	program := workloadtest.Build(t)
+	r := newRig(t, bpf.Options{}.WithEntries(map[string]uint32{"pending": 16, "talks": 16}))
+	r.start()
+	r.read()
+	greedy := program.Start(t, r.sandbox("greedy"), "flood-connects", "40")
+	program.Run(t, r.sandbox("modest"), "connect-tcp-non-blocking")
+	lost := map[string]int{}
+	losses, err := r.sensor.Losses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"greedy", "modest"} {
+		id, err := r.mount.ID(r.base + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range losses {
+			if l.Cgroup == id {
+				lost[name] += int(l.Count)
+			}
+		}
+	}
+	if lost["greedy"] == 0 || lost["modest"] > 0 {
+		t.Errorf("lost by sandbox: %v", lost)
+	}
+	greedy.Finish(t)
+	r.stop()
+}
