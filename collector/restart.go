@@ -39,6 +39,9 @@ func (r Restart) Remembers(k attribution.Claim) bool { return r.c.attribution.Re
 // and those whose session.call has not been sent.
 func (r Restart) Untold() map[span.Image]bool { return r.c.attribution.Untold() }
 
+// Connected are the cookies of connections whose end is to stand under what has begun them.
+func (r Restart) Connected() map[uint64]bool { return r.c.spans.Connected() }
+
 // Since is the time (boottime) of the oldest record that something held is made of, beyond the hold.
 func (r Restart) Since() (at uint64, ok bool) {
 	at, ok = r.c.containers.Undecided()

@@ -25,6 +25,8 @@ type Cut struct {
 	CallsFor uint64
 	// Untold are processes that are kept although they have ended, by pid and start.
 	Untold map[span.Image]bool
+	// Connected are the connections that the collector remembers, by cookie: what has begun them is kept. nil: all.
+	Connected map[uint64]bool
 	// Remembers and RemembersSlice say whether an entry still means anything to the collector.
 	Remembers      func(collector.Claim) bool
 	RemembersSlice func(collector.Slice) bool

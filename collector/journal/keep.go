@@ -18,23 +18,24 @@ type survivors struct {
 	cut   *Cut
 	event record.Event
 
-	processes map[processKey]*processState
-	born      []*processState      // of them
-	connects  map[uint64]connected // without an outcome before the time, by cookie
-	gone      map[uint64]bool      // cgroups removed before the time
-	open      map[string][]string  // calls that are marked, by the sandbox of who marked them
-	seen      map[fact]int         // before the time
-	young     int                  // bytes of what is kept in any case
-	out       map[string]bool      // sandboxes that give way
+	processes   map[processKey]*processState
+	born        []*processState     // of them
+	connects    map[uint64]connect  // without an outcome before the time, by cookie
+	connections map[uint64]connect  // whose end was not seen before the time, by cookie
+	gone        map[uint64]bool     // cgroups removed before the time
+	open        map[string][]string // calls that are marked, by the sandbox of who marked them
+	seen        map[fact]int        // before the time
+	young       int                 // bytes of what is kept in any case
+	out         map[string]bool     // sandboxes that give way
 
 	// What decide makes.
-	used     map[uint64]bool // cgroups of what is kept
-	calls    map[string]bool // that are needed
-	followed map[program]bool
-	at       map[fact]int   // copied or left out so far
-	shares   map[string]int // bytes that are copied, by sandbox
-	ticks    int            // entries, since the last tick that was kept
-	tail     bool           // what comes is younger
+	used     map[uint64]bool  // cgroups of what is kept
+	calls    map[string]bool  // that are needed
+	followed map[program]bool // what comes later is of them
+	at       map[fact]int     // copied or left out so far
+	shares   map[string]int   // bytes that are copied, by sandbox
+	ticks    int              // entries, since the last tick that was kept
+	tail     bool             // what comes is younger
 }
 
 type processKey struct {
@@ -67,10 +68,13 @@ type fact struct {
 	text string
 }
 
-// A connected is a connect whose outcome is not known.
-type connected struct {
-	by   processKey
-	time uint64
+// A connect is one, or an accept.
+type connect struct {
+	by    program
+	time  uint64
+	ended uint64 // when its outcome was known; 0: not yet, or an accept
+	tcp   bool
+	over  bool // its end was seen, but not before the time
 }
 
 const (
@@ -81,7 +85,8 @@ const (
 
 func newSurvivors(c *Cut) *survivors {
 	return &survivors{
-		cut: c, processes: map[processKey]*processState{}, connects: map[uint64]connected{}, gone: map[uint64]bool{},
+		cut: c, processes: map[processKey]*processState{}, connects: map[uint64]connect{}, connections: map[uint64]connect{},
+		gone: map[uint64]bool{},
 		open: map[string][]string{}, seen: map[fact]int{}, out: map[string]bool{},
 	}
 }
@@ -99,13 +104,16 @@ func (k *survivors) see(e *Entry) {
 		k.seen[fact{text: string(e.Data)}]++
 	}
 	if !isRecord || h.Time >= k.cut.Before {
+		if c, ok := k.connections[ev.Close.Cookie]; ok && isRecord && h.Type == record.TypeClose {
+			c.over = true
+			k.connections[ev.Close.Cookie] = c
+		}
 		return
 	}
 	switch h.Type {
 	case record.TypeFork:
 		child := processKey{ev.Fork.ChildTgid, ev.Fork.ChildStart}
-		after := program{keyOf(h), k.seen[fact{kind: record.TypeExec, of: keyOf(h)}]}
-		k.found(&processState{key: child, parent: keyOf(h), cgroup: ev.Fork.ChildCgroup, forkedAt: after})
+		k.found(&processState{key: child, parent: keyOf(h), cgroup: ev.Fork.ChildCgroup, forkedAt: k.programOf(h)})
 	case record.TypeExec:
 		parent := processKey{ev.Exec.ParentTgid, ev.Exec.ParentStart}
 		k.found(&processState{key: keyOf(h), parent: parent, cgroup: h.Cgroup})
@@ -118,12 +126,23 @@ func (k *survivors) see(e *Entry) {
 		}
 	case record.TypeConnect:
 		if ev.Connect.Op != record.ConnectSendmsg {
-			k.connects[ev.Connect.Cookie] = connected{keyOf(h), h.Time}
+			k.connects[ev.Connect.Cookie] = connect{by: k.programOf(h), time: h.Time, tcp: ev.Connect.Protocol == unix.IPPROTO_TCP}
 		}
 	case record.TypeConnectEnd:
-		if n := unix.Errno(ev.ConnectEnd.Error); n != unix.EINPROGRESS && n != unix.EALREADY {
-			delete(k.connects, ev.ConnectEnd.Cookie)
+		cookie, n := ev.ConnectEnd.Cookie, unix.Errno(ev.ConnectEnd.Error)
+		if h.Flags&record.ConnectEndDatagram != 0 || n == unix.EINPROGRESS || n == unix.EALREADY {
+			break
 		}
+		if c := k.connects[cookie]; n == 0 && c.tcp {
+			c.ended = h.Time
+			k.connections[cookie] = c
+		}
+		delete(k.connects, cookie)
+	case record.TypeAccept:
+		k.connections[ev.Accept.Cookie] = connect{by: k.programOf(h), time: h.Time}
+	case record.TypeClose:
+		delete(k.connects, ev.Close.Cookie)
+		delete(k.connections, ev.Close.Cookie)
 	case record.TypeCgroupRmdir:
 		k.gone[ev.Cgroup.ID] = true
 	case record.TypeMark:
@@ -147,6 +166,11 @@ func (k *survivors) factOf(h *record.Header) (f fact, first int) {
 		return fact{kind: h.Type}, 1
 	}
 	return fact{}, 0
+}
+
+// programOf is what the process of a record runs so far.
+func (k *survivors) programOf(h *record.Header) program {
+	return program{keyOf(h), k.seen[fact{kind: record.TypeExec, of: keyOf(h)}]}
 }
 
 func (k *survivors) found(l *processState) {
@@ -187,12 +211,23 @@ func (k *survivors) decide(turn func(int) bool) bool {
 	for _, l := range k.born {
 		l.needed = false
 	}
+	connected, n := map[processKey]bool{}, 0
+	for cookie, c := range k.connections {
+		if !c.over && k.cut.Connected != nil && !k.cut.Connected[cookie] {
+			delete(k.connections, cookie) // the collector does not know it any more
+			continue
+		}
+		k.followed[c.by], connected[c.by.of] = true, true
+		if n++; n%64 == 0 && !turn(64*entryHead) {
+			return false
+		}
+	}
 	for n, l := range k.born {
 		if n%64 == 0 && !turn(64*entryHead) { // about what it costs
 			return false
 		}
 		name := k.sandbox(l.key, l.cgroup)
-		lives := !l.over || k.cut.Untold[span.Image{Tgid: l.key.tgid, Start: l.key.start}]
+		lives := !l.over || connected[l.key] || k.cut.Untold[span.Image{Tgid: l.key.tgid, Start: l.key.start}]
 		for who := l; lives && !k.out[name] && who != nil && !who.needed; who = k.processes[who.parent] {
 			who.needed, who.sandbox, k.used[who.cgroup], k.followed[who.forkedAt] = true, name, true, true
 			k.needCalls(who.calls[0])
@@ -305,7 +340,14 @@ func (k *survivors) record(h *record.Header) (of string, keep bool) {
 		n := k.at[exec] + 1
 		keep = n <= firstPrograms || n >= k.seen[exec] || k.followed[program{who, n}]
 	case record.TypeConnect:
-		keep = k.connects[ev.Connect.Cookie] == connected{who, h.Time}
+		open, made := k.connects[ev.Connect.Cookie], k.connections[ev.Connect.Cookie]
+		keep = open.by.of == who && open.time == h.Time || made.by.of == who && made.time == h.Time
+	case record.TypeConnectEnd:
+		made := k.connections[ev.ConnectEnd.Cookie]
+		who, keep = made.by.of, made.ended != 0 && made.ended == h.Time
+	case record.TypeAccept:
+		made := k.connections[ev.Accept.Cookie]
+		keep = made.by.of == who && made.time == h.Time
 	}
 	l := k.processes[who]
 	if !keep || l == nil || !l.needed {

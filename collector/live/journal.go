@@ -152,7 +152,7 @@ func (j *Journal) beginCompaction() {
 	at := min(j.settled.time, j.settled.since)
 	cut := journal.Cut{
 		Before: at - min(at, j.window), Now: j.settled.time, CallsFor: uint64(j.CallsFor),
-		Sandbox: j.sandbox, Untold: j.Collector.Restart().Untold(),
+		Sandbox: j.sandbox, Untold: j.Collector.Restart().Untold(), Connected: j.Collector.Restart().Connected(),
 		Remembers: j.Collector.Restart().Remembers, RemembersSlice: j.Collector.Restart().RemembersSlice,
 	}
 	if n := len(j.moments); n > 0 {

@@ -24,8 +24,17 @@ type random struct {
 	living []record.Header // by their last program
 	pid    uint32
 	cookie uint64
-	open   []record.Connect // without an outcome
-	marks  [2]string        // the call that each agent has marked
+	open   []connection // without an outcome
+	made   []connection
+	marks  [2]string // the call that each agent has marked
+}
+
+// A connection is of a cookie, by whoever has made it.
+type connection struct {
+	by     record.Header
+	cookie uint64
+	since  uint64 // boottime
+	in     bool
 }
 
 // randomRecords are records, and a configuration with a hold that is short beside them.
@@ -37,7 +46,7 @@ func randomRecords(seed uint64) ([][]byte, collector.Config) {
 		r.start(record.Header{Tgid: 1, Start: 1, Cgroup: 1}, uint64(11+id), "/usr/bin/codex")
 	}
 	steps := []func(record.Header){
-		r.file, r.file, r.file, r.file, r.connect, r.outcome, r.outcome, r.fork, r.fork, r.exec, r.exec, r.exit,
+		r.file, r.file, r.file, r.file, r.connect, r.outcome, r.outcome, r.accept, r.end, r.fork, r.fork, r.exec, r.exec, r.exit,
 		r.call, r.mark, r.tick, r.tick, r.tick,
 	}
 	for range 1500 {
@@ -78,7 +87,24 @@ func (r *random) connect(h record.Header) {
 	r.cookie++
 	c := record.Connect{Cookie: r.cookie, Family: unix.AF_INET, Protocol: unix.IPPROTO_TCP, Port: 443, Addr: [16]byte{192, 0, 2, 1}}
 	r.record(h, c)
-	r.open = append(r.open, c)
+	r.open = append(r.open, connection{by: h, cookie: r.cookie})
+}
+
+func (r *random) accept(h record.Header) {
+	r.cookie++
+	r.record(h, record.Accept{Cookie: r.cookie, Family: unix.AF_INET, Protocol: unix.IPPROTO_TCP, Port: 80, Peer: [16]byte{192, 0, 2, byte(r.IntN(3))}})
+	r.made = append(r.made, connection{by: h, cookie: r.cookie, since: r.now, in: true})
+}
+
+// end is that of a connection, whatever who made it does by then.
+func (r *random) end(record.Header) {
+	if len(r.made) == 0 {
+		return
+	}
+	n := r.IntN(len(r.made))
+	k := r.made[n]
+	r.made = append(r.made[:n], r.made[n+1:]...)
+	r.record(k.by, record.Close{Cookie: k.cookie, Since: k.since, Family: unix.AF_INET, Protocol: unix.IPPROTO_TCP, Incoming: k.in})
 }
 
 func (r *random) outcome(h record.Header) {
@@ -86,7 +112,14 @@ func (r *random) outcome(h record.Header) {
 		return
 	}
 	n := r.IntN(len(r.open))
-	r.record(h, record.ConnectEnd{Cookie: r.open[n].Cookie})
+	k, errno := r.open[n], int32(0)
+	if r.IntN(4) == 0 {
+		errno = int32(unix.ECONNREFUSED)
+	}
+	r.record(h, record.ConnectEnd{Cookie: k.cookie, Error: errno})
+	if k.since = r.now; errno == 0 {
+		r.made = append(r.made, k)
+	}
 	r.open = append(r.open[:n], r.open[n+1:]...)
 }
 

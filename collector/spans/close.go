@@ -25,7 +25,16 @@ type connection struct {
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
-	span    span.Link // its net.connect or net.accept
+	span    span.Link // its net.connect; none of an accept: which one that is counted with, a restart may not know
+}
+
+// Connected are the cookies of connections that are remembered.
+func (c *Spans) Connected() map[uint64]bool {
+	cookies := make(map[uint64]bool, len(c.connections.by))
+	for cookie := range c.connections.by {
+		cookies[cookie] = true
+	}
+	return cookies
 }
 
 var closeReasons = [...]string{record.CloseUnknown: "", record.CloseHere: "here", record.ClosePeer: "peer", record.CloseError: "error"}

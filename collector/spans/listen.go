@@ -72,9 +72,7 @@ func (c *Spans) Accept(h *record.Header, r *record.Accept) {
 	if c.closed.take(r.Cookie) {
 		return
 	}
-	c.connections.put(&p.Sandbox.Sandbox, r.Cookie, &connection{
-		process: p, program: s.program, cgroup: p.Cgroup, owner: s.owner, span: span.Link{Trace: s.spot.trace, Span: c.countedID(s)},
-	})
+	c.connections.put(&p.Sandbox.Sandbox, r.Cookie, &connection{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner()})
 }
 
 func (c *Spans) tellAccept(d *builder, a *countedEvent, port uint16) {
