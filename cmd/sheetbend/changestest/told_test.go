@@ -35,7 +35,8 @@ func told(t *testing.T, file string) (net *effect.Net, taken map[string]bool) {
 	for {
 		raw, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return s.scope.Net(), s.taken
+			net := s.scope.Net()
+			return &net, s.taken
 		}
 		if err != nil {
 			t.Fatal(err)
