@@ -211,7 +211,7 @@ func (p *pinned) flood(scenario string, count int, options func(n int)) {
 func TestWhatNobodyReadsIsReadByTheNextSensor(t *testing.T) {
 	for _, form := range forms(t) {
 		t.Run(string(form), func(t *testing.T) {
-			p := newPinned(t, bpf.Options{Form: form})
+			p := newPinned(t, bpf.Options{Form: form, RingBytes: 16 << 20}) // all of the flood, within the budget of its sandbox
 			count := uint64(floodSize(t, 20000))
 			p.flood("flood-files", int(count), func(int) {})
 			if err := p.sensor.Pins().Err; err != nil && form == bpf.FormTracepoint && strings.Contains(err.Error(), "needs Linux 5.15") {

@@ -50,6 +50,9 @@ func (o *runOptions) outlived(l leftovers, name string, asked <-chan os.Signal) 
 		return // escaped reports the others, which takes no time then
 	}
 	outside := l.outside(l.running())
+	if len(outside) == 0 { // the ring may have been read only after that tick
+		outside = l.outside(l.running())
+	}
 	if !inside && len(outside) == 0 {
 		return
 	}

@@ -235,7 +235,7 @@ func TestMistakesOnTheCommandLineAreOneSentenceWithWhatToDo(t *testing.T) {
 func TestHelpTeaches(t *testing.T) {
 	for _, c := range newRoot().Commands() {
 		switch c.Name() {
-		case monitorName, dialerName, "version", "help", "completion":
+		case monitorName, dialerName, closerName, "version", "help", "completion":
 			continue
 		}
 		r := sheetbendRun(t, c.Name(), "--help")
