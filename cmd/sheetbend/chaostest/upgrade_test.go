@@ -277,12 +277,22 @@ func (c *scene) accounts(metrics map[string]float64, oncePrograms bool) {
 	}
 }
 
+// counted gives the metrics once what nobody could read is among them.
+func (c *scene) counted() (all map[string]float64) {
+	c.t.Helper()
+	sensortest.Until(c.t, "what was not read is counted", func() bool {
+		all = c.scrape()
+		return sum(all, "sheetbend_records_lost_total", `kind="open"`) > 0
+	})
+	return all
+}
+
 func TestAnUpgradeTakesOverWhatTheVersionBeforeLeft(t *testing.T) {
 	for name, signal := range map[string]unix.Signal{"stopped": unix.SIGTERM, "killed": unix.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			c := newScene(t, "")
 			took := c.changeOver(earlier(t), binary(t), signal)
-			all := c.scrape()
+			all := c.counted()
 			c.s.Stop()
 			c.accounts(all, true)
 			journal := int(sum(all, "sheetbend_journal_dropped_bytes"))
@@ -299,7 +309,7 @@ func TestAnUpgradeTakesOverWhatTheVersionBeforeLeft(t *testing.T) {
 func TestADowngradeStartsClean(t *testing.T) {
 	c := newScene(t, "")
 	c.changeOver(binary(t), earlier(t), unix.SIGTERM)
-	all := c.scrape()
+	all := c.counted()
 	c.s.Stop()
 	c.accounts(all, false)
 }
