@@ -175,7 +175,8 @@ func unanswered(ctx context.Context, err error) *Refusal {
 	switch {
 	case ctx.Err() != nil:
 		r.Message = reason(context.Cause(ctx).Error())
-	case strings.Contains(r.Message, "malformed HTTP response"):
+	// A server of HTTP/2 speaks first. If it does before the request is written, net/http says it like this.
+	case strings.Contains(r.Message, "malformed HTTP response"), strings.HasPrefix(r.Message, "readLoopPeekFailLocked: %!w(<nil>)"):
 		r.Kind, r.Message = Misconfigured, "no HTTP server answers"+wantsGRPC
 	case strings.Contains(r.Message, "server gave HTTP response to HTTPS client"):
 		r.Kind, r.Message = Misconfigured, "it takes no TLS: give the endpoint as http://"
