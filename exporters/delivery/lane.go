@@ -50,6 +50,7 @@ type lane struct {
 
 	// While the last attempt failed, only one request is under way, and not before.
 	failing   bool
+	recovered time.Time // when it last ceased to
 	notBefore time.Time
 	pauses    *backoff.ExponentialBackOff
 	leaving   bool      // the backend takes nothing and the end is near
@@ -194,10 +195,11 @@ func (l *lane) deliver(it item) {
 			return
 		}
 	}
+	began := time.Now()
 	receipt, refusal, ended := l.attempt(b)
 	switch {
 	case ended:
-		l.again(it, nil)
+		l.again(it, began, nil)
 	case refusal == nil:
 		l.finish(it, sent, receipt.Rejected)
 	// Where spans are not taken at all, the endpoint is the wrong one: they wait.
@@ -211,7 +213,7 @@ func (l *lane) deliver(it item) {
 		l.q.mu.Lock()
 		l.kept = item{head: it.head, batch: b}
 		l.q.mu.Unlock()
-		l.again(it, refusal)
+		l.again(it, began, refusal)
 	}
 }
 
@@ -289,6 +291,7 @@ func (l *lane) finish(it item, o outcome, rejected uint64) {
 	if o <= failed { // the backend answers
 		if l.failing || l.told {
 			l.q.tell = append(l.q.tell, func() { l.log.Info("the OTLP backend takes " + l.kind.String() + " again") })
+			l.recovered = time.Now()
 		}
 		l.failing, l.told, l.off = false, false, time.Time{}
 		l.pauses.Reset()
@@ -334,9 +337,9 @@ func (l *lane) advance() {
 	}
 }
 
-// again lets a batch wait for another attempt, or for the next start, if it was not dropped meanwhile. Without a
-// refusal the end came first.
-func (l *lane) again(it item, refusal *otlp.Refusal) {
+// again lets a batch wait for another attempt, or for the next start, if it was not dropped meanwhile. The attempt that
+// it was refused in began at began. Without a refusal the end came first.
+func (l *lane) again(it item, began time.Time, refusal *otlp.Refusal) {
 	l.q.mu.Lock()
 	defer l.q.unlockAndTell()
 	if dropped := l.flights[it.seq]; dropped != none {
@@ -348,6 +351,10 @@ func (l *lane) again(it item, refusal *otlp.Refusal) {
 	}
 	// What is on disk waits for the next start; what is in memory only is tried to the end, if that can help.
 	l.leaving = l.leaving || l.q.closed && (it.batch.Resources == nil || refusal.Kind != otlp.Temporary)
+	if began.Before(l.recovered) { // the news is of the outage before
+		l.changed.Broadcast()
+		return
+	}
 	now := time.Now()
 	if !l.failing {
 		where := " in the spool"

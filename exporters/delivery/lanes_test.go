@@ -277,6 +277,7 @@ func TestAFloodOfWhatIsPassedOnDropsNothingElse(t *testing.T) {
 			q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 1, Resources: [][]byte{make([]byte, 200_000)}})
 			until(t, "it is written", func() bool { return dir == "" || q.Stats().MemoryBytes == 0 })
 		}
+		until(t, "what was pushed out while it was sent is counted", func() bool { return nothingDroppedFlies(q) })
 		dropped := laneOf(q, "a", spans).Dropped.Sum()
 		for range 100 {
 			passOn(t, q, otlp.Logs, request("late", 500_000))
@@ -291,6 +292,19 @@ func TestAFloodOfWhatIsPassedOnDropsNothingElse(t *testing.T) {
 		}
 		balanced(t, q)
 	})
+}
+
+func nothingDroppedFlies(q *Queue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lanes[spans] {
+		for _, dropped := range l.flights {
+			if dropped != none {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func TestWhatCannotBeReadAgainIsRefusedAndCounted(t *testing.T) {
