@@ -22,7 +22,7 @@ func (w *world) refused(pid uint32, flags uint16, r record.ExecFailed) {
 }
 
 func TestAnExecThatIsRefusedHasASpan(t *testing.T) {
-	relative := record.ExecFailed{Path: rt.Path("/work"), Name: []byte("nx/../t")}
+	relative := record.ExecFailed{Path: rt.Path("/project"), Name: []byte("nx/../t")}
 	for _, c := range []struct {
 		name  string
 		errno unix.Errno
@@ -31,14 +31,14 @@ func TestAnExecThatIsRefusedHasASpan(t *testing.T) {
 		want  map[string]any
 	}{
 		{"no permission", unix.EACCES, record.OpenBase, relative, map[string]any{
-			span.KeyRequestedExecutable: "/work/t", span.KeyErrorType: "EACCES", span.KeyOutcome: "refused", span.KeyCount: 1, span.KeyPID: 11}},
+			span.KeyRequestedExecutable: "/project/t", span.KeyErrorType: "EACCES", span.KeyOutcome: "refused", span.KeyCount: 1, span.KeyPID: 11}},
 		{"no program", unix.ENOEXEC, 0, record.ExecFailed{Name: []byte("/x")}, map[string]any{
 			span.KeyRequestedExecutable: "/x", span.KeyErrorType: "ENOEXEC", span.KeyOutcome: "failed"}},
 		{"written to", unix.ETXTBSY, 0, record.ExecFailed{Name: []byte("/x")}, map[string]any{span.KeyOutcome: "refused"}},
 		{"too many links", unix.ELOOP, 0, record.ExecFailed{Name: []byte("/x")}, map[string]any{span.KeyOutcome: "refused"}},
 		{"too many arguments", unix.E2BIG, 0, record.ExecFailed{Name: []byte("/x")}, map[string]any{span.KeyOutcome: "failed"}},
-		{"by descriptor", unix.EACCES, record.OpenBase | record.OpenTruncated, record.ExecFailed{Path: rt.Path("/work/x")},
-			map[string]any{span.KeyRequestedExecutable: "…/work/x", span.KeyFilePathTruncated: true}},
+		{"by descriptor", unix.EACCES, record.OpenBase | record.OpenTruncated, record.ExecFailed{Path: rt.Path("/project/x")},
+			map[string]any{span.KeyRequestedExecutable: "…/project/x", span.KeyFilePathTruncated: true}},
 		{"without a name", unix.EFAULT, record.OpenNameMissing, record.ExecFailed{}, map[string]any{
 			span.KeyRequestedExecutable: nil, span.KeyFileNameMissing: true}},
 	} {
