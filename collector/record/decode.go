@@ -269,7 +269,7 @@ func readMark(e *Event, raw []byte, r *reader) {
 		TargetTgid: u32(raw, 72), UID: u32(raw, 76), Op: MarkOp(u16(raw, 80)),
 		Source: r.text(u16(raw, 82)), Agent: r.text(u16(raw, 84)),
 		Session: r.text(u16(raw, 86)), Call: r.text(u16(raw, 88)),
-		Tool: r.text(u16(raw, 90)), Traceparent: r.text(u16(raw, 92)),
+		Tool: r.text(u16(raw, 90)), Traceparent: r.text(u16(raw, 92)), More: More(r.text(u16(raw, 94))),
 	}
 }
 
@@ -279,7 +279,7 @@ func readSaid(e *Event, raw []byte, r *reader) {
 		Kind: SaidKind(u16(raw, 72)), TraceFlags: raw[74], Success: Success(raw[75]),
 		Agent: r.text(u16(raw, 76)), Session: r.text(u16(raw, 78)),
 		Call: r.text(u16(raw, 80)), Tool: r.text(u16(raw, 82)),
-		Decision: r.text(u16(raw, 84)), Source: r.text(u16(raw, 86)), Detail: r.text(u16(raw, 88)), UID: u32(raw, 92),
+		Decision: r.text(u16(raw, 84)), Source: r.text(u16(raw, 86)), Detail: r.text(u16(raw, 88)), More: More(r.text(u16(raw, 90))), UID: u32(raw, 92),
 	}
 }
 

@@ -42,6 +42,7 @@ type Mark struct {
 	Call        string
 	Tool        string
 	Traceparent string // of the call's span, W3C format; "" if not told
+	More        More   // what else is said of the call
 }
 
 // AppendMark appends a Mark record that the process tgid, started at start (ns of
@@ -55,7 +56,7 @@ func AppendMark(dst []byte, time uint64, tgid uint32, start uint64, m Mark) []by
 	dst = binary.LittleEndian.AppendUint32(dst, m.TargetTgid)
 	dst = binary.LittleEndian.AppendUint32(dst, m.UID)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(m.Op))
-	return appendTexts(dst, base, markSize, m.Source, m.Agent, m.Session, m.Call, m.Tool, m.Traceparent)
+	return appendTexts(dst, base, markSize, m.Source, m.Agent, m.Session, m.Call, m.Tool, m.Traceparent, string(m.More))
 }
 
 // appendTexts appends the lengths of the strings, zeros up to the fixed size of the record

@@ -51,6 +51,7 @@ type Said struct {
 	Decision   string // Approved, Denied or the agent's own word
 	Source     string // who decided: "config", "user", "policy" or the agent's own word
 	Detail     string // never prompts, outputs or arguments
+	More       More   // what else is said of the call
 }
 
 // saidOutside is the flag of TypeSaid.
@@ -68,7 +69,7 @@ func AppendSaid(dst []byte, time uint64, tgid uint32, start uint64, s Said) []by
 	dst = append(dst, s.Span[:]...)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(s.Kind))
 	dst = append(dst, s.TraceFlags, byte(s.Success))
-	dst = appendTexts(dst, base, saidSize, s.Agent, s.Session, s.Call, s.Tool, s.Decision, s.Source, s.Detail)
+	dst = appendTexts(dst, base, saidSize, s.Agent, s.Session, s.Call, s.Tool, s.Decision, s.Source, s.Detail, string(s.More))
 	binary.LittleEndian.PutUint32(dst[base+92:], s.UID)
 	return dst
 }

@@ -38,6 +38,8 @@ type Dialect struct {
 	Hook      Hook      `json:"hook,omitzero" yaml:"hook"`
 	Wrappers  Wrappers  `json:"wrappers,omitzero" yaml:"wrappers"`
 	Enable    Enable    `json:"enable,omitzero" yaml:"enable"`
+	Tools     Tools     `json:"tools,omitzero" yaml:"tools"`
+	Run       Run       `json:"run,omitzero" yaml:"run"`
 
 	// Note is a line for the user: how to get real call ids where the agent gives none by itself.
 	Note string `json:"note,omitempty" yaml:"note"`
@@ -50,6 +52,9 @@ type Env struct {
 	Call    []string `json:"call,omitempty" yaml:"call"`
 	// Commands are other variables that the agent sets on commands of calls, for CallsNamed.
 	Commands []string `json:"commands,omitempty" yaml:"commands"`
+	// Helpers are variables that the agent sets on its hooks, status lines and other helpers and on no command of a
+	// call: a child that it introduces one to is a helper.
+	Helpers []string `json:"helpers,omitempty" yaml:"helpers"`
 	// Traceparent says what the variable TRACEPARENT means when the agent introduces it.
 	Traceparent Traceparent `json:"traceparent,omitempty" yaml:"traceparent"`
 	// Leaders: commands of calls lead a session of their own (setsid). A child that does not is the agent's own
@@ -123,8 +128,37 @@ type Hook struct {
 	// Begin and End are values of Event.
 	Begin []string `json:"begin,omitempty" yaml:"begin"`
 	End   []string `json:"end,omitempty" yaml:"end"`
+	// Paths lead to the files that the tool works on, Command to the command that it runs, Patch to the text of a patch
+	// (apply_patch's form) whose headings name files, Thread to the subagent's id.
+	Paths   []string `json:"paths,omitempty" yaml:"paths"`
+	Command []string `json:"command,omitempty" yaml:"command"`
+	Patch   []string `json:"patch,omitempty" yaml:"patch"`
+	Thread  []string `json:"thread,omitempty" yaml:"thread"`
 	// Env are variables of the hook's process that hold the session where the JSON does not.
 	Env []string `json:"env,omitempty" yaml:"env"`
+}
+
+// Tools says what kind of tool a name is. "*" as the last character stands for any end. What is in no list works inside
+// of the agent's own process.
+type Tools struct {
+	// Commands are tools that run a command in a process of its own.
+	Commands []string `json:"commands,omitempty" yaml:"commands"`
+	// Agents are tools that have a subagent work: what happens meanwhile is of the subagent's own calls.
+	Agents []string `json:"agents,omitempty" yaml:"agents"`
+	// MCP is how a tool of an MCP server is called, with the words {server} and {tool} in it: "mcp__{server}__{tool}".
+	MCP string `json:"mcp,omitempty" yaml:"mcp"`
+}
+
+// Run is what sheetbend run does for the agent.
+type Run struct {
+	// Args are put right after the name of the program, so that the agent's work can be seen: they keep it from leaving
+	// its commands to a daemon of an earlier run.
+	Args []string `json:"args,omitempty" yaml:"args"`
+	// Present are beginnings of arguments that say that the user has decided on that himself.
+	Present []string `json:"present,omitempty" yaml:"present"`
+	// Daemon is what the agent's daemon does, for the user: "its hub runs the commands of later runs". Empty: it has
+	// none.
+	Daemon string `json:"daemon,omitempty" yaml:"daemon"`
 }
 
 // Enable switches the agent's own OTLP telemetry on. In the values, {endpoint} is the base URL
@@ -157,7 +191,7 @@ func EnvNames(ds []Dialect) []string {
 	names := []string{VarTraceparent}
 	for i := range ds {
 		e := &ds[i].Env
-		names = slices.Concat(names, e.Session, e.Call, e.Commands)
+		names = slices.Concat(names, e.Session, e.Call, e.Commands, e.Helpers)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -254,7 +288,7 @@ func (d *Dialect) Validate() error {
 			bad("path: %q does not begin with a slash", p)
 		}
 	}
-	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Commands) {
+	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Commands, d.Env.Helpers) {
 		if v == "" || len(v) > maxVariable || strings.ContainsAny(v, "=\x00") {
 			bad("env: %q is not a variable's name of at most %d bytes", v, maxVariable)
 		}

@@ -35,10 +35,19 @@ func decodeRequest(line []byte) (client.Request, error) {
 }
 
 func check(r *client.Request) error {
-	for _, f := range []struct{ key, value string }{
+	if len(r.Paths) > client.MaxPaths {
+		return fmt.Errorf("more than %d paths", client.MaxPaths)
+	}
+	type field struct{ key, value string }
+	fields := []field{
 		{"op", r.Op}, {"session", r.Session}, {"call", r.Call}, {"tool", r.Tool}, {"agent", r.Agent},
 		{"traceparent", r.Traceparent}, {"cgroup", r.Cgroup}, {"source", r.Source},
-	} {
+		{"command", r.Command}, {"thread", r.Thread},
+	}
+	for _, path := range r.Paths {
+		fields = append(fields, field{"paths", path})
+	}
+	for _, f := range fields {
 		if len(f.value) > client.MaxText {
 			return fmt.Errorf("%s is longer than %d bytes", f.key, client.MaxText)
 		}

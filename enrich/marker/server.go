@@ -313,6 +313,10 @@ func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.R
 		Op: record.MarkBegin, UID: p.process.uid, Source: record.SourceAPI,
 		Agent: r.Agent, Session: r.Session, Call: r.Call, Tool: r.Tool, Traceparent: r.Traceparent,
 	}
+	m.More = m.More.With(record.MoreCommand, r.Command).With(record.MoreThread, r.Thread)
+	for _, path := range r.Paths {
+		m.More = m.More.With(record.MorePath, path)
+	}
 	if r.Op == client.OpEnd {
 		m.Op = record.MarkEnd
 	}

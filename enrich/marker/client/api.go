@@ -22,6 +22,7 @@ import (
 const (
 	MaxRequest = 64 << 10 // bytes of one line
 	MaxText    = 1024     // bytes of each string
+	MaxPaths   = 16       // of one mark
 )
 
 // The operations.
@@ -52,6 +53,14 @@ type Mark struct {
 	PID int `json:"pid,omitempty"`
 	// Cgroup serves the call, with all that runs in it: a path from the cgroup v2 mount. Root only.
 	Cgroup string `json:"cgroup,omitempty"`
+	// Paths are absolute paths of files that the call says it changes or reads, MaxPaths at most; for a tool that works
+	// inside of the agent.
+	Paths []string `json:"paths,omitempty"`
+	// Command is the hash of the command that the call is to run (agents.CommandHash), by which parallel calls are told
+	// apart.
+	Command string `json:"command,omitempty"`
+	// Thread is the agent's id of the subagent that makes the call.
+	Thread string `json:"thread,omitempty"`
 	// Source is SourceAPI if empty. The answer to a SourceHook does not wait for its result.
 	Source string `json:"source,omitempty"`
 }
