@@ -236,7 +236,7 @@ func TestHookInstallShowsTheChangeAndUninstallUndoesIt(t *testing.T) {
 		t.Errorf("asked nobody: %s", describeResult(r))
 	}
 	r = run("", "install", "claude-code", "--yes")
-	if r.code != 0 || !strings.Contains(r.stdout, `+         "matcher": "Bash"`) || strings.Contains(r.stdout, `-   "model"`+"\n-") {
+	if r.code != 0 || !strings.Contains(r.stdout, `+         "matcher": "*"`) || strings.Contains(r.stdout, `-   "model"`+"\n-") {
 		t.Error(describeResult(r))
 	}
 	with := read(settings)

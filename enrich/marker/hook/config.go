@@ -44,7 +44,7 @@ func ours(command, agent string) bool {
 
 // Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for
 // byte. A nil text is a file that is not there. If the hooks are there already, the text comes back as it is.
-// version is the agent's; if it is empty, only events that every version knows are added.
+// version is the agent's; "" is one that is not known, and counts as a current one.
 func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	command := Command(program, p.Agent)
 	events := p.events(version)
@@ -72,12 +72,29 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	}
 	s := styleOf(text)
 	for _, e := range events {
-		g := group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
-		if err := s.addGroup(root, e.Name, g); err != nil {
+		if err := s.addGroup(root, e.Name, e.group(command)); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name, err)
 		}
 	}
 	return root.Pack(), nil
+}
+
+func (e *PlaceEvent) group(command string) group {
+	return group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
+}
+
+// Settings gives the hooks as a settings file of the agent that has nothing else: {"hooks": {…}}. program and version
+// are those of Install. Such a file is for one run; the program has to be called sheetbend, as for Install.
+func (p *Place) Settings(program, version string) []byte {
+	hooks := map[string][]group{}
+	for _, e := range p.events(version) {
+		hooks[e.Name] = append(hooks[e.Name], e.group(Command(program, p.Agent)))
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(map[string]any{"hooks": hooks}) // of strings and numbers only
+	return bytes.TrimSpace(b.Bytes())
 }
 
 // installed reports whether the text has exactly the hooks that Install adds.

@@ -93,7 +93,7 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
   "hooks": {
     "PreToolUse": [
       {
-        "matcher": "Bash",
+        "matcher": "*",
         "hooks": [
           {
             "type": "command",
@@ -105,7 +105,7 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
     ],
     "PostToolUse": [
       {
-        "matcher": "Bash",
+        "matcher": "*",
         "hooks": [
           {
             "type": "command",
@@ -121,6 +121,15 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
 `
 	if got := install(t, p, ""); got != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestSettingsAreWhatInstallWrites(t *testing.T) {
+	for _, p := range Places() {
+		text := string(p.Settings(program, "9.0.0"))
+		if got := install(t, &p, text); got != text {
+			t.Errorf("install adds to\n%s\nwhich becomes\n%s", text, got)
+		}
 	}
 }
 
@@ -170,7 +179,7 @@ func TestUninstallLeavesAFileThatInstallDidNotMake(t *testing.T) {
 		}
 	}
 	// One that it made goes, also after an update that added hooks.
-	old, err := p.Install(nil, program, "")
+	old, err := p.Install(nil, program, "2.0.30")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +212,7 @@ func TestAFileThatIsNotUnderstoodIsNotTouched(t *testing.T) {
 
 func TestAnAgentThatIsTooOldGetsOnlyTheHooksItKnows(t *testing.T) {
 	p := FindPlace("claude-code")
-	for version, want := range map[string]int{"": 2, "2.0.30": 2, "2.1.196": 2, "2.1.197": 4, "2.2.0": 4, "10.0.0": 4} {
+	for version, want := range map[string]int{"": 4, "2.0.30": 2, "2.1.196": 2, "2.1.197": 4, "2.2.0": 4, "10.0.0": 4} {
 		with, err := p.Install(nil, program, version)
 		if err != nil {
 			t.Fatal(err)
