@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,34 +98,47 @@ func (p *Place) Settings(program, version string) []byte {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// installed reports whether the text has exactly the hooks that Install adds.
+// installed reports whether the text has exactly the hooks that Install adds. Keys count as the agent reads them: by
+// their case, and once.
 func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
-	var file struct {
-		Hooks map[string][]group `json:"hooks"`
-	}
-	if json.Unmarshal(text, &file) != nil {
+	root, err := parse(text)
+	if err != nil {
 		return false
 	}
-	want := map[string]string{}
+	if _, err := object(root); err != nil || root.Find("/hooks") == nil {
+		return false
+	}
+	have, err := object(root.Find("/hooks"))
+	if err != nil {
+		return false
+	}
+	want := map[string]group{}
 	for _, e := range events {
-		want[e.Name] = e.Matcher
+		want[e.Name] = e.group(command)
 	}
 	n := 0
-	for event, groups := range file.Hooks {
-		for _, g := range groups {
-			for _, h := range g.Hooks {
-				if !ours(h.Command, p.Agent) {
-					continue
-				}
-				matcher, ok := want[event]
-				if !ok || h.Command != command || g.Matcher != matcher || h.Timeout != timeout {
-					return false
-				}
-				n++
+	for _, event := range have.Members {
+		groups, ok := event.Value.Value.(*hujson.Array)
+		if !ok {
+			continue
+		}
+		for i := range groups.Elements {
+			if _, k := p.ourHandler(&groups.Elements[i], command); k < 0 {
+				continue
+			}
+			if n++; !same(groups.Elements[i].Pack(), want[keyOf(event)]) {
+				return false
 			}
 		}
 	}
 	return n == len(events)
+}
+
+// same reports whether a text is what a group is written as, but for its layout.
+func same(text []byte, g group) bool {
+	var a, b any
+	written, err := json.Marshal(g)
+	return err == nil && json.Unmarshal(written, &b) == nil && json.Unmarshal(text, &a) == nil && reflect.DeepEqual(a, b)
 }
 
 func (s style) addGroup(root *hujson.Value, event string, g group) error {
