@@ -267,7 +267,7 @@ func installed(name string, by identity) (programs []string) {
 	if home == "" {
 		return nil
 	}
-	dirs := []string{npmPrefix(home), "/usr/local/bin", "/home/linuxbrew/.linuxbrew/bin"}
+	dirs := []string{npmPrefix(home), "/home/linuxbrew/.linuxbrew/bin"}
 	for _, pattern := range installDirs {
 		found, _ := filepath.Glob(filepath.Join(home, pattern)) // a bad pattern, as a home directory may make one: none
 		slices.Reverse(found)

@@ -113,7 +113,7 @@ func (v *value) work(h *agents.Hook) (paths []string, command string) {
 	}
 	for _, at := range h.Patch {
 		for _, text := range v.find(at, MaxInput) {
-			if isPatch(text) {
+			if isPatch(text) || runsPatch(text) {
 				for file := range patched(text) {
 					add(file)
 				}
@@ -130,6 +130,13 @@ func (v *value) work(h *agents.Hook) (paths []string, command string) {
 
 // isPatch is true of a text of apply_patch's form.
 func isPatch(text string) bool { return strings.HasPrefix(strings.TrimSpace(text), "*** Begin Patch") }
+
+// runsPatch is true of a command that is given one, which Codex does not run, but applies itself.
+func runsPatch(command string) bool {
+	first, rest, _ := strings.Cut(strings.TrimSpace(command), "\n")
+	name, _, _ := strings.Cut(first, " ")
+	return (name == "apply_patch" || name == "applypatch") && isPatch(rest)
+}
 
 // patched goes through the files that a patch names in its headings. The lines of files have a sign before them.
 func patched(patch string) iter.Seq[string] {

@@ -79,6 +79,7 @@ func TestReadSaysWhatACallIsToDo(t *testing.T) {
 		{"a patch", "codex", `"cwd":"/w","tool_input":{"command":"*** Begin Patch\n*** Add File: new\n+*** Delete File: no\n*** Update File: old\r\n*** Move to: /m/moved\n@@\n *** Add File: no\n*** Delete File: gone\n*** Update File: old\n*** End Patch"}`, " /w/new /w/old /m/moved /w/gone"},
 		{"a command of Codex", "codex", `"tool_input":{"command":"ls"}`, command("ls")},
 		{"a command that has a patch in it", "codex", `"tool_input":{"command":"cat <<E\n*** Begin Patch\n*** Add File: new\nE"}`, command("cat <<E\n*** Begin Patch\n*** Add File: new\nE")},
+		{"a patch that is a command", "codex", `"cwd":"/w","tool_input":{"command":"apply_patch <<'E'\n*** Begin Patch\n*** Add File: new\nE"}`, " /w/new" + command("apply_patch <<'E'\n*** Begin Patch\n*** Add File: new\nE")},
 		{"several commands are none", "claude-code", `"tool_input":{"command":["a","b"]}`, ""},
 		{"no arguments", "claude-code", `"tool_input":7`, ""},
 		{"a path with a NUL byte", "claude-code", `"tool_input":{"file_path":"/a\u0000b"}`, ""},
@@ -123,12 +124,13 @@ func numbered(n int) (list []string) {
 	return list
 }
 
-// As large as an input may be, of the kind that takes most: what is looked at is bounded all the same.
+// Inputs of the kind that takes most: what is looked at is bounded all the same.
 func TestAHugeInputIsReadInBounds(t *testing.T) {
+	const size = 4 << 20
 	for _, c := range []struct{ name, input string }{
-		{"elements", `"tool_input":{"command":[` + strings.Repeat("1,", MaxInput/2-100) + `1]}`},
-		{"members", `"tool_input":{` + strings.Repeat(`"":1,`, MaxInput/5-40) + `"":1}`},
-		{"a command", `"tool_input":{"command":"` + strings.Repeat("x", MaxInput-200) + `"}`},
+		{"elements", `"tool_input":{"command":[` + strings.Repeat("1,", size/2) + `1]}`},
+		{"members", `"tool_input":{` + strings.Repeat(`"":1,`, size/5) + `"":1}`},
+		{"a command", `"tool_input":{"command":"` + strings.Repeat("x", size) + `"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			input := []byte(`{"session_id":"s","hook_event_name":"PreToolUse","tool_use_id":"c",` + c.input + "}")
@@ -139,7 +141,7 @@ func TestAHugeInputIsReadInBounds(t *testing.T) {
 			if err != nil || len(e.Marks) != 1 {
 				t.Fatalf("%d marks, %v", len(e.Marks), err)
 			}
-			if took := after.TotalAlloc - before.TotalAlloc; took > 10*MaxInput {
+			if took := after.TotalAlloc - before.TotalAlloc; took > 3*size {
 				t.Errorf("%d MiB", took>>20)
 			}
 		})
