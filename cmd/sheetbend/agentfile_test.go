@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -162,14 +163,34 @@ func TestOnlyARegularFileOfTheUserIsChanged(t *testing.T) {
 		{"a file of another user", "belongs to user 0", func() error { return os.WriteFile(file, []byte("{}"), 0o644) }},
 		{"a link to nothing", "does not exist", func() error { linkOf(t, somebody, "nothing", file); return nil }},
 		{"a link to itself", "too many links", func() error { linkOf(t, somebody, "settings.json", file); return nil }},
+		{"what no settings are as large as", "larger than 16 MiB", func() error {
+			asOwner(t, somebody, file, "{}")
+			return os.Truncate(file, 50<<20)
+		}},
+		{"one that nests deeply", "is not changed", func() error { asOwner(t, somebody, file, strings.Repeat("[", 1<<20)); return nil }},
+		{"one with a byte order mark", "not valid JSON", func() error { asOwner(t, somebody, file, "\ufeff{}"); return nil }},
+		{"one with comments", "not valid JSON", func() error { asOwner(t, somebody, file, "{} // mine"); return nil }},
+		{"hooks that are a list", "hooks", func() error { asOwner(t, somebody, file, `{"hooks": []}`); return nil }},
+		{"hooks of an event that are no list", "PreToolUse", func() error { asOwner(t, somebody, file, `{"hooks": {"PreToolUse": {}}}`); return nil }},
 		{"a link of another user", "not followed", func() error { linkOf(t, somebody+1, "/etc/passwd", file); return nil }},
 	} {
 		if err := c.make(); err != nil {
 			t.Fatal(err)
 		}
 		before := ownerAndMode(t, file)
+		read := func() []byte { // nil: no file
+			if st, err := os.Lstat(file); err != nil || !st.Mode().IsRegular() {
+				return nil
+			}
+			text, _ := os.ReadFile(file)
+			return text
+		}
+		text := read()
 		if r := hookChange(t, home, "install", "claude-code"); r.code == 0 || !strings.Contains(r.stderr, c.says) || ownerAndMode(t, file) != before {
 			t.Errorf("%s: %s", c.name, describeResult(r))
+		}
+		if !bytes.Equal(read(), text) {
+			t.Errorf("%s: changed", c.name)
 		}
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)

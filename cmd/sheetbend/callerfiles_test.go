@@ -482,7 +482,8 @@ func TestAnAgentIsAskedForItsVersionAsTheCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	who.path = dir + ":/usr/bin:/bin"
-	if got := agentVersion(hook.FindPlace("claude-code"), who); got != "2.0.61001" {
-		t.Errorf("%q", got)
+	got, program := agentVersion(hook.FindPlace("claude-code"), who)
+	if got != "2.0.61001" || program != filepath.Join(dir, "claude") {
+		t.Errorf("%q of %s", got, program)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -39,8 +40,8 @@ func newHook() *cobra.Command {
 		Use:   "hook AGENT",
 		Short: "Mark tool calls from an agent's hooks, and install these hooks",
 		Long: `Read the JSON that an agent gives its hooks on standard input, and report to the sensor which tool call
-begins or ends. Run by the agent, not by hand. It prints nothing, and its exit code is always 0: what the agent does
-never depends on it. Without a sensor it ends at once; with one it waits 100 ms at most, or as long as
+begins or ends, on which files it works, and a hash of its command. Run by the agent, not by hand. It prints nothing, and
+its exit code is always 0: what the agent does never depends on it. Without a sensor it ends at once; with one it waits 100 ms at most, or as long as
 SHEETBEND_HOOK_WAIT says in the agent's environment (a duration such as 500ms, up to 4s).
 
 install writes the hook into the agent's configuration, uninstall takes it out again.`,
@@ -54,9 +55,10 @@ install writes the hook into the agent's configuration, uninstall takes it out a
 			if len(args) == 0 || args[0] == "-h" || args[0] == "--help" {
 				return cmd.Help()
 			}
-			if term.IsTerminal(int(os.Stdin.Fd())) {
-				return usageError("hook %s: it reads an agent's JSON: install it with sheetbend hook install %s",
+			if term.IsTerminal(int(os.Stdin.Fd())) { // no error: an agent's terminal, perhaps
+				fmt.Fprintf(cmd.ErrOrStderr(), "hook %s reads an agent's JSON: install it with sheetbend hook install %s\n",
 					args[0], args[0])
+				return nil
 			}
 			runHook(args[0], os.Stdin)
 			return nil

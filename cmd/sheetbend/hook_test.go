@@ -16,6 +16,7 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/enrich/marker"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
+	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
 const preToolUse = `{"session_id":"s-1","hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"ls"},"tool_use_id":"toolu_1"}`
@@ -53,6 +54,8 @@ func TestAHookNeverSaysAnythingAndNeverFails(t *testing.T) {
 		{"a sensor that hangs", hangs, preToolUse, "claude-code"},
 		{"an agent that nobody knows", server, preToolUse, "nobody"},
 		{"an option of another version", server, preToolUse, "--new"},
+		{"more than an agent sends", server, strings.Repeat(" ", hook.MaxInput) + preToolUse, "claude-code"},
+		{"nested deeply", server, strings.Repeat("[", 1<<20), "claude-code"},
 		{"no JSON", server, "\x00\xff", "claude-code"},
 		{"no input", server, "", "codex"},
 		{"an event of no call", server, `{"hook_event_name":"Stop"}`, "codex"},
@@ -119,6 +122,9 @@ func TestAHookMarksTheCallBeforeItReturns(t *testing.T) {
 		t.Fatalf("%d marks", len(got))
 	}
 	m := got[0].Mark
+	if command := m.More.Get(record.MoreCommand); command != agents.CommandHash("ls") || strings.Contains(string(m.More), "ls") {
+		t.Errorf("of the command %q", m.More)
+	}
 	if m.Call != "toolu_1" || m.Session != "s-1" || m.Tool != "Bash" || m.Agent != "claude-code" || m.Source != record.SourceHook || m.TargetTgid != 0 {
 		t.Errorf("%+v", m)
 	}
@@ -179,7 +185,7 @@ func TestAHookIsNotHeldUpByASensorThatHangs(t *testing.T) {
 
 func hookAboveVersion(t *testing.T, socket string) time.Duration {
 	t.Helper()
-	hook, version := time.Hour, time.Hour
+	hooks, version := time.Hour, time.Hour
 	for range 20 {
 		begin := time.Now()
 		cmd := sheetbend(t, "version")
@@ -190,9 +196,9 @@ func hookAboveVersion(t *testing.T, socket string) time.Duration {
 		if r := hookRun(t, socket, strings.NewReader(preToolUse), "claude-code"); r.code != 0 || r.stdout != "" || r.stderr != "" {
 			t.Error(describeResult(r))
 		}
-		hook = min(hook, time.Since(begin))
+		hooks = min(hooks, time.Since(begin))
 	}
-	return hook - version
+	return hooks - version
 }
 
 func BenchmarkHookWithoutASensor(b *testing.B) {
@@ -201,6 +207,86 @@ func BenchmarkHookWithoutASensor(b *testing.B) {
 		cmd.Env = []string{asCommand + "=1", client.EnvSocket + "=/nonexistent"}
 		if err := cmd.Run(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Under sudo the agent is often not in PATH.
+func TestHookInstallFindsTheAgentWhereInstallersPutIt(t *testing.T) {
+	for _, c := range []struct {
+		name, place, version string // where a program is, and what it says
+		npmrc                string
+		args                 []string
+		hooks                int
+		says                 string // "": nothing about versions
+	}{
+		{name: "nowhere", hooks: 4, says: "claude is neither in PATH nor where installers put it: taken for 2.1.197 or later"},
+		{name: "by its own installer", place: ".local/bin", version: "2.1.332 (Claude Code)", hooks: 4},
+		{name: "by npm of a node of nvm", place: ".nvm/versions/node/v22.1.0/bin", version: "2.1.100", hooks: 2, says: "/bin/claude is 2.1.100: after an update, install again"},
+		{name: "by npm with a prefix", place: "my/node/bin", version: "2.1.100", npmrc: "x=y\nprefix = ${HOME}/my/node\n", hooks: 2, says: "my/node/bin/claude is 2.1.100"},
+		{name: "one that says nothing", place: ".local/bin", version: "", hooks: 4, says: "is neither in PATH"},
+		{name: "another one is meant", place: ".local/bin", version: "2.1.332", args: []string{"--agent-version", "2.0.30"}, hooks: 2, says: "this is to be 2.0.30"},
+		{name: "nowhere, and the user knows", args: []string{"--agent-version", "2.1.197"}, hooks: 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			home := t.TempDir()
+			write := func(name, text string) {
+				t.Helper()
+				if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.place != "" {
+				write(filepath.Join(home, c.place, "claude"), "#!/bin/sh\necho '"+c.version+"'\n")
+			}
+			if c.npmrc != "" {
+				write(filepath.Join(home, ".npmrc"), c.npmrc)
+			}
+			r := hookChange(t, home, append([]string{"install", "claude-code"}, c.args...)...)
+			text, err := os.ReadFile(filepath.Join(home, ".claude", "settings.json"))
+			if n := strings.Count(string(text), " hook claude-code"); r.code != 0 || err != nil || n != c.hooks {
+				t.Errorf("%d hooks, want %d, %v: %s", n, c.hooks, err, describeResult(r))
+			}
+			if !strings.Contains(r.stdout, c.says) || c.says == "" && strings.Contains(r.stdout, "2.1.197") {
+				t.Errorf("says %s", r.stdout)
+			}
+		})
+	}
+	if r := hookChange(t, t.TempDir(), "install", "claude-code", "--agent-version", "new"); r.code == 0 || !strings.Contains(r.stderr, "--agent-version new") {
+		t.Error(describeResult(r))
+	}
+}
+
+// answers writes a file before it gives the answer.
+type answers struct{ file, text string }
+
+func (a answers) Read(p []byte) (int, error) {
+	if err := os.WriteFile(a.file, []byte(a.text), 0o600); err != nil {
+		return 0, err
+	}
+	return copy(p, "y\n"), io.EOF
+}
+
+// The agent writes its settings as well, while the user reads the question.
+func TestSettingsThatChangeMeanwhileAreLeftAlone(t *testing.T) {
+	for _, c := range []struct{ before, meanwhile string }{{"{}\n", `{"model": "new"}`}, {"", `{"model": "new"}`}} {
+		file := filepath.Join(t.TempDir(), "settings.json")
+		if c.before != "" {
+			if err := os.WriteFile(file, []byte(c.before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := newHookInstall()
+		cmd.SetArgs([]string{"codex", "--file", file})
+		cmd.SetIn(answers{file, c.meanwhile})
+		cmd.SetOut(io.Discard)
+		cmd.SilenceUsage, cmd.SilenceErrors = true, true
+		err := cmd.Execute()
+		if text, _ := os.ReadFile(file); err == nil || !strings.Contains(err.Error(), "changed meanwhile") || string(text) != c.meanwhile {
+			t.Errorf("%v: %s", err, text)
 		}
 	}
 }
@@ -236,7 +322,7 @@ func TestHookInstallShowsTheChangeAndUninstallUndoesIt(t *testing.T) {
 		t.Errorf("asked nobody: %s", describeResult(r))
 	}
 	r = run("", "install", "claude-code", "--yes")
-	if r.code != 0 || !strings.Contains(r.stdout, `+         "matcher": "Bash"`) || strings.Contains(r.stdout, `-   "model"`+"\n-") {
+	if r.code != 0 || !strings.Contains(r.stdout, `+         "matcher": "*"`) || strings.Contains(r.stdout, `-   "model"`+"\n-") {
 		t.Error(describeResult(r))
 	}
 	with := read(settings)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,36 +24,67 @@ import (
 	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
-// versionWithin is how long an agent may take to print its version.
+// versionWithin is how long an agent may take to print its version, wherever it is looked for.
 const versionWithin = 10 * time.Second
 
 // maxVersion bounds what is read of that, in bytes.
 const maxVersion = 64 << 10
 
 func newHookInstall() *cobra.Command {
-	return newHookChange("install", "Write the hook into an agent's configuration",
-		func(p *hook.Place, by identity, program string, text []byte) ([]byte, []string, error) {
-			version := agentVersion(p, by)
-			var then []string
-			if since := p.Lacks(version); since != "" {
-				then = append(then, fmt.Sprintf("the end of failed and denied calls is reported by %s %s and later: "+
-					"after an update, install again", p.Program, since))
+	var version string
+	cmd := newHookChange("install", "Write the hook into an agent's configuration",
+		func(p *hook.Place, by identity, program string, text []byte) (settingsText, error) {
+			given := hook.Version(version)
+			if version != "" && given == "" {
+				return settingsText{}, usageError("--agent-version %s: it is no version such as 2.1.197", version)
 			}
+			version, note := versionOf(p, by, given)
 			text, err := p.Install(text, program, version)
-			return text, append(then, p.After), err
+			return settingsText{text, note, p.After}, err
 		})
+	cmd.Flags().StringVar(&version, "agent-version", "",
+		"the agent's `VERSION`, where its program is not found, or another one is meant")
+	return cmd
+}
+
+// versionOf gives the version of the agent that the hooks are for, and a line for the user: what is missing or was
+// assumed.
+func versionOf(p *hook.Place, by identity, given string) (version, note string) {
+	since := p.Since()
+	if since == "" {
+		return given, "" // all versions know the same hooks
+	}
+	version, which := given, "this is to be"
+	if given == "" {
+		if version, which = agentVersion(p, by); version == "" {
+			return "", fmt.Sprintf("%s is neither in PATH nor where installers put it: taken for %s or later. An older one "+
+				"may run no hook at all with these settings: then give its version with --agent-version", p.Program, since)
+		}
+		which += " is"
+	}
+	if p.Lacks(version) != "" {
+		note = fmt.Sprintf("the end of failed and denied calls is told by %s %s and later, and %s %s: "+
+			"after an update, install again", p.Program, since, which, version)
+	}
+	return version, note
 }
 
 func newHookUninstall() *cobra.Command {
 	return newHookChange("uninstall", "Take the hook out of an agent's configuration",
-		func(p *hook.Place, _ identity, program string, text []byte) ([]byte, []string, error) {
+		func(p *hook.Place, _ identity, program string, text []byte) (settingsText, error) {
 			text, err := p.Uninstall(text, program)
-			return text, nil, err
+			return settingsText{text: text}, err
 		})
 }
 
-// A settingsChange gives the new text, and lines for the user once it is written. program is the path of sheetbend.
-type settingsChange func(p *hook.Place, by identity, program string, text []byte) ([]byte, []string, error)
+// A settingsText is what a file is to be, with lines for the user: before he is asked, and once it is written.
+type settingsText struct {
+	text       []byte
+	note, then string
+}
+
+// A settingsChange gives the new text. program is the path of sheetbend.
+type settingsChange func(p *hook.Place, by identity, program string, text []byte) (settingsText, error)
 
 func newHookChange(use, short string, change settingsChange) *cobra.Command {
 	var yes bool
@@ -139,14 +171,18 @@ func changeSettings(
 	if err != nil {
 		return fmt.Errorf("find the path of sheetbend: %w", err)
 	}
-	text, then, err := change(p, by, program, old)
+	changed, err := change(p, by, program, old)
 	if err != nil {
 		return fmt.Errorf("%s is not changed: %w", file, err)
 	}
+	text := changed.text
 	if len(text) == 0 && settings.linked {
 		text = []byte("{}\n") // a file that others point to stays
 	}
 	out := cmd.OutOrStdout()
+	if changed.note != "" {
+		fmt.Fprintln(out, changed.note)
+	}
 	if bytes.Equal(old, text) {
 		fmt.Fprintf(out, "nothing to do: %s is as it should be\n", file)
 		return nil
@@ -159,6 +195,10 @@ func changeSettings(
 		}
 	}
 	err = by.rights(func() error {
+		// The answer takes its time, and the agent writes this file as well.
+		if err := unchanged(file, old); err != nil {
+			return err
+		}
 		if len(text) == 0 {
 			return settings.remove()
 		}
@@ -168,22 +208,107 @@ func changeSettings(
 		return err
 	}
 	fmt.Fprintln(out, "done")
-	for _, line := range then {
-		fmt.Fprintln(out, line)
+	if changed.then != "" {
+		fmt.Fprintln(out, changed.then)
 	}
 	return nil
 }
 
-// agentVersion asks the agent, as the user; "" if it is not there.
-func agentVersion(p *hook.Place, by identity) string {
-	program, err := lookCommand(p.Program, by)
+// unchanged says whether a file, whose path has no links in it, still has the text that was read from it.
+func unchanged(file string, old []byte) error {
+	f, err := findAgentFile(file, uint32(os.Geteuid()))
+	if err != nil {
+		return err
+	}
+	text, err := f.read()
+	if err == nil && (f.path != file || !bytes.Equal(text, old)) {
+		err = fmt.Errorf("%s has changed meanwhile: it is left alone; call this again", file)
+	}
+	return err
+}
+
+// installDirs are where installers of a user's own put programs, below his home directory: what PATH may lack, above all
+// under sudo.
+var installDirs = []string{
+	".local/bin", ".claude/local", ".claude/local/node_modules/.bin", "bin", ".npm-global/bin", ".npm-packages/bin", "n/bin",
+	".volta/bin", ".bun/bin", ".local/share/pnpm", ".yarn/bin", ".asdf/shims", ".local/share/mise/shims", ".nodenv/shims",
+	".nvm/versions/node/*/bin", ".local/share/fnm/node-versions/*/installation/bin", ".fnm/node-versions/*/installation/bin",
+}
+
+// maxPrograms bounds the programs that are asked for their version.
+const maxPrograms = 16
+
+// agentVersion asks the agent, as the user, and says which program that is; "" if it is nowhere.
+func agentVersion(p *hook.Place, by identity) (version, program string) {
+	var programs []string
+	if inPath, err := lookCommand(p.Program, by); err == nil {
+		programs = append(programs, inPath)
+	}
+	_ = by.rights(func() error {
+		programs = append(programs, installed(p.Program, by)...)
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), versionWithin)
+	defer cancel()
+	for _, program := range programs[:min(len(programs), maxPrograms)] {
+		if version := versionOfProgram(ctx, program, by); version != "" {
+			return version, program
+		}
+	}
+	return "", ""
+}
+
+// installed gives the programs of a name in the user's own places, newest version of node first.
+func installed(name string, by identity) (programs []string) {
+	home := by.home
+	if !by.other() {
+		home, _ = os.UserHomeDir()
+	}
+	if home == "" {
+		return nil
+	}
+	dirs := []string{npmPrefix(home), "/home/linuxbrew/.linuxbrew/bin"}
+	for _, pattern := range installDirs {
+		found, _ := filepath.Glob(filepath.Join(home, pattern)) // a bad pattern, as a home directory may make one: none
+		slices.Reverse(found)
+		dirs = append(dirs, found...)
+	}
+	for _, dir := range dirs {
+		if file, err := exec.LookPath(filepath.Join(dir, name)); dir != "" && err == nil {
+			programs = append(programs, file)
+		}
+	}
+	return programs
+}
+
+// npmPrefix is where npm puts global packages, if the user has said so; "" otherwise.
+func npmPrefix(home string) string {
+	text, err := readSettings(filepath.Join(home, ".npmrc"), 0, func(*syscall.Stat_t) bool { return true })
 	if err != nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), versionWithin)
-	defer cancel()
+	for line := range strings.Lines(string(text)) {
+		if key, dir, ok := strings.Cut(line, "="); ok && strings.TrimSpace(key) == "prefix" {
+			dir = strings.Trim(strings.TrimSpace(dir), `"`)
+			for _, mark := range []string{"${HOME}", "$HOME", "~"} {
+				if rest, ok := strings.CutPrefix(dir, mark); ok {
+					dir = home + rest
+				}
+			}
+			if filepath.IsAbs(dir) {
+				return filepath.Join(dir, "bin")
+			}
+		}
+	}
+	return ""
+}
+
+// versionOfProgram asks a program, as the user; "" if it gives none.
+func versionOfProgram(ctx context.Context, program string, by identity) string {
 	cmd := exec.CommandContext(ctx, program, "--version")
 	cmd.Env = by.environment(os.Environ())
+	// One that node runs is beside its node.
+	cmd.Env = append(cmd.Env, "PATH="+strings.TrimSuffix(filepath.Dir(program)+":"+pathOf(cmd.Env), ":"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: by.credential, Setsid: true}
 	out, err := cmd.StdoutPipe()
 	if err != nil || start(cmd, by) != nil {
@@ -194,6 +319,16 @@ func agentVersion(p *hook.Place, by identity) string {
 		return ""
 	}
 	return hook.Version(string(text))
+}
+
+// pathOf is PATH of an environment.
+func pathOf(env []string) (path string) {
+	for _, pair := range env {
+		if value, ok := strings.CutPrefix(pair, "PATH="); ok {
+			path = value
+		}
+	}
+	return path
 }
 
 // ask reports whether the user answered yes. No answer is no.

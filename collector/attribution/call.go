@@ -86,9 +86,12 @@ type callLife struct {
 // callMarking says who opened a call by a mark.
 type callMarking struct {
 	MarkedBy  MarkedBy
-	marked    bool  // it was opened so at least once
-	Annotated bool  // by a pod's annotation
-	mark      *Mark // while it is open
+	marked    bool // it was opened so at least once
+	by        authority
+	Annotated bool   // by a pod's annotation
+	mark      *Mark  // while it is open
+	command   string // the hash of what it is to run, as it was told; "" if it was not
+	files     bool   // it was told on which files it is to work
 }
 
 // callSent is what has gone out of a call. Package spans keeps it, but for unverified.

@@ -226,19 +226,19 @@ func (c *Table) root(p *Process, x *ProgramStart, in Claims) {
 // command puts a process in the call that it is the first of.
 func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, link span.Link, sampled, ok bool) {
 	a := p.Agent
-	if len(a.open) > 1 {
-		c.Marks.closeStale(a)
-	}
 	var k *Call
+	var several bool
+	if in.Call == "" {
+		k, several = c.Marks.openCall(a, x)
+	}
 	switch {
 	case in.Call != "":
 		k = c.callOf(a, in.Call, byCallID, x.At)
-	case len(a.open) == 1:
-		k = a.open[0]
+	case k != nil:
 	case perCall:
 		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
 		k.Contextual = true
-	case len(a.open) > 1:
+	case several:
 		c.stats.AmbiguousCalls++
 		c.Belong(p, Owner{Agent: a, Ambiguous: true})
 		return

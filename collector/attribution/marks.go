@@ -91,6 +91,9 @@ func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 	if at, ok := c.targetOf(h, m); ok && m.Call != "" {
 		switch m.Op {
 		case record.MarkBegin:
+			if at.mark.agent != nil && at.who == MarkedByHook {
+				c.closeOver(at.agent)
+			}
 			done = c.beginCall(at, m)
 		case record.MarkEnd:
 			k := c.table.Calls[callKey{at.agent.Session.SessionName, at.name(m.Call)}]
@@ -99,14 +102,29 @@ func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 					k = open // the session may have another id since
 				}
 			}
-			if done = k != nil && k.Marking.mark != nil && k.Marking.mark.by == at.by; done {
-				c.CloseMark(k)
-			}
+			done = c.endCall(k, &at)
 		}
 	}
 	if !done {
 		c.table.refuse(&c.table.stats.RefusedMarks)
 	}
+}
+
+// endCall ends a call, which may be nil: not known. A call that is over may be ended by the same once more; hooks tell the
+// end of each in several ways, and of those, too, whose begin did not get here.
+func (c *Marks) endCall(k *Call, at *target) bool {
+	switch {
+	case k == nil:
+		return at.who == MarkedByHook
+	case k.Marking.mark == nil && k.Marking.marked:
+		return k.Marking.by == at.by
+	case k.Marking.mark == nil:
+		return at.who == MarkedByHook && k.Agent == at.agent
+	case k.Marking.by != at.by:
+		return false
+	}
+	c.CloseMark(k)
+	return true
 }
 
 // targetOf finds where a mark belongs, and whether its sender may put it there. Lineage
@@ -296,7 +314,8 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 		c.table.join(k, link, sampled)
 	}
 	at.mark.by = at.by
-	k.Marking.MarkedBy = at.who
+	k.Marking.MarkedBy, k.Marking.by = at.who, at.by
+	k.Marking.command, k.Marking.files = m.More.Get(record.MoreCommand), m.More.Get(record.MorePath) != ""
 	a.Told.Reports = a.Told.Reports || at.who == MarkedByHook
 	k.Marking.mark, k.Marking.marked = &at.mark, true
 	k.Life.Over = false
@@ -327,11 +346,11 @@ func (c *Marks) CloseMark(k *Call) {
 	c.table.endIfDone(k)
 }
 
-// closeStale ends markers of calls that never ran: agents begin a call before they ask the user, and say
+// closeStale ends markers of commands that never ran: agents begin a call before they ask the user, and say
 // nothing when the answer is no.
 func (c *Marks) closeStale(a *agent) {
 	for _, k := range slices.Clone(a.open) {
-		if !k.Life.Ran && c.table.clock.Now >= k.Life.Began+uint64(c.table.config.CallRetention) {
+		if !k.Life.Ran && (k.Marking.command != "" || a.mayRun(k)) && c.table.clock.Now >= k.Life.Began+uint64(c.table.config.CallRetention) {
 			c.CloseMark(k)
 		}
 	}

@@ -134,6 +134,10 @@ type Hook struct {
 	Command []string `json:"command,omitempty" yaml:"command"`
 	Patch   []string `json:"patch,omitempty" yaml:"patch"`
 	Thread  []string `json:"thread,omitempty" yaml:"thread"`
+	// Cwd leads to the directory that relative Paths start at.
+	Cwd []string `json:"cwd,omitempty" yaml:"cwd"`
+	// ToolNames are the names that the agent's telemetry has for tools which it calls otherwise here.
+	ToolNames map[string]string `json:"tool_names,omitempty" yaml:"tool_names"`
 	// Env are variables of the hook's process that hold the session where the JSON does not.
 	Env []string `json:"env,omitempty" yaml:"env"`
 }

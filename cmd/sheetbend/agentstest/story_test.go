@@ -24,14 +24,17 @@ type story struct {
 	spans []*tracepb.Span
 	byID  map[string]*tracepb.Span
 	logs  []*logspb.LogRecord
+	said  string // by sheetbend run; "" if it was not asked for
 }
 
 // tell runs an agent under sheetbend and gives the spans that arrived.
 func (d *desk) tell(flags []string, commandLine []string, agents ...realAgent) *story {
 	d.t.Helper()
 	b := startBackend(d.t)
-	d.run(slices.Concat([]string{"--otlp-endpoint", b.url}, flags), commandLine, agents...)
-	return d.gather(b)
+	said := d.run(slices.Concat([]string{"--otlp-endpoint", b.url}, flags), commandLine, agents...)
+	s := d.gather(b)
+	s.said = said
+	return s
 }
 
 // gather gives what has arrived.

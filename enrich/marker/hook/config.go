@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func ours(command, agent string) bool {
 
 // Install gives the text of the agent's configuration file with the hooks in it. Everything else stays, byte for
 // byte. A nil text is a file that is not there. If the hooks are there already, the text comes back as it is.
-// version is the agent's; if it is empty, only events that every version knows are added.
+// version is the agent's; "" is one that is not known, and counts as a current one.
 func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	command := Command(program, p.Agent)
 	events := p.events(version)
@@ -72,42 +73,72 @@ func (p *Place) Install(text []byte, program, version string) ([]byte, error) {
 	}
 	s := styleOf(text)
 	for _, e := range events {
-		g := group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
-		if err := s.addGroup(root, e.Name, g); err != nil {
+		if err := s.addGroup(root, e.Name, e.group(command)); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name, err)
 		}
 	}
 	return root.Pack(), nil
 }
 
-// installed reports whether the text has exactly the hooks that Install adds.
-func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
-	var file struct {
-		Hooks map[string][]group `json:"hooks"`
+func (e *PlaceEvent) group(command string) group {
+	return group{Matcher: e.Matcher, Hooks: []handler{{"command", command, timeout}}}
+}
+
+// Settings gives the hooks as a settings file of the agent that has nothing else: {"hooks": {…}}. program and version
+// are those of Install. Such a file is for one run; the program has to be called sheetbend, as for Install.
+func (p *Place) Settings(program, version string) []byte {
+	hooks := map[string][]group{}
+	for _, e := range p.events(version) {
+		hooks[e.Name] = append(hooks[e.Name], e.group(Command(program, p.Agent)))
 	}
-	if json.Unmarshal(text, &file) != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(map[string]any{"hooks": hooks}) // of strings and numbers only
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// installed reports whether the text has exactly the hooks that Install adds. Keys count as the agent reads them: by
+// their case, and once.
+func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
+	root, err := parse(text)
+	if err != nil {
 		return false
 	}
-	want := map[string]string{}
+	if _, err := object(root); err != nil || root.Find("/hooks") == nil {
+		return false
+	}
+	have, err := object(root.Find("/hooks"))
+	if err != nil {
+		return false
+	}
+	want := map[string]group{}
 	for _, e := range events {
-		want[e.Name] = e.Matcher
+		want[e.Name] = e.group(command)
 	}
 	n := 0
-	for event, groups := range file.Hooks {
-		for _, g := range groups {
-			for _, h := range g.Hooks {
-				if !ours(h.Command, p.Agent) {
-					continue
-				}
-				matcher, ok := want[event]
-				if !ok || h.Command != command || g.Matcher != matcher || h.Timeout != timeout {
-					return false
-				}
-				n++
+	for _, event := range have.Members {
+		groups, ok := event.Value.Value.(*hujson.Array)
+		if !ok {
+			continue
+		}
+		for i := range groups.Elements {
+			if _, k := p.ourHandler(&groups.Elements[i], command); k < 0 {
+				continue
+			}
+			if n++; !same(groups.Elements[i].Pack(), want[keyOf(event)]) {
+				return false
 			}
 		}
 	}
 	return n == len(events)
+}
+
+// same reports whether a text is what a group is written as, but for its layout.
+func same(text []byte, g group) bool {
+	var a, b any
+	written, err := json.Marshal(g)
+	return err == nil && json.Unmarshal(written, &b) == nil && json.Unmarshal(text, &a) == nil && reflect.DeepEqual(a, b)
 }
 
 func (s style) addGroup(root *hujson.Value, event string, g group) error {

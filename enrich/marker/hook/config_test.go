@@ -93,7 +93,7 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
   "hooks": {
     "PreToolUse": [
       {
-        "matcher": "Bash",
+        "matcher": "*",
         "hooks": [
           {
             "type": "command",
@@ -105,7 +105,7 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
     ],
     "PostToolUse": [
       {
-        "matcher": "Bash",
+        "matcher": "*",
         "hooks": [
           {
             "type": "command",
@@ -121,6 +121,15 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
 `
 	if got := install(t, p, ""); got != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestSettingsAreWhatInstallWrites(t *testing.T) {
+	for _, p := range Places() {
+		text := string(p.Settings(program, "9.0.0"))
+		if got := install(t, &p, text); got != text {
+			t.Errorf("install adds to\n%s\nwhich becomes\n%s", text, got)
+		}
 	}
 }
 
@@ -170,7 +179,7 @@ func TestUninstallLeavesAFileThatInstallDidNotMake(t *testing.T) {
 		}
 	}
 	// One that it made goes, also after an update that added hooks.
-	old, err := p.Install(nil, program, "")
+	old, err := p.Install(nil, program, "2.0.30")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,9 +210,34 @@ func TestAFileThatIsNotUnderstoodIsNotTouched(t *testing.T) {
 	}
 }
 
+// What the agent does not read as Install's is not taken for that.
+func TestHooksThatTheAgentDoesNotReadAreNotInstalled(t *testing.T) {
+	p := FindPlace("codex")
+	with := string(p.Settings(program, ""))
+	for _, text := range []string{
+		strings.Replace(with, `"hooks":{`, `"Hooks":{`, 1),
+		strings.Replace(with, `"PreToolUse"`, `"preToolUse"`, 1),
+		strings.Replace(with, `"matcher"`, `"Matcher"`, 1),
+		strings.Replace(with, `"command","command"`, `"prompt","command"`, 1),
+		strings.Replace(with, `"timeout":5`, `"timeout":5,"async":true`, 1),
+	} {
+		if text == with {
+			t.Fatal("nothing is changed")
+		}
+		if got := install(t, p, text); got == text {
+			t.Errorf("taken for installed: %s", got)
+		} else if n := len(commands(t, strings.Replace(got, `"Hooks"`, `"other"`, 1), "PreToolUse")); n != 1 {
+			t.Errorf("%d hooks in %s", n, got)
+		}
+	}
+	if _, err := p.Install([]byte(`{"hooks":{},`+with[1:]), program, ""); err == nil {
+		t.Error("one key twice, of which the agent reads one")
+	}
+}
+
 func TestAnAgentThatIsTooOldGetsOnlyTheHooksItKnows(t *testing.T) {
 	p := FindPlace("claude-code")
-	for version, want := range map[string]int{"": 2, "2.0.30": 2, "2.1.196": 2, "2.1.197": 4, "2.2.0": 4, "10.0.0": 4} {
+	for version, want := range map[string]int{"": 4, "2.0.30": 2, "2.1.196": 2, "2.1.197": 4, "2.2.0": 4, "10.0.0": 4} {
 		with, err := p.Install(nil, program, version)
 		if err != nil {
 			t.Fatal(err)

@@ -29,20 +29,28 @@ type PlaceEvent struct {
 	Since string
 }
 
-// events gives those that a version of the agent knows. The version may be empty: unknown.
+// events gives those that a version of the agent knows. One that is not known, "", counts as a current one.
 func (p *Place) events(version string) (out []PlaceEvent) {
 	for _, e := range p.Events {
-		if e.Since == "" || version != "" && !older(version, e.Since) {
+		if version == "" || !older(version, e.Since) {
 			out = append(out, e)
 		}
 	}
 	return out
 }
 
-// Lacks gives the first version of the agent that knows all events if this one, which may be empty, does not; else "".
-func (p *Place) Lacks(version string) (since string) {
+// Lacks gives the first version of the agent that knows all events if this one does not; "" if it does, or is "".
+func (p *Place) Lacks(version string) string {
+	if since := p.Since(); version != "" && older(version, since) {
+		return since
+	}
+	return ""
+}
+
+// Since is the first version of the agent that knows all events, "" if all do.
+func (p *Place) Since() (since string) {
 	for _, e := range p.Events {
-		if e.Since != "" && (version == "" || older(version, e.Since)) {
+		if older(since, e.Since) {
 			since = e.Since
 		}
 	}
@@ -54,25 +62,25 @@ func Version(text string) string {
 	return regexp.MustCompile(`\d{1,6}\.\d{1,6}\.\d{1,6}`).FindString(text)
 }
 
-// older compares versions. A text that is no version is older than any.
+// older compares versions. A text that is no version is older than any, and as old as another such text.
 func older(a, b string) bool {
 	x, errX := version.NewVersion(a)
 	y, errY := version.NewVersion(b)
-	return errX != nil || errY == nil && x.LessThan(y)
+	return errY == nil && (errX != nil || x.LessThan(y))
 }
 
 // timeout is how long the agent waits for the hook at most, in seconds. The hook itself takes far less.
 const timeout = 5
 
-// Places are the agents whose hooks can be installed. Only tools that run commands are marked: a call is known
-// by what it starts, and marks of other calls at the same time would make that ambiguous.
+// Places are the agents whose hooks can be installed. All tools are marked: what works inside of the agent is a call as
+// well, and the sensor tells by the tool which calls start commands.
 func Places() []Place {
 	return []Place{
 		{
 			// https://docs.claude.com/en/docs/claude-code/hooks
 			Agent: "claude-code", Dir: ".claude", Env: "CLAUDE_CONFIG_DIR", File: "settings.json",
 			Events: []PlaceEvent{
-				{"PreToolUse", "Bash", ""}, {"PostToolUse", "Bash", ""}, {"PostToolUseFailure", "Bash", "2.1.197"},
+				{"PreToolUse", allTools, ""}, {"PostToolUse", allTools, ""}, {"PostToolUseFailure", allTools, "2.1.197"},
 				// The only one that comes after a call that the user denied.
 				{"PostToolBatch", "", "2.1.197"},
 			},
@@ -82,12 +90,15 @@ func Places() []Place {
 		{
 			// https://developers.openai.com/codex/hooks
 			Agent: "codex", Dir: ".codex", Env: "CODEX_HOME", File: "hooks.json",
-			Events:  []PlaceEvent{{"PreToolUse", "Bash", ""}, {"PostToolUse", "Bash", ""}},
+			Events:  []PlaceEvent{{"PreToolUse", allTools, ""}, {"PostToolUse", allTools, ""}},
 			Program: "codex",
 			After:   "Codex runs a new hook only when you have trusted it: open /hooks in Codex once",
 		},
 	}
 }
+
+// allTools is the matcher of an event that every tool has.
+const allTools = "*"
 
 // FindPlace gives the place of an agent, or nil.
 func FindPlace(agent string) *Place {
