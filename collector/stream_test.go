@@ -244,6 +244,17 @@ func (w *world) busyAgents() {
 	w.exit(251, 0)
 	w.exit(200, 0)
 	w.tick(10 * time.Second)
+	w.claude(260)
+	w.mcpServer(260, 261)
+	w.announce(260, "e1", "Edit", "/repo/a")
+	w.announce(260, "e2", "mcp__files__read", "/repo/b")
+	w.open(261, "/repo/b")
+	w.write(260, "/repo/a", 1, true)
+	w.over(260, "e1")
+	w.over(260, "e2")
+	w.exit(261, 0)
+	w.exit(260, 0)
+	w.tick(10 * time.Second)
 }
 
 // busyContainers adds a container that its runtime tells of, and one that none does.
@@ -276,7 +287,7 @@ var contractKeys = []string{
 	"service.name", "session.id",
 	"sheetbend.access.operation", "sheetbend.access.signal", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
 	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
-	"sheetbend.call.began", "sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
+	"sheetbend.call.began", "sheetbend.mcp.server", "sheetbend.declared", "sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count", "sheetbend.count.partial", "sheetbend.event",
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.directory", "sheetbend.file.operation", "sheetbend.file.path.old", "sheetbend.file.replaced.inode",

@@ -31,6 +31,9 @@ type agent struct {
 	root      Owner // the outermost of these; an agent in it is no other one's child
 
 	open    []*Call // by markers for whatever it starts next
+	inside  []*Call // by markers, that work in its own process or in an MCP server
+	helpers []*helper
+	kept    kept    // files of its own
 	names   bool    // it has named a call
 	started bool    // it has started a program that is not its worker
 	base    *Claims // of its first child, when its own environment is not known
@@ -71,6 +74,9 @@ func (p *Process) Owner() Owner {
 	}
 	if m := &p.In.Marks; p.Call == nil && p.Agent == nil && len(m.Open) > 0 {
 		return m.Owner()
+	}
+	if p.helper != nil && len(p.helper.calls) > 0 {
+		return p.helper.owner()
 	}
 	return Owner{Agent: p.Agent, Call: p.Call, Ambiguous: p.ambiguous}
 }
@@ -157,6 +163,7 @@ func (c *Table) Belong(p *Process, w Owner) {
 		p.free = false
 		p.Agent.free--
 	}
+	p.leaveHelper()
 	p.Agent, p.Call, p.ambiguous = w.Agent, w.Call, w.Ambiguous
 	p.Count()
 	if was.Call != nil {
@@ -179,6 +186,9 @@ func (c *Table) Inherit(parent, child *Process) {
 	// Where marks on the parent are of another agent, as one that it named itself, the child is that one's.
 	if w.Call != nil || w.Agent != parent.Agent {
 		return
+	}
+	if parent.helper != nil && !w.Ambiguous {
+		parent.helper.add(child)
 	}
 	switch parent.Role {
 	case RoleAgent, roleFork:
@@ -210,7 +220,7 @@ func (a *agent) MayWork(d *agents.Dialect, x agentProgram) bool {
 	if a.dialect != d {
 		return false
 	}
-	if a.program.script != "" && !a.started && a.OwnID == "" && !a.names && len(a.open) == 0 {
+	if a.program.script != "" && !a.started && a.OwnID == "" && !a.names && len(a.open)+len(a.inside) == 0 {
 		a.program = x
 	}
 	return a.program == x
@@ -261,8 +271,10 @@ func (c *Table) ReleaseAgent(a *agent) {
 		return
 	}
 	c.stats.Agents--
-	for len(a.open) > 0 {
-		c.Marks.CloseMark(a.open[0])
+	for _, list := range []*[]*Call{&a.open, &a.inside} {
+		for len(*list) > 0 {
+			c.Marks.CloseMark((*list)[0])
+		}
 	}
 	c.unname(a)
 	c.Above.AgentOver(Owner{Agent: a})

@@ -109,6 +109,8 @@ type callSpans interface {
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
 	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.
 	FlushMarked(m *Mark)
+	// Flush sends what is counted of a process: before its owner changes.
+	Flush(p *Process)
 	// Reassign gives what is not sent yet of a process to its new owner.
 	Reassign(p *Process, first bool)
 	// MayName says whether there is room for the name of an agent.

@@ -19,6 +19,7 @@ const (
 	byContext   basis = "trace_context"
 	byCallID    basis = "call_id"
 	byTelemetry basis = "telemetry"
+	declared    basis = "declared"
 	inferred    basis = "inferred"
 	unannounced basis = "unannounced"
 	claimed     basis = "claimed"
@@ -53,6 +54,7 @@ type Call struct {
 	Exit     callExit
 	First    span.Image // its first process, without an exec id; zero: not known
 	Title    string     // "": not known
+	Inside   *Inside    // it works in its agent's own process or an MCP server; nil: it runs commands, or is not known to
 	Pending  any        // what package spans keeps of it until its session.call is sent
 }
 

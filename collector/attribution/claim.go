@@ -182,6 +182,7 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 			denied.Session = in.Session
 		}
 		c.root(p, x, in)
+		c.helps(p)
 		if d != nil && a.MayWork(d, program) {
 			return denied // the agent runs its own program as a tool
 		}
@@ -234,6 +235,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	switch {
 	case in.Call != "":
 		k = c.callOf(a, in.Call, byCallID, x.At)
+		c.Marks.runs(k)
 	case k != nil:
 	case perCall:
 		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
@@ -245,7 +247,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	default:
 		id := span.InferredCall(c.config.BootID, x.ID)
 		by := inferred
-		if a.names {
+		if a.names && len(a.inside) == 0 { // else a tool of which nobody knew that it runs commands may have announced it
 			by = unannounced
 		}
 		k = c.callOf(a, id, by, x.At)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/enrich/agents"
 )
 
 // openCalls are the calls open on a process or a cgroup: what that does, and whom it starts, is theirs.
@@ -63,6 +64,7 @@ type target struct {
 	containerID string // id of the container whose pod's annotation names the call, if another's did so before
 	mark        Mark
 	list        *[]*Call
+	inside      *Inside // nil: the call runs commands, or is not known to work elsewhere
 }
 
 // name is what the ids of the call are made of, and by which it is found. A process's own calls have names that no
@@ -89,15 +91,18 @@ func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 		return
 	}
 	if at, ok := c.targetOf(h, m); ok && m.Call != "" {
-		switch m.Op {
-		case record.MarkBegin:
+		kind := at.tool(m)
+		switch {
+		case kind == agents.ToolAgent:
+			done = true // its calls tell what it does
+		case m.Op == record.MarkBegin:
 			if at.mark.agent != nil && at.who == MarkedByHook {
 				c.closeOver(at.agent)
 			}
 			done = c.beginCall(at, m)
-		case record.MarkEnd:
+		case m.Op == record.MarkEnd:
 			k := c.table.Calls[callKey{at.agent.Session.SessionName, at.name(m.Call)}]
-			for _, open := range *at.list {
+			for _, open := range slices.Concat(*at.list, at.agent.inside) {
 				if open.ID == m.Call {
 					k = open // the session may have another id since
 				}
@@ -286,13 +291,24 @@ func (c *Marks) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 func (c *Marks) beginCall(at target, m *record.Mark) bool {
 	a := at.agent
 	k := c.table.Calls[callKey{a.Session.SessionName, at.name(m.Call)}]
+	if at.inside != nil {
+		if k != nil && k.Inside == nil {
+			at.inside = nil // it runs commands
+		} else {
+			at.list = &a.inside
+			c.closeOld(a)
+		}
+	}
 	switch {
 	case k == nil && c.open >= c.table.config.MaxCalls, len(*at.list) >= maxOpen:
 		return false
 	case k == nil:
 		by := byMarker
-		if at.own {
+		switch {
+		case at.own:
 			by = claimed
+		case at.inside != nil:
+			by = declared
 		}
 		k = c.table.newCall(a, m.Call, at.name(m.Call), by, c.table.clock.At)
 		if k.Outer = at.outer; k.Outer != nil {
@@ -320,6 +336,9 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 	k.Marking.mark, k.Marking.marked = &at.mark, true
 	k.Life.Over = false
 	c.table.Above.FlushMarked(k.Marking.mark)
+	if k.Inside = at.inside; k.Inside != nil {
+		c.serve(k)
+	}
 	*at.list = append(*at.list, k)
 	c.open++
 	return true
@@ -335,6 +354,9 @@ func (c *Marks) CloseMark(k *Call) {
 		list = &m.Process.Marks.Open
 	case m.Group != nil:
 		list = &m.Group.Marks.Open
+	case k.Inside != nil:
+		list = &m.agent.inside
+		c.served(k)
 	default:
 		list = &m.agent.open
 	}

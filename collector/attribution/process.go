@@ -20,6 +20,7 @@ type Process struct {
 	Hook        *pendingHook // with RoleHook
 	runsHook    bool         // its program is sheetbend hook, started by its agent or by a hookShell
 	hookShell   bool         // its program is a shell that its agent started for a hook alone, or it is a fork of one
+	helper      *helper      // that it is of; nil: none
 	likeCommand bool         // it is a hook, but the agent starts the commands of calls alike
 	ParentTgid  uint32       // who forked it; 0: not known
 	ParentStart uint64

@@ -56,7 +56,10 @@ func (c *Telemetry) Event(h *record.Header, s *record.Said) {
 	if sender != nil {
 		c.attribution.NotHook(sender)
 		w := sender.Owner()
-		inside := w.Call != nil || w.Ambiguous || sender.Role == RoleUnclear
+		if sender.helper != nil {
+			w = Owner{Agent: sender.Agent} // an MCP server speaks of itself in a call and outside of it
+		}
+		inside := w.Call != nil && w.Call.Inside == nil || w.Ambiguous || sender.Role == RoleUnclear
 		switch {
 		case s.Kind == record.SaidRequest && (inside || w.startedInCall() && !w.Agent.pinned()):
 			c.attribution.refuse(&c.stats.RefusedSenders)
@@ -250,6 +253,9 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		change = s.Success != record.SuccessUnknown && k.Result != s.Success
 		if change {
 			k.Result = s.Success
+		}
+		if k.Inside != nil && k.Marking.mark != nil {
+			c.attribution.Marks.CloseMark(k) // an end that its hooks have not told
 		}
 	}
 	own := s.Kind == record.SaidSandbox || s.Kind == record.SaidNetwork

@@ -41,6 +41,8 @@ const (
 	KeyMarkedBy    = "sheetbend.marked_by"
 	KeyCallRoot    = "sheetbend.call.root"
 	KeyCallBegan   = "sheetbend.call.began"
+	KeyMCPServer   = "sheetbend.mcp.server"
+	KeyDeclared    = "sheetbend.declared"
 
 	// On any span, when it is so.
 	KeyUnknownProcess = "sheetbend.process.unknown"

@@ -111,6 +111,9 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		if k.Tool != "" {
 			d.text(span.KeyToolName, k.Tool)
 		}
+		if k.Inside != nil && k.Inside.Server != "" {
+			d.text(span.KeyMCPServer, k.Inside.Server)
+		}
 		if k.Marking.MarkedBy != "" {
 			d.trusted(span.KeyMarkedBy, string(k.Marking.MarkedBy))
 		}
@@ -130,6 +133,13 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		if root.Call != nil {
 			d.text(span.KeyRootCall, cmp.Or(root.Call.ID, root.Call.CallName))
 		}
+	}
+}
+
+// declared adds what comparing with what was declared has said, if there is anything.
+func (d *builder) declared(said attribution.Declared) {
+	if said != attribution.DeclaredNothing {
+		d.trusted(span.KeyDeclared, said.String())
 	}
 }
 

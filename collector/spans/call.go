@@ -109,6 +109,9 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 		d.int(span.KeyCallBegan, int64(k.Life.Began))
 		d.trusted(span.KeyCallTitle, titleOf(k))
 	}
+	if said := k.Declared(); said == attribution.Undeclared || k.Life.Began >= c.spans.resumed {
+		d.declared(said)
+	}
 	approval := k.Approval.Decision
 	if approval == "" {
 		approval = "unknown"
@@ -186,6 +189,8 @@ func (c calls) CallBegan(k *attribution.Call) {
 	k.Sent.Held, k.Sent.Waiting = s, true
 }
 
+func (c calls) Flush(p *attribution.Process) { c.spans.Flush(c.spans.lineage.Processes[p.Tgid]) }
+
 func (c calls) MayName(agent string) bool {
 	return len(c.spans.out.resources) < maxResources || c.spans.out.resources[agent] != nil
 }
@@ -235,7 +240,7 @@ func (c calls) Reassign(a *attribution.Process, first bool) {
 		if s.program == p.Program {
 			s.owner = w
 			for i := range s.first {
-				c.spans.placeChange(p, &s.first[i])
+				c.spans.placeChange(p, w, &s.first[i])
 			}
 		}
 	}

@@ -66,6 +66,7 @@ type change struct {
 	from, to  string // paths; from of a symlink and a mount as given
 	text      string // name of an attribute, type of what is mounted
 	sensitive bool
+	declared  attribution.Declared
 	spot      spot
 }
 
@@ -74,6 +75,8 @@ type changeKey struct {
 	operation string
 	after     uint64 // of chmod and chown; of others record.ChangeUnknown
 	text      string
+	call      *attribution.Call
+	declared  attribution.Declared
 }
 
 // A changeSpan counts changes below one directory until its hold runs out.
@@ -122,19 +125,32 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	if p.Hook != nil && (g.sensitive || p.Hook.Ran) {
 		c.attribution.NotHook(&p.Process) // as for an open
 	}
-	c.effects.changed(h, r, p, g.from, g.to, g.sensitive)
+	w := c.ownerOfChange(p, &g, old)
+	c.effects.changed(h, r, p, w, g.from, g.to, g.sensitive)
 	if g.folds() {
-		c.foldChange(p, &g)
+		c.foldChange(p, w, &g)
 		return
 	}
-	c.placeChange(p, &g)
-	c.sendChange(p, p.Program, p.Cgroup, p.Owner(), &g)
+	c.placeChange(p, w, &g)
+	c.sendChange(p, p.Program, p.Cgroup, w, &g)
 	c.out.send()
 }
 
-func (c *Spans) placeChange(p *lineage.Process, g *change) {
+// ownerOfChange gives whose a change is; old is its other name as a path.
+func (c *Spans) ownerOfChange(p *lineage.Process, g *change, old string) attribution.Owner {
+	if !p.ByFile(true) {
+		return p.Owner()
+	}
+	whose := c.attribution.OwnerOfFile(&p.Process, &attribution.Touch{
+		Path: g.to, Other: old, Write: true, Sensitive: g.sensitive, Failed: g.record.Error != 0, File: isFile(g.to),
+	})
+	g.declared = whose.Declared
+	return whose.Owner
+}
+
+func (c *Spans) placeChange(p *lineage.Process, w attribution.Owner, g *change) {
 	weight := weightOf(g.from) + weightOf(g.to) + weightOf(g.text)
-	g.spot = c.place(&p.Sandbox.Sandbox, p.Owner(), p.Program, p.Cgroup, weight)
+	g.spot = c.place(&p.Sandbox.Sandbox, w, p.Program, p.Cgroup, weight)
 }
 
 // isSensitiveChange tells whether a changed name is in the sensitive list, or is a directory all of which is.
@@ -156,8 +172,8 @@ const MaxChangeDirectories = 16
 
 // foldChange counts a change for a directory that it is below. When there are too many directories, one becomes one
 // above; only where that would be the root, the oldest goes out.
-func (c *Spans) foldChange(p *lineage.Process, g *change) {
-	key := changeKey{operation: g.operation.name, after: record.ChangeUnknown, text: g.text}
+func (c *Spans) foldChange(p *lineage.Process, w attribution.Owner, g *change) {
+	key := changeKey{operation: g.operation.name, after: record.ChangeUnknown, text: g.text, call: w.Call, declared: g.declared}
 	if g.record.Op == record.ChangeChmod || g.record.Op == record.ChangeChown {
 		key.after = g.record.After
 	}
@@ -183,7 +199,7 @@ func (c *Spans) foldChange(p *lineage.Process, g *change) {
 		}
 	}
 	if s == nil {
-		s = &changeSpan{key: key, process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), dir: dir}
+		s = &changeSpan{key: key, process: p, program: p.Program, cgroup: p.Cgroup, owner: w, dir: dir}
 		pending.changes = append(pending.changes, s)
 		c.changes++
 		c.queue.holdRepeats(&s.held, s, p, len(dir), g.time)
@@ -192,7 +208,7 @@ func (c *Spans) foldChange(p *lineage.Process, g *change) {
 	s.last = max(s.last, g.time)
 	s.flags |= g.flags
 	if len(s.first) < MaxFoldedNames {
-		c.placeChange(p, g)
+		c.placeChange(p, w, g)
 		s.first = append(s.first, *g)
 		const fixed = 256 // bytes of a change
 		c.queue.grow(&s.held, fixed+len(g.from)+len(g.to)+len(g.text))

@@ -56,7 +56,7 @@ type effects struct {
 }
 
 // opened takes an open. name is resolved, or as asked for.
-func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, name []byte, to access, resolved, sensitive bool) {
+func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, w attribution.Owner, name []byte, to access, resolved, sensitive bool) {
 	place := p.Sandbox.Number()
 	if !to.writes() {
 		if r.Error == 0 && resolved || r.Error == int32(unix.ENOENT) {
@@ -77,14 +77,14 @@ func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, n
 			return // it has no name that could be told
 		}
 	}
-	c.do(h, p, h.Flags&record.OpenSubmitted != 0)
+	c.do(h, p, w, h.Flags&record.OpenSubmitted != 0)
 	if h.Flags&record.OpenSubmitted == 0 {
 		c.seen.Set(place, name, !c.op.Nameless)
 	}
 }
 
 // changed takes a change; from and to are its names as paths.
-func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process, from, to string, sensitive bool) {
+func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process, w attribution.Owner, from, to string, sensitive bool) {
 	if r.Error != 0 || r.Op >= record.ChangeMount || h.Flags&record.ChangeUnlinked != 0 || !isFile(to) {
 		return
 	}
@@ -100,7 +100,7 @@ func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process
 		c.op.Existed = r.Inode == 0 && c.seen.Is(place, c.op.New)
 	}
 	unsure := h.Flags&(record.ChangeSubmitted|record.ChangeNotSure) != 0
-	c.do(h, p, unsure)
+	c.do(h, p, w, unsure)
 	switch {
 	case unsure:
 	case r.Op == record.ChangeUnlink || r.Op == record.ChangeRmdir:
@@ -123,7 +123,7 @@ func isFile[T string | []byte](name T) bool {
 }
 
 // do tells the operation at hand to whose it is: the program, and calls and agents, or the sandbox without an agent.
-func (c *effects) do(h *record.Header, p *lineage.Process, unsure bool) {
+func (c *effects) do(h *record.Header, p *lineage.Process, w attribution.Owner, unsure bool) {
 	sb, known := p.Sandbox.Pending.(*sandboxNet)
 	if !known {
 		sb = &sandboxNet{total: effect.Total{Names: maxAllNames / sandboxPart, Bytes: maxAllBytes / sandboxPart, Within: &c.total}}
@@ -141,7 +141,7 @@ func (c *effects) do(h *record.Header, p *lineage.Process, unsure bool) {
 		}
 		c.tell(n, h, total, maxProgramNames, unsure)
 	}
-	w := p.Owner()
+	nobodys := w.Agent == nil
 	for told, n := (*agentStory)(nil), 0; n < maxAround && w.Agent != nil; n++ {
 		if w.Call != nil {
 			if s, waits := w.Call.Pending.(*callStory); waits {
@@ -154,7 +154,7 @@ func (c *effects) do(h *record.Header, p *lineage.Process, unsure bool) {
 		}
 		w = w.Within()
 	}
-	if p.Owner().Agent == nil {
+	if nobodys {
 		c.tell(&sb.net, h, total, maxScopeNames, unsure)
 	}
 }

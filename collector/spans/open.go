@@ -67,6 +67,9 @@ type openKey struct {
 	flags   uint16 // of the record
 	access  access
 	folded  bool
+
+	call     *attribution.Call // whose it is, and what the call was said to touch
+	declared attribution.Declared
 }
 
 // An openSpan is a file.open span that counts repeats until its hold runs out.
@@ -164,33 +167,45 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	if p.Hook != nil && (sensitive || p.Hook.Ran) {
 		c.spans.attribution.NotHook(&p.Process) // no shell does so on the way to a hook, or after it
 	}
+	var whose attribution.Whose
+	byFile := p.ByFile(to.writes())
+	if byFile {
+		whose = c.spans.attribution.OwnerOfFile(&p.Process, &attribution.Touch{
+			Path: string(name), Requested: string(requested), Write: to.writes(), Sensitive: sensitive,
+			Failed: r.Error != 0, File: h.Flags&(record.OpenPseudo|record.OpenOnProc) == 0 && isFile(name),
+		})
+	}
 	read := resolved && to == accessRead && !sensitive
 	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library,
 	// and whoever has another root a directory of his own. On the host root decides; so root is the owner, or the
 	// kernel itself.
 	everybodys := read && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
-	if (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && h.Flags&record.OpenForeign == 0 && c.isNoise(p, name) {
+	if whose.Declared == 0 && (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && h.Flags&record.OpenForeign == 0 && c.isNoise(p, name) {
 		p.Program.Noise++
 		return
 	}
-	c.spans.effects.opened(h, r, p, name, to, resolved, sensitive)
+	if !byFile {
+		whose.Owner = p.Owner()
+	}
+	c.spans.effects.opened(h, r, p, whose.Owner, name, to, resolved, sensitive)
 	key := openKey{
 		process: p, inode: r.Inode, dev: r.Dev, errno: r.Error,
-		flags: h.Flags, access: to,
+		flags: h.Flags, access: to, call: whose.Owner.Call, declared: whose.Declared,
 	}
 	// The key is written out so that the compiler looks the path up without a copy.
 	if s := c.opens[openKey{
 		process: p, path: string(c.spans.lineage.Path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
+		call: key.call, declared: key.declared,
 	}]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		return
 	}
-	if read && c.folds(h, p, name) {
+	if read && !whose.Named && c.folds(h, p, &whose, name) {
 		return
 	}
 	key.path = string(c.spans.lineage.Path)
-	s := c.newOpen(h, p, key)
+	s := c.newOpen(h, p, whose.Owner, key)
 	s.sensitive = sensitive
 	s.resolved = resolved
 	s.requested = string(requested)
@@ -241,7 +256,7 @@ const MaxFoldedNames = 8
 // folds counts a successful read of a file not read before into a span for its directory, when the process has read too
 // many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes
 // out.
-func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
+func (c *files) folds(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte) bool {
 	fold := &c.spans.config.Fold
 	pending := pendingOf(p)
 	if window := h.Time / uint64(fold.Window); window != pending.window { // as queue.windowEnd: the same for all
@@ -256,7 +271,7 @@ func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 		return false // a pseudo file
 	}
 	name := file[len(dir):]
-	if s := c.opens[openKey{process: p, path: string(dir), folded: true}]; s != nil {
+	if s := c.opens[openKey{process: p, path: string(dir), folded: true, call: whose.Owner.Call, declared: whose.Declared}]; s != nil {
 		s.count++
 		s.last = max(s.last, h.Time)
 		c.keepName(s, name)
@@ -265,8 +280,8 @@ func (c *files) folds(h *record.Header, p *lineage.Process, file []byte) bool {
 	for len(pending.folded) >= fold.Directories {
 		c.spans.queue.runOutOf(&pending.folded[0].held, 0)
 	}
-	key := openKey{process: p, path: string(dir), folded: true}
-	s := c.newOpen(h, p, key)
+	key := openKey{process: p, path: string(dir), folded: true, call: whose.Owner.Call, declared: whose.Declared}
+	s := c.newOpen(h, p, whose.Owner, key)
 	c.keep(s, len(key.path), weightOf(key.path)+2*MaxFoldedNames*unix.NAME_MAX)
 	pending.folded = append(pending.folded, s)
 	c.keepName(s, name)
@@ -282,14 +297,14 @@ func (c *files) keepName(s *openSpan, name []byte) {
 	c.spans.queue.grow(&s.held, len(name))
 }
 
-func (c *files) newOpen(h *record.Header, p *lineage.Process, key openKey) *openSpan {
+func (c *files) newOpen(h *record.Header, p *lineage.Process, w attribution.Owner, key openKey) *openSpan {
 	var s *openSpan
 	if n := len(c.free); n > 0 {
 		s, c.free = c.free[n-1], c.free[:n-1]
 	} else {
 		s = new(openSpan)
 	}
-	*s = openSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: p.Owner(), first: h.Time, last: h.Time, tid: h.Tid, count: 1}
+	*s = openSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: w, first: h.Time, last: h.Time, tid: h.Tid, count: 1}
 	return s
 }
 
@@ -333,6 +348,7 @@ func (c *files) sendOpen(s *openSpan) {
 	}
 	d.trusted(span.KeyFileAccess, s.key.access.String())
 	d.flagIf(s.key.access.writes(), span.KeyFileWrite)
+	d.declared(s.key.declared)
 	if flags&record.OpenSubmitted == 0 {
 		d.returned(s.key.errno)
 	}

@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"path"
 	"unicode"
 	"unicode/utf8"
 
@@ -24,7 +25,11 @@ func titleOf(k *attribution.Call) string {
 	if k.Title != "" {
 		return k.Title
 	}
-	if tool := oneLine(k.Tool); tool != "" {
+	text := k.Tool
+	if k.Inside != nil && k.Inside.Path() != "" {
+		text += " " + path.Base(k.Inside.Path())
+	}
+	if tool := oneLine(text); tool != "" {
 		return tool
 	}
 	return "unknown"

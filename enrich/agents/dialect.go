@@ -151,6 +151,10 @@ type Tools struct {
 	Agents []string `json:"agents,omitempty" yaml:"agents"`
 	// MCP is how a tool of an MCP server is called, with the words {server} and {tool} in it: "mcp__{server}__{tool}".
 	MCP string `json:"mcp,omitempty" yaml:"mcp"`
+	// State are names of files and directories that the agent keeps for itself, wherever they are: ".claude", which
+	// stands for ".claude.json", too, or "share/opencode". What its own process writes there is of no tool, unless that
+	// has declared it.
+	State []string `json:"state,omitempty" yaml:"state"`
 }
 
 // Run is what sheetbend run does for the agent.
