@@ -348,24 +348,30 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 func (c *Marks) CloseMark(k *Call) {
 	m := k.Marking.mark
 	c.table.Above.FlushMarked(m)
-	var list *[]*Call
-	switch {
-	case m.Process != nil:
-		list = &m.Process.Marks.Open
-	case m.Group != nil:
-		list = &m.Group.Marks.Open
-	case k.Inside != nil:
-		list = &m.agent.inside
+	if k.Inside != nil {
 		c.served(k)
-	default:
-		list = &m.agent.open
 	}
+	list := c.listOf(k)
 	if i := slices.Index(*list, k); i >= 0 {
 		*list = slices.Delete(*list, i, i+1)
 	}
 	k.Marking.mark = nil
 	c.open--
 	c.table.endIfDone(k)
+}
+
+// listOf is where a call that a mark keeps open stands, with the others that are open there.
+func (c *Marks) listOf(k *Call) *[]*Call {
+	switch m := k.Marking.mark; {
+	case m.Process != nil:
+		return &m.Process.Marks.Open
+	case m.Group != nil:
+		return &m.Group.Marks.Open
+	case k.Inside != nil:
+		return &m.agent.inside
+	default:
+		return &m.agent.open
+	}
 }
 
 // closeStale ends markers of commands that never ran: agents begin a call before they ask the user, and say
