@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,26 +132,21 @@ func lookupEnv(env []string, name string) (value string, ok bool) {
 // enable switches the agent's own telemetry on, towards the endpoint. It returns what it set, in words.
 func enable(d *agents.Dialect, l launch, at int, endpoint string) (launch, []string) {
 	put := func(s string) string { return strings.ReplaceAll(s, "{endpoint}", endpoint) }
-	var set []string
-	for _, name := range slices.Sorted(maps.Keys(d.Enable.Env)) {
+	env := map[string]string{}
+	for name, value := range d.Enable.Env {
 		// Variables of one signal would win over the general ones.
 		if suffix, ok := strings.CutPrefix(name, "OTEL_EXPORTER_OTLP_"); ok {
 			for _, signal := range []string{"TRACES_", "LOGS_", "METRICS_"} {
 				l.env = without(l.env, "OTEL_EXPORTER_OTLP_"+signal+suffix)
 			}
 		}
-		l.env = append(without(l.env, name), name+"="+put(d.Enable.Env[name]))
-		set = append(set, name)
+		env[name] = put(value)
 	}
-	if at > 0 && len(d.Enable.Args) > 0 {
-		var args []string
-		for _, a := range d.Enable.Args {
-			args = append(args, put(a))
-		}
-		l.args = slices.Insert(slices.Clone(l.args), at, args...)
-		set = append(set, strings.Join(args, " "))
+	var args []string
+	for _, a := range d.Enable.Args {
+		args = append(args, put(a))
 	}
-	return l, set
+	return l.with(env, args, at)
 }
 
 func without(env []string, name string) []string {

@@ -54,6 +54,9 @@ func TestMain(m *testing.M) {
 	if socket := os.Getenv(asHolder); socket != "" {
 		os.Exit(hold(socket))
 	}
+	if what := os.Getenv(asPeer); what != "" {
+		os.Exit(peerTo(what))
+	}
 	if url := os.Getenv(asClient); url != "" {
 		os.Exit(getURL(url))
 	}

@@ -41,6 +41,7 @@ type runOptions struct {
 	color                string
 	captureOnly          bool
 	agentTelemetry       bool
+	noAgentArgs          bool
 }
 
 func (o *runOptions) flags(cmd *cobra.Command) {
@@ -56,6 +57,9 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.leftovers, "leftovers", leftoversReport,
 		"what to do about processes that outlive the command, those that left its cgroup included: report, wait or "+
 			"kill")
+	f.BoolVar(&o.noAgentArgs, "no-agent-args", false,
+		"give the agent no arguments and variables that keep it from leaving its commands to a daemon outside of the "+
+			"sandbox; without this flag, a line says what it was given")
 	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
 	o.settings.kernel(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false,
@@ -238,7 +242,8 @@ type watchedRun struct {
 	out     *outputs // nil where only a capture is made
 	view    *sessions.View
 	watch   *watch
-	intake  *intake // nil without --agent-telemetry
+	intake  *intake    // nil without --agent-telemetry
+	outside *outsiders // nil where only a capture is made
 	log     *slog.Logger
 
 	closing         context.Context // ends when the user no longer waits for the delivery
@@ -270,6 +275,7 @@ func (r *watchedRun) begin() error {
 	if err != nil {
 		return err
 	}
+	table := agents.NewTable(cc.Agents)
 	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, closeEvents: closeElsewhere, log: r.log}
 	r.undo.add("after the delivery", r.delivered.run)
 	if !r.options.captureOnly {
@@ -279,7 +285,11 @@ func (r *watchedRun) begin() error {
 			return err
 		}
 		r.undo.add("spans", func() error { return r.out.close(r.closing) })
-		w.views = []span.Sink{r.out, r.view}
+		r.outside = watchOutsiders(table, r.command, func(pid int) bool { return r.watch.inside(pid) }, func(o outsider) {
+			r.options.note("%s", o)
+		})
+		r.undo.add("daemons of agents", r.outside.close)
+		w.views = []span.Sink{r.out, r.view, r.outside}
 	}
 	if r.options.capture != "" {
 		if w.capture, err = createCapture(r.who, r.options.capture, cc); err != nil {
@@ -291,6 +301,9 @@ func (r *watchedRun) begin() error {
 	var memlock unix.Rlimit
 	limited := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil
 	if r.watch, err = startWatch(w); err != nil {
+		return err
+	}
+	if err := r.keepInside(table); err != nil {
 		return err
 	}
 	if r.options.agentTelemetry {
@@ -316,8 +329,37 @@ func (r *watchedRun) begin() error {
 			return fmt.Errorf("find the path of sheetbend: %w", err)
 		}
 		var line string
-		r.command, line = switchOn(agents.NewTable(cc.Agents), r.options.agent, r.command, r.who, r.intake, h, cc.Resource)
+		r.command, line = switchOn(table, r.options.agent, r.command, r.who, r.intake, h, cc.Resource)
 		r.options.note("%s", line)
+	}
+	return nil
+}
+
+// keepInside has an agent run its commands in the sandbox, and says what it did for that, or which daemon may run them
+// elsewhere.
+func (r *watchedRun) keepInside(table *agents.Table) error {
+	var d *agents.Dialect
+	var at int
+	if err := r.who.rights(func() error {
+		d, at = dialectOf(table, r.options.agent, r.command)
+		return nil
+	}); err != nil || d == nil {
+		return err
+	}
+	var line string
+	var kept bool
+	if r.command, line, kept = keepInside(d, at, r.command, !r.options.noAgentArgs); line != "" {
+		r.options.note("%s", line)
+	}
+	if kept && r.outside != nil {
+		r.outside.kept = d
+	}
+	if kept || d.Run.Daemon == "" {
+		return nil
+	}
+	all := listening(os.Getpid(), func(openSocket) bool { return true })
+	for _, name := range namesOf(holders(all, func(_ int, p seenProgram) bool { return table.Find(p.Program) == d })) {
+		r.options.note("%s runs already, outside of the sandbox: what it does for %s is not seen", name, d.Name)
 	}
 	return nil
 }
@@ -339,7 +381,7 @@ func (r *watchedRun) supervise(ctx context.Context, term *tty, signals <-chan os
 		r.options.outlived(left, r.command.args[0], asked)
 	}
 	stop()
-	endErr := <-read
+	endErr := errors.Join(<-read, r.outside.close())
 	if startErr == nil {
 		r.options.escaped(left)
 	}
@@ -375,6 +417,13 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 	patience.Stop()
 	if ran {
 		r.options.conclude(r.watch, r.out, r.intake)
+		hidden, otherwise := r.outside.lines()
+		for _, line := range hidden {
+			complain("not all is shown: %s", line)
+		}
+		for _, line := range otherwise {
+			r.options.note("%s", line)
+		}
 	}
 	return errors.Join(err, <-closed)
 }

@@ -159,10 +159,11 @@ type Tools struct {
 
 // Run is what sheetbend run does for the agent.
 type Run struct {
-	// Args are put right after the name of the program, so that the agent's work can be seen: they keep it from leaving
-	// its commands to a daemon of an earlier run.
-	Args []string `json:"args,omitempty" yaml:"args"`
-	// Present are beginnings of arguments that say that the user has decided on that himself.
+	// Env are variables of the agent's, and Args are put right after the name of the program, so that the agent's work
+	// can be seen: they keep it from leaving its commands to a daemon of an earlier run.
+	Env  map[string]string `json:"env,omitempty" yaml:"env"`
+	Args []string          `json:"args,omitempty" yaml:"args"`
+	// Present are variables, and beginnings of arguments, that say that the user has decided on that himself.
 	Present []string `json:"present,omitempty" yaml:"present"`
 	// Daemon is what the agent's daemon does, for the user: "its hub runs the commands of later runs". Empty: it has
 	// none.
@@ -328,9 +329,11 @@ func (d *Dialect) Validate() error {
 			bad("wrappers.scripts: one needs after, and as: %s, %s, %s or %s", AsText, AsWord, AsWords, AsArgument)
 		}
 	}
-	for name := range d.Enable.Env {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			bad("enable.env: %q is not a variable's name", name)
+	for of, env := range map[string]map[string]string{"enable": d.Enable.Env, "run": d.Run.Env} {
+		for name := range env {
+			if name == "" || strings.ContainsAny(name, "=\x00") {
+				bad("%s.env: %q is not a variable's name", of, name)
+			}
 		}
 	}
 	if !bounded(reflect.ValueOf(*d)) {

@@ -52,11 +52,14 @@ func (t *Table) Find(p Program) *Dialect {
 
 // Script gives the script that a program runs if it is an interpreter that agents' scripts run in; "" otherwise.
 func (p Program) Script() string {
-	if base := ProgramName(p.Executable); interprets(base) {
-		return scriptOf(base, p.Args)
+	if p.Interprets() {
+		return scriptOf(ProgramName(p.Executable), p.Args)
 	}
 	return ""
 }
+
+// Interprets says whether it is an interpreter that agents' scripts run in.
+func (p Program) Interprets() bool { return interprets(ProgramName(p.Executable)) }
 
 // ProgramName gives the name of an executable's program: its base name, or, where that is a version, the name of
 // the directory of all versions. Claude Code's own installer makes …/claude/versions/2.0.64, and bin/claude a link
