@@ -72,6 +72,9 @@ func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
 		if k.Inside != nil {
 			bytes += len(k.Inside.Server)
 		}
+		if k.Nested {
+			bytes += attribution.MaxName
+		}
 	}
 	if outer := w.Within(); outer.Agent != nil {
 		root := w.Outermost()
