@@ -10,19 +10,36 @@ import (
 
 // The OpenAI Responses protocol: https://platform.openai.com/docs/api-reference/responses-streaming
 
+// offered is a tool, or a namespace of tools.
+type offered struct {
+	Type       string    `json:"type"`
+	Name       string    `json:"name"`
+	Parameters schema    `json:"parameters"`
+	Tools      []offered `json:"tools"`
+}
+
+func (o offered) all() (tools []tool) {
+	if o.Type != "namespace" {
+		return []tool{{name: o.Name, takes: o.Parameters.Properties}}
+	}
+	for _, t := range o.Tools {
+		tools = append(tools, tool{name: t.Name, namespace: o.Name, takes: t.Parameters.Properties})
+	}
+	return tools
+}
+
 func decodeResponses(body []byte) (r request, stream bool, err error) {
 	var in struct {
 		Stream bool            `json:"stream"`
 		Input  json.RawMessage `json:"input"`
-		Tools  []struct {
-			Name string `json:"name"`
-		} `json:"tools"`
+		Tools  []offered       `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return r, false, fmt.Errorf("responses request: %w", err)
 	}
 	for _, t := range in.Tools {
-		r.tools = append(r.tools, t.Name)
+		r.tools = append(r.tools, t.all()...)
+		r.programs = r.programs || t.Type == "custom" && t.Name == programs
 	}
 	var items []struct {
 		Type    string          `json:"type"`
@@ -50,9 +67,19 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 func writeResponses(w http.ResponseWriter, a answer, stream bool) {
 	var output []any
 	for _, c := range a.calls {
-		output = append(output, map[string]any{
+		if c.program != "" {
+			output = append(output, map[string]any{
+				"type": "custom_tool_call", "id": "ctc_" + c.id, "call_id": c.id, "name": c.tool, "input": c.program, "status": "completed",
+			})
+			continue
+		}
+		item := map[string]any{
 			"type": "function_call", "id": "fc_" + c.id, "call_id": c.id, "name": c.tool, "arguments": marshal(c.input), "status": "completed",
-		})
+		}
+		if c.namespace != "" {
+			item["namespace"] = c.namespace
+		}
+		output = append(output, item)
 	}
 	if len(a.calls) == 0 {
 		output = append(output, map[string]any{
