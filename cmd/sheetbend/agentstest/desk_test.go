@@ -29,7 +29,7 @@ const (
 	binEnv = "SHEETBEND_BIN"
 
 	// patience bounds each run. Machines are shared; nothing depends on the time it takes.
-	patience = 3 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // A realAgent is how to start an agent, as it is installed, against a scripted model.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 // The OpenAI Responses protocol: https://platform.openai.com/docs/api-reference/responses-streaming
@@ -18,12 +19,12 @@ type offered struct {
 	Tools      []offered `json:"tools"`
 }
 
-func (o offered) all() (tools []tool) {
+func (o offered) all(namespace string) (tools []tool) {
 	if o.Type != "namespace" {
-		return []tool{{name: o.Name, takes: o.Parameters.Properties}}
+		return []tool{{name: o.Name, namespace: namespace, custom: o.Type == "custom", takes: o.Parameters.Properties}}
 	}
 	for _, t := range o.Tools {
-		tools = append(tools, tool{name: t.Name, namespace: o.Name, takes: t.Parameters.Properties})
+		tools = append(tools, t.all(o.Name)...)
 	}
 	return tools
 }
@@ -37,22 +38,20 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return r, false, fmt.Errorf("responses request: %w", err)
 	}
-	for _, t := range in.Tools {
-		r.tools = append(r.tools, t.all()...)
-		r.programs = r.programs || t.Type == "custom" && t.Name == programs
-	}
 	var items []struct {
 		Type    string          `json:"type"`
 		Role    string          `json:"role"`
 		Content json.RawMessage `json:"content"`
 		CallID  string          `json:"call_id"`
 		Output  json.RawMessage `json:"output"`
+		Tools   []offered       `json:"tools"` // of the type additional_tools
 	}
 	if json.Unmarshal(in.Input, &items) != nil {
 		r.prompts = append(r.prompts, text(in.Input))
 	}
 	r.results = map[string]string{}
 	for _, item := range items {
+		in.Tools = append(in.Tools, item.Tools...)
 		switch {
 		case item.Type == "function_call_output" || item.Type == "custom_tool_call_output":
 			r.results[item.CallID] = text(item.Output)
@@ -61,6 +60,10 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 			r.prompts = append(r.prompts, text(item.Content))
 		}
 	}
+	for _, t := range in.Tools {
+		r.tools = append(r.tools, t.all("")...)
+	}
+	r.programs = slices.ContainsFunc(r.tools, func(t tool) bool { return t.custom && t.name == programs })
 	return r, in.Stream, nil
 }
 

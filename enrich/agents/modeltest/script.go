@@ -36,8 +36,9 @@ type Call struct {
 	Commands []string
 	// own is one of the agent's own tools, by what it does; the model calls the first of these names that is on offer.
 	own []string
-	// input is what those are given: values by the names that agents have for them.
+	// input is what those are given: values by the names that agents have for them. text is for one that takes a text.
 	input []given
+	text  string
 }
 
 // programs is the tool of Codex that takes a program in JavaScript (its code mode), which calls other tools.
@@ -49,6 +50,19 @@ func program(commands []string) string {
 const all = await Promise.all(` + marshal(commands) + `.map((cmd) => tools.exec_command({cmd, yield_time_ms: 30000})))
 for (const one of all) text(one)
 `
+}
+
+// program calls one of the agent's own tools, or one of an MCP server.
+func (c Call) program() string {
+	if c.text != "" {
+		return "text(await tools.apply_patch(" + marshal(c.text) + "))\n"
+	}
+	input := map[string]any{}
+	for _, g := range c.input {
+		input[g.names[0]] = g.value
+	}
+	return "const name = Object.keys(tools).find((name) => name.endsWith(" + marshal(strings.TrimPrefix(c.own[0], "*")) + "))\n" +
+		"text(await tools[name](" + marshal(input) + "))\n"
 }
 
 // A given is the value of a parameter that is called one of these names.
@@ -71,15 +85,17 @@ var (
 // Write is a call of the agent's own tool that makes a file, whatever it calls that.
 func Write(path, content string) Call {
 	return Call{
-		own:   []string{"Write", "write", "write_file", "create", "editor"},
+		own:   []string{"Write", "write", "write_file", "create", "editor", "apply_patch"},
 		input: []given{{pathNames, path}, {contentNames, content}, {newNames, content}, {[]string{"command"}, "create"}},
+		text:  "*** Begin Patch\n*** Add File: " + path + "\n+" + strings.ReplaceAll(strings.TrimSuffix(content, "\n"), "\n", "\n+") + "\n*** End Patch\n",
 	}
 }
 
-// Edit is one of the tool that replaces a text of a file that was written or read before.
+// Edit is one of the tool that replaces a line of a file that was written or read before.
 func Edit(path, from, to string) Call {
 	return Call{
-		own: []string{"Edit", "edit", "replace", "string_replace", "editor"},
+		own:  []string{"Edit", "edit", "replace", "string_replace", "editor", "apply_patch"},
+		text: "*** Begin Patch\n*** Update File: " + path + "\n@@\n-" + from + "\n+" + to + "\n*** End Patch\n",
 		input: []given{
 			{pathNames, path}, {oldNames, from}, {newNames, to}, {[]string{"command"}, "str_replace"}, {[]string{"instruction"}, "a step"},
 			{[]string{"edits"}, []any{map[string]any{"oldText": from, "newText": to}}},
@@ -95,14 +111,14 @@ func Read(path string) Call {
 	}
 }
 
-// Subagent has another agent of the agent's own follow a script.
-func Subagent(script string) Call {
+// Subagent has another agent of the agent's own, of this kind, follow a script.
+func Subagent(kind, script string) Call {
 	const title = "a step"
 	return Call{
 		own: []string{"Agent", "agent", "Task", "task", "spawn_agent"},
 		input: []given{
 			{[]string{"prompt", "message", "task"}, Prompt(script)}, {[]string{"description", "title"}, title}, {[]string{"name", "task_name"}, "steps"},
-			{[]string{"subagent_type", "agent_type"}, "general-purpose"}, {[]string{"mode"}, "sync"},
+			{[]string{"subagent_type", "agent_type"}, kind}, {[]string{"mode"}, "sync"},
 		},
 	}
 }
@@ -156,6 +172,7 @@ type request struct {
 type tool struct {
 	name      string
 	namespace string // that it is in, if any
+	custom    bool   // it is given a text
 	takes     map[string]any
 }
 
@@ -235,10 +252,16 @@ func (c Call) ask(r request) (asked, error) {
 		}
 		return asked{tool: t.name, namespace: t.namespace, input: c.Input(r.results)}, nil
 	}
+	if len(c.own) > 0 && r.programs {
+		return asked{tool: programs, program: c.program()}, nil
+	}
 	for _, name := range c.own {
 		t, ok := r.offered(name)
 		if !ok {
 			continue
+		}
+		if t.custom {
+			return asked{tool: t.name, namespace: t.namespace, program: c.text}, nil
 		}
 		input := map[string]any{}
 		for _, g := range c.input {
