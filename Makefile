@@ -57,6 +57,7 @@ test-all: ## everything, with what it needs installed (apt, npm): guests, contai
 	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) $(CHANGE_PACKAGES) gcc libc6-dev
 	.ci/test check
 	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
+	.ci/test agents-table
 	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade verify-changes test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
 	$(MAKE) test-kernels test-kernels-arm64
@@ -72,6 +73,10 @@ test-storms: ## thousands of processes at once, and a million one after the othe
 .PHONY: test-agents
 test-agents: ## Codex and Claude Code, pinned, under the real sensor against a scripted model; needs root, npm, 800 MB
 	.ci/test test-agents
+
+.PHONY: agents-table
+agents-table: ## the table of docs/agents.md, measured anew with all agents that can be installed; needs root, npm, 3 GB
+	SHEETBEND_AGENTS_TABLE=$(CURDIR)/docs/agents.md .ci/test agents-table
 
 .PHONY: test-jaeger
 test-jaeger: ## the trees as Jaeger shows them; needs root, npm; builds Jaeger the first time

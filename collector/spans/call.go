@@ -190,6 +190,7 @@ func (c calls) CallBegan(k *attribution.Call) {
 }
 
 func (c calls) Flush(p *attribution.Process) { c.spans.Flush(c.spans.lineage.Processes[p.Tgid]) }
+
 // CallIsAnother drops what waits of a call.
 func (c calls) CallIsAnother(k *attribution.Call) {
 	if s, ok := k.Sent.Held.(*callSpan); ok {

@@ -5,13 +5,19 @@ package agentstest
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/enrich/agents/modeltest"
 )
@@ -23,7 +29,7 @@ const (
 	binEnv = "SHEETBEND_BIN"
 
 	// patience bounds each run. Machines are shared; nothing depends on the time it takes.
-	patience = 3 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // A realAgent is how to start an agent, as it is installed, against a scripted model.
@@ -189,6 +195,42 @@ cline --auto-approve true -P openai-compatible -m scripted -k none "$1" </dev/nu
 	args: []string{"{home}/twice"},
 }
 
+var pi = realAgent{
+	name: "pi", pkg: "@mariozechner/pi-coding-agent", command: "pi", session: "PI_SESSION_ID",
+	files: map[string]string{".pi/agent/models.json": `{"providers": {"local": {"baseUrl": "{url}/v1", "api": "openai-completions", "apiKey": "none", ` +
+		`"models": [{"id": "scripted"}]}}}` + "\n"},
+	env:  []string{"PI_OFFLINE=1", "PI_TELEMETRY=0"},
+	args: []string{"--provider", "local", "--model", "scripted", "-p"},
+}
+
+var kimi = realAgent{
+	name: "kimi-code", pkg: "@moonshot-ai/kimi-code", command: "kimi", session: "KIMI_SESSION_ID",
+	files: map[string]string{".kimi-code/config.toml": `
+default_model = "scripted"
+default_permission_mode = "auto"
+telemetry = false
+auto_session_title = false
+[providers.local]
+type = "openai"
+api_key = "none"
+base_url = "{url}/v1"
+[models.scripted]
+provider = "local"
+model = "scripted"
+max_context_size = 100000
+capabilities = ["tool_use"]
+`},
+	env:  []string{"KIMI_CODE_NO_AUTO_UPDATE=1"},
+	args: []string{"-p"},
+}
+
+var nanocoder = realAgent{
+	name: "nanocoder", pkg: "@nanocollective/nanocoder", command: "nanocoder", session: "NANOCODER_SESSION_ID",
+	files: map[string]string{".config/nanocoder/agents.config.json": `{"nanocoder": {"providers": [{"name": "local", "baseUrl": "{url}/v1", "apiKey": "none", ` +
+		`"models": ["scripted"]}]}}` + "\n"},
+	args: []string{"--plain", "--trust-directory", "--mode", "yolo", "--provider", "local", "--model", "scripted", "run"},
+}
+
 // needAgents gives the directory where the agents are.
 func needAgents(t *testing.T) string {
 	t.Helper()
@@ -277,6 +319,32 @@ func (d *desk) environment(agents ...realAgent) []string {
 		}
 	}
 	return env
+}
+
+// open gives the desk to a user, and makes the agents reachable for him: caches of root are not.
+func (d *desk) open(name string) {
+	d.t.Helper()
+	u, err := user.Lookup(name)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	root := filepath.Dir(d.dir)
+	agents := filepath.Join(root, "agents")
+	err = filepath.WalkDir(root, func(file string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(file, uid, -1)) })
+	if err := errors.Join(err, os.Mkdir(agents, 0o755), unix.Mount(d.installed, agents, "", unix.MS_BIND, "")); err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = unix.Unmount(agents, unix.MNT_DETACH) })
+	d.installed = agents
+	for dir := root; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			d.t.Fatal(err)
+		}
+	}
 }
 
 // command is the agent's command line for a script.

@@ -29,7 +29,7 @@ func TestRecordAgentSessions(t *testing.T) {
 		return
 	}
 	installed := needAgents(t)
-	for _, a := range []realAgent{codex, codexBefore, claude, claudeSDK, gemini, qwen, qwenTraced, copilot, opencode, opencodePlugin, cline} {
+	for _, a := range []realAgent{codex, codexBefore, claude, claudeSDK, gemini, qwen, qwenTraced, copilot, opencode, opencodePlugin, cline, pi, kimi, nanocoder} {
 		if _, err := os.Stat(filepath.Join(installed, "node_modules", a.pkg)); err != nil {
 			continue
 		}

@@ -21,7 +21,8 @@ func decodeChat(body []byte) (r request, stream bool, err error) {
 		} `json:"messages"`
 		Tools []struct {
 			Function struct {
-				Name string `json:"name"`
+				Name       string `json:"name"`
+				Parameters schema `json:"parameters"`
 			} `json:"function"`
 		} `json:"tools"`
 	}
@@ -29,7 +30,7 @@ func decodeChat(body []byte) (r request, stream bool, err error) {
 		return r, false, fmt.Errorf("chat request: %w", err)
 	}
 	for _, t := range in.Tools {
-		r.tools = append(r.tools, t.Function.Name)
+		r.tools = append(r.tools, tool{name: t.Function.Name, takes: t.Function.Parameters.Properties})
 	}
 	r.results = map[string]string{}
 	for _, m := range in.Messages {

@@ -24,7 +24,9 @@ func decodeGemini(body []byte) (r request, stream bool, err error) {
 		} `json:"contents"`
 		Tools []struct {
 			FunctionDeclarations []struct {
-				Name string `json:"name"`
+				Name       string `json:"name"`
+				Parameters schema `json:"parameters"`
+				JSONSchema schema `json:"parametersJsonSchema"`
 			} `json:"functionDeclarations"`
 		} `json:"tools"`
 		GenerationConfig struct {
@@ -37,7 +39,11 @@ func decodeGemini(body []byte) (r request, stream bool, err error) {
 	if in.GenerationConfig.ResponseMimeType != "application/json" { // such a request wants no calls
 		for _, t := range in.Tools {
 			for _, f := range t.FunctionDeclarations {
-				r.tools = append(r.tools, f.Name)
+				takes := f.Parameters.Properties
+				if takes == nil {
+					takes = f.JSONSchema.Properties
+				}
+				r.tools = append(r.tools, tool{name: f.Name, takes: takes})
 			}
 		}
 	}

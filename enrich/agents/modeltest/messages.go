@@ -18,14 +18,15 @@ func decodeMessages(body []byte) (r request, stream bool, err error) {
 			Content json.RawMessage `json:"content"`
 		} `json:"messages"`
 		Tools []struct {
-			Name string `json:"name"`
+			Name        string `json:"name"`
+			InputSchema schema `json:"input_schema"`
 		} `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return r, false, fmt.Errorf("messages request: %w", err)
 	}
 	for _, t := range in.Tools {
-		r.tools = append(r.tools, t.Name)
+		r.tools = append(r.tools, tool{name: t.Name, takes: t.InputSchema.Properties})
 	}
 	r.results = map[string]string{}
 	for _, m := range in.Messages {

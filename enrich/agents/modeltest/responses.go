@@ -6,35 +6,52 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 // The OpenAI Responses protocol: https://platform.openai.com/docs/api-reference/responses-streaming
+
+// offered is a tool, or a namespace of tools.
+type offered struct {
+	Type       string    `json:"type"`
+	Name       string    `json:"name"`
+	Parameters schema    `json:"parameters"`
+	Tools      []offered `json:"tools"`
+}
+
+func (o offered) all(namespace string) (tools []tool) {
+	if o.Type != "namespace" {
+		return []tool{{name: o.Name, namespace: namespace, custom: o.Type == "custom", takes: o.Parameters.Properties}}
+	}
+	for _, t := range o.Tools {
+		tools = append(tools, t.all(o.Name)...)
+	}
+	return tools
+}
 
 func decodeResponses(body []byte) (r request, stream bool, err error) {
 	var in struct {
 		Stream bool            `json:"stream"`
 		Input  json.RawMessage `json:"input"`
-		Tools  []tool          `json:"tools"`
+		Tools  []offered       `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return r, false, fmt.Errorf("responses request: %w", err)
 	}
-	r.namespaces = map[string]string{}
-	r.offer(in.Tools, "")
 	var items []struct {
 		Type    string          `json:"type"`
 		Role    string          `json:"role"`
 		Content json.RawMessage `json:"content"`
 		CallID  string          `json:"call_id"`
 		Output  json.RawMessage `json:"output"`
-		Tools   []tool          `json:"tools"` // of additional_tools
+		Tools   []offered       `json:"tools"` // of the type additional_tools
 	}
 	if json.Unmarshal(in.Input, &items) != nil {
 		r.prompts = append(r.prompts, text(in.Input))
 	}
 	r.results = map[string]string{}
 	for _, item := range items {
-		r.offer(item.Tools, "")
+		in.Tools = append(in.Tools, item.Tools...)
 		switch {
 		case item.Type == "function_call_output" || item.Type == "custom_tool_call_output":
 			r.results[item.CallID] = text(item.Output)
@@ -43,37 +60,24 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 			r.prompts = append(r.prompts, text(item.Content))
 		}
 	}
-	return r, in.Stream, nil
-}
-
-// A tool is one, or a namespace of some.
-type tool struct {
-	Name  string `json:"name"`
-	Type  string `json:"type"`
-	Tools []tool `json:"tools"`
-}
-
-// offer adds tools of a namespace.
-func (r *request) offer(tools []tool, namespace string) {
-	for _, t := range tools {
-		if t.Type == "namespace" {
-			r.offer(t.Tools, t.Name)
-			continue
-		}
-		r.tools = append(r.tools, t.Name)
-		r.namespaces[t.Name] = namespace
-		r.programs = r.programs || t.Type == "custom" && t.Name == programs
+	for _, t := range in.Tools {
+		r.tools = append(r.tools, t.all("")...)
 	}
+	r.programs = slices.ContainsFunc(r.tools, func(t tool) bool { return t.custom && t.name == programs })
+	return r, in.Stream, nil
 }
 
 func writeResponses(w http.ResponseWriter, a answer, stream bool) {
 	var output []any
 	for _, c := range a.calls {
-		item := map[string]any{"type": "function_call", "id": "fc_" + c.id, "call_id": c.id, "name": c.tool, "status": "completed"}
 		if c.program != "" {
-			item["type"], item["input"] = "custom_tool_call", c.program
-		} else {
-			item["arguments"] = marshal(c.input)
+			output = append(output, map[string]any{
+				"type": "custom_tool_call", "id": "ctc_" + c.id, "call_id": c.id, "name": c.tool, "input": c.program, "status": "completed",
+			})
+			continue
+		}
+		item := map[string]any{
+			"type": "function_call", "id": "fc_" + c.id, "call_id": c.id, "name": c.tool, "arguments": marshal(c.input), "status": "completed",
 		}
 		if c.namespace != "" {
 			item["namespace"] = c.namespace

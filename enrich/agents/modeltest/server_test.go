@@ -95,7 +95,7 @@ func TestEveryProtocolFollowsTheScriptByTheResultsInTheRequest(t *testing.T) {
 func TestOnlyTheScriptsOwnConversationFollowsIt(t *testing.T) {
 	t.Parallel()
 	scripts := map[string]Script{"a": {Name: "a", Turns: [][]Call{{Shell("x")}}}, "a-b": {Name: "a-b", Turns: [][]Call{{Shell("y")}}}}
-	tools := []string{"bash"}
+	tools := []tool{{name: "bash"}}
 	for _, c := range []struct {
 		name  string
 		r     request
@@ -117,7 +117,7 @@ func TestOnlyTheScriptsOwnConversationFollowsIt(t *testing.T) {
 			}
 		})
 	}
-	if _, err := next(scripts, request{prompts: []string{Prompt("a")}, tools: []string{"paint"}}); err == nil {
+	if _, err := next(scripts, request{prompts: []string{Prompt("a")}, tools: []tool{{name: "paint"}}}); err == nil {
 		t.Error("no error though the agent offers no shell")
 	}
 }
