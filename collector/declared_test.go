@@ -230,7 +230,7 @@ func TestWithoutToolsInItsDialectAllIsAsBefore(t *testing.T) {
 		c.Agents = agents.Merge(agents.Builtin(), []agents.Dialect{{Name: "plain", Executables: []string{"plain"}, Env: agents.Env{Leaders: true}}})
 	})
 	w.agentAt(10, "/usr/bin/plain")
-	w.announce(10, "e", "Edit", "/repo/a")
+	w.announce(10, "e", "Edit")
 	w.write(10, "/repo/a", 1, true)
 	w.fork(10, 11)
 	w.start(11, "/bin/bash", true)
@@ -451,7 +451,7 @@ func TestCallsInsideOfAnAgentAreForgotten(t *testing.T) {
 	t.Run("the agent's telemetry tells it", func(t *testing.T) {
 		w := newWorld(t)
 		w.claude(10)
-		w.announce(10, "e", "Edit", "/repo/a")
+		w.announce(10, "e", "Edit")
 		w.sayAs(10, record.Said{Kind: record.SaidResult, Session: "cs", Call: "e", Success: record.SuccessOK})
 		if n := w.c.Stats().OpenMarks; n != 0 {
 			t.Errorf("%d open", n)
