@@ -39,6 +39,8 @@ type Call struct {
 	computed   bool     // the id is ours
 	unnamed    bool     // spans may have gone out without its id
 	Contextual bool     // its ids are made of its trace context
+	Nested     bool     // the id is the agent's own, of what a call of the model has called
+	Above      string   // with Nested: the id of that call, by the agent's telemetry; "": not known
 	Tool       string
 	Basis      basis
 	Outer      *Call // it was begun by a process in this one
@@ -136,13 +138,16 @@ func (c *Table) newCall(a *agent, id, name string, by basis, at uint64) *Call {
 	}
 	c.Slicer.open(&k.Traces, traceKey{instance: a.Traces.Instance(), call: name + " " + strconv.FormatUint(at, 10)})
 	k.Links.Top = span.Link{Trace: k.Traces.trace, Span: span.ToolSpan(k.Traces.Instance(), k.Traces.Call(), 0)}
-	k.unnamed = id == ""
+	k.unnamed, k.Nested = id == "", a.nested(id)
 	c.stats.Calls++
 	c.Calls[callKey{k.SessionName, k.CallName}] = k
 	c.Above.CallBegan(k)
 	c.Telemetry.deliver(k)
 	return k
 }
+
+// nested says whether the id of a call is one that the agent made within a call of the model.
+func (a *agent) nested(id string) bool { return a.dialect != nil && a.dialect.Env.IsNested(id) }
 
 // join puts the call's spans under the agent's own span, if none has gone elsewhere yet. Where that is not sampled, or
 // goes elsewhere, a backend may not have it. An agent within a call is trusted for no trace but its own, and none in a

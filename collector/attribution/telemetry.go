@@ -143,7 +143,7 @@ func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 	if s.Call != "" && (k.ID == "" || k.computed) && by.mayReport(k.Agent) {
 		if key := (callKey{k.SessionName, s.Call}); c.attribution.Calls[key] == nil {
 			c.attribution.Calls[key] = k
-			k.ID, k.computed = s.Call, false
+			k.ID, k.computed, k.Nested = s.Call, false, k.Agent.nested(s.Call)
 			if k.Basis == inferred {
 				k.Basis = byTelemetry
 			}
@@ -251,6 +251,10 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		if change {
 			k.Result = s.Success
 		}
+	}
+	if above := strings.ToValidUTF8(s.More.Get(record.MoreParent), "\uFFFD"); k.Nested && k.Above == "" && above != "" && len(above) <= MaxName {
+		k.Above = above
+		change = change || k.Traces.Used()
 	}
 	own := s.Kind == record.SaidSandbox || s.Kind == record.SaidNetwork
 	if own || change && (!k.Sent.Waiting || k.Links.Joined) {

@@ -36,6 +36,7 @@ const (
 
 	// On every span of a call.
 	KeyCallID      = "gen_ai.tool.call.id"
+	KeyCallIDLevel = "sheetbend.call.id.level"
 	KeyToolName    = "sheetbend.tool.name"
 	KeyCallContext = "sheetbend.call.context"
 	KeyMarkedBy    = "sheetbend.marked_by"

@@ -120,11 +120,20 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		by = attribution.ByCgroup
 	}
 	d.trusted(span.KeyAttribution, string(by))
-	if outer := w.Within(); outer.Agent != nil {
+	outer := w.Within()
+	above := ""
+	if outer.Call != nil {
+		above = outer.Call.ID
+	}
+	if k != nil && k.Nested {
+		d.trusted(span.KeyCallIDLevel, "nested")
+		above = cmp.Or(k.Above, above)
+	}
+	if above != "" {
+		d.text(span.KeyParentCall, above)
+	}
+	if outer.Agent != nil {
 		d.trusted(span.KeyParentSession, sb.SessionOf(outer).SessionName)
-		if outer.Call != nil && outer.Call.ID != "" {
-			d.text(span.KeyParentCall, outer.Call.ID)
-		}
 		root := w.Outermost()
 		d.trusted(span.KeyRootSession, sb.SessionOf(root).SessionName)
 		if root.Call != nil {

@@ -69,6 +69,9 @@ func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
 	}
 	if k := w.Call; k != nil {
 		bytes += max(len(k.ID), attribution.MaxName) + attribution.MaxTool
+		if k.Nested {
+			bytes += attribution.MaxName
+		}
 	}
 	if outer := w.Within(); outer.Agent != nil {
 		root := w.Outermost()

@@ -104,6 +104,7 @@ func TestWhatIsWrongWithADialectIsSaid(t *testing.T) {
 		"is not a path or glob":         {Name: "x", Scripts: []string{"["}},
 		"is not a variable's name":      {Name: "x", Executables: []string{"x"}, Env: Env{Call: []string{strings.Repeat("V", 32)}}},
 		"is read by itself":             {Name: "x", Executables: []string{"x"}, Env: Env{Session: []string{"TRACEPARENT"}}},
+		"says nothing about ids":        {Name: "x", Executables: []string{"x"}, Env: Env{Nested: []string{"*"}}},
 		"is neither":                    {Name: "x", Executables: []string{"x"}, Env: Env{Traceparent: "maybe"}},
 		"is not one of decision":        {Name: "x", Executables: []string{"x"}, Telemetry: Telemetry{Events: []Event{{Name: "e", Kind: "f"}}}},
 		"enable.env":                    {Name: "x", Executables: []string{"x"}, Enable: Enable{Env: map[string]string{"A=B": ""}}},

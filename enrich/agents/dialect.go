@@ -62,6 +62,17 @@ type Env struct {
 	Leaders bool `json:"leaders,omitempty" yaml:"leaders"`
 	// CallsNamed: every command of a call has one of the variables above; a child without is a helper.
 	CallsNamed bool `json:"calls_named,omitempty" yaml:"calls_named"`
+	// Nested is how the ids of calls look that the agent itself makes within a call of the model, as for each tool
+	// that a program of the model's calls: "exec-*". "*" as the last character stands for any end.
+	Nested []string `json:"nested,omitempty" yaml:"nested"`
+}
+
+// IsNested says whether a call's id is one of the agent's own, within a call of the model.
+func (e *Env) IsNested(call string) bool {
+	return call != "" && slices.ContainsFunc(e.Nested, func(p string) bool {
+		start, open := strings.CutSuffix(p, "*")
+		return call == p || open && strings.HasPrefix(call, start)
+	})
 }
 
 // Traceparent is a meaning of the variable TRACEPARENT.
@@ -85,6 +96,9 @@ type Telemetry struct {
 	// CallHasTool: call ids are written "<tool>__<id>".
 	CallHasTool bool     `json:"call_has_tool,omitempty" yaml:"call_has_tool"`
 	Tool        []string `json:"tool,omitempty" yaml:"tool"`
+	// Execution is the id of what runs a program of the model's: of spans with one, in any trace of the agent, that with a
+	// call's id stands for the call that nested ones below the others are in.
+	Execution []string `json:"execution,omitempty" yaml:"execution"`
 	// CallSpans are names of the span that stands for a call, "*" as above; they need the call's id.
 	CallSpans []string `json:"call_spans,omitempty" yaml:"call_spans"`
 	Events    []Event  `json:"events,omitempty" yaml:"events"`
@@ -294,6 +308,11 @@ func (d *Dialect) Validate() error {
 		}
 		if v == VarTraceparent {
 			bad("env: %s is read by itself; traceparent says what it means", v)
+		}
+	}
+	for _, p := range d.Env.Nested {
+		if p == "" || p == "*" {
+			bad("env.nested: %q says nothing about ids", p)
 		}
 	}
 	switch d.Env.Traceparent {

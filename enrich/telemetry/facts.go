@@ -28,7 +28,7 @@ func newReading(ds []agents.Dialect) reading {
 	r := reading{dialects: ds, keys: map[string]string{keyService: keyService, keyEventName: keyEventName}}
 	for i := range ds {
 		t := &ds[i].Telemetry
-		lists := [][]string{t.Session, t.Call, t.Tool}
+		lists := [][]string{t.Session, t.Call, t.Tool, t.Execution}
 		for j := range t.Events {
 			e := &t.Events[j]
 			lists = append(lists, e.Decision, e.Source, e.Success, e.Detail)
@@ -48,9 +48,10 @@ func (i *Intake) read(m *message, c *conn) error {
 		return err
 	}
 	from := Sender{}
-	if len(f.found) > 0 {
+	if len(f.found)+len(f.spans) > 0 {
 		from = c.from(i)
 	}
+	f.lost += i.nesting.join(nestingKey{from, c.who.key}, &f)
 	for j := range f.found {
 		if !i.peers.spendFact(c.slot.Account()) {
 			f.lost += len(f.found) - j
@@ -70,13 +71,15 @@ type facts struct {
 	attrs   []attr          // of the resource
 
 	found    []fact
+	spans    []spanSeen      // of agents that make nested calls
 	contexts map[callKey]int // index in found
 	lost     int
 }
 
 type fact struct {
-	said record.Said
-	rank int // of a context: how well the span stands for the call, 0 best
+	said   record.Said
+	rank   int  // of a context: how well the span stands for the call, 0 best
+	nested bool // a context of a call that the agent made within one of the model
 }
 
 type callKey struct{ agent, session, call string }
@@ -107,6 +110,7 @@ func (f *facts) item(it *item) {
 		return slices.ContainsFunc(names[:], func(name string) bool { return name != "" && matches(pattern, name) })
 	}
 	if it.span {
+		f.seen(it)
 		if rank := slices.IndexFunc(t.CallSpans, named); rank >= 0 {
 			f.context(it, rank)
 		}
@@ -119,6 +123,22 @@ func (f *facts) item(it *item) {
 	}
 }
 
+// seen keeps a span for the nested calls below it.
+func (f *facts) seen(it *item) {
+	e := &f.dialect.Env
+	if len(e.Nested) == 0 || len(f.spans) >= maxTreeSpans || it.id == [8]byte{} {
+		return
+	}
+	s := spanSeen{key: spanKey{it.trace, it.id}, spanAbove: spanAbove{parent: it.parent}}
+	if call := f.first(f.dialect.Telemetry.Call, it.attrs); len(call) <= maxAbove && !e.IsNested(call) {
+		s.call = call
+	}
+	if execution := f.first(f.dialect.Telemetry.Execution, it.attrs); len(execution) <= maxAbove {
+		s.execution = execution
+	}
+	f.spans = append(f.spans, s)
+}
+
 // context adds the fact of a span that stands for a call. Where several spans of one request do, the one that the
 // dialect lists first counts.
 func (f *facts) context(it *item, rank int) {
@@ -128,14 +148,15 @@ func (f *facts) context(it *item, rank int) {
 	}
 	// A span that was sent was sampled; the flags are not on the wire in every version.
 	s.TraceFlags = 1
+	one := fact{s, rank, f.dialect.Env.IsNested(s.Call)}
 	key := callKey{s.Agent, s.Session, s.Call}
 	if at, ok := f.contexts[key]; ok {
 		if rank < f.found[at].rank {
-			f.found[at] = fact{s, rank}
+			f.found[at] = one
 		}
 		return
 	}
-	if f.add(fact{s, rank}) {
+	if f.add(one) {
 		if f.contexts == nil {
 			f.contexts = map[callKey]int{}
 		}

@@ -90,6 +90,7 @@ type Stats struct {
 type Intake struct {
 	o       Options
 	reading reading
+	nesting nesting
 	peers   *peers
 	search  searches
 	server  *http.Server

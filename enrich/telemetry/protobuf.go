@@ -25,6 +25,7 @@ const (
 	fieldInt           = 3
 	fieldSpanTrace     = 1 // Span
 	fieldSpanID        = 2
+	fieldSpanParent    = 4
 	fieldSpanName      = 5
 	fieldSpanAttrs     = 9
 	fieldLogBody       = 5 // LogRecord
@@ -98,12 +99,13 @@ func each(b []byte, num protowire.Number, f func([]byte) error) error {
 
 // item is a span or a log record. Its bytes alias the request.
 type item struct {
-	span  bool
-	name  []byte // of the span, or the log record's event name
-	body  []byte // of the log record, if it is a text
-	trace [16]byte
-	id    [8]byte
-	attrs []attr
+	span   bool
+	name   []byte // of the span, or the log record's event name
+	body   []byte // of the log record, if it is a text
+	trace  [16]byte
+	id     [8]byte
+	parent [8]byte // of the span
+	attrs  []attr
 }
 
 // attr is an attribute with a scalar value. The text is valid UTF-8 of at most record.MaxText bytes.
@@ -167,6 +169,8 @@ func (w *protobufWalk) span(f field) (err error) {
 		return exactly(it.trace[:], f.bytes)
 	case f.is(fieldSpanID, wireBytes, &err):
 		return exactly(it.id[:], f.bytes)
+	case f.is(fieldSpanParent, wireBytes, &err):
+		return exactly(it.parent[:], f.bytes)
 	case f.is(fieldSpanName, wireBytes, &err):
 		it.name = f.bytes
 	case f.is(fieldSpanAttrs, wireBytes, &err):

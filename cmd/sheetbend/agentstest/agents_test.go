@@ -251,3 +251,66 @@ func TestAgentTelemetryThatComesLateIsLinked(t *testing.T) {
 		}
 	}
 }
+
+// programs has a call of the model that runs two commands.
+func programs(d *desk) modeltest.Script {
+	return modeltest.Script{Name: "programs", Turns: [][]modeltest.Call{
+		{modeltest.Shell(d.read("single") + "; printenv " + codex.session + " > " + d.dir + "/session")},
+		{{Commands: []string{d.read("left"), d.read("right")}}},
+		{modeltest.Shell(d.read("after"))},
+	}}
+}
+
+// The model that Codex takes by itself calls programs, which call tools: each of those is a call with an id of Codex's.
+func TestCodexsOwnIDsOfNestedCallsAreToldAsSuch(t *testing.T) {
+	t.Parallel()
+	dir := needAgents(t)
+	above := map[string]string{
+		"single": modeltest.ID("programs", 0, 0), "left": modeltest.ID("programs", 1, 0), "right": modeltest.ID("programs", 1, 0),
+		"after": modeltest.ID("programs", 2, 0),
+	}
+	for _, mode := range []string{"plain", "telemetry", "hook"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, dir, "", func(d *desk) []modeltest.Script { return one(programs(d)) })
+			d.settle(codexCode)
+			line, by := codexCode.commandLine("programs", false), "call_id"
+			var flags []string
+			switch mode {
+			case "telemetry":
+				flags = []string{"--agent-telemetry"}
+			case "hook":
+				d.installHooks(codexCode)
+				line, by = slices.Insert(line, len(line)-1, "--dangerously-bypass-hook-trust"), "marker"
+			}
+			s := d.tell(flags, line, codexCode)
+			session, seen := d.session(), map[string]bool{}
+			for name, outer := range above {
+				open := s.opens(name)[0]
+				call := attr(open, span.KeyCallID)
+				if !strings.HasPrefix(call, "exec-") || seen[call] || attr(open, span.KeyCallIDLevel) != "nested" ||
+					attr(open, span.KeySessionID) != session || attr(open, span.KeyAttribution) != by {
+					t.Errorf("%s was opened in call %q (%s) of session %q by %s", name, call, attr(open, span.KeyCallIDLevel),
+						attr(open, span.KeySessionID), attr(open, span.KeyAttribution))
+				}
+				seen[call] = true
+				told := ""
+				for _, sp := range s.spans {
+					if attr(sp, span.KeyCallID) == call && ours(sp) && attr(sp, span.KeyParentCall) != "" {
+						told = attr(sp, span.KeyParentCall)
+					}
+				}
+				if want := map[bool]string{true: outer}[mode == "telemetry"]; told != want {
+					t.Errorf("%s: call %q is in %q, want %q", name, call, told, want)
+				}
+				if mode != "telemetry" {
+					continue
+				}
+				if approval, source := s.approval(call); approval != "approved" || source != "config" {
+					t.Errorf("%s: %q by %q", call, approval, source)
+				}
+			}
+			s.apart(d.model.URL())
+		})
+	}
+}

@@ -69,6 +69,15 @@ wire_api = "responses"
 	free: []string{"--sandbox", "danger-full-access"},
 }
 
+// codexCode is one whose user has chosen no model: for the model that it takes then, calls are programs.
+var codexCode = realAgent{
+	name: codex.name, pkg: codex.pkg, command: codex.command, session: codex.session, args: codex.args, free: codex.free,
+	files: map[string]string{
+		".codex/config.toml":         strings.Replace(codex.files[".codex/config.toml"], "model = \"scripted\"\n", "", 1),
+		".codex/rules/default.rules": codex.files[".codex/rules/default.rules"],
+	},
+}
+
 var claude = realAgent{
 	name: "claude-code", pkg: "@anthropic-ai/claude-code", command: "claude", session: "CLAUDE_CODE_SESSION_ID",
 	files: map[string]string{

@@ -20,11 +20,7 @@ func TestInstalledHooksMarkTheCallsOfAnAgent(t *testing.T) {
 			t.Parallel()
 			d := newDesk(t, dir, "", func(d *desk) []modeltest.Script { return one(steps(d, a.session)) })
 			d.settle(a)
-			install := exec.CommandContext(t.Context(), os.Getenv(binEnv), "hook", "install", a.name, "--yes")
-			install.Env = d.environment()
-			if out, err := install.CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
+			d.installHooks(a)
 			line := a.commandLine("steps", false)
 			if a.name == codex.name {
 				// In place of the user who trusts the hook once.
@@ -45,5 +41,15 @@ func TestInstalledHooksMarkTheCallsOfAnAgent(t *testing.T) {
 			d.absent("denied")
 			s.apart(d.model.URL())
 		})
+	}
+}
+
+// installHooks puts Sheetbend's hooks into the agent's settings.
+func (d *desk) installHooks(a realAgent) {
+	d.t.Helper()
+	install := exec.CommandContext(d.t.Context(), os.Getenv(binEnv), "hook", "install", a.name, "--yes")
+	install.Env = d.environment()
+	if out, err := install.CombinedOutput(); err != nil {
+		d.t.Fatalf("%v: %s", err, out)
 	}
 }

@@ -14,28 +14,27 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 	var in struct {
 		Stream bool            `json:"stream"`
 		Input  json.RawMessage `json:"input"`
-		Tools  []struct {
-			Name string `json:"name"`
-		} `json:"tools"`
+		Tools  []tool          `json:"tools"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
 		return r, false, fmt.Errorf("responses request: %w", err)
 	}
-	for _, t := range in.Tools {
-		r.tools = append(r.tools, t.Name)
-	}
+	r.namespaces = map[string]string{}
+	r.offer(in.Tools, "")
 	var items []struct {
 		Type    string          `json:"type"`
 		Role    string          `json:"role"`
 		Content json.RawMessage `json:"content"`
 		CallID  string          `json:"call_id"`
 		Output  json.RawMessage `json:"output"`
+		Tools   []tool          `json:"tools"` // of additional_tools
 	}
 	if json.Unmarshal(in.Input, &items) != nil {
 		r.prompts = append(r.prompts, text(in.Input))
 	}
 	r.results = map[string]string{}
 	for _, item := range items {
+		r.offer(item.Tools, "")
 		switch {
 		case item.Type == "function_call_output" || item.Type == "custom_tool_call_output":
 			r.results[item.CallID] = text(item.Output)
@@ -47,12 +46,39 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 	return r, in.Stream, nil
 }
 
+// A tool is one, or a namespace of some.
+type tool struct {
+	Name  string `json:"name"`
+	Type  string `json:"type"`
+	Tools []tool `json:"tools"`
+}
+
+// offer adds tools of a namespace.
+func (r *request) offer(tools []tool, namespace string) {
+	for _, t := range tools {
+		if t.Type == "namespace" {
+			r.offer(t.Tools, t.Name)
+			continue
+		}
+		r.tools = append(r.tools, t.Name)
+		r.namespaces[t.Name] = namespace
+		r.programs = r.programs || t.Type == "custom" && t.Name == programs
+	}
+}
+
 func writeResponses(w http.ResponseWriter, a answer, stream bool) {
 	var output []any
 	for _, c := range a.calls {
-		output = append(output, map[string]any{
-			"type": "function_call", "id": "fc_" + c.id, "call_id": c.id, "name": c.tool, "arguments": marshal(c.input), "status": "completed",
-		})
+		item := map[string]any{"type": "function_call", "id": "fc_" + c.id, "call_id": c.id, "name": c.tool, "status": "completed"}
+		if c.program != "" {
+			item["type"], item["input"] = "custom_tool_call", c.program
+		} else {
+			item["arguments"] = marshal(c.input)
+		}
+		if c.namespace != "" {
+			item["namespace"] = c.namespace
+		}
+		output = append(output, item)
 	}
 	if len(a.calls) == 0 {
 		output = append(output, map[string]any{

@@ -31,6 +31,20 @@ type Call struct {
 	// Tool is any other tool, by the agent's name for it. Input may use what earlier calls gave, by call id.
 	Tool  string
 	Input func(results map[string]string) map[string]any
+	// Commands run at the same time, by one call of the model: a program that calls a tool for each. It needs an agent
+	// that takes programs.
+	Commands []string
+}
+
+// programs is the tool of Codex that takes a program in JavaScript (its code mode), which calls other tools.
+const programs = "exec"
+
+// program is one that runs commands and waits for them all.
+func program(commands []string) string {
+	return `// @exec: {"yield_time_ms": 60000}
+const all = await Promise.all(` + marshal(commands) + `.map((cmd) => tools.exec_command({cmd, yield_time_ms: 30000})))
+for (const one of all) text(one)
+`
 }
 
 // Shell is a call that runs a command.
@@ -62,17 +76,22 @@ var shells = []struct {
 
 // request is what the server needs to know of a request in any protocol.
 type request struct {
-	prompts []string          // the user's texts, in order
-	tools   []string          // names of the tools on offer
-	results map[string]string // tool results so far, by call id
+	prompts    []string          // the user's texts, in order
+	tools      []string          // names of the tools on offer
+	namespaces map[string]string // of them, "" for none
+	// programs says that one of them takes programs.
+	programs bool
+	results  map[string]string // tool results so far, by call id
 	// answered is their number. Where the protocol has no call ids results stays empty.
 	answered int
 }
 
 // asked is a call as a protocol puts it.
 type asked struct {
-	id, tool string
-	input    map[string]any
+	id, tool  string
+	input     map[string]any
+	program   string // in place of an input
+	namespace string // of the tool
 }
 
 // answer is the model's next turn: calls, or else text.
@@ -100,6 +119,7 @@ func next(scripts map[string]Script, r request) (answer, error) {
 			if err != nil {
 				return answer{}, fmt.Errorf("script %s, turn %d: %w", s.Name, turn, err)
 			}
+			to.namespace = r.namespaces[to.tool]
 			to.id = ID(s.Name, turn, i)
 			a.calls = append(a.calls, to)
 		}
@@ -117,6 +137,16 @@ func (c Call) ask(r request) (asked, error) {
 			return asked{}, fmt.Errorf("no tool %s among %s", c.Tool, strings.Join(r.tools, ", "))
 		}
 		return asked{tool: c.Tool, input: c.Input(r.results)}, nil
+	}
+	if len(c.Commands) > 0 || r.programs {
+		if !r.programs {
+			return asked{}, fmt.Errorf("no tool for programs among %s", strings.Join(r.tools, ", "))
+		}
+		commands := c.Commands
+		if len(commands) == 0 {
+			commands = []string{c.Command}
+		}
+		return asked{tool: programs, program: program(commands)}, nil
 	}
 	for _, s := range shells {
 		if slices.Contains(r.tools, s.tool) {
