@@ -5,6 +5,7 @@ package attribution
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/config"
@@ -16,7 +17,8 @@ import (
 // agent introduces them to its child. Lineage decides everything else.
 type Claims struct {
 	Session, Call, Traceparent string
-	command                    bool // a variable that the agent sets on commands of calls
+	Thread                     string // of a subagent, or the session's
+	command                    bool   // a variable that the agent sets on commands of calls
 }
 
 // Bounds of an environment that is kept for comparison. Variables beyond them count as not set.
@@ -93,7 +95,7 @@ func says(env string, e *agents.Env) Claims {
 		return ""
 	}
 	return Claims{
-		Session: first(e.Session), Call: first(e.Call), Traceparent: lookup(env, agents.VarTraceparent),
+		Session: first(e.Session), Call: first(e.Call), Traceparent: lookup(env, agents.VarTraceparent), Thread: first(e.Thread),
 		command: first(e.Commands) != "",
 	}
 }
@@ -105,6 +107,9 @@ func (s Claims) without(other Claims) Claims {
 	}
 	if s.Call == other.Call {
 		s.Call = ""
+	}
+	if s.Thread == other.Thread {
+		s.Thread = ""
 	}
 	if s.Traceparent == other.Traceparent {
 		s.Traceparent = ""
@@ -127,7 +132,7 @@ func (c *Environ) introduced(a *agent, before Environment, env string) Claims {
 	in := child.without(*a.base)
 	if in.Call != "" || in.command || child.Call != "" || child.command {
 		// A command of a call: its session is the agent's, who sets it on each.
-		in.Session = child.Session
+		in.Session, in.Thread = child.Session, child.Thread
 	}
 	return in
 }
@@ -178,8 +183,12 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 		}
 		p.Role = RoleNone
 		a.started = true
+		if a.dialect.Env.SessionIsThread() && a.OwnID != "" {
+			in.Session = "" // a further one is a subagent's
+		}
 		if !c.learn(a, in.Session) {
 			denied.Session = in.Session
+			in.Session, in.Thread = "", ""
 		}
 		c.root(p, x, in)
 		if d != nil && a.MayWork(d, program) {
@@ -191,7 +200,7 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 	switch {
 	case d != nil && p.Role == RoleAgent && p.Agent.MayWork(d, program):
 	case d != nil:
-		c.BecomeAgent(p, d, x.ID, x.Uid, program)
+		c.BecomeAgent(p, d, x.ID, x.Uid, program, x.Args)
 	case p.Role == RoleAgent:
 		p.Role = RoleNone
 	}
@@ -230,13 +239,14 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		c.Marks.closeStale(a)
 	}
 	var k *Call
+	t := c.threadOf(a, in)
 	switch {
 	case in.Call != "":
-		k = c.callOf(a, in.Call, byCallID, x.At)
+		k = c.callIn(a, t, in.Call, byCallID, x.At)
 	case len(a.open) == 1:
 		k = a.open[0]
 	case perCall:
-		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
+		k = c.newCallIn(a, t, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
 		k.Contextual = true
 	case len(a.open) > 1:
 		c.stats.AmbiguousCalls++
@@ -248,7 +258,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		if a.names {
 			by = unannounced
 		}
-		k = c.callOf(a, id, by, x.At)
+		k = c.callIn(a, t, id, by, x.At)
 		k.computed = true
 		c.inferred[a.Name] = true
 	}
@@ -288,7 +298,7 @@ func (c *Environ) contradicted(p *Process, x *ProgramStart) (denied Claims) {
 			}
 		case meaning == meansCall && (w.Call == nil || w.Call.ID != v):
 			denied.Call = v
-		case meaning == meansSession && (w.Agent == nil || w.Agent.OwnID != v):
+		case meaning == meansSession && (w.Agent == nil || w.Agent.OwnID != v) && (w.Call == nil || w.Call.Thread == nil || w.Call.Thread.ID != v):
 			denied.Session = v
 		}
 	}
@@ -309,7 +319,7 @@ const (
 func meanings(ds []agents.Dialect) map[string]meaning {
 	m := map[string]meaning{}
 	for i := range ds {
-		for _, name := range ds[i].Env.Session {
+		for _, name := range slices.Concat(ds[i].Env.Session, ds[i].Env.Thread) {
 			m[name] = meansSession
 		}
 		for _, name := range ds[i].Env.Call {
