@@ -63,13 +63,14 @@ func TestNestedCalls(t *testing.T) {
 			func(w *world) {
 				w.codex(10)
 				w.call(10, 11, "exec-1")
+				w.open(11, "/a/x")
 				w.tick(3 * time.Second)
-				w.exit(11, 0)
 				w.say(within("exec-1", "call_1"))
 				w.say(within("exec-1", "call_2"))
+				w.exit(11, 0)
 			},
 			func(w *world) {
-				wants(w.t, w.execOf(11), map[string]any{span.KeyParentCall: nil})
+				wants(w.t, w.opened("/a/x"), map[string]any{span.KeyParentCall: nil})
 				for _, kind := range []span.Kind{span.Telemetry, span.SessionCall} {
 					wants(w.t, w.only(kind), map[string]any{span.KeyCallID: "exec-1", span.KeyCallIDLevel: "nested", span.KeyParentCall: "call_1"})
 				}

@@ -306,7 +306,7 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 				write(user, c.settings, 0o600)
 			}
 			l := launch{c.program, c.args, []string{"HOME=" + filepath.Join(dir, "home")}}
-			got, line := switchOn(agents.NewTable(agents.Builtin()), "claude-code", l, identity{}, &intake{in: listening(t)}, c.hook, nil)
+			got, line := switchOn(agents.NewTable(agents.Builtin()), "claude-code", l, identity{}, &intake{in: listeningAt(t)}, c.hook, nil)
 			want := c.args
 			if c.added {
 				want = slices.Insert(slices.Clone(c.args), 1, "--settings", string(place.Settings(c.hook.file, "2.1.330")))
@@ -323,7 +323,7 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 
 // What an agent's telemetry does not give is said, and no line has one think that it does.
 func TestTheLineSaysWhatAnAgentsTelemetryGives(t *testing.T) {
-	in := &intake{in: listening(t)}
+	in := &intake{in: listeningAt(t)}
 	for name, says := range map[string]string{
 		"claude-code": "read from it: ids and tools of its calls", "codex": "read from it: who approved",
 		"gemini-cli": "nothing of it gets onto the spans", "copilot-cli": "nothing of it gets onto the spans",
@@ -344,7 +344,7 @@ func TestTheLineSaysWhatAnAgentsTelemetryGives(t *testing.T) {
 }
 
 // listening is an intake's own part.
-func listening(t *testing.T) *telemetry.Intake {
+func listeningAt(t *testing.T) *telemetry.Intake {
 	t.Helper()
 	in, err := telemetry.Listen(telemetry.Options{Listen: "127.0.0.1:0", Said: func(record.Said, telemetry.Sender) {}})
 	if err != nil {

@@ -3,6 +3,7 @@
 package attribution
 
 import (
+	"container/list"
 	"slices"
 	"strings"
 
@@ -41,6 +42,10 @@ type agent struct {
 	depth   int     // agents around it
 	free    int     // of these processes those outside of calls, as is known: while there is one, the session is in use
 	left    bool    // another agent has resumed its session
+
+	threads list.List // of *Thread, the one that was not used for longest first
+	serves  bool      // its process may serve several sessions at once
+	several bool      // and does: each is a thread, and Session stands for what may be of any
 }
 
 // pinned is true of an agent that is known by more than its name.
@@ -228,12 +233,13 @@ func (a *agent) MayWork(d *agents.Dialect, x agentProgram) bool {
 
 // BecomeAgent makes an agent of a process whose program speaks a dialect. Where it was started below another one, it
 // has a parent.
-func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid uint32, program agentProgram) {
+func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid uint32, program agentProgram, args string) {
 	p.Role = RoleAgent
 	outer := p.Owner() // by a marker, too: one open on its cgroup holds for what was there before
 	outer.Ambiguous = false
 	a := c.newAgent(p.Home, d.Name, span.AgentInstance(c.config.BootID, first), outer, first)
 	a.dialect, a.uid, a.Container, a.program = d, uid, p.In.Container, program
+	a.serves = d.Serving(args)
 	c.Belong(p, Owner{Agent: a})
 	c.Above.AgentBegan(Owner{Agent: a})
 }
@@ -277,6 +283,7 @@ func (c *Table) ReleaseAgent(a *agent) {
 		}
 	}
 	c.unname(a)
+	c.forgetThreads(a)
 	c.Above.AgentOver(Owner{Agent: a})
 	c.Slicer.close(&a.Traces)
 	c.Slicer.close(&a.Story)
@@ -305,6 +312,12 @@ func (c *Table) learn(a *agent, session string) bool {
 	if session == "" || session == a.OwnID {
 		return true
 	}
+	if a.serves && a.OwnID != "" {
+		c.serveSeveral(a)
+	}
+	if a.several {
+		return c.thread(a, session, nil) != nil
+	}
 	if !c.mayHave(a, session) {
 		c.stats.RefusedSessions++
 		return false
@@ -317,11 +330,7 @@ func (c *Table) learn(a *agent, session string) bool {
 // name gives an agent a session that it may have.
 func (c *Table) name(a *agent, session string) {
 	c.unname(a)
-	if before := c.agentOf(session, a.uid); before != nil {
-		c.unname(before) // resumed: what its calls have left running stays theirs
-		before.left = true
-		before.Session.Left++
-	}
+	c.resume(a, session)
 	a.OwnID = session
 	c.Agents[session] = append(c.Agents[session], a)
 	name := c.Sessions.nameFor(session, a.uid)
@@ -336,6 +345,16 @@ func (c *Table) name(a *agent, session string) {
 		return
 	}
 	c.SetSession(a, o)
+}
+
+// resume takes a session that an agent may have from the one that had it.
+func (c *Table) resume(a *agent, session string) {
+	if before := c.agentOf(session, a.uid); before != nil {
+		c.unname(before) // what its calls have left running stays theirs
+		c.forgetThreads(before)
+		before.left = true
+		before.Session.Left++
+	}
 }
 
 // SetSession gives an agent an owner that was acquired for it.
@@ -436,6 +455,11 @@ func (c *Table) DisplaceNested(session string) {
 	for _, b := range slices.Clone(c.Agents[session]) {
 		if b.Outer.Agent != nil {
 			c.displace(b)
+		}
+	}
+	for _, t := range slices.Clone(c.threads[session]) {
+		if t.agent.Outer.Agent != nil {
+			c.displaceThread(t)
 		}
 	}
 }

@@ -51,8 +51,9 @@ type Table struct {
 
 	Sessions sessions
 	Dialects *agents.Table
-	Agents   map[string][]*agent // live ones, by their own session id: one of each user
-	inferred map[string]bool     // agents whose calls were inferred
+	Agents   map[string][]*agent  // live ones, by their own session id: one of each user
+	threads  map[string][]*Thread // of them, by the names of their sessions
+	inferred map[string]bool      // agents whose calls were inferred
 
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
@@ -126,6 +127,7 @@ func New(config *config.Config, clock *Clock, slicer *Slicer) *Table {
 		Sessions: sessions{BySession: make(map[string]*Session), Shares: make(map[share]*int)},
 		Dialects: agents.NewTable(config.Agents),
 		Agents:   make(map[string][]*agent),
+		threads:  make(map[string][]*Thread),
 		inferred: make(map[string]bool),
 		Calls:    make(map[callKey]*Call),
 		contexts: make(map[span.Link]*Call),

@@ -4,6 +4,7 @@ package attribution
 
 import (
 	"container/list"
+	"slices"
 	"strconv"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -35,7 +36,8 @@ type Call struct {
 	Traces                Traces
 
 	Agent      *agent
-	Session    *Session // the agent's session when it began
+	Session    *Session // the agent's session when it began, or the thread's
+	Thread     *Thread  // nil: of the agent's own session
 	ID         string   // as given in gen_ai.tool.call.id; "" while only its trace context is known
 	computed   bool     // the id is ours
 	unnamed    bool     // spans may have gone out without its id
@@ -121,25 +123,51 @@ type callKey struct{ session, call string }
 
 // callOf gives the call of this id, which is made if there is none: it begins at a time (boottime) then.
 func (c *Table) callOf(a *agent, id string, by basis, at uint64) *Call {
+	return c.callIn(a, nil, id, by, at)
+}
+
+// callIn does so in a thread of the agent; nil: in its own session.
+func (c *Table) callIn(a *agent, t *Thread, id string, by basis, at uint64) *Call {
+	session := a.sessionIn(t).SessionName
 	name := id
-	k := c.Calls[callKey{a.Session.SessionName, name}]
+	k := c.Calls[callKey{session, name}]
 	if k != nil && k.Agent != a {
 		// Two agents under one session (--session) count their calls alike.
 		name = id + " " + a.Traces.Instance()
-		k = c.Calls[callKey{a.Session.SessionName, name}]
+		k = c.Calls[callKey{session, name}]
+	}
+	if k == nil && t != nil {
+		// Whoever marked it may not know of threads.
+		if i := slices.IndexFunc(a.open, func(k *Call) bool { return k.ID == id && k.Thread == nil }); i >= 0 {
+			k = a.open[i]
+			c.enter(k, t)
+		}
 	}
 	if k == nil {
-		k = c.newCall(a, id, name, by, at)
+		k = c.newCallIn(a, t, id, name, by, at)
 	}
 	return k
+}
+
+func (a *agent) sessionIn(t *Thread) *Session {
+	if t != nil {
+		return t.Session
+	}
+	return a.Session
 }
 
 // newCall makes a call. Name and the time of the record that begins it (boottime) go into its ids: what an agent begins
 // under the name of a call that is forgotten is another call.
 func (c *Table) newCall(a *agent, id, name string, by basis, at uint64) *Call {
+	return c.newCallIn(a, nil, id, name, by, at)
+}
+
+// newCallIn does so in a thread of the agent; nil: in its own session.
+func (c *Table) newCallIn(a *agent, t *Thread, id, name string, by basis, at uint64) *Call {
+	session := a.sessionIn(t)
 	k := &Call{
-		SessionName: a.Session.SessionName, CallName: name,
-		Agent: a, Session: a.Session, ID: id, Basis: by, Life: callLife{Began: at},
+		SessionName: session.SessionName, CallName: name,
+		Agent: a, Session: session, Thread: t, ID: id, Basis: by, Life: callLife{Began: at},
 	}
 	c.Slicer.open(&k.Traces, traceKey{instance: a.Traces.Instance(), call: name + " " + strconv.FormatUint(at, 10)})
 	k.Links.Top = span.Link{Trace: k.Traces.trace, Span: span.ToolSpan(k.Traces.Instance(), k.Traces.Call(), 0)}

@@ -5,6 +5,7 @@ package attribution
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"github.com/sheetbend/sheetbend/collector/config"
@@ -16,7 +17,8 @@ import (
 // agent introduces them to its child. Lineage decides everything else.
 type Claims struct {
 	Session, Call, Traceparent string
-	command                    bool // a variable that the agent sets on commands of calls
+	Thread                     string // of a subagent, or the session's
+	command                    bool   // a variable that the agent sets on commands of calls
 }
 
 // Bounds of an environment that is kept for comparison. Variables beyond them count as not set.
@@ -93,7 +95,7 @@ func says(env string, e *agents.Env) Claims {
 		return ""
 	}
 	return Claims{
-		Session: first(e.Session), Call: first(e.Call), Traceparent: lookup(env, agents.VarTraceparent),
+		Session: first(e.Session), Call: first(e.Call), Traceparent: lookup(env, agents.VarTraceparent), Thread: first(e.Thread),
 		command: first(e.Commands) != "",
 	}
 }
@@ -105,6 +107,9 @@ func (s Claims) without(other Claims) Claims {
 	}
 	if s.Call == other.Call {
 		s.Call = ""
+	}
+	if s.Thread == other.Thread {
+		s.Thread = ""
 	}
 	if s.Traceparent == other.Traceparent {
 		s.Traceparent = ""
@@ -127,7 +132,7 @@ func (c *Environ) introduced(a *agent, before Environment, env string) Claims {
 	in := child.without(*a.base)
 	if in.Call != "" || in.command || child.Call != "" || child.command {
 		// A command of a call: its session is the agent's, who sets it on each.
-		in.Session = child.Session
+		in.Session, in.Thread = child.Session, child.Thread
 	}
 	return in
 }
@@ -178,8 +183,12 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 		}
 		p.Role = RoleNone
 		a.started = true
+		if a.dialect.Env.SessionIsThread() && a.OwnID != "" {
+			in.Session = "" // a further one is a subagent's
+		}
 		if !c.learn(a, in.Session) {
 			denied.Session = in.Session
+			in.Session, in.Thread = "", ""
 		}
 		c.root(p, x, in)
 		c.helps(p)
@@ -192,7 +201,7 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 	switch {
 	case d != nil && p.Role == RoleAgent && p.Agent.MayWork(d, program):
 	case d != nil:
-		c.BecomeAgent(p, d, x.ID, x.Uid, program)
+		c.BecomeAgent(p, d, x.ID, x.Uid, program, x.Args)
 	case p.Role == RoleAgent:
 		p.Role = RoleNone
 	}
@@ -232,13 +241,14 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	if in.Call == "" {
 		k, several = c.Marks.openCall(a, x)
 	}
+	t := c.threadOf(a, in)
 	switch {
 	case in.Call != "":
-		k = c.callOf(a, in.Call, byCallID, x.At)
+		k = c.callIn(a, t, in.Call, byCallID, x.At)
 		c.Marks.runs(k)
 	case k != nil:
 	case perCall:
-		k = c.newCall(a, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
+		k = c.newCallIn(a, t, "", hex.EncodeToString(link.Trace[:])+"-"+hex.EncodeToString(link.Span[:]), byContext, x.At)
 		k.Contextual = true
 	case several:
 		c.stats.AmbiguousCalls++
@@ -250,7 +260,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		if a.names && len(a.inside) == 0 { // else a tool of which nobody knew that it runs commands may have announced it
 			by = unannounced
 		}
-		k = c.callOf(a, id, by, x.At)
+		k = c.callIn(a, t, id, by, x.At)
 		k.computed = true
 		c.inferred[a.Name] = true
 	}
@@ -290,7 +300,7 @@ func (c *Environ) contradicted(p *Process, x *ProgramStart) (denied Claims) {
 			}
 		case meaning == meansCall && (w.Call == nil || w.Call.ID != v):
 			denied.Call = v
-		case meaning == meansSession && (w.Agent == nil || w.Agent.OwnID != v):
+		case meaning == meansSession && (w.Agent == nil || w.Agent.OwnID != v) && (w.Call == nil || w.Call.Thread == nil || w.Call.Thread.ID != v):
 			denied.Session = v
 		}
 	}
@@ -311,7 +321,7 @@ const (
 func meanings(ds []agents.Dialect) map[string]meaning {
 	m := map[string]meaning{}
 	for i := range ds {
-		for _, name := range ds[i].Env.Session {
+		for _, name := range slices.Concat(ds[i].Env.Session, ds[i].Env.Thread) {
 			m[name] = meansSession
 		}
 		for _, name := range ds[i].Env.Call {

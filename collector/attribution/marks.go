@@ -56,8 +56,9 @@ type authority struct {
 // A target is where a mark puts a call.
 type target struct {
 	by    authority
-	agent *agent // of the call
-	outer *Call  // the marker itself runs in this one
+	agent *agent  // of the call
+	in    *Thread // of the agent; nil: its own session
+	outer *Call   // the marker itself runs in this one
 	// own: it is the word of a process of the sandbox about itself, not of the agent, its hook or somebody outside.
 	own         bool
 	who         MarkedBy
@@ -172,13 +173,13 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 			m.Session = w.Agent.OwnID // known: no mark renames it
 		}
 		if target == nil || target.Agent == w.Agent && (target.Role == RoleAgent || target.Role == roleFork) {
-			return onAgent(at), c.table.learn(w.Agent, m.Session)
+			return c.inThread(onAgent(at), m)
 		}
 		if target.Agent != w.Agent {
 			return at, false
 		}
 		at.outer = target.Call
-		return onProcess(at, target), c.table.learn(w.Agent, m.Session)
+		return c.inThread(onProcess(at, target), m)
 	default:
 		if target == nil && m.TargetTgid == 0 {
 			target = peer
@@ -193,6 +194,15 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 		}
 		return onProcess(at, target), at.agent != nil
 	}
+}
+
+// inThread adds which of the agent's sessions a mark by it, or by a hook of it, is for.
+func (c *Marks) inThread(at target, m *record.Mark) (target, bool) {
+	if !c.table.learn(at.agent, m.Session) {
+		return at, false
+	}
+	at.in = c.table.threadOf(at.agent, Claims{Session: m.Session, Thread: m.More.Get(record.MoreThread)})
+	return at, true
 }
 
 // speaksFor says whether a process speaks for its agent: the agent's own program does, and a hook that it started,
@@ -290,7 +300,7 @@ func (c *Marks) markerAgent(sb *Sandbox, m *record.Mark) *agent {
 // beginCall opens a call. Doing so twice is harmless; taking over one that another began is refused.
 func (c *Marks) beginCall(at target, m *record.Mark) bool {
 	a := at.agent
-	k := c.table.Calls[callKey{a.Session.SessionName, at.name(m.Call)}]
+	k := c.table.Calls[callKey{a.sessionIn(at.in).SessionName, at.name(m.Call)}]
 	if at.inside != nil {
 		if k != nil && k.Inside == nil {
 			at.inside = nil // it runs commands
@@ -310,7 +320,7 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 		case at.inside != nil:
 			by = declared
 		}
-		k = c.table.newCall(a, m.Call, at.name(m.Call), by, c.table.clock.At)
+		k = c.table.newCallIn(a, at.in, m.Call, at.name(m.Call), by, c.table.clock.At)
 		if k.Outer = at.outer; k.Outer != nil {
 			k.root = Owner{Agent: a, Call: k.Outer}.Outermost().Call
 		}

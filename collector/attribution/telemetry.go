@@ -77,7 +77,8 @@ func (c *Telemetry) Event(h *record.Header, s *record.Said) {
 		return
 	}
 	if s.Kind == record.SaidSession {
-		if sender != nil && sender.Role == RoleAgent {
+		// Those of subagents are told alike.
+		if sender != nil && sender.Role == RoleAgent && sender.Agent.OwnID == "" && !sender.Agent.several {
 			c.attribution.learn(sender.Agent, s.Session)
 		}
 		return
@@ -112,9 +113,21 @@ func (by source) mayReport(a *agent) bool {
 func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 	var other *Call // of an agent that the speaker tells nothing of
 	if s.Call != "" {
+		var found []*Call
 		for _, a := range c.attribution.Agents[s.Session] {
-			if k := c.attribution.Calls[callKey{a.Session.SessionName, s.Call}]; k != nil && k.Agent == a {
-				if by.mayReport(a) {
+			found = append(found, c.attribution.agentsCall(a, s.Call))
+		}
+		for _, t := range c.attribution.threads[s.Session] {
+			if k := c.attribution.Calls[callKey{t.Session.SessionName, s.Call}]; k != nil && k.Agent == t.agent {
+				found = append(found, k)
+			}
+		}
+		if len(found) == 0 && by.agent != nil && !by.agent.has(s.Session) {
+			found = append(found, c.attribution.agentsCall(by.agent, s.Call)) // of a subagent that its commands do not name
+		}
+		for _, k := range found {
+			if k != nil {
+				if by.mayReport(k.Agent) {
 					return k
 				}
 				other = k
@@ -122,7 +135,7 @@ func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 		}
 		// The agent may be over: its calls are kept under its session for a while.
 		for _, name := range []string{s.Session, c.attribution.Sessions.nameFor(s.Session, by.uid)} {
-			if k := c.attribution.Calls[callKey{name, s.Call}]; k != nil && k.Agent.OwnID == s.Session && c.attribution.agentOf(s.Session, k.Agent.uid) == nil {
+			if k := c.attribution.Calls[callKey{name, s.Call}]; k != nil && k.session() == s.Session && c.attribution.agentOf(s.Session, k.Agent.uid) == nil {
 				if by.mayReport(k.Agent) {
 					return k
 				}
@@ -130,7 +143,7 @@ func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 			}
 		}
 	}
-	if by.agent != nil && by.agent.OwnID == s.Session {
+	if by.agent != nil && by.agent.has(s.Session) {
 		other = nil // it tells of its own, which may not be known yet
 	}
 	if other != nil {
@@ -140,7 +153,7 @@ func (c *Telemetry) callOf(s *record.Said, by source) *Call {
 		return nil
 	}
 	k := c.attribution.contexts[span.Link{Trace: s.Trace, Span: s.Span}]
-	if k == nil || s.Session != "" && k.Agent.OwnID != "" && k.Agent.OwnID != s.Session {
+	if k == nil || !k.is(s.Session) {
 		return nil
 	}
 	if s.Call != "" && (k.ID == "" || k.computed) && by.mayReport(k.Agent) {
@@ -197,14 +210,22 @@ func (c *Telemetry) expire() {
 
 // deliver gives a call the facts that came before it.
 func (c *Telemetry) deliver(k *Call) {
-	key := callKey{k.Agent.OwnID, k.ID}
+	if k.Thread != nil {
+		c.deliverIn(k, k.Thread.ID)
+	}
+	c.deliverIn(k, k.Agent.OwnID)
+}
+
+// deliverIn does so with those that name a session.
+func (c *Telemetry) deliverIn(k *Call, session string) {
+	key := callKey{session, k.ID}
 	if key.session == "" || k.ID == "" {
 		return
 	}
 	waiting := c.Waiting.ByCall[key]
 	delete(c.Waiting.ByCall, key)
 	for _, e := range waiting {
-		if by := e.Value.(*waitingEvent).by.agent; by != nil && by != k.Agent && by.OwnID == key.session {
+		if by := e.Value.(*waitingEvent).by.agent; by != nil && by != k.Agent && by.has(key.session) {
 			c.Waiting.ByCall[key] = append(c.Waiting.ByCall[key], e) // of a call of its own
 			continue
 		}
@@ -257,6 +278,10 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		if k.Inside != nil && k.Marking.mark != nil {
 			c.attribution.Marks.CloseMark(k) // an end that its hooks have not told
 		}
+	}
+	if above := strings.ToValidUTF8(s.More.Get(record.MoreParent), "\uFFFD"); k.Nested && k.Above == "" && above != "" && len(above) <= MaxName {
+		k.Above = above
+		change = change || k.Traces.Used()
 	}
 	if above := strings.ToValidUTF8(s.More.Get(record.MoreParent), "\uFFFD"); k.Nested && k.Above == "" && above != "" && len(above) <= MaxName {
 		k.Above = above

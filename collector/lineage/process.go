@@ -161,7 +161,7 @@ func (c *Tree) Resolve(a *attribution.Process) {
 		if x := attribution.ProgramOf(i.file, program); ofAgent && p.Agent.MayWork(d, x) {
 			p.Role = attribution.RoleAgent
 		} else {
-			c.Attribution.BecomeAgent(a, d, i.ID, uid, x)
+			c.Attribution.BecomeAgent(a, d, i.ID, uid, x, program.Args)
 		}
 	}
 	p.Count()

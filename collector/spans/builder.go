@@ -117,31 +117,41 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		if k.Marking.MarkedBy != "" {
 			d.trusted(span.KeyMarkedBy, string(k.Marking.MarkedBy))
 		}
-	case w.Ambiguous:
+	case w.Ambiguous, w.Agent != nil && w.Agent.Several():
 		by = attribution.Ambiguous
 	case w.Agent == nil && !sb.Fixed:
 		by = attribution.ByCgroup
 	}
 	d.trusted(span.KeyAttribution, string(by))
 	outer := w.Within()
-	above := ""
+	session, call := "", ""
+	if outer.Agent != nil {
+		session = sb.SessionOf(outer).SessionName
+	}
 	if outer.Call != nil {
-		above = outer.Call.ID
+		call = outer.Call.ID
+	}
+	if k != nil && k.Thread != nil && k.Thread.Parent != "" {
+		session, call = k.Thread.Parent, ""
 	}
 	if k != nil && k.Nested {
 		d.trusted(span.KeyCallIDLevel, "nested")
-		above = cmp.Or(k.Above, above)
+		call = cmp.Or(k.Above, call)
 	}
-	if above != "" {
-		d.text(span.KeyParentCall, above)
+	if session != "" {
+		d.text(span.KeyParentSession, session)
 	}
-	if outer.Agent != nil {
-		d.trusted(span.KeyParentSession, sb.SessionOf(outer).SessionName)
-		root := w.Outermost()
+	if call != "" {
+		d.text(span.KeyParentCall, call)
+	}
+	switch root := w.Outermost(); {
+	case outer.Agent != nil:
 		d.trusted(span.KeyRootSession, sb.SessionOf(root).SessionName)
 		if root.Call != nil {
 			d.text(span.KeyRootCall, cmp.Or(root.Call.ID, root.Call.CallName))
 		}
+	case session != "":
+		d.text(span.KeyRootSession, session)
 	}
 }
 

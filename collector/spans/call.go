@@ -99,6 +99,9 @@ func (c calls) describeCall(d *builder, k *attribution.Call) {
 			d.text(span.KeyOperationName, "execute_tool")
 		}
 		conversation := k.Agent.OwnID
+		if k.Thread != nil {
+			conversation = k.Thread.ID
+		}
 		if conversation == "" {
 			conversation = k.SessionName
 		}

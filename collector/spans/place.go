@@ -75,6 +75,9 @@ func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
 		if k.Nested {
 			bytes += attribution.MaxName
 		}
+		if k.Thread != nil {
+			bytes += 2 * len(k.Thread.Parent)
+		}
 	}
 	if outer := w.Within(); outer.Agent != nil {
 		root := w.Outermost()

@@ -41,6 +41,9 @@ type Dialect struct {
 	Tools     Tools     `json:"tools,omitzero" yaml:"tools"`
 	Run       Run       `json:"run,omitzero" yaml:"run"`
 
+	// Serves are arguments of the agent's program that say that its process serves several sessions at once.
+	Serves []string `json:"serves,omitempty" yaml:"serves"`
+
 	// Note is a line for the user: how to get real call ids where the agent gives none by itself.
 	Note string `json:"note,omitempty" yaml:"note"`
 }
@@ -50,6 +53,11 @@ type Dialect struct {
 type Env struct {
 	Session []string `json:"session,omitempty" yaml:"session"`
 	Call    []string `json:"call,omitempty" yaml:"call"`
+	// Thread is the id of a subagent, or of the session itself where none works. Where it is the variable of the session,
+	// all but the first session that the agent names are of subagents.
+	Thread []string `json:"thread,omitempty" yaml:"thread"`
+	// ThreadsWithin: ids of threads are unique within a session only.
+	ThreadsWithin bool `json:"threads_within,omitempty" yaml:"threads_within"`
 	// Commands are other variables that the agent sets on commands of calls, for CallsNamed.
 	Commands []string `json:"commands,omitempty" yaml:"commands"`
 	// Helpers are variables that the agent sets on its hooks, status lines and other helpers and on no command of a
@@ -65,6 +73,21 @@ type Env struct {
 	// Nested is how the ids of calls look that the agent itself makes within a call of the model, as for each tool
 	// that a program of the model's calls: "exec-*". "*" as the last character stands for any end.
 	Nested []string `json:"nested,omitempty" yaml:"nested"`
+}
+
+// Serving says whether arguments, each ended by a NUL, are of a process that serves several sessions.
+func (d *Dialect) Serving(args string) bool {
+	for arg := range strings.SplitSeq(args, "\x00") {
+		if arg != "" && slices.Contains(d.Serves, arg) {
+			return true
+		}
+	}
+	return false
+}
+
+// SessionIsThread says whether one variable holds the id of the session, or of the subagent.
+func (e *Env) SessionIsThread() bool {
+	return len(e.Thread) > 0 && len(e.Session) > 0 && e.Thread[0] == e.Session[0]
 }
 
 // IsNested says whether a call's id is one of the agent's own, within a call of the model.
@@ -217,7 +240,7 @@ func EnvNames(ds []Dialect) []string {
 	names := []string{VarTraceparent}
 	for i := range ds {
 		e := &ds[i].Env
-		names = slices.Concat(names, e.Session, e.Call, e.Commands, e.Helpers)
+		names = slices.Concat(names, e.Session, e.Call, e.Thread, e.Commands, e.Helpers)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -314,7 +337,7 @@ func (d *Dialect) Validate() error {
 			bad("path: %q does not begin with a slash", p)
 		}
 	}
-	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Commands, d.Env.Helpers) {
+	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Thread, d.Env.Commands, d.Env.Helpers) {
 		if v == "" || len(v) > maxVariable || strings.ContainsAny(v, "=\x00") {
 			bad("env: %q is not a variable's name of at most %d bytes", v, maxVariable)
 		}
