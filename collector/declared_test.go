@@ -4,6 +4,7 @@ package collector
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/exporters/terminal"
 )
 
 // announce opens a call as an agent does, with the paths that it declares.
@@ -223,6 +225,35 @@ func TestAnEditStandsOnItsCallWithTheFilesName(t *testing.T) {
 		span.KeyFilesCreated: nil, span.KeyFilesOpened: nil,
 	})
 	wants(t, w.only(span.Change), map[string]any{span.KeyFilePath: "/repo/a.go", span.KeyCallID: "e", span.KeyToolName: "Edit"})
+}
+
+func TestTheTreeShowsAnEditBelowItsCall(t *testing.T) {
+	w := newWorld(t)
+	w.claude(10)
+	w.mcpServer(10, 15)
+	w.announce(10, "e", "Edit", "/repo/a.go")
+	w.write(10, "/repo/a.go.tmp.77", 7, true)
+	w.rename(10, "/repo/a.go.tmp.77", "/repo/a.go")
+	w.over(10, "e")
+	w.announce(10, "m", "mcp__files__read")
+	w.open(15, "/srv/data")
+	w.over(10, "m")
+	w.exit(15, 0)
+	w.exit(10, 0)
+	w.tick(15 * time.Second)
+	tree := terminal.NewTree(terminal.Options{})
+	for i := range w.spans {
+		tree.Span(&w.spans[i])
+	}
+	var out strings.Builder
+	if err := tree.Render(&out); err != nil {
+		t.Fatal(err)
+	}
+	edit, read := strings.Index(out.String(), "Edit"), strings.Index(out.String(), "mcp__files__read")
+	file, data := strings.Index(out.String(), "-> /repo/a.go"), strings.Index(out.String(), "/srv/data")
+	if edit < 0 || file < edit || read < file || data < read {
+		t.Errorf("in another order:\n%s", out.String())
+	}
 }
 
 func TestWithoutToolsInItsDialectAllIsAsBefore(t *testing.T) {
