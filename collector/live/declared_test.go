@@ -6,6 +6,7 @@ package live
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,9 +49,10 @@ func declaredRecords() (raws [][]byte, config collector.Config) {
 			m := record.Mark{Op: record.MarkBegin, Call: fmt.Sprint(tool, n), Tool: tool, Session: "cs", More: record.More("").With(record.MorePath, file)}
 			now += 10_000_000
 			add(record.AppendMark(nil, now, 10, began+10, m))
-			for range 8 { // longer than the journal keeps all records
+			for n := range 8 { // longer than the journal keeps all records, and more than it keeps without leaving some out
 				now += 100_000_000
 				add(record.AppendTick(nil, now))
+				event(15, 1, 0, record.Open{Path: recordtest.Path(fmt.Sprint("/srv", strings.Repeat("/directory", 390), n)), Inode: 8})
 			}
 			event(10, 1, record.OpenCreated, record.Open{Path: recordtest.Path(file), Name: []byte(file), Inode: 7, Flags: unix.O_WRONLY | unix.O_CREAT})
 			event(15, 1, 0, record.Open{Path: recordtest.Path("/srv/x"), Name: []byte("/srv/x"), Inode: 8})
@@ -67,7 +69,7 @@ func declaredRecords() (raws [][]byte, config collector.Config) {
 // which are open.
 func TestAfterAKillCallsInsideOfAgentsAreOpenAsBefore(t *testing.T) {
 	raws, config := declaredRecords()
-	for at := 10; at < len(raws)-1; at += 7 {
+	for at := 10; at < len(raws)-1; at += 41 {
 		survives(t, raws, config, []kill{{record: at, lag: at % 5}})
 	}
 }
