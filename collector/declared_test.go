@@ -4,6 +4,7 @@ package collector
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/exporters/terminal"
 )
 
 // announce opens a call as an agent does, with the paths that it declares.
@@ -225,6 +227,35 @@ func TestAnEditStandsOnItsCallWithTheFilesName(t *testing.T) {
 	wants(t, w.only(span.Change), map[string]any{span.KeyFilePath: "/repo/a.go", span.KeyCallID: "e", span.KeyToolName: "Edit"})
 }
 
+func TestTheTreeShowsAnEditBelowItsCall(t *testing.T) {
+	w := newWorld(t)
+	w.claude(10)
+	w.mcpServer(10, 15)
+	w.announce(10, "e", "Edit", "/repo/a.go")
+	w.write(10, "/repo/a.go.tmp.77", 7, true)
+	w.rename(10, "/repo/a.go.tmp.77", "/repo/a.go")
+	w.over(10, "e")
+	w.announce(10, "m", "mcp__files__read")
+	w.open(15, "/srv/data")
+	w.over(10, "m")
+	w.exit(15, 0)
+	w.exit(10, 0)
+	w.tick(15 * time.Second)
+	tree := terminal.NewTree(terminal.Options{})
+	for i := range w.spans {
+		tree.Span(&w.spans[i])
+	}
+	var out strings.Builder
+	if err := tree.Render(&out); err != nil {
+		t.Fatal(err)
+	}
+	edit, read := strings.Index(out.String(), "Edit"), strings.Index(out.String(), "mcp__files__read")
+	file, data := strings.Index(out.String(), "-> /repo/a.go"), strings.Index(out.String(), "/srv/data")
+	if edit < 0 || file < edit || read < file || data < read {
+		t.Errorf("in another order:\n%s", out.String())
+	}
+}
+
 func TestWithoutToolsInItsDialectAllIsAsBefore(t *testing.T) {
 	w := newWorld(t, func(c *config.Config) {
 		c.Agents = agents.Merge(agents.Builtin(), []agents.Dialect{{Name: "plain", Executables: []string{"plain"}, Env: agents.Env{Leaders: true}}})
@@ -403,37 +434,81 @@ func TestWhoseTheDoingsOfAnMCPServerAre(t *testing.T) {
 	}
 }
 
-// What counts repeats of a server is sent when its call begins and ends: it connects as before, of another owner.
-func TestWhatAServerRepeatsIsOfEachCall(t *testing.T) {
-	w := newWorld(t)
+// What counts repeats is of one call each.
+func TestWhatIsRepeatedIsOfEachCall(t *testing.T) {
+	chmod := func(w *world, pid uint32) {
+		w.change(pid, 0, "", "/a/x", record.Change{Op: record.ChangeChmod, Inode: 1, After: 0o600})
+	}
+	for name, c := range map[string]struct {
+		tool string
+		pid  uint32
+		kind span.Kind
+		do   func(w *world, pid uint32)
+	}{
+		"a change by a server":    {"mcp__files__read", 15, span.Change, chmod},
+		"a socket of a server":    {"mcp__files__read", 15, span.Socket, func(w *world, pid uint32) { w.act(pid, record.Socket{Family: unix.AF_PACKET, Type: unix.SOCK_RAW}) }},
+		"a change by the agent":   {"Edit", 10, span.Change, chmod},
+		"an open by the agent":    {"Edit", 10, span.Open, func(w *world, pid uint32) { w.write(pid, "/a/x", 1, false) }},
+		"a read of a folded file": {"Edit", 10, span.Open, func(w *world, pid uint32) { w.open(pid, "/a/x/y") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *config.Config) { c.Fold.Files = 1 })
+			w.claude(10)
+			w.mcpServer(10, 15)
+			w.open(10, "/first")
+			c.do(w, c.pid)
+			for _, call := range []string{"m", "n"} {
+				w.announce(10, call, c.tool, "/a/x")
+				c.do(w, c.pid)
+				w.over(10, call)
+			}
+			w.c.Close()
+			var calls []any
+			for _, s := range w.of(c.kind) {
+				if get(s, span.KeyFilePath) != "/first" {
+					calls = append(calls, get(s, span.KeyCallID))
+				}
+			}
+			if fmt.Sprint(calls) != "[<nil> m n]" {
+				t.Errorf("of the calls %v", calls)
+			}
+		})
+	}
+}
+
+// A file that a call declares is told by its name, among how many others whatever.
+func TestADeclaredFileIsNeitherFoldedNorNoise(t *testing.T) {
+	w := newWorld(t, func(c *config.Config) { c.Fold.Files, c.Noise = 1, []string{"/usr/lib/**"} })
 	w.claude(10)
-	w.mcpServer(10, 15)
-	again := func() { w.change(15, 0, "", "/a/x", record.Change{Op: record.ChangeChmod, Inode: 1, After: 0o600}) }
-	again()
-	for _, call := range []string{"m", "n"} {
-		w.announce(10, call, "mcp__files__read")
-		again()
-		w.over(10, call)
-	}
+	w.open(10, "/first")
+	w.announce(10, "m", "Read", "/repo/a", "/usr/lib/b")
+	w.open(10, "/repo/a")
+	w.open(10, "/usr/lib/b")
+	w.open(10, "/usr/lib/c")
 	w.c.Close()
-	var calls []any
-	for _, s := range w.of(span.Change) {
-		calls = append(calls, get(s, span.KeyCallID))
-	}
-	if fmt.Sprint(calls) != "[<nil> m n]" {
-		t.Errorf("of the calls %v", calls)
+	w.owned("/repo/a", "m", "declared")
+	w.owned("/usr/lib/b", "m", "declared")
+	if n := len(w.of(span.Open)); n != 3 {
+		t.Errorf("%d opens", n)
 	}
 }
 
 // What reports to the intake below an MCP server goes on to do so while its call is open.
 func TestAnMCPServerMaySendTelemetryInItsCall(t *testing.T) {
-	w := newWorld(t)
-	w.claude(10)
-	w.mcpServer(10, 15)
-	w.announce(10, "m", "mcp__files__read")
-	w.sayAs(15, record.Said{Kind: record.SaidRequest, Agent: "claude-code"})
-	if n := w.c.Stats().RefusedSenders; n != 0 {
-		t.Errorf("%d senders refused", n)
+	for _, servers := range []uint32{1, 2} {
+		w := newWorld(t)
+		w.claude(10)
+		for n := range servers {
+			w.mcpServer(10, 15+n)
+		}
+		w.announce(10, "m", "mcp__files__read")
+		w.fork(15, 20)
+		for _, pid := range []uint32{15, 20}[:3-servers] {
+			w.sayAs(pid, record.Said{Kind: record.SaidRequest, Agent: "claude-code"})
+		}
+		if n := w.c.Stats().RefusedSenders; n != 0 {
+			t.Errorf("%d senders refused of %d servers", n, servers)
+		}
 	}
 }
 
@@ -447,6 +522,27 @@ func TestCallsInsideOfAnAgentAreForgotten(t *testing.T) {
 		w.write(10, "/repo/x", 1, true)
 		w.c.Close()
 		wants(t, w.touched("/repo/x"), map[string]any{span.KeyCallID: "e"})
+	})
+	t.Run("the end of one that began before its session was known", func(t *testing.T) {
+		w := newWorld(t)
+		w.claude(10)
+		w.mark(10, record.Mark{Op: record.MarkBegin, Call: "e", Tool: "Edit"})
+		w.over(10, "e")
+		if s := w.c.Stats(); s.OpenMarks != 0 || s.RefusedMarks != 0 {
+			t.Errorf("%d open, %d refused", s.OpenMarks, s.RefusedMarks)
+		}
+	})
+	t.Run("one that has a subagent work opens nothing", func(t *testing.T) {
+		w := newWorld(t)
+		w.claude(10)
+		w.announce(10, "e", "Task")
+		if s := w.c.Stats(); s.OpenMarks != 0 || s.Calls != 0 {
+			t.Errorf("%d open", s.OpenMarks)
+		}
+		w.mark(10, record.Mark{Op: record.MarkEnd, Call: "e", Tool: "Task"})
+		if n := w.c.Stats().RefusedMarks; n != 0 {
+			t.Errorf("%d refused", n)
+		}
 	})
 	t.Run("the agent's telemetry tells it", func(t *testing.T) {
 		w := newWorld(t)

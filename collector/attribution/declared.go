@@ -389,9 +389,6 @@ func (c *Marks) serve(k *Call) {
 		}
 	}
 	for _, h := range k.Agent.helpers {
-		if h.began >= c.table.clock.At {
-			continue
-		}
 		if h.server == d.Server {
 			d.servers = []*helper{h}
 			break
