@@ -69,6 +69,12 @@ func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
 	}
 	if k := w.Call; k != nil {
 		bytes += max(len(k.ID), attribution.MaxName) + attribution.MaxTool
+		if w.Left {
+			bytes += max(len(k.ID), attribution.MaxName)
+		}
+	}
+	if w.Taint != nil || w.Call != nil && w.Call.Taint != nil {
+		bytes += attribution.MaxName
 	}
 	if outer := w.Within(); outer.Agent != nil {
 		root := w.Outermost()
