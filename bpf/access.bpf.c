@@ -216,7 +216,8 @@ static __always_inline int report_access_call(long ret, bool happened, __u32 nr,
 {
 	struct task_struct *target = task_by_vpid(nr);
 
-	if (!target && !happened && ret != -EPERM)
+	/* Who asks for nothing to be transferred needs no permission. */
+	if (!happened && (ret >= 0 || (!target && ret != -EPERM)))
 		return 0;
 	return report_access(target, op, ret < 0 ? -ret : 0, 0);
 }

@@ -158,6 +158,10 @@ var tricks = []trick{
 	{"a helper runs the real `sheetbend hook` with an input of its own: in its place, below it, from a script, in a pipe, by its own shell", "", "what it marks is its own: `claimed`, with `sheetbend.marked_by` `self`; the agent's commands are in no call of that name", "every kernel: `TestWhatStartedAHookDecidesForWhomItSpeaks`"},
 	{"… and a command of a call does", "", "as before, in its call (`sheetbend.parent.call`)", "every kernel: `TestAHookThatTheAgentStartsForACallIsTheCalls`"},
 	{"a command names another call or session, in its environment, to the local socket or to the telemetry intake", "", "its own call; `sheetbend.claim.*` on the `process.exec`, `claimed` on what it marked", "every kernel: `TestForgeries`"},
+	{"a call, a helper or another process of a sandbox gets at the agent's memory (`ptrace`, `process_vm_writev`, `/proc/PID/mem`), and has it run a command", "", "the agent's, under the call that it began, with `sheetbend.tainted` and by whom", "every kernel: `TestWhoeverReachesIntoAnotherTaintsIt`"},
+	{"… or at a process of another call", "", "as before, with `sheetbend.tainted`", "every kernel: `TestWhoeverReachesIntoAnotherTaintsIt`"},
+	{"… or is refused, or transfers nothing", "access-refused", "a `process.access` with `EPERM`, or none; nothing is tainted", everywhere},
+	{"a later call has a left-over of an earlier one do it (tmux, a build daemon)", "", "in the earlier call, with `started_by` instead of how that is known", "every kernel: `TestWhatACallLeftRunningIsStartedByIt`"},
 
 	// Against the sensor.
 	{"an unprivileged process kills, stops, traces or overwrites the sensor, or takes its maps", "evade-attack-sensor", "the kernel refuses it; the open of its memory is a `file.open` with `EACCES`", everywhere},
@@ -167,6 +171,10 @@ var tricks = []trick{
 	{"every table of the kernel side is filled", "", "what does not fit is counted as `map_full`", "every kernel: `TestAFullTableIsCounted`"},
 
 	// What is not seen.
+	{"what a process reads is written by another: `/proc/PID/fd/N`, a terminal's input (`TIOCSTI`), a socket, a fifo", "", "not as a reach into it: `sheetbend.tainted` is about memory. The nearest evidence is the `file.open`, by the name that was asked for, or the `net.connect`; of `TIOCSTI` the `file.open` of the terminal", "what a program does with its input is its own; `dev.tty.legacy_tiocsti=0` (since 6.2) has the kernel refuse `TIOCSTI`"},
+	{"who gets at the agent's memory is in no sandbox, as a debugger of the user", "", "no", "it is not watched"},
+	{"the agent's memory is opened by `/proc/PID/mem` in a mount namespace of its own, in the tracepoint form", "", "without `sheetbend.tainted`. The nearest evidence is the `file.open`, which is sensitive", "which process that name means there only the trampoline form tells"},
+	{"`ptrace` or `process_vm_writev` reach a process that is over when the call returns, in the tracepoint form", "", "without `sheetbend.tainted`; `process.access` has no target", "it is looked for when the call has returned"},
 	{"io_uring's workers before 5.12 (Debian's 5.10 has the newer ones)", "", "no: they belong to no process. There is no evidence", "the worker is a thread of the kernel, and in no sandbox"},
 	{"io_uring in the tracepoint form before 5.13", "", "no; `sheetbend doctor` warns", "the tracepoint has no request to look at"},
 	{"a change, a connect of a unix socket or an exec by io_uring or a 32-bit system call, on a kernel that takes opens in the trampoline form and those in the other", "", "no. `sheetbend doctor` shows the forms", "the hooks on io_uring and on 32-bit calls go with the form of opens"},

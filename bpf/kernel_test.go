@@ -975,7 +975,7 @@ var sentences = map[string]string{
 	"access-ptrace":     "ptrace, of a child and of a process outside",
 	"access-memory":     "memory of a child and of a process outside",
 	"access-descriptor": "a descriptor of a child and of a process outside",
-	"access-refused":    "reaching into a process of another user",
+	"access-refused":    "reaching into a process of another user; who transfers nothing has not reached it",
 	"access-repeated":   "repeated reads of memory are one span with a count",
 	"access-nested":     "a target that has another number in the caller's pid namespace",
 	"access-own":        "its own memory is not told",

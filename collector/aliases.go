@@ -29,6 +29,8 @@ type (
 	Slice = attribution.Slice
 	// Claim says which agent has had which session.
 	Claim = attribution.Claim
+	// Reach says who has reached into a process or an agent.
+	Reach = attribution.Reach
 	// Journal is told what a later process has to know besides the records.
 	Journal = attribution.Journal
 )

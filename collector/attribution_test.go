@@ -222,7 +222,7 @@ func TestAttribution(t *testing.T) {
 				w.execWith(13, record.ExecSessionLeader, record.Exec{Exe: rt.Path("/bin/daemon"), ParentTgid: 1, ParentStart: 1})
 				w.open(13, "/a/x")
 			},
-			then: func(w *world) { w.owned("/a/x", "call_1", "call_id") },
+			then: func(w *world) { w.owned("/a/x", "call_1", "started_by") },
 		}, {
 			name: "what outlives its call and acts during the next one is still its own",
 			do: func(w *world) {
@@ -237,7 +237,7 @@ func TestAttribution(t *testing.T) {
 				w.open(20, "/a/next")
 			},
 			then: func(w *world) {
-				w.owned("/a/server", "call_1", "call_id")
+				w.owned("/a/server", "call_1", "started_by")
 				w.owned("/a/next", "call_2", "call_id")
 			},
 		}, {

@@ -87,7 +87,7 @@ func TestWhatACallLeftBehindKeepsNoResumedSessionFromItsId(t *testing.T) {
 	w.tick(3 * time.Second)
 	w.c.Close()
 	w.owned("/a/resumed", "call_2", "call_id")
-	w.owned("/a/server", "call_1", "call_id")
+	w.owned("/a/server", "call_1", "started_by")
 	for _, file := range []string{"/a/resumed", "/a/agent", "/a/server"} {
 		wants(t, w.opened(file), map[string]any{span.KeySessionID: "sess"})
 	}

@@ -55,7 +55,7 @@ func TestPersistentShellServesCallsByMarkers(t *testing.T) {
 		s := w.tool(call)
 		wants(t, s, map[string]any{span.KeySessionID: "swe", span.KeyAgentName: "swe-agent", span.KeyToolName: "bash", span.KeyPartial: nil})
 	}
-	w.owned("/a/background", "c0", "marker")
+	w.owned("/a/background", "c0", "started_by")
 	var same []any
 	for _, s := range w.of(span.Open) {
 		if get(s, span.KeyFilePath) == "/a/same" {
@@ -412,7 +412,7 @@ func TestRootMarksACgroup(t *testing.T) {
 	w.c.Close()
 	w.owned("/a/there", "c1", "marker")
 	w.owned("/a/after", "", "cgroup")
-	w.owned("/a/started", "c1", "marker")
+	w.owned("/a/started", "c1", "started_by")
 }
 
 func TestAnAgentThatStartsWhereACallIsOpenIsInIt(t *testing.T) {

@@ -32,6 +32,9 @@ func (r Restart) RemembersSlice(s attribution.Slice) bool { return r.c.slicer.Re
 // SetClaim says which agent had a session from then on. What is there by its own record already does not change.
 func (r Restart) SetClaim(k attribution.Claim) { r.c.attribution.SetClaim(k) }
 
+// SetReach says who had reached into a process or an agent before then.
+func (r Restart) SetReach(k attribution.Reach) { r.c.attribution.SetReach(k) }
+
 // Remembers says whether it still counts who has had a session.
 func (r Restart) Remembers(k attribution.Claim) bool { return r.c.attribution.Remembers(k) }
 

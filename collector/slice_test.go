@@ -345,6 +345,7 @@ func (l *sliceLog) Slice(s Slice) {
 }
 
 func (l *sliceLog) Claimed(Claim) {}
+func (l *sliceLog) Reached(Reach) {}
 
 func TestAnExecThatIsReportedTwiceIsOne(t *testing.T) {
 	w := newWorld(t)

@@ -459,6 +459,7 @@ type factJournal struct {
 
 func (j factJournal) Slice(s Slice) { j.at[j.records()] = append(j.at[j.records()], s) }
 func (factJournal) Claimed(Claim)   {}
+func (factJournal) Reached(Reach)   {}
 
 func TestATitleMayBeKnownLater(t *testing.T) {
 	w := newWorld(t, withSelf)

@@ -240,7 +240,10 @@ func (w *world) busyAgents() {
 	w.exit(252, 0)
 	w.fork(250, 251)
 	w.act(250, record.OOM{})
+	w.reach(250, 0, into(record.AccessAttach, 200))
+	w.open(200, "/a/tainted")
 	w.exit(250, 9)
+	w.open(251, "/a/left")
 	w.tick(10 * time.Second)
 	w.say(decided("call_3", "approved", "user"))
 	w.exit(251, 0)
@@ -287,6 +290,7 @@ var contractKeys = []string{
 	"process.executable.name", "process.executable.path", "process.exit.code", "process.linux.cgroup",
 	"process.parent_pid", "process.pid", "process.real_user.id", "process.user.id", "process.vpid", "process.working_directory",
 	"service.name", "session.id",
+	"sheetbend.started_by", "sheetbend.tainted", "sheetbend.tainted.call", "sheetbend.tainted.pid",
 	"sheetbend.access.operation", "sheetbend.access.signal", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
 	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
 	"sheetbend.call.began", "sheetbend.mcp.server", "sheetbend.declared", "sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.id.level", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",

@@ -247,6 +247,9 @@ func accessAsNobody(w *work, args []string) error {
 	if err := w.reached(t, "process_vm_writev", transfer(pid, true), Fact{Errno: "EPERM"}); err != nil {
 		return err
 	}
+	if n, err := unix.ProcessVMWritev(pid, nil, nil, 0); n != 0 || err != nil {
+		return fmt.Errorf("transfer nothing, which needs no permission: %d, %w", n, err)
+	}
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err

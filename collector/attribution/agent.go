@@ -46,6 +46,7 @@ type agent struct {
 	threads list.List // of *Thread, the one that was not used for longest first
 	serves  bool      // its process may serve several sessions at once
 	several bool      // and does: each is a thread, and Session stands for what may be of any
+	taint   *Taint
 }
 
 // pinned is true of an agent that is known by more than its name.
@@ -58,6 +59,8 @@ type Owner struct {
 	Agent     *agent
 	Call      *Call
 	Ambiguous bool // one of several open calls, and which is not known
+	Left      bool // the call was over: something that it has left running does this
+	Taint     *Taint
 }
 
 // role is what a process is to its agent.
@@ -74,16 +77,17 @@ const (
 
 // Owner gives the owner of what p does now.
 func (p *Process) Owner() Owner {
+	w := Owner{Agent: p.Agent, Call: p.Call, Ambiguous: p.ambiguous, Left: p.Call != nil && p.Call.Life.Left}
 	if len(p.Marks.Open) > 0 {
-		return p.Marks.Owner()
-	}
-	if m := &p.In.Marks; p.Call == nil && p.Agent == nil && len(m.Open) > 0 {
-		return m.Owner()
+		w = p.Marks.Owner()
+	} else if m := &p.In.Marks; p.Call == nil && p.Agent == nil && len(m.Open) > 0 {
+		w = m.Owner()
 	}
 	if p.helper != nil && len(p.helper.calls) > 0 {
-		return p.helper.owner()
+		w = p.helper.owner()
 	}
-	return Owner{Agent: p.Agent, Call: p.Call, Ambiguous: p.ambiguous}
+	w.Taint = p.tainted()
+	return w
 }
 
 // SessionOf gives the session that spans go to. A call stays in the one that it began in.
@@ -171,6 +175,10 @@ func (c *Table) Belong(p *Process, w Owner) {
 	p.leaveHelper()
 	p.Agent, p.Call, p.ambiguous = w.Agent, w.Call, w.Ambiguous
 	p.Count()
+	if k := p.command; k != nil && w.Agent == nil {
+		p.command = nil
+		k.commandOver()
+	}
 	if was.Call != nil {
 		c.leave(was.Call)
 	}
@@ -182,8 +190,9 @@ func (c *Table) Belong(p *Process, w Owner) {
 // Inherit gives a forked child what its parent has.
 func (c *Table) Inherit(parent, child *Process) {
 	child.ParentTgid, child.ParentStart = parent.Tgid, parent.Start
+	child.taint = parent.tainted()
 	w := parent.Owner()
-	if w == (Owner{}) {
+	if w.Agent == nil {
 		return
 	}
 	c.Belong(child, w)
@@ -236,9 +245,9 @@ func (a *agent) MayWork(d *agents.Dialect, x agentProgram) bool {
 func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid uint32, program agentProgram, args string) {
 	p.Role = RoleAgent
 	outer := p.Owner() // by a marker, too: one open on its cgroup holds for what was there before
-	outer.Ambiguous = false
+	outer = Owner{Agent: outer.Agent, Call: outer.Call}
 	a := c.newAgent(p.Home, d.Name, span.AgentInstance(c.config.BootID, first), outer, first)
-	a.dialect, a.uid, a.Container, a.program = d, uid, p.In.Container, program
+	a.dialect, a.uid, a.Container, a.program, a.taint = d, uid, p.In.Container, program, p.tainted()
 	a.serves = d.Serving(args)
 	c.Belong(p, Owner{Agent: a})
 	c.Above.AgentBegan(Owner{Agent: a})

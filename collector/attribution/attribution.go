@@ -59,6 +59,7 @@ type Table struct {
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
 	endedCalls list.List           // of *Call, in the order of their ends
 	claims     []Claim             // by the record at hand
+	reaches    []Reach             // as claims
 	Refused    bool                // what the record at hand asks for
 }
 

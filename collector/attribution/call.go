@@ -3,6 +3,7 @@
 package attribution
 
 import (
+	"cmp"
 	"container/list"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ const (
 	inferred    basis = "inferred"
 	unannounced basis = "unannounced"
 	claimed     basis = "claimed"
+	StartedBy   basis = "started_by"
 	Ambiguous   basis = "ambiguous"
 	BySession   basis = "session"
 	ByCgroup    basis = "cgroup"
@@ -54,6 +56,7 @@ type Call struct {
 	Marking  callMarking
 	Sent     callSent
 	Approval callApproval
+	Taint    *Taint
 	Result   record.Success
 	Exit     callExit
 	First    span.Image // its first process, without an exec id; zero: not known
@@ -84,6 +87,8 @@ func (k *Call) Marked() bool { return k.Marking.mark != nil }
 type callLife struct {
 	Began, Ended uint64        // boottime
 	Processes    int           // that belong to it
+	commands     int           // of these, that the agent itself has started, and that run
+	Left         bool          // for the agent it is over: what still runs is left over
 	Ran          bool          // there was one
 	Over         bool          //
 	kept         *list.Element // in Table.endedCalls
@@ -167,7 +172,7 @@ func (c *Table) newCallIn(a *agent, t *Thread, id, name string, by basis, at uin
 	session := a.sessionIn(t)
 	k := &Call{
 		SessionName: session.SessionName, CallName: name,
-		Agent: a, Session: session, Thread: t, ID: id, Basis: by, Life: callLife{Began: at},
+		Agent: a, Session: session, Thread: t, ID: id, Basis: by, Life: callLife{Began: at}, Taint: a.taint,
 	}
 	c.Slicer.open(&k.Traces, traceKey{instance: a.Traces.Instance(), call: name + " " + strconv.FormatUint(at, 10)})
 	k.Links.Top = span.Link{Trace: k.Traces.trace, Span: span.ToolSpan(k.Traces.Instance(), k.Traces.Call(), 0)}
@@ -209,6 +214,17 @@ func (k *Call) enter() {
 		k.Life.Over = false
 	}
 }
+
+// commandOver is told that a command of the call has ended, which its agent itself has started. With the last one the
+// agent has its answer, unless a mark says when that is.
+func (k *Call) commandOver() {
+	if k.Life.commands--; k.Life.commands == 0 && k.Marking.mark == nil {
+		k.Life.Left = true
+	}
+}
+
+// Name is how spans name the call where they are not its own.
+func (k *Call) Name() string { return cmp.Or(k.ID, k.CallName) }
 
 // leave counts a process out.
 func (c *Table) leave(k *Call) {

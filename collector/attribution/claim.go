@@ -181,6 +181,7 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 		if a.program == program && in == (Claims{}) {
 			return Claims{} // the agent's own program, on the way to the call's first: it prepares the process
 		}
+		p.taint = p.tainted()
 		p.Role = RoleNone
 		a.started = true
 		if a.dialect.Env.SessionIsThread() && a.OwnID != "" {
@@ -273,6 +274,9 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 		c.contexts[link] = k
 	}
 	c.Belong(p, Owner{Agent: a, Call: k})
+	p.command = k
+	k.Life.commands++
+	k.Life.Left = false
 }
 
 // contradicted gives the claims that a process which is no agent makes for its child, or for itself, and that

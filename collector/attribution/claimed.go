@@ -25,8 +25,11 @@ func (c *Table) Advance() {
 		for _, k := range c.claims {
 			c.Slicer.journal.Claimed(k)
 		}
+		for _, r := range c.reaches {
+			c.Slicer.journal.Reached(r)
+		}
 	}
-	c.claims = c.claims[:0]
+	c.claims, c.reaches = c.claims[:0], c.reaches[:0]
 	c.Slicer.Advance()
 }
 

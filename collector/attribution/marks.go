@@ -3,6 +3,7 @@
 package attribution
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -61,6 +62,7 @@ type target struct {
 	outer *Call   // the marker itself runs in this one
 	// own: it is the word of a process of the sandbox about itself, not of the agent, its hook or somebody outside.
 	own         bool
+	taint       *Taint // of who marks
 	who         MarkedBy
 	containerID string // id of the container whose pod's annotation names the call, if another's did so before
 	mark        Mark
@@ -156,7 +158,7 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 	c.table.NotHook(peer) // it speaks before it has run the hook
 	w := peer.Owner()
 	speaks := peer.speaksFor()
-	at.agent, at.outer, at.who = w.Agent, w.Call, speaks
+	at.agent, at.outer, at.who, at.taint = w.Agent, w.Call, speaks, w.Taint
 	switch {
 	case m.Cgroup != 0:
 		return at, false
@@ -344,7 +346,8 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 	k.Marking.command, k.Marking.files = m.More.Get(record.MoreCommand), m.More.Get(record.MorePath) != ""
 	a.Told.Reports = a.Told.Reports || at.who == MarkedByHook
 	k.Marking.mark, k.Marking.marked = &at.mark, true
-	k.Life.Over = false
+	k.Life.Over, k.Life.Left = false, false
+	k.Taint = cmp.Or(k.Taint, at.taint)
 	c.table.Above.FlushMarked(k.Marking.mark)
 	if k.Inside = at.inside; k.Inside != nil {
 		c.serve(k)
@@ -365,7 +368,7 @@ func (c *Marks) CloseMark(k *Call) {
 	if i := slices.Index(*list, k); i >= 0 {
 		*list = slices.Delete(*list, i, i+1)
 	}
-	k.Marking.mark = nil
+	k.Marking.mark, k.Life.Left = nil, true
 	c.open--
 	c.table.endIfDone(k)
 }

@@ -15,7 +15,9 @@ type Process struct {
 	ambiguous   bool
 	Agent       *agent
 	Call        *Call
-	free        bool // counted in agent.free
+	free        bool  // counted in agent.free
+	command     *Call // that its agent has started it for: counted in callLife.commands
+	taint       *Taint
 	Marks       openCalls
 	Hook        *pendingHook // with RoleHook
 	runsHook    bool         // its program is sheetbend hook, started by its agent or by a hookShell

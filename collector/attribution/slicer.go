@@ -105,6 +105,8 @@ type Journal interface {
 	Slice(Slice)
 	// Claimed is called when an agent has a session from now on.
 	Claimed(Claim)
+	// Reached is called when somebody has reached into a process or an agent.
+	Reached(Reach)
 }
 
 func (c *Slicer) open(t *Traces, k traceKey) {

@@ -33,6 +33,8 @@ const (
 	Claimed Kind = 3
 	// End says that everything held was sent: the sensor ended cleanly. Data is its time.
 	End Kind = 4
+	// Reached says who has reached into a process or an agent, by the record before it.
+	Reached Kind = 5
 )
 
 // Entry is one entry. Data is the caller's until the next one is read.
@@ -46,6 +48,7 @@ type Entry struct {
 const (
 	sliceText = "%q %q %t %t %d"
 	claimText = "%d %d %d %d %t %q %q %q"
+	reachText = "%d %d %d %t %d %q"
 )
 
 // EncodeSlice gives the Data of a Slice entry.
@@ -70,6 +73,17 @@ func DecodeClaim(b []byte) (k collector.Claim, ok bool) {
 	_, err := fmt.Sscanf(string(b), claimText, &k.Agent.Tgid, &k.Agent.Start, &k.Agent.ExecID, &k.UID, &k.Nested, &k.Place,
 		&k.Dialect, &k.Session)
 	return k, err == nil
+}
+
+// EncodeReach gives the Data of a Reached entry.
+func EncodeReach(r collector.Reach) []byte {
+	return fmt.Appendf(nil, reachText, r.Of.Tgid, r.Of.Start, r.Of.ExecID, r.Agent, r.By.Tgid, r.By.Call)
+}
+
+// DecodeReach decodes it.
+func DecodeReach(b []byte) (r collector.Reach, ok bool) {
+	_, err := fmt.Sscanf(string(b), reachText, &r.Of.Tgid, &r.Of.Start, &r.Of.ExecID, &r.Agent, &r.By.Tgid, &r.By.Call)
+	return r, err == nil
 }
 
 // Config says where, and how much.

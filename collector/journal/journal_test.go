@@ -359,6 +359,56 @@ func TestFactsAreDecodedAsTheyWereEncoded(t *testing.T) {
 	}
 }
 
+func TestOfReachesThoseIntoWhatLivesAreKept(t *testing.T) {
+	const lives, over = 2, 3
+	j := open(t, Config{Path: filepath.Join(t.TempDir(), "j"), MaxBytes: 1 << 20})
+	replay(t, j)
+	add := func(e *Entry) {
+		t.Helper()
+		if err := j.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fork := func(at uint64, parent, child uint32) {
+		h := record.Header{Type: record.TypeFork, Time: at, Tgid: parent, Start: uint64(parent)}
+		add(&Entry{Kind: Record, Data: recordtest.Record(h, record.Fork{ChildTgid: child, ChildStart: uint64(child)})})
+	}
+	exit := func(at uint64, pid uint32) {
+		h := record.Header{Type: record.TypeExit, Time: at, Tgid: pid, Start: uint64(pid)}
+		add(&Entry{Kind: Record, Data: recordtest.Record(h, record.Exit{})})
+	}
+	reach := func(of uint32, agent bool) {
+		r := collector.Reach{Of: span.Image{Tgid: of, Start: uint64(of)}, Agent: agent}
+		r.By.Tgid, r.By.Call = 9, "c \"1\""
+		add(&Entry{Kind: Reached, Data: EncodeReach(r)})
+	}
+	fork(10, 1, lives)
+	fork(11, 1, over)
+	fork(12, 1, over+1)
+	fork(13, over+1, over+2) // which lives: it has the taint of its parent
+	reach(lives, false)
+	reach(lives, true)
+	reach(over, false)
+	reach(over+1, false)
+	exit(14, over)
+	exit(15, over+1)
+	fork(100, 1, 99) // young
+	reach(99, false)
+	if err := j.Compact(Cut{Before: 50, Now: 90}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	j.each(func(e *Entry) {
+		if r, ok := DecodeReach(e.Data); e.Kind == Reached && ok {
+			got = append(got, fmt.Sprint(r.Of.Tgid, r.Agent, r.By))
+		}
+	})
+	want := []string{`2 false {c "1" 9}`, `2 true {c "1" 9}`, `4 false {c "1" 9}`, `99 false {c "1" 9}`}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func FuzzReplay(f *testing.F) {
 	c := Config{Content: "test"}
 	good := c.head()
@@ -381,6 +431,7 @@ func FuzzReplay(f *testing.F) {
 		if _, err := j.Replay(func(e *Entry) {
 			DecodeSlice(e.Data)
 			DecodeClaim(e.Data)
+			DecodeReach(e.Data)
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -263,6 +263,10 @@ func (k *survivors) keeps(e *Entry) bool {
 	switch {
 	case e.Kind == Claimed && !k.tail:
 		return k.claim(e.Data)
+	case e.Kind == Reached && !k.tail:
+		r, ok := DecodeReach(e.Data)
+		l := k.processes[processKey{r.Of.Tgid, r.Of.Start}]
+		return ok && l != nil && l.needed // what came of that process has it from there
 	case e.Kind == Slice && !k.tail && k.cut.RemembersSlice != nil:
 		s, ok := DecodeSlice(e.Data)
 		return ok && k.cut.RemembersSlice(s)

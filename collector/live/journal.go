@@ -73,6 +73,9 @@ func (f facts) Slice(s collector.Slice) { f.append(journal.Slice, journal.Encode
 // Claimed implements collector.Journal.
 func (f facts) Claimed(k collector.Claim) { f.append(journal.Claimed, journal.EncodeClaim(k)) }
 
+// Reached implements collector.Journal.
+func (f facts) Reached(r collector.Reach) { f.append(journal.Reached, journal.EncodeReach(r)) }
+
 func (j *Journal) append(kind journal.Kind, data []byte) {
 	if j.err != nil {
 		return

@@ -62,6 +62,10 @@ func (f *Feed) replay(e *journal.Entry) {
 		if k, ok := journal.DecodeClaim(e.Data); ok {
 			restart.SetClaim(k)
 		}
+	case journal.Reached:
+		if r, ok := journal.DecodeReach(e.Data); ok {
+			restart.SetReach(r)
+		}
 	case journal.End:
 		if len(e.Data) == 8 {
 			f.replayUntil(binary.LittleEndian.Uint64(e.Data), restart.Drain)

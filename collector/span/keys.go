@@ -34,6 +34,12 @@ const (
 	KeyRootSession   = "sheetbend.root.session"
 	KeyRootCall      = "sheetbend.root.call"
 
+	// On what a call has left running does after its end, and after a reach into the process or its agent.
+	KeyStartedBy   = "sheetbend.started_by"
+	KeyTainted     = "sheetbend.tainted"
+	KeyTaintedCall = "sheetbend.tainted.call"
+	KeyTaintedPID  = "sheetbend.tainted.pid"
+
 	// On every span of a call.
 	KeyCallID      = "gen_ai.tool.call.id"
 	KeyCallIDLevel = "sheetbend.call.id.level"

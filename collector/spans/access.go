@@ -4,7 +4,10 @@ package spans
 
 import (
 	"path"
+	"strconv"
+	"strings"
 
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/paths"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -21,6 +24,7 @@ func (c *Spans) Access(h *record.Header, r *record.Access) {
 	if target != nil && target.Start != r.TargetStart {
 		target = nil
 	}
+	c.reached(h, r, p, target)
 	// The kernel knows who is watched; only here it is known in which sandbox.
 	switch {
 	case h.Flags&record.AccessTargetUnknown != 0:
@@ -49,6 +53,53 @@ func (c *Spans) Access(h *record.Header, r *record.Access) {
 		}
 	}
 	c.count(h, p, a)
+}
+
+// A memoryCheck is that the kernel let a thread get at the memory of another process, by a file of that one's.
+type memoryCheck struct {
+	tid, target uint32
+	start       uint64 // of the target
+}
+
+// reached tells attribution of an access that can change what the target does. To read from it, to take a descriptor
+// and to send a signal cannot.
+func (c *Spans) reached(h *record.Header, r *record.Access, p, target *lineage.Process) {
+	pending := pendingOf(p)
+	pending.memory = memoryCheck{}
+	if target == nil || target == p || r.Error != 0 {
+		return
+	}
+	switch r.Op {
+	case record.AccessAttach, record.AccessSeize, record.AccessWrite, record.AccessOther:
+		c.reach(p, target)
+	case record.AccessProc:
+		pending.memory = memoryCheck{h.Tid, target.Tgid, target.Start} // the open says whether it is for writing
+	}
+}
+
+// memoryOpened is told of a /proc/PID/mem that was opened for writing. Where the kernel side does not say whose it is,
+// the name does, if it is one of the host's /proc.
+func (c *Spans) memoryOpened(h *record.Header, p *lineage.Process, name []byte) {
+	pending := pendingOf(p)
+	of := pending.memory
+	pending.memory = memoryCheck{}
+	target := c.lineage.Processes[of.target]
+	if of.tid != h.Tid || target != nil && target.Start != of.start {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(string(name), "/proc/"), "/")
+		n, err := strconv.ParseUint(pid, 10, 32)
+		if err != nil || h.Flags&record.OpenForeign != 0 {
+			return
+		}
+		target = c.lineage.Processes[uint32(n)]
+	}
+	if target != nil && target != p {
+		c.reach(p, target)
+	}
+}
+
+func (c *Spans) reach(p, target *lineage.Process) {
+	c.lineage.Resolve(&target.Process)
+	c.attribution.Reached(&p.Process, &target.Process)
 }
 
 func (c *Spans) tellAccess(d *builder, a *countedEvent) {

@@ -101,7 +101,10 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 	k := w.Call
 	switch {
 	case k != nil:
-		by = k.Basis
+		if by = k.Basis; w.Left {
+			by = attribution.StartedBy
+			d.text(span.KeyStartedBy, k.Name())
+		}
 		if k.ID != "" {
 			d.text(span.KeyCallID, k.ID)
 		}
@@ -123,6 +126,15 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		by = attribution.ByCgroup
 	}
 	d.trusted(span.KeyAttribution, string(by))
+	taint := w.Taint
+	if taint == nil && k != nil {
+		taint = k.Taint
+	}
+	if taint != nil {
+		d.flag(span.KeyTainted)
+		d.textIf(span.KeyTaintedCall, taint.Call)
+		d.int(span.KeyTaintedPID, int64(taint.Tgid))
+	}
 	outer := w.Within()
 	session, call := "", ""
 	if outer.Agent != nil {

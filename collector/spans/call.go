@@ -165,7 +165,7 @@ func (c calls) SendTelemetry(k *attribution.Call, at uint64, s *record.Said, unv
 	}
 	at = max(at, k.Life.Began)
 	id := span.TelemetrySpan(k.Traces.Instance(), k.Traces.Call(), k.Sent.Reports)
-	w := attribution.Owner{Agent: k.Agent, Call: k}
+	w := attribution.Owner{Agent: k.Agent, Call: k, Taint: k.Agent.Tainted()}
 	weight := weightOf(s.Decision) + weightOf(s.Source) + weightOf(s.Detail)
 	d := c.spans.out.start(span.Telemetry, k.Agent.Sandbox, w, id, c.spans.place(k.Agent.Sandbox, w, nil, nil, weight+maxTitleBytes), at, at)
 	if link := (span.Link{Trace: s.Trace, Span: s.Span}); s.Trace != (span.TraceID{}) && s.Span != (span.ID{}) && link != k.Links.Top {

@@ -67,7 +67,7 @@ type countedSpan struct {
 
 // count gives the span that counts the event; it is to be changed only before the next record.
 func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) *countedSpan {
-	s := c.repeat(countedKey{p, a}, h.Time)
+	s := c.repeat(countedKey{p, a}, p.Owner(), h.Time)
 	if s == nil {
 		s = c.newCounted(h, p, a)
 		c.keepCounted(s)
@@ -75,10 +75,15 @@ func (c *Spans) count(h *record.Header, p *lineage.Process, a countedEvent) *cou
 	return s
 }
 
-// repeat counts an event at a time (boottime) that repeats others. Nil: it does not.
-func (c *Spans) repeat(key countedKey, at uint64) *countedSpan {
+// repeat counts an event at a time (boottime) that repeats others of its owner. Nil: it does not.
+func (c *Spans) repeat(key countedKey, w attribution.Owner, at uint64) *countedSpan {
 	s := c.counted[key]
-	if s != nil {
+	switch {
+	case s == nil:
+	case s.owner != w:
+		c.queue.runOutOf(&s.held, 0)
+		return nil
+	default:
 		s.count++
 		s.last = max(s.last, at)
 	}

@@ -143,7 +143,7 @@ func (c *effects) do(h *record.Header, p *lineage.Process, w attribution.Owner, 
 	}
 	nobodys := w.Agent == nil
 	for told, n := (*agentStory)(nil), 0; n < maxAround && w.Agent != nil; n++ {
-		if w.Call != nil {
+		if w.Call != nil && !w.Call.Life.Left {
 			if s, waits := w.Call.Pending.(*callStory); waits {
 				c.tell(&s.net, h, total, maxScopeNames, unsure)
 			}

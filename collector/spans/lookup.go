@@ -171,7 +171,7 @@ func (c *Spans) dnsMessage(h *record.Header, r *record.Packet, b []byte) {
 func (c *Spans) tellLookup(l *lookup, addresses []netip.Addr, until uint64) {
 	delete(c.lookups, l.key)
 	pendingOf(l.span.key.process).lookups.Remove(l.element)
-	s := c.repeat(l.span.key, l.span.first)
+	s := c.repeat(l.span.key, l.span.owner, l.span.first)
 	if s == nil {
 		s = l.span
 		s.until = until

@@ -101,6 +101,7 @@ type pending struct {
 	changes  []*changeSpan  // oldest first
 	connects list.List      // of *connectSpan
 	lookups  list.List      // of *lookup, oldest first
+	memory   memoryCheck    // by the last access
 
 	// For the fold budget: distinct files read in this window.
 	window    uint64 // its number since boot
@@ -164,6 +165,9 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	to := accessOf(h, r)
 	name := paths.Plain(c.spans.lineage.Path, resolved && h.Flags&record.OpenUnlinked != 0)
 	sensitive := c.spans.sensitive.Match(name)
+	if resolved && to.writes() && h.Flags&record.OpenOnProc != 0 && path.Base(string(name)) == "mem" {
+		c.spans.memoryOpened(h, p, name)
+	}
 	if p.Hook != nil && (sensitive || p.Hook.Ran) {
 		c.spans.attribution.NotHook(&p.Process) // no shell does so on the way to a hook, or after it
 	}
@@ -197,9 +201,12 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		process: p, path: string(c.spans.lineage.Path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
 		call: key.call, declared: key.declared,
 	}]; s != nil {
-		s.count++
-		s.last = max(s.last, h.Time)
-		return
+		if s.owner == whose.Owner {
+			s.count++
+			s.last = max(s.last, h.Time)
+			return
+		}
+		c.spans.queue.runOutOf(&s.held, 0)
 	}
 	if read && !whose.Named && c.folds(h, p, &whose, name) {
 		return
@@ -272,10 +279,13 @@ func (c *files) folds(h *record.Header, p *lineage.Process, whose *attribution.W
 	}
 	name := file[len(dir):]
 	if s := c.opens[openKey{process: p, path: string(dir), folded: true, call: whose.Owner.Call, declared: whose.Declared}]; s != nil {
-		s.count++
-		s.last = max(s.last, h.Time)
-		c.keepName(s, name)
-		return true
+		if s.owner == whose.Owner {
+			s.count++
+			s.last = max(s.last, h.Time)
+			c.keepName(s, name)
+			return true
+		}
+		c.spans.queue.runOutOf(&s.held, 0)
 	}
 	for len(pending.folded) >= fold.Directories {
 		c.spans.queue.runOutOf(&pending.folded[0].held, 0)

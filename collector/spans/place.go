@@ -78,6 +78,12 @@ func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
 		if k.Thread != nil {
 			bytes += 2 * len(k.Thread.Parent)
 		}
+		if w.Left {
+			bytes += max(len(k.ID), attribution.MaxName)
+		}
+	}
+	if w.Taint != nil || w.Call != nil && w.Call.Taint != nil {
+		bytes += attribution.MaxName
 	}
 	if outer := w.Within(); outer.Agent != nil {
 		root := w.Outermost()

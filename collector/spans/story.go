@@ -149,6 +149,7 @@ func (s *agentStory) runOut(c *Spans, at uint64) {
 	w, a := s.owner, s.owner.Agent
 	instance := a.Story.Instance()
 	if s.sent {
+		w.Taint = a.Tainted()
 		d := c.out.start(span.SessionEnd, a.Sandbox, w, span.SessionEndSpan(instance), s.end, s.began, s.ended)
 		c.tellAgent(d, s)
 		if a.Told.Late > 0 {

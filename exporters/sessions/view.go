@@ -169,6 +169,9 @@ func (se *session) owner(s *span.Span, a span.Attrs) {
 // claimed is the attribution of calls that only processes name, and not their agent.
 const claimed = "claimed"
 
+// markedBySelf is on all spans of such a call, also of what it has left running.
+const markedBySelf = "self"
+
 // call is the tool call that s belongs to; nil for a span outside of calls.
 func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	// Of a call that has both, the context was known first.
@@ -176,7 +179,7 @@ func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	if key == "" {
 		return nil
 	}
-	if key = clip(key); a.Text(span.KeyAttribution) == claimed {
+	if key = clip(key); a.Text(span.KeyAttribution) == claimed || a.Text(span.KeyMarkedBy) == markedBySelf {
 		// A process may name a call of the agent, and says nothing about that one.
 		key = claimed + " " + key
 	} else {
@@ -201,7 +204,9 @@ func (se *session) call(s *span.Span, a span.Attrs, most int) *call {
 	set(&c.id, span.KeyCallID)
 	set(&c.context, span.KeyCallContext)
 	set(&c.tool, span.KeyToolName)
-	set(&c.attribution, span.KeyAttribution)
+	if a.Text(span.KeyStartedBy) == "" { // that says what it left running does
+		set(&c.attribution, span.KeyAttribution)
+	}
 	set(&c.approval, span.KeyApproval)
 	c.failed = c.failed || s.Failed && (s.Kind == span.Tool || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall)
 	return c

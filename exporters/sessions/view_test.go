@@ -85,13 +85,17 @@ func TestACallThatAProcessClaimsIsAnother(t *testing.T) {
 	give(v, "s", span.Exec, 2, 1, agent, c0, by, flag(span.KeyPartial))
 	give(v, "s", span.Tool, 3, 0, agent, c0, own, text(span.KeyToolName, "x"), text(span.KeyApproval, "unknown"))
 	give(v, "s", span.Exec, 4, 2, agent, c0, own, text(span.KeyToolName, "x"), flag(span.KeyPartial))
+	// What either has left running.
+	left, started := text(span.KeyAttribution, "started_by"), text(span.KeyStartedBy, "c0")
+	give(v, "s", span.Exec, 5, 2, agent, c0, left, started, flag(span.KeyPartial))
+	give(v, "s", span.Exec, 6, 4, agent, c0, left, started, flag(span.KeyPartial), text(span.KeyMarkedBy, "self"))
 	list := v.List(0)
 	if len(list) != 1 || len(list[0].Calls) != 2 {
 		t.Fatalf("%+v", list)
 	}
 	for _, c := range list[0].Calls {
 		want := map[string]string{"call_id": "shell denied", "claimed": "x unknown"}[c.Attribution]
-		if c.ID != "c0" || c.Tool+" "+c.Approval != want || c.Processes != 1 {
+		if c.ID != "c0" || c.Tool+" "+c.Approval != want || c.Processes != 2 {
 			t.Errorf("%+v", c)
 		}
 	}
