@@ -19,15 +19,24 @@ import (
 
 const harness = uint32(5) // a process outside of every sandbox
 
-// start runs a program with an environment; a leader has called setsid before.
+// start runs a program with an environment; a leader has called setsid before, and is given a command if it is a shell.
 func (w *world) start(pid uint32, exe string, leader bool, env ...string) {
 	w.t.Helper()
-	flags := uint16(0)
+	flags, args := uint16(0), []string{exe}
 	if leader {
 		flags = record.ExecSessionLeader
+		if exe == "/bin/bash" {
+			args = append(args, "-c", "true")
+		}
 	}
+	w.run(pid, flags, args, env...)
+}
+
+// run starts a program with arguments, the first of which is its path.
+func (w *world) run(pid uint32, flags uint16, args []string, env ...string) {
+	w.t.Helper()
 	w.execWith(pid, flags, record.Exec{
-		Exe: rt.Path(exe), Filename: []byte(exe), Args: rt.Args(exe), Argc: 1, Env: rt.Args(env...), UID: 1000, EUID: 1000,
+		Exe: rt.Path(args[0]), Filename: []byte(args[0]), Args: rt.Args(args...), Argc: uint32(len(args)), Env: rt.Args(env...), UID: 1000, EUID: 1000,
 	})
 }
 

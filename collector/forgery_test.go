@@ -249,9 +249,12 @@ func TestForgeries(t *testing.T) {
 		{name: "mark: a call ends what its agent has begun", rule: ruleAuthor, outside: true, do: func(w *world) uint32 {
 			w.withClaude()
 			w.mark(claude, begin("toolu_1", "cs"))
-			w.child(claude, 41)
+			w.fork(claude, 41)
+			w.start(41, "/bin/bash", true)
 			w.mark(41, record.Mark{Op: record.MarkEnd, Call: "toolu_1", Session: "cs"})
-			return w.child(claude, 43)
+			w.fork(claude, 43)
+			w.start(43, "/bin/bash", true)
+			return 43
 		}, then: func(w *world) { w.owned(secret, "toolu_1", "marker") }},
 		{name: "mark: a helper renames the session", rule: ruleSession, outside: true, do: func(w *world) uint32 {
 			w.withClaude()

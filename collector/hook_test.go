@@ -38,7 +38,6 @@ func TestACommandDoesNotBecomeTheAgentAsAHook(t *testing.T) {
 		{"a script of the same shell", "/bin/bash", "./evil hook x", func(w *world) { w.execsFile(11, "/bin/bash", script, "./evil", "hook", "x") }},
 		{"a script by its path", "/bin/bash", "/tmp/evil hook x", func(w *world) { w.execsFile(11, "/bin/bash", script, "/tmp/evil", "hook", "x") }},
 		{"a sourced file", "/bin/bash", ". hook x", func(*world) {}},
-		{"a program that is no shell", "/tmp/bad", "/tmp/bad hook y", func(*world) {}},
 		{"a shell that forks", "/bin/bash", "/usr/bin/sheetbend hook x", func(*world) {}},
 		{"a shell that reads what no shell does", "/bin/bash", "/usr/bin/sheetbend hook x", func(w *world) { w.open(11, "/home/u/.ssh/id_rsa") }},
 		{"one that runs the hook besides", "/bin/bash", "/usr/bin/sheetbend hook x", func(w *world) {

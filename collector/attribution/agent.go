@@ -38,10 +38,13 @@ type agent struct {
 	names   bool    // it has named a call
 	started bool    // it has started a program that is not its worker
 	base    *Claims // of its first child, when its own environment is not known
-	users   int     // processes that belong to it, and nested agents
-	depth   int     // agents around it
-	free    int     // of these processes those outside of calls, as is known: while there is one, the session is in use
-	left    bool    // another agent has resumed its session
+	// setsCommands: it has introduced a variable of commands. passesHelpers: all of its children so far had a variable of
+	// helpers, when its own environment is not known.
+	setsCommands, passesHelpers bool
+	users                       int  // processes that belong to it, and nested agents
+	depth                       int  // agents around it
+	free                        int  // of these processes those outside of calls, as is known: while there is one, the session is in use
+	left                        bool // another agent has resumed its session
 
 	threads list.List // of *Thread, the one that was not used for longest first
 	serves  bool      // its process may serve several sessions at once

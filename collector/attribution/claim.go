@@ -19,6 +19,7 @@ type Claims struct {
 	Session, Call, Traceparent string
 	Thread                     string // of a subagent, or the session's
 	command                    bool   // a variable that the agent sets on commands of calls
+	helper                     bool   // one that it sets on its helpers
 }
 
 // Bounds of an environment that is kept for comparison. Variables beyond them count as not set.
@@ -124,17 +125,31 @@ func (c *Environ) introduced(a *agent, before Environment, env string) Claims {
 	e := &a.dialect.Env
 	child := says(env, e)
 	if before.EnvRead {
-		return child.without(says(before.Env, e))
+		in := child.without(says(before.Env, e))
+		in.helper = sets(env, before.Env, e.Helpers)
+		a.setsCommands = a.setsCommands || in.command
+		return in
 	}
+	helper := sets(env, "", e.Helpers)
 	if a.base == nil {
-		a.base = &child
+		a.base, a.passesHelpers = &child, helper
 	}
+	a.passesHelpers = a.passesHelpers && helper
 	in := child.without(*a.base)
+	in.helper = helper && !a.passesHelpers
 	if in.Call != "" || in.command || child.Call != "" || child.command {
 		// A command of a call: its session is the agent's, who sets it on each.
 		in.Session, in.Thread = child.Session, child.Thread
 	}
 	return in
+}
+
+// sets says whether env has one of these variables with another value than before.
+func sets(env, before string, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		v := lookup(env, name)
+		return v != "" && v != lookup(before, name)
+	})
 }
 
 // An Environment is that of a program, as far as dialects name its variables.
@@ -214,10 +229,13 @@ func (c *Table) root(p *Process, x *ProgramStart, in Claims) {
 	a := p.Agent
 	link, sampled, ok := span.ParseTraceparent(in.Traceparent)
 	perCall := c.perCall(a, link, ok)
-	command := in.Call != "" || perCall
+	command := in.Call != ""
 	switch e := &a.dialect.Env; {
+	case command || in.helper:
+	case e.CallsNamed && (perCall || in.Session != "" || in.command):
+		command = true
 	case e.CallsNamed || e.Leaders:
-		command = command || e.CallsNamed && (in.Session != "" || in.command) || e.Leaders && x.Leader
+		command = e.Leaders && x.Leader && a.dialect.StartsCommand(x.Program) && (in.command || !a.marksCommands(x.Before))
 	default:
 		command = true
 	}
@@ -232,6 +250,13 @@ func (c *Table) root(p *Process, x *ProgramStart, in Claims) {
 		return
 	}
 	c.command(p, x, in, perCall, link, sampled, ok)
+}
+
+// marksCommands says whether each command of the agent is known to have a variable of its own. It has given one; or it was
+// started with a variable of helpers, by a hook of its like, and so cannot set that one anew.
+func (a *agent) marksCommands(own Environment) bool {
+	e := &a.dialect.Env
+	return own.EnvRead && len(e.Commands) > 0 && !sets(own.Env, "", e.Commands) && (a.setsCommands || sets(own.Env, "", e.Helpers))
 }
 
 // command puts a process in the call that it is the first of.

@@ -58,16 +58,23 @@ type Env struct {
 	Thread []string `json:"thread,omitempty" yaml:"thread"`
 	// ThreadsWithin: ids of threads are unique within a session only.
 	ThreadsWithin bool `json:"threads_within,omitempty" yaml:"threads_within"`
-	// Commands are other variables that the agent sets on commands of calls, for CallsNamed.
+	// Commands are other variables that the agent sets on commands of calls. With Leaders, they are asked for once the
+	// agent has set one, as its older versions may not.
 	Commands []string `json:"commands,omitempty" yaml:"commands"`
 	// Helpers are variables that the agent sets on its hooks, status lines and other helpers and on no command of a
 	// call: a child that it introduces one to is a helper.
 	Helpers []string `json:"helpers,omitempty" yaml:"helpers"`
+	// HelperArgs are the arguments of helpers that are shells, as those of commands are, but have none of these
+	// variables: all but argv[0], joined by blanks, "*" as the last character for any end. What the model writes must not
+	// be able to look like it.
+	HelperArgs []string `json:"helper_args,omitempty" yaml:"helper_args"`
 	// Traceparent says what the variable TRACEPARENT means when the agent introduces it.
 	Traceparent Traceparent `json:"traceparent,omitempty" yaml:"traceparent"`
-	// Leaders: commands of calls lead a session of their own (setsid). A child that does not is the agent's own
-	// helper, unless it is given a call id.
+	// Leaders: commands of calls lead a session of their own (setsid), and begin with a shell that runs a text (sh -c), or
+	// a program of Wrappers. A child that does not is the agent's own helper, unless it is given a call id.
 	Leaders bool `json:"leaders,omitempty" yaml:"leaders"`
+	// Programs are base names of argv[0] of what else commands begin with, for Leaders; "*" is any.
+	Programs []string `json:"programs,omitempty" yaml:"programs"`
 	// CallsNamed: every command of a call has one of the variables above; a child without is a helper.
 	CallsNamed bool `json:"calls_named,omitempty" yaml:"calls_named"`
 	// Nested is how the ids of calls look that the agent itself makes within a call of the model, as for each tool

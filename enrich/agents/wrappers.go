@@ -50,6 +50,39 @@ const (
 // shells take a text after -c.
 var shells = map[string]bool{
 	"sh": true, "bash": true, "dash": true, "zsh": true, "ksh": true, "ash": true, "fish": true,
+	"rbash": true, "ksh93": true, "mksh": true, "yash": true, "csh": true, "tcsh": true, "nu": true, "elvish": true, "xonsh": true,
+}
+
+// StartsCommand is true of the first program of a command, of an agent whose commands lead a session of their own: a
+// shell, under a shell's name, that runs a text, or what the dialect has in its place. Of a shell whose arguments are not
+// known it is true as well.
+func (d *Dialect) StartsCommand(p Program) bool {
+	argv := strings.Split(strings.TrimSuffix(p.Args, "\x00"), "\x00")
+	name := strings.TrimPrefix(path.Base(argv[0]), "-")
+	file := ProgramName(p.Executable)
+	if p.Args == "" {
+		name = file
+	}
+	if slices.Contains(d.Env.Programs, "*") || slices.Contains(d.Env.Programs, name) || slices.Contains(d.Wrappers.Programs, name) {
+		return true
+	}
+	if name == "pwsh" && name == file {
+		return len(argv) > 1
+	}
+	if !shells[name] || !shells[file] && file != "busybox" {
+		return false
+	}
+	_, _, ok := shellText(argv)
+	if args := strings.Join(argv[1:], " "); ok && slices.ContainsFunc(d.Env.HelperArgs, func(pattern string) bool { return matches(pattern, args) }) {
+		return false
+	}
+	return ok || p.Args == ""
+}
+
+// matches compares a text with a pattern, in which "*" as the last character stands for any end.
+func matches(pattern, text string) bool {
+	start, any := strings.CutSuffix(pattern, "*")
+	return text == pattern || any && strings.HasPrefix(text, start)
 }
 
 // Inner looks through the wrappers that a program is, by its arguments, the first of which is its own name. It reports
