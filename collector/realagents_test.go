@@ -161,7 +161,7 @@ func TestRecordedSessionsOfAgentsGiveEveryCallItsOwn(t *testing.T) {
 	files := []string{"single", "left", "right", "failing", "after"}
 	ids := []string{"call_steps_0_0", "call_steps_1_0", "call_steps_1_1", "call_steps_2_0", "call_steps_4_0"}
 	withPlugin := agents.Dialect{
-		Name: "opencode", Env: agents.Env{Session: []string{"OPENCODE_SESSION_ID"}, Call: []string{"OPENCODE_CALL_ID"}, Leaders: true},
+		Name: "opencode", Env: agents.Env{Session: []string{"OPENCODE_SESSION_ID"}, Call: []string{"OPENCODE_CALL_ID"}, CallsNamed: true},
 	}
 	for _, c := range []struct {
 		fixture, agent, attribution string
