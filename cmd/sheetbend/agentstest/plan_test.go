@@ -164,7 +164,7 @@ func newPlan(d *desk, can abilities) *plan {
 			p.marks = append(p.marks,
 				mark{file: p.write(d.dir+"/m-mcp", "text\n"), call: id(0), by: pythons, own: true},
 				mark{file: p.write(d.dir+"/m-mcp-cat", "text\n"), call: id(0), by: cats, own: true})
-			return []modeltest.Call{modeltest.MCP("look", map[string]any{"file": d.dir + "/m-mcp"})}
+			return []modeltest.Call{modeltest.MCP("probe", "look", map[string]any{"file": d.dir + "/m-mcp"})}
 		})
 	}
 	if can.subagent != "" {

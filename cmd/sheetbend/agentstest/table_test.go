@@ -123,9 +123,11 @@ func rows() (all []row) {
 	add(row{title: "Claude Agent SDK", agent: claudeSDK, can: files}, plain,
 		row{mode: "telemetry", flags: []string{"--agent-telemetry", "--agent", "claude-code"}})
 
-	add(row{title: "OpenCode", known: helpersAsCalls, agent: opencode, can: with("general"), server: map[string]string{
+	openCodeServer := map[string]string{
 		".config/opencode/opencode.json": `"mcp": {"probe": {"type": "local", "command": ["python3", "{home}/../probe.py"]}}`,
-	}}, plain, telemetry, row{mode: "plugin", agent: opencodePlugin, flags: opencodePlugin.flags})
+	}
+	add(row{title: "OpenCode", known: helpersAsCalls, agent: opencode, can: with("general"), server: openCodeServer}, plain, telemetry)
+	add(row{title: "OpenCode", agent: opencodePlugin, can: with("general"), server: openCodeServer}, row{mode: "plugin", flags: opencodePlugin.flags})
 
 	events := []string{"BeforeTool", "AfterTool", "BeforeAgent", "AfterAgent", "SessionStart", "SessionEnd"}
 	add(row{title: "Gemini CLI", agent: gemini, can: tools, server: map[string]string{".gemini/settings.json": stdioServer}},
@@ -259,7 +261,7 @@ func (r *row) tell(t *testing.T) (result, string) {
 		line = slices.Concat([]string{"env"}, d.environment(a), line)
 	}
 	if a.name == cline.name {
-		line = append(line, "nothing")
+		line = append(line, "say nothing, please") // the first run, which leaves the hub behind
 	}
 	d.run(flags, line, a)
 	return p.measure(read(t, out)), a.version(t, dir)

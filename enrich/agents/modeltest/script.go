@@ -57,9 +57,11 @@ func (c Call) program() string {
 	if c.text != "" {
 		return "text(await tools.apply_patch(" + marshal(c.text) + "))\n"
 	}
-	input := map[string]any{}
+	var input any
 	for _, g := range c.input {
-		input[g.names[0]] = g.value
+		if g.names[0] == "arguments" {
+			input = g.value
+		}
 	}
 	return "const name = Object.keys(tools).find((name) => name.endsWith(" + marshal(strings.TrimPrefix(c.own[0], "*")) + "))\n" +
 		"text(await tools[name](" + marshal(input) + "))\n"
@@ -123,9 +125,11 @@ func Subagent(kind, script string) Call {
 	}
 }
 
-// MCP is a call of a tool of an MCP server: agents put the server's name before the tool's.
-func MCP(tool string, input map[string]any) Call {
-	c := Call{own: []string{"*" + tool}}
+// MCP is a call of a tool of an MCP server: agents put the server's name before the tool's. Some have one tool for all
+// of those.
+func MCP(server, tool string, input map[string]any) Call {
+	c := Call{own: []string{"*" + tool, "tool_call"}}
+	c.input = []given{{[]string{"name"}, "mcp__" + server + "__" + tool}, {[]string{"arguments"}, input}}
 	for name, value := range input {
 		c.input = append(c.input, given{[]string{name}, value})
 	}
