@@ -106,6 +106,8 @@ type callSpans interface {
 	CallBegan(k *Call)
 	// CallEnded is called again when a call is entered once more and ends.
 	CallEnded(k *Call)
+	// CallIsAnother is told of a call of which nothing was sent, and nothing is to be: its spans are another call's.
+	CallIsAnother(k *Call)
 	SendTelemetry(k *Call, at uint64, s *record.Said, unverified bool)
 	// FlushMarked sends what is counted of all that a mark is on: before its owner changes.
 	FlushMarked(m *Mark)

@@ -329,21 +329,24 @@ func (c *Marks) beginCall(at target, m *record.Mark) bool {
 func (c *Marks) CloseMark(k *Call) {
 	m := k.Marking.mark
 	c.table.Above.FlushMarked(m)
-	var list *[]*Call
-	switch {
-	case m.Process != nil:
-		list = &m.Process.Marks.Open
-	case m.Group != nil:
-		list = &m.Group.Marks.Open
-	default:
-		list = &m.agent.open
-	}
+	list := c.listOf(m)
 	if i := slices.Index(*list, k); i >= 0 {
 		*list = slices.Delete(*list, i, i+1)
 	}
 	k.Marking.mark = nil
 	c.open--
 	c.table.endIfDone(k)
+}
+
+// listOf is where the calls stand that are open where a mark is.
+func (c *Marks) listOf(m *Mark) *[]*Call {
+	switch {
+	case m.Process != nil:
+		return &m.Process.Marks.Open
+	case m.Group != nil:
+		return &m.Group.Marks.Open
+	}
+	return &m.agent.open
 }
 
 // closeStale ends markers of commands that never ran: agents begin a call before they ask the user, and say

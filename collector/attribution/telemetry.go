@@ -79,7 +79,7 @@ func (c *Telemetry) Event(h *record.Header, s *record.Said) {
 		}
 		return
 	}
-	if k := c.callOf(s, by); k != nil {
+	if k := c.sameCall(c.callOf(s, by), s, by); k != nil {
 		c.annotate(k, h.Time, s, by)
 		return
 	}

@@ -186,6 +186,15 @@ func (c calls) CallBegan(k *attribution.Call) {
 	k.Sent.Held, k.Sent.Waiting = s, true
 }
 
+// CallIsAnother drops what waits of a call.
+func (c calls) CallIsAnother(k *attribution.Call) {
+	if s, ok := k.Sent.Held.(*callSpan); ok {
+		c.spans.queue.drop(&s.held)
+	}
+	k.Sent.Held, k.Sent.Waiting = nil, false
+	c.spans.dropCall(k)
+}
+
 func (c calls) MayName(agent string) bool {
 	return len(c.spans.out.resources) < maxResources || c.spans.out.resources[agent] != nil
 }

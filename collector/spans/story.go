@@ -223,6 +223,20 @@ func (c *Spans) endCall(k *attribution.Call, at uint64) {
 	}
 }
 
+// dropCall takes a call out of the story.
+func (c *Spans) dropCall(k *attribution.Call) {
+	s, waits := k.Pending.(*callStory)
+	switch {
+	case !waits:
+		return
+	case s.open != nil:
+		c.open.Remove(s.open)
+	case s.held.in != nil:
+		c.queue.drop(&s.held)
+	}
+	k.Pending = nil
+}
+
 // endCommand is told of each end of a process: that of a call's first one is the end of the call as its agent sees it,
 // unless a mark says when that is.
 func (c *Spans) endCommand(p *lineage.Process, at uint64, how *lineage.Ending) {
