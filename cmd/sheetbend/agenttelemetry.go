@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
@@ -158,8 +159,11 @@ func without(env []string, name string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(pair string) bool { return strings.HasPrefix(pair, name+"=") })
 }
 
-// switchOn changes the command so that it reports to the intake, and says what it did or why it did not.
-func switchOn(table *agents.Table, named string, l launch, who identity, i *intake) (launch, string) {
+// switchOn changes the command so that it reports to the intake, and says what it did or why it did not. host are
+// attributes of the sensor's own resource.
+func switchOn(
+	table *agents.Table, named string, l launch, who identity, i *intake, h hookProgram, host []span.Attr,
+) (launch, string) {
 	name := filepath.Base(l.args[0])
 	var d *agents.Dialect
 	var at int
@@ -186,15 +190,69 @@ func switchOn(table *agents.Table, named string, l launch, who identity, i *inta
 		return l, fmt.Sprintf("--agent-telemetry: the telemetry of %s is set up already (%s) and stays as it is: "+
 			"it is not read here", d.Name, by)
 	}
+	l, hooks := addHooks(d.Name, l, at, who, h)
 	l, set := enable(d, l, at, i.url())
-	to := "not forwarded"
-	if i.to != "" {
-		to = "forwarded to " + i.to
+	if env, changed := onHost(l.env, host); changed {
+		l.env, set = env, append(set, varResource)
 	}
-	line := fmt.Sprintf("%s reports its own telemetry for this run (%s), read here and %s",
-		d.Name, strings.Join(set, ", "), to)
+	line := fmt.Sprintf("%s reports its own telemetry for this run (%s)", d.Name, strings.Join(set, ", "))
+	if hooks != "" {
+		line += ", " + hooks
+	}
+	if gives := d.Enable.Gives; gives != "" {
+		line += "; read from it: " + gives
+	} else {
+		line += "; nothing of it gets onto the spans of Sheetbend"
+	}
+	if i.to != "" {
+		line += "; forwarded to " + i.to
+	} else {
+		line += "; not forwarded"
+	}
 	if d.Enable.Also != "" {
 		line += "; " + d.Enable.Also
 	}
 	return l, line
+}
+
+// varResource is the standard variable for the attributes of a process's own resource.
+const varResource = "OTEL_RESOURCE_ATTRIBUTES"
+
+// onHost adds the sensor's host to the agent's own resource attributes, where they do not say it: a backend knows by it
+// that the spans of both were timed by one clock.
+func onHost(env []string, host []span.Attr) ([]string, bool) {
+	value, _ := lookupEnv(env, varResource)
+	list := strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
+	there := func(key string) bool {
+		return slices.ContainsFunc(list, func(pair string) bool {
+			name, _, _ := strings.Cut(pair, "=")
+			return strings.TrimSpace(name) == key
+		})
+	}
+	changed := false
+	for _, a := range host {
+		switch a.Key {
+		case "ip", "host.id", "host.name":
+			if a.Str != "" && !there(a.Key) {
+				list, changed = append(list, a.Key+"="+percent(a.Str)), true
+			}
+		}
+	}
+	if !changed {
+		return env, false
+	}
+	return append(without(env, varResource), varResource+"="+strings.Join(list, ",")), true
+}
+
+// percent encodes what may not stand in a value of OTEL_RESOURCE_ATTRIBUTES.
+func percent(value string) string {
+	var b strings.Builder
+	for _, c := range []byte(value) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`",;=\%`, c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

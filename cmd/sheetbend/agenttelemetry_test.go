@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +13,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/collector/record"
+	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/host"
+	"github.com/sheetbend/sheetbend/enrich/marker/hook"
+	"github.com/sheetbend/sheetbend/enrich/telemetry"
 )
 
 func testDialects() *agents.Table {
@@ -122,7 +128,7 @@ func TestTelemetryThatIsSetUpOrCannotBeStaysAsItIsAndTheUserIsTold(t *testing.T)
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := launch{filepath.Join(dir, c.program), c.args, c.env}
-			got, line := switchOn(testDialects(), c.agent, l, identity{}, in)
+			got, line := switchOn(testDialects(), c.agent, l, identity{}, in, hookProgram{}, nil)
 			if !slices.Equal(got.args, c.args) || !slices.Equal(got.env, c.env) || !strings.Contains(line, c.says) {
 				t.Errorf("%q %q, said %q", got.args, got.env, line)
 			}
@@ -171,7 +177,7 @@ func TestTelemetryThatTheAgentsOwnFilesSetUpStaysAsItIs(t *testing.T) {
 				t.Errorf("said %q, want %q", got, c.says)
 			}
 			if c.agent == "claude-code" && c.says != "" {
-				if after, line := switchOn(table, "claude-code", l, identity{}, in); !slices.Equal(after.env, l.env) || !strings.Contains(line, "stays as it is") || !strings.Contains(line, c.says) {
+				if after, line := switchOn(table, "claude-code", l, identity{}, in, hookProgram{}, nil); !slices.Equal(after.env, l.env) || !strings.Contains(line, "stays as it is") || !strings.Contains(line, c.says) {
 					t.Errorf("%q, said %q", after.env, line)
 				}
 			}
@@ -207,4 +213,140 @@ func TestAnAgentsFilesAreReadWithTheRightsOfItsUser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestAnAgentIsToldItsHost(t *testing.T) {
+	attrs := func(pairs ...string) (attrs []span.Attr) {
+		for n := 0; n < len(pairs); n += 2 {
+			attrs = append(attrs, span.Attr{Key: pairs[n], Kind: span.StringAttr, Str: pairs[n+1]})
+		}
+		return attrs
+	}
+	for _, c := range []struct {
+		name, set string
+		host      []span.Attr
+		want      string
+	}{
+		{"nothing is set", "", attrs("os.type", "linux", "ip", "192.0.2.1", "host.name", "a", "host.id", "b"), "ip=192.0.2.1,host.name=a,host.id=b"},
+		{"the user's stay", "team=x,host.name=mine", attrs("ip", "192.0.2.1", "host.name", "a"), "team=x,host.name=mine,ip=192.0.2.1"},
+		{"all is set", "ip=1", attrs("ip", "192.0.2.1"), "ip=1"},
+		{"what the form has a meaning for", "", attrs("ip", "2001:db8::1", "host.name", "a,b=c d%é"), "ip=2001:db8::1,host.name=a%2Cb%3Dc%20d%25%C3%A9"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			env := []string{"A=b"}
+			if c.set != "" {
+				env = append(env, varResource+"="+c.set)
+			}
+			got, changed := onHost(env, c.host)
+			if value, _ := lookupEnv(got, varResource); value != c.want || changed != (c.set != c.want) || len(got) != 2 {
+				t.Errorf("%q, want %s", got, c.want)
+			}
+			// Read as the sensor reads it, it is the host again.
+			read, err := host.FromEnvironment(func(name string) string { v, _ := lookupEnv(got, name); return v })
+			if err != nil {
+				t.Error(err)
+			}
+			for _, a := range c.host {
+				if i := slices.IndexFunc(read, func(b span.Attr) bool { return a.Key == b.Key }); i >= 0 && c.set == "" && read[i].Str != a.Str {
+					t.Errorf("%s is read as %q, want %q", a.Key, read[i].Str, a.Str)
+				}
+			}
+		})
+	}
+}
+
+func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
+	dir := t.TempDir()
+	claude := filepath.Join(dir, "node_modules/@anthropic-ai/claude-code/bin/claude.exe")
+	sheetbend := filepath.Join(dir, "sheetbend")
+	user := filepath.Join(dir, "home/.claude/settings.json")
+	write := func(name, text string, mode os.FileMode) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(claude, "\x7fELF", 0o755)
+	write(filepath.Join(dir, "node_modules/@anthropic-ai/claude-code/package.json"), `{"version": "2.1.330"}`, 0o644)
+	write(filepath.Join(dir, "wrapper"), "#!/bin/sh\n", 0o755)
+	write(sheetbend, "\x7fELF", 0o755)
+	write(filepath.Join(dir, "not mine/sheetbend"), "\x7fELF", 0o755)
+	write(filepath.Join(dir, "locked"), "\x7fELF", 0o644)
+	t.Chdir(dir)
+	place := hook.FindPlace("claude-code")
+	installed, err := place.Install(nil, "/usr/bin/sheetbend", "2.1.330")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, program string
+		args          []string
+		settings      string
+		hook          hookProgram
+		says          string
+		added         bool
+	}{
+		{"they are added", claude, []string{"claude", "-p", "x"}, `{"model": "x"}`, hookProgram{sheetbend, true}, "with hooks (--settings)", true},
+		{"without settings of the user", claude, []string{"claude"}, "", hookProgram{sheetbend, true}, "with hooks (--settings)", true},
+		{"the user's own --settings", claude, []string{"claude", "--settings", "{}", "-p", "x"}, "", hookProgram{sheetbend, true}, "without hooks: --settings is given", false},
+		{"the same in one word", claude, []string{"claude", "--settings={}"}, "", hookProgram{sheetbend, true}, "without hooks: --settings is given", false},
+		{"they are installed", claude, []string{"claude"}, string(installed), hookProgram{sheetbend, true}, "with the hooks in " + user, false},
+		{"a wrapper", filepath.Join(dir, "wrapper"), []string{"wrapper"}, "", hookProgram{sheetbend, true}, "without hooks: wrapper is not the agent itself", false},
+		{"a wrapper, and they are installed", filepath.Join(dir, "wrapper"), []string{"wrapper"}, string(installed), hookProgram{sheetbend, true}, "with the hooks in " + user, false},
+		{"no sensor to reach", claude, []string{"claude"}, "", hookProgram{sheetbend, false}, "without hooks: they would not reach this sensor", false},
+		{"a path that a shell would not take", claude, []string{"claude"}, "", hookProgram{filepath.Join(dir, "not mine/sheetbend"), true}, "without hooks: they would not be known", false},
+		{"a program that cannot be run", claude, []string{"claude"}, "", hookProgram{filepath.Join(dir, "locked"), true}, "without hooks: the agent's user cannot run", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_ = os.RemoveAll(filepath.Dir(user))
+			if c.settings != "" {
+				write(user, c.settings, 0o600)
+			}
+			l := launch{c.program, c.args, []string{"HOME=" + filepath.Join(dir, "home")}}
+			got, line := switchOn(agents.NewTable(agents.Builtin()), "claude-code", l, identity{}, &intake{in: listening(t)}, c.hook, nil)
+			want := c.args
+			if c.added {
+				want = slices.Insert(slices.Clone(c.args), 1, "--settings", string(place.Settings(c.hook.file, "2.1.330")))
+			}
+			if !slices.Equal(got.args, want) || !strings.Contains(line, c.says) || !strings.Contains(line, "claude-code reports its own telemetry") {
+				t.Errorf("%q, said %q", got.args, line)
+			}
+			if text, err := os.ReadFile(user); string(text) != c.settings {
+				t.Errorf("the user's settings are now %q, %v", text, err)
+			}
+		})
+	}
+}
+
+// What an agent's telemetry does not give is said, and no line has one think that it does.
+func TestTheLineSaysWhatAnAgentsTelemetryGives(t *testing.T) {
+	in := &intake{in: listening(t)}
+	for name, says := range map[string]string{
+		"claude-code": "read from it: ids and tools of its calls", "codex": "read from it: who approved",
+		"gemini-cli": "nothing of it gets onto the spans", "copilot-cli": "nothing of it gets onto the spans",
+		"opencode": "nothing of it gets onto the spans", "goose": "nothing of it gets onto the spans",
+		"qwen-code": "only with outboundCorrelation.propagateTraceContext",
+	} {
+		l := launch{"/bin/true", []string{"wrapper"}, []string{"HOME=/nonexistent"}}
+		if name == "codex" { // by arguments
+			l.args, l.program = []string{"codex"}, filepath.Join(t.TempDir(), "codex")
+			if err := os.WriteFile(l.program, []byte("\x7fELF"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, line := switchOn(agents.NewTable(agents.Builtin()), name, l, identity{}, in, hookProgram{}, nil); !strings.Contains(line, says) {
+			t.Errorf("%s: said %q", name, line)
+		}
+	}
+}
+
+// listening is an intake's own part.
+func listening(t *testing.T) *telemetry.Intake {
+	t.Helper()
+	in, err := telemetry.Listen(telemetry.Options{Listen: "127.0.0.1:0", Said: func(record.Said, telemetry.Sender) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close(t.Context()) })
+	return in
 }

@@ -298,9 +298,6 @@ func (r *watchedRun) begin() error {
 			return err
 		}
 		r.delivered.add("agent telemetry", func() error { return r.intake.close(r.closing) })
-		var line string
-		r.command, line = switchOn(agents.NewTable(cc.Agents), r.options.agent, r.command, r.who, r.intake)
-		r.options.note("%s", line)
 	}
 	if limited {
 		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &memlock)
@@ -309,8 +306,18 @@ func (r *watchedRun) begin() error {
 	if err != nil {
 		r.log.Debug("no local API", "err", err)
 	}
-	if serveLocal(socket, r.watch, cc.Agents, r.view, r.session.mount, r.log) {
+	served := serveLocal(socket, r.watch, cc.Agents, r.view, r.session.mount, r.log)
+	if served {
 		r.command.env = append(r.command.env, client.EnvSocket+"="+socket)
+	}
+	if r.options.agentTelemetry {
+		h := hookProgram{reached: served}
+		if h.file, err = os.Executable(); err != nil {
+			return fmt.Errorf("find the path of sheetbend: %w", err)
+		}
+		var line string
+		r.command, line = switchOn(agents.NewTable(cc.Agents), r.options.agent, r.command, r.who, r.intake, h, cc.Resource)
+		r.options.note("%s", line)
 	}
 	return nil
 }

@@ -172,6 +172,9 @@ type Enable struct {
 	Args []string          `json:"args,omitempty" yaml:"args"` // put right after the name of the program
 	// Present are variables, and beginnings of arguments, that say that the user has switched it on already.
 	Present []string `json:"present,omitempty" yaml:"present"`
+	// Gives says for the user what is read from it: "ids and approvals of its calls". Empty: nothing that would be on the
+	// sensor's spans.
+	Gives string `json:"gives,omitempty" yaml:"gives"`
 	// Also is a line for the user: what cannot be switched on this way.
 	Also string `json:"also,omitempty" yaml:"also"`
 }

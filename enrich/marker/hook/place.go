@@ -18,6 +18,9 @@ type Place struct {
 	Program string
 	// After is a line for the user: what else is to do.
 	After string
+	// Argument of the agent is followed by the text of a settings file that adds to the others for one run; empty: there
+	// is none.
+	Argument string
 }
 
 // A PlaceEvent is one kind of hook.
@@ -86,6 +89,8 @@ func Places() []Place {
 			},
 			Program: "claude",
 			After:   "sessions that run now keep their hooks: start Claude Code anew",
+			// https://code.claude.com/docs/en/cli-reference
+			Argument: "--settings",
 		},
 		{
 			// https://developers.openai.com/codex/hooks
