@@ -341,13 +341,14 @@ func (r *watchedRun) keepInside(table *agents.Table) error {
 	}
 	var line string
 	var kept bool
-	if r.command, line, kept = keepInside(d, at, r.command, !r.options.noAgentArgs); line != "" {
+	if r.command, line, kept = keepInside(d, at, r.command, r.who, !r.options.noAgentArgs); line != "" {
 		r.options.note("%s", line)
 	}
 	if kept && r.outside != nil {
 		r.outside.kept = d
 	}
-	if kept || d.Run.Daemon == "" {
+	decided := line == "" && len(d.Run.Env)+len(d.Run.Args) > 0
+	if kept || decided || d.Run.Daemon == "" {
 		return nil
 	}
 	all := listening(os.Getpid(), func(openSocket) bool { return true })
