@@ -61,8 +61,8 @@ func (l launch) knows(args, try []string, at int, who identity) bool {
 }
 
 // keepInside has an agent run its commands itself, and not leave them to a daemon that is outside of the sandbox; at is
-// that of dialectOf, wanted is false with --no-agent-args. kept says whether it was told so. line is what was done or why
-// it was not, for people; "" if there is nothing to be done, or the user has decided on it.
+// that of dialectOf, wanted is false with --no-agent-args. kept says whether it was told so. line is what was done or
+// why it was not, for people; "" if there is nothing to be done, or the user has decided on it.
 func keepInside(d *agents.Dialect, at int, l launch, who identity, wanted bool) (_ launch, line string, kept bool) {
 	r := &d.Run
 	if len(r.Env) == 0 && len(r.Args) == 0 {

@@ -344,9 +344,6 @@ func (r *watchedRun) keepInside(table *agents.Table) error {
 	if r.command, line, kept = keepInside(d, at, r.command, r.who, !r.options.noAgentArgs); line != "" {
 		r.options.note("%s", line)
 	}
-	if kept && r.outside != nil {
-		r.outside.kept = d
-	}
 	decided := line == "" && len(d.Run.Env)+len(d.Run.Args) > 0
 	if kept || decided || d.Run.Daemon == "" {
 		return nil
@@ -411,12 +408,8 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 	patience.Stop()
 	if ran {
 		r.options.conclude(r.watch, r.out, r.intake)
-		hidden, otherwise := r.outside.lines()
-		for _, line := range hidden {
+		for _, line := range r.outside.lines() {
 			complain("not all is shown: %s", line)
-		}
-		for _, line := range otherwise {
-			r.options.note("%s", line)
 		}
 	}
 	return errors.Join(err, <-closed)
