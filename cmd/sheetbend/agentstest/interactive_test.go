@@ -181,3 +181,47 @@ func TestWhatCodexDoesOnATerminalIsSeenInEachRun(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatClineDoesIsSeenInEachRun(t *testing.T) {
+	t.Parallel()
+	dir := needAgents(t)
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", cline.pkg)); err != nil {
+		t.Skip("needs the agents of testdata/agents/more: .ci/agents more")
+	}
+	names := []string{"plain", "first", "second"}
+	d := newDesk(t, dir, "", func(d *desk) (scripts []modeltest.Script) {
+		for _, name := range names {
+			scripts = append(scripts, modeltest.Script{Name: name, Turns: [][]modeltest.Call{{modeltest.Shell(d.read(name))}}})
+		}
+		return scripts
+	})
+	t.Cleanup(func() { d.endDaemons("cline", "--cline-hub-daemon") })
+	bin := filepath.Join(d.bin(), "cline")
+	alone := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), bin, args...)
+		cmd.Env, cmd.Dir = d.environment(cline), d.dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	line := func(name string) []string {
+		return []string{"--auto-approve", "true", "-P", "openai-compatible", "-m", "scripted", "-k", "none", modeltest.Prompt(name)}
+	}
+	alone("auth", "-p", "openai-compatible", "-k", "none", "-m", "scripted", "-b", d.model.URL()+"/v1")
+	alone(line("plain")...)
+	if len(d.processes("cline", "--cline-hub-daemon")) == 0 {
+		t.Error("the plain run has left no hub: there is nothing to be kept from")
+	}
+	for _, name := range names[1:] {
+		b := startBackend(t)
+		said := d.run([]string{"--otlp-endpoint", b.url, "--leftovers", "report"}, append([]string{bin}, line(name)...), cline)
+		s := d.gather(b)
+		if by := attr(s.opens(name)[0], span.KeyAttribution); by != "inferred" {
+			t.Errorf("%s: attribution %q", name, by)
+		}
+		if !strings.Contains(said, "cline is started with CLINE_SESSION_BACKEND_MODE") || strings.Contains(said, "is not seen;") || strings.Contains(said, "still running") {
+			t.Errorf("said %s", said)
+		}
+	}
+}
