@@ -3,11 +3,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -39,24 +43,47 @@ func (l launch) decided(names []string) string {
 	return ""
 }
 
+// triedWithin is how long an agent may take to say whether it knows arguments.
+const triedWithin = 10 * time.Second
+
+// knows says whether the program knows the arguments at an index, by starting it with them and others behind, with
+// which it ends at once.
+func (l launch) knows(args, try []string, at int, who identity) bool {
+	if len(args) == 0 || len(try) == 0 {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), triedWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, l.program)
+	cmd.Args, cmd.Env = slices.Concat(l.args[:at], args, try), l.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who.credential, Setsid: true}
+	return start(cmd, who) == nil && cmd.Wait() == nil
+}
+
 // keepInside has an agent run its commands itself, and not leave them to a daemon that is outside of the sandbox; at is
-// that of dialectOf, wanted is false with --no-agent-args. kept says whether it does: if the user has decided on it, he
-// knows. line is what was done or why it was not, for people; "" if there is nothing to tell.
-func keepInside(d *agents.Dialect, at int, l launch, wanted bool) (_ launch, line string, kept bool) {
-	if len(d.Run.Env) == 0 && len(d.Run.Args) == 0 {
+// that of dialectOf, wanted is false with --no-agent-args. kept says whether it was told so. line is what was done or
+// why it was not, for people; "" if there is nothing to be done, or the user has decided on it.
+func keepInside(d *agents.Dialect, at int, l launch, who identity, wanted bool) (_ launch, line string, kept bool) {
+	r := &d.Run
+	if len(r.Env) == 0 && len(r.Args) == 0 {
 		return l, "", false
 	}
-	if l.decided(d.Run.Present) != "" {
-		return l, "", true
+	if l.decided(r.Present) != "" {
+		return l, "", false
 	}
 	if !wanted {
-		return l, fmt.Sprintf("%s is started as it is (--no-agent-args): %s, which are not seen", d.Name, d.Run.Daemon), false
+		return l, fmt.Sprintf("%s is started as it is (--no-agent-args): %s, which are not seen", d.Name, r.Daemon), false
 	}
-	l, set := l.with(d.Run.Env, d.Run.Args, at)
-	if at == 0 && len(d.Run.Args) > 0 {
+	args := strings.Join(r.Args, " ")
+	if at > 0 && !l.knows(r.Args, r.Try, at, who) {
+		return l, fmt.Sprintf("%s is started as it is: this version does not know %s (if %s, these are not seen)",
+			d.Name, args, r.Daemon), false
+	}
+	l, set := l.with(r.Env, r.Args, at)
+	if at == 0 && len(r.Args) > 0 {
 		return l, fmt.Sprintf("%s is not %s itself: have it start that with %s, else %s, which are not seen",
-			filepath.Base(l.args[0]), d.Name, strings.Join(d.Run.Args, " "), d.Run.Daemon), false
+			filepath.Base(l.args[0]), d.Name, args, r.Daemon), false
 	}
 	return l, fmt.Sprintf("%s is started with %s (--no-agent-args: without): else %s, which are not seen",
-		d.Name, strings.Join(set, ", "), d.Run.Daemon), true
+		d.Name, strings.Join(set, ", "), r.Daemon), true
 }

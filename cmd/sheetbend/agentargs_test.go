@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +15,15 @@ import (
 
 func TestAnAgentIsKeptFromLeavingItsCommandsToADaemonAndTheUserIsTold(t *testing.T) {
 	dir := agentFiles(t)
-	const off = "features.daemon_auto_start=false"
+	// A version that knows the argument, and one that does not.
+	for name, text := range map[string]string{
+		"lib/codex": "#!/bin/sh\n[ \"$*\" = '--no-daemon --version' ]\n", "lib/old/codex": "#!/bin/sh\nexit 2\n",
+	} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		name, agent string // --agent
 		program     string
@@ -25,14 +35,15 @@ func TestAnAgentIsKeptFromLeavingItsCommandsToADaemonAndTheUserIsTold(t *testing
 		kept        bool
 		says        string
 	}{
-		{"codex", "", "lib/codex", []string{"codex", "exec", "x"}, nil, false, []string{"codex", "-c", off, "exec", "x"}, nil, true, "codex is started with -c " + off + " (--no-agent-args: without): else its app-server"},
-		{"a wrapper of codex", "codex", "bin/wrapper", []string{"wrapper"}, nil, false, []string{"wrapper"}, nil, false, "wrapper is not codex itself: have it start that with -c " + off},
-		{"who has decided", "", "lib/codex", []string{"codex", "-c", "features.daemon_auto_start=true"}, nil, false, []string{"codex", "-c", "features.daemon_auto_start=true"}, nil, true, ""},
-		{"in another way", "", "lib/codex", []string{"codex", "--disable", "daemon_auto_start"}, nil, false, []string{"codex", "--disable", "daemon_auto_start"}, nil, true, ""},
+		{"codex", "", "lib/codex", []string{"codex", "exec", "x"}, nil, false, []string{"codex", "--no-daemon", "exec", "x"}, nil, true, "codex is started with --no-daemon (--no-agent-args: without): else its app-server"},
+		{"a wrapper of codex", "codex", "bin/wrapper", []string{"wrapper"}, nil, false, []string{"wrapper"}, nil, false, "wrapper is not codex itself: have it start that with --no-daemon, else"},
+		{"who has decided", "", "lib/codex", []string{"codex", "--no-daemon"}, nil, false, []string{"codex", "--no-daemon"}, nil, false, ""},
+		{"in another way", "", "lib/codex", []string{"codex", "--remote=unix://"}, nil, false, []string{"codex", "--remote=unix://"}, nil, false, ""},
+		{"one that does not know it", "", "lib/old/codex", []string{"codex", "x"}, nil, false, []string{"codex", "x"}, nil, false, "codex is started as it is: this version does not know --no-daemon"},
 		{"who asks for nothing", "", "lib/codex", []string{"codex"}, nil, true, []string{"codex"}, nil, false, "codex is started as it is (--no-agent-args): its app-server"},
 		{"cline", "", "lib/cline", []string{"cline", "x"}, []string{"A=b"}, false, []string{"cline", "x"}, []string{"A=b", "CLINE_SESSION_BACKEND_MODE=local"}, true, "cline is started with CLINE_SESSION_BACKEND_MODE (--no-agent-args: without): else its hub"},
 		{"a wrapper of cline", "cline", "bin/wrapper", []string{"wrapper"}, nil, false, []string{"wrapper"}, []string{"CLINE_SESSION_BACKEND_MODE=local"}, true, "cline is started with"},
-		{"who has decided for it", "", "lib/cline", []string{"cline"}, []string{"CLINE_SESSION_BACKEND_MODE=hub"}, false, []string{"cline"}, []string{"CLINE_SESSION_BACKEND_MODE=hub"}, true, ""},
+		{"who has decided for it", "", "lib/cline", []string{"cline"}, []string{"CLINE_SESSION_BACKEND_MODE=hub"}, false, []string{"cline"}, []string{"CLINE_SESSION_BACKEND_MODE=hub"}, false, ""},
 		{"an agent without a daemon", "", "lib/goose", []string{"goose"}, nil, false, []string{"goose"}, nil, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -42,7 +53,7 @@ func TestAnAgentIsKeptFromLeavingItsCommandsToADaemonAndTheUserIsTold(t *testing
 			if d == nil {
 				t.Fatal("not known")
 			}
-			got, line, kept := keepInside(d, at, l, !c.unwanted)
+			got, line, kept := keepInside(d, at, l, identity{}, !c.unwanted)
 			if !slices.Equal(got.args, c.wantArgs) || !slices.Equal(got.env, c.wantEnv) || kept != c.kept {
 				t.Errorf("arguments %q, environment %q, kept %v; want %q, %q, %v", got.args, got.env, kept, c.wantArgs, c.wantEnv, c.kept)
 			}

@@ -46,7 +46,6 @@ func agentFiles(t *testing.T) string {
 	for name, text := range map[string]string{
 		"lib/native-agent":    "\x7fELF",
 		"lib/silent-agent":    "\x7fELF",
-		"lib/codex":           "\x7fELF",
 		"lib/cline":           "\x7fELF",
 		"lib/goose":           "\x7fELF",
 		"lib/scripted/cli.js": "#!/usr/bin/env -S node --no-warnings\n",

@@ -49,7 +49,6 @@ type outsiders struct {
 	command launch // of the run: an agent also where no dialect is its
 	file    fileID // of its program
 	tell    func(outsider)
-	kept    *agents.Dialect // of the agent that was started so that it runs its commands itself; nil: none. Set before it starts
 
 	asked  chan peer
 	once   sync.Once // closes it
@@ -58,8 +57,7 @@ type outsiders struct {
 
 	mu    sync.Mutex
 	found []outsider
-	more  uint64          // of which too many were found
-	calls map[string]bool // names of agents of which calls are seen
+	more  uint64 // of which too many were found
 }
 
 // A peer is what a process in the sandbox has connected to.
@@ -75,7 +73,7 @@ type peer struct {
 func watchOutsiders(table *agents.Table, l launch, inside func(pid int) bool, tell func(outsider)) *outsiders {
 	o := &outsiders{
 		table: table, inside: inside, command: launch{program: resolved(l.program), args: l.args}, tell: tell,
-		asked: make(chan peer, maxConnects), done: make(chan struct{}), calls: map[string]bool{},
+		asked: make(chan peer, maxConnects), done: make(chan struct{}),
 	}
 	o.file, _ = fileOf(l.program)
 	go func() {
@@ -111,19 +109,10 @@ func (o *outsiders) close() error {
 
 // Span implements span.Sink.
 func (o *outsiders) Span(s *span.Span) {
-	a := span.Attrs(s.Attrs)
-	switch s.Kind {
-	case span.Connect:
-	case span.Tool:
-		o.mu.Lock()
-		if name := a.Text(span.KeyAgentName); o.table.Named(name) != nil {
-			o.calls[name] = true
-		}
-		o.mu.Unlock()
-		return
-	default:
+	if s.Kind != span.Connect {
 		return
 	}
+	a := span.Attrs(s.Attrs)
 	if a.Text(span.KeyErrorType) != "" {
 		return
 	}
@@ -194,36 +183,26 @@ func (o *outsiders) add(found outsider) {
 		o.found = append(o.found, found)
 	}
 	o.mu.Unlock()
-	if !known && !full && !o.isKept(found) {
+	if !known && !full {
 		o.tell(found)
 	}
 }
 
-// isKept says whether the agent was started so that it runs its commands itself. It may ask its daemon all the same
-// whether it would do, as Codex does.
-func (o *outsiders) isKept(f outsider) bool { return f.dialect != nil && f.dialect == o.kept }
-
-// lines say at the end what is not shown, and otherwise what was asked and did nothing that had to be. To be called after
-// close.
-func (o *outsiders) lines() (hidden, otherwise []string) {
+// lines say at the end what is not shown. To be called after close.
+func (o *outsiders) lines() (lines []string) {
 	if o == nil {
-		return nil, nil
+		return nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, f := range o.found {
-		if o.isKept(f) && o.calls[f.dialect.Name] {
-			otherwise = append(otherwise, fmt.Sprintf("%s talked to %s, which runs outside of the sandbox, and ran its commands itself",
-				f.client, f.name))
-			continue
-		}
-		hidden = append(hidden, f.String())
+		lines = append(lines, f.String())
 	}
 	if o.more > 0 {
-		hidden = append(hidden, count(o.more, "connection")+" of agents to further programs of agents outside of the sandbox")
+		lines = append(lines, count(o.more, "connection")+" of agents to further programs of agents outside of the sandbox")
 	}
 	if o.passed > 0 {
-		hidden = append(hidden, count(o.passed, "connection")+" that may be to daemons of agents not looked at: too many at once")
+		lines = append(lines, count(o.passed, "connection")+" not looked at: too many at once, and perhaps to daemons")
 	}
-	return hidden, otherwise
+	return lines
 }

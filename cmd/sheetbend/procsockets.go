@@ -81,7 +81,8 @@ func listening(pid int, wanted func(openSocket) bool) map[string]bool {
 		dir = "/proc/self/net/"
 	}
 	inodes := map[string]bool{}
-	for name, parse := range map[string]func(string) (openSocket, bool){"unix": unixSocket, "tcp": tcpSocket, "tcp6": tcpSocket} {
+	tables := map[string]func(string) (openSocket, bool){"unix": unixSocket, "tcp": tcpSocket, "tcp6": tcpSocket}
+	for name, parse := range tables {
 		f, err := os.Open(dir + name)
 		if err != nil {
 			continue // without IPv6

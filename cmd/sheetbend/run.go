@@ -348,13 +348,11 @@ func (r *watchedRun) keepInside(table *agents.Table) error {
 	}
 	var line string
 	var kept bool
-	if r.command, line, kept = keepInside(d, at, r.command, !r.options.noAgentArgs); line != "" {
+	if r.command, line, kept = keepInside(d, at, r.command, r.who, !r.options.noAgentArgs); line != "" {
 		r.options.note("%s", line)
 	}
-	if kept && r.outside != nil {
-		r.outside.kept = d
-	}
-	if kept || d.Run.Daemon == "" {
+	decided := line == "" && len(d.Run.Env)+len(d.Run.Args) > 0
+	if kept || decided || d.Run.Daemon == "" {
 		return nil
 	}
 	all := listening(os.Getpid(), func(openSocket) bool { return true })
@@ -417,12 +415,8 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 	patience.Stop()
 	if ran {
 		r.options.conclude(r.watch, r.out, r.intake)
-		hidden, otherwise := r.outside.lines()
-		for _, line := range hidden {
+		for _, line := range r.outside.lines() {
 			complain("not all is shown: %s", line)
-		}
-		for _, line := range otherwise {
-			r.options.note("%s", line)
 		}
 	}
 	return errors.Join(err, <-closed)

@@ -207,6 +207,9 @@ type Run struct {
 	// can be seen: they keep it from leaving its commands to a daemon of an earlier run.
 	Env  map[string]string `json:"env,omitempty" yaml:"env"`
 	Args []string          `json:"args,omitempty" yaml:"args"`
+	// Try are further arguments behind Args with which the program ends at once, and well if it knows Args: only then
+	// are they given. Empty: all versions know them.
+	Try []string `json:"try,omitempty" yaml:"try"`
 	// Present are variables, and beginnings of arguments, that say that the user has decided on that himself.
 	Present []string `json:"present,omitempty" yaml:"present"`
 	// Daemon is what the agent's daemon does, for the user: "its hub runs the commands of later runs". Empty: it has
