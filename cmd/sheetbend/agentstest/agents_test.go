@@ -314,3 +314,55 @@ func TestCodexsOwnIDsOfNestedCallsAreToldAsSuch(t *testing.T) {
 		})
 	}
 }
+
+// delegates has the agent give work to a subagent, and go on itself.
+func delegates(d *desk) []modeltest.Script {
+	return []modeltest.Script{
+		{Name: "lead", Turns: [][]modeltest.Call{
+			{modeltest.Shell(d.read("before") + "; printenv " + codex.session + " > " + d.dir + "/session")},
+			{{Tool: "spawn_agent", Input: func(map[string]string) map[string]any {
+				return map[string]any{"message": modeltest.Prompt("sub"), "task_name": "helper", "fork_turns": "none"}
+			}}},
+			{{Tool: "wait_agent", Input: func(map[string]string) map[string]any { return map[string]any{"timeout_ms": 60000} }}},
+			{modeltest.Shell(d.read("afterwards"))},
+		}},
+		{Name: "sub", Turns: [][]modeltest.Call{
+			{modeltest.Shell(d.read("within") + "; printenv CODEX_THREAD_ID > " + d.dir + "/thread")},
+			{modeltest.Shell(d.read("again"))},
+		}},
+	}
+}
+
+func TestASubagentOfCodexIsASessionWithAParent(t *testing.T) {
+	t.Parallel()
+	dir := needAgents(t)
+	for _, flags := range [][]string{nil, {"--agent-telemetry"}} {
+		t.Run(strings.Join(append([]string{"run"}, flags...), " "), func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, dir, "", delegates)
+			d.settle(codexCode)
+			s := d.tell(flags, codexCode.commandLine("lead", false), codexCode)
+			session := d.session()
+			text, err := os.ReadFile(filepath.Join(d.dir, "thread"))
+			thread := strings.TrimSpace(string(text))
+			if err != nil || thread == "" || thread == session {
+				t.Fatalf("thread %q of session %q, %v", thread, session, err)
+			}
+			for name, want := range map[string]string{"before": session, "within": thread, "again": thread, "afterwards": session} {
+				open := s.opens(name)[0]
+				parent := map[bool]string{true: session}[want == thread]
+				if in, above := attr(open, span.KeySessionID), attr(open, span.KeyParentSession); in != want || above != parent {
+					t.Errorf("%s was opened in session %q below %q, want %q below %q", name, in, above, want, parent)
+				}
+				if approval, source := s.approval(attr(open, span.KeyCallID)); flags != nil && (approval != "approved" || source != "config") {
+					t.Errorf("%s: %q by %q", name, approval, source)
+				}
+			}
+			for _, sp := range s.spans {
+				if ours(sp) && attr(sp, span.KeyCallID) == "" && attr(sp, span.KeySessionID) == thread {
+					t.Errorf("%s, of the agent itself, is told in the subagent's session", nameOf(sp))
+				}
+			}
+		})
+	}
+}

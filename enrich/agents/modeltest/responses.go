@@ -56,7 +56,7 @@ func decodeResponses(body []byte) (r request, stream bool, err error) {
 		case item.Type == "function_call_output" || item.Type == "custom_tool_call_output":
 			r.results[item.CallID] = text(item.Output)
 			r.answered++
-		case item.Role == "user":
+		case item.Role == "user" || item.Type == "agent_message": // of the user, or of the agent that began this subagent
 			r.prompts = append(r.prompts, text(item.Content))
 		}
 	}

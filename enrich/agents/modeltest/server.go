@@ -165,12 +165,13 @@ func text(raw json.RawMessage) string {
 		return plain
 	}
 	var parts []struct {
-		Text string `json:"text"`
+		Text      string `json:"text"`
+		Encrypted string `json:"encrypted_content"` // for the model only, which is this one
 	}
 	_ = json.Unmarshal(raw, &parts)
 	var all []string
 	for _, p := range parts {
-		all = append(all, p.Text)
+		all = append(all, p.Text+p.Encrypted)
 	}
 	return strings.Join(all, "\n")
 }
