@@ -339,8 +339,8 @@ type helper struct {
 // helps is told of a child of an agent when its first program was decided: one that is in no call and no hook is a
 // helper.
 func (c *Table) helps(p *Process) {
-	if p.Role != RoleNone || p.Call != nil || p.ambiguous || p.Agent == nil || p.runsHook || p.hookShell || p.likeCommand ||
-		!p.Agent.dialect.Tools.Known() {
+	hook := p.runsHook || p.hookShell || p.likeCommand
+	if p.Role != RoleNone || p.Call != nil || p.ambiguous || hook || p.Agent == nil || !p.Agent.dialect.Tools.Known() {
 		return
 	}
 	h := &helper{agent: p.Agent, began: p.Start}
@@ -366,7 +366,8 @@ func (p *Process) leaveHelper() {
 	}
 }
 
-// owner gives the call that a helper serves; of two, or where another helper may be the one, nobody can say which it is.
+// owner gives the call that a helper serves; of two, or where another helper may be the one, nobody can say which it
+// is.
 func (h *helper) owner() Owner {
 	h.acted = true
 	if k := h.calls[0]; len(h.calls) == 1 && len(k.Inside.servers) == 1 {
