@@ -201,6 +201,26 @@ func TestACallThatIsMarkedAndReportedIsOne(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the user is asked for longer than the hold: the command is below the agent's span all the same", func(t *testing.T) {
+		w := newMarked(t)
+		w.begins("t1")
+		w.tick(3 * time.Second)
+		w.runs(11, 1, true)
+		w.exit(11, 0)
+		w.ends("t1")
+		w.reports(1, "t1")
+		w.c.Close()
+		trace, parent := contextOf(1)
+		if s := w.execOf(11); s.Trace != trace || s.Parent != parent {
+			t.Errorf("%s", show([]span.Span{s}))
+		}
+		w.owned("/a/11", "t1", "marker")
+		w.one("t1", 1)
+		notice, tool := w.only(span.ToolStart), w.tool("t1")
+		if get(notice, span.KeyNoticeOf) != fmt.Sprintf("%x", tool.ID) || tool.Trace != notice.Trace {
+			t.Errorf("no span follows %s: %s", show([]span.Span{notice}), show([]span.Span{tool}))
+		}
+	})
 	t.Run("an agent's word about another one's call changes nothing", func(t *testing.T) {
 		w := newMarked(t)
 		w.begins("t1")

@@ -197,13 +197,25 @@ func (c *Table) join(k *Call, l span.Link, sampled bool) {
 	if k.Agent.Outer.Agent != nil || l.Trace.Own() {
 		sampled = false
 	}
-	if k.Traces.Used() || k.Links.Joined || !sampled || c.config.OwnTraces || !c.Slicer.join(&k.Traces, l.Trace) {
+	if k.Traces.Used() && !k.noticeOnly() || k.Links.Joined || !sampled || c.config.OwnTraces || !c.Slicer.join(&k.Traces, l.Trace) {
 		if k.Links.Extra == (span.Link{}) {
 			k.Links.Extra = l
 		}
 		return
 	}
 	k.Links.Joined, k.Links.Top = true, l
+}
+
+// noticeOnly says whether nothing but its notice can have gone out of a call: what a mark began, and has run nothing yet,
+// as while the user is asked.
+func (k *Call) noticeOnly() bool {
+	return !k.Life.Ran && k.Sent.Reports == 0 && k.Traces.Number == 0 && k.Traces.spans == 1
+}
+
+// Own is where its execute_tool stands, if that goes out: also where its spans stand below the agent's own.
+func (k *Call) Own() span.Link {
+	t := &k.Traces
+	return span.Link{Trace: span.TraceFor(t.Instance(), t.Call(), 0), Span: span.ToolSpan(t.Instance(), t.Call(), 0)}
 }
 
 // enter counts a process in. A call may be entered again after its end, when the agent tries it again.

@@ -45,7 +45,7 @@ func (s *callSpan) holdOver(c *Spans, at uint64) {
 func (s *callSpan) runOut(c *Spans, at uint64) {
 	k := s.call
 	k.Sent.Held, k.Sent.Waiting = nil, false
-	if k.Links.Joined {
+	if k.Links.Joined && !s.noticed {
 		return // the agent's own span is there
 	}
 	to := k.Life.Ended
@@ -53,9 +53,13 @@ func (s *callSpan) runOut(c *Spans, at uint64) {
 		k.Sent.Partial = true
 		to = at
 	}
-	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, k.Links.Top.Span, spot{trace: k.Links.Top.Trace}, k.Life.Began, to)
+	own := k.Own()
+	d := c.out.start(span.Tool, k.Agent.Sandbox, attribution.Owner{Agent: k.Agent, Call: k}, own.Span, spot{trace: own.Trace}, k.Life.Began, to)
 	if k.Outer != nil {
 		d.span.Links = append(d.span.Links, topOf(k.Outer))
+	}
+	if k.Links.Joined {
+		d.link(k.Links.Top, span.ToAgent)
 	}
 	if k.Links.Extra != (span.Link{}) {
 		d.span.Links = append(d.span.Links, span.Ref{Link: k.Links.Extra, Rel: span.ToAgent})

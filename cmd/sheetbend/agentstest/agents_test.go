@@ -193,28 +193,61 @@ func TestClaudeCodeCallsAreInferredWithoutItsTelemetry(t *testing.T) {
 	s.apart(d.model.URL())
 }
 
+// Claude Code's telemetry comes with hooks where sheetbend starts it itself: then the id is on every span of a call.
 func TestAgentTelemetryPutsTheKernelsSpansUnderTheAgentsOwn(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, needAgents(t), "", func(d *desk) []modeltest.Script { return one(steps(d, claude.session)) })
-	d.settle(claude)
-	s := d.tell([]string{"--agent-telemetry"}, claude.commandLine("steps", false), claude)
-	checkSteps(t, d, s)
-	for name := range calls() {
-		open := s.opens(name)[0]
-		above := open
-		for above != nil && above.Name != "claude_code.tool.execution" {
-			above = s.parent(above)
-		}
-		if above == nil {
-			t.Errorf("%s does not stand under claude_code.tool.execution in trace %x", name, open.TraceId)
-		}
-		if by := attr(open, span.KeyAttribution); by != "trace_context" {
-			t.Errorf("%s: attribution %q", name, by)
-		}
-		call, _ := s.owner(name)
-		if approval, source := s.approval(call); approval != "approved" || source != "config" {
-			t.Errorf("%s: %q by %q", call, approval, source)
-		}
+	dir := needAgents(t)
+	for _, c := range []struct {
+		name   string
+		before []string // what starts it
+		by     string
+	}{{"with hooks", nil, "marker"}, {"started by a script", []string{"sh", "-c", `"$@"; exit $?`, "sh"}, "trace_context"}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, dir, "", func(d *desk) []modeltest.Script { return one(steps(d, claude.session)) })
+			d.settle(claude)
+			b := startBackend(t)
+			line := slices.Concat(c.before, claude.commandLine("steps", false))
+			said := d.run([]string{"--otlp-endpoint", b.url, "--agent-telemetry", "--agent", claude.name}, line, claude)
+			for _, fault := range []string{"had no effect", "not all is shown"} {
+				if strings.Contains(said, fault) {
+					t.Errorf("it says %q: %s", fault, said)
+				}
+			}
+			if hooks := strings.Contains(said, "with hooks (--settings)"); hooks != (c.before == nil) {
+				t.Errorf("with hooks: %v, said %s", hooks, said)
+			}
+			s := d.gather(b)
+			checkSteps(t, d, s)
+			for name, id := range calls() {
+				open := s.opens(name)[0]
+				above := open
+				for above != nil && above.Name != "claude_code.tool.execution" {
+					above = s.parent(above)
+				}
+				if above == nil {
+					t.Errorf("%s does not stand under claude_code.tool.execution in trace %x", name, open.TraceId)
+				}
+				if by := attr(open, span.KeyAttribution); by != c.by || by == "marker" && attr(open, span.KeyCallID) != id {
+					t.Errorf("%s: attribution %q, call %q", name, by, attr(open, span.KeyCallID))
+				}
+				call, _ := s.owner(name)
+				if approval, source := s.approval(call); approval != "approved" || source != "config" {
+					t.Errorf("%s: %q by %q", call, approval, source)
+				}
+			}
+			told := map[string]int{}
+			for _, sp := range s.spans {
+				if attr(sp, span.KeyEvent) == "session.call" {
+					told[attr(sp, span.KeyCallID)]++
+				}
+			}
+			for id, n := range told {
+				if n != 1 || id == "" {
+					t.Errorf("%d session.call of %q", n, id)
+				}
+			}
+		})
 	}
 }
 
