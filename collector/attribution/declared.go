@@ -208,10 +208,30 @@ func (d *declaredPath) fit(t *Touch) (best fit) {
 				best = max(best, fitBeside)
 			case strings.HasPrefix(name, said) && (name[len(said)] == '/' || said == "/"):
 				best = max(best, fitBelow)
+			default:
+				// A directory that the process has open stands for one that is not known.
+				switch below := belowDescriptor(name); {
+				case below == "":
+				case strings.HasSuffix(said, "/"+below):
+					return fitFile
+				case t.Write && isTemporaryOf(path.Base(said), below):
+					best = max(best, fitBeside)
+				}
 			}
 		}
 	}
 	return best
+}
+
+// belowDescriptor gives what follows an open directory of the process itself in a name ("/proc/self/fd/11/a": "a"); "":
+// it is no such name.
+func belowDescriptor(name string) string {
+	rest, ok := strings.CutPrefix(name, "/proc/self/fd/")
+	if !ok {
+		return ""
+	}
+	_, below, _ := strings.Cut(rest, "/")
+	return below
 }
 
 // isTemporaryOf says whether a name is one that editors give to what they write before it becomes the file: beside
