@@ -85,8 +85,7 @@ func (p *Process) Owner() Owner {
 		w = p.Marks.Owner()
 	} else if m := &p.In.Marks; p.Call == nil && p.Agent == nil && len(m.Open) > 0 {
 		w = m.Owner()
-	}
-	if p.helper != nil && len(p.helper.calls) > 0 {
+	} else if p.helper != nil && len(p.helper.calls) > 0 {
 		w = p.helper.owner()
 	}
 	w.Taint = p.tainted()

@@ -158,21 +158,21 @@ func (c *Table) OwnerOfFile(p *Process, t *Touch) Whose {
 			said = k.Inside.compare(t, how)
 		}
 		if len(best) > 1 {
-			return Whose{Owner{Agent: a, Ambiguous: true}, said, how == fitFile}
+			return Whose{Owner{Agent: a, Ambiguous: true, Taint: w.Taint}, said, how == fitFile}
 		}
-		return Whose{Owner{Agent: a, Call: best[0]}, said, how == fitFile}
+		return Whose{Owner{Agent: a, Call: best[0], Taint: w.Taint}, said, how == fitFile}
 	case !own || !t.File || a.isOwn(t):
 	case len(open) == 0:
 		if t.Write && !t.Failed {
 			a.kept.add(t.Path)
 		}
 	case len(open) == 1 && (t.Write || t.Sensitive):
-		return Whose{Owner: Owner{Agent: a, Call: open[0]}, Declared: open[0].Inside.compare(t, fitNone)}
+		return Whose{Owner: Owner{Agent: a, Call: open[0], Taint: w.Taint}, Declared: open[0].Inside.compare(t, fitNone)}
 	case len(open) > 1 && t.Write:
 		if !silent && !t.Failed {
 			said = Undeclared
 		}
-		return Whose{Owner: Owner{Agent: a, Ambiguous: true}, Declared: said}
+		return Whose{Owner: Owner{Agent: a, Ambiguous: true, Taint: w.Taint}, Declared: said}
 	}
 	return Whose{Owner: w}
 }

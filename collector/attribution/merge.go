@@ -3,6 +3,8 @@
 package attribution
 
 import (
+	"cmp"
+
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -32,7 +34,8 @@ func (c *Telemetry) sameCall(k *Call, s *record.Said, by source) *Call {
 // merge has a call that no process is of become another one of the same agent, which has no id.
 func (c *Table) merge(k, into *Call) {
 	c.Marks.runs(k)
-	into.ID, into.Marking = k.ID, k.Marking
+	into.ID, into.Marking, into.Taint = k.ID, k.Marking, cmp.Or(into.Taint, k.Taint)
+	into.Life.Left = into.Marking.mark == nil // the mark may have ended before
 	if into.Tool == "" {
 		into.Tool = k.Tool
 	}

@@ -182,7 +182,7 @@ func (c *Spans) foldChange(p *lineage.Process, w attribution.Owner, g *change) {
 	var s, nearest *changeSpan
 	common := len("/")
 	for _, other := range pending.changes {
-		if other.key != key || other.owner != p.Owner() {
+		if other.key != key || other.owner != w {
 			continue
 		}
 		if n := commonDirectory(other.dir, dir); n == len(other.dir) && (s == nil || n > len(s.dir)) {
