@@ -71,6 +71,7 @@ func TestThreads(t *testing.T) {
 				w.sayAs(10, starts("root"))
 				w.sayAs(10, starts("sub"))
 				w.open(10, "/a/agent")
+				w.tick(3 * time.Second)
 				w.callIn(10, 11, "root", "sub", "call_1")
 				w.open(11, "/a/sub")
 			},
