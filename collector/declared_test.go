@@ -348,7 +348,7 @@ func TestWhoseTheDoingsOfAnMCPServerAre(t *testing.T) {
 			w.exec(17, "/bin/cat", "cat")
 			w.over(agent, "m")
 			w.open(17, "/a/x")
-		}, "m", "declared", "files"},
+		}, "m", "started_by", "files"},
 		{"what it has forked before is it, too", func(w *world) {
 			one(w)
 			w.fork(server, 17)

@@ -377,8 +377,8 @@ func (d *Dialect) Validate() error {
 		}
 	}
 	for _, w := range d.Wrappers.Scripts {
-		if w.After == "" || !slices.Contains([]As{AsText, AsWord, AsWords, AsArgument}, w.As) {
-			bad("wrappers.scripts: one needs after, and as: %s, %s, %s or %s", AsText, AsWord, AsWords, AsArgument)
+		if w.After == "" && (w.Before == "" || w.As != AsText) || !slices.Contains([]As{AsText, AsWord, AsWords, AsArgument}, w.As) {
+			bad("wrappers.scripts: one needs after (or, with as: %s, before), and as: %s, %s, %s or %s", AsText, AsText, AsWord, AsWords, AsArgument)
 		}
 	}
 	for of, env := range map[string]map[string]string{"enable": d.Enable.Env, "run": d.Run.Env} {

@@ -17,9 +17,12 @@ type Wrappers struct {
 	Scripts []Script `json:"scripts,omitempty" yaml:"scripts"`
 }
 
-// Script is a text for a shell that runs another one. It is known by After: what stands before the command.
+// Script is a text for a shell that runs another one. It is known by After, what stands before the command, or, where
+// nothing does, by Before.
 type Script struct {
-	After  string `json:"after" yaml:"after"`
+	// Begin is how the text begins, where After alone could be the command's own.
+	Begin  string `json:"begin,omitempty" yaml:"begin"`
+	After  string `json:"after,omitempty" yaml:"after"`
 	Before string `json:"before,omitempty" yaml:"before"` // with text: what stands behind the command, the last of it
 	As     As     `json:"as" yaml:"as"`
 }
@@ -152,7 +155,9 @@ func shellText(args []string) (text string, rest []string, ok bool) {
 
 // inScript looks through a script that runs another text, and gives that, or the program that it runs.
 func (w *Wrappers) inScript(text string, rest []string) (args []string, inner string) {
-	n := slices.IndexFunc(w.Scripts, func(s Script) bool { return strings.Contains(text, s.After) })
+	n := slices.IndexFunc(w.Scripts, func(s Script) bool {
+		return strings.HasPrefix(text, s.Begin) && strings.Contains(text, s.After) && (s.After != "" || strings.Contains(text, s.Before))
+	})
 	if n < 0 {
 		return nil, text
 	}
