@@ -17,8 +17,9 @@ import (
 
 // A hookProgram is what the hooks of one run run, and whether that will reach the sensor.
 type hookProgram struct {
-	file    string
-	reached bool
+	file     string
+	reached  bool
+	unwanted bool // the user wants no argument added
 }
 
 // addHooks has the agent run sheetbend's hooks for this run, by an argument right behind its program: no file is
@@ -33,6 +34,8 @@ func addHooks(agent string, l launch, at int, who identity, h hookProgram) (laun
 	switch by := installedHooks(p, l, who, h.file); {
 	case by != "":
 		return l, "with the hooks in " + by
+	case h.unwanted:
+		why = "--no-agent-args is given; sheetbend hook install " + agent + " adds them"
 	case at == 0:
 		why = fmt.Sprintf("%s is not the agent itself; sheetbend hook install %s adds them", filepath.Base(l.args[0]), agent)
 	case slices.ContainsFunc(l.args[at:], func(arg string) bool {

@@ -288,16 +288,17 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 		says          string
 		added         bool
 	}{
-		{"they are added", claude, []string{"claude", "-p", "x"}, `{"model": "x"}`, hookProgram{sheetbend, true}, "with hooks (--settings)", true},
-		{"without settings of the user", claude, []string{"claude"}, "", hookProgram{sheetbend, true}, "with hooks (--settings)", true},
-		{"the user's own --settings", claude, []string{"claude", "--settings", "{}", "-p", "x"}, "", hookProgram{sheetbend, true}, "without hooks: --settings is given", false},
-		{"the same in one word", claude, []string{"claude", "--settings={}"}, "", hookProgram{sheetbend, true}, "without hooks: --settings is given", false},
-		{"they are installed", claude, []string{"claude"}, string(installed), hookProgram{sheetbend, true}, "with the hooks in " + user, false},
-		{"a wrapper", filepath.Join(dir, "wrapper"), []string{"wrapper"}, "", hookProgram{sheetbend, true}, "without hooks: wrapper is not the agent itself", false},
-		{"a wrapper, and they are installed", filepath.Join(dir, "wrapper"), []string{"wrapper"}, string(installed), hookProgram{sheetbend, true}, "with the hooks in " + user, false},
-		{"no sensor to reach", claude, []string{"claude"}, "", hookProgram{sheetbend, false}, "without hooks: they would not reach this sensor", false},
-		{"a path that a shell would not take", claude, []string{"claude"}, "", hookProgram{filepath.Join(dir, "not mine/sheetbend"), true}, "without hooks: they would not be known", false},
-		{"a program that cannot be run", claude, []string{"claude"}, "", hookProgram{filepath.Join(dir, "locked"), true}, "without hooks: the agent's user cannot run", false},
+		{"they are added", claude, []string{"claude", "-p", "x"}, `{"model": "x"}`, hookProgram{file: sheetbend, reached: true}, "with hooks (--settings)", true},
+		{"without settings of the user", claude, []string{"claude"}, "", hookProgram{file: sheetbend, reached: true}, "with hooks (--settings)", true},
+		{"the user's own --settings", claude, []string{"claude", "--settings", "{}", "-p", "x"}, "", hookProgram{file: sheetbend, reached: true}, "without hooks: --settings is given", false},
+		{"the same in one word", claude, []string{"claude", "--settings={}"}, "", hookProgram{file: sheetbend, reached: true}, "without hooks: --settings is given", false},
+		{"they are installed", claude, []string{"claude"}, string(installed), hookProgram{file: sheetbend, reached: true}, "with the hooks in " + user, false},
+		{"a wrapper", filepath.Join(dir, "wrapper"), []string{"wrapper"}, "", hookProgram{file: sheetbend, reached: true}, "without hooks: wrapper is not the agent itself", false},
+		{"a wrapper, and they are installed", filepath.Join(dir, "wrapper"), []string{"wrapper"}, string(installed), hookProgram{file: sheetbend, reached: true}, "with the hooks in " + user, false},
+		{"no sensor to reach", claude, []string{"claude"}, "", hookProgram{file: sheetbend, reached: false}, "without hooks: they would not reach this sensor", false},
+		{"a path that a shell would not take", claude, []string{"claude"}, "", hookProgram{file: filepath.Join(dir, "not mine/sheetbend"), reached: true}, "without hooks: they would not be known", false},
+		{"the user wants no arguments added", claude, []string{"claude"}, "", hookProgram{file: sheetbend, reached: true, unwanted: true}, "without hooks: --no-agent-args is given", false},
+		{"a program that cannot be run", claude, []string{"claude"}, "", hookProgram{file: filepath.Join(dir, "locked"), reached: true}, "without hooks: the agent's user cannot run", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_ = os.RemoveAll(filepath.Dir(user))

@@ -118,7 +118,17 @@ func TestAToolCallCannotSpeakForItsAgentThroughTheIntake(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	// As an attacker in a call would: once as it is, once with an end that its child has, too, once hanging up at once.
-	const call = `CLAUDECODE=1 CLAUDE_CODE_SESSION_ID=s-1 TRACEPARENT=00-0102030405060708090a0b0c0d0e0f10-0102030405060708-01 setsid -w bash -c "$1"`
+	agent := filepath.Join(t.TempDir(), "bin", "claude")
+	if err := os.MkdirAll(filepath.Dir(agent), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(agent, []byte(`#!/usr/bin/python3
+import os, subprocess, sys
+call = {"CLAUDE_CODE_SESSION_ID": "s-1", "TRACEPARENT": "00-0102030405060708090a0b0c0d0e0f10-0102030405060708-01"}
+sys.exit(subprocess.run(["/bin/bash", "-c", sys.argv[1]], env={**os.environ, **call}, start_new_session=True).returncode)
+`), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, send, answer string }{
 		{"plainly", strings.Replace(reporting, "head -n 1 <&3", `read -r answer <&3; echo "$answer"`, 1), " 403 "},
 		{"with an end of two processes", reporting, " 403 "},
@@ -127,8 +137,8 @@ func TestAToolCallCannotSpeakForItsAgentThroughTheIntake(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := serve(t)
 			spans := filepath.Join(t.TempDir(), "spans")
-			r := finish(t, sheetbend(t, "run", "--agent", "claude-code", "--agent-telemetry", "--otlp-endpoint", "http://"+b.addr, "--output", spans,
-				"--", shellNamed(t, "claude"), "-c", call+"; true", "claude", c.send))
+			r := finish(t, sheetbend(t, "run", "--agent", "claude-code", "--agent-telemetry", "--no-agent-args", "--otlp-endpoint", "http://"+b.addr, "--output", spans,
+				"--", agent, c.send))
 			if r.code != 0 || !strings.Contains(r.stdout, c.answer) || c.answer != "" && !strings.Contains(r.stderr, "sent from inside of a tool call") {
 				t.Error(describeResult(r))
 			}

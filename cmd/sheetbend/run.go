@@ -59,7 +59,7 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 			"kill")
 	f.BoolVar(&o.noAgentArgs, "no-agent-args", false,
 		"give the agent no arguments and variables that keep it from leaving its commands to a daemon outside of the "+
-			"sandbox; without this flag, a line says what it was given")
+			"sandbox, and with --agent-telemetry no hooks; without this flag, a line says what it was given")
 	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
 	o.settings.kernel(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false,
@@ -324,7 +324,7 @@ func (r *watchedRun) begin() error {
 		r.command.env = append(r.command.env, client.EnvSocket+"="+socket)
 	}
 	if r.options.agentTelemetry {
-		h := hookProgram{reached: served}
+		h := hookProgram{reached: served, unwanted: r.options.noAgentArgs}
 		if h.file, err = os.Executable(); err != nil {
 			return fmt.Errorf("find the path of sheetbend: %w", err)
 		}

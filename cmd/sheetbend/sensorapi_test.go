@@ -213,7 +213,7 @@ agents:
 	if err := os.WriteFile(filepath.Join(dir, "in-call"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	agent := agentWithHooks(t, d.socket, dir, `{"what":"start","thread":"t-1","step":{"id":"step-1","kind":"sh"}}`, "HOOK <begin.json; CODEX_CI=1 cat "+dir+"/in-call; :")
+	agent := agentWithHooks(t, d.socket, dir, `{"what":"start","thread":"t-1","step":{"id":"step-1","kind":"exec_command"}}`, "HOOK <begin.json; CODEX_CI=1 cat "+dir+"/in-call; :")
 	if out, err := agent.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
 	}

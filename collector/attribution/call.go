@@ -126,12 +126,8 @@ const (
 // callKey names a call: the id of its session on spans, and its own.
 type callKey struct{ session, call string }
 
-// callOf gives the call of this id, which is made if there is none: it begins at a time (boottime) then.
-func (c *Table) callOf(a *agent, id string, by basis, at uint64) *Call {
-	return c.callIn(a, nil, id, by, at)
-}
-
-// callIn does so in a thread of the agent; nil: in its own session.
+// callIn gives the call of this id in a thread of the agent (nil: in its own session), which is made if there is none: it
+// begins at a time (boottime) then.
 func (c *Table) callIn(a *agent, t *Thread, id string, by basis, at uint64) *Call {
 	session := a.sessionIn(t).SessionName
 	name := id
@@ -161,13 +157,8 @@ func (a *agent) sessionIn(t *Thread) *Session {
 	return a.Session
 }
 
-// newCall makes a call. Name and the time of the record that begins it (boottime) go into its ids: what an agent begins
-// under the name of a call that is forgotten is another call.
-func (c *Table) newCall(a *agent, id, name string, by basis, at uint64) *Call {
-	return c.newCallIn(a, nil, id, name, by, at)
-}
-
-// newCallIn does so in a thread of the agent; nil: in its own session.
+// newCallIn makes a call in a thread of the agent; nil: in its own session. Name and the time of the record that begins it
+// (boottime) go into its ids: what an agent begins under the name of a call that is forgotten is another call.
 func (c *Table) newCallIn(a *agent, t *Thread, id, name string, by basis, at uint64) *Call {
 	session := a.sessionIn(t)
 	k := &Call{
