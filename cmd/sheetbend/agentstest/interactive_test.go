@@ -184,9 +184,10 @@ func TestWhatCodexDoesOnATerminalIsSeenInEachRun(t *testing.T) {
 
 func TestWhatClineDoesIsSeenInEachRun(t *testing.T) {
 	t.Parallel()
-	dir := needAgents(t)
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", cline.pkg)); err != nil {
-		t.Skip("needs the agents of testdata/agents/more: .ci/agents more")
+	needAgents(t)
+	dir := os.Getenv(moreEnv)
+	if dir == "" {
+		t.Skip("needs the agents of testdata/agents/more in " + moreEnv + ": `make agents-table` sees to that")
 	}
 	names := []string{"plain", "first", "second"}
 	d := newDesk(t, dir, "", func(d *desk) (scripts []modeltest.Script) {
