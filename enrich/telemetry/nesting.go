@@ -84,8 +84,10 @@ func (n *nesting) join(key nestingKey, f *facts) (lost int) {
 	defer n.mu.Unlock()
 	t := n.tree(key, &lost)
 	for _, s := range f.spans {
-		if _, known := t.spans[s.key]; !known {
+		if before, known := t.spans[s.key]; !known {
 			t.order.PushBack(s.key)
+		} else if before.call != "" {
+			delete(t.executions, before.execution)
 		}
 		t.spans[s.key] = s.spanAbove
 		if s.call != "" && s.execution != "" {

@@ -132,6 +132,18 @@ func TestWhatIsKeptForNestedCallsIsBounded(t *testing.T) {
 			t.Errorf("%d, %d spans, %d, %d wait", len(s.spans), s.order.Len(), len(s.waiting), s.waits.Len())
 		}
 	}
+	// One span that is sent again and again, each time with another execution.
+	last := nestingKey{sender: Sender{PID: 3 * maxTrees}}
+	for at := range uint16(requests) {
+		var list []treeSpan
+		for i := range uint16(each) {
+			list = append(list, treeSpan{1, 0, "exec", "call", fmt.Sprint("execution-", at*each+i)})
+		}
+		aboveOf(t, n, last, requestOf(list...))
+	}
+	if s := n.trees[last].Value.(*spanTree); len(s.executions) != 1 {
+		t.Errorf("%d executions of one span", len(s.executions))
+	}
 	if want := 3*maxTrees*requests*each - maxTrees*maxWaiting; lost != want {
 		t.Errorf("%d lost, want %d", lost, want)
 	}
