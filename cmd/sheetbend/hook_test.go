@@ -224,7 +224,7 @@ func TestHookInstallFindsTheAgentWhereInstallersPutIt(t *testing.T) {
 		{name: "by its own installer", place: ".local/bin", version: "2.1.332 (Claude Code)", hooks: 4},
 		{name: "by npm of a node of nvm", place: ".nvm/versions/node/v22.1.0/bin", version: "2.1.100", hooks: 2, says: "/bin/claude is 2.1.100: after an update, install again"},
 		{name: "by npm with a prefix", place: "my/node/bin", version: "2.1.100", npmrc: "x=y\nprefix = ${HOME}/my/node\n", hooks: 2, says: "my/node/bin/claude is 2.1.100"},
-		{name: "one that says nothing", place: ".local/bin", version: "", hooks: 4, says: "is neither in PATH"},
+		{name: "one that says nothing", place: ".local/bin", version: "", hooks: 4, says: "does not say its version"},
 		{name: "another one is meant", place: ".local/bin", version: "2.1.332", args: []string{"--agent-version", "2.0.30"}, hooks: 2, says: "this is to be 2.0.30"},
 		{name: "nowhere, and the user knows", args: []string{"--agent-version", "2.1.197"}, hooks: 4},
 	} {

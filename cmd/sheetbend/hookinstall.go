@@ -57,8 +57,12 @@ func versionOf(p *hook.Place, by identity, given string) (version, note string) 
 	version, which := given, "this is to be"
 	if given == "" {
 		if version, which = agentVersion(p, by); version == "" {
-			return "", fmt.Sprintf("%s is neither in PATH nor where installers put it: taken for %s or later. An older one "+
-				"may run no hook at all with these settings: then give its version with --agent-version", p.Program, since)
+			why := p.Program + " is neither in PATH nor where installers put it"
+			if which != "" {
+				why = which + " does not say its version"
+			}
+			return "", fmt.Sprintf("%s: taken for %s or later. An older one may run no hook at all with these settings: "+
+				"then give its version with --agent-version", why, since)
 		}
 		which += " is"
 	}
@@ -238,14 +242,19 @@ var installDirs = []string{
 // maxPrograms bounds the programs that are asked for their version.
 const maxPrograms = 16
 
-// agentVersion asks the agent, as the user, and says which program that is; "" if it is nowhere.
+// agentVersion asks the agent, as the user, and says which program that is: "" if it is nowhere. Without a version none
+// of the programs has given one.
 func agentVersion(p *hook.Place, by identity) (version, program string) {
 	var programs []string
 	if inPath, err := lookCommand(p.Program, by); err == nil {
 		programs = append(programs, inPath)
 	}
 	_ = by.rights(func() error {
-		programs = append(programs, installed(p.Program, by)...)
+		for _, program := range installed(p.Program, by) {
+			if by.other() || os.Geteuid() != 0 || onlyRoots(program) {
+				programs = append(programs, program)
+			}
+		}
 		return nil
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), versionWithin)
@@ -255,7 +264,28 @@ func agentVersion(p *hook.Place, by identity) (version, program string) {
 			return version, program
 		}
 	}
-	return "", ""
+	return "", strings.Join(programs[:min(len(programs), 1)], "")
+}
+
+// onlyRoots says whether nobody but root can have put a program where it is: what others may have put somewhere is not
+// started as root. A directory that all may write to, but only take their own out of, does for what root has in it.
+func onlyRoots(file string) bool {
+	file = resolved(file)
+	for {
+		info, err := os.Lstat(file)
+		if err != nil {
+			return false
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || st.Uid != 0 || info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0 {
+			return false
+		}
+		dir := filepath.Dir(file)
+		if dir == file {
+			return true
+		}
+		file = dir
+	}
 }
 
 // installed gives the programs of a name in the user's own places, newest version of node first.
@@ -309,16 +339,34 @@ func versionOfProgram(ctx context.Context, program string, by identity) string {
 	cmd.Env = by.environment(os.Environ())
 	// One that node runs is beside its node.
 	cmd.Env = append(cmd.Env, "PATH="+strings.TrimSuffix(filepath.Dir(program)+":"+pathOf(cmd.Env), ":"))
+	alone(cmd, by)
+	out := &head{left: maxVersion}
+	cmd.Stdout = out
+	if start(cmd, by) != nil || cmd.Wait() != nil {
+		return ""
+	}
+	return hook.Version(out.String())
+}
+
+// alone has a program run as the user and in a kernel session of its own, of which nothing is waited for once the
+// program has ended or its context is over, and which ends with that.
+func alone(cmd *exec.Cmd, by identity) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: by.credential, Setsid: true}
-	out, err := cmd.StdoutPipe()
-	if err != nil || start(cmd, by) != nil {
-		return ""
-	}
-	text, readErr := io.ReadAll(io.LimitReader(out, maxVersion))
-	if cmd.Wait() != nil || readErr != nil {
-		return ""
-	}
-	return hook.Version(string(text))
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+}
+
+// A head keeps the first bytes that are written to it.
+type head struct {
+	bytes.Buffer
+	left int
+}
+
+func (h *head) Write(text []byte) (int, error) {
+	kept := text[:min(len(text), h.left)]
+	h.left -= len(kept)
+	_, _ = h.Buffer.Write(kept)
+	return len(text), nil
 }
 
 // pathOf is PATH of an environment.
