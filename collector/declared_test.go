@@ -20,10 +20,17 @@ import (
 )
 
 // announce opens a call as an agent does, with the paths that it declares.
+// untold has announced paths be not all.
+const untold = "untold"
+
 func (w *world) announce(peer uint32, call, tool string, paths ...string) {
 	w.t.Helper()
 	m := record.Mark{Op: record.MarkBegin, Call: call, Tool: tool, Session: "cs"}
 	for _, p := range paths {
+		if p == untold {
+			m.More = m.More.With(record.MoreUntold, "1")
+			continue
+		}
 		m.More = m.More.With(record.MorePath, p)
 	}
 	w.mark(peer, m)
@@ -195,6 +202,7 @@ func TestACallSaysWhetherItDidWhatWasDeclared(t *testing.T) {
 		{"nothing", []string{"/repo/a"}, func(*world) {}, "unmet"},
 		{"the temporary file alone", []string{"/repo/a"}, func(w *world) { w.write(agent, "/repo/a.tmp", 1, true) }, "unmet"},
 		{"more than that", []string{"/repo/a"}, func(w *world) { w.write(agent, "/repo/a", 1, true); w.write(agent, "/repo/x", 2, true) }, "undeclared"},
+		{"more than what is known of it", []string{untold, "/repo/a"}, func(w *world) { w.write(agent, "/repo/a", 1, true); w.write(agent, "/repo/x", 2, true) }, "confirmed"},
 		{"nothing was declared", nil, func(w *world) { w.write(agent, "/repo/x", 2, true) }, nil},
 		{"no absolute path was", []string{"a"}, func(w *world) { w.write(agent, "/repo/a", 2, true) }, nil},
 	} {
@@ -284,7 +292,8 @@ func TestACallInsideOfTheAgentLeavesCommandsAlone(t *testing.T) {
 		call, by, tool any
 	}{
 		{"the one open command is the call", nil, []string{"Edit", "Bash"}, "c1", "marker", "Bash"},
-		{"none was announced: perhaps it is that tool's", nil, []string{"Edit"}, nil, "inferred", nil},
+		{"none was announced: perhaps it is that tool's", nil, []string{"Unknown"}, nil, "inferred", nil},
+		{"none was announced, and the tool works on a file", nil, []string{"Edit"}, nil, "unannounced", nil},
 		{"it names the call that was taken for one inside", []string{"CODEX_TOOL_CALL_ID=c0"}, []string{"Unknown"}, "c0", "call_id", "Unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -297,7 +306,11 @@ func TestACallInsideOfTheAgentLeavesCommandsAlone(t *testing.T) {
 			w.start(11, "/bin/bash", true)
 			w.over(10, "named")
 			for n, tool := range c.open {
-				w.announce(10, fmt.Sprint("c", n), tool, "/repo/a")
+				if tool == "Unknown" {
+					w.announce(10, fmt.Sprint("c", n), tool)
+				} else {
+					w.announce(10, fmt.Sprint("c", n), tool, "/repo/a")
+				}
 			}
 			w.fork(10, 12)
 			w.start(12, "/bin/bash", true, c.env...)
@@ -526,6 +539,38 @@ func TestCallsInsideOfAnAgentAreForgotten(t *testing.T) {
 		w.write(10, "/repo/x", 1, true)
 		w.c.Close()
 		wants(t, w.touched("/repo/x"), map[string]any{span.KeyCallID: "e"})
+	})
+	t.Run("commands come with the ids of more than can be open", func(t *testing.T) {
+		w := newWorld(t)
+		w.codex(10)
+		for n := range 64 {
+			w.mark(10, record.Mark{Op: record.MarkBegin, Call: fmt.Sprint("c", n), Tool: "exec_command"})
+			w.mark(10, record.Mark{Op: record.MarkBegin, Call: fmt.Sprint("p", n), Tool: "apply_patch"})
+		}
+		for n := range uint32(64) {
+			w.call(10, 100+n, fmt.Sprint("p", n))
+			w.exit(100+n, 0)
+		}
+		w.exit(10, 0)
+		if n := w.c.Stats().OpenMarks; n != 0 {
+			t.Errorf("%d open", n)
+		}
+	})
+	t.Run("an end that nobody tells keeps no command from being unannounced", func(t *testing.T) {
+		w := newWorld(t, func(c *config.Config) { c.CallRetention = time.Minute })
+		w.claude(10)
+		w.mark(10, record.Mark{Op: record.MarkBegin, Call: "t", Tool: "Bash", Session: "cs"})
+		w.fork(10, 11)
+		w.start(11, "/bin/bash", true)
+		w.over(10, "t")
+		w.announce(10, "e", "Edit", "/home/u/.claude/settings.json")
+		w.announce(10, "f", "SomeTool")
+		w.tick(2 * time.Minute)
+		w.fork(10, 12)
+		w.start(12, "/bin/bash", true)
+		w.open(12, "/a/x")
+		w.c.Close()
+		wants(t, w.opened("/a/x"), map[string]any{span.KeyAttribution: "unannounced"})
 	})
 	t.Run("the end of one that began before its session was known", func(t *testing.T) {
 		w := newWorld(t)

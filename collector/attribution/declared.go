@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -30,6 +31,7 @@ type Inside struct {
 	Server     string // of MCP; "": the agent's own process works
 	paths      []declaredPath
 	undeclared bool // something was touched that was not declared
+	untold     bool // more was declared than is known
 
 	servers []*helper // that are the server, or may be
 	alone   bool      // no other call of MCP was open meanwhile
@@ -42,8 +44,11 @@ type declaredPath struct {
 	touched  bool
 }
 
-// maxDeclared bounds the declared paths of a call.
-const maxDeclared = 64
+// maxDeclared bounds the declared paths of a call, maxDeclaredAtOnce those of an agent's open calls.
+const (
+	maxDeclared       = 64
+	maxDeclaredAtOnce = 256
+)
 
 // tool says where the tool of a mark works, and readies the target for it. That is only asked of what an agent or its
 // hook says of the agent as a whole.
@@ -55,10 +60,19 @@ func (at *target) tool(m *record.Mark) agents.ToolKind {
 	if kind != agents.ToolMCP && kind != agents.ToolInside {
 		return kind
 	}
-	at.inside = &Inside{Server: server}
+	at.inside = &Inside{Server: server, untold: m.More.Get(record.MoreUntold) != ""}
+	room := maxDeclaredAtOnce
+	for _, k := range at.agent.inside {
+		room -= len(k.Inside.paths)
+	}
+	room = min(room, maxDeclared)
 	for key, value := range m.More.Pairs {
-		if key == record.MorePath && path.IsAbs(value) && len(at.inside.paths) < maxDeclared {
+		switch {
+		case key != record.MorePath || !path.IsAbs(value):
+		case len(at.inside.paths) < room:
 			at.inside.paths = append(at.inside.paths, declaredPath{path: path.Clean(value)})
+		default:
+			at.inside.untold = true
 		}
 	}
 	return kind
@@ -69,15 +83,24 @@ func (c *Marks) runs(k *Call) {
 	if k.Inside == nil {
 		return
 	}
-	if k.Marking.mark != nil {
+	marked := k.Marking.mark != nil
+	if marked {
 		c.served(k)
-		a := k.Agent
-		a.inside = slices.DeleteFunc(a.inside, func(other *Call) bool { return other == k })
-		if len(a.open) < maxOpen {
-			a.open = append(a.open, k)
-		}
+		k.Agent.inside = slices.DeleteFunc(k.Agent.inside, func(other *Call) bool { return other == k })
+		k.Agent.open = append(k.Agent.open, k)
 	}
 	k.Inside, k.Basis = nil, byCallID
+	if marked && len(k.Agent.open) > maxOpen {
+		c.CloseMark(k)
+	}
+}
+
+// mayAnnounce says whether an open call may be that of a command that no mark names: of a tool that the dialect does not
+// know, and that names no file. A call whose end was not told is that for a while only.
+func (a *agent) mayAnnounce(now uint64, retention time.Duration) bool {
+	return slices.ContainsFunc(a.inside, func(k *Call) bool {
+		return k.Inside.Server == "" && len(k.Inside.paths) == 0 && !k.Inside.untold && now < k.Life.Began+uint64(retention)
+	})
 }
 
 // closeOld ends calls inside of an agent whose end nobody has told for long.
@@ -249,7 +272,7 @@ func (d *Inside) compare(t *Touch, how fit) Declared {
 	case len(d.paths) == 0 || t.Failed:
 		return DeclaredNothing
 	case how == fitNone:
-		if t.Write && t.File || t.Sensitive {
+		if !d.untold && (t.Write && t.File || t.Sensitive) {
 			d.undeclared = true
 			return Undeclared
 		}

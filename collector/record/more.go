@@ -12,6 +12,8 @@ type More string
 const (
 	// MorePath is an absolute path that the call is said to change or to read. A long one is left out.
 	MorePath = "path"
+	// MoreUntold says, with any value, that paths were left out.
+	MoreUntold = "untold"
 	// MoreCommand is the hash of the command that it is said to run: enrich/agents.CommandHash.
 	MoreCommand = "command"
 	// MoreParent is the id of the call that this one is within.

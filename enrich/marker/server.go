@@ -314,9 +314,19 @@ func (s *Server) mark(p peer, r client.Request, now uint64, pidfd int) (client.R
 		Agent: r.Agent, Session: r.Session, Call: r.Call, Tool: r.Tool, Traceparent: r.Traceparent,
 	}
 	m.More = m.More.With(record.MoreCommand, r.Command).With(record.MoreThread, r.Thread)
+	said, untold := m.More, r.Untold
 	for _, path := range r.Paths {
-		m.More = m.More.With(record.MorePath, path)
+		with := said.With(record.MorePath, path)
+		untold = untold || path != "" && with == said
+		said = with
 	}
+	if untold { // first, so that there is room
+		said = m.More.With(record.MoreUntold, "1")
+		for _, path := range r.Paths {
+			said = said.With(record.MorePath, path)
+		}
+	}
+	m.More = said
 	if r.Op == client.OpEnd {
 		m.Op = record.MarkEnd
 	}

@@ -56,6 +56,8 @@ type Mark struct {
 	// Paths are absolute paths of files that the call says it changes or reads, MaxPaths at most; for a tool that works
 	// inside of the agent.
 	Paths []string `json:"paths,omitempty"`
+	// Untold: there are more paths than these.
+	Untold bool `json:"untold,omitempty"`
 	// Command is the hash of the command that the call is to run (agents.CommandHash), by which parallel calls are told
 	// apart.
 	Command string `json:"command,omitempty"`

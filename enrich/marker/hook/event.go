@@ -74,7 +74,7 @@ func Read(input []byte, d *agents.Dialect, getenv func(string) string) (Event, e
 	}
 	if e.Op == client.OpBegin {
 		m.Thread = root.first(h.Thread)
-		m.Paths, m.Command = root.work(h)
+		m.Paths, m.Untold, m.Command = root.work(h)
 	}
 	for _, path := range h.Call {
 		calls := root.find(path, client.MaxText)
@@ -89,8 +89,9 @@ func Read(input []byte, d *agents.Dialect, getenv func(string) string) (Event, e
 	return e, nil
 }
 
-// work gives what a tool is to work on: absolute paths of files, and the hash of a command.
-func (v *value) work(h *agents.Hook) (paths []string, command string) {
+// work gives what a tool is to work on: absolute paths of files, whether there are more of them than a mark holds, and
+// the hash of a command.
+func (v *value) work(h *agents.Hook) (paths []string, untold bool, command string) {
 	cwd := v.first(h.Cwd)
 	left := client.MaxText // of all paths: what a mark holds
 	add := func(file string) {
@@ -101,9 +102,13 @@ func (v *value) work(h *agents.Hook) (paths []string, command string) {
 			file = cwd + "/" + file
 		}
 		file = filepath.Clean(file)
-		if len(paths) < client.MaxPaths && len(file) <= left && !slices.Contains(paths, file) {
+		switch {
+		case slices.Contains(paths, file):
+		case len(paths) < client.MaxPaths && len(file) <= left:
 			paths = append(paths, file)
 			left -= len(file)
+		default:
+			untold = true
 		}
 	}
 	for _, at := range h.Paths {
@@ -122,10 +127,10 @@ func (v *value) work(h *agents.Hook) (paths []string, command string) {
 	}
 	for _, at := range h.Command {
 		if texts := v.find(at, MaxInput); len(texts) == 1 && !isPatch(texts[0]) {
-			return paths, agents.CommandHash(texts[0])
+			return paths, untold, agents.CommandHash(texts[0])
 		}
 	}
-	return paths, ""
+	return paths, untold, ""
 }
 
 // isPatch is true of a text of apply_patch's form.
