@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -30,13 +29,14 @@ func (l launch) with(env map[string]string, args []string, at int) (_ launch, se
 	return l, set
 }
 
-// decided is the first of the names that is a variable of the command, or begins one of its arguments; "" if none does.
+// decided is the first of the names that is a variable of the command, or one of its arguments, perhaps with a value
+// behind "="; "" if none is.
 func (l launch) decided(names []string) string {
 	for _, name := range names {
 		if _, has := lookupEnv(l.env, name); has {
 			return name
 		}
-		if slices.ContainsFunc(l.args[1:], func(arg string) bool { return strings.HasPrefix(arg, name) }) {
+		if slices.ContainsFunc(l.args[1:], func(arg string) bool { return arg == name || strings.HasPrefix(arg, name+"=") }) {
 			return name
 		}
 	}
@@ -56,8 +56,15 @@ func (l launch) knows(args, try []string, at int, who identity) bool {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, l.program)
 	cmd.Args, cmd.Env = slices.Concat(l.args[:at], args, try), l.env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who.credential, Setsid: true}
+	alone(cmd, who)
 	return start(cmd, who) == nil && cmd.Wait() == nil
+}
+
+// wraps is true of a script of a shell or of another interpreter than agents are written for: what it starts, and with
+// which arguments, is not known.
+func (l launch) wraps() bool {
+	interpreter := shebang(l.program)
+	return interpreter != "" && !programOf(interpreter, []string{interpreter}).Interprets()
 }
 
 // keepInside has an agent run its commands itself, and not leave them to a daemon that is outside of the sandbox; at is
@@ -75,9 +82,12 @@ func keepInside(d *agents.Dialect, at int, l launch, who identity, wanted bool) 
 		return l, fmt.Sprintf("%s is started as it is (--no-agent-args): %s, which are not seen", d.Name, r.Daemon), false
 	}
 	args := strings.Join(r.Args, " ")
+	if l.wraps() {
+		at = 0
+	}
 	if at > 0 && !l.knows(r.Args, r.Try, at, who) {
-		return l, fmt.Sprintf("%s is started as it is: this version does not know %s (if %s, these are not seen)",
-			d.Name, args, r.Daemon), false
+		return l, fmt.Sprintf("%s is started as it is: it did not take %s (if %s, these are not seen)",
+			d.Name, strings.Join(append(slices.Clone(r.Args), r.Try...), " "), r.Daemon), false
 	}
 	l, set := l.with(r.Env, r.Args, at)
 	if at == 0 && len(r.Args) > 0 {

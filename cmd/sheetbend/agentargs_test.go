@@ -17,7 +17,8 @@ func TestAnAgentIsKeptFromLeavingItsCommandsToADaemonAndTheUserIsTold(t *testing
 	dir := agentFiles(t)
 	// A version that knows the argument, and one that does not.
 	for name, text := range map[string]string{
-		"lib/codex": "#!/bin/sh\n[ \"$*\" = '--no-daemon --version' ]\n", "lib/old/codex": "#!/bin/sh\nexit 2\n",
+		"lib/codex":     "#!/usr/bin/python3\nimport sys\nsys.exit(sys.argv[1:] != ['--no-daemon', '--version'])\n",
+		"lib/old/codex": "#!/usr/bin/python3\nimport sys\nsys.exit(2)\n", "lib/shim/codex": "#!/bin/sh\nkill -9 $PPID\n",
 	} {
 		file := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o755)); err != nil {
@@ -39,7 +40,9 @@ func TestAnAgentIsKeptFromLeavingItsCommandsToADaemonAndTheUserIsTold(t *testing
 		{"a wrapper of codex", "codex", "bin/wrapper", []string{"wrapper"}, nil, false, []string{"wrapper"}, nil, false, "wrapper is not codex itself: have it start that with --no-daemon, else"},
 		{"who has decided", "", "lib/codex", []string{"codex", "--no-daemon"}, nil, false, []string{"codex", "--no-daemon"}, nil, false, ""},
 		{"in another way", "", "lib/codex", []string{"codex", "--remote=unix://"}, nil, false, []string{"codex", "--remote=unix://"}, nil, false, ""},
-		{"one that does not know it", "", "lib/old/codex", []string{"codex", "x"}, nil, false, []string{"codex", "x"}, nil, false, "codex is started as it is: this version does not know --no-daemon"},
+		{"one that does not know it", "", "lib/old/codex", []string{"codex", "x"}, nil, false, []string{"codex", "x"}, nil, false, "codex is started as it is: it did not take --no-daemon --version"},
+		{"a script of a shell that is called so", "", "lib/shim/codex", []string{"codex", "x"}, nil, false, []string{"codex", "x"}, nil, false, "codex is not codex itself"},
+		{"a prompt that begins like an option", "", "lib/codex", []string{"codex", "remote-control fails"}, nil, false, []string{"codex", "--no-daemon", "remote-control fails"}, nil, true, "codex is started with"},
 		{"who asks for nothing", "", "lib/codex", []string{"codex"}, nil, true, []string{"codex"}, nil, false, "codex is started as it is (--no-agent-args): its app-server"},
 		{"cline", "", "lib/cline", []string{"cline", "x"}, []string{"A=b"}, false, []string{"cline", "x"}, []string{"A=b", "CLINE_SESSION_BACKEND_MODE=local"}, true, "cline is started with CLINE_SESSION_BACKEND_MODE (--no-agent-args: without): else its hub"},
 		{"a wrapper of cline", "cline", "bin/wrapper", []string{"wrapper"}, nil, false, []string{"wrapper"}, []string{"CLINE_SESSION_BACKEND_MODE=local"}, true, "cline is started with"},

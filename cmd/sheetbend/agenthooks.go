@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -30,8 +29,8 @@ func addHooks(agent string, l launch, at int, who identity, h hookProgram) (laun
 	if p == nil || p.Argument == "" {
 		return l, ""
 	}
-	why := ""
-	switch by := installedHooks(p, l, who, h.file); {
+	version, why := installedVersion(p, l.program, who), ""
+	switch by := installedHooks(p, l, who, version); {
 	case by != "":
 		return l, "with the hooks in " + by
 	case h.unwanted:
@@ -53,19 +52,24 @@ func addHooks(agent string, l launch, at int, who identity, h hookProgram) (laun
 	if why != "" {
 		return l, "without hooks: " + why
 	}
-	settings := string(p.Settings(h.file, installedVersion(l.program, who)))
+	note := ""
+	if version == "" {
+		// With an event that it does not know, an old one runs no hook at all: not the user's own either.
+		version, note = "0.0.0", "; its version is not known, so only those that each version knows"
+	}
+	settings := string(p.Settings(h.file, version))
 	l.args = slices.Insert(slices.Clone(l.args), at, p.Argument, settings)
-	return l, "with hooks (" + p.Argument + ")"
+	return l, "with hooks (" + p.Argument + note + ")"
 }
 
-// installedHooks gives the settings file of the agent that has sheetbend's hooks already; "" if none has.
-func installedHooks(p *hook.Place, l launch, who identity, program string) string {
+// installedHooks gives the settings file of the agent that has all of sheetbend's hooks already; "" if none has.
+func installedHooks(p *hook.Place, l launch, who identity, version string) string {
 	for _, place := range ownFiles(p.Agent, l.env) {
 		text, err := who.readOwn(place.file)
 		if err != nil {
 			continue
 		}
-		if without, err := p.Uninstall(text, program); err == nil && !bytes.Equal(without, text) {
+		if p.Complete(text, version) {
 			return place.file
 		}
 	}
@@ -74,20 +78,24 @@ func installedHooks(p *hook.Place, l launch, who identity, program string) strin
 
 // installedVersion is an agent's version by where its program lies: of its npm package, or in the file's name; "" if it
 // is not there.
-func installedVersion(program string, who identity) string {
+func installedVersion(p *hook.Place, program string, who identity) string {
 	file := program
 	_ = who.rights(func() error {
 		file = resolved(program)
 		return nil
 	})
+	if version := hook.Version(filepath.Base(file)); version != "" {
+		return version
+	}
 	for dir, n := filepath.Dir(file), 0; n < 3; dir, n = filepath.Dir(dir), n+1 {
 		var pkg struct {
+			Name    string `json:"name"`
 			Version string `json:"version"`
 		}
 		text, err := who.readOwn(filepath.Join(dir, "package.json"))
-		if err == nil && json.Unmarshal(text, &pkg) == nil && hook.Version(pkg.Version) != "" {
+		if err == nil && json.Unmarshal(text, &pkg) == nil && strings.Contains(pkg.Name, p.Agent) && hook.Version(pkg.Version) != "" {
 			return hook.Version(pkg.Version)
 		}
 	}
-	return hook.Version(filepath.Base(file))
+	return ""
 }

@@ -40,9 +40,7 @@ func dialectOf(table *agents.Table, named string, l launch) (d *agents.Dialect, 
 		}
 	} else if !slices.Contains(d.Executables, agents.ProgramName(resolved(l.program))) {
 		// An interpreter: its script is what the dialect was found by.
-		for at = 1; at < len(l.args) && strings.HasPrefix(l.args[at], "-"); at++ {
-		}
-		at = min(at+1, len(l.args))
+		at = programOf(l.program, l.args).ScriptAt() + 1
 	}
 	if n := table.Named(named); named != "" && n != nil && n != d {
 		return n, 0

@@ -269,7 +269,9 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 		}
 	}
 	write(claude, "\x7fELF", 0o755)
-	write(filepath.Join(dir, "node_modules/@anthropic-ai/claude-code/package.json"), `{"version": "2.1.330"}`, 0o644)
+	write(filepath.Join(dir, "node_modules/@anthropic-ai/claude-code/package.json"), `{"name": "@anthropic-ai/claude-code", "version": "2.1.330"}`, 0o644)
+	unknown := filepath.Join(dir, "a/b/c/d/claude")
+	write(unknown, "\x7fELF", 0o755)
 	write(filepath.Join(dir, "wrapper"), "#!/bin/sh\n", 0o755)
 	write(sheetbend, "\x7fELF", 0o755)
 	write(filepath.Join(dir, "not mine/sheetbend"), "\x7fELF", 0o755)
@@ -277,6 +279,10 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 	t.Chdir(dir)
 	place := hook.FindPlace("claude-code")
 	installed, err := place.Install(nil, "/usr/bin/sheetbend", "2.1.330")
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, err := place.Install(nil, "/usr/bin/sheetbend", "2.0.30")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,6 +296,8 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 	}{
 		{"they are added", claude, []string{"claude", "-p", "x"}, `{"model": "x"}`, hookProgram{file: sheetbend, reached: true}, "with hooks (--settings)", true},
 		{"without settings of the user", claude, []string{"claude"}, "", hookProgram{file: sheetbend, reached: true}, "with hooks (--settings)", true},
+		{"its version is not known", unknown, []string{"claude"}, "", hookProgram{file: sheetbend, reached: true}, "with hooks (--settings; its version is not known", true},
+		{"hooks that are not all", claude, []string{"claude"}, string(some), hookProgram{file: sheetbend, reached: true}, "with hooks (--settings)", true},
 		{"the user's own --settings", claude, []string{"claude", "--settings", "{}", "-p", "x"}, "", hookProgram{file: sheetbend, reached: true}, "without hooks: --settings is given", false},
 		{"the same in one word", claude, []string{"claude", "--settings={}"}, "", hookProgram{file: sheetbend, reached: true}, "without hooks: --settings is given", false},
 		{"they are installed", claude, []string{"claude"}, string(installed), hookProgram{file: sheetbend, reached: true}, "with the hooks in " + user, false},
@@ -309,7 +317,7 @@ func TestClaudeCodeGetsHooksForTheRunAndNoneTwice(t *testing.T) {
 			got, line := switchOn(agents.NewTable(agents.Builtin()), "claude-code", l, identity{}, &intake{in: listeningAt(t)}, c.hook, nil)
 			want := c.args
 			if c.added {
-				want = slices.Insert(slices.Clone(c.args), 1, "--settings", string(place.Settings(c.hook.file, "2.1.330")))
+				want = slices.Insert(slices.Clone(c.args), 1, "--settings", string(place.Settings(c.hook.file, map[string]string{claude: "2.1.330", unknown: "0.0.0"}[c.program])))
 			}
 			if !slices.Equal(got.args, want) || !strings.Contains(line, c.says) || !strings.Contains(line, "claude-code reports its own telemetry") {
 				t.Errorf("%q, said %q", got.args, line)

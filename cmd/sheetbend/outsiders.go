@@ -25,6 +25,9 @@ const (
 	lookedWithin = 5 * time.Second
 )
 
+// hosts run programs of all kinds, and servers that have nothing to do with an agent.
+var hosts = []string{"java", "ruby", "perl", "php", "dotnet", "mono", "beam.smp", "erl", "lua", "R", "julia", "guile"}
+
 // An outsider is a process outside of the sandbox that an agent inside talks to, and that runs an agent's program: a
 // daemon of an earlier run, as some agents leave. What it does for the agent is not seen, and the user has to know.
 type outsider struct {
@@ -38,8 +41,12 @@ func (o outsider) String() string {
 	if o.dialect != nil && o.dialect.Run.Daemon != "" {
 		does = " (" + o.dialect.Run.Daemon + ")"
 	}
-	return fmt.Sprintf("%s talks to %s, which runs outside of the sandbox%s: what that does for it is not seen; "+
-		"end it (kill %d) and run again", o.client, o.name, does, o.pid)
+	line := fmt.Sprintf("%s talks to %s, which runs outside of the sandbox%s: what that does for it is not seen",
+		o.client, o.name, does)
+	if o.dialect != nil {
+		line += fmt.Sprintf("; end it (kill %d) and run again", o.pid)
+	}
+	return line
 }
 
 // outsiders is a span.Sink that finds them by what is connected to, in a goroutine of its own. close has to follow.
@@ -148,7 +155,7 @@ func (o *outsiders) look(p peer) {
 		client = seenProgram{Program: agents.Program{Executable: p.program}}
 	}
 	// An interpreter is the program of many others.
-	own := p.program == o.command.program && !client.Interprets()
+	own := p.program == o.command.program && !client.Interprets() && !slices.Contains(hosts, path.Base(p.program))
 	if o.table.Find(client.Program) == nil && !own {
 		return
 	}

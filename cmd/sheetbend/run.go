@@ -86,6 +86,11 @@ A command that runs as another user cannot type into the terminal. Where standar
 that is not that user's, and the kernel lets processes type, the command has one of its own, which ends
 with it.
 
+Some agents leave a daemon that runs the commands of later runs, where nothing is seen of them. Codex and
+Cline are given an argument or a variable against that, and with --agent-telemetry Claude Code hooks for
+this run; a line says what was added, and --no-agent-args leaves it out. An agent that talks to another
+one's program outside of the sandbox is told of at once and at the end.
+
 How to read the tree: NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
 a process that goes on in its parent's program. Where the outcome is exec, the process went on as
 another program: the same pid has a second row. The heading counts each file once, whoever used it; it
@@ -107,7 +112,8 @@ terminals that are not there (/dev/tty) are left out.`,
 		"print a line for whatever happens, while it happens; a program has its line when it ends, or when it has "+
 			"run for two seconds")
 	f.BoolVar(&o.agentTelemetry, "agent-telemetry", false,
-		"switch the agent's own OpenTelemetry on for this run, read calls and decisions from it and forward it")
+		"switch the agent's own OpenTelemetry on for this run, with hooks where it takes them so, read calls and "+
+			"decisions from it and forward it")
 	f.StringVar(&o.color, "color", "auto", "colour in the tree: auto, always or never")
 	return cmd
 }

@@ -109,6 +109,7 @@ type callMarking struct {
 type callSent struct {
 	Held       any    // its execute_tool, while it is held
 	Waiting    bool   // it is held, and what is reported of the call now needs no span of its own
+	Noticed    bool   // its tool.start
 	Partial    bool   // its execute_tool went out before the end
 	Reports    uint64 // tool.telemetry spans
 	unverified int    // of these, by nobody knows whom
@@ -139,8 +140,9 @@ func (c *Table) callIn(a *agent, t *Thread, id string, by basis, at uint64) *Cal
 	}
 	if k == nil && t != nil {
 		// Whoever marked it may not know of threads.
-		if i := slices.IndexFunc(a.open, func(k *Call) bool { return k.ID == id && k.Thread == nil }); i >= 0 {
-			k = a.open[i]
+		open := slices.Concat(a.open, a.inside)
+		if i := slices.IndexFunc(open, func(k *Call) bool { return k.ID == id && k.Thread == nil }); i >= 0 {
+			k = open[i]
 			c.enter(k, t)
 		}
 	}
@@ -200,7 +202,7 @@ func (c *Table) join(k *Call, l span.Link, sampled bool) {
 // noticeOnly says whether nothing but its notice can have gone out of a call: what a mark began, and has run nothing yet,
 // as while the user is asked.
 func (k *Call) noticeOnly() bool {
-	return !k.Life.Ran && k.Sent.Reports == 0 && k.Traces.Number == 0 && k.Traces.spans == 1
+	return !k.Life.Ran && k.Sent.Noticed && k.Sent.Reports == 0 && k.Traces.Number == 0 && k.Traces.spans == 1
 }
 
 // Own is where its execute_tool stands, if that goes out: also where its spans stand below the agent's own.

@@ -38,6 +38,15 @@ func (c *Marks) openCall(a *agent, x *ProgramStart) (k *Call, several bool) {
 	return next(may)
 }
 
+// told says whether a hook has told the command that a program is.
+func (c *Marks) told(a *agent, x *ProgramStart) bool {
+	if len(a.open) == 0 {
+		return false
+	}
+	hash := commandHash(a, x)
+	return hash != "" && slices.ContainsFunc(a.open, func(k *Call) bool { return k.Marking.command == hash })
+}
+
 // next gives the call of a list that runs its command now: the only one, or the only one that has not run it.
 func next(list []*Call) (k *Call, several bool) {
 	if len(list) > 1 && !slices.ContainsFunc(list, func(k *Call) bool { return !k.once() }) {

@@ -231,7 +231,7 @@ func (c *Table) root(p *Process, x *ProgramStart, in Claims) {
 	perCall := c.perCall(a, link, ok)
 	command := in.Call != ""
 	switch e := &a.dialect.Env; {
-	case command || in.helper:
+	case command || in.helper && !in.command && !c.Marks.told(a, x):
 	case e.CallsNamed && (perCall || in.Session != "" || in.command):
 		command = true
 	case e.CallsNamed || e.Leaders:
@@ -283,7 +283,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	default:
 		id := span.InferredCall(c.config.BootID, x.ID)
 		by := inferred
-		if a.names && len(a.inside) == 0 { // else a tool of which nobody knew that it runs commands may have announced it
+		if a.names && !a.mayAnnounce(c.clock.Now, c.config.CallRetention) {
 			by = unannounced
 		}
 		k = c.callIn(a, t, id, by, x.At)

@@ -175,13 +175,13 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 			m.Session = w.Agent.OwnID // known: no mark renames it
 		}
 		if target == nil || target.Agent == w.Agent && (target.Role == RoleAgent || target.Role == roleFork) {
-			return c.inThread(onAgent(at), m)
+			return c.inThread(onAgent(at), m, peer.likeCommand)
 		}
 		if target.Agent != w.Agent {
 			return at, false
 		}
 		at.outer = target.Call
-		return c.inThread(onProcess(at, target), m)
+		return c.inThread(onProcess(at, target), m, peer.likeCommand)
 	default:
 		if target == nil && m.TargetTgid == 0 {
 			target = peer
@@ -198,12 +198,17 @@ func (c *Marks) targetOf(h *record.Header, m *record.Mark) (at target, ok bool) 
 	}
 }
 
-// inThread adds which of the agent's sessions a mark by it, or by a hook of it, is for.
-func (c *Marks) inThread(at target, m *record.Mark) (target, bool) {
+// inThread adds which of the agent's sessions a mark by it, or by a hook of it, is for. What a call may have run opens no
+// session.
+func (c *Marks) inThread(at target, m *record.Mark, likeCommand bool) (target, bool) {
 	if !c.table.learn(at.agent, m.Session) {
 		return at, false
 	}
-	at.in = c.table.threadOf(at.agent, Claims{Session: m.Session, Thread: m.More.Get(record.MoreThread)})
+	thread := m.More.Get(record.MoreThread)
+	if likeCommand {
+		thread = ""
+	}
+	at.in = c.table.threadOf(at.agent, Claims{Session: m.Session, Thread: thread})
 	return at, true
 }
 

@@ -45,6 +45,9 @@ func (c *Table) merge(k, into *Call) {
 	if into.Result == record.SuccessUnknown {
 		into.Result = k.Result
 	}
+	if k.Thread != nil && into.Thread == nil {
+		c.enter(into, k.Thread)
+	}
 	for _, name := range []string{k.CallName, k.ID} {
 		if key := (callKey{k.SessionName, name}); c.Calls[key] == k {
 			delete(c.Calls, key)

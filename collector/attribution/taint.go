@@ -76,7 +76,7 @@ func (p *Process) mayReach(into *Process) bool {
 		return false
 	case p.Agent == nil || p.runsAgent():
 		return true
-	case into.runsAgent() || into.runsHook:
+	case into.runsAgent() || into.runsHook || into.hookShell || into.Role == roleHook:
 		return false
 	case p.ambiguous || into.ambiguous:
 		return p.Call != into.Call || p.ambiguous == into.ambiguous // they may be of one call

@@ -31,7 +31,7 @@ func (s *callSpan) holdOver(c *Spans, at uint64) {
 	}
 	k.Sent.Waiting = false
 	if !s.noticed {
-		s.noticed = true
+		s.noticed, k.Sent.Noticed = true, true
 		w := attribution.Owner{Agent: k.Agent, Call: k}
 		at := c.place(k.Agent.Sandbox, w, nil, nil, maxTitleBytes)
 		d := c.out.startNotice(span.ToolStart, k.Agent.Sandbox, w, k.Links.Top.Span, at, k.Life.Began)

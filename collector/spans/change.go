@@ -228,7 +228,7 @@ func commonDirectory(a, b string) int {
 func (c *Spans) widen(s *changeSpan, dir string) {
 	s.dir = strings.Clone(dir)
 	for _, other := range slices.Clone(pendingOf(s.process).changes) {
-		if other == s || other.key != s.key || !strings.HasPrefix(other.dir, dir) {
+		if other == s || other.key != s.key || other.owner != s.owner || !strings.HasPrefix(other.dir, dir) {
 			continue
 		}
 		s.count, s.last, s.flags = s.count+other.count, max(s.last, other.last), s.flags|other.flags

@@ -39,7 +39,7 @@ func titleOf(k *attribution.Call) string {
 // for. before is what the process ran until then, or its parent.
 func (c *Spans) command(x *lineage.ExecStart, before *lineage.Program) {
 	k := x.Program.Owner.Call
-	if k == nil {
+	if k == nil || k.Inside != nil { // what an MCP server starts is not what its tool was asked for
 		return
 	}
 	s, waits := k.Pending.(*callStory)

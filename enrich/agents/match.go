@@ -53,7 +53,8 @@ func (t *Table) Find(p Program) *Dialect {
 // Script gives the script that a program runs if it is an interpreter that agents' scripts run in; "" otherwise.
 func (p Program) Script() string {
 	if p.Interprets() {
-		return scriptOf(ProgramName(p.Executable), p.Args)
+		script, _ := scriptOf(ProgramName(p.Executable), p.Args)
+		return script
 	}
 	return ""
 }
@@ -149,11 +150,17 @@ func ProgramNames(ds []Dialect) (names, versions []string) {
 	return slices.Compact(names), versions
 }
 
-// scriptOf gives the first argument that is no option of the interpreter. Of options that
+// ScriptAt is the index in the arguments of the script that an interpreter runs, 0 if there is none.
+func (p Program) ScriptAt() int {
+	_, at := scriptOf(ProgramName(p.Executable), p.Args)
+	return at
+}
+
+// scriptOf gives the first argument that is no option of the interpreter, and its index. Of options that
 // take a value in an argument of its own, the ones that agents use are known.
-func scriptOf(base, args string) string {
+func scriptOf(base, args string) (script string, at int) {
 	_, rest, _ := strings.Cut(args, "\x00")
-	for n := 0; n < 64 && rest != ""; n++ {
+	for n := 1; n < 64 && rest != ""; n++ {
 		var arg string
 		arg, rest, _ = strings.Cut(rest, "\x00")
 		switch {
@@ -161,13 +168,14 @@ func scriptOf(base, args string) string {
 		case arg == "-r", arg == "--require", arg == "--import", arg == "--loader", arg == "--experimental-loader",
 			arg == "-C", arg == "--conditions", arg == "-W", arg == "-X":
 			_, rest, _ = strings.Cut(rest, "\x00")
+			n++
 		case arg == "run" && (base == "bun" || base == "deno"):
 		case arg == "-c", arg == "-e", arg == "-p", arg == "-m", arg == "--eval", arg == "--print":
-			return "" // code in the arguments
+			return "", 0 // code in the arguments
 		case strings.HasPrefix(arg, "-"):
 		default:
-			return arg
+			return arg, n
 		}
 	}
-	return ""
+	return "", 0
 }

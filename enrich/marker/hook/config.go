@@ -98,6 +98,27 @@ func (p *Place) Settings(program, version string) []byte {
 	return bytes.TrimSpace(b.Bytes())
 }
 
+// Complete reports whether the text has all the hooks that a version of the agent knows, of one program called sheetbend;
+// "" is a current one.
+func (p *Place) Complete(text []byte, version string) bool {
+	var file struct {
+		Hooks map[string][]group `json:"hooks"`
+	}
+	if json.Unmarshal(text, &file) != nil {
+		return false
+	}
+	for _, groups := range file.Hooks {
+		for _, g := range groups {
+			for _, h := range g.Hooks {
+				if ours(h.Command, p.Agent) {
+					return p.installed(text, h.Command, p.events(version))
+				}
+			}
+		}
+	}
+	return false
+}
+
 // installed reports whether the text has exactly the hooks that Install adds. Keys count as the agent reads them: by
 // their case, and once.
 func (p *Place) installed(text []byte, command string, events []PlaceEvent) bool {
