@@ -167,11 +167,13 @@ func (c *queue) holdOn(q *holdQueue, h *held, until uint64) {
 // forever is a deadline that never comes.
 const forever = math.MaxUint64
 
-// drain sends all that waits, the oldest first.
+// drain sends all that waits, the oldest first. What goes out may have something counted that waits, too: a lookup.
 func (c *queue) drain() {
-	for _, q := range c.all() {
-		for q.oldest != nil {
-			c.runOutOf(q.oldest, c.spans.clock.Tick)
+	for c.count > 0 {
+		for _, q := range c.all() {
+			for q.oldest != nil {
+				c.runOutOf(q.oldest, c.spans.clock.Tick)
+			}
 		}
 	}
 }
