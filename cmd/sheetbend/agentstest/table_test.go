@@ -68,7 +68,7 @@ func settings(matcher string, events ...string) string {
 
 const (
 	hooksAsCalls   = "the user's hooks lead sessions, and are told as calls"
-	helpersAsCalls = "helpers of the agent lead sessions, and are told as calls"
+	missingConnect = "one of two connections of a command is in no span"
 )
 
 const stdioServer = `"mcpServers": {"probe": {"command": "python3", "args": ["{home}/../probe.py"]}}`
@@ -116,9 +116,9 @@ func rows() (all []row) {
 	claudeHooks := map[string]string{".claude/settings.json": settings("", "PreToolUse", "PostToolUse", "UserPromptSubmit", "SessionStart", "Stop")}
 	add(row{title: "Claude Code", agent: eager, can: with("general-purpose"), server: map[string]string{".claude.json": stdioServer}},
 		plain, telemetry, hook, both,
-		row{mode: "user's hooks", hooks: claudeHooks, known: hooksAsCalls},
-		row{mode: "user's hooks, telemetry", hooks: claudeHooks, flags: telemetry.flags, known: hooksAsCalls},
-		row{mode: "user's hooks, hook", hooks: claudeHooks, install: true, known: hooksAsCalls},
+		row{mode: "user's hooks", hooks: claudeHooks},
+		row{mode: "user's hooks, telemetry", hooks: claudeHooks, flags: telemetry.flags},
+		row{mode: "user's hooks, hook", hooks: claudeHooks, install: true},
 		row{mode: "plain, as a user", user: "nobody"})
 	add(row{title: "Claude Agent SDK", agent: claudeSDK, can: files}, plain,
 		row{mode: "telemetry", flags: []string{"--agent-telemetry", "--agent", "claude-code"}})
@@ -126,20 +126,20 @@ func rows() (all []row) {
 	openCodeServer := map[string]string{
 		".config/opencode/opencode.json": `"mcp": {"probe": {"type": "local", "command": ["python3", "{home}/../probe.py"]}}`,
 	}
-	add(row{title: "OpenCode", known: helpersAsCalls, agent: opencode, can: with("general"), server: openCodeServer}, plain, telemetry)
+	add(row{title: "OpenCode", agent: opencode, can: with("general"), server: openCodeServer}, plain, telemetry)
 	add(row{title: "OpenCode", agent: opencodePlugin, can: with("general"), server: openCodeServer}, row{mode: "plugin", flags: opencodePlugin.flags})
 
 	events := []string{"BeforeTool", "AfterTool", "BeforeAgent", "AfterAgent", "SessionStart", "SessionEnd"}
-	add(row{title: "Gemini CLI", agent: gemini, can: tools, server: map[string]string{".gemini/settings.json": stdioServer}},
+	add(row{title: "Gemini CLI", known: missingConnect, agent: gemini, can: tools, server: map[string]string{".gemini/settings.json": stdioServer}},
 		plain, telemetry, row{mode: "user's hooks", hooks: map[string]string{".gemini/settings.json": settings("*", events...)}})
 
 	add(row{title: "Qwen Code", agent: qwen, can: tools, server: map[string]string{".qwen/settings.json": stdioServer}},
 		plain, telemetry, row{mode: "telemetry, propagated", agent: qwenTraced, flags: qwenTraced.flags},
-		row{mode: "user's hooks", known: hooksAsCalls, hooks: map[string]string{
+		row{mode: "user's hooks", hooks: map[string]string{
 			".qwen/settings.json": settings("*", "PreToolUse", "PostToolUse", "UserPromptSubmit", "SessionStart", "Stop"),
 		}})
 
-	add(row{title: "Copilot CLI", known: helpersAsCalls, agent: copilot, can: tools, server: map[string]string{
+	add(row{title: "Copilot CLI", agent: copilot, can: tools, server: map[string]string{
 		".copilot/mcp-config.json": `"mcpServers": {"probe": {"type": "local", "command": "python3", "args": ["{home}/../probe.py"], "tools": ["*"]}}`,
 	}}, plain, telemetry, row{mode: "user's hooks", hooks: map[string]string{
 		".copilot/hooks/user.json": `"version": 1, "hooks": {"preToolUse": [{"type": "command", "bash": "cat {dir}/m-hook >/dev/null"}], ` +
@@ -149,8 +149,8 @@ func rows() (all []row) {
 	add(row{title: "Cline", agent: cline}, plain)
 
 	add(row{title: "pi", agent: pi, can: files}, plain)
-	add(row{title: "Kimi Code", known: helpersAsCalls, agent: kimi, can: tools, server: map[string]string{".kimi-code/mcp.json": stdioServer}},
-		plain, row{mode: "user's hooks", hooks: map[string]string{".kimi-code/config.toml": `
+	add(row{title: "Kimi Code", agent: kimi, can: tools, server: map[string]string{".kimi-code/mcp.json": stdioServer}},
+		plain, row{mode: "user's hooks", known: hooksAsCalls, hooks: map[string]string{".kimi-code/config.toml": `
 [[hooks]]
 event = "PreToolUse"
 command = "cat {dir}/m-hook >/dev/null"
