@@ -108,7 +108,7 @@ func TestEverySpanIsAccountedForWhenTheSensorIsKilled(t *testing.T) {
 			}
 			b.set(take)
 			s := open(t, Config{Dir: dir, Destinations: []Destination{b.to(t, "b")}})
-			if err := end(t, s, time.Minute); err != nil {
+			if err := end(t, s, 5*time.Minute); err != nil {
 				t.Error(err)
 			}
 			d := balanced(t, s)[0]
