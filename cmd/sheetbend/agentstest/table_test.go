@@ -68,7 +68,7 @@ func settings(matcher string, events ...string) string {
 
 const (
 	hooksAsCalls   = "the user's hooks lead sessions, and are told as calls"
-	missingConnect = "one of two connections of a command is in no span"
+	missingConnect = "the agent takes the first `bash -c` of a command away, so that one of its two connections is not made"
 )
 
 const stdioServer = `"mcpServers": {"probe": {"command": "python3", "args": ["{home}/../probe.py"]}}`
