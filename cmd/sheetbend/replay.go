@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -88,17 +87,8 @@ func replay(ctx context.Context, name string, c *config.Config, who identity, s 
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", name, err), out.close(ctx))
 	}
-	for {
-		raw, nextErr := r.Next()
-		if errors.Is(nextErr, io.EOF) {
-			break
-		}
-		if nextErr != nil { // what came before is good
-			err = fmt.Errorf("%s: %w", name, nextErr)
-			break
-		}
-		_ = coll.Record(raw) // as live: skipped, counted and told as a span
-		out.backPressure()
+	if feedErr := feedCapture(coll, r, out.backPressure); feedErr != nil { // what came before is good
+		err = fmt.Errorf("%s: %w", name, feedErr)
 	}
 	coll.Close()
 	err = errors.Join(err, out.close(ctx))

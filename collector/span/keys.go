@@ -129,6 +129,38 @@ const (
 	KeyCallOOM        = "sheetbend.call.oom_killed"
 	KeyLateReports    = "sheetbend.session.late"
 
+	// The account of a call, an agent or a sandbox: session.call, session, session.end, sandbox.end.
+	KeyCallSummary    = "sheetbend.call.summary"
+	KeySessionSummary = "sheetbend.session.summary"
+	KeyPrograms       = "sheetbend.programs"
+	KeyProgramsFailed = "sheetbend.programs.failed"
+	KeyFilesRead      = "sheetbend.files.read"
+	KeyFilesRefused   = "sheetbend.files.refused"
+	KeySecrets        = "sheetbend.files.sensitive"
+	KeySecretNames    = "sheetbend.files.sensitive.names"
+	KeyOutsideCount   = "sheetbend.files.outside"
+	KeyOutsideNames   = "sheetbend.files.outside.names"
+	KeyHosts          = "sheetbend.hosts"
+	KeyHostNames      = "sheetbend.hosts.names"
+	KeySumSent        = "sheetbend.bytes.out"
+	KeySumReceived    = "sheetbend.bytes.in"
+	KeySumCPU         = "sheetbend.cpu_ns"
+	KeySumMemory      = "sheetbend.memory.peak_bytes"
+	KeyLeftPrograms   = "sheetbend.call.left.programs"
+	KeyLeftListens    = "sheetbend.call.left.listens"
+	KeyNotables       = "sheetbend.notable"
+	KeyNotableLines   = "sheetbend.notable.lines"
+
+	// session, session.end.
+	KeyWorkspace   = "sheetbend.workspace"
+	KeyCalls       = "sheetbend.session.calls"
+	KeyCallsFailed = "sheetbend.session.calls.failed"
+	KeyCallsDenied = "sheetbend.session.calls.denied"
+
+	// On what changes a file, and on net.connect.
+	KeyOutside        = "sheetbend.file.outside"
+	KeyNewDestination = "sheetbend.network.new"
+
 	// file.open.
 	KeyFilePath           = string(semconv.FilePathKey)
 	KeyFileInode          = string(semconv.FileInodeKey)
