@@ -41,8 +41,12 @@ image: ## bin/sheetbend-image.tar: the container image for amd64 and arm64, an O
 		-out $(IMAGE_TAR) ../bin/linux-amd64/sheetbend ../bin/linux-arm64/sheetbend
 
 .PHONY: demo
-demo: build ## watch a small real workload and print its tree
-	$(SUDO) ./bin/sheetbend run -- sh testdata/demo.sh
+demo: build ## watch a small scripted agent in whose session something goes wrong, and print its story
+	@SUDO='$(SUDO)' testdata/demo/run.sh
+
+.PHONY: demo-jaeger
+demo-jaeger: build ## the same, sent to the Jaeger that JAEGER=URL names, else to one that is started; needs curl
+	@SUDO='$(SUDO)' testdata/demo/jaeger.sh testdata/demo/run.sh
 
 .PHONY: generate
 generate: ## rebuild the BPF object and its Go bindings; needs clang-19 and llvm-strip-19
