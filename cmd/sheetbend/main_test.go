@@ -60,6 +60,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(asClient); url != "" {
 		os.Exit(getURL(url))
 	}
+	if os.Getenv(asUnknown) != "" {
+		os.Exit(beUnknown())
+	}
 	if address := os.Getenv(asResolver); address != "" {
 		os.Exit(resolveAt(address))
 	}

@@ -271,7 +271,11 @@ func (r *watchedRun) configure() (collector.Config, error) {
 	if r.options.agentTelemetry {
 		c.Intake.Listen = "127.0.0.1:0"
 	}
-	return collectorConfig(c, os.Getenv, !r.who.login, r.log)
+	cc, err := collectorConfig(c, os.Getenv, !r.who.login, r.log)
+	if err == nil {
+		cc.Sandboxes[0].Unknown = true
+	}
+	return cc, err
 }
 
 // begin has the session watched, and readies the command's environment. What it began is in undo and watch.undo, also

@@ -4,6 +4,7 @@ package attribution
 
 import (
 	"container/list"
+	"maps"
 	"slices"
 	"strings"
 
@@ -255,6 +256,28 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 	c.Above.AgentBegan(Owner{Agent: a})
 }
 
+// maxUnknown bounds the names of agents that no dialect knows.
+const maxUnknown = 64
+
+// Adopt makes an agent of a process that no dialect knows, and of child, which it has forked, a direct child of that, if
+// what child runs can be a tool call's. Both are no agent's.
+func (c *Table) Adopt(p, child *Process, name string, x agents.Program, first span.Image, uid uint32, file config.FileID) bool {
+	d := c.unknown[name]
+	if d == nil {
+		d = agents.UnknownDialect(name)
+	}
+	if !d.StartsCommand(x) {
+		return false
+	}
+	if len(c.unknown) < maxUnknown {
+		c.unknown[name] = d
+	}
+	c.BecomeAgent(p, d, first, uid, agentProgram{file: file}, "")
+	c.Belong(child, Owner{Agent: p.Agent})
+	child.Role = roleFork
+	return true
+}
+
 // maxNested bounds how deep agents nest: each keeps those around it, and a process can start one in its own place again
 // and again. Beyond it the parent is the outermost agent.
 const maxNested = 64
@@ -497,6 +520,9 @@ func (c *Table) hints() []string {
 		if d := &c.config.Agents[i]; c.inferred[d.Name] && d.Note != "" {
 			lines = append(lines, d.Note)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.unknown)) {
+		lines = append(lines, c.unknown[name].Note)
 	}
 	return lines
 }

@@ -51,9 +51,10 @@ type Table struct {
 
 	Sessions sessions
 	Dialects *agents.Table
-	Agents   map[string][]*agent  // live ones, by their own session id: one of each user
-	threads  map[string][]*Thread // of them, by the names of their sessions
-	inferred map[string]bool      // agents whose calls were inferred
+	Agents   map[string][]*agent        // live ones, by their own session id: one of each user
+	threads  map[string][]*Thread       // of them, by the names of their sessions
+	inferred map[string]bool            // agents whose calls were inferred
+	unknown  map[string]*agents.Dialect // of agents that no dialect knows, by their names
 
 	Calls      map[callKey]*Call   // open ones, and ended ones for a while
 	contexts   map[span.Link]*Call // by the trace context that their first process was given
@@ -130,6 +131,7 @@ func New(config *config.Config, clock *Clock, slicer *Slicer) *Table {
 		Agents:   make(map[string][]*agent),
 		threads:  make(map[string][]*Thread),
 		inferred: make(map[string]bool),
+		unknown:  make(map[string]*agents.Dialect),
 		Calls:    make(map[callKey]*Call),
 		contexts: make(map[span.Link]*Call),
 	}

@@ -94,6 +94,9 @@ type Selector struct {
 	// Agents, instead of all these, chooses no cgroups: each agent that is one of these dialects, or any (AllAgents),
 	// is a sandbox with all that is below it, wherever it is started outside of other sandboxes.
 	Agents []string `json:"agents,omitempty"`
+	// Unknown: what is started in the sandbox from outside is what a person wants watched. If it is no known agent, but
+	// starts shells in kernel sessions of their own, it is taken for one.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // Fold says when reads of single files become one span for their directory.

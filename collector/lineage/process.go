@@ -22,6 +22,10 @@ type Process struct {
 	OOM     bool     // the kernel has chosen it to free memory
 	Refused bool     // an exec of it has failed
 
+	given    bool   // what a person has given in a sandbox for that, or what this has launched
+	launches bool   // it is that, and only starts what it is told to
+	unknown  string // its name as an agent that no dialect knows; "": it is none
+
 	scanned  bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
 
@@ -275,7 +279,7 @@ func (c *Tree) Fork(h *record.Header, r *record.Fork) {
 			ID:    span.Image{Tgid: r.ChildTgid, Start: r.ChildStart, ExecID: h.ExecID},
 			Start: r.ChildStart, outside: true,
 		})
-		child.vpid = r.ChildVpid
+		child.vpid, child.given = r.ChildVpid, true
 		return
 	}
 	from := parent.Cgroup
@@ -283,7 +287,7 @@ func (c *Tree) Fork(h *record.Header, r *record.Fork) {
 		g = c.beside(parent, r.ChildCgroup)
 	}
 	child = c.admit(r.ChildTgid, r.ChildStart, parent.Sandbox, g, parent.Program)
-	child.vpid = r.ChildVpid
+	child.vpid, child.given = r.ChildVpid, parent.launches
 	c.Attribution.Inherit(&parent.Process, &child.Process)
 	if r.ChildCgroup != h.Cgroup && g.Sandbox != parent.Sandbox {
 		c.Above.SendEscape(child, h.Time, h.Tid, Escape{From: from.Path, To: g.Path, Mover: h.Tgid, ExecID: h.ExecID})
@@ -347,4 +351,27 @@ func (c *Tree) Exit(h *record.Header, r *record.Exit) {
 		return
 	}
 	c.End(p, h.Time, Ending{Exit: r, OOM: p.OOM})
+}
+
+// looksUnknown is told of each program before it is attributed, and looks for agents that no dialect knows: what was given
+// is one from its first child on that is a shell in a kernel session of its own.
+func (c *Tree) looksUnknown(p *Process, x agents.Program, leader bool) {
+	if p.unknown, p.launches = "", false; p.given {
+		p.unknown, p.launches = agents.Unknown(x)
+	}
+	if !leader || p.Role != attribution.RoleNone || p.Owner() != (attribution.Owner{}) {
+		return
+	}
+	parent := c.Processes[p.ParentTgid]
+	if parent == nil || parent.Start != p.ParentStart || parent.unknown == "" || parent.Role != attribution.RoleNone ||
+		parent.Owner() != (attribution.Owner{}) || !parent.Owns(parent.Program) {
+		return
+	}
+	i := parent.Program
+	if !c.Attribution.Adopt(&parent.Process, &p.Process, parent.unknown, x, i.ID, i.uid, i.file) {
+		return
+	}
+	if i.Owner = parent.Owner(); i.Exec != nil {
+		c.Above.PlaceProgram(i.Exec, nil)
+	}
 }

@@ -117,10 +117,14 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 			before = parent.Program
 		}
 	}
+	leader := h.Flags&record.ExecSessionLeader != 0
+	if p.Sandbox.unknown {
+		c.looksUnknown(p, program, leader)
+	}
 	env := c.environ.Environment(r.Env, before.Env)
 	denied := c.Attribution.Attribute(&p.Process, &attribution.ProgramStart{
 		Program: program, File: config.FileID{Dev: r.Dev, Inode: r.Inode},
-		Env: env, Before: before.Environment, Leader: h.Flags&record.ExecSessionLeader != 0,
+		Env: env, Before: before.Environment, Leader: leader,
 		ID: imageOf(h), Uid: r.UID, At: h.Time,
 	})
 	x := &ExecStart{

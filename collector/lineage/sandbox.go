@@ -24,6 +24,7 @@ type Sandbox struct {
 	Processes int // known and alive
 	Active    activity
 	removed   bool // its directory is gone
+	unknown   bool // agents that nobody knows are looked for
 	element   *list.Element
 	rank      int // index in Tree.ByProcesses, while it has processes
 
@@ -116,6 +117,7 @@ func (c *Tree) newSandbox(id uint64, root string, s config.Selector) *Sandbox {
 		Sandbox: attribution.Sandbox{ID: span.SandboxID(c.Config.BootID, id), Agent: strings.ToValidUTF8(s.Agent, "\uFFFD")},
 		cgroup:  id,
 		path:    root,
+		unknown: s.Unknown,
 	}
 	session := sb.configured(s)
 	c.Attribution.DisplaceNested(session)
