@@ -128,7 +128,7 @@ func (s *Sensor) begin() error {
 	}
 	if s.ledger.state(stateFrom) == notYet {
 		time.Sleep(overlap)
-		now, err := boottime()
+		now, err := Boottime()
 		if err = errors.Join(err, s.ledger.setState(stateFrom, now)); err != nil {
 			return err
 		}
@@ -140,14 +140,6 @@ func (s *Sensor) begin() error {
 		}
 	}
 	return nil
-}
-
-func boottime() (uint64, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", err)
-	}
-	return uint64(now.Nano()), nil
 }
 
 // readOld reads the next record of the kernel sides that are replaced, and takes these away one by one;

@@ -110,7 +110,7 @@ func (s *Sensor) takeUp(spec *ebpf.CollectionSpec, o *Options) (content string, 
 	}
 	s.pins.Dir, s.pins.Backlog = o.Pin, s.ring.AvailableBytes()
 	s.last, s.pins.Starts = s.ledger.state(stateLast), s.ledger.state(stateStarts)+1
-	now, err := boottime()
+	now, err := Boottime()
 	if s.last > 0 && s.last < now {
 		s.pins.Gap = time.Duration(now - s.last)
 	}

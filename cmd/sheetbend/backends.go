@@ -67,22 +67,7 @@ func openBackends(
 	var undo cleanups
 	defer undo.onError(&err)
 	for i, e := range endpoints {
-		o := c.Exporters.OTLP[i]
-		cfg := otlp.SenderConfig{
-			Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
-			Compression: o.Compression, UserAgent: "sheetbend/" + build(), Log: log,
-		}
-		if d != nil {
-			cfg.Dial = d.dial
-		}
-		if len(o.Headers) > 0 {
-			cfg.Headers = o.Headers
-		}
-		if len(endpoints) > 1 && cfg.Headers == nil {
-			// Which of several endpoints the secrets of the environment are for, nobody said.
-			cfg.Headers = map[string]string{}
-		}
-		s, err := otlp.NewSender(cfg)
+		s, err := openSender(c.Exporters.OTLP[i], e, len(endpoints) > 1, sends, d, log)
 		if err != nil {
 			return nil, err
 		}
@@ -113,6 +98,27 @@ func openBackends(
 		return nil, err
 	}
 	return b, nil
+}
+
+// openSender makes what sends to one endpoint, which is one of several or the only one.
+func openSender(
+	o config.OTLP, e otlp.Endpoint, several bool, sends identity, d *dialer, log *slog.Logger,
+) (*otlp.Sender, error) {
+	cfg := otlp.SenderConfig{
+		Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
+		Compression: o.Compression, UserAgent: "sheetbend/" + build(), Log: log,
+	}
+	if d != nil {
+		cfg.Dial = d.dial
+	}
+	if len(o.Headers) > 0 {
+		cfg.Headers = o.Headers
+	}
+	if several && cfg.Headers == nil {
+		// Which of several endpoints the secrets of the environment are for, nobody said.
+		cfg.Headers = map[string]string{}
+	}
+	return otlp.NewSender(cfg)
 }
 
 // destinationsOf has each sender for itself, or all as one.

@@ -43,8 +43,11 @@ func lookCommand(name string, who identity) (file string, err error) {
 	return "", failed(exitNotFound, "%s: command not found%s", name, hint)
 }
 
-// lookPath is exec.LookPath with another PATH; "" is that of this process.
+// lookPath is exec.LookPath with another PATH; "" is that of this process, and without any the standard one.
 func lookPath(name, path string) (string, error) {
+	if _, set := os.LookupEnv("PATH"); path == "" && !set {
+		path = "/bin:/usr/bin" // as execvp has it
+	}
 	if path == "" || strings.Contains(name, "/") {
 		return exec.LookPath(name)
 	}

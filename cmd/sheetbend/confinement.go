@@ -151,6 +151,10 @@ func needsOf(
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)
 	}
+	if file := c.Exporters.File.Path; file != "" && file != "-" {
+		dirs, _ := directories([]string{file}) // it is opened anew after a rotation
+		n.Files.Write = append(n.Files.Write, dirs...)
+	}
 	// Of one directly below / the file is left: the right to remove it would be one to remove any.
 	own, _ := directories([]string{c.Socket, c.Intake.Unix})
 	n.Files.Remove = append(n.Files.Remove, own...)

@@ -20,7 +20,7 @@ import (
 const (
 	exitFailed        = 1
 	exitUsage         = 2
-	exitSheetbend     = 125 // run: sheetbend failed before the command was started
+	exitSheetbend     = 125 // run: whatever went wrong before the command was started
 	exitNotExecutable = 126
 	exitNotFound      = 127
 	exitSignal        = 128 // plus the signal's number
@@ -57,7 +57,7 @@ func main() {
 func execute(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -66,6 +66,9 @@ func execute(ctx context.Context, args []string) int {
 		code, err = e.code, e.err
 	}
 	if err != nil {
+		if cmd.Name() == "run" && (code == exitFailed || code == exitUsage) {
+			code = exitSheetbend // those are its command's
+		}
 		fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(oneLine(err))) // an argument may hold anything
 	}
 	return code
@@ -100,6 +103,8 @@ refused, every connection.
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Version = build()
+	root.SetVersionTemplate("sheetbend {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w: see %s --help", err, cmd.CommandPath())
 	})

@@ -198,29 +198,29 @@ func TestMistakesOnTheCommandLineAreOneSentenceWithWhatToDo(t *testing.T) {
 		{"an unknown command names the nearest", []string{"rnu"}, exitUsage, "did you mean run?"},
 		{"and how to run a program of that name", []string{"foo"}, exitUsage, "sheetbend run -- foo"},
 		{"any other word is shown how to run it", []string{"claude"}, exitUsage, "sheetbend run -- claude"},
-		{"an unknown flag points to the help", []string{"run", "--nope"}, exitUsage, "see sheetbend run --help"},
-		{"run without a command", []string{"run"}, exitUsage, "sheetbend run -- CMD"},
-		{"a protocol of no endpoint", []string{"run", "--otlp-protocol", "grpc", "--", "true"}, exitUsage, "goes with --otlp-endpoint"},
-		{"a protocol that is not spoken", []string{"run", "--otlp-endpoint", "http://h", "--otlp-protocol", "http", "--", "true"}, exitUsage, "not one of grpc, http/protobuf"},
+		{"an unknown flag points to the help", []string{"run", "--nope"}, exitSheetbend, "see sheetbend run --help"},
+		{"run without a command", []string{"run"}, exitSheetbend, "sheetbend run -- CMD"},
+		{"a protocol of no endpoint", []string{"run", "--otlp-protocol", "grpc", "--", "true"}, exitSheetbend, "goes with --otlp-endpoint"},
+		{"a protocol that is not spoken", []string{"run", "--otlp-endpoint", "http://h", "--otlp-protocol", "http", "--", "true"}, exitSheetbend, "not one of grpc, http/protobuf"},
 		{"record without a file", []string{"record", "--", "true"}, exitUsage, "--output FILE"},
 		{"record without anything to watch", []string{"record", "--output", "x"}, exitUsage, "-- CMD ARGS, or --config FILE"},
 		{"record to standard output", []string{"record", "--output", "-", "--", "true"}, exitUsage, "goes to a file"},
-		{"run with its spans on the command's output", []string{"run", "--output", "-", "--", "true"}, exitUsage, "the command's own"},
-		{"run with its records on the command's output", []string{"run", "--record", "-", "--", "true"}, exitUsage, "the command's own"},
+		{"run with its spans on the command's output", []string{"run", "--output", "-", "--", "true"}, exitSheetbend, "the command's own"},
+		{"run with its records on the command's output", []string{"run", "--record", "-", "--", "true"}, exitSheetbend, "the command's own"},
 		{"sensor without a configuration", []string{"sensor"}, exitUsage, "--config FILE"},
 		{"replay without a file", []string{"replay"}, exitUsage, "one capture file"},
 		{"replay of a file that is not there", []string{"replay", "/nonexistent"}, exitFailed, "no such file"},
 		{"replay of a capture that was not written", []string{"replay", "/dev/null"}, exitFailed, "ends within its header"},
 		{"replay of what is no capture", []string{"replay", "/proc/self/status"}, exitFailed, "not a capture"},
-		{"an unknown way with leftovers", []string{"run", "--leftovers", "eat", "--", "true"}, exitUsage, "report, wait, kill"},
-		{"an unknown colour", []string{"run", "--color", "pink", "--", "true"}, exitUsage, "auto, always, never"},
-		{"an unknown hook form", []string{"run", "--open-hook", "kprobe", "--", "true"}, exitUsage, "auto, trampoline, tracepoint"},
-		{"an unknown user", []string{"run", "--user", "no-such-user", "--", "true"}, exitUsage, "no such user"},
+		{"an unknown way with leftovers", []string{"run", "--leftovers", "eat", "--", "true"}, exitSheetbend, "report, wait, kill"},
+		{"an unknown colour", []string{"run", "--color", "pink", "--", "true"}, exitSheetbend, "auto, always, never"},
+		{"an unknown hook form", []string{"run", "--open-hook", "kprobe", "--", "true"}, exitSheetbend, "auto, trampoline, tracepoint"},
+		{"an unknown user", []string{"run", "--user", "no-such-user", "--", "true"}, exitSheetbend, "no such user"},
 		{"a command that is not there", []string{"run", "--", "no-such-command"}, exitNotFound, "command not found"},
 		{"a path that is not there", []string{"run", "--", "/no/such/command"}, exitNotFound, "no such file"},
 		{"a file that is no program", []string{"run", "--", "/proc/self/status"}, exitNotExecutable, "cannot be executed"},
 		{"a directory", []string{"run", "--", "/proc"}, exitNotExecutable, "cannot be executed"},
-		{"a configuration that is not there", []string{"run", "--config", "/nonexistent", "--", "true"}, exitUsage, "no such file"},
+		{"a configuration that is not there", []string{"run", "--config", "/nonexistent", "--", "true"}, exitSheetbend, "no such file"},
 		{"terminal escapes in an argument are shown, not sent", []string{"run", "--", "no\x1b[31m\nsuch"}, exitNotFound, `no\x1b[31m`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -253,6 +253,9 @@ func TestHelpTeaches(t *testing.T) {
 
 func TestVersionAndCompletionPrint(t *testing.T) {
 	if r := sheetbendRun(t, "version"); r.code != 0 || !strings.Contains(r.stdout, "span contract 2-dev\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := sheetbendRun(t, "--version"); r.code != 0 || !strings.HasPrefix(r.stdout, "sheetbend ") {
 		t.Errorf("%+v", r)
 	}
 	if r := sheetbendRun(t, "completion", "bash"); r.code != 0 || !strings.Contains(r.stdout, "complete") {

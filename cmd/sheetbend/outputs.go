@@ -66,7 +66,7 @@ func openOutputs(
 			if err != nil {
 				return nil, fmt.Errorf("open the span file: %w", err)
 			}
-			o.file = file.Attach(f, log)
+			o.file = file.Follow(f, func() (*os.File, error) { return who.openOutput(o.path, appendTo) }, log)
 		}
 		consumers = append(consumers, o.file.Write)
 	}

@@ -75,4 +75,12 @@ func createCapture(who identity, name string, cc collector.Config) (*captureFile
 	return &captureFile{w, f}, nil
 }
 
-func (c *captureFile) close() error { return errors.Join(c.Flush(), c.f.Close()) }
+// close says so if the file has lost its name meanwhile: nobody will find it.
+func (c *captureFile) close() error {
+	err := c.Flush()
+	was, statErr := c.f.Stat()
+	if is, nameErr := os.Stat(c.f.Name()); statErr == nil && was.Mode().IsRegular() && (nameErr != nil || !os.SameFile(was, is)) {
+		err = errors.Join(err, fmt.Errorf("the capture %s was moved or removed while it was written", c.f.Name()))
+	}
+	return errors.Join(err, c.f.Close())
+}

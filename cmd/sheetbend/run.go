@@ -76,7 +76,8 @@ signals as if it ran alone. When it has ended, a tree of its processes, files an
 is printed on stderr.
 
 The exit code is the command's, 128+N if signal N ended it, 127 if it was not found, 126 if it
-cannot be executed, and 125 if sheetbend itself failed before it was started.
+cannot be executed, and 125 if it was not started for another reason: a wrong flag, a host that lacks
+something.
 
 Through sudo, the command runs as the user who called it, and is looked up in and gets that user's
 PATH, which sudo replaces. What the configuration, the flags and the environment name is opened with that
@@ -278,6 +279,28 @@ func (r *watchedRun) configure() (collector.Config, error) {
 	return cc, err
 }
 
+// withoutUnusable drops a backend that nobody has asked for, only the environment names it, if it cannot be used: it is
+// meant for the agent.
+func (r *watchedRun) withoutUnusable() {
+	for _, o := range r.config.Exporters.OTLP {
+		if o.Endpoint != "" {
+			return
+		}
+	}
+	endpoints, err := findEndpoints(r.config, os.Getenv)
+	for i, e := range endpoints {
+		s, openErr := openSender(r.config.Exporters.OTLP[i], e, len(endpoints) > 1, r.by, nil, r.log)
+		if err = openErr; err != nil {
+			break
+		}
+		_ = s.Close()
+	}
+	if err != nil {
+		complain("nothing is sent over OTLP: the environment names a backend that cannot be used: %v", err)
+		r.config.Exporters.OTLP = nil
+	}
+}
+
 // begin has the session watched, and readies the command's environment. What it began is in undo and watch.undo, also
 // when it fails.
 func (r *watchedRun) begin() error {
@@ -285,6 +308,7 @@ func (r *watchedRun) begin() error {
 	if err != nil {
 		return err
 	}
+	r.withoutUnusable()
 	table := agents.NewTable(cc.Agents)
 	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, closeEvents: closeElsewhere, log: r.log}
 	r.undo.add("after the delivery", r.delivered.run)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -282,7 +283,7 @@ func TestThroughSudoTheCommandRunsAsTheUserWhoCalledIt(t *testing.T) {
 	}
 	cmd = sheetbend(t, "run", "--quiet", "--user", "root", "--", "sh", "-c", script)
 	cmd.Env = append(cmd.Env, "SUDO_UID=65534", "SUDO_GID=65534", "SUDO_USER=nobody")
-	if r := finish(t, cmd); r.code != exitUsage || r.stdout != "" {
+	if r := finish(t, cmd); r.code != exitSheetbend || r.stdout != "" {
 		t.Errorf("--user root of who called sudo: %s", describeResult(r))
 	}
 }
@@ -526,4 +527,70 @@ func TestProcessesThatLeftTheCgroupAreLeftoversToo(t *testing.T) {
 			t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), said)
 		}
 	})
+}
+
+func TestTimesAreRightInATimeNamespace(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	out := filepath.Join(t.TempDir(), "spans.jsonl")
+	before := time.Now()
+	inner := sheetbend(t, "run", "--quiet", "--output", out, "--", "true")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", append([]string{"--time", "--boottime", "864000", "--", self}, inner.Args[1:]...)...)
+	cmd.Env = inner.Env
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spans := parseSpans(t, text)
+	for _, s := range spans {
+		if at := s.StartTimestamp().AsTime(); at.Before(before.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("%s at %s, and now it is %s", s.Name(), at, time.Now())
+		}
+	}
+	if len(spans) == 0 {
+		t.Error("no span")
+	}
+}
+
+// What is meant for the agent, whose environment names a backend, keeps no command from being run.
+func TestABackendOfTheAgentsThatCannotBeUsedIsALine(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	out := filepath.Join(t.TempDir(), "spans.jsonl")
+	for _, env := range [][]string{
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=ftp://h"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL=thrift"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS=Authorization: Bearer SECRET"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:1", "OTEL_EXPORTER_OTLP_CERTIFICATE=/nonexistent"},
+	} {
+		for _, flags := range [][]string{{"--quiet"}, {"--quiet", "--output", out}} {
+			cmd := sheetbend(t, slices.Concat([]string{"run"}, flags, []string{"--", "sh", "-c", "echo ran; exit 3"})...)
+			cmd.Env = append(cmd.Env, env...)
+			r := finish(t, cmd)
+			if r.code != 3 || r.stdout != "ran\n" || strings.Count(r.stderr, "\n") != 1 || strings.Contains(r.stderr, "SECRET") {
+				t.Errorf("%v %v: %s", env, flags, describeResult(r))
+			}
+		}
+		cmd := sheetbend(t, "run", "--quiet", "--otlp-endpoint", "ftp://h", "--", "echo", "ran")
+		if r := finish(t, cmd); r.code != exitSheetbend || r.stdout != "" {
+			t.Errorf("asked for by a flag: %s", describeResult(r))
+		}
+	}
+}
+
+func TestWithoutAPathTheStandardOneIsUsed(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	cmd := sheetbend(t, "run", "--quiet", "--", "echo", "ran")
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") })
+	if r := finish(t, cmd); r.code != 0 || r.stdout != "ran\n" {
+		t.Error(describeResult(r))
+	}
 }

@@ -30,7 +30,7 @@ Their spans go to the configured exporters, until SIGTERM or SIGINT: then everyt
 delivered within five seconds, what is left waits on disk for the next start (docs/reliability.md), and
 the exit code is 0. The hooks stay, and what they see waits in the kernel for the next sensor, unless
 --no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is
-no reload; SIGHUP is ignored.`,
+no reload; SIGHUP has the span file opened anew.`,
 		Example: `  sudo sheetbend sensor --config /etc/sheetbend.yaml
 
   # a small configuration
@@ -98,7 +98,10 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	log := logger(c.Log)
 	hups := make(chan os.Signal, 1)
 	signal.Notify(hups, unix.SIGHUP, unix.SIGPIPE)
-	defer signal.Stop(hups)
+	defer func() {
+		signal.Stop(hups)
+		close(hups)
+	}()
 
 	m, err := cgroup.Find()
 	if err != nil {
@@ -131,6 +134,15 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	}
 	if err != nil {
 		return err
+	}
+	if o.outputs != nil && o.outputs.file != nil {
+		go func() {
+			for s := range hups {
+				if s == unix.SIGHUP {
+					o.outputs.file.Reopen()
+				}
+			}
+		}()
 	}
 	w, err := startWatch(o)
 	if err != nil {

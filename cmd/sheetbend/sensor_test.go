@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path"
@@ -77,7 +78,7 @@ hold: 300ms
 	if err := m.Remove(t.Context(), cg+"/new"); err != nil { // a sandbox that goes
 		t.Fatal(err)
 	}
-	if err := sensor.Process.Signal(unix.SIGHUP); err != nil { // ignored
+	if err := sensor.Process.Signal(unix.SIGHUP); err != nil { // the span file is still the one
 		t.Fatal(err)
 	}
 	said := log.End(unix.SIGTERM)
@@ -108,6 +109,42 @@ hold: 300ms
 	if !hasExisting || !strings.Contains(attribute(existing, "process.command_line"), "cat /etc/hostname") {
 		t.Errorf("the process that was there before, or its arguments, are missing: %s", text)
 	}
+}
+
+// A confined sensor goes on in a new file after its span file was moved away.
+func TestTheSensorsFileIsRotated(t *testing.T) {
+	t.Parallel()
+	m, cg := sensortest.Cgroup(t)
+	if err := m.Create(cg + "/a"); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "spans.jsonl")
+	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nexporters: {file: {path: %s}}\nhold: 300ms\n", cg, file))
+	sensor := sheetbend(t, "sensor", "--config", conf)
+	log := sensortest.Start(t, sensor)
+	run := func(args ...string) {
+		t.Helper()
+		if err := sensortest.Inside(t, m, cg+"/a", args...).Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("cat", "/etc/hostname")
+	sensortest.Until(t, "spans in the first file", func() bool {
+		text, _ := os.ReadFile(file)
+		return bytes.Contains(text, []byte("hostname"))
+	})
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := sensor.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	run("cat", "/etc/passwd")
+	sensortest.Until(t, "spans in a new file", func() bool {
+		text, _ := os.ReadFile(file)
+		return bytes.Contains(text, []byte("passwd"))
+	})
+	log.End(unix.SIGTERM)
 }
 
 func TestTheSensorRefusesWhatCannotWork(t *testing.T) {

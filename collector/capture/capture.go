@@ -21,6 +21,7 @@ package capture
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -136,6 +137,13 @@ type Reader struct {
 // one, and ErrLayout if a later version wrote it.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := bufio.NewReaderSize(r, 256<<10)
+	if head, _ := b.Peek(2); string(head) == "\x1f\x8b" {
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: it begins as gzip does: %w", ErrFormat, err)
+		}
+		b = bufio.NewReaderSize(z, 256<<10)
+	}
 	first := make([]byte, len(magic))
 	n, err := io.ReadFull(b, first)
 	switch {

@@ -4,6 +4,7 @@ package capture
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -56,7 +57,28 @@ func TestCaptureIsReadBack(t *testing.T) {
 	for _, sample := range rt.Samples() {
 		records = append(records, sample.Raw)
 	}
-	r, err := NewReader(bytes.NewReader(write(t, records...)))
+	plain := write(t, records...)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err := z.Write(plain)
+	if err := errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range [][]byte{plain, packed.Bytes()} {
+		readBack(t, text, records)
+	}
+	r, err := NewReader(bytes.NewReader(packed.Bytes()[:packed.Len()-100]))
+	for err == nil {
+		_, err = r.Next()
+	}
+	if !errors.Is(err, ErrTruncated) {
+		t.Errorf("packed and cut: %v", err)
+	}
+}
+
+func readBack(t *testing.T, text []byte, records [][]byte) {
+	t.Helper()
+	r, err := NewReader(bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/bpf"
 )
 
 // Clock gives ns of CLOCK_BOOTTIME, the time of every kernel record, and ns since the
@@ -15,15 +17,14 @@ type Clock func() (boot uint64, wall int64, err error)
 // SystemClock is the host's. Two clocks cannot be read at once: the wall clock is read between
 // two readings of the other, whose middle is returned.
 func SystemClock() (boot uint64, wall int64, err error) {
-	var before, now, after unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &before); err != nil {
-		return 0, 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", err)
+	before, err := bpf.Boottime()
+	if err != nil {
+		return 0, 0, err
 	}
+	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME, &now); err != nil {
 		return 0, 0, fmt.Errorf("read CLOCK_REALTIME: %w", err)
 	}
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &after); err != nil {
-		return 0, 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", err)
-	}
-	return uint64(before.Nano()+after.Nano()) / 2, now.Nano(), nil
+	after, err := bpf.Boottime()
+	return (before + after) / 2, now.Nano(), err
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,17 +43,22 @@ type Exporter struct {
 
 	// Of the writing goroutine only.
 	w       io.Writer
-	file    *os.File // the same, if it is the Exporter's
+	file    *os.File // the same, if it is the Exporter's; swap is held to change it, and to read it elsewhere
 	buf     []byte
 	decode  ptrace.ProtoUnmarshaler
 	encode  ptrace.JSONMarshaler
-	torn    bool  // what was written last is not the end of a line
-	failing bool  // the last batch was not written
-	failure error // the first one
+	torn    bool                     // what was written last is not the end of a line
+	failing bool                     // the last batch was not written
+	failure error                    // the first one
+	open    func() (*os.File, error) // the file of this name anew; nil: it stays
+	looked  time.Time                // when the name was looked at last
+	astray  bool                     // it is in the log that the name is another file's, or nobody's
 
+	swap                          sync.Mutex
 	queued                        atomic.Int64  // bytes
 	taken, full, written, dropped atomic.Uint64 // spans
 	stop                          atomic.Bool   // Close waits no longer
+	reopen                        atomic.Bool   // the name is to be looked at, whenever that was last
 }
 
 // Stats counts spans.
@@ -70,6 +76,53 @@ func Attach(f *os.File, log *slog.Logger) *Exporter {
 	e.torn = endsWithinLine(f)
 	go e.run()
 	return e
+}
+
+// Follow returns an Exporter that writes to f, and to what open opens in its place once the file of that name is another
+// one, or none: as after a rotation of logs. It looks at most once a second, and before the next batch after Reopen.
+func Follow(f *os.File, open func() (*os.File, error), log *slog.Logger) *Exporter {
+	e := prepare(f.Name(), f, log)
+	e.file, e.open = f, open
+	e.torn = endsWithinLine(f)
+	go e.run()
+	return e
+}
+
+// Reopen has the file of the name be looked for before the next batch. Safe for concurrent use.
+func (e *Exporter) Reopen() { e.reopen.Store(true) }
+
+// lookAround opens the file of the name anew if the one that is open has lost it. What cannot be opened is told once,
+// and tried again; until then spans go on to the file that was.
+func (e *Exporter) lookAround() {
+	if e.open == nil || !e.reopen.Swap(false) && time.Since(e.looked) < time.Second {
+		return
+	}
+	e.looked = time.Now()
+	was, err := e.file.Stat()
+	if err != nil || !was.Mode().IsRegular() {
+		return
+	}
+	if is, err := os.Stat(e.name); err == nil && os.SameFile(was, is) {
+		e.astray = false
+		return
+	}
+	f, err := e.open()
+	if err != nil {
+		if !e.astray {
+			e.log.Error("the span file was moved or removed, and cannot be opened anew: spans go on to the one that was",
+				"file", e.name, "error", err)
+		}
+		e.astray = true
+		return
+	}
+	if err := e.file.Close(); err != nil {
+		e.log.Error("close the span file that was moved or removed", "file", e.name, "error", err)
+	}
+	e.w, e.torn, e.astray = f, endsWithinLine(f), false
+	e.swap.Lock()
+	e.file = f
+	e.swap.Unlock()
+	e.log.Info("the span file was moved or removed: spans go to a new one", "file", e.name)
 }
 
 // New returns an Exporter to w, called name in messages. log may be nil.
@@ -155,6 +208,7 @@ func (e *Exporter) run() {
 		if e.stop.Load() {
 			continue // Stats knows what was taken and not written
 		}
+		e.lookAround()
 		err := e.line(b)
 		if err == nil {
 			e.written.Add(uint64(b.Spans))
@@ -270,9 +324,11 @@ func (e *Exporter) interrupt() error {
 	case <-time.After(stopWithin): // the writing may be about to end by itself
 	}
 	e.stop.Store(true)
+	e.swap.Lock()
 	if e.file != nil {
 		_ = e.file.SetWriteDeadline(time.Now()) // only of what the runtime polls, as pipes are
 	}
+	e.swap.Unlock()
 	select {
 	case <-e.done:
 		return nil

@@ -318,3 +318,80 @@ func BenchmarkLine(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/span")
 }
+
+// What is moved away or removed, as a rotation of logs does, is followed by a new file; where that cannot be made, spans go
+// on to the old one, and a line says so once.
+func TestAFileThatIsMovedOrRemovedIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "s.jsonl")
+	var log bytes.Buffer
+	var refuse error
+	open := func() (*os.File, error) {
+		if refuse != nil {
+			return nil, refuse
+		}
+		return os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	}
+	f, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := prepare(name, f, slog.New(slog.NewTextHandler(&log, nil)))
+	e.file, e.open = f, open
+	lines := func(name string) int {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return -1
+		}
+		return bytes.Count(text, []byte("\n"))
+	}
+	step := func() { // what the writing goroutine does
+		e.Reopen()
+		write(e, 0, 2)
+		for range len(e.batches) {
+			b := <-e.batches
+			e.lookAround()
+			if err := e.line(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	expect := func(name string, want int) {
+		t.Helper()
+		if got := lines(name); got != want {
+			t.Errorf("%s has %d lines, want %d", filepath.Base(name), got, want)
+		}
+	}
+	step()
+	expect(name, 1)
+	if err := os.Rename(name, name+".1"); err != nil {
+		t.Fatal(err)
+	}
+	step()
+	expect(name, 1)
+	expect(name+".1", 1)
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	step()
+	expect(name, 1)
+	if err := os.Rename(name, name+".2"); err != nil {
+		t.Fatal(err)
+	}
+	refuse = errors.New("no more files")
+	step()
+	step()
+	expect(name+".2", 3)
+	if n := strings.Count(log.String(), "no more files"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, log.String())
+	}
+	refuse = nil
+	step()
+	expect(name, 1)
+	if _, err := os.Stat(name); err != nil {
+		t.Error(err)
+	}
+	if err := e.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -98,8 +98,8 @@ func (e Endpoint) URL(s Signal) string {
 // base, to which /v1/traces is added; that of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, and one given that ends in
 // /v1/traces, is used as it is.
 //
-// The variables of protocol and OTEL_TRACES_EXPORTER matter only to an endpoint from the environment: they are often
-// set for the agent that runs under the sensor. The error is one sentence for the user.
+// The variables of protocol, OTEL_SDK_DISABLED and OTEL_TRACES_EXPORTER matter only to an endpoint from the environment:
+// they are often set for the agent that runs under the sensor. The error is one sentence for the user.
 func FindEndpoint(
 	endpoint string, protocol Protocol, getenv func(string) string,
 ) (e Endpoint, ok bool, err error) {
@@ -115,7 +115,7 @@ func FindEndpoint(
 				break
 			}
 		}
-		if text == "" || strings.TrimSpace(getenv("OTEL_TRACES_EXPORTER")) == "none" {
+		if text == "" || !tracesWanted(getenv) {
 			return Endpoint{}, false, nil
 		}
 		if p := lookup(getenv, "PROTOCOL"); p != "" && protocol == "" {

@@ -21,6 +21,23 @@ func lookup(getenv func(string) string, suffix string) string {
 	return strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_" + suffix))
 }
 
+// tracesWanted says whether the environment wants spans to go over OTLP, if it names an endpoint.
+func tracesWanted(getenv func(string) string) bool {
+	if strings.EqualFold(strings.TrimSpace(getenv("OTEL_SDK_DISABLED")), "true") {
+		return false
+	}
+	exporters := strings.TrimSpace(getenv("OTEL_TRACES_EXPORTER"))
+	if exporters == "" {
+		return true
+	}
+	for name := range strings.SplitSeq(exporters, ",") {
+		if strings.TrimSpace(name) == "otlp" {
+			return true
+		}
+	}
+	return false
+}
+
 // checkEnvironment finds mistakes before anything is sent. Files are read by who sends, with the rights that are given
 // for it.
 func checkEnvironment(e Endpoint, getenv func(string) string) error {
