@@ -262,9 +262,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 
 func (m *metered) collectOutputs(put func(what measure, v float64, labels ...string)) {
 	o := m.out
-	if o.encoder != nil {
-		put(mTooLarge, float64(o.encoder.TooLarge()))
-	}
+	put(mTooLarge, float64(o.tooLarge()))
 	if o.file != nil {
 		s := o.file.Stats()
 		put(mFile, float64(s.Written), "written")
