@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,19 +30,32 @@ type backends struct {
 	log   *slog.Logger
 }
 
-// findEndpoints are those of the configuration, or the one of the environment; none if neither has any.
-func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.Endpoint, err error) {
+// endpoint is one of those that a configuration or the environment names.
+type endpoint struct {
+	otlp.Endpoint
+	of      config.OTLP
+	signals []otlp.Signal
+}
+
+func (e *endpoint) gets(s otlp.Signal) bool { return slices.Contains(e.signals, s) }
+
+func (e *endpoint) tls(as rights) otlp.TLS {
+	t := e.of.TLS
+	return otlp.TLS{As: as, CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName}
+}
+
+// findEndpoints are those of the configuration, or of the environment, which may have another one for logs; none if
+// neither has any.
+func findEndpoints(c *config.Config, getenv func(string) string) (found []endpoint, err error) {
 	for i, o := range c.Exporters.OTLP {
-		e, ok, err := otlp.FindEndpoint(o.Endpoint, otlp.Protocol(o.Protocol), getenv)
+		some, err := endpointsOf(o, getenv)
 		if err != nil && len(c.Exporters.OTLP) > 1 {
 			return nil, fmt.Errorf("exporters.otlp[%d]: %w", i, err)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if ok {
-			found = append(found, e)
-		}
+		found = append(found, some...)
 	}
 	seen := map[string]bool{}
 	for _, e := range found {
@@ -53,21 +67,43 @@ func findEndpoints(c *config.Config, getenv func(string) string) (found []otlp.E
 	return found, nil
 }
 
-func tlsFiles(o config.OTLP, as rights) otlp.TLS {
-	return otlp.TLS{As: as, CA: o.TLS.CA, Cert: o.TLS.Cert, Key: o.TLS.Key, ServerName: o.TLS.ServerName}
+func endpointsOf(o config.OTLP, getenv func(string) string) (found []endpoint, err error) {
+	main := endpoint{of: o}
+	var apart []endpoint
+	for _, name := range o.Signals {
+		s := map[string]otlp.Signal{config.SignalTraces: otlp.Traces, config.SignalLogs: otlp.Logs}[name]
+		if s == otlp.Logs && o.Endpoint == "" {
+			logs, ok, err := otlp.FindLogsEndpoint(otlp.Protocol(o.Protocol), getenv)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				apart = append(apart, endpoint{Endpoint: logs, of: o, signals: []otlp.Signal{s}})
+				continue
+			}
+		}
+		main.signals = append(main.signals, s)
+	}
+	if len(main.signals) == 0 {
+		return apart, nil
+	}
+	var ok bool
+	if main.Endpoint, ok, err = otlp.FindEndpoint(o.Endpoint, otlp.Protocol(o.Protocol), getenv); ok {
+		found = append(found, main)
+	}
+	return append(found, apart...), err
 }
 
-// openBackends begins to deliver to the endpoints, which are those of c.Exporters.OTLP in their order. What the
-// configuration and the environment name is opened with the rights of sends, the spool with those of spools, at the
-// start and later.
+// openBackends begins to deliver to the endpoints. What the configuration and the environment name is opened with the
+// rights of sends, the spool with those of spools, at the start and later.
 func openBackends(
-	c *config.Config, endpoints []otlp.Endpoint, sends, spools identity, d *dialer, log *slog.Logger,
+	c *config.Config, endpoints []endpoint, sends, spools identity, d *dialer, log *slog.Logger,
 ) (_ *backends, err error) {
 	var senders []otlp.Backend
 	var undo cleanups
 	defer undo.onError(&err)
-	for i, e := range endpoints {
-		s, err := openSender(c.Exporters.OTLP[i], e, len(endpoints) > 1, sends, d, log)
+	for _, e := range endpoints {
+		s, err := e.open(len(c.Exporters.OTLP) > 1, sends, d, log)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +111,7 @@ func openBackends(
 		senders = append(senders, s)
 	}
 	b := &backends{dir: c.Spool.Dir(), log: log}
-	to, err := destinationsOf(c, senders, log)
+	to, err := destinationsOf(c, endpoints, senders, log)
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +120,9 @@ func openBackends(
 		Sync: delivery.Sync(c.Spool.Sync), DeadBytes: int64(c.Spool.DeadLetters),
 		PassedOnInMemory: c.Spool.PassedOn == config.PassedOnMemory, As: spools.rights, Log: log, Destinations: to,
 	}
-	for i := range endpoints { // all wait in one queue: the endpoint with the most room says how much it has
-		cfg.MemoryBytes = max(cfg.MemoryBytes, int(c.Exporters.OTLP[i].Queue.Bytes))
-		cfg.MemorySpans = max(cfg.MemorySpans, c.Exporters.OTLP[i].Queue.Spans)
+	for _, e := range endpoints { // all wait in one queue: the endpoint with the most room says how much it has
+		cfg.MemoryBytes = max(cfg.MemoryBytes, int(e.of.Queue.Bytes))
+		cfg.MemorySpans = max(cfg.MemorySpans, e.of.Queue.Spans)
 	}
 	if b.dir != "" {
 		cfg.CrashCounters = tallyOf(b.dir, log)
@@ -100,19 +136,17 @@ func openBackends(
 	return b, nil
 }
 
-// openSender makes what sends to one endpoint, which is one of several or the only one.
-func openSender(
-	o config.OTLP, e otlp.Endpoint, several bool, sends identity, d *dialer, log *slog.Logger,
-) (*otlp.Sender, error) {
+// open makes what sends to an endpoint, which is one of several or the only one.
+func (e endpoint) open(several bool, sends identity, d *dialer, log *slog.Logger) (*otlp.Sender, error) {
 	cfg := otlp.SenderConfig{
-		Endpoint: e, HeadersFile: o.HeadersFile, TLS: tlsFiles(o, sends.rights), Timeout: time.Duration(o.Timeout),
-		Compression: o.Compression, UserAgent: "sheetbend/" + build(), Log: log,
+		Endpoint: e.Endpoint, HeadersFile: e.of.HeadersFile, TLS: e.tls(sends.rights), Timeout: time.Duration(e.of.Timeout),
+		Compression: e.of.Compression, UserAgent: "sheetbend/" + build(), Log: log,
 	}
 	if d != nil {
 		cfg.Dial = d.dial
 	}
-	if len(o.Headers) > 0 {
-		cfg.Headers = o.Headers
+	if len(e.of.Headers) > 0 {
+		cfg.Headers = e.of.Headers
 	}
 	if several && cfg.Headers == nil {
 		// Which of several endpoints the secrets of the environment are for, nobody said.
@@ -121,17 +155,17 @@ func openSender(
 	return otlp.NewSender(cfg)
 }
 
-// destinationsOf has each sender for itself, or all as one.
+// destinationsOf has each sender for itself, or all as one. The senders are those of the endpoints.
 func destinationsOf(
-	c *config.Config, senders []otlp.Backend, log *slog.Logger,
+	c *config.Config, endpoints []endpoint, senders []otlp.Backend, log *slog.Logger,
 ) (to []delivery.Destination, err error) {
-	if len(senders) > 1 && c.Exporters.OTLPMode == config.ModeFailOver {
+	if len(c.Exporters.OTLP) > 1 && len(senders) > 1 && c.Exporters.OTLPMode == config.ModeFailOver {
 		f, err := otlp.NewFailOver(senders, log)
 		// One name whatever the endpoints are: what waits is for any of them, also after the list was changed.
-		return []delivery.Destination{{Name: config.ModeFailOver, Backend: f}}, err
+		return []delivery.Destination{{Name: config.ModeFailOver, Backend: f, Signals: endpoints[0].signals}}, err
 	}
-	for _, s := range senders {
-		to = append(to, delivery.Destination{Name: s.String(), Backend: s})
+	for i, s := range senders {
+		to = append(to, delivery.Destination{Name: s.String(), Backend: s, Signals: endpoints[i].signals})
 	}
 	return to, nil
 }

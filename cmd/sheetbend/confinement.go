@@ -171,9 +171,10 @@ func reread(c *config.Config, getenv func(string) string) (files []string) {
 			}
 		}
 	}
-	for _, o := range c.Exporters.OTLP {
-		t := tlsFiles(o, nil).OrEnvironment(getenv)
-		add(o.HeadersFile, t.CA, t.Cert, t.Key)
+	endpoints, _ := findEndpoints(c, getenv) // portsOf tells the error
+	for _, e := range endpoints {
+		t := e.tls(nil).OrEnvironment(e.Signal, getenv)
+		add(e.of.HeadersFile, t.CA, t.Cert, t.Key)
 	}
 	return files
 }

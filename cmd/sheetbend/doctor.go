@@ -22,6 +22,7 @@ import (
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/live"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
 // The outcomes of a check. Only fail keeps the sensor from working.
@@ -266,13 +267,20 @@ func checkOTLP(c *config.Config, who identity, getenv func(string) string) check
 		return check{"OTLP", checkFail, "endpoint not usable", err.Error()}
 	case len(endpoints) > 0:
 		var names []string
-		for i, e := range endpoints {
+		for _, e := range endpoints {
 			if !e.Insecure {
-				if _, err := tlsFiles(c.Exporters.OTLP[i], who.rights).Config(getenv); err != nil {
+				if _, err := e.tls(who.rights).Config(e.Signal, getenv); err != nil {
 					return check{"OTLP", checkFail, "certificates not usable", err.Error()}
 				}
 			}
-			names = append(names, fmt.Sprintf("%s over %s (%s)", e, e.Protocol, e.Why))
+			name := fmt.Sprintf("%s over %s (%s)", e, e.Protocol, e.Why)
+			switch {
+			case !e.gets(otlp.Traces):
+				name += ", security events only"
+			case e.gets(otlp.Logs):
+				name += " with security events"
+			}
+			names = append(names, name)
 		}
 		return check{"OTLP", checkOK, "spans go to " + strings.Join(names, ", "), ""}
 	}

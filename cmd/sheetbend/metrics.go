@@ -17,6 +17,7 @@ import (
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/exporters/metrics"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
 	"github.com/sheetbend/sheetbend/exporters/sessions"
 )
 
@@ -154,7 +155,11 @@ var (
 	mDamaged   = counter("spool_damaged_files_total", "Spool files set aside because they were damaged.")
 	mDeadDrops = counter("spool_dead_letters_dropped_spans_total",
 		"Spans of dead letters dropped because there was no more room.")
-	mPassedOn = counter("passed_on_requests_total",
+	mEvents = counter("export_events_total",
+		"Security events for an OTLP endpoint, by outcome: all but sent, set_aside and unsupported are lost.",
+		"endpoint", "outcome")
+	mEventsQueued = gauge("export_queued_events", "Security events that wait for an OTLP endpoint.", "endpoint")
+	mPassedOn     = counter("passed_on_requests_total",
 		"Requests of agents' telemetry for an OTLP endpoint, by signal and outcome: all but sent and unsupported are "+
 			"lost.", "endpoint", "signal", "outcome")
 	mPassedOnB = gauge("passed_on_queued_bytes",
@@ -262,9 +267,7 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 
 func (m *metered) collectOutputs(put func(what measure, v float64, labels ...string)) {
 	o := m.out
-	if o.encoder != nil {
-		put(mTooLarge, float64(o.encoder.TooLarge()))
-	}
+	put(mTooLarge, float64(o.tooLarge()))
 	if o.file != nil {
 		s := o.file.Stats()
 		put(mFile, float64(s.Written), "written")
@@ -285,6 +288,12 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 			outcomes["unsupported"] = l.Unsupported
 			putOutcomes(put, mPassedOn, outcomes, l.Endpoint, l.Signal.String())
 			put(mPassedOnB, float64(l.QueuedBytes), l.Endpoint, l.Signal.String())
+			continue
+		}
+		if l.Signal == otlp.Logs {
+			outcomes["unsupported"] = l.Unsupported
+			putOutcomes(put, mEvents, outcomes, l.Endpoint)
+			put(mEventsQueued, float64(l.Queued), l.Endpoint)
 			continue
 		}
 		putOutcomes(put, mExported, outcomes, l.Endpoint)

@@ -39,7 +39,7 @@ metrics: {listen: "127.0.0.1:0", pprof: true}
 spool: {path: %s}
 exporters:
   otlp:
-  - endpoint: http://%s
+  - {endpoint: "http://%s", signals: [traces, logs]}
   - endpoint: http://%s
 `, cg, spoolFor(t), works.addr, away)))
 	at := regexp.MustCompile(`serving metrics" listen=(\S+)`).FindStringSubmatch(log.Hear("serving metrics"))
@@ -59,7 +59,7 @@ exporters:
 		}
 		return r.StatusCode, string(body)
 	}
-	live := sensortest.Inside(t, m, cg+"/a", "sh", "-c", "cat /etc/hostname; exec sleep 1000")
+	live := sensortest.Inside(t, m, cg+"/a", "sh", "-c", "cat /etc/hostname /etc/shadow >/dev/null; exec sleep 1000")
 	if err := live.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +88,8 @@ exporters:
 		regexp.MustCompile(`(?m)^sheetbend_export_queued_spans\{endpoint="http://` + away + `"\} [1-9]`),
 		regexp.MustCompile(`(?m)^sheetbend_export_oldest_seconds\{endpoint="http://` + away + `"\} \d`),
 		regexp.MustCompile(`(?m)^sheetbend_export_errors_total\{endpoint="http://` + away + `"\} [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_export_events_total\{endpoint="http://` + works.addr + `",outcome="sent"\} [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_export_queued_events\{endpoint="http://` + works.addr + `"\} 0$`),
 		regexp.MustCompile(`(?m)^sheetbend_spool_stored_bytes [1-9]`),
 		regexp.MustCompile(`(?m)^process_resident_memory_bytes [1-9]`),
 	}

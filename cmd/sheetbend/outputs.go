@@ -26,10 +26,12 @@ const shutdownWithin = 5 * time.Second
 // outputs are all places that spans go to.
 type outputs struct {
 	pipeline.Sinks
-	encoder  *otlp.Encoder
+	encoder  *otlp.Encoder // nil where no spans go
+	events   *otlp.Encoder // of security events; nil where none go
 	file     *file.Exporter
 	path     string
 	backends *backends
+	spans    bool // go to the backends
 	tree     *terminal.Tree
 	follow   *terminal.Follow
 
@@ -74,12 +76,29 @@ func openOutputs(
 		if o.backends, err = openBackends(c, endpoints, sends, spools, d, log); err != nil {
 			return nil, err
 		}
+		var spans, events bool
 		for _, e := range endpoints {
-			log.Info("spans go over OTLP", "endpoint", e.String(), "protocol", e.Protocol, "because", e.Why)
+			what := "spans go"
+			switch {
+			case !e.gets(otlp.Traces):
+				what = "security events go"
+			case e.gets(otlp.Logs):
+				what = "spans and security events go"
+			}
+			log.Info(what+" over OTLP", "endpoint", e.String(), "protocol", e.Protocol, "because", e.Why)
+			spans, events = spans || e.gets(otlp.Traces), events || e.gets(otlp.Logs)
 		}
-		consumers = append(consumers, o.backends.Offer)
+		if events {
+			o.events = otlp.NewEventEncoder(version, otlp.Limits{}, o.backends.Offer)
+			o.Sinks = append(o.Sinks, o.events)
+			// No span is delivered before the event that it is: what the sensor's journal gives again is not more.
+			consumers = append(consumers, func(otlp.Batch) { o.events.Flush() })
+		}
+		if o.spans = spans; spans {
+			consumers = append(consumers, o.backends.Offer)
+		}
 	}
-	if len(consumers) > 0 {
+	if o.spans || o.file != nil {
 		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
 		o.Sinks = append(o.Sinks, o.encoder)
 	}
@@ -111,7 +130,7 @@ func (o *outputs) close(ctx context.Context) error {
 
 // delivered says how many of the first n spans a kill of this process does not reach.
 func (o *outputs) delivered(n uint64) uint64 {
-	if o.backends != nil && o.backends.dir != "" {
+	if o.spans && o.backends.dir != "" {
 		n = min(n, o.backends.Durable())
 	}
 	if o.file != nil {
@@ -143,9 +162,7 @@ func (o *outputs) dropped() (lines []string) {
 			lines = append(lines, count(n, "span")+" "+fmt.Sprintf(format, args...))
 		}
 	}
-	if o.encoder != nil {
-		add(o.encoder.TooLarge(), "too large to be encoded")
-	}
+	add(o.tooLarge(), "too large to be encoded")
 	lines = append(lines, o.backends.dropped()...)
 	if o.file != nil {
 		s := o.file.Stats()
@@ -153,6 +170,16 @@ func (o *outputs) dropped() (lines []string) {
 		add(s.Full, "dropped because %s took them too slowly", o.path)
 	}
 	return lines
+}
+
+// tooLarge counts spans and security events that were dropped for that.
+func (o *outputs) tooLarge() (n uint64) {
+	for _, e := range []*otlp.Encoder{o.encoder, o.events} {
+		if e != nil {
+			n += e.TooLarge()
+		}
+	}
+	return n
 }
 
 func count(n uint64, noun string) string {

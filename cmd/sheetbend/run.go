@@ -288,8 +288,8 @@ func (r *watchedRun) withoutUnusable() {
 		}
 	}
 	endpoints, err := findEndpoints(r.config, os.Getenv)
-	for i, e := range endpoints {
-		s, openErr := openSender(r.config.Exporters.OTLP[i], e, len(endpoints) > 1, r.by, nil, r.log)
+	for _, e := range endpoints {
+		s, openErr := e.open(len(r.config.Exporters.OTLP) > 1, r.by, nil, r.log)
 		if err = openErr; err != nil {
 			break
 		}

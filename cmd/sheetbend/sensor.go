@@ -199,7 +199,7 @@ func (o *watchOptions) openOutputs(s *settings, captureName string) (view *sessi
 	if err != nil {
 		return nil, err
 	}
-	if o.outputs.encoder == nil {
+	if o.outputs.encoder == nil && o.outputs.events == nil {
 		return nil, &exitError{exitUsage, errors.New(
 			"nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, " +
 				"or OTEL_EXPORTER_OTLP_ENDPOINT")}

@@ -42,7 +42,7 @@ func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool
 		return true
 	}
 	ours, err := findEndpoints(c, getenv)
-	if err != nil || len(ours) == 0 {
+	if err != nil || !slices.ContainsFunc(ours, func(e endpoint) bool { return e.gets(otlp.Traces) }) {
 		return true
 	}
 	if (c.Intake.Listen != "" || c.Intake.Unix != "") && c.Intake.Forward {
@@ -50,8 +50,8 @@ func ownTraces(c *config.Config, getenv func(string) string, inherits bool) bool
 	}
 	if inherits {
 		theirs, ok, err := otlp.FindEndpoint("", "", getenv)
-		return err != nil || !ok || !slices.ContainsFunc(ours, func(e otlp.Endpoint) bool {
-			return e.String() == theirs.String()
+		return err != nil || !ok || !slices.ContainsFunc(ours, func(e endpoint) bool {
+			return e.gets(otlp.Traces) && e.String() == theirs.String()
 		})
 	}
 	return true

@@ -39,7 +39,7 @@ func (rawCodec) Name() string                { return "proto" }
 // measured is a queue in dir, or in memory, with one backend.
 func measured(b *testing.B, dir string, policy Sync, to otlp.Backend) *Queue {
 	b.Helper()
-	cfg := Config{Dir: dir, Sync: policy, Destinations: []Destination{{"b", to}}}
+	cfg := Config{Dir: dir, Sync: policy, Destinations: []Destination{{Name: "b", Backend: to}}}
 	if dir != "" {
 		cfg.CrashCounters = dir + ".tally"
 	}

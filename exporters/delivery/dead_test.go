@@ -59,7 +59,7 @@ func TestAnOpenThatFailsLeavesNothingBehind(t *testing.T) {
 		}
 		return do()
 	}
-	if _, err := Open(Config{Dir: dir, As: as, CrashCounters: page, Destinations: []Destination{{"a", &scripted{}}}}); err == nil {
+	if _, err := Open(Config{Dir: dir, As: as, CrashCounters: page, Destinations: []Destination{{Name: "a", Backend: &scripted{}}}}); err == nil {
 		t.Fatal("opened")
 	}
 	maps, err := os.ReadFile("/proc/self/maps")

@@ -37,6 +37,7 @@ type lane struct {
 	hash     uint64 // of the key
 	log      *slog.Logger
 	backend  otlp.Backend
+	unused   bool // the kind is not for this backend
 
 	stats    LaneStats
 	changed  *sync.Cond // of Queue.mu
@@ -66,7 +67,7 @@ func newLane(q *Queue, k kind, d Destination) *lane {
 		q: q, kind: k, endpoint: d.Name, log: q.log.With("endpoint", d.Name), backend: d.Backend,
 		stats:   LaneStats{Endpoint: d.Name, Signal: k.signal(), PassedOn: k.origin() == passedOn},
 		changed: sync.NewCond(&q.mu), pauses: otlp.NewPauses(q.cfg.RetryWait),
-		ahead: map[uint64]uint64{}, flights: map[uint64]outcome{}, tries: map[uint64]int{},
+		unused: !d.gets(k), ahead: map[uint64]uint64{}, flights: map[uint64]outcome{}, tries: map[uint64]int{},
 	}
 	l.hash = hashed(l.key())
 	return l

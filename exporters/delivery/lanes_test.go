@@ -107,7 +107,7 @@ func everywhere(t *testing.T, test func(t *testing.T, dir string)) {
 func TestEveryBackendGetsWhatIsPassedOn(t *testing.T) {
 	everywhere(t, func(t *testing.T, dir string) {
 		a, b := &scripted{}, &scripted{}
-		q := open(t, Config{Dir: dir, Destinations: []Destination{{"a", a}, {"b", b}}})
+		q := open(t, Config{Dir: dir, Destinations: []Destination{{Name: "a", Backend: a}, {Name: "b", Backend: b}}})
 		for _, s := range []otlp.Signal{otlp.Traces, otlp.Logs, otlp.Metrics} {
 			passOn(t, q, s, request(s.String(), 0))
 			passOn(t, q, s, nil) // holds nothing
@@ -142,7 +142,7 @@ func TestASignalThatABackendDoesNotTakeHoldsUpNothingAndIsToldOnce(t *testing.T)
 			}
 			return nil
 		}}, &scripted{}
-		q := open(t, Config{Dir: dir, Log: logTo(log), Destinations: []Destination{{"a", a}, {"b", b}}})
+		q := open(t, Config{Dir: dir, Log: logTo(log), Destinations: []Destination{{Name: "a", Backend: a}, {Name: "b", Backend: b}}})
 		for i := range 100 {
 			q.Offer(otlp.Batch{Signal: otlp.Logs, Spans: 2, Resources: [][]byte{{byte(i)}}})
 			passOn(t, q, otlp.Logs, request("log", 100))
@@ -187,6 +187,60 @@ func TestASignalThatABackendDoesNotTakeHoldsUpNothingAndIsToldOnce(t *testing.T)
 	})
 }
 
+// A backend is sent its own signals, and what agents sent where traces go. With others configured at the next start, it
+// is not sent what waited of those that it had, and holds up nobody by that.
+func TestABackendGetsItsSignalsOnly(t *testing.T) {
+	everywhere(t, func(t *testing.T, dir string) {
+		traces, logs := &scripted{}, &scripted{script: func(b otlp.Batch) error {
+			if b.Signal == otlp.Logs {
+				return refusal(otlp.Temporary)
+			}
+			return nil
+		}}
+		to := []Destination{
+			{Name: "logs", Backend: logs, Signals: []otlp.Signal{otlp.Logs}},
+			{Name: "traces", Backend: traces, Signals: []otlp.Signal{otlp.Traces}},
+		}
+		q := open(t, Config{Dir: dir, Destinations: to})
+		for i := range 20 {
+			q.Offer(otlp.Batch{Signal: otlp.Logs, Spans: 2, Resources: [][]byte{{byte(i)}}})
+			passOn(t, q, otlp.Logs, request("log", 100))
+			offer(q, 10*i, 10, 10)
+		}
+		until(t, "all but the log records arrived", func() bool { return traces.count(spans) == 20 && traces.count(agentLogs) == 20 })
+		if traces.count(ownLogs) != 0 || logs.count(spans) != 0 || logs.count(agentLogs) != 0 {
+			t.Errorf("%v, %v", traces.got, logs.got)
+		}
+		if n := len(q.Stats().Lanes); n != 3 {
+			t.Errorf("%d lanes: %+v", n, q.Stats().Lanes)
+		}
+		if dir == "" {
+			logs.set(nil)
+			until(t, "the log records arrived", func() bool { return logs.count(ownLogs) == 20 })
+			if err := end(t, q, time.Minute); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		until(t, "they are on disk", func() bool { return laneOf(q, "logs", ownLogs).Queued == 40 && q.Stats().MemoryBytes == 0 })
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+		logs.set(nil)
+		to[0].Signals, to[1].Signals = to[1].Signals, to[0].Signals
+		q = open(t, Config{Dir: dir, Destinations: to})
+		offer(q, 0, 10, 10)
+		until(t, "it has spans now", func() bool { return logs.count(spans) == 1 })
+		until(t, "nothing waits", func() bool { return q.Stats().StoredBytes == 0 })
+		if logs.count(ownLogs) != 0 {
+			t.Errorf("%d batches of log records", logs.count(ownLogs))
+		}
+		if err := end(t, q, time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func queued(q *Queue) (n uint64) {
 	for _, l := range q.Stats().Lanes {
 		n += l.Queued
@@ -197,7 +251,7 @@ func queued(q *Queue) (n uint64) {
 // An endpoint without traces is the wrong one: what was seen must not be lost by that.
 func TestSpansWaitForABackendThatDoesNotTakeTraces(t *testing.T) {
 	a := &scripted{script: always(otlp.Unsupported)}
-	q := open(t, Config{Destinations: []Destination{{"a", a}}})
+	q := open(t, Config{Destinations: []Destination{{Name: "a", Backend: a}}})
 	offer(q, 0, 20, 10)
 	until(t, "it was asked", func() bool { return laneOf(q, "a", spans).Errors > 1 })
 	a.set(nil)
@@ -215,7 +269,7 @@ func TestWhatABackendRefusesOfAgentsHoldsUpNoSpans(t *testing.T) {
 				}
 				return nil
 			}}
-			q := open(t, Config{Dir: dir, Destinations: []Destination{{fmt.Sprint("a", k), a}}})
+			q := open(t, Config{Dir: dir, Destinations: []Destination{{Name: fmt.Sprint("a", k), Backend: a}}})
 			for i := range 20 {
 				passOn(t, q, otlp.Traces, request("x", 100))
 				offer(q, 10*i, 10, 10)
@@ -239,7 +293,7 @@ func TestWhatABackendRefusesOfAgentsHoldsUpNoSpans(t *testing.T) {
 func TestAFloodOfWhatIsPassedOnDropsNothingElse(t *testing.T) {
 	everywhere(t, func(t *testing.T, dir string) {
 		a := &scripted{script: always(otlp.Temporary)}
-		cfg := Config{Dir: dir, MaxBytes: 32 << 20, MemoryBytes: 4 << 20, Sync: SyncNone, Destinations: []Destination{{"a", a}}}
+		cfg := Config{Dir: dir, MaxBytes: 32 << 20, MemoryBytes: 4 << 20, Sync: SyncNone, Destinations: []Destination{{Name: "a", Backend: a}}}
 		q := open(t, cfg)
 		flood := func(size int) {
 			for range 4000 {
@@ -310,7 +364,7 @@ func nothingDroppedFlies(q *Queue) bool {
 func TestWhatCannotBeReadAgainIsRefusedAndCounted(t *testing.T) {
 	everywhere(t, func(t *testing.T, dir string) {
 		a := &scripted{}
-		q := open(t, Config{Dir: dir, MemoryBytes: 256 << 20, MaxBytes: 1 << 30, Destinations: []Destination{{"a", a}}})
+		q := open(t, Config{Dir: dir, MemoryBytes: 256 << 20, MaxBytes: 1 << 30, Destinations: []Destination{{Name: "a", Backend: a}}})
 		empty, full := []byte{0x0a, 0}, []byte{0x0a, 1, 0}
 		passOn(t, q, otlp.Logs, append(bytes.Repeat(empty, 1<<20), request("what counts", 10)...))
 		passOn(t, q, otlp.Logs, bytes.Repeat(full, maxParts))
@@ -340,7 +394,7 @@ func TestWhatCannotBeReadAgainIsRefusedAndCounted(t *testing.T) {
 
 func TestThePartsOfARequestCountInMemory(t *testing.T) {
 	a := &scripted{script: always(otlp.Temporary)}
-	q := open(t, Config{Destinations: []Destination{{"a", a}}})
+	q := open(t, Config{Destinations: []Destination{{Name: "a", Backend: a}}})
 	passOn(t, q, otlp.Logs, bytes.Repeat([]byte{0x0a, 1, 0}, maxParts))
 	if n := q.Stats().MemoryBytes; n < maxParts*(3+24) {
 		t.Errorf("%d bytes are counted", n)
@@ -359,7 +413,7 @@ func TestWhatIsPassedOnStaysOffTheDiskIfToldSo(t *testing.T) {
 		t.Run(fmt.Sprint(inMemory), func(t *testing.T) {
 			a := &scripted{script: always(otlp.Temporary)}
 			dir := spoolDir(t)
-			cfg := Config{Dir: dir, PassedOnInMemory: inMemory, Destinations: []Destination{{"a", a}}}
+			cfg := Config{Dir: dir, PassedOnInMemory: inMemory, Destinations: []Destination{{Name: "a", Backend: a}}}
 			q := open(t, cfg)
 			passOn(t, q, otlp.Traces, request(secret, 0))
 			offer(q, 0, 10, 10)
@@ -444,7 +498,7 @@ func TestASpoolOfTheVersionBeforeIsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &scripted{}
-	q := open(t, Config{Dir: dir, Destinations: []Destination{{"a", a}}})
+	q := open(t, Config{Dir: dir, Destinations: []Destination{{Name: "a", Backend: a}}})
 	if err := end(t, q, time.Minute); err != nil {
 		t.Error(err)
 	}
@@ -459,7 +513,7 @@ func TestABatchThatFailsHoldsUpTheOthersAfterSome(t *testing.T) {
 	everywhere(t, func(t *testing.T, dir string) {
 		stuck := make(chan struct{})
 		a := &stuckOnce{stuck: stuck}
-		q := open(t, Config{Dir: dir, Destinations: []Destination{{"a", a}}})
+		q := open(t, Config{Dir: dir, Destinations: []Destination{{Name: "a", Backend: a}}})
 		offer(q, 0, 100, 1)
 		ahead := func() int {
 			q.mu.Lock()

@@ -14,16 +14,28 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
-// Destination is a backend that gets every batch. Its positions in the spool go by its name.
+// Destination is a backend that gets every batch of its signals. Its positions in the spool go by its name.
 type Destination struct {
 	Name    string
 	Backend otlp.Backend
+	// Signals are those of the sensor that it gets; nil: all. What agents sent goes where the sensor's traces go.
+	Signals []otlp.Signal
+}
+
+// gets says whether batches of a kind are for d.
+func (d *Destination) gets(k kind) bool {
+	s := k.signal()
+	if k.origin() == passedOn {
+		s = otlp.Traces
+	}
+	return d.Signals == nil || slices.Contains(d.Signals, s)
 }
 
 // Config says where batches are kept, how many and how long. Zero values mean the defaults.
@@ -177,6 +189,9 @@ func (q *Queue) refuse(k kind, spans int) {
 	defer q.mu.Unlock()
 	defer q.publish()
 	for _, l := range q.lanes[k] {
+		if l.unused {
+			continue
+		}
 		l.stats.Offered += uint64(spans)
 		l.stats.Dropped.TooLarge += uint64(spans)
 	}
@@ -196,6 +211,9 @@ func (q *Queue) Offer(b otlp.Batch) {
 	defer q.publish()
 	var takers []*lane
 	for _, l := range q.lanes[h.kind] {
+		if l.unused {
+			continue
+		}
 		l.stats.Offered += uint64(b.Spans)
 		switch {
 		case q.closed:
@@ -219,7 +237,7 @@ func (q *Queue) Offer(b otlp.Batch) {
 	q.seq++
 	q.add(h, b)
 	for _, l := range q.lanes[h.kind] {
-		if now.Before(l.off) {
+		if l.unused || now.Before(l.off) {
 			l.position = h.seq
 		}
 	}

@@ -209,7 +209,7 @@ func TestAFullSpoolDropsTheOldestAndCountsThem(t *testing.T) {
 func TestAFileFullOfHolesStaysBoundedAndKeepsMostOfWhatItCan(t *testing.T) {
 	const limit = 32 << 20
 	dir := spoolDir(t)
-	s := open(t, Config{Dir: dir, MaxBytes: limit, Sync: SyncNone, Destinations: []Destination{{"b", away{}}}})
+	s := open(t, Config{Dir: dir, MaxBytes: limit, Sync: SyncNone, Destinations: []Destination{{Name: "b", Backend: away{}}}})
 	random := rand.New(rand.NewPCG(1, 2))
 	n := 0
 	for range 400 {

@@ -63,6 +63,10 @@ func (q *Queue) resume() error {
 		was := before[l.hash]
 		l.position = max(in.positions[l.key()], was.position)
 		q.seq = max(q.seq, l.position)
+		if l.unused { // it may have been before, with other signals configured
+			l.position = q.seq
+			return
+		}
 		for _, it := range q.lines[l.kind].stored {
 			if it.seq > l.position {
 				l.queue(it.head)

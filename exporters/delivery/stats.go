@@ -149,7 +149,7 @@ func (q *Queue) Stats() Stats {
 		Failing: q.failing, DamagedFiles: q.damaged, DeadDropped: q.dead.dropped.Load(),
 	}
 	q.eachLane(func(l *lane) {
-		if l.kind != spans && l.stats.Resumed+l.stats.Offered+l.stats.Lost == 0 {
+		if l.unused || l.kind != spans && l.stats.Resumed+l.stats.Offered+l.stats.Lost == 0 {
 			return
 		}
 		now := l.stats

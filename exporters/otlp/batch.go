@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package otlp turns spans into OTLP: an Encoder writes each span once into protobuf bytes
-// and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC or HTTP, and a
+// Package otlp turns spans into OTLP: an Encoder writes each span, or what is notable in it as a log record, once into
+// protobuf bytes and closes them into batches, a Sender makes one attempt to deliver a batch over gRPC or HTTP, and a
 // FailOver one to the first of several endpoints that takes it.
 package otlp
 
@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -62,6 +63,7 @@ const (
 // Encoder is a span.Sink that encodes each span once and hands closed batches to its consumers,
 // in the goroutine that calls Span and Flush. The same spans and flushes give the same batches.
 type Encoder struct {
+	signal    Signal // Traces, or Logs: then it takes notable spans only
 	limits    Limits
 	scope     []byte
 	consumers []func(Batch)
@@ -74,6 +76,7 @@ type Encoder struct {
 	seq      uint64
 	hint     int // bytes of a group of the batch before
 	scratch  []byte
+	event    notable.Event // of the span that is being added; Logs only
 	tooLarge atomic.Uint64
 }
 
@@ -88,6 +91,16 @@ type group struct {
 
 // NewEncoder returns an Encoder whose spans carry version as that of the instrumentation scope.
 func NewEncoder(version string, limits Limits, consumers ...func(Batch)) *Encoder {
+	return newEncoder(Traces, version, limits, consumers)
+}
+
+// NewEventEncoder returns an Encoder that makes a log record of each notable span, and nothing of the others. What
+// Limits says of spans holds for records.
+func NewEventEncoder(version string, limits Limits, consumers ...func(Batch)) *Encoder {
+	return newEncoder(Logs, version, limits, consumers)
+}
+
+func newEncoder(signal Signal, version string, limits Limits, consumers []func(Batch)) *Encoder {
 	if limits.Spans <= 0 {
 		limits.Spans = defaultBatchSpans
 	}
@@ -98,6 +111,7 @@ func NewEncoder(version string, limits Limits, consumers ...func(Batch)) *Encode
 	scope = append(appendLength([]byte{tagScopeSpansScope}, len(scope)), scope...)
 	scope = appendString(scope, tagScopeSpansSchema, span.Schema)
 	return &Encoder{
+		signal:    signal,
 		limits:    limits,
 		scope:     scope,
 		consumers: consumers,
@@ -107,6 +121,12 @@ func NewEncoder(version string, limits Limits, consumers ...func(Batch)) *Encode
 
 // Span implements span.Sink. Nothing of s is kept except s.Resource until the batch closes.
 func (e *Encoder) Span(s *span.Span) {
+	if e.signal == Logs {
+		var ok bool
+		if e.event, ok = notable.Of(s); !ok {
+			return
+		}
+	}
 	if e.add(s) {
 		return
 	}
@@ -168,7 +188,7 @@ func (e *Encoder) Flush() {
 		return
 	}
 	e.seq++
-	b := Batch{Seq: e.seq, Signal: Traces, Spans: e.spans, Resources: make([][]byte, 0, len(e.groups))}
+	b := Batch{Seq: e.seq, Signal: e.signal, Spans: e.spans, Resources: make([][]byte, 0, len(e.groups))}
 	for i := range e.groups {
 		if g := &e.groups[i]; len(g.buf) > g.room {
 			b.Resources = append(b.Resources, e.close(g))
@@ -181,7 +201,7 @@ func (e *Encoder) Flush() {
 	}
 }
 
-// TooLarge counts the spans that were dropped because one alone exceeded Limits.Bytes, even without its lists and
+// TooLarge counts the spans or records that were dropped because one alone exceeded Limits.Bytes, even without its lists and
 // long texts. Safe for concurrent use.
 func (e *Encoder) TooLarge() uint64 { return e.tooLarge.Load() }
 
@@ -189,7 +209,11 @@ func (e *Encoder) TooLarge() uint64 { return e.tooLarge.Load() }
 func (e *Encoder) add(s *span.Span) bool {
 	g, grown := e.group(s.Resource)
 	before := len(g.buf)
-	g.buf = appendSpan(g.buf, s)
+	if e.signal == Logs {
+		g.buf = appendRecord(g.buf, s, e.event)
+	} else {
+		g.buf = appendSpan(g.buf, s)
+	}
 	grown += len(g.buf) - before
 	if e.bytes+grown > e.limits.Bytes {
 		g.buf = g.buf[:before]

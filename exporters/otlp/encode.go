@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -58,6 +59,18 @@ const (
 	tagAnyArray  = 5<<3 | 2
 
 	tagArrayValue = 1<<3 | 2
+
+	// ResourceLogs and ScopeLogs have the fields of ResourceSpans and ScopeSpans.
+	tagRecordTime         = 1<<3 | 1
+	tagRecordSeverity     = 2 << 3
+	tagRecordSeverityText = 3<<3 | 2
+	tagRecordBody         = 5<<3 | 2
+	tagRecordAttribute    = 6<<3 | 2
+	tagRecordFlags        = 8<<3 | 5
+	tagRecordTrace        = 9<<3 | 2
+	tagRecordSpan         = 10<<3 | 2
+	tagRecordObserved     = 11<<3 | 1
+	tagRecordEvent        = 12<<3 | 2
 )
 
 const (
@@ -70,6 +83,9 @@ const (
 	spanFlags       = 0x101
 	spanRemoteFlags = 0x301
 	linkFlags       = 0x001
+
+	// eventPrefix is what the names of events begin with.
+	eventPrefix = "sheetbend."
 )
 
 // appendSpan appends s as a field of a ScopeSpans message: tag, length, Span.
@@ -133,6 +149,34 @@ func appendSpan(b []byte, s *span.Span) []byte {
 	}
 	b = binary.LittleEndian.AppendUint32(b, flags)
 
+	return closeLength(b, mark)
+}
+
+// appendRecord appends what is notable in s as a field of a ScopeLogs message: tag, length, LogRecord. It has the
+// attributes of the span.
+func appendRecord(b []byte, s *span.Span, e notable.Event) []byte {
+	b = append(b, tagScopeSpansSpan)
+	mark := len(b)
+	b = append(b, 0, 0, tagRecordTime)
+	b = binary.LittleEndian.AppendUint64(b, e.Time(s))
+	b = append(b, tagRecordSeverity, byte(e.Severity))
+	b = appendString(b, tagRecordSeverityText, e.Severity.String())
+	body := valid(e.Sentence)
+	b = append(b, tagRecordBody)
+	b = appendLength(b, anyStringSize(body))
+	b = appendString(b, tagAnyString, body)
+	for i := range s.Attrs {
+		b = appendAttr(b, tagRecordAttribute, &s.Attrs[i])
+	}
+	b = append(b, tagRecordFlags)
+	b = binary.LittleEndian.AppendUint32(b, linkFlags)
+	b = append(b, tagRecordTrace, 16)
+	b = append(b, s.Trace[:]...)
+	b = append(b, tagRecordSpan, 8)
+	b = append(b, s.ID[:]...)
+	b = append(b, tagRecordObserved) // the kernel told of it when it happened
+	b = binary.LittleEndian.AppendUint64(b, e.Time(s))
+	b = appendString(b, tagRecordEvent, eventPrefix+e.Name)
 	return closeLength(b, mark)
 }
 

@@ -8,10 +8,12 @@ import (
 	"testing"
 
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
 	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -163,6 +165,14 @@ func FuzzEncodedSpan(f *testing.F) {
 		}
 		if got, want := decodeSpan(t, appendSpan(nil, &s)), referenceSpan(&s); !proto.Equal(got, want) {
 			t.Errorf("got  %v\nwant %v", got, want)
+		}
+		event := notable.Event{Name: "secret", Severity: notable.Warn, Sentence: text}
+		var scope logspb.ScopeLogs
+		if err := proto.Unmarshal(appendRecord(nil, &s, event), &scope); err != nil {
+			t.Fatalf("encoded record is no valid message: %v", err)
+		}
+		if want := referenceRecord(&s, event); len(scope.LogRecords) != 1 || !proto.Equal(scope.LogRecords[0], want) {
+			t.Errorf("got  %v\nwant %v", scope.LogRecords, want)
 		}
 		r := &span.Resource{Attrs: s.Attrs}
 		var resource resourcepb.Resource

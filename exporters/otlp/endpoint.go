@@ -3,6 +3,7 @@
 package otlp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -30,19 +31,26 @@ type Endpoint struct {
 	Target   string   // host:port or unix:path
 	Insecure bool     // without TLS
 	Protocol Protocol // "" is GRPC
-	// Path is where traces go over HTTP, as in /v1/traces, percent-encoded. Other signals go to their own path beside
-	// that, and nowhere if this is another.
+	// Path is where the Signal goes over HTTP, as in /v1/traces, percent-encoded. Other signals go to their own path
+	// beside that, and nowhere if this is another.
 	Path string
-	Why  string // the protocol is this one, for people
+	// Signal is Traces (0, too), or Logs where the environment has another endpoint for those.
+	Signal Signal
+	Why    string // the protocol is this one, for people
 }
 
-// String is the endpoint as a user would write it; over HTTP, where traces go.
+// String is the endpoint as a user would write it; over HTTP, where its signal goes.
 func (e Endpoint) String() string {
-	if e.Protocol == HTTP && e.socket() == "" {
-		return e.URL(Traces)
+	switch {
+	case e.Protocol == HTTP && e.socket() == "":
+		return e.URL(e.signal())
+	case e.signal() != Traces: // another one may be the same for traces
+		return e.base() + " (" + e.signal().String() + ")"
 	}
 	return e.base()
 }
+
+func (e Endpoint) signal() Signal { return cmp.Or(e.Signal, Traces) }
 
 func (e Endpoint) base() string {
 	host := strings.ReplaceAll(e.Target, "%", "%25") // of an IPv6 zone
@@ -67,8 +75,8 @@ func (e Endpoint) socket() string {
 // URL is where a signal goes over HTTP; "" is nowhere.
 func (e Endpoint) URL(s Signal) string {
 	path := e.Path
-	if s != Traces {
-		prefix, ok := strings.CutSuffix(path, Traces.Path())
+	if s != e.signal() {
+		prefix, ok := strings.CutSuffix(path, e.signal().Path())
 		if !ok {
 			return ""
 		}
@@ -103,14 +111,12 @@ func (e Endpoint) URL(s Signal) string {
 func FindEndpoint(
 	endpoint string, protocol Protocol, getenv func(string) string,
 ) (e Endpoint, ok bool, err error) {
-	r := reading{protocol: protocol, why: "configured"}
-	insecure := strings.EqualFold(lookup(getenv, "INSECURE"), "true")
+	r := reading{signal: Traces, protocol: protocol, why: "configured"}
 	text, name := strings.TrimSpace(endpoint), "OTLP endpoint"
 	r.asIs = strings.HasSuffix(text, Traces.Path())
 	if text == "" {
-		for _, signal := range []string{"TRACES_", ""} {
-			name = "OTEL_EXPORTER_OTLP_" + signal + "ENDPOINT"
-			r.asIs = signal != ""
+		for _, name = range []string{variable(Traces, "ENDPOINT"), "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+			r.asIs = name == variable(Traces, "ENDPOINT")
 			if text = strings.TrimSpace(getenv(name)); text != "" {
 				break
 			}
@@ -118,10 +124,34 @@ func FindEndpoint(
 		if text == "" || !tracesWanted(getenv) {
 			return Endpoint{}, false, nil
 		}
-		if p := lookup(getenv, "PROTOCOL"); p != "" && protocol == "" {
-			r.protocol, r.why = Protocol(p), "OTEL_EXPORTER_OTLP_PROTOCOL is "+p
-		}
+		r.chosenBy(getenv)
 	}
+	return r.find(text, name, getenv)
+}
+
+// FindLogsEndpoint is the endpoint of OTEL_EXPORTER_OTLP_LOGS_ENDPOINT, with the protocol given or that of the
+// variables. It reports false when that is not set: logs go where traces go.
+func FindLogsEndpoint(protocol Protocol, getenv func(string) string) (e Endpoint, ok bool, err error) {
+	name := variable(Logs, "ENDPOINT")
+	text := strings.TrimSpace(getenv(name))
+	if text == "" {
+		return Endpoint{}, false, nil
+	}
+	r := reading{signal: Logs, protocol: protocol, why: "configured", asIs: true}
+	r.chosenBy(getenv)
+	return r.find(text, name, getenv)
+}
+
+// chosenBy takes the protocol of the variables, if none is configured.
+func (r *reading) chosenBy(getenv func(string) string) {
+	if p := lookup(r.signal, getenv, "PROTOCOL"); p != "" && r.protocol == "" {
+		r.protocol, r.why = Protocol(p), "OTEL_EXPORTER_OTLP_PROTOCOL is "+p
+	}
+}
+
+// find reads the text of an endpoint, which name has.
+func (r *reading) find(text, name string, getenv func(string) string) (e Endpoint, ok bool, err error) {
+	insecure := strings.EqualFold(lookup(r.signal, getenv, "INSECURE"), "true")
 	switch r.protocol {
 	case "", GRPC, HTTP:
 	case httpJSON:
@@ -138,9 +168,10 @@ func FindEndpoint(
 
 // reading is how the text of an endpoint is to be understood.
 type reading struct {
+	signal   Signal   // that it is for
 	protocol Protocol // "": as the text has it
 	why      string   // it is this one
-	asIs     bool     // the path is that of traces
+	asIs     bool     // the path is that of the signal
 }
 
 // choose completes the protocol by what a URL has.
@@ -158,11 +189,11 @@ func (r *reading) choose(path bool, port string) {
 
 // place is the endpoint over the protocol that was chosen. path is percent-encoded.
 func (r *reading) place(target string, insecure bool, path string) Endpoint {
-	e := Endpoint{Target: target, Insecure: insecure, Protocol: r.protocol, Why: r.why}
+	e := Endpoint{Target: target, Insecure: insecure, Protocol: r.protocol, Why: r.why, Signal: r.signal}
 	switch {
 	case e.Protocol != HTTP:
 	case !r.asIs:
-		e.Path = strings.TrimRight(path, "/") + Traces.Path()
+		e.Path = strings.TrimRight(path, "/") + r.signal.Path()
 	case path == "":
 		e.Path = "/"
 	default:

@@ -3,6 +3,7 @@
 package otlp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -13,9 +14,14 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// lookup reads the variable of the traces signal, else the general one, as the OTLP exporter specification says.
-func lookup(getenv func(string) string, suffix string) string {
-	if v := strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_TRACES_" + suffix)); v != "" {
+// variable is the name of the one of a signal.
+func variable(s Signal, suffix string) string {
+	return "OTEL_EXPORTER_OTLP_" + strings.ToUpper(cmp.Or(s, Traces).String()) + "_" + suffix
+}
+
+// lookup reads the variable of the signal, else the general one, as the OTLP exporter specification says.
+func lookup(s Signal, getenv func(string) string, suffix string) string {
+	if v := strings.TrimSpace(getenv(variable(s, suffix))); v != "" {
 		return v
 	}
 	return strings.TrimSpace(getenv("OTEL_EXPORTER_OTLP_" + suffix))
@@ -41,13 +47,13 @@ func tracesWanted(getenv func(string) string) bool {
 // checkEnvironment finds mistakes before anything is sent. Files are read by who sends, with the rights that are given
 // for it.
 func checkEnvironment(e Endpoint, getenv func(string) string) error {
-	_, timeout := timeoutFromEnvironment(getenv)
-	_, compression := compressed("", getenv)
-	_, headers := headersFromEnvironment(getenv)
+	_, timeout := timeoutFromEnvironment(e.Signal, getenv)
+	_, compression := compressed("", e.Signal, getenv)
+	_, headers := headersFromEnvironment(e.Signal, getenv)
 	if err := errors.Join(timeout, compression, headers); err != nil || e.Insecure {
 		return err
 	}
-	cert, key := lookup(getenv, "CLIENT_CERTIFICATE"), lookup(getenv, "CLIENT_KEY")
+	cert, key := lookup(e.Signal, getenv, "CLIENT_CERTIFICATE"), lookup(e.Signal, getenv, "CLIENT_KEY")
 	if (cert == "") != (key == "") {
 		return errors.New("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY " +
 			"only work together: set both or none")
@@ -56,8 +62,8 @@ func checkEnvironment(e Endpoint, getenv func(string) string) error {
 }
 
 // timeoutFromEnvironment is 0 when no variable says how long one attempt may take.
-func timeoutFromEnvironment(getenv func(string) string) (time.Duration, error) {
-	text := lookup(getenv, "TIMEOUT")
+func timeoutFromEnvironment(s Signal, getenv func(string) string) (time.Duration, error) {
+	text := lookup(s, getenv, "TIMEOUT")
 	if text == "" {
 		return 0, nil
 	}
@@ -75,10 +81,10 @@ const (
 )
 
 // compressed says whether requests are, by the configuration, and the variable if that is empty.
-func compressed(configured string, getenv func(string) string) (bool, error) {
+func compressed(configured string, s Signal, getenv func(string) string) (bool, error) {
 	what := configured
 	if what == "" {
-		what = lookup(getenv, "COMPRESSION")
+		what = lookup(s, getenv, "COMPRESSION")
 	}
 	if what != "" && what != Gzip && what != None {
 		return false, fmt.Errorf("OTEL_EXPORTER_OTLP_COMPRESSION is %q: it can be %s or %s", what, Gzip, None)
@@ -88,10 +94,10 @@ func compressed(configured string, getenv func(string) string) (bool, error) {
 
 // headersFromEnvironment reads "name=value,name=value" with percent-encoded values. Errors name the place only: a value
 // is a secret.
-func headersFromEnvironment(getenv func(string) string) (metadata.MD, error) {
+func headersFromEnvironment(s Signal, getenv func(string) string) (metadata.MD, error) {
 	headers := metadata.MD{}
 	n := 0
-	for pair := range strings.SplitSeq(lookup(getenv, "HEADERS"), ",") {
+	for pair := range strings.SplitSeq(lookup(s, getenv, "HEADERS"), ",") {
 		n++
 		if strings.TrimSpace(pair) == "" {
 			continue

@@ -53,7 +53,7 @@ func FuzzFindEndpoint(f *testing.F) {
 		if err != nil || !ok {
 			return
 		}
-		if md, err := headersFromEnvironment(getenv); err != nil || len(md) > maxHeaders {
+		if md, err := headersFromEnvironment(Traces, getenv); err != nil || len(md) > maxHeaders {
 			t.Fatalf("%v, %v", md, err)
 		}
 		if e.Protocol == HTTP {

@@ -25,7 +25,8 @@ type SenderConfig struct {
 	// HeadersFile names a file of further headers, one "name: value" a line. It is read again when it changes.
 	HeadersFile string
 	TLS         TLS // its As counts for all files, and for the socket of a unix: endpoint
-	// Timeout bounds one attempt: 10 s, or OTEL_EXPORTER_OTLP_TRACES_TIMEOUT or OTEL_EXPORTER_OTLP_TIMEOUT.
+	// Timeout bounds one attempt: 10 s, or what OTEL_EXPORTER_OTLP_TIMEOUT says, or the variable of the endpoint's
+	// signal.
 	Timeout     time.Duration
 	Compression string        // Gzip, None, or "" for what OTEL_EXPORTER_OTLP_COMPRESSION says
 	RetryWait   time.Duration // between attempts to connect over gRPC, 250 ms at first; grows up to 5 s
@@ -55,7 +56,7 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	fromEnv, err := timeoutFromEnvironment(os.Getenv)
+	fromEnv, err := timeoutFromEnvironment(cfg.Endpoint.Signal, os.Getenv)
 	if err != nil && cfg.Timeout <= 0 {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 		}
 	}
 	if cfg.Headers == nil {
-		if s.headers, err = headersFromEnvironment(os.Getenv); err != nil {
+		if s.headers, err = headersFromEnvironment(cfg.Endpoint.Signal, os.Getenv); err != nil {
 			return nil, err
 		}
 	}
@@ -77,13 +78,13 @@ func NewSender(cfg SenderConfig) (*Sender, error) {
 			return nil, err
 		}
 	}
-	zip, err := compressed(cfg.Compression, os.Getenv)
+	zip, err := compressed(cfg.Compression, cfg.Endpoint.Signal, os.Getenv)
 	if err != nil {
 		return nil, err
 	}
 	var certificates *rotating
 	if !cfg.Endpoint.Insecure {
-		if certificates, err = newRotating(cfg.TLS.OrEnvironment(os.Getenv), cfg.Log); err != nil {
+		if certificates, err = newRotating(cfg.TLS.OrEnvironment(cfg.Endpoint.Signal, os.Getenv), cfg.Log); err != nil {
 			return nil, err
 		}
 	}

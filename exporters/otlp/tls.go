@@ -30,20 +30,20 @@ type TLS struct {
 	As func(func() error) error
 }
 
-// OrEnvironment fills in what the variables say.
-func (t TLS) OrEnvironment(getenv func(string) string) TLS {
+// OrEnvironment fills in what the variables of a signal say.
+func (t TLS) OrEnvironment(s Signal, getenv func(string) string) TLS {
 	if t.CA == "" {
-		t.CA = lookup(getenv, "CERTIFICATE")
+		t.CA = lookup(s, getenv, "CERTIFICATE")
 	}
 	if t.Cert == "" && t.Key == "" {
-		t.Cert, t.Key = lookup(getenv, "CLIENT_CERTIFICATE"), lookup(getenv, "CLIENT_KEY")
+		t.Cert, t.Key = lookup(s, getenv, "CLIENT_CERTIFICATE"), lookup(s, getenv, "CLIENT_KEY")
 	}
 	return t
 }
 
 // Config is of the files as they are now.
-func (t TLS) Config(getenv func(string) string) (*tls.Config, error) {
-	c, _, err := t.OrEnvironment(getenv).load()
+func (t TLS) Config(s Signal, getenv func(string) string) (*tls.Config, error) {
+	c, _, err := t.OrEnvironment(s, getenv).load()
 	return c, err
 }
 

@@ -24,7 +24,15 @@ type OTLP struct {
 	Timeout     Duration `yaml:"timeout"`
 	Compression string   `yaml:"compression"` // "": as OTEL_EXPORTER_OTLP_COMPRESSION has it
 	Queue       Queue    `yaml:"queue"`
+	// Signals are what it gets: traces are spans, logs are security events.
+	Signals []string `yaml:"signals"`
 }
+
+// The values of OTLP.Signals.
+const (
+	SignalTraces = "traces"
+	SignalLogs   = "logs"
+)
 
 // TLS names PEM files. Empty ones stand for the variables of the OTLP exporter.
 type TLS struct {
@@ -69,7 +77,9 @@ const (
 	MaxEndpoints = 16
 )
 
-func defaultOTLP() OTLP { return OTLP{Queue: Queue{Bytes: 64 << 20, Spans: 65536}} }
+func defaultOTLP() OTLP {
+	return OTLP{Queue: Queue{Bytes: 64 << 20, Spans: 65536}, Signals: []string{SignalTraces}}
+}
 
 func defaultSpool() Spool {
 	return Spool{

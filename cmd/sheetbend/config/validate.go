@@ -149,6 +149,15 @@ func (c *Config) validateDelivery(m *mistakes) {
 		if o.Compression != "" {
 			m.oneOf(key+".compression", o.Compression, "gzip", "none")
 		}
+		if len(o.Signals) == 0 {
+			m.add("%s.signals is empty: it can have %s and %s", key, SignalTraces, SignalLogs)
+		}
+		for _, s := range o.Signals {
+			m.oneOf(key+".signals", s, SignalTraces, SignalLogs)
+		}
+		if c.Exporters.OTLPMode == ModeFailOver && !slices.Equal(o.Signals, c.Exporters.OTLP[0].Signals) {
+			m.add("%s.signals has to be as that of the others: with fail-over any of them gets all", key)
+		}
 		m.within(key+".queue.bytes", int64(o.Queue.Bytes), 1<<20, 8<<30)
 		m.within(key+".queue.spans", int64(o.Queue.Spans), 512, 100_000_000)
 		if (o.TLS.Cert == "") != (o.TLS.Key == "") {
