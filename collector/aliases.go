@@ -48,6 +48,10 @@ var (
 	DefaultNoise = config.DefaultNoise
 	// DefaultSensitive is like DefaultNoise.
 	DefaultSensitive = config.DefaultSensitive
+	// DefaultWorkspaceIgnore and DefaultWorkspaceNever are like DefaultNoise.
+	DefaultWorkspaceIgnore = config.DefaultWorkspaceIgnore
+	// DefaultWorkspaceNever is like DefaultNoise.
+	DefaultWorkspaceNever = config.DefaultWorkspaceNever
 	// Select finds the sandbox that a cgroup path lies in.
 	Select = config.Select
 	// ChooseContainer gives the first selector that chooses a container.

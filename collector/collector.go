@@ -199,6 +199,7 @@ func (c *Collector) Close() {
 		return
 	}
 	c.closed = true
+	c.sendHeld() // it counts for the calls and sandboxes
 	c.spans.SendOpenCalls()
 	c.spans.SendSandboxes()
 	c.drain()
@@ -206,12 +207,16 @@ func (c *Collector) Close() {
 
 // drain sends everything that is still held, as far as it is known, and flushes the sink.
 func (c *Collector) drain() {
+	c.sendHeld()
+	c.containers.GiveUpAll()
+	c.spans.FlushSink()
+}
+
+func (c *Collector) sendHeld() {
 	c.clock.Tick = max(c.clock.Tick, c.clock.Now)
 	c.containers.LoseCandidates()
 	c.spans.SendHeld()
 	c.spans.SendLosses()
-	c.containers.GiveUpAll()
-	c.spans.FlushSink()
 }
 
 // Stats gives the counters as they are now.

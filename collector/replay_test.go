@@ -85,7 +85,7 @@ func checkContract(t *testing.T, s *span.Span) {
 	var want []span.Outcome // one of them
 	switch {
 	case s.Kind == span.Escape || s.Kind == span.Loss || s.Kind == span.Session || s.Kind == span.SessionEnd || s.StandIn ||
-		s.Kind == span.Start || s.Kind == span.ConnectStart:
+		s.Kind == span.SandboxEnd || s.Kind == span.Start || s.Kind == span.ConnectStart:
 		want = []span.Outcome{""}
 	case s.Kind == span.Tool || s.Kind == span.ToolStart || s.Kind == span.ToolEnd || s.Kind == span.Telemetry || s.Kind == span.SessionCall:
 		want = []span.Outcome{"", span.Refused, span.OK, span.Failed}

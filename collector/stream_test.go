@@ -76,7 +76,7 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.act(n, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, Type: unix.SOCK_STREAM, CID: 2, Port: 5, Error: int32(unix.ECONNRESET)})
 		w.listen(n, "::", 80, 0)
 		w.accept(n, "10.0.0.9", 80, uint16(n))
-		w.closed(n, uint64(n), record.Close{PeerPort: uint16(n), Port: 80, Reason: record.ClosePeer, Incoming: true})
+		w.closed(n, uint64(n), record.Close{PeerPort: uint16(n), Port: 80, Reason: record.ClosePeer, Incoming: true, Sent: 7, Received: 2000})
 		w.act(n, record.Namespace{Op: record.NamespaceUnshare, Types: unix.CLONE_NEWNET | unix.CLONE_NEWUSER, Error: int32(unix.EPERM)})
 		h.Flags = record.ChangeDirectory
 		h.Time++
@@ -239,6 +239,7 @@ func (w *world) busyAgents() {
 	w.call(200, 252, "exec-1")
 	w.exit(252, 0)
 	w.fork(250, 251)
+	w.listen(251, "127.0.0.1", 8080, 0)
 	w.act(250, record.OOM{})
 	w.reach(250, 0, into(record.AccessAttach, 200))
 	w.open(200, "/a/tainted")
@@ -324,6 +325,12 @@ var contractKeys = []string{
 	"server.address", "server.port", "service.peer.name", "peer.service", "sheetbend.server.name.source", "sheetbend.server.name.claimed",
 	"sheetbend.server.name.disagrees", "dns.question.name", "dns.answers", "sheetbend.dns.question.type", "sheetbend.dns.response.code",
 	"sheetbend.dns.claimed",
+	"sheetbend.call.summary", "sheetbend.session.summary", "sheetbend.programs", "sheetbend.programs.failed", "sheetbend.files.read", "sheetbend.files.refused",
+	"sheetbend.files.sensitive", "sheetbend.files.sensitive.names", "sheetbend.files.outside", "sheetbend.files.outside.names",
+	"sheetbend.hosts", "sheetbend.hosts.names", "sheetbend.bytes.out", "sheetbend.bytes.in", "sheetbend.cpu_ns", "sheetbend.memory.peak_bytes",
+	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.lines",
+	"sheetbend.workspace", "sheetbend.session.calls", "sheetbend.session.calls.failed", "sheetbend.session.calls.denied",
+	"sheetbend.file.outside", "sheetbend.network.new",
 }
 
 func TestContractNames(t *testing.T) {
@@ -366,7 +373,9 @@ func TestContractIsDocumented(t *testing.T) {
 			t.Errorf("docs/spans.md does not say what %s is", k)
 		}
 	}
-	for _, list := range [][]string{config.DefaultNoise(), config.DefaultSensitive()} {
+	for _, list := range [][]string{
+		config.DefaultNoise(), config.DefaultSensitive(), config.DefaultWorkspaceIgnore(), config.DefaultWorkspaceNever(),
+	} {
 		for _, p := range list {
 			if !strings.Contains(string(page), p+"\n") {
 				t.Errorf("docs/spans.md does not list the pattern %s", p)

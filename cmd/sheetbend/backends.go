@@ -137,7 +137,7 @@ func openBackends(
 }
 
 // open makes what sends to an endpoint, which is one of several or the only one.
-func (e endpoint) open(several bool, sends identity, d *dialer, log *slog.Logger) (*otlp.Sender, error) {
+func (e *endpoint) open(several bool, sends identity, d *dialer, log *slog.Logger) (*otlp.Sender, error) {
 	cfg := otlp.SenderConfig{
 		Endpoint: e.Endpoint, HeadersFile: e.of.HeadersFile, TLS: e.tls(sends.rights), Timeout: time.Duration(e.of.Timeout),
 		Compression: e.of.Compression, UserAgent: "sheetbend/" + build(), Log: log,

@@ -90,6 +90,8 @@ func collectorConfig(
 		MaxTraceBytes:    int(c.Trace.MaxBytes),
 		Noise:            config.Expand(c.Noise, collector.DefaultNoise()),
 		Sensitive:        config.Expand(c.Sensitive, collector.DefaultSensitive()),
+		WorkspaceIgnore:  config.Expand(c.Workspace.Ignore, collector.DefaultWorkspaceIgnore()),
+		WorkspaceNever:   config.Expand(c.Workspace.Never, collector.DefaultWorkspaceNever()),
 		Fold: collector.Fold{
 			Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories,
 		},

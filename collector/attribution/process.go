@@ -63,6 +63,7 @@ type Sandbox struct {
 	Traces    Traces     // of what no agent does
 	Container *Container // that its topmost directory is, or lies in
 	Names     any        // what package spans knows of names in it; nil: nothing
+	Pending   any        // what package spans keeps of what is done in it; nil: nothing
 
 	Agents       []*agent // live
 	MarkerAgents []*agent // that name calls in it by markers

@@ -26,6 +26,9 @@ func (a *agent) Wrappers() *agents.Wrappers {
 	return &a.dialect.Wrappers
 }
 
+// Keeps says whether a file is one that the agent keeps for itself, by its dialect.
+func (a *agent) Keeps(name string) bool { return a.dialect != nil && a.dialect.Tools.Keeps(name) }
+
 // NotBegun is said of a process that a look has found: the records of how it began come after all. An agent that began
 // with this program does so once more.
 func (p *Process) NotBegun(id span.Image) {

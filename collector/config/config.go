@@ -53,6 +53,8 @@ type Config struct {
 	MaxTraceBytes    int           `json:"max_trace_bytes"`     // so many encoded bytes, a trace ends: Tempo keeps 5 MB of one
 	Noise            []string      `json:"noise"`               // paths whose reads are counted, not listed; see Pattern
 	Sensitive        []string      `json:"sensitive"`           // paths that are never noise and never fold
+	WorkspaceIgnore  []string      `json:"workspace_ignore"`    // paths whose changes are never outside of a workspace
+	WorkspaceNever   []string      `json:"workspace_never"`     // paths that are in no workspace, though that is the root or a home
 	Fold             Fold          `json:"fold"`
 	ReadableNames    bool          `json:"readable_names"`   // span names for people, of high cardinality
 	ShowCredentials  bool          `json:"show_credentials"` // do not mask argv
@@ -143,6 +145,12 @@ func (c Config) WithDefaults() Config {
 	if c.Sensitive == nil {
 		c.Sensitive = DefaultSensitive()
 	}
+	if c.WorkspaceIgnore == nil {
+		c.WorkspaceIgnore = DefaultWorkspaceIgnore()
+	}
+	if c.WorkspaceNever == nil {
+		c.WorkspaceNever = DefaultWorkspaceNever()
+	}
 	set(&c.Fold.Files, 200)
 	setTime(&c.Fold.Window, time.Minute)
 	set(&c.Fold.Directories, 64)
@@ -217,11 +225,16 @@ func (c Config) Validate() error {
 	if err := agents.Validate(c.Agents); err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
-	if _, err := CompilePatterns(c.Noise); err != nil {
-		return fmt.Errorf("noise: %w", err)
-	}
-	if _, err := CompilePatterns(c.Sensitive); err != nil {
-		return fmt.Errorf("sensitive: %w", err)
+	for _, l := range []struct {
+		name string
+		list []string
+	}{
+		{"noise", c.Noise}, {"sensitive", c.Sensitive},
+		{"workspace.ignore", c.WorkspaceIgnore}, {"workspace.never", c.WorkspaceNever},
+	} {
+		if _, err := CompilePatterns(l.list); err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
 	}
 	return nil
 }

@@ -325,3 +325,49 @@ func DefaultSensitive() []string {
 		"/dev/kmem",
 	}
 }
+
+// DefaultWorkspaceIgnore lists temporary directories, what bubblewrap makes for itself, and caches of tools.
+func DefaultWorkspaceIgnore() []string {
+	return []string{
+		"/tmp/**",
+		"/var/tmp/**",
+		"/dev/shm/**",
+		"/run/user/**",
+		"/newroot/**",
+		"/oldroot/**",
+		"**/.cache/**",
+		"**/.npm/**",
+		"**/.yarn/**",
+		"**/.bun/install/cache/**",
+		"**/.local/share/pnpm/**",
+		"**/go/pkg/**",
+		"**/.cargo/registry/**",
+		"**/.cargo/git/**",
+		"**/.rustup/tmp/**",
+		"**/.rustup/downloads/**",
+		"**/.gradle/**",
+		"**/.m2/repository/**",
+		"**/.nuget/packages/**",
+		"**/.bundle/cache/**",
+		"**/.composer/cache/**",
+	}
+}
+
+// DefaultWorkspaceNever lists what belongs to the system or to somebody's shell and tools, not to work.
+func DefaultWorkspaceNever() []string {
+	return []string{
+		"/bin/**",
+		"/boot/**",
+		"/etc/**",
+		"/lib/**",
+		"/lib64/**",
+		"/opt/**",
+		"/sbin/**",
+		"/usr/**",
+		"/var/**",
+		"/root/.*",
+		"/root/.*/**",
+		"/home/*/.*",
+		"/home/*/.*/**",
+	}
+}

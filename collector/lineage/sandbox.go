@@ -28,8 +28,7 @@ type Sandbox struct {
 	element   *list.Element
 	rank      int // index in Tree.ByProcesses, while it has processes
 
-	Pending any      // what package spans keeps of what is changed in it; nil: nothing
-	Root    *Program // the first that is no agent's and stands under no other; nil: none yet
+	Root *Program // the first that is no agent's and stands under no other; nil: none yet
 }
 
 // Number tells it apart from others of this boot that are known.

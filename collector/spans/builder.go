@@ -19,6 +19,8 @@ type builder struct {
 	links     [6]span.Ref // of one span; more are allocated
 	list      []string    // of the one attribute that is a list
 	repaired  bool
+	owner     attribution.Owner
+	sandbox   *attribution.Sandbox
 	agent     string                 // whose resource it has
 	container *attribution.Container // and of which container; nil: of none
 }
@@ -37,7 +39,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		Start: from + c.spans.clock.Offset, End: max(to, from+1000) + c.spans.clock.Offset,
 		Attrs: s.Attrs[:0], Session: owner.SessionName, Instance: sb.TracesOf(w).Instance(),
 	}
-	d.repaired, d.agent, d.container = false, sb.Agent, sb.Container
+	d.repaired, d.owner, d.sandbox, d.agent, d.container = false, w, sb, sb.Agent, sb.Container
 	if w.Agent != nil {
 		d.agent, d.container = w.Agent.Name, w.Agent.Container
 	}
@@ -282,12 +284,13 @@ func (d *builder) fail(why string) {
 	d.span.Status = why
 }
 
-// send hands the span to the sink, or lets it wait for its container.
+// send counts the span and hands it to the sink, or lets it wait for its container.
 func (c *out) send() {
 	d := &c.builder
 	if d.repaired {
 		d.flag(span.KeyUTF8Repaired)
 	}
+	c.count()
 	if d.container != nil && d.container.State == attribution.ContainerWaiting {
 		c.await(&d.span, d.agent, d.container)
 		return

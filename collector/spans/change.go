@@ -67,6 +67,7 @@ type change struct {
 	text      string // name of an attribute, type of what is mounted
 	sensitive bool
 	declared  attribution.Declared
+	outside   bool // of the workspace
 	spot      spot
 }
 
@@ -77,6 +78,7 @@ type changeKey struct {
 	text      string
 	call      *attribution.Call
 	declared  attribution.Declared
+	outside   bool
 }
 
 // A changeSpan counts changes below one directory until its hold runs out.
@@ -126,6 +128,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 		c.attribution.NotHook(&p.Process) // as for an open
 	}
 	w := c.ownerOfChange(p, &g, old)
+	g.outside = c.changesOutside(p, w, &g)
 	c.effects.changed(h, r, p, w, g.from, g.to, g.sensitive)
 	if g.folds() {
 		c.foldChange(p, w, &g)
@@ -134,6 +137,16 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	c.placeChange(p, w, &g)
 	c.sendChange(p, p.Program, p.Cgroup, w, &g)
 	c.out.send()
+}
+
+// changesOutside says whether a change is one of a file outside of the workspace, by a name that it has or had.
+func (c *Spans) changesOutside(p *lineage.Process, w attribution.Owner, g *change) bool {
+	const unsure = record.ChangeSubmitted | record.ChangeNotSure | record.ChangeUnlinked
+	if g.record.Error != 0 || g.operation.place || g.flags&unsure != 0 {
+		return false
+	}
+	sb := &p.Sandbox.Sandbox
+	return c.isOutside(sb, w, g.to) || g.record.Op == record.ChangeRename && c.isOutside(sb, w, g.from)
 }
 
 // ownerOfChange gives whose a change is; old is its other name as a path.
@@ -173,7 +186,7 @@ const MaxChangeDirectories = 16
 // foldChange counts a change for a directory that it is below. When there are too many directories, one becomes one
 // above; only where that would be the root, the oldest goes out.
 func (c *Spans) foldChange(p *lineage.Process, w attribution.Owner, g *change) {
-	key := changeKey{operation: g.operation.name, after: record.ChangeUnknown, text: g.text, call: w.Call, declared: g.declared}
+	key := changeKey{operation: g.operation.name, after: record.ChangeUnknown, text: g.text, call: w.Call, declared: g.declared, outside: g.outside}
 	if g.record.Op == record.ChangeChmod || g.record.Op == record.ChangeChown {
 		key.after = g.record.After
 	}

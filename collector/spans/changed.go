@@ -21,6 +21,7 @@ func (d *builder) change(g *change) {
 	r := &g.record
 	d.trusted(span.KeyFileOperation, g.operation.name)
 	d.flagIf(!g.operation.place, span.KeyFileWrite)
+	d.flagIf(g.outside, span.KeyOutside)
 	d.declared(g.declared)
 	d.textIf(span.KeyFilePath, g.to)
 	switch r.Op {

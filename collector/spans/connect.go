@@ -33,6 +33,7 @@ type connectSpan struct {
 
 	element *list.Element // in the process's list
 	noticed bool
+	isNew   bool // nobody has connected there before; with noticed
 	over    bool // the process has ended
 
 	// Once it is established, the first bytes are waited for.
@@ -219,6 +220,11 @@ func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 	}
 	d.flagIf(s.flags&record.ConnectSourceRoute != 0, span.KeySourceRoute)
 	c.tellServer(d, c.nameOf(s.process, address, s.said, s.by), netip.AddrPortFrom(address, s.what.Port))
+	if !s.noticed || d.span.Kind == span.ConnectStart {
+		server := span.Attrs(d.span.Attrs).Text(span.KeyServerAddress)
+		s.isNew = c.isNew(&s.process.Sandbox.Sandbox, s.owner, destination(server, int64(s.what.Port)))
+	}
+	d.flagIf(s.isNew, span.KeyNewDestination)
 }
 
 func addressOf(family uint16, addr [16]byte) (netip.Addr, string) {

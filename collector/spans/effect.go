@@ -41,10 +41,34 @@ type net struct {
 	first uint64        // boottime of the first change
 }
 
-// A sandboxNet is what is changed in a sandbox by whoever is no agent's, and bounds what all of it keeps.
-type sandboxNet struct {
+// A sandboxTold is what is done in a sandbox by whoever is no agent's, and bounds what is kept of all that is done in it.
+type sandboxTold struct {
 	net
-	total effect.Total
+	total   effect.Total
+	account account
+	hosts   room
+
+	workspace workspace // of who is no agent's
+
+	held    held // with over
+	sandbox *lineage.Sandbox
+	end     spot
+	ended   uint64 // boottime
+	over    bool
+}
+
+// toldOf is what is kept of a sandbox.
+func (c *Spans) toldOf(sb *attribution.Sandbox) *sandboxTold {
+	s, known := sb.Pending.(*sandboxTold)
+	if !known {
+		s = &sandboxTold{
+			total: effect.Total{Names: maxAllNames / sandboxPart, Bytes: maxAllBytes / sandboxPart, Within: &c.effects.total},
+			hosts: room{left: maxSandboxHosts, within: &c.accounts.room},
+		}
+		s.account.room = &s.hosts
+		sb.Pending = s
+	}
+	return s
 }
 
 // effects keeps what is changed.
@@ -124,11 +148,7 @@ func isFile[T string | []byte](name T) bool {
 
 // do tells the operation at hand to whose it is: the program, and calls and agents, or the sandbox without an agent.
 func (c *effects) do(h *record.Header, p *lineage.Process, w attribution.Owner, unsure bool) {
-	sb, known := p.Sandbox.Pending.(*sandboxNet)
-	if !known {
-		sb = &sandboxNet{total: effect.Total{Names: maxAllNames / sandboxPart, Bytes: maxAllBytes / sandboxPart, Within: &c.total}}
-		p.Sandbox.Pending = sb
-	}
+	sb := c.spans.toldOf(&p.Sandbox.Sandbox)
 	total := &sb.total
 	if i := p.Program; i.Span != (span.ID{}) && !i.Ended {
 		n, known := i.Pending.(*net)
@@ -200,13 +220,15 @@ var classKeys = [effect.Classes]struct{ count, names string }{
 	effect.Temporary:        {span.KeyFilesTemporary, ""},
 }
 
-// addNet adds what was changed in the end, and forgets it. bytes are those of all names at most.
-func (c *Spans) addNet(d *builder, n *net, bytes int) {
+// addNet adds what was changed in the end, and forgets it. bytes are those of all names at most. It gives the numbers,
+// and some names of each class.
+func (c *Spans) addNet(d *builder, n *net, bytes int) (sum changes) {
 	if n.scope == nil {
-		return
+		return sum
 	}
 	all := n.scope.Net()
 	n.drop()
+	sum.counts = all.Counts
 	list := func(key string, names []string) {
 		for i := range names {
 			names[i] = d.valid(names[i])
@@ -228,6 +250,7 @@ func (c *Spans) addNet(d *builder, n *net, bytes int) {
 			}
 		}
 		list(key.names, names)
+		sum.names[class] = names
 		if class == int(effect.Renamed) {
 			list(span.KeyFilesRenamedFrom, from)
 		}
@@ -239,12 +262,13 @@ func (c *Spans) addNet(d *builder, n *net, bytes int) {
 		d.int(span.KeyFilesUnsure, int64(all.Unsure))
 	}
 	d.flagIf(all.ByName && !all.Empty(), span.KeyFilesByName)
+	return sum
 }
 
-// addStoryNet adds what an agent or a call has changed that began at a time (boottime).
-func (c *Spans) addStoryNet(d *builder, n *net, began uint64) {
-	c.addNet(d, n, scopeNameBytes)
-	d.flagIf(began < c.resumed, span.KeyCountPartial)
+// changes are the numbers of a net effect, and some names of each class.
+type changes struct {
+	counts effect.Counts
+	names  [effect.Classes][]string
 }
 
 // weightOfNet is what the span of a program's end takes for what that has changed.
@@ -263,30 +287,50 @@ func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 	}
 }
 
-// SandboxOver tells what was changed in a sandbox by whoever is no agent's, if there is anything: nothing runs there any
+// SandboxOver has what was done in a sandbox by whoever is no agent's told, if there is anything: nothing runs there any
 // more.
 func (c *Spans) SandboxOver(sb *lineage.Sandbox) {
 	c.endNames(sb)
-	c.tellSandbox(sb, false)
+	if s := c.toldOf(&sb.Sandbox); !s.over {
+		s.over = true
+		c.endSandbox(s, sb)
+		c.queue.hold(&c.queue.rows, &s.held, s, 0, c.clock.Now+uint64(c.config.Hold))
+	}
 }
 
-func (c *Spans) tellSandbox(sb *lineage.Sandbox, partial bool) {
-	n, known := sb.Pending.(*sandboxNet)
-	if !known || n.scope == nil {
+func (c *Spans) endSandbox(s *sandboxTold, sb *lineage.Sandbox) {
+	s.sandbox, s.ended = sb, c.clock.Now
+	s.end = c.place(&sb.Sandbox, attribution.Owner{}, sb.Root, nil, effectWeight+scopeNameBytes+accountWeight)
+}
+
+// runOut sends sandbox.end.
+func (s *sandboxTold) runOut(c *Spans, _ uint64) {
+	if !s.account.did() && s.net.scope == nil {
+		s.account.drop()
 		return
 	}
-	w := attribution.Owner{}
-	at := c.place(&sb.Sandbox, w, sb.Root, nil, effectWeight+scopeNameBytes)
-	d := c.out.start(span.SandboxEnd, &sb.Sandbox, w, span.SandboxEndSpan(sb.ID, n.first), at, n.first, c.clock.Now)
-	c.addNet(d, &n.net, scopeNameBytes)
-	d.flagIf(n.first < c.resumed, span.KeyCountPartial)
-	d.flagIf(partial, span.KeyPartial)
+	sb := s.sandbox
+	first := s.net.first
+	if began := s.account.first - c.clock.Offset; s.net.scope == nil || s.account.first != 0 && began < first {
+		first = began
+	}
+	d := c.out.start(span.SandboxEnd, &sb.Sandbox, attribution.Owner{}, span.SandboxEndSpan(sb.ID, s.ended), s.end, first, s.ended)
+	sum := c.addNet(d, &s.net, scopeNameBytes)
+	c.addAccount(d, &s.account, accountWeight)
+	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{}))
+	s.account.drop()
+	d.flagIf(first < c.resumed, span.KeyCountPartial)
+	d.flagIf(!s.over, span.KeyPartial)
 	c.out.send()
 }
 
-// SendSandboxes tells what was changed so far in all sandboxes: nobody will be told of more.
+// SendSandboxes tells what was done so far in all sandboxes: nobody will be told of more.
 func (c *Spans) SendSandboxes() {
 	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
-		c.tellSandbox(e.Value.(*lineage.Sandbox), true)
+		sb := e.Value.(*lineage.Sandbox)
+		if s := c.toldOf(&sb.Sandbox); s.account.did() || s.net.scope != nil {
+			c.endSandbox(s, sb)
+			s.runOut(c, c.clock.Now)
+		}
 	}
 }

@@ -358,6 +358,8 @@ func (c *files) sendOpen(s *openSpan) {
 	}
 	d.trusted(span.KeyFileAccess, s.key.access.String())
 	d.flagIf(s.key.access.writes(), span.KeyFileWrite)
+	done := s.key.errno == 0 && flags&(record.OpenSubmitted|record.OpenUnlinked|record.OpenPseudo|record.OpenOnProc) == 0
+	d.flagIf(done && s.key.access.writes() && c.spans.isOutside(&p.Sandbox.Sandbox, s.owner, s.key.path), span.KeyOutside)
 	d.declared(s.key.declared)
 	if flags&record.OpenSubmitted == 0 {
 		d.returned(s.key.errno)

@@ -174,6 +174,7 @@ func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i.Trace, x.Top = at.trace, at.top
 	if sb := x.Process.Sandbox; before == nil && i.Owner.Agent == nil && sb.Root == nil {
 		sb.Root = i
+		c.toldOf(&sb.Sandbox).workspace = workspaceAt(x.Cwd)
 	}
 	if before != nil {
 		x.Parent, x.Above = at.parent, at.above

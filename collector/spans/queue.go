@@ -73,15 +73,17 @@ type queue struct {
 	spans   *Spans
 	repeats holdQueue // counts repeats, up to the end of a window
 	brief   holdQueue // waits for the hold
-	stories holdQueue // of a story, and waits for reportsWithin
+	rows    holdQueue // of a story, and waits for the hold
+	stories holdQueue // the same, and waits for reportsWithin
 	long    holdQueue // has had a notice and waits for MaxLength
 	open    holdQueue // has had a notice and waits for as long as it takes
 	count   int       // of all
 	bytes   int       // of all
 }
 
-func (c *queue) all() [5]*holdQueue {
-	return [...]*holdQueue{&c.repeats, &c.brief, &c.stories, &c.long, &c.open}
+// all are the queues. Those of stories are the last: what goes out before is counted in the accounts on them.
+func (c *queue) all() [6]*holdQueue {
+	return [...]*holdQueue{&c.repeats, &c.brief, &c.long, &c.open, &c.rows, &c.stories}
 }
 
 // holdRepeats starts the wait of what counts repeats. Windows are the same for all, whatever came before: who reads the
@@ -171,8 +173,9 @@ const forever = math.MaxUint64
 func (c *queue) drain() {
 	for c.count > 0 {
 		for _, q := range c.all() {
-			for q.oldest != nil {
+			if q.oldest != nil {
 				c.runOutOf(q.oldest, c.spans.clock.Tick)
+				break
 			}
 		}
 	}

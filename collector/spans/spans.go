@@ -6,6 +6,7 @@ package spans
 
 import (
 	"container/list"
+	"hash/maphash"
 	"net/netip"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -51,8 +52,10 @@ type Spans struct {
 	files     files
 	lossSpans lossSpans
 	effects   effects
+	accounts  accounts
 
 	sensitive config.Patterns
+	outside   outsideOf
 	counted   map[countedKey]*countedSpan
 	changes   int // held changeSpans
 	connects  map[connectKey]*connectSpan
@@ -96,12 +99,12 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 	c := &Spans{
 		config: l.Config, clock: l.Clock, losses: l.Losses, slicer: l.Attribution.Slicer,
 		attribution: l.Attribution, lineage: l, containers: l.Containers,
-		sensitive: sensitive,
-		counted:   make(map[countedKey]*countedSpan),
-		connects:  make(map[connectKey]*connectSpan),
-		lookups:   make(map[lookupKey]*lookup),
-		streams:   newBounded[streamKey, *stream](maxStreams, maxStreamsTotal),
-		hosts:     hostsOf(l.Config.Hosts),
+		sensitive: sensitive, outside: newOutside(l.Config),
+		counted:  make(map[countedKey]*countedSpan),
+		connects: make(map[connectKey]*connectSpan),
+		lookups:  make(map[lookupKey]*lookup),
+		streams:  newBounded[streamKey, *stream](maxStreams, maxStreamsTotal),
+		hosts:    hostsOf(l.Config.Hosts),
 
 		connections:  newBounded[uint64, *connection](MaxConnections/8, MaxConnections),
 		closed:       newBounded[uint64, bool](maxClosed/8, maxClosed),
@@ -111,6 +114,7 @@ func New(l *lineage.Tree, sink span.Sink, noise, sensitive config.Patterns) *Spa
 	c.out = out{spans: c, sink: sink, resources: make(map[string]*span.Resource)}
 	c.queue.spans, c.lossSpans.spans = c, c
 	c.effects.spans, c.effects.total = c, effect.Total{Names: maxAllNames, Bytes: maxAllBytes}
+	c.accounts.room, c.accounts.seed = room{left: maxAllHosts}, maphash.MakeSeed()
 	c.files = files{spans: c, noise: noise, opens: make(map[openKey]*openSpan)}
 	l.Above, l.Containers.Above, l.Attribution.Above = c, c, calls{c}
 	return c

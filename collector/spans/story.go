@@ -10,6 +10,8 @@ import (
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/mask"
+	"github.com/sheetbend/sheetbend/collector/notable"
+	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -29,7 +31,10 @@ type agentStory struct {
 	commandLine   string
 	masked, short bool
 
-	net net
+	workspace             workspace
+	net                   net
+	account               account
+	calls, failed, denied int64 // that have ended
 }
 
 func storyOf(w attribution.Owner) *agentStory {
@@ -48,13 +53,14 @@ type callStory struct {
 	over    bool
 	oom     bool // a process of it was killed to free memory
 	net     net
+	account account
 }
 
 // AgentBegan begins a story.
 func (c calls) AgentBegan(w attribution.Owner) {
 	s := &agentStory{owner: w, began: c.spans.clock.Now}
 	w.Agent.Told.Pending = s
-	c.spans.slicer.Place(&w.Agent.Story, baseWeight+MaxCommandLine+effectWeight+scopeNameBytes)
+	c.spans.slicer.Place(&w.Agent.Story, baseWeight+MaxCommandLine+effectWeight+scopeNameBytes+accountWeight)
 	if p := c.spans.lineage.Processes[w.Agent.First.Tgid]; p != nil && p.Program.ID == w.Agent.First {
 		s.began = p.Program.Start
 		if x := p.Program.Exec; x != nil {
@@ -67,6 +73,7 @@ func (c calls) AgentBegan(w attribution.Owner) {
 
 // describeAgent keeps how an agent was started.
 func (c *Spans) describeAgent(s *agentStory, x *lineage.ExecStart) {
+	s.workspace = workspaceAt(x.Cwd)
 	args := appendArgs(nil, x.Args)
 	s.short = x.Truncated || uint64(len(args)) < uint64(x.Argc)
 	if !c.config.ShowCredentials {
@@ -96,15 +103,18 @@ func (c calls) AgentOver(w attribution.Owner) {
 	case s == nil:
 	case w.Agent.Void():
 		s.net.drop()
+		s.account.drop()
 		if s.held.in != nil {
 			c.spans.queue.drop(&s.held)
 		}
-	default:
+	case s.sent:
 		s.over, s.ended = true, c.spans.clock.Now
-		if s.sent {
-			s.end = c.spans.placeStory(w, effectWeight+scopeNameBytes)
-			c.spans.holdStory(w, &s.held, s, 0)
-		}
+		s.end = c.spans.placeStory(w, effectWeight+scopeNameBytes+accountWeight)
+		c.spans.holdStory(w, &s.held, s, 0)
+	default: // its session waits, from now on for what its calls wait for: it has the account
+		s.over, s.ended = true, c.spans.clock.Now
+		c.spans.queue.drop(&s.held)
+		c.spans.holdStory(w, &s.held, s, s.held.bytes)
 	}
 }
 
@@ -129,7 +139,7 @@ func (c *Spans) placeStory(w attribution.Owner, bytes int) spot {
 
 // holdStory has a span of a story wait for what its agent reports.
 func (c *Spans) holdStory(w attribution.Owner, h *held, s waiting, bytes int) {
-	q, wait := &c.queue.brief, uint64(c.config.Hold)
+	q, wait := &c.queue.rows, uint64(c.config.Hold)
 	if w.Agent.Told.Reports {
 		q, wait = &c.queue.stories, max(wait, reportsWithin)
 	}
@@ -155,7 +165,7 @@ func (s *agentStory) runOut(c *Spans, at uint64) {
 		if a.Told.Late > 0 {
 			d.int(span.KeyLateReports, int64(a.Told.Late))
 		}
-		c.addStoryNet(d, &s.net, s.began)
+		c.tellSession(d, s)
 		c.out.send()
 		return
 	}
@@ -168,9 +178,26 @@ func (s *agentStory) runOut(c *Spans, at uint64) {
 	c.tellAgent(d, s)
 	d.flagIf(!s.over, span.KeyPartial)
 	if s.over {
-		c.addStoryNet(d, &s.net, s.began)
+		c.tellSession(d, s)
 	}
 	c.out.send()
+}
+
+// tellSession adds what an agent did, with all its calls, and forgets it.
+func (c *Spans) tellSession(d *builder, s *agentStory) {
+	for _, n := range []struct {
+		key   string
+		count int64
+	}{{span.KeyCalls, s.calls}, {span.KeyCallsFailed, s.failed}, {span.KeyCallsDenied, s.denied}} {
+		if n.count > 0 {
+			d.int(n.key, n.count)
+		}
+	}
+	sum := c.addNet(d, &s.net, scopeNameBytes)
+	c.addAccount(d, &s.account, accountWeight)
+	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{calls: s.calls, failed: s.failed, denied: s.denied}))
+	s.account.drop()
+	d.flagIf(s.began < c.resumed, span.KeyCountPartial)
 }
 
 // tellAgent adds what is known of an agent as a whole.
@@ -185,6 +212,7 @@ func (c *Spans) tellAgent(d *builder, s *agentStory) {
 		d.flagIf(s.masked, span.KeyArgsMasked)
 		d.flagIf(s.short, span.KeyArgsTruncated)
 	}
+	d.textIf(span.KeyWorkspace, s.workspace.path)
 	if d.span.Kind != span.Session {
 		return
 	}
@@ -210,7 +238,7 @@ func firstSession(instance string) span.Link {
 
 // beginCall gives a call its place in the story.
 func (c *Spans) beginCall(k *attribution.Call) {
-	s := &callStory{call: k, spot: c.placeStory(attribution.Owner{Agent: k.Agent}, 2*len(k.ID)+len(k.Tool)+effectWeight+scopeNameBytes)}
+	s := &callStory{call: k, spot: c.placeStory(attribution.Owner{Agent: k.Agent}, maxCallBytes-baseWeight)}
 	k.Links.Story = span.Link{Trace: s.spot.trace, Span: span.CallSpan(k.Traces.Instance(), k.Traces.Call())}
 	k.Pending, s.open = s, c.open.PushBack(s)
 }
@@ -235,6 +263,8 @@ func (c *Spans) dropCall(k *attribution.Call) {
 	case s.held.in != nil:
 		c.queue.drop(&s.held)
 	}
+	s.net.drop()
+	s.account.drop()
 	k.Pending = nil
 }
 
@@ -280,13 +310,53 @@ func (s *callStory) runOut(c *Spans, at uint64) {
 		tellExit(d, k.Exit.Status)
 	}
 	calls{c}.describeCall(d, k)
-	if k.Life.Processes > 0 {
-		d.int(span.KeyCallLeft, int64(k.Life.Processes))
-	}
 	d.flagIf(s.oom, span.KeyCallOOM)
 	d.flagIf(!s.over, span.KeyPartial)
-	c.addStoryNet(d, &s.net, k.Life.Began)
+	d.flagIf(k.Life.Began < c.resumed, span.KeyCountPartial)
+	c.tellCall(d, s)
+	if a := storyOf(w); a != nil && s.over {
+		a.calls++
+		if d.span.Failed {
+			a.failed++
+		}
+		if k.Approval.Decision == record.Denied {
+			a.denied++
+		}
+	}
 	c.out.send()
+}
+
+// Bounds of the lists on a session.call, in bytes: of what it has left running, and of the names that were changed.
+const (
+	leftBytes     = 512
+	callNameBytes = 2 << 10
+)
+
+// tellCall adds what a call did, and forgets it. What there is no room for in maxCallBytes is left out of the lists.
+func (c *Spans) tellCall(d *builder, s *callStory) {
+	k, a := s.call, &s.account
+	t := tail{oom: s.oom}
+	if k.Life.Processes > 0 {
+		t.left = int64(k.Life.Processes)
+		t.programs, t.listens = c.leftOf(k, a)
+		d.int(span.KeyCallLeft, t.left)
+		n := d.listWithin(span.KeyLeftPrograms, t.programs, leftBytes/2)
+		d.listWithin(span.KeyLeftListens, t.listens, leftBytes-n)
+	}
+	if event, is := notable.Of(&d.span); is { // of the call as a whole
+		a.notable++
+		if len(a.lines) < maxLines {
+			a.lines = append(a.lines, event.Sentence)
+		}
+	}
+	sum := c.addNet(d, &s.net, callNameBytes)
+	workspace := ""
+	if w := storyOf(attribution.Owner{Agent: k.Agent}); w != nil {
+		workspace = w.workspace.path
+	}
+	d.trusted(span.KeyCallSummary, summaryOf(a, &sum, workspace, t))
+	c.addAccount(d, a, maxCallBytes-accountCost-encodedSize(&d.span))
+	a.drop()
 }
 
 func tellExit(d *builder, status uint32) {

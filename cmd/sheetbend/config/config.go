@@ -31,15 +31,16 @@ type Config struct {
 	// CallRetention is how long an ended tool call is kept for what comes late.
 	CallRetention Duration `yaml:"call_retention"`
 	// Noise and Sensitive are patterns of paths; BuiltIn in them stands for the built-in list.
-	Noise           []string `yaml:"noise"`
-	Sensitive       []string `yaml:"sensitive"`
-	Fold            Fold     `yaml:"fold"`
-	Trace           Trace    `yaml:"trace"`
-	SpanNames       string   `yaml:"span_names"`
-	MaskCredentials bool     `yaml:"mask_credentials"`
-	Confine         bool     `yaml:"confine"`
-	Limits          Limits   `yaml:"limits"`
-	OpenHook        string   `yaml:"open_hook"`
+	Noise           []string  `yaml:"noise"`
+	Sensitive       []string  `yaml:"sensitive"`
+	Workspace       Workspace `yaml:"workspace"`
+	Fold            Fold      `yaml:"fold"`
+	Trace           Trace     `yaml:"trace"`
+	SpanNames       string    `yaml:"span_names"`
+	MaskCredentials bool      `yaml:"mask_credentials"`
+	Confine         bool      `yaml:"confine"`
+	Limits          Limits    `yaml:"limits"`
+	OpenHook        string    `yaml:"open_hook"`
 	// Pin leaves hooks and ring in the kernel at the end, in the directory PinPath of a bpf file system ("": the
 	// usual one).
 	Pin     bool   `yaml:"pin"`
@@ -189,7 +190,14 @@ const (
 	FormatJSON = "json"
 )
 
-// BuiltIn stands, in the lists noise and sensitive, for the built-in list.
+// Workspace says which changes outside of an agent's working directory are none, and which in it are, where that is the
+// root or a home. Both are patterns of paths; BuiltIn in them stands for the built-in list.
+type Workspace struct {
+	Ignore []string `yaml:"ignore"`
+	Never  []string `yaml:"never"`
+}
+
+// BuiltIn stands, in lists of patterns, for the built-in list.
 const BuiltIn = "default"
 
 // Default is the configuration of an empty file.
@@ -203,6 +211,7 @@ func Default() *Config {
 		CallRetention:   Duration(10 * time.Minute),
 		Noise:           []string{BuiltIn},
 		Sensitive:       []string{BuiltIn},
+		Workspace:       Workspace{Ignore: []string{BuiltIn}, Never: []string{BuiltIn}},
 		Socket:          client.DefaultSocket,
 		Fold:            Fold{Files: 200, Window: Duration(time.Minute), Directories: 64},
 		Trace:           Trace{MaxSpans: 4000, MaxBytes: 3 << 20, Join: JoinAuto},

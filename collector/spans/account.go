@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"hash/maphash"
+	gonet "net"
+	"slices"
+	"strconv"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/notable"
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+// Bounds of an account: of the destinations that are told apart, in one, in a sandbox and in all; of its lists; and of
+// one text in them, in bytes.
+const (
+	maxHosts        = 1024
+	maxSandboxHosts = maxAllHosts / sandboxPart
+	maxAllHosts     = 1 << 17
+	maxNames        = 10
+	maxLines        = 20
+	maxListens      = 64
+	maxAccountName  = 256
+)
+
+// maxCallBytes bounds a session.call, and accountWeight what an account takes on the other spans that have one; both as
+// encoded.
+const (
+	maxCallBytes  = 8 << 10
+	accountWeight = 10 << 10
+)
+
+// An account is what the spans of a call, an agent or a sandbox add up to: docs/spans.md, "The account".
+type account struct {
+	first uint64 // when the first of them began, ns since the Unix epoch; 0: none so far
+
+	programs, failed, read, refused, secrets, outside, sent, received, cpu, memory, notable, lost int64
+
+	secretNames, outsideNames, hostNames, lines []string
+
+	secretVerb string // of the first of the names
+	hosts      map[uint64]struct{}
+	room       *room // that hosts takes from
+	listens    []listening
+}
+
+// A listening is an address at which a process listens.
+type listening struct {
+	tgid    uint32
+	start   string // process.creation.time
+	address string
+}
+
+// A room is how many destinations may be kept.
+type room struct {
+	left   int
+	within *room
+}
+
+func (r *room) take() bool {
+	for in := r; in != nil; in = in.within {
+		if in.left <= 0 {
+			return false
+		}
+	}
+	r.give(-1)
+	return true
+}
+
+func (r *room) give(n int) {
+	for ; r != nil; r = r.within {
+		r.left += n
+	}
+}
+
+// An entry is what one span adds to an account.
+type entry struct {
+	account
+	secret, outsideName, host, line string
+	listen                          listening
+}
+
+// accounts has what is added at the moment.
+type accounts struct {
+	room  room
+	seed  maphash.Seed
+	entry entry
+}
+
+// destination names what a connect went to.
+func destination(name string, port int64) string {
+	return gonet.JoinHostPort(name, strconv.FormatInt(port, 10))
+}
+
+// tally reads what a span adds. It reports false where that is nothing.
+func (c *out) tally(s *span.Span) bool {
+	e := &c.spans.accounts.entry
+	*e = entry{account: account{first: s.Start}}
+	if s.StandIn {
+		return false
+	}
+	if event, is := notable.Of(s); is {
+		e.notable, e.line = 1, event.Sentence
+	}
+	switch s.Kind {
+	case span.Exec, span.Start, span.Exit, span.Open, span.Change, span.Connect, span.ConnectStart, span.Close, span.Listen, span.Loss:
+		e.of(s)
+		return true
+	}
+	return e.notable > 0
+}
+
+// of reads what counts of a span.
+func (e *entry) of(s *span.Span) {
+	var count, port, localPort, pid, sent, received int64 = 1, 0, 0, 0, 0, 0
+	var outcome, access, path, server, transport, local, created string
+	var sensitive, outside, noticed, worker bool
+	for i := range s.Attrs {
+		a := &s.Attrs[i]
+		switch a.Key {
+		case span.KeyCount:
+			count = a.Int
+		case span.KeyOutcome:
+			outcome = a.Str
+		case span.KeyFileAccess:
+			access = a.Str
+		case span.KeyFilePath:
+			path = a.Str
+		case span.KeySensitive:
+			sensitive = true
+		case span.KeyOutside:
+			outside = true
+		case span.KeyNoticed:
+			noticed = true
+		case span.KeyWorker:
+			worker = true
+		case span.KeyServerAddress:
+			server = a.Str
+		case span.KeyServerPort:
+			port = a.Int
+		case span.KeyTransport:
+			transport = a.Str
+		case span.KeyLocalAddress:
+			local = a.Str
+		case span.KeyLocalPort:
+			localPort = a.Int
+		case span.KeyPID:
+			pid = a.Int
+		case span.KeyCreationTime:
+			created = a.Str
+		case span.KeyBytesSent:
+			sent = a.Int
+		case span.KeyBytesReceived:
+			received = a.Int
+		case span.KeyCPUTime:
+			e.cpu = a.Int
+		case span.KeyPeakMemory:
+			e.memory = a.Int
+		case span.KeyLost:
+			e.lost = a.Int
+		}
+	}
+	done := outcome == string(span.OK)
+	switch s.Kind {
+	case span.Exec, span.Start, span.Exit:
+		if s.Kind == span.Start || s.Kind == span.Exec && !noticed {
+			e.programs = 1
+		}
+		if s.Failed && !worker {
+			e.failed = 1
+		}
+	case span.Open, span.Change:
+		if done && access == "read" {
+			e.read = count
+		}
+		refused := outcome == string(span.Refused)
+		if refused {
+			e.refused = count
+		}
+		if sensitive && (done || refused) && access != "path_only" {
+			e.secrets, e.secret = count, path
+			switch {
+			case refused:
+				e.secretVerb = "refused"
+			case s.Kind == span.Open && access == "read":
+				e.secretVerb = "read"
+			default:
+				e.secretVerb = "touched"
+			}
+		}
+		if outside {
+			e.outside, e.outsideName = count, path
+		}
+	case span.Connect, span.ConnectStart:
+		if server != "" && !(s.Kind == span.Connect && noticed) {
+			e.host = destination(server, port)
+		}
+	case span.Close:
+		e.sent, e.received = sent, received
+	case span.Listen:
+		if done && transport == "unix" {
+			e.listen = listening{uint32(pid), created, local}
+		} else if done {
+			e.listen = listening{uint32(pid), created, destination(local, localPort)}
+		}
+	}
+}
+
+// count adds the span at hand to the accounts of whom it is of: of a call until that is told, of the agent, and of what
+// these were started in; of the sandbox without an agent.
+func (c *out) count() {
+	d := &c.builder
+	if !c.tally(&d.span) {
+		return
+	}
+	e, w := &c.spans.accounts.entry, d.owner
+	if w.Agent == nil {
+		c.add(&c.spans.toldOf(d.sandbox).account, e)
+		return
+	}
+	rooms := &c.spans.toldOf(d.sandbox).hosts
+	var told *agentStory
+	for n := 0; n < maxAround && w.Agent != nil; n++ {
+		if w.Call != nil && !(n == 0 && w.Left) {
+			if s, waits := w.Call.Pending.(*callStory); waits && (n == 0 || !s.over || d.span.Start <= s.ended+c.spans.clock.Offset) {
+				s.account.room = rooms
+				c.add(&s.account, e)
+			}
+		}
+		if s := storyOf(w); s != nil && s != told {
+			s.account.room = rooms
+			c.add(&s.account, e)
+			told = s
+		}
+		w = w.Within()
+	}
+}
+
+func (c *out) add(a *account, e *entry) {
+	if a.first == 0 || e.first < a.first {
+		a.first = e.first
+	}
+	a.programs += e.programs
+	a.failed += e.failed
+	a.read += e.read
+	a.refused += e.refused
+	a.secrets += e.secrets
+	a.outside += e.outside
+	a.sent += e.sent
+	a.received += e.received
+	a.cpu += e.cpu
+	a.memory = max(a.memory, e.memory)
+	a.notable += e.notable
+	a.lost += e.lost
+	if e.secret != "" {
+		if len(a.secretNames) == 0 {
+			a.secretVerb = e.secretVerb
+		}
+		keepDistinct(&a.secretNames, e.secret)
+	}
+	keepDistinct(&a.outsideNames, e.outsideName)
+	if e.host != "" && !c.spans.knows(a, e.host) && len(a.hosts) < maxHosts && a.room.take() {
+		if a.hosts == nil {
+			a.hosts = make(map[uint64]struct{})
+		}
+		a.hosts[c.spans.hashOf(e.host)] = struct{}{}
+		keepDistinct(&a.hostNames, e.host)
+	}
+	if e.line != "" && len(a.lines) < maxLines {
+		a.lines = append(a.lines, e.line)
+	}
+	if e.listen.address != "" && len(a.listens) < maxListens && !slices.Contains(a.listens, e.listen) {
+		a.listens = append(a.listens, e.listen)
+	}
+}
+
+// keepDistinct adds a name that is not there, while there are few.
+func keepDistinct(list *[]string, name string) {
+	if name == "" || len(*list) >= maxNames {
+		return
+	}
+	if name = span.Clip(name, maxAccountName); !slices.Contains(*list, name) {
+		*list = append(*list, name)
+	}
+}
+
+func (c *Spans) hashOf(host string) uint64 { return maphash.String(c.accounts.seed, host) }
+
+// knows says whether a destination is in an account.
+func (c *Spans) knows(a *account, host string) bool {
+	_, known := a.hosts[c.hashOf(host)]
+	return known
+}
+
+// isNew says whether nobody of an agent, or else of a sandbox, has connected to a destination before, as far as is kept.
+func (c *Spans) isNew(sb *attribution.Sandbox, w attribution.Owner, host string) bool {
+	a := &c.toldOf(sb).account
+	if w.Agent != nil {
+		s := storyOf(w)
+		if s == nil {
+			return false
+		}
+		a = &s.account
+	}
+	return len(a.hosts) < maxHosts && !c.knows(a, host)
+}
+
+// drop forgets an account.
+func (a *account) drop() {
+	a.room.give(len(a.hosts))
+	*a = account{room: a.room}
+}
+
+// did says whether there is anything to tell of.
+func (a *account) did() bool {
+	return a.programs+a.read+a.refused+a.secrets+a.outside+a.sent+a.received+a.cpu > 0 || len(a.hosts) > 0
+}
+
+// addAccount adds what there is in an account, with lists of so many bytes at most.
+func (c *Spans) addAccount(d *builder, a *account, bytes int) {
+	for _, n := range []struct {
+		key   string
+		count int64
+	}{
+		{span.KeyPrograms, a.programs}, {span.KeyProgramsFailed, a.failed},
+		{span.KeyFilesRead, a.read}, {span.KeyFilesRefused, a.refused},
+		{span.KeySecrets, a.secrets}, {span.KeyOutsideCount, a.outside}, {span.KeyHosts, int64(len(a.hosts))},
+		{span.KeySumSent, a.sent}, {span.KeySumReceived, a.received},
+		{span.KeySumCPU, a.cpu}, {span.KeySumMemory, a.memory}, {span.KeyNotables, a.notable}, {span.KeyLost, a.lost},
+	} {
+		if n.count > 0 {
+			d.int(n.key, n.count)
+		}
+	}
+	for _, l := range []struct {
+		key  string
+		list []string
+	}{
+		{span.KeySecretNames, a.secretNames}, {span.KeyOutsideNames, a.outsideNames},
+		{span.KeyNotableLines, a.lines}, {span.KeyHostNames, a.hostNames},
+	} {
+		bytes -= d.listWithin(l.key, l.list, bytes)
+	}
+}
+
+// listWithin adds as many texts of a list, all UTF-8, as fit into so many bytes. It says how many they take.
+func (d *builder) listWithin(key string, list []string, bytes int) (taken int) {
+	n := 0
+	for taken = attrCost + len(key); n < len(list) && taken+len(list[n])+textCost <= bytes; n++ {
+		taken += len(list[n]) + textCost
+	}
+	if n == 0 {
+		return 0
+	}
+	d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.StringsAttr, List: list[:n:n]})
+	return taken
+}
+
+// What an attribute, a text in a list and a link take besides their texts, and what each span takes, as encoded; or a
+// little more.
+const (
+	attrCost = 20
+	textCost = 8
+	linkCost = 64
+	spanCost = 120
+
+	accountCost = 14 * (attrCost + 32) // the numbers of an account
+)
+
+// encodedSize is about what a span takes as encoded, and not less.
+func encodedSize(s *span.Span) int {
+	n := spanCost + len(s.Name) + len(s.Status) + len(s.Links)*linkCost
+	for i := range s.Attrs {
+		a := &s.Attrs[i]
+		n += attrCost + len(a.Key) + len(a.Str)
+		for _, text := range a.List {
+			n += textCost + len(text)
+		}
+	}
+	return n
+}
+
+// leftOf gives what a call has left running: names of programs, and addresses that they listen at.
+func (c *Spans) leftOf(k *attribution.Call, a *account) (programs, listens []string) {
+	const most = 4096 // processes that are looked at
+	n := 0
+	left := make(map[uint32]bool)
+	for _, sb := range c.lineage.ByProcesses {
+		if &sb.Sandbox != k.Agent.Sandbox {
+			continue
+		}
+		for p := sb.Active.Oldest; p != nil && n < most; p, n = p.Newer, n+1 {
+			if w := p.Owner(); !within(w, k) {
+				continue
+			}
+			left[p.Tgid] = true
+			if name := p.Program.Name; name != "" {
+				keepDistinct(&programs, c.out.builder.valid(name))
+			}
+		}
+	}
+	slices.Sort(programs)
+	for _, l := range a.listens {
+		if p := c.lineage.Processes[l.tgid]; left[l.tgid] && p != nil && c.createdAt(p) == l.start {
+			keepDistinct(&listens, l.address)
+		}
+	}
+	return programs, listens
+}
+
+// within says whether somebody is a call, or was started in it.
+func within(w attribution.Owner, k *attribution.Call) bool {
+	for n := 0; n < maxAround && w.Agent != nil; n++ {
+		if w.Call == k {
+			return true
+		}
+		w = w.Within()
+	}
+	return false
+}
+
+// createdAt is process.creation.time.
+func (c *Spans) createdAt(p *lineage.Process) string {
+	pending := pendingOf(p)
+	if pending.created == "" {
+		pending.created = c.wallTime(p.Start)
+	}
+	return pending.created
+}
