@@ -66,7 +66,7 @@ func (f *Follow) Span(s *span.Span) {
 	}
 	pid, _ := a.Int(span.KeyPID)
 	program := short(a, span.KeyExecutableName)
-	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(program, 12), 12) + " "
+	who := "  " + PadFront(strconv.FormatInt(pid, 10), pidCells) + " " + Pad(Cut(program, 12), 12) + " "
 	if f.d.width < narrow {
 		who = " "
 	}
@@ -86,8 +86,8 @@ func (f *Follow) Span(s *span.Span) {
 			verb, n.args = "exit", ""
 		}
 		r = d.process("", &n)
-		r.head, r.text = pad(verb, verbCells), r.head+r.text
-		r.headStyle, r.textStyle = d.p.bold, d.p.plain
+		r.head, r.text = Pad(verb, verbCells), r.head+r.text
+		r.headStyle, r.textStyle = d.p.Bold, d.p.Plain
 	case span.Tool, span.ToolStart, span.ToolEnd, span.Telemetry:
 		verb := "call"
 		switch {
@@ -96,9 +96,9 @@ func (f *Follow) Span(s *span.Span) {
 		case s.Kind == span.ToolEnd || noticed:
 			verb = "end"
 		}
-		r = row{head: pad(verb, verbCells), headStyle: d.p.cyan, text: callName(a)}
+		r = row{head: Pad(verb, verbCells), headStyle: d.p.Cyan, text: callName(a)}
 		if s.Kind == span.Tool || s.Kind == span.ToolEnd {
-			r.duration = duration(s.End - s.Start)
+			r.duration = Duration(s.End - s.Start)
 		}
 	case span.Session, span.SessionCall, span.SessionEnd, span.SandboxEnd:
 		r = d.story(s, a)
@@ -125,12 +125,12 @@ func (f *Follow) Span(s *span.Span) {
 
 // story is the row of a span of an agent's story.
 func (d *drawing) story(s *span.Span, a span.Attrs) row {
-	r := row{headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+	r := row{headStyle: d.p.Cyan, duration: Duration(s.End - s.Start)}
 	switch s.Kind {
 	case span.SessionCall:
-		r.head, r.text = "done", escape(span.Clip(a.Text(span.KeyCallTitle), maxWord))
+		r.head, r.text = "done", Escape(span.Clip(a.Text(span.KeyCallTitle), maxWord))
 		if s.Failed {
-			r.text += ": " + escape(span.Clip(s.Status, maxWord))
+			r.text += ": " + Escape(span.Clip(s.Status, maxWord))
 		}
 	case span.SandboxEnd:
 		r.head, r.text = "over", strings.Join(changes(a, ""), ", ")
@@ -139,13 +139,13 @@ func (d *drawing) story(s *span.Span, a span.Attrs) row {
 	default:
 		r.head, r.text = "agent", short(a, span.KeyAgentName)
 		if line := a.Text(span.KeyCommandLine); line != "" {
-			r.text = escape(span.Clip(line, maxWord))
+			r.text = Escape(span.Clip(line, maxWord))
 		}
 		if a.Is(span.KeyPartial) {
 			r.duration = ""
 		}
 	}
-	r.head = pad(r.head, verbCells)
+	r.head = Pad(r.head, verbCells)
 	return r
 }
 

@@ -13,6 +13,8 @@ import (
 type Options struct {
 	Width   int  // columns of the terminal; 0 when there is none: laid out for 120, paths are not cut
 	Color   bool // with the eight colours of every terminal
+	ASCII   bool // no other characters than those of ASCII
+	All     bool // fold no programs, fewer files, and nothing of what agents do for themselves
 	MaxRows int  // rows kept, 20,000 by default; further ones are counted
 }
 
@@ -34,6 +36,7 @@ type Tree struct {
 	beyond   int64                   // spans without a row
 	missed   int64                   // of these, those that nobody should miss
 
+	brief     bool // the headings have no sums
 	important bool // the span at hand is one of those
 }
 
@@ -44,6 +47,9 @@ func NewTree(o Options) *Tree {
 	}
 	return &Tree{o: o, byID: make(map[string]*session), changed: make(map[string][]span.Attrs)}
 }
+
+// BelowStory leaves out of the headings what a story above the tree has told.
+func (t *Tree) BelowStory() { t.brief = true }
 
 // session is what one sandbox did: a run of an agent, and whatever that started.
 type session struct {
