@@ -197,7 +197,7 @@ func (d *drawing) agent(g *agent, indent string, depth int) {
 	}
 	d.first(g, label, empty)
 	if len(g.calls) > 0 {
-		d.print()
+		d.print(part{indent, nil})
 	}
 	numbers := len(strconv.Itoa(len(g.calls)))
 	for i, c := range g.calls {
@@ -242,7 +242,7 @@ func (d *drawing) heading(g *agent, w *sandbox, directory, indent string) {
 	}
 	lead := part{indent, nil}
 	d.wrap(lead, lead, parts, maxLines)
-	d.wrap(lead, lead, append(d.sums(g), d.lost(g, w)), maxLines)
+	d.wrap(lead, lead, slices.Concat(d.counts(g), []part{d.lost(g, w)}, d.sums(g)), maxLines)
 }
 
 // when is from when to when, in local time.
@@ -260,34 +260,37 @@ func (d *drawing) when(g *agent) string {
 	return d.ascii(text + "–" + end.Format(form) + ", " + terminal.Duration(g.end-g.start))
 }
 
-// sums are the numbers of an agent.
-func (d *drawing) sums(g *agent) (parts []part) {
-	a := g.account
-	isAgent := g.told && len(g.calls)+g.beyond > 0 || a.Find(span.KeyCalls) != nil
-	if isAgent {
-		calls, known := a.Int(span.KeyCalls)
-		failed, _ := a.Int(span.KeyCallsFailed)
-		denied, _ := a.Int(span.KeyCallsDenied)
-		if !known { // its account has not come: of those that have ended so far
-			calls = int64(len(g.calls) + g.beyond)
-			failed = int64(g.wrong)
-			for _, c := range g.calls {
-				switch {
-				case c.denied():
-					denied++
-				case c.failed:
-					failed++
-				}
+// counts are how many calls an agent made, and how they came out; while its account has not come, those that are here.
+func (d *drawing) counts(g *agent) (parts []part) {
+	calls, known := g.account.Int(span.KeyCalls)
+	failed, _ := g.account.Int(span.KeyCallsFailed)
+	denied, _ := g.account.Int(span.KeyCallsDenied)
+	if !known {
+		calls, failed = int64(len(g.calls)+g.beyond), int64(g.wrong)
+		for _, c := range g.calls {
+			if c.failed {
+				failed++
+			}
+			if c.denied() {
+				denied++
 			}
 		}
-		parts = append(parts, part{terminal.Count(calls, "call"), nil})
-		if failed > 0 {
-			parts = append(parts, part{fmt.Sprintf("%d failed", failed), d.p.Alarm})
-		}
-		if denied > 0 {
-			parts = append(parts, part{fmt.Sprintf("%d denied", denied), d.p.Yellow})
-		}
 	}
+	if calls > 0 || g.id != (span.ID{}) {
+		parts = append(parts, part{terminal.Count(calls, "call"), nil})
+	}
+	if failed > 0 {
+		parts = append(parts, part{fmt.Sprintf("%d failed", failed), d.p.Alarm})
+	}
+	if denied > 0 {
+		parts = append(parts, part{fmt.Sprintf("%d denied", denied), d.p.Yellow})
+	}
+	return parts
+}
+
+// sums are the numbers of what was done.
+func (d *drawing) sums(g *agent) (parts []part) {
+	a := g.account
 	if n, _ := a.Int(span.KeyPrograms); n > 0 {
 		text := terminal.Count(n, "program")
 		if failed, _ := a.Int(span.KeyProgramsFailed); failed > 0 {
@@ -483,7 +486,9 @@ func (d *drawing) notable(line string) string {
 	return d.plain(line)
 }
 
-func (c *call) denied() bool { return span.Outcome(c.account.Text(span.KeyOutcome)) == span.Refused }
+func (c *call) denied() bool {
+	return c.account.Is(span.KeyApprovalViolated) || span.Outcome(c.account.Text(span.KeyOutcome)) == span.Refused
+}
 
 // outcome is how a call ended.
 func (d *drawing) outcome(c *call) part {
@@ -534,7 +539,11 @@ func (d *drawing) call(g *agent, c *call, directory, indent, number string) {
 	outcome.text = terminal.Cut(outcome.text, outcomeCells)
 	room := max(d.width-terminal.Cells(lead)-outcomeCells-tookCells-2*len(gap), leastWidth/4)
 	title = terminal.Pad(terminal.Cut(title, room), room)
-	took := terminal.PadFront(d.ascii(terminal.Duration(c.end-c.start)), tookCells)
+	took := ""
+	if c.end-c.start > 1000 { // else a point in time
+		took = d.ascii(terminal.Duration(c.end - c.start))
+	}
+	took = terminal.PadFront(took, tookCells)
 	d.print(part{lead, d.p.Dim}, part{title, d.p.Bold}, part{gap, nil},
 		part{took, d.p.Dim}, part{gap, nil}, outcome)
 
