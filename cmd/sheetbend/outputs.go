@@ -85,7 +85,7 @@ func openOutputs(
 	if s.story || s.follow {
 		draw := s.display.terminal(s.to, getenv)
 		if s.story {
-			draw.All = s.all
+			draw.Fold = !s.all
 			o.ending = newEnding(s.display.story(s.to, getenv, s.home), draw, s.tree || s.all)
 			o.Sinks = append(o.Sinks, o.ending)
 		}

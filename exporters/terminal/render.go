@@ -50,21 +50,21 @@ func (t *Tree) Render(w io.Writer) error {
 }
 
 type drawing struct {
-	w     *bufio.Writer
-	p     Palette
-	width int
-	right int  // columns of the right side with the gap before it
-	pids  bool // the right side has a column for pids
-	cut   bool // rows do not go beyond width; else only commands are shortened
-	ascii bool
-	all   bool // nothing is folded that need not be
-	brief bool // headings have no sums
+	w      *bufio.Writer
+	p      Palette
+	width  int
+	right  int  // columns of the right side with the gap before it
+	pids   bool // the right side has a column for pids
+	cut    bool // rows do not go beyond width; else only commands are shortened
+	ascii  bool
+	folded bool
+	brief  bool // headings have no sums
 
 	below map[*node][]*node // of the session at hand
 }
 
 func newDrawing(w io.Writer, o Options) *drawing {
-	d := &drawing{w: bufio.NewWriter(w), p: Palette(o.Color), width: o.Width, cut: o.Width > 0, ascii: o.ASCII, all: o.All}
+	d := &drawing{w: bufio.NewWriter(w), p: Palette(o.Color), width: o.Width, cut: o.Width > 0, ascii: o.ASCII, folded: o.Fold}
 	if d.width <= 0 {
 		d.width = defaultWidth
 	}
@@ -88,8 +88,8 @@ func (d *drawing) session(se *session) {
 		d.print(d.p.Alarm(d.fit(Escape(it.text))))
 	}
 	d.print("")
-	for _, n := range d.below[nil] {
-		d.node(n, "", "", "")
+	for _, n := range d.fold(d.below[nil]) {
+		d.node(n, nil, "", "", "")
 	}
 }
 
@@ -166,8 +166,9 @@ func (d *drawing) row(r row) {
 	d.print(strings.TrimRight(line, " "))
 }
 
-// node draws n and all below it: first is the prefix of its own row, rest that of the rows below it.
-func (d *drawing) node(n *node, prefix, first, rest string) {
+// node draws n, which stands below above, and all below it: first is the prefix of its own row, rest that of the rows below
+// it.
+func (d *drawing) node(n, above *node, prefix, first, rest string) {
 	// A program that only started another in its place (env, a wrapper) shares the row of that one.
 	via, noise := "", n.noise
 	for n.replaced && len(n.items.list) == 0 && Cells(via) < d.width/4 {
@@ -184,24 +185,31 @@ func (d *drawing) node(n *node, prefix, first, rest string) {
 	d.row(r)
 
 	below := prefix + rest
-	lines := d.items(n, noise)
+	var lines []row
+	children := d.below[n]
+	if d.folded && n.own && (above == nil || !above.own || above.instance != n.instance) {
+		lines, children = d.household(n)
+	} else {
+		lines = d.items(n, noise)
+	}
+	children = d.fold(children)
 	for i, r := range lines {
 		r.prefix = below + "├─ "
-		if i == len(lines)-1 && len(d.below[n]) == 0 {
+		if i == len(lines)-1 && len(children) == 0 {
 			r.prefix = below + "└─ "
 		}
 		d.row(r)
 	}
 	// Deep trees stop moving right where a third of the row is left for them.
 	deep := Cells(below) > (d.width-d.right)*2/3-3
-	for i, c := range d.below[n] {
+	for i, c := range children {
 		switch {
 		case deep:
-			d.node(c, below, "» ", "")
-		case i == len(d.below[n])-1:
-			d.node(c, below, "└─ ", "   ")
+			d.node(c, n, below, "» ", "")
+		case i == len(children)-1:
+			d.node(c, n, below, "└─ ", "   ")
 		default:
-			d.node(c, below, "├─ ", "│  ")
+			d.node(c, n, below, "├─ ", "│  ")
 		}
 	}
 }
@@ -216,18 +224,27 @@ func (d *drawing) process(prefix string, n *node) row {
 	}
 	switch {
 	case n.forkOf != nil:
-		r.head = n.title()
+		r.head = n.called()
 		r.tail = " [forked]"
 		return r
 	case !n.seen:
-		r.head = n.title()
+		r.head = n.called()
 		r.tail = " [start not seen]"
 	case n.tool:
 		r.headStyle = d.p.Cyan
+		if d.folded && n.title != "" {
+			r.text = " " + n.title
+		}
 	case r.head == "":
 		r.head = "?"
 	}
-	if n.ended && n.end >= n.start {
+	switch {
+	case n.times > 0:
+		r.tail += fmt.Sprintf(" ×%d", n.times)
+		if Duration(n.shortest) != Duration(n.longest) {
+			r.tail += " (" + Duration(n.shortest) + "–" + Duration(n.longest) + ")"
+		}
+	case n.ended && n.end >= n.start:
 		r.duration = Duration(n.end - n.start)
 	}
 	switch {
@@ -253,8 +270,8 @@ func (d *drawing) process(prefix string, n *node) row {
 	return r
 }
 
-// title is the name of a node that has no span of its own.
-func (n *node) title() string {
+// called is the name of a node that has no span of its own.
+func (n *node) called() string {
 	switch {
 	case n.name != "":
 		return n.name

@@ -42,11 +42,16 @@ func (d *drawing) items(n *node, noise int64) []row {
 		case n.forkOf == nil && it.isOfFork(n):
 		case it.class == classRead:
 			reads = append(reads, it)
+		case d.folded && it.class == classMissing && !it.sensitive: // programs try many
 		default:
 			own = append(own, it)
 		}
 	}
-	own = append(own, byDirectory(reads, maxReads)...)
+	most := maxReads
+	if d.folded {
+		own, most = foldWrites(own), foldedReads
+	}
+	own = append(own, byDirectory(reads, most)...)
 	slices.SortFunc(own, byClass)
 
 	var rows []row
@@ -64,7 +69,7 @@ func (d *drawing) items(n *node, noise int64) []row {
 	}
 	files := func() { // stands between the files and the connections
 		more(classConnect)
-		if len(own) > 0 { // without other rows the sum in the heading is enough
+		if len(own) > 0 && !d.folded { // without other rows the sum in the heading is enough
 			counted(noise, "loader, library and locale "+Plural(noise, "read"))
 		}
 	}
@@ -118,7 +123,10 @@ func byDirectory(reads []*item, limit int) []*item {
 				continue
 			}
 			sum := *kept[i].item
-			sum.text, sum.folded, sum.verb = p.dir+"/", true, verbRead
+			sum.text, sum.folded = p.dir+"/", true
+			if sum.class == classRead {
+				sum.verb = verbRead
+			}
 			sum.count += p.count
 			sum.start = min(sum.start, p.start)
 			kept[i].item = &sum
@@ -141,7 +149,7 @@ func (d *drawing) item(n *node, it *item) row {
 		head: Pad(verb, verbCells), headStyle: d.p.Dim, text: text, front: it.class < classConnect, outcome: it.err,
 	}
 	switch {
-	case it.folded && it.class == classWrite:
+	case it.folded && (it.class == classWrite || it.class == classFailed):
 		r.tail = " (" + strconv.FormatInt(it.count, 10) + ")"
 	case it.folded:
 		r.tail = " (" + Count(it.count, "read") + ")"

@@ -14,7 +14,7 @@ type Options struct {
 	Width   int  // columns of the terminal; 0 when there is none: laid out for 120, paths are not cut
 	Color   bool // with the eight colours of every terminal
 	ASCII   bool // no other characters than those of ASCII
-	All     bool // fold no programs, fewer files, and nothing of what agents do for themselves
+	Fold    bool // programs of one name, files by directory, and what agents do for themselves
 	MaxRows int  // rows kept, 20,000 by default; further ones are counted
 }
 
@@ -73,9 +73,12 @@ type node struct {
 	forkOf *node // of a process that runs on without an exec of its own: its parent; made for drawing
 
 	name, args     string // escaped
+	title          string // of a call; escaped
 	hint           string // the executable, according to spans that belong to it; not escaped
 	cwd            string
 	note           string
+	instance       string // whose doing it is
+	own            bool   // an agent's own program, in no call
 	pid, parentPID int64
 	start, end     uint64
 
@@ -88,6 +91,10 @@ type node struct {
 	noise    int64
 
 	items items
+
+	// Of several that are drawn as one: how many, and how long they took at least and at most, in ns.
+	times             int
+	shortest, longest uint64
 }
 
 // Span implements span.Sink.
@@ -199,6 +206,7 @@ func (t *Tree) call(se *session, n *node, a span.Attrs) {
 	}
 	n.name = "call"
 	n.args = callName(a)
+	n.title = Escape(span.Clip(a.Text(span.KeyCallTitle), maxCommand))
 	if by := a.Text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
 		n.note = by
 	}
@@ -255,6 +263,8 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	}
 	n.pid, _ = a.Int(span.KeyPID)
 	n.parentPID, _ = a.Int(span.KeyParentPID)
+	n.instance = span.Clip(s.Instance, maxWord)
+	n.own = strings.HasPrefix(n.instance, "agent-") && a.Text(span.KeyCallID) == "" && a.Text(span.KeyCallContext) == ""
 	n.start = s.Start
 	switch {
 	case a.Is(span.KeyFileless):
