@@ -113,6 +113,7 @@ type row struct {
 	pid      int64
 	duration string
 	outcome  string
+	done     bool // it tells of an end
 
 	headStyle, textStyle, outcomeStyle func(string) string
 }

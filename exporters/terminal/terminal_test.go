@@ -407,7 +407,7 @@ func TestStoriesAreFollowedAndNotInTheTree(t *testing.T) {
 		f.Span(&spans[n])
 	}
 	f.Flush()
-	for _, want := range []string{`agent +codex exec x\n`, `done +rm -rf \\x1b\[2J: .* 4\.0 ms\n`, `over +codex .* 9\.0 ms\n`} {
+	for _, want := range []string{`agent +codex exec x\n`, `done +rm -rf \\x1b\[2J +4\.0 ms +failed\n`, `over +codex .* 9\.0 ms\n`} {
 		if !regexp.MustCompile(want).MatchString(out.String()) {
 			t.Errorf("lacks %s:\n%s", want, out.String())
 		}
