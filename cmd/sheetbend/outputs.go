@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/pipeline"
 	"github.com/sheetbend/sheetbend/exporters/file"
@@ -32,7 +30,7 @@ type outputs struct {
 	path     string
 	backends *backends
 	spans    bool // go to the backends
-	tree     *terminal.Tree
+	ending   *ending
 	follow   *terminal.Follow
 
 	shutdownWithin time.Duration
@@ -40,9 +38,10 @@ type outputs struct {
 
 // show says what is drawn on a terminal.
 type show struct {
-	tree, follow bool
-	to           *os.File
-	color        string // auto, always, never
+	story, tree, all, follow bool // all: the whole tree, nothing folded; it is drawn without being asked for where no agent is
+	to                       *os.File
+	home                     string // of who looks
+	display
 }
 
 // openOutputs opens a file with the rights of who, what is needed to send with those of sends, and the spool with
@@ -102,11 +101,12 @@ func openOutputs(
 		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
 		o.Sinks = append(o.Sinks, o.encoder)
 	}
-	if s.tree || s.follow {
-		draw := terminal.Options{Width: width(s.to), Color: colored(s.to, s.color, getenv)}
-		if s.tree {
-			o.tree = terminal.NewTree(draw)
-			o.Sinks = append(o.Sinks, o.tree)
+	if s.story || s.follow {
+		draw := s.display.terminal(s.to, getenv)
+		if s.story {
+			draw.Fold = !s.all
+			o.ending = newEnding(s.display.story(s.to, getenv, s.home), draw, s.tree || s.all)
+			o.Sinks = append(o.Sinks, o.ending)
 		}
 		if s.follow {
 			o.follow = terminal.NewFollow(s.to, draw)
@@ -189,30 +189,10 @@ func count(n uint64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// render draws the tree, if there is to be one.
+// render draws the story and the tree, if there are to be any.
 func (o *outputs) render(w io.Writer) error {
-	if o.tree == nil {
+	if o.ending == nil {
 		return nil
 	}
-	return o.tree.Render(w)
-}
-
-// width is 0 for what is no terminal.
-func width(f *os.File) int {
-	w, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return w
-}
-
-func colored(f *os.File, when string, getenv func(string) string) bool {
-	switch when {
-	case "always":
-		return true
-	case "never":
-		return false
-	}
-	// https://no-color.org: any value that is not empty.
-	return term.IsTerminal(int(f.Fd())) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+	return o.ending.render(w)
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,16 +23,15 @@ const replayShutdownWithin = 5 * time.Minute
 
 func newReplay() *cobra.Command {
 	var (
-		s     settings
-		tree  bool
-		color string
+		s    settings
+		look show
 	)
 	cmd := &cobra.Command{
 		Use:   "replay [flags] FILE",
 		Short: "Make the spans of a capture again, without root and without a kernel",
 		Long: `Read a capture (sheetbend record, or sheetbend run --record) and make the same spans of it that
-were made live, byte for byte. Without flags, their tree is printed on standard output. Spans are
-sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT alone does not.`,
+were made live, byte for byte. Without flags, their story is printed on standard output, and where
+there is no agent their tree, both as at the end of sheetbend run. Spans are sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT alone does not.`,
 		Example: `  sheetbend replay agent.capture
   sheetbend replay --output spans.jsonl agent.capture
   sheetbend replay --otlp-endpoint http://127.0.0.1:4317 --tree agent.capture`,
@@ -46,15 +46,20 @@ sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT a
 			if err != nil {
 				return err
 			}
-			tree = tree || s.output == "" && s.endpoint == ""
-			return replay(cmd.Context(), args[0], c, s.by, show{tree: tree, to: os.Stdout, color: color})
+			if err := look.check(); err != nil {
+				return err
+			}
+			look.story = look.tree || look.all || s.output == "" && s.endpoint == ""
+			look.to, look.home = os.Stdout, cmp.Or(s.by.home, os.Getenv("HOME"))
+			return replay(cmd.Context(), args[0], c, s.by, look)
 		},
 	}
 	f := cmd.Flags()
 	s.exporters(f)
 	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP to `URL`, as in http://127.0.0.1:4317"
-	f.BoolVar(&tree, "tree", false, "print the tree, also when spans go elsewhere")
-	f.StringVar(&color, "color", "auto", "colour in the tree: auto, always or never")
+	f.BoolVar(&look.tree, "tree", false, "print the story and the tree, also when spans go elsewhere")
+	f.BoolVar(&look.all, "all", false, "the same, with nothing folded")
+	look.flags(f)
 	return cmd
 }
 
@@ -93,7 +98,7 @@ func replay(ctx context.Context, name string, c *config.Config, who identity, s 
 	coll.Close()
 	err = errors.Join(err, out.close(ctx))
 	if renderErr := out.render(os.Stdout); renderErr != nil {
-		err = errors.Join(err, fmt.Errorf("print the tree: %w", renderErr))
+		err = errors.Join(err, fmt.Errorf("print the story: %w", renderErr))
 	}
 	for _, line := range out.dropped() {
 		err = errors.Join(err, errors.New(line))

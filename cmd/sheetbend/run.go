@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,8 @@ type runOptions struct {
 	leftovers            string
 	capture              string
 	follow, quiet        bool
-	color                string
+	tree, all            bool
+	display              display
 	captureOnly          bool
 	agentTelemetry       bool
 	noAgentArgs          bool
@@ -63,7 +65,7 @@ func (o *runOptions) flags(cmd *cobra.Command) {
 	o.settings.config(f, "configuration `FILE`; its sandboxes are not used")
 	o.settings.kernel(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false,
-		"print no tree and no notes, only what went wrong (and the lines of --follow)")
+		"print no story and no notes, only what went wrong (and the lines of --follow)")
 }
 
 func newRun() *cobra.Command {
@@ -72,8 +74,9 @@ func newRun() *cobra.Command {
 		Use:   "run [flags] -- CMD ARGS...",
 		Short: "Run a command in a sandbox of its own and show what it does",
 		Long: `Run a command in a cgroup of its own, watched from its first instant, with the terminal and
-signals as if it ran alone. When it has ended, a tree of its processes, files and connections
-is printed on stderr.
+signals as if it ran alone. When it has ended, its story is printed on stderr: of an agent what it
+changed, where it connected, what to look at first, and a line or two for each of its tool calls; of
+another command the sums, and the tree of its processes, files and connections.
 
 The exit code is the command's, 128+N if signal N ended it, 127 if it was not found, 126 if it
 cannot be executed, and 125 if it was not started for another reason: a wrong flag, a host that lacks
@@ -92,13 +95,23 @@ Cline are given an argument or a variable against that, and with --agent-telemet
 this run; a line says what was added, and --no-agent-args leaves it out. An agent that talks to another
 one's program outside of the sandbox is told of at once and at the end.
 
-How to read the tree: NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
+How to read the story: the heading says who, where and when, how many calls, and whether anything was
+lost. Each call has its number, time, title, duration and outcome; below it what it changed in the end
+(a file that was made and is gone again is not told), where it connected, and what it left running.
+[!] marks what is to be looked at: secrets, changes outside of the workspace, refusals and the like. The
+agents that a call started are indented below it. Numbers are those of the spans session.call,
+session.end and sandbox.end.
+
+How to read the tree (--tree): programs of one name that ended well are one row, ×N, with what all of
+them did; files are folded by directory, with exact counts, and what an agent does for itself is a line.
+--all folds nothing. NAME (FILE) is a program that calls itself NAME and is the file FILE. [forked] is
 a process that goes on in its parent's program. Where the outcome is exec, the process went on as
 another program: the same pid has a second row. The heading counts each file once, whoever used it; it
 does not count names that do not exist, sockets included. Output thrown away (/dev/null) and
 terminals that are not there (/dev/tty) are left out.`,
 		Example: `  sudo -E sheetbend run -- claude
   sudo -E sheetbend run --follow -- make test
+  sudo -E sheetbend run --tree -- codex exec "fix the tests"
   sudo -E sheetbend run --output spans.jsonl --session "nightly-$(date +%F)" -- ./agent.sh
   sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 --agent-telemetry -- codex exec "fix the tests"`,
 		Args: needCommand,
@@ -115,7 +128,9 @@ terminals that are not there (/dev/tty) are left out.`,
 	f.BoolVar(&o.agentTelemetry, "agent-telemetry", false,
 		"switch the agent's own OpenTelemetry on for this run, with hooks where it takes them so, read calls and "+
 			"decisions from it and forward it")
-	f.StringVar(&o.color, "color", "auto", "colour in the tree: auto, always or never")
+	f.BoolVar(&o.tree, "tree", false, "after the story print the tree of programs, files and connections, too")
+	f.BoolVar(&o.all, "all", false, "print the tree with nothing folded: every program and file, and what the agent does for itself")
+	o.display.flags(f)
 	return cmd
 }
 
@@ -125,10 +140,8 @@ func (o *runOptions) check() error {
 	default:
 		return &exitError{exitUsage, fmt.Errorf("--leftovers %s: not one of report, wait, kill", o.leftovers)}
 	}
-	switch o.color {
-	case "", "auto", "always", "never":
-	default:
-		return &exitError{exitUsage, fmt.Errorf("--color %s: not one of auto, always, never", o.color)}
+	if err := o.display.check(); err != nil {
+		return err
 	}
 	if o.output == "-" || o.capture == "-" {
 		return &exitError{exitUsage, errors.New("standard output is the command's own: name a FILE to write to")}
@@ -313,7 +326,11 @@ func (r *watchedRun) begin() error {
 	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, closeEvents: closeElsewhere, log: r.log}
 	r.undo.add("after the delivery", r.delivered.run)
 	if !r.options.captureOnly {
-		terminal := show{tree: !r.options.quiet, follow: r.options.follow, to: os.Stderr, color: r.options.color}
+		o := r.options
+		terminal := show{
+			story: !o.quiet, tree: o.tree, all: o.all, follow: o.follow, to: os.Stderr, display: o.display,
+			home: cmp.Or(r.who.home, os.Getenv("HOME")),
+		}
 		r.out, err = openOutputs(r.config, build(), r.who, r.by, r.by, nil, truncate, terminal, os.Getenv, r.log)
 		if err != nil {
 			return err
@@ -456,7 +473,7 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 	return errors.Join(err, <-closed)
 }
 
-// conclude prints the tree, and a line about what is missing in it. That stderr is gone is no
+// conclude prints the story, and a line about what is missing in it. That stderr is gone is no
 // error: the command's exit code counts.
 func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
 	lines := append(w.lost(), in.dropped()...)

@@ -20,7 +20,7 @@ const (
 )
 
 // short is a short text of a span, safe to print.
-func short(a span.Attrs, key string) string { return escape(span.Clip(a.Text(key), maxWord)) }
+func short(a span.Attrs, key string) string { return Escape(span.Clip(a.Text(key), maxWord)) }
 
 // command is how a process is called in a row: its name as a user would type it, and its arguments. A name
 // that is not the executable's is the process's own choice, so the executable stands behind it.
@@ -28,7 +28,7 @@ func command(a span.Attrs) (name, args string) {
 	name = a.Text(span.KeyExecutableName)
 	argv := a.List(span.KeyCommandArgs)
 	if len(argv) == 0 {
-		return escape(span.Clip(name, maxPath)), ""
+		return Escape(span.Clip(name, maxPath)), ""
 	}
 	zero := strings.TrimPrefix(argv[0], "-") // login shells
 	if i := strings.LastIndexByte(zero, '/'); i >= 0 {
@@ -52,7 +52,7 @@ func command(a span.Attrs) (name, args string) {
 		}
 		b.WriteString(Quote(span.Clip(arg, maxCommand)))
 	}
-	return escape(name), b.String()
+	return Escape(name), b.String()
 }
 
 // isVersion is true of what python3.13 has behind python3, and of nothing that makes it another name.
@@ -87,7 +87,7 @@ func lookedUp(a span.Attrs) string {
 	if answers := a.List(span.KeyDNSAnswers); len(answers) > 0 {
 		words = append(words, "→ "+span.Clip(answers[0], maxWord))
 	}
-	return escape(strings.TrimSpace(strings.Join(words, " ")))
+	return Escape(strings.TrimSpace(strings.Join(words, " ")))
 }
 
 // local is where a socket listens.
@@ -96,24 +96,24 @@ func local(a span.Attrs) string {
 	if port, ok := a.Int(span.KeyLocalPort); ok {
 		text = net.JoinHostPort(text, strconv.FormatInt(port, 10))
 	}
-	return cmp.Or(escape(strings.TrimSpace(span.Clip(a.Text(span.KeyTransport), maxWord)+" "+text)), "?")
+	return cmp.Or(Escape(strings.TrimSpace(span.Clip(a.Text(span.KeyTransport), maxWord)+" "+text)), "?")
 }
 
 // accepted is who was let in, and where.
 func accepted(a span.Attrs) string {
 	port, _ := a.Int(span.KeyLocalPort)
-	return escape(peer(a)) + " -> :" + strconv.FormatInt(port, 10)
+	return Escape(peer(a)) + " -> :" + strconv.FormatInt(port, 10)
 }
 
 // traffic is how much went over a connection.
 func traffic(a span.Attrs) string {
 	in, _ := a.Int(span.KeyBytesReceived)
 	out, _ := a.Int(span.KeyBytesSent)
-	return size(in) + " in, " + size(out) + " out"
+	return Size(in) + " in, " + Size(out) + " out"
 }
 
-// size has two or three digits.
-func size(n int64) string {
+// Size is a number of bytes, with two or three digits.
+func Size(n int64) string {
 	if n < 1000 {
 		return strconv.FormatInt(n, 10) + " B"
 	}
@@ -144,7 +144,7 @@ func namespaces(a span.Attrs) string {
 	if types == nil {
 		return "?"
 	}
-	return escape(span.Clip(strings.Join(types, ","), maxPath))
+	return Escape(span.Clip(strings.Join(types, ","), maxPath))
 }
 
 // changeVerbs fit the column of verbs.
@@ -157,10 +157,10 @@ var changeVerbs = map[string]string{
 
 // place is what a path means another thing after: where something was mounted, and what.
 func place(a span.Attrs) string {
-	text := escape(clipPath(a.Text(span.KeyFilePath)))
+	text := Escape(clipPath(a.Text(span.KeyFilePath)))
 	source := cmp.Or(a.Text(span.KeyMountSource), a.Text(span.KeyFileOldPath))
 	if source != "" {
-		text = escape(clipPath(source)) + " -> " + text
+		text = Escape(clipPath(source)) + " -> " + text
 	}
 	if kind := short(a, span.KeyMountType); kind != "" && kind != source {
 		text = kind + " " + text
@@ -182,7 +182,7 @@ func reached(a span.Attrs) string {
 	}
 	text := "(" + strconv.FormatInt(pid, 10) + ")"
 	if exe := a.Text(span.KeyAccessExe); exe != "" {
-		text = escape(span.Clip(base(exe), maxPath)) + " " + text
+		text = Escape(span.Clip(base(exe), maxPath)) + " " + text
 	}
 	if a.Is(span.KeyAccessOutside) {
 		text += " outside"
@@ -215,10 +215,10 @@ func ending(a span.Attrs) string {
 
 func lost(a span.Attrs) string {
 	n, _ := a.Int(span.KeyLost)
-	kind := strings.TrimSpace(span.Clip(a.Text(span.KeyLostKind), maxWord) + " " + plural(n, "record"))
+	kind := strings.TrimSpace(span.Clip(a.Text(span.KeyLostKind), maxWord) + " " + Plural(n, "record"))
 	text := fmt.Sprintf("LOST: %d %s", n, kind)
 	if cause := a.Text(span.KeyLostCause); cause != "" {
 		text += " (" + strings.ReplaceAll(span.Clip(cause, maxWord), "_", " ") + ")"
 	}
-	return escape(text)
+	return Escape(text)
 }

@@ -52,8 +52,20 @@ func (t *Tree) keepChanges(s *span.Span, a span.Attrs) {
 	}
 }
 
-// changes are the lines of one span: a class each, with its first names, below a directory without that.
-func changes(a span.Attrs, directory string) (lines []string) {
+// An Effect is a class of what was changed in the end, for people.
+type Effect struct {
+	Verb  string   // created, deleted, …
+	Count int64    // of names
+	Names []string // the first ones, safe to print
+}
+
+// OneDirectory says whether one directory stands for all of the names.
+func (e Effect) OneDirectory() bool {
+	return e.Count > 1 && len(e.Names) == 1 && strings.HasSuffix(e.Names[0], "/")
+}
+
+// Effects are those that a span tells of, each with its first names, as name writes a path so that it is safe to print.
+func Effects(a span.Attrs, name func(string) string, most int) (told []Effect) {
 	for _, e := range effects {
 		n, ok := a.Int(e.count)
 		if !ok {
@@ -61,23 +73,31 @@ func changes(a span.Attrs, directory string) (lines []string) {
 		}
 		names := slices.Clone(a.List(e.names))
 		from := a.List(span.KeyFilesRenamedFrom)
-		shown := min(len(names), maxNamesInLine)
-		for i := range names[:shown] {
-			names[i] = escape(relative(directory, clipPath(names[i])))
+		names = names[:min(len(names), most)]
+		for i := range names {
+			names[i] = name(names[i])
 			if e.count == span.KeyFilesRenamed && i < len(from) {
-				names[i] = escape(relative(directory, clipPath(from[i]))) + " -> " + names[i]
+				names[i] = name(from[i]) + " -> " + names[i]
 			}
 		}
-		text := strings.Join(names[:shown], ", ")
+		told = append(told, Effect{e.verb, n, names})
+	}
+	return told
+}
+
+// changes are the lines of one span, seen from a directory.
+func changes(a span.Attrs, directory string) (lines []string) {
+	for _, e := range Effects(a, func(s string) string { return Escape(Relative(directory, clipPath(s))) }, maxNamesInLine) {
+		text := strings.Join(e.Names, ", ")
 		switch {
-		case shown == 0:
-			text = fmt.Sprint(n)
-		case n > int64(shown) && shown == 1 && strings.HasSuffix(names[0], "/"):
-			text += fmt.Sprintf(" (%d names)", n)
-		case n > int64(shown):
-			text += fmt.Sprintf(" … (%d names)", n)
+		case len(e.Names) == 0:
+			text = fmt.Sprint(e.Count)
+		case e.OneDirectory():
+			text += fmt.Sprintf(" (%d names)", e.Count)
+		case e.Count > int64(len(e.Names)):
+			text += fmt.Sprintf(" … (%d names)", e.Count)
 		}
-		lines = append(lines, pad(e.verb, verbCells)+" "+text)
+		lines = append(lines, Pad(e.Verb, verbCells)+" "+text)
 	}
 	return lines
 }
@@ -98,7 +118,7 @@ func (d *drawing) changed(se *session, list []span.Attrs) {
 		d.print("")
 		for i, line := range lines {
 			if i == maxChangeLines {
-				d.print(d.p.dim(fmt.Sprintf("… and %d more", len(lines)-i)))
+				d.print(d.p.Dim(fmt.Sprintf("… and %d more", len(lines)-i)))
 				break
 			}
 			d.print(d.fit(line))

@@ -22,6 +22,7 @@ type Follow struct {
 	d     *drawing
 	begin atomic.Uint64 // ns since 1970; 0: not known yet
 	lines []line        // since the last Flush
+	told  calls
 }
 
 type line struct {
@@ -66,7 +67,7 @@ func (f *Follow) Span(s *span.Span) {
 	}
 	pid, _ := a.Int(span.KeyPID)
 	program := short(a, span.KeyExecutableName)
-	who := "  " + padFront(strconv.FormatInt(pid, 10), pidCells) + " " + pad(cut(program, 12), 12) + " "
+	who := "  " + PadFront(strconv.FormatInt(pid, 10), pidCells) + " " + Pad(Cut(program, 12), 12) + " "
 	if f.d.width < narrow {
 		who = " "
 	}
@@ -86,21 +87,23 @@ func (f *Follow) Span(s *span.Span) {
 			verb, n.args = "exit", ""
 		}
 		r = d.process("", &n)
-		r.head, r.text = pad(verb, verbCells), r.head+r.text
-		r.headStyle, r.textStyle = d.p.bold, d.p.plain
-	case span.Tool, span.ToolStart, span.ToolEnd, span.Telemetry:
-		verb := "call"
-		switch {
-		case s.Kind == span.Telemetry:
-			verb = "report"
-		case s.Kind == span.ToolEnd || noticed:
-			verb = "end"
+		r.head, r.text = Pad(verb, verbCells), r.head+r.text
+		r.headStyle, r.textStyle = d.p.Bold, d.p.Plain
+	case span.Tool, span.ToolEnd, span.SessionCall:
+		if s.Kind == span.Tool && a.Is(span.KeyPartial) {
+			r = row{head: Pad("call", verbCells), headStyle: d.p.Cyan, text: callTitle(a)}
+			break
 		}
-		r = row{head: pad(verb, verbCells), headStyle: d.p.cyan, text: callName(a)}
-		if s.Kind == span.Tool || s.Kind == span.ToolEnd {
-			r.duration = duration(s.End - s.Start)
+		if !f.told.isFirst(s, a) {
+			return
 		}
-	case span.Session, span.SessionCall, span.SessionEnd, span.SandboxEnd:
+		r = d.done(s, a, f.told.ending(s, a))
+	case span.ToolStart, span.Telemetry:
+		r = row{head: Pad("call", verbCells), headStyle: d.p.Cyan, text: callTitle(a)}
+		if s.Kind == span.Telemetry {
+			r.head, r.text = Pad("report", verbCells), callName(a)
+		}
+	case span.Session, span.SessionEnd, span.SandboxEnd:
 		r = d.story(s, a)
 	default:
 		it := newItem(s, a)
@@ -109,29 +112,32 @@ func (f *Follow) Span(s *span.Span) {
 		}
 		r = d.item(&node{}, &it)
 	}
+	at := s.Start
+	if s.Kind == span.Exit || noticed || r.done {
+		at = s.End
+	}
+	f.add(at, who, r)
+	if s.Kind == span.Exec && f.told.ended(s, a) {
+		f.add(s.End, who, d.done(s, a, ending(a)))
+	}
+}
+
+// add has a row wait for its turn.
+func (f *Follow) add(at uint64, who string, r row) {
 	r.pid = 0 // it stands on the left
 	if len(f.lines) == maxLines {
 		f.Flush()
 	}
-	at := s.Start
-	if s.Kind == span.Exit || noticed {
-		at = s.End
-	}
 	f.lines = append(f.lines, line{at, func(begin uint64) {
 		r.prefix = since(begin, at) + who
-		d.row(r)
+		f.d.row(r)
 	}})
 }
 
 // story is the row of a span of an agent's story.
 func (d *drawing) story(s *span.Span, a span.Attrs) row {
-	r := row{headStyle: d.p.cyan, duration: duration(s.End - s.Start)}
+	r := row{headStyle: d.p.Cyan, duration: Duration(s.End - s.Start)}
 	switch s.Kind {
-	case span.SessionCall:
-		r.head, r.text = "done", escape(span.Clip(a.Text(span.KeyCallTitle), maxWord))
-		if s.Failed {
-			r.text += ": " + escape(span.Clip(s.Status, maxWord))
-		}
 	case span.SandboxEnd:
 		r.head, r.text = "over", strings.Join(changes(a, ""), ", ")
 	case span.SessionEnd:
@@ -139,13 +145,13 @@ func (d *drawing) story(s *span.Span, a span.Attrs) row {
 	default:
 		r.head, r.text = "agent", short(a, span.KeyAgentName)
 		if line := a.Text(span.KeyCommandLine); line != "" {
-			r.text = escape(span.Clip(line, maxWord))
+			r.text = Escape(span.Clip(line, maxWord))
 		}
 		if a.Is(span.KeyPartial) {
 			r.duration = ""
 		}
 	}
-	r.head = pad(r.head, verbCells)
+	r.head = Pad(r.head, verbCells)
 	return r
 }
 

@@ -25,7 +25,7 @@ func Quote(s string) string {
 	if s == "" {
 		return "''"
 	}
-	if escape(s) != s {
+	if Escape(s) != s {
 		return "$'" + escapeTo(s, `\'`) + "'"
 	}
 	if strings.ContainsAny(s, " \t\n\"'`$&|;<>()*?[]{}#~!\\") {
@@ -34,8 +34,8 @@ func Quote(s string) string {
 	return s
 }
 
-// relative shortens a path below the working directory of its process.
-func relative(cwd, file string) string {
+// Relative shortens a path below the working directory of its process.
+func Relative(cwd, file string) string {
 	if cwd == "" || cwd == "/" || !strings.HasPrefix(file, cwd) {
 		return file
 	}
@@ -48,7 +48,8 @@ func relative(cwd, file string) string {
 	return file
 }
 
-func plural(n int64, one string) string {
+// Plural is a noun as it stands behind a number.
+func Plural(n int64, one string) string {
 	switch {
 	case n == 1:
 		return one
@@ -58,10 +59,11 @@ func plural(n int64, one string) string {
 	return one + "s"
 }
 
-func count(n int64, one string) string { return fmt.Sprintf("%d %s", n, plural(n, one)) }
+// Count is a number with its noun.
+func Count(n int64, one string) string { return fmt.Sprintf("%d %s", n, Plural(n, one)) }
 
-// duration takes at most eight columns.
-func duration(ns uint64) string {
+// Duration takes at most eight columns.
+func Duration(ns uint64) string {
 	const (
 		us = 1000
 		ms = 1000 * us

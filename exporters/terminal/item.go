@@ -128,7 +128,7 @@ func newItem(s *span.Span, a span.Attrs) item {
 	case span.Escape:
 		it.class, it.text = classEscape, "ESCAPED from its cgroup"
 		if to := a.Text(span.KeyCgroupTo); to != "" {
-			it.text = "ESCAPED to " + escape(clipPath(to))
+			it.text = "ESCAPED to " + Escape(clipPath(to))
 		}
 	case span.Socket:
 		it.class, it.action, it.text = classSocket, "socket", socket(a)
@@ -146,7 +146,7 @@ func newItem(s *span.Span, a span.Attrs) item {
 			it.class = classOutside
 		}
 	case span.ExecRefused:
-		it.class, it.action, it.text = classProgram, "no exec", escape(clipPath(a.Text(span.KeyRequestedExecutable)))
+		it.class, it.action, it.text = classProgram, "no exec", Escape(clipPath(a.Text(span.KeyRequestedExecutable)))
 	case span.Exit: // of a worker
 		it.class, it.action, it.text, it.err = classProgram, "worker", "("+strconv.FormatInt(it.pid, 10)+")", ending(a)
 	case span.Limit:

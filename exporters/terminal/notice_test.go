@@ -59,7 +59,7 @@ func TestWhatTakesLongHasALineWhenItsNoticeComesAndOneForItsEnd(t *testing.T) {
 		t.Errorf("begins: %s", got)
 	}
 	want = "+3.100 10 connect tcp 192.0.2.1:80 3.07 s ETIMEDOUT ; +4.800 11 sleep exit sleep 4.78 s exit 1 ; " +
-		"+4.900 0 end call_7 Bash 4.89 s ; +5.000 10 sh exit sh 5.00 s exit 0 ;"
+		"+4.900 0 done call_7 Bash 4.89 s ; +5.000 10 sh exit sh 5.00 s exit 0 ;"
 	if got := lines(spans); got != want {
 		t.Errorf("ends: %s", got)
 	}

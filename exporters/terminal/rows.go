@@ -42,18 +42,23 @@ func (d *drawing) items(n *node, noise int64) []row {
 		case n.forkOf == nil && it.isOfFork(n):
 		case it.class == classRead:
 			reads = append(reads, it)
+		case d.folded && it.class == classMissing && !it.sensitive: // programs try many
 		default:
 			own = append(own, it)
 		}
 	}
-	own = append(own, byDirectory(reads, maxReads)...)
+	most := maxReads
+	if d.folded {
+		own, most = foldWrites(own), foldedReads
+	}
+	own = append(own, byDirectory(reads, most)...)
 	slices.SortFunc(own, byClass)
 
 	var rows []row
 	var shown, hidden [len(limits)]int64
 	counted := func(n int64, what string) {
 		if n > 0 {
-			rows = append(rows, row{head: fmt.Sprintf("+%d %s", n, what), headStyle: d.p.dim})
+			rows = append(rows, row{head: fmt.Sprintf("+%d %s", n, what), headStyle: d.p.Dim})
 		}
 	}
 	more := func(before class) { // those of the classes before that one that have no row
@@ -64,8 +69,8 @@ func (d *drawing) items(n *node, noise int64) []row {
 	}
 	files := func() { // stands between the files and the connections
 		more(classConnect)
-		if len(own) > 0 { // without other rows the sum in the heading is enough
-			counted(noise, "loader, library and locale "+plural(noise, "read"))
+		if len(own) > 0 && !d.folded { // without other rows the sum in the heading is enough
+			counted(noise, "loader, library and locale "+Plural(noise, "read"))
 		}
 	}
 	for _, it := range own {
@@ -118,7 +123,10 @@ func byDirectory(reads []*item, limit int) []*item {
 				continue
 			}
 			sum := *kept[i].item
-			sum.text, sum.folded, sum.verb = p.dir+"/", true, verbRead
+			sum.text, sum.folded = p.dir+"/", true
+			if sum.class == classRead {
+				sum.verb = verbRead
+			}
 			sum.count += p.count
 			sum.start = min(sum.start, p.start)
 			kept[i].item = &sum
@@ -138,43 +146,43 @@ func depth(file string) int { return strings.Count(file, "/") }
 func (d *drawing) item(n *node, it *item) row {
 	verb, text := describe(it, n.cwd)
 	r := row{
-		head: pad(verb, verbCells), headStyle: d.p.dim, text: text, front: it.class < classConnect, outcome: it.err,
+		head: Pad(verb, verbCells), headStyle: d.p.Dim, text: text, front: it.class < classConnect, outcome: it.err,
 	}
 	switch {
-	case it.folded && it.class == classWrite:
+	case it.folded && (it.class == classWrite || it.class == classFailed):
 		r.tail = " (" + strconv.FormatInt(it.count, 10) + ")"
 	case it.folded:
-		r.tail = " (" + count(it.count, "read") + ")"
+		r.tail = " (" + Count(it.count, "read") + ")"
 	case it.count > 1:
 		r.tail = " ×" + strconv.FormatInt(it.count, 10)
 	}
 	switch it.class {
 	case classLoss, classEscape:
-		r.head, r.text, r.front = escape(it.text), "", false
-		r.headStyle = d.p.alarm
+		r.head, r.text, r.front = Escape(it.text), "", false
+		r.headStyle = d.p.Alarm
 	case classOutside:
-		r.headStyle, r.textStyle, r.outcomeStyle, r.front = d.p.alarm, d.p.alarm, d.p.red, false
+		r.headStyle, r.textStyle, r.outcomeStyle, r.front = d.p.Alarm, d.p.Alarm, d.p.Red, false
 	case classAccess, classNamespace, classProgram, classSocket:
-		r.headStyle, r.outcomeStyle, r.front = d.p.yellow, d.p.yellow, false
+		r.headStyle, r.outcomeStyle, r.front = d.p.Yellow, d.p.Yellow, false
 		if it.failed {
-			r.outcomeStyle = d.p.red
+			r.outcomeStyle = d.p.Red
 		}
 	case classWrite:
-		r.headStyle = d.p.green
+		r.headStyle = d.p.Green
 	case classRefused:
-		r.headStyle, r.outcomeStyle = d.p.red, d.p.red
+		r.headStyle, r.outcomeStyle = d.p.Red, d.p.Red
 	case classSensitive:
-		r.headStyle, r.textStyle = d.p.yellow, d.p.yellow
+		r.headStyle, r.textStyle = d.p.Yellow, d.p.Yellow
 	case classRead, classMissing:
-		r.textStyle, r.outcomeStyle = d.p.dim, d.p.dim
+		r.textStyle, r.outcomeStyle = d.p.Dim, d.p.Dim
 	case classConnect, classClose:
-		r.headStyle = d.p.cyan
-		r.outcomeStyle = d.p.red
+		r.headStyle = d.p.Cyan
+		r.outcomeStyle = d.p.Red
 		var between string
 		r.duration, between, r.outcome = latency(it)
 		r.tail += between
 		if !it.failed {
-			r.outcomeStyle = d.p.yellow
+			r.outcomeStyle = d.p.Yellow
 		}
 	}
 	if it.sensitive && it.class != classSensitive {
@@ -191,11 +199,11 @@ func latency(it *item) (took, between, outcome string) {
 		return "", "", "no answer"
 	case it.longest <= 1000:
 	case it.count == 1:
-		took = duration(it.longest)
-	case duration(it.shortest) == duration(it.longest):
-		between = " (" + duration(it.longest) + ")"
+		took = Duration(it.longest)
+	case Duration(it.shortest) == Duration(it.longest):
+		between = " (" + Duration(it.longest) + ")"
 	default:
-		between = " (" + duration(it.shortest) + "–" + duration(it.longest) + ")"
+		between = " (" + Duration(it.shortest) + "–" + Duration(it.longest) + ")"
 	}
 	return took, between, it.err
 }
@@ -208,9 +216,9 @@ var verbs = [...]string{
 
 // describe is what happened, as a verb and its object.
 func describe(it *item, cwd string) (verb, object string) {
-	object = escape(relative(cwd, it.text))
+	object = Escape(Relative(cwd, it.text))
 	if it.from != "" {
-		object = escape(relative(cwd, it.from)) + " -> " + object
+		object = Escape(Relative(cwd, it.from)) + " -> " + object
 	}
 	if it.detail != "" {
 		object = it.detail + " " + object

@@ -81,10 +81,13 @@ func (s *summary) item(it *item, seen map[itemKey]bool) {
 func (d *drawing) header(se *session) {
 	var title []string
 	if se.agent != "" {
-		title = append(title, d.p.bold(d.fit(escape(se.agent))))
+		title = append(title, d.p.Bold(d.fit(Escape(se.agent))))
 	}
-	d.parts(append(title, d.fit("session "+Quote(span.Clip(se.id, maxPath))), duration(se.end-se.start)))
+	d.parts(append(title, d.fit("session "+Quote(span.Clip(se.id, maxPath))), Duration(se.end-se.start)))
 
+	if d.brief {
+		return
+	}
 	var parts []string
 	add := func(n int64, style func(string) string, text string) {
 		if n > 0 {
@@ -92,24 +95,24 @@ func (d *drawing) header(se *session) {
 		}
 	}
 	s := se.summary()
-	add(se.calls, d.p.plain, count(se.calls, "call"))
-	processes := d.also(count(s.processes, "process"), s.failed, "failed")
+	add(se.calls, d.p.Plain, Count(se.calls, "call"))
+	processes := d.also(Count(s.processes, "process"), s.failed, "failed")
 	if s.running > 0 {
-		processes += d.p.yellow(fmt.Sprintf(", %d still running", s.running))
+		processes += d.p.Yellow(fmt.Sprintf(", %d still running", s.running))
 	}
-	files := count(s.written, "file") + " written, "
+	files := Count(s.written, "file") + " written, "
 	if s.deleted > 0 {
 		files += fmt.Sprintf("%d deleted, ", s.deleted)
 	}
 	files += fmt.Sprintf("%d read", s.read)
 	if s.refused > 0 {
-		files += ", " + d.p.red(fmt.Sprintf("%d refused", s.refused))
+		files += ", " + d.p.Red(fmt.Sprintf("%d refused", s.refused))
 	}
 	parts = append(parts, processes, files)
-	add(s.connections, d.p.plain, d.also(count(s.connections, "connection"), s.failedConnections, "failed"))
-	add(s.escapes, d.p.alarm, count(s.escapes, "escape"))
-	add(s.outside, d.p.alarm, count(s.outside, "access")+" outside")
-	add(s.noise, d.p.dim, count(s.noise, "noise read")+" not listed")
+	add(s.connections, d.p.Plain, d.also(Count(s.connections, "connection"), s.failedConnections, "failed"))
+	add(s.escapes, d.p.Alarm, Count(s.escapes, "escape"))
+	add(s.outside, d.p.Alarm, Count(s.outside, "access")+" outside")
+	add(s.noise, d.p.Dim, Count(s.noise, "noise read")+" not listed")
 	d.parts(parts)
 }
 
@@ -118,15 +121,15 @@ func (d *drawing) parts(parts []string) {
 	const gap = " · "
 	line, used := "", 0
 	for _, part := range parts {
-		n := cells(unstyled(part))
+		n := Cells(unstyled(part))
 		switch {
 		case used == 0:
 			line, used = part, n
-		case d.cut && used+cells(gap)+n > d.width:
+		case d.cut && used+Cells(gap)+n > d.width:
 			d.print(line)
 			line, used = part, n
 		default:
-			line, used = line+d.p.dim(gap)+part, used+cells(gap)+n
+			line, used = line+d.p.Dim(gap)+part, used+Cells(gap)+n
 		}
 	}
 	d.print(line)
@@ -136,5 +139,5 @@ func (d *drawing) also(text string, n int64, what string) string {
 	if n == 0 {
 		return text
 	}
-	return text + " (" + d.p.red(fmt.Sprintf("%d %s", n, what)) + ")"
+	return text + " (" + d.p.Red(fmt.Sprintf("%d %s", n, what)) + ")"
 }

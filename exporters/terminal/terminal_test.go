@@ -220,7 +220,7 @@ func TestDrawings(t *testing.T) {
 			golden(t, tt.file, got)
 			if tt.o.Width > 0 && !tt.o.Color {
 				for line := range strings.Lines(got) {
-					if n := cells(strings.TrimSuffix(line, "\n")); n > tt.o.Width {
+					if n := Cells(strings.TrimSuffix(line, "\n")); n > tt.o.Width {
 						t.Errorf("%d columns: %s", n, line)
 					}
 				}
@@ -407,7 +407,7 @@ func TestStoriesAreFollowedAndNotInTheTree(t *testing.T) {
 		f.Span(&spans[n])
 	}
 	f.Flush()
-	for _, want := range []string{`agent +codex exec x\n`, `done +rm -rf \\x1b\[2J: .* 4\.0 ms\n`, `over +codex .* 9\.0 ms\n`} {
+	for _, want := range []string{`agent +codex exec x\n`, `done +rm -rf \\x1b\[2J +4\.0 ms +failed\n`, `over +codex .* 9\.0 ms\n`} {
 		if !regexp.MustCompile(want).MatchString(out.String()) {
 			t.Errorf("lacks %s:\n%s", want, out.String())
 		}
@@ -474,7 +474,7 @@ func TestDeepTreesStayWithinTheWidth(t *testing.T) {
 		t.Errorf("%d processes are drawn, want 200", n)
 	}
 	for line := range strings.Lines(got) {
-		if cells(strings.TrimSuffix(line, "\n")) > 80 || strings.Contains(line, "»") && !strings.Contains(line, "some-n") {
+		if Cells(strings.TrimSuffix(line, "\n")) > 80 || strings.Contains(line, "»") && !strings.Contains(line, "some-n") {
 			t.Errorf("too long or without a name: %s", line)
 		}
 	}
@@ -565,7 +565,7 @@ func TestEscape(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := escape(tt.in); got != tt.want {
+			if got := Escape(tt.in); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -604,10 +604,10 @@ func TestCut(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := cut(tt.in, tt.n); got != tt.back {
+			if got := Cut(tt.in, tt.n); got != tt.back {
 				t.Errorf("cut: %q, want %q", got, tt.back)
 			}
-			if got := cutFront(tt.in, tt.n); got != tt.front {
+			if got := CutFront(tt.in, tt.n); got != tt.front {
 				t.Errorf("cutFront: %q, want %q", got, tt.front)
 			}
 		})
@@ -625,7 +625,7 @@ func TestPathsBelowTheWorkingDirectoryAreRelative(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := relative(tt.cwd, tt.file); got != tt.want {
+			if got := Relative(tt.cwd, tt.file); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
@@ -637,7 +637,7 @@ func TestDurations(t *testing.T) {
 		0: "0 µs", 999_999: "999 µs", 1_240_000: "1.2 ms", 9_990_000: "10.0 ms", 310 * ms: "310 ms", 2410 * ms: "2.41 s", 59_999 * ms: "59.99 s",
 		192_000 * ms: "3m 12s", 3_900_000 * ms: "1h 05m", 90 * 3_600_000 * ms: "90h 00m", 30 * 24 * 3_600_000 * ms: "30d 00h", 1<<64 - 1: "213503d 23h",
 	} {
-		if got := duration(ns); got != want {
+		if got := Duration(ns); got != want {
 			t.Errorf("%d ns: %s, want %s", ns, got, want)
 		}
 	}
@@ -689,7 +689,7 @@ func FuzzNothingMovesTheCursor(f *testing.F) {
 			}
 			if o.Width >= leastWidth {
 				for line := range strings.Lines(out) {
-					if got := cells(strings.TrimSuffix(line, "\n")); got > o.Width {
+					if got := Cells(strings.TrimSuffix(line, "\n")); got > o.Width {
 						t.Fatalf("%d columns of %d: %q", got, o.Width, line)
 					}
 				}

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/text/width"
 )
 
-// escape makes text from a sandbox safe to print: what could move the cursor, change how the terminal reads
+// Escape makes text from a sandbox safe to print: what could move the cursor, change how the terminal reads
 // on, reorder or hide its neighbours is written out in the way of Go and C. What is left are
 // letters, marks, numbers, punctuation, symbols and the ASCII space.
-func escape(s string) string {
+func Escape(s string) string {
 	if isPlain(s) {
 		return s
 	}
@@ -54,7 +54,7 @@ func escapeTo(s, special string) string {
 	return b.String()
 }
 
-// EscapeJSON makes a JSON text safe to print: what escape would write out are JSON's own escapes, so its meaning stays.
+// EscapeJSON makes a JSON text safe to print: what Escape would write out are JSON's own escapes, so its meaning stays.
 // Line ends stay, which stand between its values only.
 func EscapeJSON(text []byte) []byte {
 	var b []byte
@@ -72,6 +72,14 @@ func EscapeJSON(text []byte) []byte {
 		text = text[n:]
 	}
 	return b
+}
+
+// Name makes a name or a path from a sandbox safe to print where its end has to be seen: blanks around it are quoted.
+func Name(s string) string {
+	if s == "" || s[0] == ' ' || s[len(s)-1] == ' ' {
+		return Quote(s)
+	}
+	return Escape(s)
 }
 
 func isPlain(s string) bool {
@@ -98,8 +106,8 @@ func isVisible(r rune) bool {
 	return unicode.IsPrint(r)
 }
 
-// cells is how many columns s takes, which escape has been over.
-func cells(s string) int {
+// Cells is how many columns s takes, which Escape has been over.
+func Cells(s string) int {
 	if isPlain(s) {
 		return len(s)
 	}
@@ -124,11 +132,11 @@ func runeCells(r rune) int {
 	return 1
 }
 
-// marksPerCell bounds combining marks, which take no column of their own, in what cut returns.
+// marksPerCell bounds combining marks, which take no column of their own, in what Cut returns.
 const marksPerCell = 4
 
-// cut shortens s to n columns at its end; the last one becomes an ellipsis.
-func cut(s string, n int) string {
+// Cut shortens s to n columns at its end; the last one becomes an ellipsis.
+func Cut(s string, n int) string {
 	switch {
 	case fits(s, n):
 		return s
@@ -138,8 +146,8 @@ func cut(s string, n int) string {
 	return s[:within(s, n, utf8.DecodeRuneInString, func(i int) string { return s[i:] })] + "…"
 }
 
-// cutFront shortens s to n columns at its begin: of a path, the end says most.
-func cutFront(s string, n int) string {
+// CutFront shortens s to n columns at its begin: of a path, the end says most.
+func CutFront(s string, n int) string {
 	switch {
 	case fits(s, n):
 		return s
@@ -164,45 +172,45 @@ func within(s string, n int, next func(string) (rune, int), rest func(read int) 
 }
 
 func fits(s string, n int) bool {
-	return len(s) <= n || cells(s) <= n && utf8.RuneCountInString(s) <= n*marksPerCell
+	return len(s) <= n || Cells(s) <= n && utf8.RuneCountInString(s) <= n*marksPerCell
 }
 
-// pad fills s to n columns.
-func pad(s string, n int) string {
-	if c := cells(s); c < n {
+// Pad fills s to n columns.
+func Pad(s string, n int) string {
+	if c := Cells(s); c < n {
 		return s + strings.Repeat(" ", n-c)
 	}
 	return s
 }
 
-// padFront fills s to n columns from the left.
-func padFront(s string, n int) string {
-	if c := cells(s); c < n {
+// PadFront fills s to n columns from the left.
+func PadFront(s string, n int) string {
+	if c := Cells(s); c < n {
 		return strings.Repeat(" ", n-c) + s
 	}
 	return s
 }
 
-// palette colours text, or not. Colours are the eight of every terminal, so that its theme applies.
-type palette bool
+// A Palette colours text, or not. Colours are the eight of every terminal, so that its theme applies.
+type Palette bool
 
-func (p palette) dim(s string) string    { return p.with("2", s) }
-func (p palette) bold(s string) string   { return p.with("1", s) }
-func (p palette) red(s string) string    { return p.with("31", s) }
-func (p palette) alarm(s string) string  { return p.with("1;31", s) }
-func (p palette) yellow(s string) string { return p.with("33", s) }
-func (p palette) green(s string) string  { return p.with("32", s) }
-func (p palette) cyan(s string) string   { return p.with("36", s) }
-func (p palette) plain(s string) string  { return s }
+func (p Palette) Dim(s string) string    { return p.with("2", s) }
+func (p Palette) Bold(s string) string   { return p.with("1", s) }
+func (p Palette) Red(s string) string    { return p.with("31", s) }
+func (p Palette) Alarm(s string) string  { return p.with("1;31", s) }
+func (p Palette) Yellow(s string) string { return p.with("33", s) }
+func (p Palette) Green(s string) string  { return p.with("32", s) }
+func (p Palette) Cyan(s string) string   { return p.with("36", s) }
+func (p Palette) Plain(s string) string  { return s }
 
-func (p palette) with(code, s string) string {
+func (p Palette) with(code, s string) string {
 	if !p || s == "" {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// unstyled is s without what palette added; s holds no other escape sequences.
+// unstyled is s without what Palette added; s holds no other escape sequences.
 func unstyled(s string) string {
 	for {
 		before, after, found := strings.Cut(s, "\x1b[")

@@ -13,6 +13,8 @@ import (
 type Options struct {
 	Width   int  // columns of the terminal; 0 when there is none: laid out for 120, paths are not cut
 	Color   bool // with the eight colours of every terminal
+	ASCII   bool // no other characters than those of ASCII
+	Fold    bool // programs of one name, files by directory, and what agents do for themselves
 	MaxRows int  // rows kept, 20,000 by default; further ones are counted
 }
 
@@ -34,6 +36,7 @@ type Tree struct {
 	beyond   int64                   // spans without a row
 	missed   int64                   // of these, those that nobody should miss
 
+	brief     bool // the headings have no sums
 	important bool // the span at hand is one of those
 }
 
@@ -44,6 +47,9 @@ func NewTree(o Options) *Tree {
 	}
 	return &Tree{o: o, byID: make(map[string]*session), changed: make(map[string][]span.Attrs)}
 }
+
+// BelowStory leaves out of the headings what a story above the tree has told.
+func (t *Tree) BelowStory() { t.brief = true }
 
 // session is what one sandbox did: a run of an agent, and whatever that started.
 type session struct {
@@ -67,9 +73,12 @@ type node struct {
 	forkOf *node // of a process that runs on without an exec of its own: its parent; made for drawing
 
 	name, args     string // escaped
+	title          string // of a call; escaped
 	hint           string // the executable, according to spans that belong to it; not escaped
 	cwd            string
 	note           string
+	instance       string // whose doing it is
+	own            bool   // an agent's own program, in no call
 	pid, parentPID int64
 	start, end     uint64
 
@@ -82,6 +91,10 @@ type node struct {
 	noise    int64
 
 	items items
+
+	// Of several that are drawn as one: how many, and how long they took at least and at most, in ns.
+	times             int
+	shortest, longest uint64
 }
 
 // Span implements span.Sink.
@@ -193,6 +206,7 @@ func (t *Tree) call(se *session, n *node, a span.Attrs) {
 	}
 	n.name = "call"
 	n.args = callName(a)
+	n.title = Escape(span.Clip(a.Text(span.KeyCallTitle), maxCommand))
 	if by := a.Text(span.KeyAttribution); by == "inferred" || by == "ambiguous" {
 		n.note = by
 	}
@@ -249,6 +263,8 @@ func (t *Tree) exec(se *session, s *span.Span, a span.Attrs) {
 	}
 	n.pid, _ = a.Int(span.KeyPID)
 	n.parentPID, _ = a.Int(span.KeyParentPID)
+	n.instance = span.Clip(s.Instance, maxWord)
+	n.own = strings.HasPrefix(n.instance, "agent-") && a.Text(span.KeyCallID) == "" && a.Text(span.KeyCallContext) == ""
 	n.start = s.Start
 	switch {
 	case a.Is(span.KeyFileless):
