@@ -23,6 +23,7 @@ const (
 	maxValue    = 4 << 10 // bytes of one string
 	maxListed   = 64      // strings of a list
 	maxName     = 1 << 10 // bytes of one of those
+	maxList     = 8 << 10 // bytes of a list, about
 	maxLineText = 4 * maxValue
 )
 
@@ -229,7 +230,9 @@ func (r *Report) story(s *span.Span, a span.Attrs) *story {
 func (st *story) tell(s *span.Span, a span.Attrs) {
 	st.facts.add(s.Attrs)
 	if s.Kind != span.SandboxEnd {
-		st.began = s.Start
+		if st.began == 0 || s.Start < st.began {
+			st.began = s.Start
+		}
 	}
 	if s.Kind == span.SessionEnd || !a.Is(span.KeyPartial) {
 		st.over = true
@@ -333,7 +336,7 @@ func (r *Report) node(id span.ID) *node {
 
 func (r *Report) program(st *story, s *span.Span, a span.Attrs) {
 	more := facts{}
-	more.add(s.Attrs)
+	more.ofCall(s.Attrs)
 	// The line of the command has these.
 	delete(more, short(span.KeyCommandArgs))
 	delete(more, short(span.KeyCommandLine))
@@ -380,7 +383,7 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 	if n.more == nil {
 		n.more = facts{}
 	}
-	n.more.add(s.Attrs)
+	n.more.ofCall(s.Attrs)
 	for _, key := range []string{span.KeyCommandArgs, span.KeyCommandLine, span.KeyWorkingDirectory, span.KeyExitCode, span.KeyExitSignal} {
 		delete(n.more, short(key))
 	}
@@ -406,7 +409,7 @@ func (r *Report) line(st *story, s *span.Span, a span.Attrs) {
 			delete(r.lines, p.lineKey)
 			delete(r.pending, s.ID)
 			p.lineKey, p.last, p.longest = l.lineKey, l.last, l.longest
-			p.more.add(s.Attrs)
+			p.more.ofCall(s.Attrs)
 			return
 		}
 	}
@@ -422,7 +425,7 @@ func (r *Report) line(st *story, s *span.Span, a span.Attrs) {
 		}
 		return
 	}
-	l.more.add(s.Attrs)
+	l.more.ofCall(s.Attrs)
 	delete(l.more, short(span.KeyFilePath))
 	delete(l.more, short(span.KeyCount))
 	if event.Sentence != "" {
@@ -470,12 +473,30 @@ func (f facts) add(attrs []span.Attr) {
 			f[short(a.Key)] = a.Int != 0
 		case span.StringsAttr:
 			list := make([]string, 0, min(len(a.List), maxListed))
-			for _, v := range a.List[:min(len(a.List), maxListed)] {
+			for n, v := range a.List {
+				if n == maxListed || sizeOf(list) > maxList {
+					list = append(list, "…")
+					break
+				}
 				list = append(list, span.Clip(v, maxName))
 			}
 			f[short(a.Key)] = list
 		}
 		size += sizeOf(f[short(a.Key)]) + len(a.Key)
+	}
+}
+
+// ofCall takes those of what is in a call, but for those that the call has.
+func (f facts) ofCall(attrs []span.Attr) {
+	f.add(attrs)
+	for _, key := range []string{span.KeyCallID, span.KeyCallIDLevel, span.KeyToolName, span.KeyMCPServer, span.KeyMarkedBy} {
+		delete(f, short(key))
+	}
+	if f["attribution"] != "ambiguous" {
+		delete(f, "attribution")
+	}
+	if f["outcome"] == "ok" {
+		delete(f, "outcome")
 	}
 }
 

@@ -25,7 +25,7 @@ func text(key, value string) span.Attr {
 
 func integer(key string, n int64) span.Attr { return span.Attr{Key: key, Kind: span.IntAttr, Int: n} }
 
-func flag(key string) span.Attr { return span.Attr{Key: key, Kind: span.BoolAttr, Int: 1} }
+func set(key string) span.Attr { return span.Attr{Key: key, Kind: span.BoolAttr, Int: 1} }
 
 func texts(key string, list ...string) span.Attr {
 	return span.Attr{Key: key, Kind: span.StringsAttr, List: list}
@@ -89,7 +89,7 @@ func parsed(t *testing.T, html string) (p page) {
 // those in an agent's own trace are before their id is known.
 func TestWhatIsInACallIsUnderThatCall(t *testing.T) {
 	p, _ := written(t,
-		made(span.Session, 1, 0, "", text(span.KeyCommandLine, "codex exec"), flag(span.KeyPartial)),
+		made(span.Session, 1, 0, "", text(span.KeyCommandLine, "codex exec"), set(span.KeyPartial)),
 		made(span.Exec, 10, 0, "", text(span.KeyCommandLine, "codex")),
 		made(span.Exec, 20, 900, "call-a", text(span.KeyCommandLine, "make")),
 		made(span.Open, 21, 20, "call-a", text(span.KeyFilePath, "/a")),
@@ -133,7 +133,7 @@ func TestNoticesAndStandInsAreNoSecondLine(t *testing.T) {
 		notice(span.Start, 2, 10, 1, text(span.KeyCommandLine, "make")),
 		notice(span.ConnectStart, 3, 11, 10, peer...),
 		made(span.Exec, 10, 1, "c", text(span.KeyCommandLine, "make"), integer(span.KeyExitCode, 2)),
-		made(span.Connect, 11, 10, "c", append(peer, flag(span.KeyNoticed), text(span.KeyErrorType, "ECONNREFUSED"))...),
+		made(span.Connect, 11, 10, "c", append(peer, set(span.KeyNoticed), text(span.KeyErrorType, "ECONNREFUSED"))...),
 		made(span.Open, 12, 10, "c", text(span.KeyFilePath, "/a"), integer(span.KeyCount, 3)),
 		made(span.Open, 13, 10, "c", text(span.KeyFilePath, "/a")),
 		notice(span.ToolStart, 5, 1, 1, text(span.KeyCallTitle, "make"), integer(span.KeyCallBegan, 7)),
@@ -189,7 +189,7 @@ func TestAReportIsBounded(t *testing.T) {
 		r.Span(made(span.Open, i+1, 0, "", text(span.KeyFilePath, fmt.Sprint(i))))
 	}
 	r.Span(made(span.Exec, 1<<40, 0, "", text(span.KeyCommandLine, long), text("other", long)))
-	r.Span(made(span.Open, 1<<41, 0, "", text(span.KeyFilePath, "/home/a/.ssh/id_rsa"), flag(span.KeySensitive),
+	r.Span(made(span.Open, 1<<41, 0, "", text(span.KeyFilePath, "/home/a/.ssh/id_rsa"), set(span.KeySensitive),
 		text(span.KeyOutcome, "ok"), text(span.KeyFileAccess, "read")))
 	for i := range uint64(maxCalls + 7) {
 		r.Span(told(i+1, 0, fmt.Sprint(i), long))

@@ -27,6 +27,7 @@ function el(tag, props, ...children) {
   return e;
 }
 const text = (s, cls) => el('bdi', {class: 'data' + (cls ? ' ' + cls : '')}, s);
+const say = (s) => (s ? el('span', null, s) : ''); // words of this page, not of the data
 const plural = (n, one, many) => `${n.toLocaleString('en')} ${n === 1 ? one : many || one + 's'}`;
 const ms = (ns) => Number(BigInt(data.base) / 1000n) / 1000 + ns / 1e6;
 const iso = (ns) => { const d = new Date(ms(ns)); return isNaN(d) ? '' : d.toISOString(); };
@@ -218,8 +219,8 @@ function table(caption, head, items, make) {
 }
 
 // section is a part of what is open: built when it is opened, kept open by itself if it is short.
-function section(name, count, build, open) {
-  const d = el('details', {class: 'part'}, el('summary', null, el('span', {class: 'h', role: 'heading', 'aria-level': '5'}, name), count !== undefined && el('span', {class: 'count'}, count.toLocaleString('en'))));
+function section(level, name, count, build, open) {
+  const d = el('details', {class: 'part'}, el('summary', null, el('span', {class: 'h', role: 'heading', 'aria-level': level}, name), count !== undefined && el('span', {class: 'count'}, count.toLocaleString('en'))));
   let built = false;
   const fill = () => { if (d.open && !built) { built = true; d.append(build()); } };
   d.addEventListener('toggle', fill);
@@ -263,8 +264,8 @@ function decisions(g) {
   const c = g.call, pairs = [];
   if (c) {
     const a = fact(c, 'approval');
-    if (a) pairs.push(['Approval', a === 'unknown' ? 'the agent reported none' : a], ['Decided by', fact(c, 'approval.source')]);
-    if (fact(c, 'approval.violated')) pairs.push(['Violated', 'it was denied, and processes of the call ran']);
+    if (a) pairs.push(['Approval', a === 'unknown' ? say('the agent reported none') : a], ['Decided by', fact(c, 'approval.source')]);
+    if (fact(c, 'approval.violated')) pairs.push(['Violated', say('it was denied, and processes of the call ran')]);
     pairs.push(['Result, as the agent says', fact(c, 'tool.result')], ['Declared files', fact(c, 'declared')]);
   }
   for (const l of said) pairs.push([`${clock(l.start)} ${l.verb}`, l.object]);
@@ -279,15 +280,15 @@ function names(x) {
   const out = [];
   for (const [k, w] of CHANGES) {
     const n = num(x, 'files.' + k), of = list(x, 'files.' + k + '.names'), from = list(x, 'files.' + k + '.from');
-    if (n) out.push([`${n.toLocaleString('en')} ${w}`, of.map((v, i) => (from[i] ? `${from[i]} → ${v}` : v)).concat(n > of.length && of.length ? ['and others'] : [])]);
+    if (n) out.push([`${n.toLocaleString('en')} ${w}`, of.map((v, i) => (from[i] ? `${from[i]} → ${v}` : v)).concat(n > of.length && of.length ? [say('and others')] : [])]);
   }
-  if (num(x, 'files.temporary')) out.push([`${num(x, 'files.temporary').toLocaleString('en')} temporary`, 'made, and gone again']);
-  if (num(x, 'files.more')) out.push(['Beyond the bounds', plural(num(x, 'files.more'), 'operation') + ' more']);
-  if (num(x, 'files.unsure')) out.push(['Not sure', plural(num(x, 'files.unsure'), 'operation')]);
+  if (num(x, 'files.temporary')) out.push([`${num(x, 'files.temporary').toLocaleString('en')} temporary`, say('made, and gone again')]);
+  if (num(x, 'files.more')) out.push(['Beyond the bounds', say(plural(num(x, 'files.more'), 'operation') + ' more')]);
+  if (num(x, 'files.unsure')) out.push(['Not sure', say(plural(num(x, 'files.unsure'), 'operation'))]);
   out.push([plural(num(x, 'files.sensitive'), 'secret') + ' touched', list(x, 'files.sensitive.names')]);
   out.push([plural(num(x, 'files.outside'), 'change') + ' outside the workspace', list(x, 'files.outside.names')]);
   out.push([plural(num(x, 'hosts'), 'host'), list(x, 'hosts.names')]);
-  if (num(x, 'bytes.out') || num(x, 'bytes.in')) out.push(['Bytes', `${bytes(num(x, 'bytes.out'))} sent, ${bytes(num(x, 'bytes.in'))} received`]);
+  if (num(x, 'bytes.out') || num(x, 'bytes.in')) out.push(['Bytes', say(`${bytes(num(x, 'bytes.out'))} sent, ${bytes(num(x, 'bytes.in'))} received`)]);
   if (num(x, 'call.left')) out.push([plural(num(x, 'call.left'), 'process', 'processes') + ' left running', list(x, 'call.left.programs').length ? list(x, 'call.left.programs') : 'when this was told']);
   out.push(['They listen at', list(x, 'call.left.listens')]);
   return out;
@@ -310,7 +311,7 @@ function tree(g, m) {
     const below = n.below.filter((b) => shown(m, b));
     const bad = n.flags & FAILED;
     const row = el('div', {class: 'row'}, el('span', {class: 'twist', 'aria-hidden': 'true'}), text(command(n), 'cmd'), marks(n),
-      el('span', {class: 'side'}, n.pid || '', ' ', n.length < 0 ? '' : duration(n.length)), n.ending && el('span', {class: bad ? 'err' : 'end'}, n.ending));
+      el('span', {class: 'side'}, [n.pid && 'pid ' + n.pid, n.length < 0 ? '' : duration(n.length)].filter(Boolean).join(' · ')), n.ending && el('span', {class: bad ? 'err' : 'end'}, n.ending));
     const fill = !kids.length && !below.length ? null : (into) => {
       const add = (from, to) => {
         put(into, level + 1, kids.slice(from, to).map((l) => leaf(l, level + 1)), into.querySelector(':scope > .mark'));
@@ -452,7 +453,7 @@ function headKeys(e) {
   if (to) { rove(to); to.button.focus(); }
 }
 
-function inside(g, pairs, m) {
+function inside(g, level, pairs, m) {
   const [nf, makeFiles] = files(g, m), [nh, makeHosts] = hosts(g, m);
   const frag = document.createDocumentFragment();
   const dl = definitions(pairs);
@@ -460,11 +461,11 @@ function inside(g, pairs, m) {
   const programs = m.all ? g.nodes.length : g.nodes.filter((n) => m.keep.has(n)).length;
   const losses = g.lines.filter((l) => l.flags & LOSS);
   const d = decisions(g).filter(([, v]) => v !== undefined && v !== '');
-  if (d.length) frag.append(section('Decisions', undefined, () => definitions(d), true));
-  if (losses.length) frag.append(section('Losses', losses.length, () => el('ul', {class: 'plain'}, losses.slice(0, PAGE).map((l) => el('li', null, clock(l.start), ' ', text(l.object)))), true));
-  if (programs || g.lines.length) frag.append(section('Programs', programs, () => tree(g, m), true));
-  if (nf) frag.append(section('Files', nf, makeFiles, false));
-  if (nh) frag.append(section('Hosts', nh, makeHosts, nh <= 20));
+  if (d.length) frag.append(section(level, 'Decisions', undefined, () => definitions(d), true));
+  if (losses.length) frag.append(section(level, 'Losses', losses.length, () => el('ul', {class: 'plain'}, losses.slice(0, PAGE).map((l) => el('li', null, clock(l.start), ' ', text(l.object)))), true));
+  if (programs || g.lines.length) frag.append(section(level, 'Programs', programs, () => tree(g, m), true));
+  if (nf) frag.append(section(level, 'Files', nf, makeFiles, false));
+  if (nh) frag.append(section(level, 'Hosts', nh, makeHosts, nh <= 20));
   if (!programs && !g.lines.length) frag.append(el('p', {class: 'note'}, g.call ? 'The agent itself did this call: no program was run for it.' : 'Nothing.'));
   return frag;
 }
@@ -484,12 +485,12 @@ function callEntry(g, span) {
     below: el('p', {class: 'sentence'}, badges(c), ' ', sentence && text(sentence)),
   }, (m) => {
     const tool = fact(c, 'gen_ai.tool.name');
-    return inside(g, [['Tool', tool === 'unknown' ? '' : tool], ['MCP server', fact(c, 'mcp.server')], ['Call', c.id],
-      ['Known by', ATTRIBUTION[fact(c, 'attribution')] || fact(c, 'attribution')], ['Began', iso(c.start)], ['Took', duration(c.length)],
-      ['Programs', num(c, 'programs') ? plural(num(c, 'programs'), 'program') + (num(c, 'programs.failed') ? `, ${num(c, 'programs.failed')} failed` : '') : ''],
+    return inside(g, 5, [['Tool', tool === 'unknown' ? '' : tool], ['MCP server', fact(c, 'mcp.server')], ['Call', c.id],
+      ['Known by', say(ATTRIBUTION[fact(c, 'attribution')]) || fact(c, 'attribution')], ['Began', say(iso(c.start))], ['Took', say(duration(c.length))],
+      ['Programs', num(c, 'programs') ? say(plural(num(c, 'programs'), 'program') + (num(c, 'programs.failed') ? `, ${num(c, 'programs.failed')} failed` : '')) : ''],
       ['Look at', list(c, 'notable.lines')], ...names(c),
-      ['CPU time', num(c, 'cpu_ns') ? duration(num(c, 'cpu_ns')) : ''], ['Peak memory of one program', num(c, 'memory.peak_bytes') ? bytes(num(c, 'memory.peak_bytes')) : ''],
-      ['Lost', num(c, 'lost') ? plural(num(c, 'lost'), 'record') : ''], ['Counts', fact(c, 'count.partial') ? 'may be too small: the sensor was started again meanwhile' : '']], m);
+      ['CPU time', num(c, 'cpu_ns') ? say(duration(num(c, 'cpu_ns'))) : ''], ['Peak memory of one program', num(c, 'memory.peak_bytes') ? say(bytes(num(c, 'memory.peak_bytes'))) : ''],
+      ['Lost', num(c, 'lost') ? say(plural(num(c, 'lost'), 'record')) : ''], ['Counts', fact(c, 'count.partial') ? say('may be too small: the sensor was started again meanwhile') : '']], m);
   });
 }
 
@@ -529,21 +530,21 @@ function storySection(story, i) {
   if (sentence) sec.append(el('p', {class: 'lead'}, text(sentence)));
   const ownHas = own.nodes.length || own.lines.length;
   sec.append(definitions([['Command', fact(story, 'process.command_line')], ['Workspace', fact(story, 'workspace')],
-    ['Began', iso(story.start).slice(0, 19).replace('T', ' ') + ' UTC'], ['Took', duration(story.length) + (story.over || !agent ? '' : ', and had not ended')],
+    ['Began', say(iso(story.start).slice(0, 19).replace('T', ' ') + ' UTC')], ['Took', say(duration(story.length) + (story.over || !agent ? '' : ', and had not ended'))],
     ['Started in', story.parent], ['Host', story.where['host.name']], ['Container', story.where['container.name']], ['Image', story.where['container.image.name']],
     ['Pod', story.where['k8s.pod.name'] && [story.where['k8s.namespace.name'], story.where['k8s.pod.name']].filter(Boolean).join('/')],
     ['Reported late', num(story, 'session.late') ? plural(num(story, 'session.late'), 'fact') + ' of calls that were told before' : ''],
-    ['Counts', fact(story, 'count.partial') ? 'may be too small: the sensor was started again meanwhile' : '']]));
+    ['Counts', fact(story, 'count.partial') ? say('may be too small: the sensor was started again meanwhile') : '']]));
   sec.append(tiles(story, calls.length));
   const olist = el('ol', {class: 'calls'});
   const entries = calls.map((g) => { const d = callEntry(g, span); olist.append(d.li); return d; });
   let ownEntry = null;
   if (ownHas) {
-    ownEntry = disclosure(own, agent ? 3 : 3, {
+    ownEntry = disclosure(own, 3, {
       name: agent ? 'What the agent did by itself' : 'What was done',
       after: el('span', {class: 'took'}, plural(own.nodes.length, 'program') + ', ' + plural(own.lines.length, 'line')),
       below: agent ? el('p', {class: 'sentence'}, 'Its own program and helpers, outside of tool calls.') : '',
-    }, (m) => inside(own, agent ? [] : names(story), m));
+    }, (m) => inside(own, 4, agent ? [] : names(story), m));
     ownEntry.li.classList.add('own');
   }
   const look = looks(story, entries);
@@ -555,7 +556,7 @@ function storySection(story, i) {
   const losses = own.lines.concat(...calls.map((g) => g.lines)).filter((l) => l.flags & LOSS);
   if (losses.length && !num(story, 'lost')) sec.append(el('p', {class: 'note bad'}, 'Records were lost: see Losses below.'));
   const deeds = agent ? names(story).filter(([, v]) => !(Array.isArray(v) && !v.length)) : [];
-  if (deeds.length) sec.append(section('What changed, and what was reached', undefined, () => definitions(deeds), false));
+  if (deeds.length) sec.append(section(3, 'What changed, and what was reached', undefined, () => definitions(deeds), false));
   if (calls.length) sec.append(el('h3', null, 'Calls'), olist);
   if (ownEntry) sec.append(ownEntry.li);
   sec.entries = entries.concat(ownEntry || []);
