@@ -341,7 +341,10 @@ func (r *Report) program(st *story, s *span.Span, a span.Attrs) {
 	delete(more, short(span.KeyCommandArgs))
 	delete(more, short(span.KeyCommandLine))
 	delete(more, short(span.KeyWorkingDirectory))
-	_, important := notable.Of(s)
+	event, important := notable.Of(s)
+	if important {
+		more["notable"] = span.Clip(event.Sentence, maxName)
+	}
 	fresh := r.nodes[s.Subject()] == nil
 	if !r.room(fresh, more.size()+len(a.Text(span.KeyCommandLine)), important) {
 		r.leave(important)
@@ -391,8 +394,8 @@ func (n *node) finish(s *span.Span, a span.Attrs) {
 
 func (r *Report) line(st *story, s *span.Span, a span.Attrs) {
 	verb, object := words(s, a)
-	event, important := notable.Of(s)
-	important = important || s.Kind == span.Loss
+	event, is := notable.Of(s)
+	important := is || s.Kind == span.Loss
 	l := &line{
 		lineKey: lineKey{
 			owner: s.Above, at: placeOf(st, a), verb: verb, object: span.Clip(object, maxValue),
@@ -428,7 +431,7 @@ func (r *Report) line(st *story, s *span.Span, a span.Attrs) {
 	l.more.ofCall(s.Attrs)
 	delete(l.more, short(span.KeyFilePath))
 	delete(l.more, short(span.KeyCount))
-	if event.Sentence != "" {
+	if is {
 		l.more["notable"] = span.Clip(event.Sentence, maxName)
 	}
 	if !r.room(true, l.more.size()+len(l.object), important) {

@@ -193,10 +193,10 @@ function value(v) {
 }
 
 // chunked appends what make gives for each of the items, a part at a time, with a button for more.
-function chunked(items, into, make, wrap) {
+function chunked(items, into, make, wrap, first = PAGE) {
   let at = 0;
   function more() {
-    const part = items.slice(at, at + PAGE).map(make);
+    const part = items.slice(at, at + (at ? PAGE : first)).map(make);
     at += part.length;
     into.append(...part);
     if (button) { button.remove(); if (part[0]) { const f = part[0].querySelector('[tabindex],button') || part[0]; f.tabIndex = f.tabIndex < 0 ? -1 : f.tabIndex; f.focus(); } }
@@ -234,7 +234,7 @@ function verb(l) {
 }
 function marks(x) {
   const out = [];
-  if (x.flags & SECRET) out.push(badge('secret', 'bad'));
+  if (x.flags & SECRET) out.push(badge('secret', x.flags & MISSING ? '' : 'bad'));
   if (x.flags & OUTSIDE) out.push(badge('outside', 'warn'));
   if (x.flags & STARTED_BY) out.push(badge('after its call', 'warn'));
   if (x.flags & TAINTED) out.push(badge('tainted', 'bad'));
@@ -247,10 +247,12 @@ function traffic(l) {
 const times = (l) => (l.count > 1 ? `×${l.count.toLocaleString('en')}` : '');
 const result = (l) => l.err || (l.flags & PENDING ? 'no outcome' : '');
 
+const failure = (l) => result(l) && el('span', {class: l.flags & MISSING ? 'end' : 'err'}, result(l));
+
 function files(g, m) {
   const rows = ranked(g.lines.filter((l) => l.flags & FILE && shown(m, l)));
   return [rows.length, () => table('Files', ['What', 'File', 'Program', 'Time'], rows, (l) => [
-    el('td', null, verb(l), ' ', times(l)), el('td', {class: 'path'}, text(l.object), ' ', marks(l), ' ', l.err && el('span', {class: 'err'}, l.err)),
+    el('td', null, verb(l), ' ', times(l)), el('td', {class: 'path'}, text(l.object), ' ', marks(l), ' ', failure(l)),
     el('td', null, l.owner && text(base(l.owner.exe || l.owner.command))), el('td', {class: 'time'}, clock(l.start))])];
 }
 function hosts(g, m) {
@@ -303,7 +305,7 @@ function tree(g, m) {
   function leaf(l, level) {
     const name = [l.verb, l.object, times(l), result(l), traffic(l)].filter(Boolean).join(' ');
     const row = el('div', {class: 'row'}, el('span', {class: 'twist'}), verb(l), text(l.object), marks(l), el('span', {class: 'side'}, times(l), ' ', traffic(l), ' ', l.flags & HOST ? duration(l.longest) : ''),
-      result(l) && el('span', {class: 'err'}, result(l)));
+      failure(l));
     return item(row, name, level, () => about(l), null);
   }
   function program(n, level) {
@@ -505,7 +507,7 @@ function looks(story, calls) {
   if (!out.length) { // no account: what the spans say by themselves
     for (const d of heads) {
       if (d.g.story !== story) continue;
-      for (const l of d.g.lines) { const s = l.flags & NOTABLE && detail(l, 'notable'); if (s && !seen.has(s)) { seen.add(s); out.push([s, d]); } }
+      for (const x of d.g.nodes.concat(d.g.lines)) { const s = x.flags & NOTABLE && detail(x, 'notable'); if (s && !seen.has(s)) { seen.add(s); out.push([s, d]); } }
       if (out.length > PAGE) break;
     }
   }
@@ -550,8 +552,10 @@ function storySection(story, i) {
   const look = looks(story, entries);
   if (look.length) {
     const ol = el('ul', {class: 'looks'});
-    sec.append(el('h3', null, 'Look at this first'), ol);
-    chunked(look, ol, ([s, d]) => el('li', null, d ? el('button', {type: 'button', class: 'link', onclick: () => jump(d)}, text(s)) : text(s), d && d.g.call && el('small', null, ' in ', text(title(d.g.call)))), sec);
+    const box = el('div', {class: 'first'}, ol);
+    sec.append(el('h3', null, 'Look at this first'), box);
+    chunked(look, ol, ([s, d]) => el('li', null, d ? el('button', {type: 'button', class: 'link', onclick: () => jump(d)}, text(s)) : text(s), d && el('small', null, ' in ', d.g.call ? text(title(d.g.call)) : 'what the agent did by itself')), box, FEW);
+    if (num(story, 'notable') > look.length) box.append(el('p', {class: 'note'}, `${num(story, 'notable').toLocaleString('en')} were notable in all: search and filters find the others.`));
   }
   const losses = own.lines.concat(...calls.map((g) => g.lines)).filter((l) => l.flags & LOSS);
   if (losses.length && !num(story, 'lost')) sec.append(el('p', {class: 'note bad'}, 'Records were lost: see Losses below.'));
