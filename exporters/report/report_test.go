@@ -159,12 +159,13 @@ func TestNoticesAndStandInsAreNoSecondLine(t *testing.T) {
 func TestHostileTextStaysText(t *testing.T) {
 	bad := "</script><script>alert(1)</script><!--\"'&\x00\x1b[2J\u202etxt.exe\u2066\u200b\U000e0041\u2028\n "
 	shown := "</script><script>alert(1)</script><!--\"'&␀␛[2J⟨U+202E⟩txt.exe⟨U+2066⟩⟨U+200B⟩⟨U+E0041⟩⟨U+2028⟩↵␠"
-	session := made(span.Session, 1, 0, "", text(span.KeyCommandLine, bad))
-	session.Session = bad
-	p, html := written(t, session,
+	end := made(span.SessionEnd, 30, 0, "")
+	end.Session = bad
+	p, html := written(t,
+		made(span.Session, 1, 0, "", text(span.KeyCommandLine, bad)),
 		made(span.Exec, 10, 1, bad, text(span.KeyCommandLine, bad), text(span.KeyExecutablePath, bad), text(span.KeyWorkingDirectory, bad)),
 		made(span.Open, 11, 10, bad, text(span.KeyFilePath, bad), text(span.KeyErrorType, bad), text(bad, bad)),
-		told(20, 1, bad, bad, texts(span.KeyHostNames, bad)),
+		told(20, 1, bad, bad, texts(span.KeyHostNames, bad)), end,
 	)
 	if strings.Count(html, "<script") != 2 || strings.Count(html, "</script") != 2 || strings.Contains(html, "\u202e") {
 		t.Error("what a name holds is in the page as it is")
