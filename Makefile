@@ -15,6 +15,7 @@ SOAK ?= 30m
 GUEST_PACKAGES     := qemu-system-x86 qemu-system-arm busybox-static xz-utils
 AGENT_PACKAGES     := nodejs npm
 CHANGE_PACKAGES    := git rsync vim tar make nodejs npm python3
+REPORT_PACKAGES    := chromium fonts-dejavu-core
 CONTAINER_PACKAGES := containerd runc podman conmon crun systemd jq busybox-static
 
 .DEFAULT_GOAL := help
@@ -58,9 +59,9 @@ test: ## unit tests, replays of recorded agents, kernel tests, `run` end to end:
 
 .PHONY: test-all
 test-all: ## everything, with what it needs installed (apt, npm): guests, containers, agents, Jaeger, chaos, fuzz, arm64. Hours
-	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) $(CHANGE_PACKAGES) gcc libc6-dev
+	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) $(CHANGE_PACKAGES) $(REPORT_PACKAGES) gcc libc6-dev
 	.ci/test check
-	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-manifests test-gateway fuzz-short
+	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-report test-manifests test-gateway fuzz-short
 	.ci/test agents-table
 	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade verify-changes test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
@@ -85,6 +86,11 @@ agents-table: ## the table of docs/agents.md, measured anew with all agents that
 .PHONY: test-jaeger
 test-jaeger: ## the trees as Jaeger shows them; needs root, npm; builds Jaeger the first time
 	.ci/test test-jaeger
+
+.PHONY: test-report
+test-report: ## the report in a real Chromium: keyboard, screen reader, hostile sessions, 20,000 spans; UPDATE=1 writes docs/report.png
+	.ci/packages $(REPORT_PACKAGES)
+	$(if $(UPDATE),go test -count=1 ./exporters/report -run TestInChromiumARecordedSession -update,.ci/test test-report)
 
 .PHONY: test-containers
 test-containers: ## real containerd and podman under the real sensor; needs root and the packages of CONTAINER_PACKAGES

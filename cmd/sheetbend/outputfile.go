@@ -24,6 +24,8 @@ const (
 	truncate outputMode = iota
 	// appendTo continues it: for a daemon that restarts.
 	appendTo
+	// createNew makes it, and is an error (fs.ErrExist) where something has that name.
+	createNew
 )
 
 // other says whether the command runs as somebody else than sheetbend itself.
@@ -54,12 +56,15 @@ func (i identity) openPath(name string, mode outputMode) (*os.File, error) {
 		flags |= os.O_APPEND
 	}
 	if !i.other() {
+		if mode == createNew {
+			flags |= os.O_EXCL
+		}
 		return os.OpenFile(name, flags|os.O_CREATE, 0o600)
 	}
 	f, err := with(i.withRights, func() (*os.File, error) {
 		flags |= unix.O_NOFOLLOW
 		f, err := os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, fs.ErrExist) && mode != createNew {
 			f, err = os.OpenFile(name, flags, 0)
 		}
 		return f, err

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	htmlreport "github.com/sheetbend/sheetbend/exporters/report"
+)
+
+func newReport() *cobra.Command {
+	var (
+		output string
+		force  bool
+	)
+	cmd := &cobra.Command{
+		Use:   "report [flags] FILE",
+		Short: "Write what an agent did as one HTML file, for a ticket",
+		Long: `Write one HTML file of what is in a capture (sheetbend record, or sheetbend run --record): what the
+agent did in short, its tool calls in time, and for each the programs, files, hosts and decisions, with
+search and filters. The file holds all of it, loads nothing, and can be opened without a network.
+
+It has the names of files and hosts, and the arguments of programs: treat it like the capture.`,
+		Example: `  sheetbend report agent.capture
+  sheetbend report agent.capture -o ticket-4711.html`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError("report needs one file, not %d", len(args))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			who, err := caller()
+			if err != nil {
+				return err
+			}
+			if output == "" {
+				output = reportName(args[0])
+			}
+			return writeReport(cmd.OutOrStdout(), args[0], output, force, who)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: the name of what is read, with .html);\n-: standard output")
+	f.BoolVar(&force, "force", false, "replace a file that is there")
+	return cmd
+}
+
+// reportName is the name of a report where none is given: in the working directory.
+func reportName(from string) string {
+	base := filepath.Base(from)
+	for {
+		cut := strings.TrimSuffix(base, filepath.Ext(base))
+		switch filepath.Ext(base) {
+		case ".capture", ".cap", ".jsonl", ".gz", ".zst":
+			if cut != "" {
+				base = cut
+				continue
+			}
+		}
+		return base + ".html"
+	}
+}
+
+func writeReport(to io.Writer, from, output string, force bool, who identity) error {
+	mode := createNew
+	if force {
+		mode = truncate
+	}
+	if !force && output != "-" && who.rights(func() error { _, err := os.Lstat(output); return err }) == nil {
+		return isThere(output) // what decides is the open below: nobody is to wait for that
+	}
+	r := htmlreport.New(build())
+	if err := spansIn(from, who, r); err != nil {
+		return err
+	}
+	if output == "-" {
+		return r.Write(to)
+	}
+	f, err := who.openOutput(output, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return isThere(output)
+	}
+	if err != nil {
+		return fmt.Errorf("open the report: %w", err)
+	}
+	if err := errors.Join(r.Write(f), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", output, err)
+	}
+	if abs, err := filepath.Abs(output); err == nil {
+		output = abs
+	}
+	_, err = fmt.Fprintf(to, "The report is in %s\n", printable(output))
+	return err
+}
+
+func isThere(name string) error {
+	return fmt.Errorf("%s is there already: --force replaces it, -o names another", name)
+}
