@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT a
 	}
 	f := cmd.Flags()
 	s.exporters(f)
+	s.spanNames(f, "default as when it was recorded")
 	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP to `URL`, as in http://127.0.0.1:4317"
 	f.BoolVar(&tree, "tree", false, "print the tree, also when spans go elsewhere")
 	f.StringVar(&color, "color", "auto", "colour in the tree: auto, always or never")
@@ -83,7 +85,9 @@ func replay(ctx context.Context, name string, c *config.Config, who identity, s 
 	if out.file != nil {
 		out.file.Patient()
 	}
-	coll, err := collector.New(r.Header().Config, out)
+	cc := r.Header().Config
+	cc.SpanNames = cmp.Or(c.SpanNames, cc.SpanNames)
+	coll, err := collector.New(cc, out)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", name, err), out.close(ctx))
 	}

@@ -91,9 +91,11 @@ func collectorConfig(
 		Noise:            config.Expand(c.Noise, collector.DefaultNoise()),
 		Sensitive:        config.Expand(c.Sensitive, collector.DefaultSensitive()),
 		Fold: collector.Fold{
-			Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories,
+			Files: c.Fold.Files, CallFiles: c.Fold.CallFiles, Window: time.Duration(c.Fold.Window),
+			Directories: c.Fold.Directories, Missing: c.Fold.Missing, Creates: c.Fold.Creates,
+			Trees: c.Fold.Trees != nil && *c.Fold.Trees,
 		},
-		ReadableNames:   c.SpanNames == config.NamesReadable,
+		SpanNames:       c.SpanNames,
 		ShowCredentials: !c.MaskCredentials,
 		PageBytes:       os.Getpagesize(),
 		MaxProcesses:    c.Limits.Processes,

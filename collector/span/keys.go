@@ -87,6 +87,8 @@ const (
 	KeyReplaced            = "sheetbend.process.replaced"
 	KeyCountPartial        = "sheetbend.count.partial"
 	KeyNoiseOpens          = "sheetbend.noise.opens"
+	KeyNoiseConnects       = "sheetbend.noise.connects"
+	KeyMissingOpens        = "sheetbend.missing.opens"
 	KeyExitCode            = string(semconv.ProcessExitCodeKey)
 	KeyExitSignal          = "sheetbend.process.exit.signal"
 	KeyCoreDumped          = "sheetbend.process.exit.core_dumped"
@@ -178,6 +180,7 @@ const (
 	KeyLast               = "sheetbend.last"
 	KeyFolded             = "sheetbend.folded"
 	KeyFoldedNames        = "sheetbend.folded.names"
+	KeyFoldedPrograms     = "sheetbend.folded.programs"
 
 	// file.change, besides those of file.open.
 	KeyFileOperation = "sheetbend.file.operation"

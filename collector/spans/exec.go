@@ -49,7 +49,9 @@ func (c *Spans) DropExec(x *lineage.ExecStart) {
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 	c.EndProgram(p, at, lineage.Ending{Replaced: true})
 	if p.Pending != nil {
-		pendingOf(p).filesRead = 0
+		pending := pendingOf(p)
+		pending.folded.files = 0
+		clear(pending.missing)
 	}
 }
 
@@ -127,7 +129,6 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
 	p, i := x.Process, x.Program
 	c.out.process(p, i, x.Cgroup)
-	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
 	args := d.list
@@ -184,7 +185,6 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	spot := c.place(sb, i.Owner, i, p.Cgroup, weightOfNet(i))
 	d := c.out.start(span.Exit, sb, i.Owner, span.ExitSpan(c.config.BootID, i.ID), spot, i.Start, at)
 	c.out.process(p, i, p.Cgroup)
-	c.out.displayName("exit", i.Name)
 	c.noise(d, i)
 	c.ended(d, &how, i.PeakBefore)
 	c.addProgramNet(d, i)
@@ -221,7 +221,6 @@ func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
 	sb := &p.Sandbox.Sandbox
 	d := c.out.start(span.Exit, sb, w, id, c.place(sb, w, i, p.Cgroup, 0), p.Start, at)
 	c.out.process(p, i, p.Cgroup)
-	c.out.displayName("exit", i.Name)
 	d.flag(span.KeyWorker)
 	c.ended(d, how, 0)
 	c.out.send()
@@ -247,7 +246,8 @@ func (c *Spans) noise(d *builder, i *lineage.Program) {
 		key   string
 		count *uint64
 	}{
-		{span.KeyNoiseOpens, &i.Noise}, {span.KeyExecsMissing, &i.ExecsMissing},
+		{span.KeyNoiseOpens, &i.Noise}, {span.KeyMissingOpens, &i.Missing},
+		{span.KeyNoiseConnects, &i.NoConnects}, {span.KeyExecsMissing, &i.ExecsMissing},
 		{span.KeyWorkers, &i.Workers.Ended}, {span.KeyWorkersFailed, &i.Workers.Failed},
 	} {
 		if *n.count > 0 {

@@ -28,6 +28,7 @@ type agentStory struct {
 
 	commandLine   string
 	masked, short bool
+	dir           string // where it was started; "": not known
 
 	net net
 }
@@ -68,7 +69,7 @@ func (c calls) AgentBegan(w attribution.Owner) {
 // describeAgent keeps how an agent was started.
 func (c *Spans) describeAgent(s *agentStory, x *lineage.ExecStart) {
 	args := appendArgs(nil, x.Args)
-	s.short = x.Truncated || uint64(len(args)) < uint64(x.Argc)
+	s.dir, s.short = x.Cwd, x.Truncated || uint64(len(args)) < uint64(x.Argc)
 	if !c.config.ShowCredentials {
 		var cut bool
 		s.masked, cut = mask.Args(args)
