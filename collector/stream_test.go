@@ -289,7 +289,7 @@ func (w *world) busyNoise() {
 		w.raw(rt.Record(w.header(n), record.Unix{Name: []byte("/var/run/nscd/socket"), Error: int32(unix.EPERM)}))
 	}
 	for n := uint32(303); n >= 300; n-- {
-		w.exit(n, 0)
+		w.exit(n, 3<<8)
 	}
 }
 
@@ -329,7 +329,7 @@ var contractKeys = []string{
 	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",
 	"sheetbend.network.bytes.received", "sheetbend.network.bytes.sent", "sheetbend.network.close.reason",
 	"sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.source_route",
-	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.noise.connects", "sheetbend.missing.opens", "sheetbend.folded.programs", "sheetbend.notice.of", "sheetbend.noticed", "sheetbend.parent.call", "sheetbend.parent.session",
+	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.noise.connects", "sheetbend.exit.inherited", "sheetbend.missing.opens", "sheetbend.folded.programs", "sheetbend.notice.of", "sheetbend.noticed", "sheetbend.parent.call", "sheetbend.parent.session",
 	"sheetbend.outcome", "sheetbend.partial",
 	"sheetbend.process.cpu.system_ns", "sheetbend.process.cpu.user_ns", "sheetbend.process.cpu_ns",
 	"sheetbend.process.exit.core_dumped", "sheetbend.process.exit.signal", "sheetbend.process.exit.unknown", "sheetbend.process.fileless",

@@ -21,6 +21,7 @@ type Process struct {
 	Program *Program // never nil
 	OOM     bool     // the kernel has chosen it to free memory
 	Refused bool     // an exec of it has failed
+	Child   uint32   // exit code of its child that ended last, as wait(2) gives it; 0: ended well or by a signal, or there is none
 
 	scanned  bool // known by a look at the existing processes; its fork may wait in the ring
 	threaded bool // a thread other than the first was seen in another directory: its threads may be in several
@@ -216,6 +217,7 @@ type Ending struct {
 	Replaced bool
 	Unknown  bool
 	OOM      bool // the kernel had chosen the process to free memory
+	Child    bool // the last of its children that ended did so with the same exit code, which is not 0
 }
 
 // KilledForMemory says whether that was the end: what is over anyway may be chosen, too.

@@ -93,6 +93,7 @@ const (
 	KeyExitSignal          = "sheetbend.process.exit.signal"
 	KeyCoreDumped          = "sheetbend.process.exit.core_dumped"
 	KeyExitUnknown         = "sheetbend.process.exit.unknown"
+	KeyExitInherited       = "sheetbend.exit.inherited"
 	KeyCPUTime             = "sheetbend.process.cpu_ns"
 	KeyUserTime            = "sheetbend.process.cpu.user_ns"
 	KeySystemTime          = "sheetbend.process.cpu.system_ns"

@@ -257,7 +257,8 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	c.unixPath(h, r.Path, name)
 	sensitive := c.sensitive.Match(paths.Plain(c.lineage.Path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
 	i := p.Program
-	if isNameService(c.lineage.Path) && r.Error != 0 && !sensitive && h.Flags&(record.UnixSubmitted|record.UnixNotSure) == 0 && counts(p) {
+	nameService := isNameService(c.lineage.Path)
+	if nameService && len(c.config.Noise) > 0 && r.Error != 0 && !sensitive && h.Flags&(record.UnixSubmitted|record.UnixNotSure) == 0 && counts(p) {
 		i.NoConnects++
 		return
 	}
@@ -288,6 +289,9 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	d.flagIf(sensitive || fromUser && c.sensitive.Match(name), span.KeySensitive)
 	if h.Flags&record.UnixSubmitted == 0 {
 		d.returned(r.Error)
+	}
+	if nameService { // nobody misses it
+		d.span.Failed, d.span.Status = false, ""
 	}
 	c.out.send()
 }

@@ -47,6 +47,7 @@ func (c *Spans) DropExec(x *lineage.ExecStart) {
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
+	p.Child = 0
 	c.EndProgram(p, at, lineage.Ending{Replaced: true})
 	if p.Pending != nil {
 		pending := pendingOf(p)
@@ -59,6 +60,7 @@ func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	if !how.Replaced {
 		c.endCommand(p, at, &how)
+		c.passCode(p, &how)
 	}
 	c.Flush(p)
 	if !how.Replaced {
@@ -76,6 +78,18 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 		c.sendExec(i.Exec, at, &how)
 	case i.Span != span.ID{}:
 		c.sendExit(p, at, how)
+	}
+}
+
+// passCode has the parent of a process that ends know how, and says of the process whether a child has ended so before.
+func (c *Spans) passCode(p *lineage.Process, how *lineage.Ending) {
+	code := uint32(0)
+	if r := how.Exit; r != nil && r.Status&0x7f == 0 {
+		code = r.Status
+	}
+	how.Child = code != 0 && code == p.Child
+	if parent := c.lineage.Processes[p.ParentTgid]; parent != nil && parent.Start == p.ParentStart {
+		parent.Child = code
 	}
 }
 
@@ -275,7 +289,8 @@ func (d *builder) flagScript(x *lineage.ExecStart) {
 	}
 }
 
-// ended adds what is known of an image's end, and fails the span when it was not a good one. peakBefore: pages, of what
+// ended adds what is known of an image's end, and fails the span when it was not a good one, of its own: of what a child
+// has ended with, that tells. peakBefore: pages, of what
 // the process ran before.
 func (c *Spans) ended(d *builder, how *lineage.Ending, peakBefore uint32) {
 	d.flagIf(how.Replaced, span.KeyReplaced)
@@ -294,7 +309,8 @@ func (c *Spans) ended(d *builder, how *lineage.Ending, peakBefore uint32) {
 	} else {
 		code := int64(r.Status >> 8 & 0xff)
 		d.int(span.KeyExitCode, code)
-		if code != 0 {
+		d.flagIf(how.Child, span.KeyExitInherited)
+		if code != 0 && !how.Child {
 			d.fail("exit code " + strconv.FormatInt(code, 10))
 		}
 	}

@@ -96,7 +96,7 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 	switch {
 	case n >= conf.Missing:
 		return c.fold(h, p, whose, &pending.folded, openKey{process: p, errno: r.Error, access: to, call: whose.Owner.Call, declared: whose.Declared}, file)
-	case h.Flags&record.OpenForeign != 0 || !counts(p):
+	case h.Flags&record.OpenForeign != 0 || !counts(p) || len(c.spans.config.Noise) == 0:
 		return false
 	}
 	p.Program.Missing++
