@@ -40,6 +40,10 @@ const (
 	AllAgents         = config.AllAgents
 	SessionAnnotation = config.SessionAnnotation
 	CallAnnotation    = config.CallAnnotation
+
+	NamesContract = config.NamesContract
+	NamesVerbs    = config.NamesVerbs
+	NamesReadable = config.NamesReadable
 )
 
 // Functions of the configuration.

@@ -86,67 +86,67 @@ func TestChangesOfEachOperation(t *testing.T) {
 		want   map[string]any
 		failed bool
 	}{
-		{"delete a", base, record.Change{Op: record.ChangeUnlink, New: at("/w", "a"), Inode: 7, Nlink: 2, Mode: unix.S_IFSOCK | 0o600}, map[string]any{
+		{"delete /w/a", base, record.Change{Op: record.ChangeUnlink, New: at("/w", "a"), Inode: 7, Nlink: 2, Mode: unix.S_IFSOCK | 0o600}, map[string]any{
 			span.KeyFileOperation: "unlink", span.KeyFilePath: "/w/a", span.KeyFileOldPath: nil, span.KeyFileInode: "7", span.KeyFileLinks: 2,
 			span.KeyFileType: "socket", span.KeyFileWrite: true, span.KeyFileMode: nil, span.KeyOutcome: "ok", span.KeyFolded: nil, span.KeyCount: nil}, false},
-		{"rmdir d", base | record.ChangeDirectory, record.Change{Op: record.ChangeRmdir, New: at("/w", "d"), Error: int32(unix.ENOTEMPTY)}, map[string]any{
+		{"failed rmdir /w/d ENOTEMPTY", base | record.ChangeDirectory, record.Change{Op: record.ChangeRmdir, New: at("/w", "d"), Error: int32(unix.ENOTEMPTY)}, map[string]any{
 			span.KeyFileOperation: "rmdir", span.KeyFileDirectory: true, span.KeyOutcome: "failed", span.KeyErrorType: "ENOTEMPTY"}, false},
-		{"mkdir d", base, record.Change{Op: record.ChangeMkdir, New: at("/w", "d"), Mode: unix.S_IFDIR | 0o755}, map[string]any{
+		{"mkdir /w/d", base, record.Change{Op: record.ChangeMkdir, New: at("/w", "d"), Mode: unix.S_IFDIR | 0o755}, map[string]any{
 			span.KeyFileOperation: "mkdir", span.KeyFileMode: "0755", span.KeyFileType: "directory"}, false},
-		{"mkdir d", base, record.Change{Op: record.ChangeMkdir, New: at("/w", "d"), Error: int32(unix.EEXIST)}, map[string]any{
+		{"failed mkdir /w/d EEXIST", base, record.Change{Op: record.ChangeMkdir, New: at("/w", "d"), Error: int32(unix.EEXIST)}, map[string]any{
 			span.KeyOutcome: "failed", span.KeyErrorType: "EEXIST", span.KeyFileMode: nil}, false},
-		{"mkdir d", base, record.Change{Op: record.ChangeMkdir, New: at("/w", "d"), Error: int32(unix.EROFS)}, map[string]any{
+		{"refused mkdir /w/d EROFS", base, record.Change{Op: record.ChangeMkdir, New: at("/w", "d"), Error: int32(unix.EROFS)}, map[string]any{
 			span.KeyOutcome: "refused", span.KeyErrorType: "EROFS"}, true},
-		{"delete a", base, record.Change{Op: record.ChangeUnlink, New: at("/w", "a"), Error: int32(unix.ENOENT)}, map[string]any{
+		{"failed delete /w/a ENOENT", base, record.Change{Op: record.ChangeUnlink, New: at("/w", "a"), Error: int32(unix.ENOENT)}, map[string]any{
 			span.KeyOutcome: "missing"}, false},
-		{"mknod m", base, record.Change{Op: record.ChangeMknod, New: at("/w", "m"), Mode: unix.S_IFCHR | 0o666, After: unix.Mkdev(1, 3)}, map[string]any{
+		{"mknod /w/m", base, record.Change{Op: record.ChangeMknod, New: at("/w", "m"), Mode: unix.S_IFCHR | 0o666, After: unix.Mkdev(1, 3)}, map[string]any{
 			span.KeyFileOperation: "mknod", span.KeyFileType: "char_device", span.KeyFileMode: "0666", span.KeyFileDevice: "1:3"}, false},
-		{"link a → b", base | record.ChangeBase, record.Change{Op: record.ChangeLink, Old: at("/w", "a"), New: at("/v", "b"), Nlink: 1}, map[string]any{
+		{"link /w/a → /v/b", base | record.ChangeBase, record.Change{Op: record.ChangeLink, Old: at("/w", "a"), New: at("/v", "b"), Nlink: 1}, map[string]any{
 			span.KeyFileOperation: "link", span.KeyFileOldPath: "/w/a", span.KeyFilePath: "/v/b", span.KeyFileLinks: 1}, false},
-		{"symlink l → ../x", base, record.Change{Op: record.ChangeSymlink, Old: given("../x"), New: at("/w", "l")}, map[string]any{
+		{"symlink /w/l → ../x", base, record.Change{Op: record.ChangeSymlink, Old: given("../x"), New: at("/w", "l")}, map[string]any{
 			span.KeyFileOperation: "symlink", span.KeyFileLinkTarget: "../x", span.KeyFilePath: "/w/l", span.KeyFileOldPath: nil, span.KeySensitive: nil}, false},
-		{"symlink l → ../a/.ssh", base, record.Change{Op: record.ChangeSymlink, Old: given("../a/.ssh"), New: at("/home/b", "l")}, map[string]any{
+		{"[sensitive] symlink ~/l → ../a/.ssh", base, record.Change{Op: record.ChangeSymlink, Old: given("../a/.ssh"), New: at("/home/b", "l")}, map[string]any{
 			span.KeySensitive: true}, false},
-		{"symlink l → ../etc/shadow", base, record.Change{Op: record.ChangeSymlink, Old: given("../etc/shadow"), New: at("/w", "l")}, map[string]any{
+		{"[sensitive] symlink /w/l → ../etc/shadow", base, record.Change{Op: record.ChangeSymlink, Old: given("../etc/shadow"), New: at("/w", "l")}, map[string]any{
 			span.KeySensitive: true}, false},
-		{"link id_rsa → x", base | record.ChangeBase, record.Change{Op: record.ChangeLink, Old: at("/home/a/.ssh", "id_rsa"), New: at("/w", "x")}, map[string]any{
+		{"[sensitive] link ~/.ssh/id_rsa → /w/x", base | record.ChangeBase, record.Change{Op: record.ChangeLink, Old: at("/home/a/.ssh", "id_rsa"), New: at("/w", "x")}, map[string]any{
 			span.KeySensitive: true}, false},
-		{"truncate f", base | record.ChangeOpenFile, record.Change{Op: record.ChangeTruncate, New: at("/w", "f"), Before: 9, After: 0}, map[string]any{
+		{"truncate /w/f", base | record.ChangeOpenFile, record.Change{Op: record.ChangeTruncate, New: at("/w", "f"), Before: 9, After: 0}, map[string]any{
 			span.KeyFileOperation: "truncate", span.KeyFileSize: 0, span.KeyFileSizeBefore: 9, span.KeyFileByDescriptor: true}, false},
-		{"chmod 600 f", base, record.Change{Op: record.ChangeChmod, New: at("/w", "f"), Before: unix.S_IFREG | 0o644, After: 0o600}, map[string]any{
+		{"chmod 600 /w/f", base, record.Change{Op: record.ChangeChmod, New: at("/w", "f"), Before: unix.S_IFREG | 0o644, After: 0o600}, map[string]any{
 			span.KeyFileOperation: "chmod", span.KeyFileMode: "0600", span.KeyFileModeBefore: "0644"}, false},
-		{"chown 0: f", base, record.Change{Op: record.ChangeChown, New: at("/w", "f"), Before: unknown, After: 0xffffffff << 32}, map[string]any{
+		{"chown 0: /w/f", base, record.Change{Op: record.ChangeChown, New: at("/w", "f"), Before: unknown, After: 0xffffffff << 32}, map[string]any{
 			span.KeyFileOperation: "chown", span.KeyFileOwner: "0", span.KeyFileGroup: nil, span.KeyFileOwnerBefore: nil, span.KeyFileGroupBefore: nil}, false},
-		{"chown 0:5 f", base, record.Change{Op: record.ChangeChown, New: at("/w", "f"), Before: 1000 | 1001<<32, After: 5 << 32}, map[string]any{
+		{"chown 0:5 /w/f", base, record.Change{Op: record.ChangeChown, New: at("/w", "f"), Before: 1000 | 1001<<32, After: 5 << 32}, map[string]any{
 			span.KeyFileOwner: "0", span.KeyFileGroup: "5", span.KeyFileOwnerBefore: "1000", span.KeyFileGroupBefore: "1001"}, false},
-		{"setxattr user.x f", base, record.Change{Op: record.ChangeSetxattr, New: at("/w", "f"), Text: []byte("user.x")}, map[string]any{
+		{"setxattr user.x /w/f", base, record.Change{Op: record.ChangeSetxattr, New: at("/w", "f"), Text: []byte("user.x")}, map[string]any{
 			span.KeyFileOperation: "setxattr", span.KeyFileAttribute: "user.x", span.KeyMountType: nil}, false},
-		{"removexattr user.x f", base, record.Change{Op: record.ChangeRemovexattr, New: at("/w", "f"), Text: []byte("user.x")}, map[string]any{
+		{"removexattr user.x /w/f", base, record.Change{Op: record.ChangeRemovexattr, New: at("/w", "f"), Text: []byte("user.x")}, map[string]any{
 			span.KeyFileOperation: "removexattr", span.KeyFileAttribute: "user.x"}, false},
-		{"touch f", base | record.ChangeNotSure, record.Change{Op: record.ChangeUtimes, New: at("/w", "f")}, map[string]any{
+		{"touch /w/f", base | record.ChangeNotSure, record.Change{Op: record.ChangeUtimes, New: at("/w", "f")}, map[string]any{
 			span.KeyFileOperation: "utimes", span.KeyFileNotSure: true, span.KeyOutcome: "ok"}, false},
 		{"mount tmpfs /m", base, record.Change{Op: record.ChangeMount, Old: given("tmpfs"), New: at("/", "m"), Text: []byte("tmpfs"), Flags: unix.MS_NOSUID | unix.MS_RDONLY}, map[string]any{
 			span.KeyFileOperation: "mount", span.KeyMountSource: "tmpfs", span.KeyMountType: "tmpfs", span.KeyFilePath: "/m", span.KeyFileOldPath: nil,
 			span.KeyMountFlags: []string{"ro", "nosuid"}, span.KeyFileWrite: nil, span.KeySensitive: nil}, false},
-		{"mount /home/a/.ssh /m", base, record.Change{Op: record.ChangeMount, Old: given("/home/a/.ssh"), New: at("/", "m"), Flags: unix.MS_BIND}, map[string]any{
+		{"[sensitive] mount /home/a/.ssh /m", base, record.Change{Op: record.ChangeMount, Old: given("/home/a/.ssh"), New: at("/", "m"), Flags: unix.MS_BIND}, map[string]any{
 			span.KeySensitive: true, span.KeyMountFlags: []string{"bind"}}, false},
-		{"mount .ssh /m", base, record.Change{Op: record.ChangeMount, Old: given(".ssh"), New: at("/", "m"), Flags: unix.MS_BIND}, map[string]any{
+		{"[sensitive] mount .ssh /m", base, record.Change{Op: record.ChangeMount, Old: given(".ssh"), New: at("/", "m"), Flags: unix.MS_BIND}, map[string]any{
 			span.KeySensitive: true, span.KeyMountSource: ".ssh"}, false},
-		{"umount /m", base, record.Change{Op: record.ChangeUmount, New: at("/", "m"), Error: int32(unix.EBUSY)}, map[string]any{
+		{"failed umount /m EBUSY", base, record.Change{Op: record.ChangeUmount, New: at("/", "m"), Error: int32(unix.EBUSY)}, map[string]any{
 			span.KeyFileOperation: "umount", span.KeyOutcome: "failed", span.KeyFileWrite: nil}, false},
-		{"move_mount /m /n", base | record.ChangeBase, record.Change{Op: record.ChangeMoveMount, Old: at("/", "m"), New: at("/", "n")}, map[string]any{
+		{"move_mount /m → /n", base | record.ChangeBase, record.Change{Op: record.ChangeMoveMount, Old: at("/", "m"), New: at("/", "n")}, map[string]any{
 			span.KeyFileOperation: "move_mount", span.KeyFileOldPath: "/m", span.KeyFilePath: "/n", span.KeyFileWrite: nil}, false},
 		{"pivot_root /r", base | record.ChangeBase, record.Change{Op: record.ChangePivotRoot, Old: at("/r", "old"), New: at("/", "r")}, map[string]any{
 			span.KeyFileOperation: "pivot_root", span.KeyFileOldPath: "/r/old", span.KeyFileWrite: nil}, false},
-		{"chroot /r", base, record.Change{Op: record.ChangeChroot, New: at("/", "r"), Error: int32(unix.EPERM)}, map[string]any{
+		{"refused chroot /r EPERM", base, record.Change{Op: record.ChangeChroot, New: at("/", "r"), Error: int32(unix.EPERM)}, map[string]any{
 			span.KeyFileOperation: "chroot", span.KeyOutcome: "refused", span.KeyFileWrite: nil}, true},
-		{"delete a", record.ChangeNamesFromUser | record.ChangeSubmitted, record.Change{Op: record.ChangeUnlink, New: given("/w/a")}, map[string]any{
+		{"delete /w/a", record.ChangeNamesFromUser | record.ChangeSubmitted, record.Change{Op: record.ChangeUnlink, New: given("/w/a")}, map[string]any{
 			span.KeyFileSubmitted: true, span.KeyOutcome: nil, span.KeyFilePath: "/w/a", span.KeyFilePathUnresolved: true}, false},
-		{"chmod 600 f (deleted)", base | record.ChangeOpenFile | record.ChangeUnlinked, record.Change{Op: record.ChangeChmod, New: at("/w", "f (deleted)"), Before: unknown, After: 0o600}, map[string]any{
+		{"chmod 600 /w/f (deleted)", base | record.ChangeOpenFile | record.ChangeUnlinked, record.Change{Op: record.ChangeChmod, New: at("/w", "f (deleted)"), Before: unknown, After: 0o600}, map[string]any{
 			span.KeyFileDeleted: true, span.KeyFileModeBefore: nil}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, func(c *config.Config) { c.ReadableNames = true })
+			w := newWorld(t, func(c *config.Config) { c.SpanNames = config.NamesReadable })
 			w.begin(10, one)
 			w.exec(10, "/bin/x", "x")
 			h := w.header(10)
@@ -179,7 +179,7 @@ func changes(w *world) func(op uint16, file string, more ...func(*record.Header,
 }
 
 func TestManyChangesBelowOneDirectoryAreOneSpan(t *testing.T) {
-	readable := func(c *config.Config) { c.ReadableNames = true }
+	readable := func(c *config.Config) { c.SpanNames = config.NamesReadable }
 	t.Run("with the exact count and the first names", func(t *testing.T) {
 		w := newWorld(t, readable)
 		change := changes(w)
@@ -203,7 +203,7 @@ func TestManyChangesBelowOneDirectoryAreOneSpan(t *testing.T) {
 			span.KeyLast: time.Unix(0, int64(last+wallStart-bootStart)).UTC().Format("2006-01-02T15:04:05.000000000Z"),
 		})
 		wants(t, list[1], map[string]any{span.KeyFilePath: "/w/old/legacy", span.KeyFolded: nil, span.KeyCount: nil})
-		if list[0].Name != "delete old/legacy (46)" || list[0].ID != span.ChangeSpan(boot, image1(10, 1), 10, first) {
+		if list[0].Name != "delete /w/old/legacy/ (46 files)" || list[0].ID != span.ChangeSpan(boot, image1(10, 1), 10, first) {
 			t.Errorf("%q", list[0].Name)
 		}
 	})

@@ -134,7 +134,7 @@ func TestWhoseAFileIsThatAnAgentTouchesItself(t *testing.T) {
 			edit(w)
 		}, func(w *world) { w.write(agent, "/var/log/agent", 1, false) }, "/var/log/agent", nil, "session", nil},
 		{"a device is no file", edit,
-			func(w *world) { w.write(agent, "/dev/tty", 1, false) }, "/dev/tty", nil, "session", nil},
+			func(w *world) { w.write(agent, "/dev/pts/1", 1, false) }, "/dev/pts/1", nil, "session", nil},
 		{"a fork of the agent that runs no other program yet", func(w *world) { edit(w); w.fork(agent, 11) },
 			func(w *world) { w.write(11, "/repo/a", 1, true) }, "/repo/a", "e", "declared", "confirmed"},
 		{"a helper that was there before", edit,

@@ -28,9 +28,9 @@ func TestOpens(t *testing.T) {
 		want   map[string]any
 		failed bool
 	}{
-		{"a read", 0, record.Open{Path: rt.Path("/etc/hosts"), Name: []byte("/etc/hosts"), Inode: 5},
+		{"a read", 0, record.Open{Path: rt.Path("/etc/fstab"), Name: []byte("/etc/fstab"), Inode: 5},
 			map[string]any{
-				span.KeyFilePath: "/etc/hosts", span.KeyFileAccess: "read", span.KeyFileInode: "5", span.KeyCount: 1, span.KeyFileRequested: nil,
+				span.KeyFilePath: "/etc/fstab", span.KeyFileAccess: "read", span.KeyFileInode: "5", span.KeyCount: 1, span.KeyFileRequested: nil,
 				span.KeyFilePathUnresolved: nil, span.KeyErrorType: nil, span.KeySensitive: nil, span.KeyFolded: nil,
 			}, false},
 		{"a relative path by its resolved one", 0, record.Open{Path: rt.Path("/repo/a/b"), Name: []byte("../repo/./a/b")},
@@ -49,8 +49,8 @@ func TestOpens(t *testing.T) {
 			}, true},
 		{"a relative refusal from its directory", record.OpenBase, record.Open{Error: int32(unix.EACCES), Path: etc, Name: []byte("../etc//./shadow")},
 			map[string]any{span.KeyFilePath: "/etc/shadow", span.KeyFileRequested: "../etc//./shadow", span.KeyErrorType: "EACCES"}, true},
-		{"a file that is not there is an error but no failure", 0, record.Open{Error: int32(unix.ENOENT), Name: []byte("/repo/none")},
-			map[string]any{span.KeyErrorType: "ENOENT", span.KeyFileAccess: "read"}, false},
+		{"a file that is not there is an error but no failure", 0, record.Open{Error: int32(unix.ENOENT), Name: []byte("/repo/none"), Flags: unix.O_WRONLY},
+			map[string]any{span.KeyErrorType: "ENOENT", span.KeyFileAccess: "write"}, false},
 		{"a loop of links", 0, record.Open{Error: int32(unix.ELOOP), Name: []byte("/repo/loop")}, map[string]any{span.KeyErrorType: "ELOOP"}, true},
 		{"O_EXCL on what exists was no creation", 0, record.Open{Error: int32(unix.EEXIST), Name: []byte("/repo/x"), Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL},
 			map[string]any{span.KeyErrorType: "EEXIST", span.KeyFileAccess: "write"}, false},
@@ -156,11 +156,25 @@ func TestOpensGoOutWhenTheirHoldEnds(t *testing.T) {
 
 func TestNoiseIsCountedOnItsProcess(t *testing.T) {
 	noise := func(w *world, pid uint32) {
-		w.open(pid, "/etc/ld.so.cache")
+		w.open(pid, "/etc/hosts")
 		w.open(pid, "/usr/lib/x86_64-linux-gnu/libc.so.6")
 		w.open(pid, fmt.Sprintf("/proc/%d/maps", pid))
 		w.openWith(pid, 0, record.Open{Error: int32(unix.ENOENT), Name: []byte("/usr/lib/locale/C.UTF-8/LC_ALL")})
 	}
+	t.Run("devices without content and the terminal, also when they are written to", func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/x", "x")
+		for _, device := range []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/tty"} {
+			w.openWith(10, 0, record.Open{Path: rt.Path(device), Flags: unix.O_WRONLY | unix.O_TRUNC | unix.O_CREAT})
+		}
+		w.openWith(10, 0, record.Open{Name: []byte("/dev/tty"), Error: int32(unix.ENXIO), Flags: unix.O_RDWR})
+		w.exit(10, 0)
+		wants(t, w.only(span.Exec), map[string]any{span.KeyNoiseOpens: 5})
+		if list := w.of(span.Open); len(list) != 0 {
+			t.Errorf("opens %s", show(list))
+		}
+	})
 	t.Run("on its exec span when that is still held", func(t *testing.T) {
 		w := newWorld(t)
 		w.begin(10, one)
@@ -210,13 +224,19 @@ func TestNoiseIsCountedOnItsProcess(t *testing.T) {
 		flags uint16
 		open  record.Open
 	}{
-		{"a write is never noise", 0, record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY}},
+		{"a write is never noise", 0, record.Open{Path: rt.Path("/etc/hosts"), Flags: unix.O_WRONLY}},
+		{"a file that somebody makes where a device was", record.OpenCreated, record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY | unix.O_CREAT}},
+		{"another's device of that name", 0, record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY, UID: 1000}},
+		{"a device in a mount namespace of one's own", record.OpenForeign, record.Open{Path: rt.Path("/dev/null"), Flags: unix.O_WRONLY}},
+		{"a sensitive file that is not there", 0, record.Open{Name: []byte("/root/.aws/credentials"), Error: int32(unix.ENOENT)}},
+		{"a private key of the host among its certificates", 0, record.Open{Path: rt.Path("/etc/ssl/private/key.pem")}},
+		{"a file that is not there, in a mount namespace of one's own", record.OpenForeign, record.Open{Name: []byte("/repo/x"), Error: int32(unix.ENOENT)}},
 		{"a refusal is never noise", 0, record.Open{Name: []byte("/etc/ld.so.cache"), Error: int32(unix.EACCES)}},
 		{"a sensitive path is never noise", 0, record.Open{Path: rt.Path("/proc/10/environ")}},
 		{"nor is it by the name of a thread", 0, record.Open{Path: rt.Path("/proc/10/task/10/environ")}},
 		{"another's file under a library's name is never noise", 0, record.Open{Path: rt.Path("/usr/share/zoneinfo/id_rsa"), UID: 1000}},
 		{"another process's directory of /proc is never noise", 0, record.Open{Path: rt.Path("/proc/100/maps")}},
-		{"a climb out of a noise directory is never noise", 0, record.Open{Name: []byte("/usr/lib/locale/../../../etc/x"), Error: int32(unix.ENOENT)}},
+		{"a climb out of a noise directory is never noise", 0, record.Open{Name: []byte("/usr/lib/locale/../../../etc/shadow"), Error: int32(unix.ENOENT)}},
 		{"what lies at a library's path in another mount namespace or below another root is never noise", record.OpenForeign, record.Open{Path: rt.Path("/usr/lib/x86_64-linux-gnu/libc.so.6")}},
 		{"a library that is not there, there", record.OpenForeign, record.Open{Name: []byte("/usr/lib/libx.so"), Error: int32(unix.ENOENT)}},
 		{"the own directory of /proc, there", record.OpenForeign | record.OpenOnProc, record.Open{Path: rt.Path("/proc/10/maps")}},
@@ -232,9 +252,134 @@ func TestNoiseIsCountedOnItsProcess(t *testing.T) {
 			w.openWith(10, c.flags, c.open)
 			w.exit(10, 0)
 			w.only(span.Open)
-			wants(t, w.only(span.Exec), map[string]any{span.KeyNoiseOpens: nil})
+			wants(t, w.only(span.Exec), map[string]any{span.KeyNoiseOpens: nil, span.KeyMissingOpens: nil})
 		})
 	}
+}
+
+func TestLookingForFilesThatAreNotThereIsCounted(t *testing.T) {
+	fold := func(c *config.Config) { c.Fold = config.Fold{Missing: 20, Window: time.Minute, Directories: 2} }
+	look := func(w *world, flags uint16, format string, n int) {
+		for i := range n {
+			w.openWith(10, flags, record.Open{Name: fmt.Appendf(nil, format, i), Error: int32(unix.ENOENT)})
+		}
+	}
+	t.Run("on the program, and from the 20th of a directory on in a span for that", func(t *testing.T) {
+		w := newWorld(t, fold)
+		w.begin(10, one)
+		w.exec(10, "/bin/cc1", "cc1")
+		look(w, 0, "/usr/include/a/%d.h", 25)
+		look(w, 0, "/usr/include/b/%d.h", 19)
+		look(w, 0, "/usr/include/c/%d.h", 30) // a directory too many: only counted
+		w.exit(10, 0)
+		s := w.only(span.Open)
+		wants(t, s, map[string]any{
+			span.KeyFilePath: "/usr/include/a/", span.KeyCount: 6, span.KeyFolded: true, span.KeyOutcome: "missing", span.KeyErrorType: "ENOENT",
+			span.KeyFileAccess: "read", span.KeyFoldedNames: []string{"19.h", "20.h", "21.h", "22.h", "23.h", "24.h"}, span.KeyFileInode: nil,
+		})
+		wants(t, w.only(span.Exec), map[string]any{span.KeyMissingOpens: 19 + 19 + 30, span.KeyNoiseOpens: nil})
+	})
+	t.Run("but listed up to there in a mount namespace of its own", func(t *testing.T) {
+		w := newWorld(t, fold)
+		w.begin(10, one)
+		w.exec(10, "/bin/cc1", "cc1")
+		look(w, record.OpenForeign, "/usr/include/a/%d.h", 25)
+		w.exit(10, 0)
+		list := w.of(span.Open)
+		if len(list) != 20 {
+			t.Fatalf("spans %s", show(list))
+		}
+		wants(t, list[19], map[string]any{span.KeyFolded: true, span.KeyCount: 6})
+		wants(t, w.only(span.Exec), map[string]any{span.KeyMissingOpens: nil})
+	})
+}
+
+func TestManyFilesThatAreMadeInADirectoryAreOneSpan(t *testing.T) {
+	create := func(w *world, name string) {
+		w.openWith(10, record.OpenCreated, record.Open{Path: rt.Path(name), Flags: unix.O_WRONLY | unix.O_CREAT, Inode: 7})
+	}
+	begin := func(t *testing.T, f config.Fold) *world {
+		w := newWorld(t, func(c *config.Config) { c.Fold = f })
+		w.begin(10, one)
+		w.exec(10, "/usr/bin/node", "node")
+		return w
+	}
+	t.Run("with the exact count, those before included", func(t *testing.T) {
+		w := begin(t, config.Fold{Creates: 3})
+		for _, dir := range []string{"/repo/many/", "/repo/few/"} {
+			for i := range map[string]int{"/repo/many/": 30, "/repo/few/": 3}[dir] {
+				create(w, fmt.Sprintf("%s%d", dir, i))
+			}
+		}
+		create(w, "/repo/many/.env") // sensitive
+		w.openWith(10, 0, record.Open{Path: rt.Path("/repo/many/5"), Flags: unix.O_WRONLY})
+		w.exit(10, 0)
+		list := w.of(span.Open)
+		if len(list) != 6 {
+			t.Fatalf("spans %s", show(list))
+		}
+		wants(t, list[0], map[string]any{
+			span.KeyFilePath: "/repo/many/", span.KeyCount: 30, span.KeyFolded: true, span.KeyFileAccess: "create", span.KeyFileWrite: true, span.KeyOutcome: "ok",
+			span.KeyFoldedNames: []string{"0", "1", "2", "3", "4", "5", "6", "7"}, span.KeyFileInode: nil,
+		})
+		wants(t, list[1], map[string]any{span.KeyFilePath: "/repo/few/0", span.KeyFolded: nil})
+		wants(t, list[4], map[string]any{span.KeyFilePath: "/repo/many/.env", span.KeySensitive: true, span.KeyFolded: nil})
+		wants(t, list[5], map[string]any{span.KeyFilePath: "/repo/many/5", span.KeyFileAccess: "write", span.KeyFolded: nil})
+	})
+	t.Run("and a tree is a few for people", func(t *testing.T) {
+		w := begin(t, config.Fold{Creates: 3, Directories: 2, Trees: true})
+		for i := range 10 {
+			for j := range 10 {
+				create(w, fmt.Sprintf("/repo/node_modules/p%d/lib/%d.js", i, j))
+			}
+		}
+		create(w, "/var/one")
+		w.exit(10, 0)
+		list := w.of(span.Open)
+		total := int64(0)
+		for _, s := range list {
+			total += get(s, span.KeyCount).(int64)
+		}
+		if len(list) > 3 || total != 101 {
+			t.Errorf("%d files in %s", total, show(list))
+		}
+	})
+}
+
+func TestReadsOfACallFoldOverItsProcesses(t *testing.T) {
+	w := newWorld(t, func(c *config.Config) {
+		c.Fold = config.Fold{Files: 100, CallFiles: 5, Window: time.Minute, Directories: 3}
+	})
+	w.codex(10)
+	for n := uint32(20); n < 23; n++ { // each stays below the budget of a program
+		w.call(10, n, "c")
+		w.exec(n, fmt.Sprintf("/usr/bin/cc%d", n), "cc")
+		for f := range 4 {
+			w.open(n, fmt.Sprintf("/src/a/%d-%d", n, f))
+		}
+		w.open(n, fmt.Sprintf("/etc/conf.d/%d", n))
+		w.open(n, fmt.Sprintf("/src/b/%d", n))
+		w.open(n, "/root/.aws/credentials")
+		w.exit(n, 0)
+	}
+	w.tick(3 * time.Second)
+	list := w.of(span.Open)
+	total, shared := int64(0), 0
+	for _, s := range list {
+		total += get(s, span.KeyCount).(int64)
+		if get(s, span.KeyFolded) == nil {
+			continue
+		}
+		shared++
+		wants(t, s, map[string]any{span.KeyCallID: "c", span.KeyPID: nil, span.KeyExecutableName: nil, span.KeyOutcome: "ok", span.KeyFileAccess: "read"})
+		if s.Parent != w.of(span.Tool)[0].ID {
+			t.Errorf("it does not stand under execute_tool: %s", show([]span.Span{s}))
+		}
+	}
+	if total != 3*7 || len(list) != 5+3+shared || shared != 3 {
+		t.Errorf("%d opens in %d spans, %d of them of all processes: %s", total, len(list), shared, show(list))
+	}
+	wants(t, list[len(list)-1], map[string]any{span.KeyFilePath: "/etc/conf.d/", span.KeyCount: 2, span.KeyFoldedPrograms: []string{"cc21", "cc22"}})
 }
 
 func TestReadsBeyondTheBudgetFold(t *testing.T) {
@@ -288,7 +433,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 			w.open(10, fmt.Sprintf("/src/d%d/f", n))
 		}
 		w.open(10, "/src/customers.db")
-		w.open(10, "/etc/passwd")
+		w.open(10, "/etc/fstab")
 		if n := w.c.Stats().Opens - 3; n != 2 { // of those, three are of files
 			t.Errorf("%d directories held", n)
 		}
@@ -302,7 +447,7 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 			wants(t, s, map[string]any{span.KeyFolded: true, span.KeyCount: 1})
 			told[get(s, span.KeyFilePath).(string)] = get(s, span.KeyFoldedNames)
 		}
-		for dir, name := range map[string]string{"/src/d0/": "f", "/src/d9/": "f", "/src/": "customers.db", "/etc/": "passwd"} {
+		for dir, name := range map[string]string{"/src/d0/": "f", "/src/d9/": "f", "/src/": "customers.db", "/etc/": "fstab"} {
 			if names, _ := told[dir].([]string); !slices.Equal(names, []string{name}) {
 				t.Errorf("%s has the names %v", dir, told[dir])
 			}

@@ -5,6 +5,7 @@ package collector
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -390,6 +391,58 @@ func TestReusedPidEndsTheOldProcess(t *testing.T) {
 	w.exit(10, 0)
 	if n := w.c.Stats().Processes; n != 1 || len(w.spans) != 1 {
 		t.Errorf("%d processes, spans %s", n, show(w.spans))
+	}
+}
+
+func TestOneFailureIsOneError(t *testing.T) {
+	// shell runs a command as pid 12 below two shells, which end with the given statuses.
+	shell := func(t *testing.T, command, inner, outer uint32, between func(*world)) (failed []string) {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/outer", "outer")
+		w.fork(10, 11)
+		w.exec(11, "/bin/inner", "inner")
+		w.fork(11, 12)
+		w.exec(12, "/bin/command", "command")
+		w.exit(12, command)
+		if between != nil {
+			between(w)
+		}
+		w.exit(11, inner)
+		w.exit(10, outer)
+		for _, s := range w.of(span.Exec) {
+			if s.Failed {
+				failed = append(failed, get(s, span.KeyExecutableName).(string))
+			}
+			if code, ended := get(s, span.KeyExitCode).(int64); ended && code != 0 {
+				wants(t, s, map[string]any{span.KeyOutcome: "failed"})
+			}
+			if inherited := get(s, span.KeyExitInherited) == true; inherited && s.Failed {
+				t.Errorf("both: %s", show([]span.Span{s}))
+			}
+		}
+		return failed
+	}
+	for _, c := range []struct {
+		name                  string
+		command, inner, outer uint32
+		between               func(*world)
+		want                  []string
+	}{
+		{"of the command, not of what is around it", 3 << 8, 3 << 8, 3 << 8, nil, []string{"command"}},
+		{"and of a shell that ends with another code, not of the one around that", 7 << 8, 3 << 8, 3 << 8, nil, []string{"command", "inner"}},
+		{"and of one after a child that ended well", 3 << 8, 3 << 8, 3 << 8, func(w *world) {
+			w.fork(11, 13)
+			w.exit(13, 0)
+		}, []string{"command", "inner"}},
+		{"and of one that runs another program by then", 3 << 8, 3 << 8, 0, func(w *world) { w.exec(11, "/bin/inner2", "inner2") }, []string{"command", "inner2"}},
+		{"a signal is passed on as a code, and is another failure", 9, (128 + 9) << 8, 0, nil, []string{"command", "inner"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if failed := shell(t, c.command, c.inner, c.outer, c.between); !slices.Equal(failed, c.want) {
+				t.Errorf("failed are %v, want %v", failed, c.want)
+			}
+		})
 	}
 }
 

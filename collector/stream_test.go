@@ -119,6 +119,7 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		}
 	}
 	w.open(77, "/repo/x")
+	w.busyNoise()
 	w.fork(10, 78)
 	w.exec(78, "/bin/changes", "changes")
 	w.busyChanges(78)
@@ -277,6 +278,22 @@ func (w *world) busyContainers() {
 	w.tick(3 * time.Second)
 }
 
+// busyNoise does what is only counted, and what the processes of a call have in common.
+func (w *world) busyNoise() {
+	w.codex(300)
+	for n := uint32(301); n < 304; n++ {
+		w.call(300, n, "many")
+		for f := range 60 {
+			w.open(n, fmt.Sprintf("/src/%d/f%d", f%2, f))
+		}
+		w.openWith(n, 0, record.Open{Name: []byte("/src/none"), Error: int32(unix.ENOENT)})
+		w.raw(rt.Record(w.header(n), record.Unix{Name: []byte("/var/run/nscd/socket"), Error: int32(unix.EPERM)}))
+	}
+	for n := uint32(303); n >= 300; n-- {
+		w.exit(n, 3<<8)
+	}
+}
+
 // contractKeys are the attribute keys of the contract, version 2. A rule may be written against
 // any of them: a change here is a change of span.Contract.
 var contractKeys = []string{
@@ -313,7 +330,7 @@ var contractKeys = []string{
 	"sheetbend.marked_by", "sheetbend.namespace.operation", "sheetbend.namespace.types", "sheetbend.network.operation",
 	"sheetbend.network.bytes.received", "sheetbend.network.bytes.sent", "sheetbend.network.close.reason",
 	"sheetbend.network.peer.from_user", "sheetbend.network.peer.requested", "sheetbend.network.source_route",
-	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.notice.of", "sheetbend.noticed", "sheetbend.parent.call", "sheetbend.parent.session",
+	"sheetbend.network.submitted", "sheetbend.noise.opens", "sheetbend.noise.connects", "sheetbend.exit.inherited", "sheetbend.missing.opens", "sheetbend.folded.programs", "sheetbend.notice.of", "sheetbend.noticed", "sheetbend.parent.call", "sheetbend.parent.session",
 	"sheetbend.outcome", "sheetbend.partial",
 	"sheetbend.process.cpu.system_ns", "sheetbend.process.cpu.user_ns", "sheetbend.process.cpu_ns",
 	"sheetbend.process.exit.core_dumped", "sheetbend.process.exit.signal", "sheetbend.process.exit.unknown", "sheetbend.process.fileless",
@@ -397,35 +414,57 @@ func TestContractIsDocumented(t *testing.T) {
 	})
 }
 
-func TestNamesForPeople(t *testing.T) {
-	w := newWorld(t, func(c *config.Config) { c.ReadableNames = true })
-	w.begin(10, one)
-	w.exec(10, "/usr/bin/curl", "curl")
-	w.open(10, "/repo/package.json")
-	w.connect(10, to("[2001:db8::1]:443", unix.IPPROTO_TCP))
-	w.connectEnd(10, 0)
-	w.open(10, "/repo/"+strings.Repeat("é", 120)+"\xff")
-	w.attach(10, outside, "/user", true)
-	w.act(10, record.Socket{Op: record.SocketMake, Family: unix.AF_PACKET, Type: unix.SOCK_RAW})
-	w.act(10, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, CID: 2, Port: 5})
-	w.act(10, record.Namespace{Op: record.NamespaceSetns, Types: unix.CLONE_NEWNET | unix.CLONE_NEWNS})
-	w.reach(10, record.AccessOutside, record.Access{Op: record.AccessWrite, TargetTgid: 1, TargetStart: 1, Exe: rt.Path("/sbin/init")})
-	w.exit(10, 0)
-	var names []string
-	for _, s := range w.spans {
-		names = append(names, s.Name)
-		if get(s, span.KeyEvent) != s.Kind.String() {
-			t.Errorf("%q: event %v", s.Name, get(s, span.KeyEvent))
-		}
-		if len(s.Name) > 160 || !utf8.ValidString(s.Name) {
-			t.Errorf("name %q", s.Name)
-		}
+func TestNamesOfSpans(t *testing.T) {
+	act := func(w *world) {
+		w.begin(10, one)
+		w.exec(10, "/usr/bin/git", "git", "commit", "-qam", "taxes")
+		w.open(10, "/repo/package.json")
+		w.open(10, "/root/.aws/credentials")
+		w.openWith(10, record.OpenCreated, record.Open{Path: rt.Path("/repo/new\nline"), Flags: unix.O_CREAT | unix.O_WRONLY})
+		w.openWith(10, 0, record.Open{Path: rt.Path("/home/a/x"), Flags: unix.O_WRONLY})
+		w.openWith(10, 0, record.Open{Name: []byte("/etc/shadow"), Error: int32(unix.EACCES)})
+		w.openWith(10, 0, record.Open{Name: []byte("/root/.npmrc"), Error: int32(unix.ENOENT)})
+		w.connect(10, to("[2001:db8::1]:443", unix.IPPROTO_TCP))
+		w.connectEnd(10, unix.ECONNREFUSED)
+		w.open(10, "/repo/deep/"+strings.Repeat("é", 120)+"\xff/file.go")
+		w.attach(10, outside, "/user", true)
+		w.act(10, record.Socket{Op: record.SocketMake, Family: unix.AF_PACKET, Type: unix.SOCK_RAW})
+		w.act(10, record.Socket{Op: record.SocketConnect, Family: unix.AF_VSOCK, CID: 2, Port: 5})
+		w.act(10, record.Namespace{Op: record.NamespaceSetns, Types: unix.CLONE_NEWNET | unix.CLONE_NEWNS})
+		w.reach(10, record.AccessOutside, record.Access{Op: record.AccessWrite, TargetTgid: 1, TargetStart: 1, Exe: rt.Path("/sbin/init")})
+		w.exit(10, 256)
 	}
-	for _, want := range []string{"exec curl", "open package.json", "connect [2001:db8::1]:443", "escape to /user",
-		"socket packet raw", "connect vsock 2:5", "setns mnt,net", "process_vm_writev init"} {
-		if !slices.Contains(names, want) {
-			t.Errorf("no %q in %q", want, names)
-		}
+	for _, c := range []struct {
+		names string
+		want  []string
+	}{
+		{config.NamesReadable, []string{"exec git commit -qam taxes → exit 1", "read package.json", "[sensitive] read ~/.aws/credentials",
+			"create new ↵ line", "write ~/x", "[sensitive] refused /etc/shadow EACCES", "[sensitive] missing ~/.npmrc ENOENT",
+			"connect tcp [2001:db8::1]:443 ECONNREFUSED", "escape to /user", "socket packet raw", "connect vsock 2:5", "setns mnt,net",
+			"process_vm_writev init", "read …" + strings.Repeat("é", 55) + "\uFFFD/file.go"}},
+		{config.NamesVerbs, []string{"exec git", "read", "create", "write", "refused", "missing", "connect", "escape", "socket", "setns", "process_vm_writev"}},
+		{config.NamesContract, []string{"process.exec", "file.open", "net.connect", "cgroup.escape", "net.socket", "process.namespace", "process.access"}},
+	} {
+		t.Run(c.names, func(t *testing.T) {
+			w := newWorld(t, func(conf *config.Config) { conf.SpanNames = c.names })
+			act(w)
+			var names []string
+			for _, s := range w.spans {
+				if !slices.Contains(names, s.Name) {
+					names = append(names, s.Name)
+				}
+				if get(s, span.KeyEvent) != s.Kind.String() {
+					t.Errorf("%q: event %v", s.Name, get(s, span.KeyEvent))
+				}
+				if utf8.RuneCountInString(s.Name) > 70 || !utf8.ValidString(s.Name) {
+					t.Errorf("name %q", s.Name)
+				}
+			}
+			want := slices.Sorted(slices.Values(c.want))
+			if slices.Sort(names); !slices.Equal(names, want) {
+				t.Errorf("got\n%q\nwant\n%q", names, want)
+			}
+		})
 	}
 }
 

@@ -249,7 +249,7 @@ var pathFlags = map[string]func(*place){
 }
 
 // otherFlags hold text that names no file.
-var otherFlags = []string{"agent", "agent-version", "otlp-protocol", "color", "leftovers", "log-format", "log-level", "open-hook", "session", "user", "call", "tool", "traceparent",
+var otherFlags = []string{"agent", "agent-version", "otlp-protocol", "color", "leftovers", "log-format", "log-level", "open-hook", "session", "span-names", "user", "call", "tool", "traceparent",
 	"cgroup"} // a cgroup is looked up by the sensor, for root alone
 
 func TestEachFlagThatNamesAFileHasARowHere(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 type settings struct {
 	file, output, openHook, logLevel, logFormat string
 	endpoint, protocol                          string
+	names                                       string
 	noConfine                                   bool
 	noPin                                       bool
 
@@ -38,6 +39,11 @@ func (s *settings) exporters(f *pflag.FlagSet) {
 		"http://127.0.0.1:4318 (HTTP) (default: OTEL_EXPORTER_OTLP_ENDPOINT)")
 	f.StringVar(&s.protocol, "otlp-protocol", "", "`PROTOCOL` of --otlp-endpoint: grpc or http/protobuf "+
 		"(default grpc, unless the port is 4318 or there is a path)")
+}
+
+func (s *settings) spanNames(f *pflag.FlagSet, usage string) {
+	f.StringVar(&s.names, "span-names", "", "how spans are called: contract (process.exec), verbs (exec git) or "+
+		"readable (exec git commit -m x) ("+usage+")")
 }
 
 func (s *settings) kernel(f *pflag.FlagSet) {
@@ -77,7 +83,7 @@ func (s *settings) load() (_ *config.Config, err error) {
 		}
 	}
 	for value, key := range map[*string]*string{
-		&s.output: &c.Exporters.File.Path, &s.openHook: &c.OpenHook,
+		&s.output: &c.Exporters.File.Path, &s.openHook: &c.OpenHook, &s.names: &c.SpanNames,
 		&s.logLevel: &c.Log.Level, &s.logFormat: &c.Log.Format,
 	} {
 		if *value != "" {

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
@@ -57,11 +58,21 @@ func (b *backend) has(name string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.spans {
-		if s.Name == name {
+		if s.Name == name || eventOf(s) == name {
 			return true
 		}
 	}
 	return false
+}
+
+// eventOf is the contract's name of a span; "" of an agent's own.
+func eventOf(s *tracepb.Span) string {
+	for _, a := range s.Attributes {
+		if a.Key == "sheetbend.event" {
+			return a.Value.GetStringValue()
+		}
+	}
+	return ""
 }
 
 func (b *backend) names() (list []string) {

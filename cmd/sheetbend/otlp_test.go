@@ -146,9 +146,9 @@ func TestSpansReachABackendThatAFlagOrTheEnvironmentNames(t *testing.T) {
 			}
 			execs, children := 0, 0
 			for _, s := range b.spans {
-				if s.Name == "process.exec" {
+				if eventOf(s) == "process.exec" {
 					execs++
-					if p := byID[string(s.ParentSpanId)]; p != nil && p.Name == "process.exec" {
+					if p := byID[string(s.ParentSpanId)]; p != nil && eventOf(p) == "process.exec" {
 						children++
 					}
 				}

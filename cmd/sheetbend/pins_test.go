@@ -260,7 +260,8 @@ limits: {ring_bytes: 64MiB}
 	shells := map[pcommon.SpanID]bool{}
 	for _, s := range spans {
 		switch {
-		case attribute(s, "sheetbend.event") == "file.open" && strings.Contains(attribute(s, "file.path"), strings.ToValidUTF8(workload.FloodName, "\uFFFD")):
+		case attribute(s, "sheetbend.event") == "file.open" && (strings.Contains(attribute(s, "file.path"), strings.ToValidUTF8(workload.FloodName, "\uFFFD")) ||
+			attribute(s, "sheetbend.file.access") == "create" && attribute(s, "sheetbend.folded") != ""):
 			n, _ := strconv.Atoi(attribute(s, "sheetbend.count"))
 			opens += n
 		case attribute(s, "sheetbend.event") == "sensor.loss" && attribute(s, "sheetbend.lost.kind") == "open":

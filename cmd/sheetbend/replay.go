@@ -56,6 +56,7 @@ there is no agent their tree, both as at the end of sheetbend run. Spans are sen
 	}
 	f := cmd.Flags()
 	s.exporters(f)
+	s.spanNames(f, "default as when it was recorded")
 	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP to `URL`, as in http://127.0.0.1:4317"
 	f.BoolVar(&look.tree, "tree", false, "print the story and the tree, also when spans go elsewhere")
 	f.BoolVar(&look.all, "all", false, "the same, with nothing folded")
@@ -88,7 +89,9 @@ func replay(ctx context.Context, name string, c *config.Config, who identity, s 
 	if out.file != nil {
 		out.file.Patient()
 	}
-	coll, err := collector.New(r.Header().Config, out)
+	cc := r.Header().Config
+	cc.SpanNames = cmp.Or(c.SpanNames, cc.SpanNames)
+	coll, err := collector.New(cc, out)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", name, err), out.close(ctx))
 	}

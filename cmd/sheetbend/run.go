@@ -122,6 +122,7 @@ terminals that are not there (/dev/tty) are left out.`,
 	o.exporters(f)
 	f.Lookup("output").Usage = "write spans to `FILE`, overwritten if it exists, one OTLP JSON request a line"
 	f.StringVar(&o.capture, "record", "", "also capture the raw record stream to `FILE`, for sheetbend replay")
+	o.spanNames(f, "default readable")
 	f.BoolVarP(&o.follow, "follow", "f", false,
 		"print a line for whatever happens, while it happens; a program has its line when it ends, or when it has "+
 			"run for two seconds")
@@ -285,6 +286,7 @@ func (r *watchedRun) configure() (collector.Config, error) {
 	if r.options.agentTelemetry {
 		c.Intake.Listen = "127.0.0.1:0"
 	}
+	c.ForPeople()
 	cc, err := collectorConfig(c, os.Getenv, !r.who.login, r.log)
 	if err == nil {
 		cc.Sandboxes[0].Unknown = true

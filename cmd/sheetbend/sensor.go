@@ -55,6 +55,7 @@ no reload; SIGHUP has the span file opened anew.`,
 	f := cmd.Flags()
 	s.config(f, "configuration `FILE` (docs/configuration.md)")
 	s.exporters(f)
+	s.spanNames(f, "default verbs")
 	f.Lookup("output").Usage = "append spans to `FILE`, one OTLP JSON request a line (- is standard output)"
 	s.kernel(f)
 	f.BoolVar(&s.noPin, "no-pin", false, "leave nothing in the kernel: what happens until the next start is not seen")
@@ -107,6 +108,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	if err != nil {
 		return err
 	}
+	c.ForRules()
 	cc, err := collectorConfig(c, os.Getenv, false, log)
 	if err != nil {
 		return &exitError{exitUsage, err}

@@ -94,7 +94,7 @@ func TestWhatASensorCouldNotSendIsSentByTheNext(t *testing.T) {
 		ends := 0
 		b.mu.Lock()
 		for _, s := range b.spans {
-			if s.Name == "process.exec" && s.Status.GetMessage() != "" {
+			if eventOf(s) == "process.exec" && s.Status.GetMessage() != "" {
 				ends++
 			}
 		}

@@ -93,9 +93,11 @@ func collectorConfig(
 		WorkspaceIgnore:  config.Expand(c.Workspace.Ignore, collector.DefaultWorkspaceIgnore()),
 		WorkspaceNever:   config.Expand(c.Workspace.Never, collector.DefaultWorkspaceNever()),
 		Fold: collector.Fold{
-			Files: c.Fold.Files, Window: time.Duration(c.Fold.Window), Directories: c.Fold.Directories,
+			Files: c.Fold.Files, CallFiles: c.Fold.CallFiles, Window: time.Duration(c.Fold.Window),
+			Directories: c.Fold.Directories, Missing: c.Fold.Missing, Creates: c.Fold.Creates,
+			Trees: c.Fold.Trees != nil && *c.Fold.Trees,
 		},
-		ReadableNames:   c.SpanNames == config.NamesReadable,
+		SpanNames:       c.SpanNames,
 		ShowCredentials: !c.MaskCredentials,
 		PageBytes:       os.Getpagesize(),
 		MaxProcesses:    c.Limits.Processes,

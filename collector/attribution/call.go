@@ -63,6 +63,7 @@ type Call struct {
 	Title    string     // "": not known
 	Inside   *Inside    // it works in its agent's own process or an MCP server; nil: it runs commands, or is not known to
 	Pending  any        // what package spans keeps of it until its session.call is sent
+	Files    any        // what package spans keeps of the files that it reads; nil: nothing
 }
 
 // callExit is how the first process of a call ended.

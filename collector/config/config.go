@@ -56,8 +56,9 @@ type Config struct {
 	WorkspaceIgnore  []string      `json:"workspace_ignore"`    // paths whose changes are never outside of a workspace
 	WorkspaceNever   []string      `json:"workspace_never"`     // paths that are in no workspace, though that is the root or a home
 	Fold             Fold          `json:"fold"`
-	ReadableNames    bool          `json:"readable_names"`   // span names for people, of high cardinality
-	ShowCredentials  bool          `json:"show_credentials"` // do not mask argv
+	SpanNames        string        `json:"span_names"`               // NamesContract, NamesVerbs or NamesReadable
+	OldReadable      bool          `json:"readable_names,omitempty"` // in captures before there was SpanNames: NamesReadable
+	ShowCredentials  bool          `json:"show_credentials"`         // do not mask argv
 
 	PageBytes    int `json:"page_bytes"`     // of the host, for peak memory
 	MaxProcesses int `json:"max_processes"`  // beyond it the least recently active one of the fullest sandbox is forgotten and counted as lost
@@ -101,12 +102,25 @@ type Selector struct {
 	Unknown bool `json:"unknown,omitempty"`
 }
 
-// Fold says when reads of single files become one span for their directory.
+// Fold says when what was done to single files becomes one span for their directory.
 type Fold struct {
 	Files       int           `json:"files"`       // distinct files that one program may read within Window before the rest folds
+	CallFiles   int           `json:"call_files"`  // the same of all programs of a call together
 	Window      time.Duration `json:"window"`      //
-	Directories int           `json:"directories"` // folded directories held at once for a process; for a further one the oldest is sent
+	Directories int           `json:"directories"` // folded directories held at once for a process, or a call; for a further one the oldest is sent
+	Missing     int           `json:"missing"`     // from which file of a directory on, that is not there, a program's looking for it has a span
+	Creates     int           `json:"creates"`     // files that one process may create in a directory within Hold before they fold
+	// Trees has files fold for directories above their own, too, so that no more than Directories are told. It is for
+	// people: what was read where in a tree is not told then. Creates is of a process then, wherever the files are.
+	Trees bool `json:"trees,omitempty"`
 }
+
+// The values of Config.SpanNames: how spans are called.
+const (
+	NamesContract = "contract" // as span.Kind, with the tool's name
+	NamesVerbs    = "verbs"    // by what was done and how that came out: few
+	NamesReadable = "readable" // with operands, for people: many
+)
 
 // MaxHosts is how many names of hosts there may be.
 const MaxHosts = 65536
@@ -152,8 +166,18 @@ func (c Config) WithDefaults() Config {
 		c.WorkspaceNever = DefaultWorkspaceNever()
 	}
 	set(&c.Fold.Files, 200)
+	set(&c.Fold.CallFiles, 100)
+	set(&c.Fold.Missing, 20)
+	set(&c.Fold.Creates, 50)
 	setTime(&c.Fold.Window, time.Minute)
 	set(&c.Fold.Directories, 64)
+	if c.SpanNames == "" {
+		c.SpanNames = NamesContract
+		if c.OldReadable {
+			c.SpanNames = NamesReadable
+		}
+	}
+	c.OldReadable = false
 	set(&c.PageBytes, 4096)
 	set(&c.MaxProcesses, 65536)
 	set(&c.MaxCgroups, 65536)
@@ -210,7 +234,10 @@ func (c Config) Validate() error {
 		{"max_spans_per_trace", c.MaxSpansPerTrace, 2, 1 << 30},
 		{"max_trace_bytes", c.MaxTraceBytes, 1 << 16, 1 << 30},
 		{"fold.files", c.Fold.Files, 1, 1 << 20},
+		{"fold.call_files", c.Fold.CallFiles, 1, 1 << 20},
 		{"fold.directories", c.Fold.Directories, 1, 1 << 16},
+		{"fold.missing", c.Fold.Missing, 1, 1 << 20},
+		{"fold.creates", c.Fold.Creates, 1, 1 << 20},
 		{"page_bytes", c.PageBytes, 4096, 1 << 20},
 		{"max_processes", c.MaxProcesses, 16, 1 << 22},
 		{"max_cgroups", c.MaxCgroups, 16, 1 << 22},
@@ -221,6 +248,9 @@ func (c Config) Validate() error {
 		if n.value < n.least || n.value > n.most {
 			return fmt.Errorf("%s: %d is not between %d and %d", n.name, n.value, n.least, n.most)
 		}
+	}
+	if c.SpanNames != NamesContract && c.SpanNames != NamesVerbs && c.SpanNames != NamesReadable {
+		return fmt.Errorf("span_names: %q is none of contract, verbs, readable", c.SpanNames)
 	}
 	if err := agents.Validate(c.Agents); err != nil {
 		return fmt.Errorf("agents: %w", err)

@@ -249,12 +249,17 @@ func DefaultNoise() []string {
 		"/lib/terminfo/**",
 		"/usr/lib/terminfo/**",
 		"/usr/share/terminfo/**",
-		// Name service.
+		// Name service, users, certificates.
 		"/etc/nsswitch.conf",
 		"/etc/host.conf",
 		"/etc/resolv.conf",
 		"/etc/gai.conf",
-		// Devices without content.
+		"/etc/hosts",
+		"/etc/passwd",
+		"/etc/group",
+		"/etc/ssl/**",
+		// Devices without content, also when they are written to, and the terminal.
+		"/dev/tty",
 		"/dev/null",
 		"/dev/zero",
 		"/dev/full",
@@ -286,6 +291,7 @@ func DefaultSensitive() []string {
 		"/etc/sudoers",
 		"/etc/sudoers.d/**",
 		"/etc/ssh/ssh_host_*_key",
+		"/etc/ssl/private/**",
 		"**/.ssh/**",
 		"**/.gnupg/**",
 		"**/.aws/**",

@@ -21,6 +21,7 @@ type Process struct {
 	Program *Program // never nil
 	OOM     bool     // the kernel has chosen it to free memory
 	Refused bool     // an exec of it has failed
+	Child   uint32   // exit code of its child that ended last, as wait(2) gives it; 0: ended well or by a signal, or there is none
 
 	given    bool   // what a person has given in a sandbox for that, or what this has launched
 	launches bool   // it is that, and only starts what it is told to
@@ -220,6 +221,7 @@ type Ending struct {
 	Replaced bool
 	Unknown  bool
 	OOM      bool // the kernel had chosen the process to free memory
+	Child    bool // the last of its children that ended did so with the same exit code, which is not 0
 }
 
 // KilledForMemory says whether that was the end: what is over anyway may be chosen, too.

@@ -26,11 +26,14 @@ type Program struct {
 	unproven   bool      // no pin holds for it
 	seen       bool      // a look has reported it; the record of its exec, and of others before, may wait in the ring
 	Name       string
+	Cwd        string // at the exec, or of a process older than the sensor; "" when not known
 	Parent     string // executable of the image before, as /proc shows it
 	Start      uint64 // boottime of the exec; of the process when it is older than the sensor
 	Unknown    bool   // its fork or exec was lost
 	outside    bool   // what a process was forked with from outside into the sandbox
-	Noise      uint64 // noise reads not yet told
+	Noise      uint64 // noise opens not yet told
+	Missing    uint64 // looks for files that are not there, not yet told
+	NoConnects uint64 // connects to a name service that is not there, not yet told
 	Workers    Workers
 	// ExecsMissing are execs of files that are not there, not yet told.
 	ExecsMissing uint64
@@ -163,6 +166,7 @@ func (c *Tree) newProgram(p *Process, x *ExecStart, h *record.Header, shown stri
 		ID:         imageOf(h),
 		executable: paths.Plain(shown, h.Flags&record.ExecUnlinked != 0),
 		Shown:      shown,
+		Cwd:        x.Cwd,
 		unproven:   paths.Unproven(h.Flags),
 		Start:      h.Time,
 		Exec:       x,

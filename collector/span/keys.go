@@ -87,10 +87,13 @@ const (
 	KeyReplaced            = "sheetbend.process.replaced"
 	KeyCountPartial        = "sheetbend.count.partial"
 	KeyNoiseOpens          = "sheetbend.noise.opens"
+	KeyNoiseConnects       = "sheetbend.noise.connects"
+	KeyMissingOpens        = "sheetbend.missing.opens"
 	KeyExitCode            = string(semconv.ProcessExitCodeKey)
 	KeyExitSignal          = "sheetbend.process.exit.signal"
 	KeyCoreDumped          = "sheetbend.process.exit.core_dumped"
 	KeyExitUnknown         = "sheetbend.process.exit.unknown"
+	KeyExitInherited       = "sheetbend.exit.inherited"
 	KeyCPUTime             = "sheetbend.process.cpu_ns"
 	KeyUserTime            = "sheetbend.process.cpu.user_ns"
 	KeySystemTime          = "sheetbend.process.cpu.system_ns"
@@ -178,6 +181,7 @@ const (
 	KeyLast               = "sheetbend.last"
 	KeyFolded             = "sheetbend.folded"
 	KeyFoldedNames        = "sheetbend.folded.names"
+	KeyFoldedPrograms     = "sheetbend.folded.programs"
 
 	// file.change, besides those of file.open.
 	KeyFileOperation = "sheetbend.file.operation"

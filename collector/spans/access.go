@@ -103,11 +103,7 @@ func (c *Spans) reach(p, target *lineage.Process) {
 }
 
 func (c *Spans) tellAccess(d *builder, a *countedEvent) {
-	verb := accessOp(a.op)
-	if a.executable != "" {
-		c.out.displayName(verb, a.program)
-	}
-	d.trusted(span.KeyAccessOp, verb)
+	d.trusted(span.KeyAccessOp, accessOp(a.op))
 	if a.signal != 0 {
 		d.trusted(span.KeyAccessSignal, signalName(a.signal))
 	}

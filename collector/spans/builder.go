@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -23,6 +24,7 @@ type builder struct {
 	sandbox   *attribution.Sandbox
 	agent     string                 // whose resource it has
 	container *attribution.Container // and of which container; nil: of none
+	cwd       string                 // the working directory of the program at its exec; "": not known
 }
 
 // seqAt is where sheetbend.seq stands among a span's attributes. Its value is known when the span is sent.
@@ -39,7 +41,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		Start: from + c.spans.clock.Offset, End: max(to, from+1000) + c.spans.clock.Offset,
 		Attrs: s.Attrs[:0], Session: owner.SessionName, Instance: sb.TracesOf(w).Instance(),
 	}
-	d.repaired, d.owner, d.sandbox, d.agent, d.container = false, w, sb, sb.Agent, sb.Container
+	d.repaired, d.owner, d.sandbox, d.agent, d.container, d.cwd = false, w, sb, sb.Agent, sb.Container, ""
 	if w.Agent != nil {
 		d.agent, d.container = w.Agent.Name, w.Agent.Container
 	}
@@ -186,6 +188,7 @@ func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup)
 }
 
 func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *lineage.Cgroup) {
+	d.cwd = i.Cwd
 	d.int(span.KeyPID, int64(tgid))
 	d.trusted(span.KeyCreationTime, created)
 	text := d.text
@@ -267,18 +270,6 @@ func (d *builder) valid(s string) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// displayName gives the span a name for people, if that is what the user wants.
-func (c *out) displayName(verb, what string) {
-	if c.spans.config.ReadableNames && what != "" {
-		const maxName = 128
-		what = c.builder.valid(what)
-		if len(what) > maxName {
-			what = strings.ToValidUTF8(what[:maxName], "") + "…"
-		}
-		c.builder.span.Name = verb + " " + what
-	}
-}
-
 func (d *builder) fail(why string) {
 	d.span.Failed = true
 	d.span.Status = why
@@ -291,6 +282,12 @@ func (c *out) send() {
 		d.flag(span.KeyUTF8Repaired)
 	}
 	c.count()
+	switch c.spans.config.SpanNames {
+	case config.NamesVerbs:
+		d.span.Name = verb(&d.span)
+	case config.NamesReadable:
+		d.span.Name = readable(&d.span, d.cwd)
+	}
 	if d.container != nil && d.container.State == attribution.ContainerWaiting {
 		c.await(&d.span, d.agent, d.container)
 		return

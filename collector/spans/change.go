@@ -4,7 +4,6 @@ package spans
 
 import (
 	"cmp"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -19,15 +18,15 @@ import (
 
 // An operation is what sheetbend.file.operation says.
 type operation struct {
-	name, verb string // verb: for people
-	folds      bool   // many of them are one span
-	place      bool   // it changes what a path means, and no file
+	name  string
+	folds bool // many of them are one span
+	place bool // it changes what a path means, and no file
 }
 
 // operations is by record.Change.Op.
 var operations = [...]operation{
 	record.ChangeRename:      {name: "rename"},
-	record.ChangeUnlink:      {name: "unlink", verb: "delete", folds: true},
+	record.ChangeUnlink:      {name: "unlink", folds: true},
 	record.ChangeRmdir:       {name: "rmdir", folds: true},
 	record.ChangeMkdir:       {name: "mkdir", folds: true},
 	record.ChangeMknod:       {name: "mknod"},
@@ -38,7 +37,7 @@ var operations = [...]operation{
 	record.ChangeChown:       {name: "chown", folds: true},
 	record.ChangeSetxattr:    {name: "setxattr", folds: true},
 	record.ChangeRemovexattr: {name: "removexattr", folds: true},
-	record.ChangeUtimes:      {name: "utimes", verb: "touch", folds: true},
+	record.ChangeUtimes:      {name: "utimes", folds: true},
 	record.ChangeMount:       {name: "mount", place: true},
 	record.ChangeUmount:      {name: "umount", place: true},
 	record.ChangeMoveMount:   {name: "move_mount", place: true},
@@ -74,6 +73,7 @@ type change struct {
 // A changeKey says which changes of one process may fold into one span.
 type changeKey struct {
 	operation string
+	errno     int32
 	after     uint64 // of chmod and chown; of others record.ChangeUnknown
 	text      string
 	call      *attribution.Call
@@ -130,7 +130,7 @@ func (c *Spans) Change(h *record.Header, r *record.Change) {
 	w := c.ownerOfChange(p, &g, old)
 	g.outside = c.changesOutside(p, w, &g)
 	c.effects.changed(h, r, p, w, g.from, g.to, g.sensitive)
-	if g.folds() {
+	if c.folds(p, w, &g) {
 		c.foldChange(p, w, &g)
 		return
 	}
@@ -172,21 +172,45 @@ func (c *Spans) isSensitiveChange(name string) bool {
 	return c.sensitive.Match(c.text[:len(name)]) || c.sensitive.Match(c.text)
 }
 
-// folds says whether a change may be counted for a directory: nothing that somebody looks for by its name.
-func (g *change) folds() bool {
+// folds says whether a change may be counted for a directory: nothing that somebody looks for by its name. Renames may
+// in trees only.
+func (c *Spans) folds(p *lineage.Process, w attribution.Owner, g *change) bool {
 	const never = record.ChangeSubmitted | record.ChangeNotSure | record.ChangeUnlinked
 	r := &g.record
 	gives := r.Op == record.ChangeChmod && r.After&(unix.S_ISUID|unix.S_ISGID) != 0 || strings.HasPrefix(g.text, "security.")
-	return g.operation.folds && r.Error == 0 && g.flags&never == 0 && !g.sensitive && !gives && path.IsAbs(g.to)
+	refused := outcomeOf(span.Change, unix.Errno(r.Error)) == span.Refused
+	folds := g.operation.folds
+	if g.operation.name == "rename" && r.Error == 0 {
+		folds = c.config.Fold.Trees && !c.alone(p, w, g.from) && !c.alone(p, w, g.to)
+	}
+	return folds && !refused && g.flags&never == 0 && !g.sensitive && !gives && path.IsAbs(g.to)
 }
 
-// MaxChangeDirectories is for how many directories the changes of one process are counted at a time.
+// MaxChangeDirectories is for how many directories the changes of one process are counted at a time. In trees that holds
+// of each operation, for config.Fold.Directories.
 const MaxChangeDirectories = 16
+
+// isFull says whether there is no room for one directory more.
+func (c *Spans) isFull(pending *pending, key changeKey) bool {
+	if len(pending.changes) >= MaxChangeDirectories || !c.config.Fold.Trees {
+		return len(pending.changes) >= MaxChangeDirectories
+	}
+	same := 0
+	for _, s := range pending.changes {
+		if s.key == key {
+			same++
+		}
+	}
+	return same >= c.config.Fold.Directories
+}
 
 // foldChange counts a change for a directory that it is below. When there are too many directories, one becomes one
 // above; only where that would be the root, the oldest goes out.
 func (c *Spans) foldChange(p *lineage.Process, w attribution.Owner, g *change) {
-	key := changeKey{operation: g.operation.name, after: record.ChangeUnknown, text: g.text, call: w.Call, declared: g.declared, outside: g.outside}
+	key := changeKey{
+		operation: g.operation.name, errno: g.record.Error, after: record.ChangeUnknown, text: g.text, call: w.Call, declared: g.declared,
+		outside: g.outside,
+	}
 	if g.record.Op == record.ChangeChmod || g.record.Op == record.ChangeChown {
 		key.after = g.record.After
 	}
@@ -204,7 +228,7 @@ func (c *Spans) foldChange(p *lineage.Process, w attribution.Owner, g *change) {
 			nearest, common = other, n
 		}
 	}
-	if s == nil && len(pending.changes) >= MaxChangeDirectories {
+	if s == nil && c.isFull(pending, key) {
 		if s = nearest; s != nil {
 			c.widen(s, dir[:common])
 		} else {
@@ -265,7 +289,11 @@ func (c *Spans) forgetChanges(s *changeSpan) {
 // runOut sends a span for each change where they are few, and one for the directory where they are many.
 func (s *changeSpan) runOut(c *Spans, _ uint64) {
 	c.forgetChanges(s)
-	if s.count <= uint64(len(s.first)) {
+	few := len(s.first)
+	if c.config.Fold.Trees {
+		few = min(few, c.config.Fold.Creates)
+	}
+	if s.count <= uint64(few) {
 		for i := range s.first {
 			c.sendChange(s.process, s.program, s.cgroup, s.owner, &s.first[i])
 			c.out.send()
@@ -280,13 +308,10 @@ func (s *changeSpan) runOut(c *Spans, _ uint64) {
 		}
 	}
 	all.from, all.to, all.flags = "", s.dir, s.flags&^(record.ChangeDirectory|record.ChangeOpenFile)
-	all.record = record.Change{Op: all.record.Op, Before: record.ChangeUnknown, After: s.key.after}
+	all.record = record.Change{Op: all.record.Op, Error: s.key.errno, Before: record.ChangeUnknown, After: s.key.after}
 	d := c.sendChange(s.process, s.program, s.cgroup, s.owner, &all)
 	c.repeated(d, s.count, s.last)
 	d.folded(names)
-	if c.config.ReadableNames {
-		c.out.displayName(changeVerb(&all), fmt.Sprintf("%s (%d)", lastTwo(s.dir), s.count))
-	}
 	c.out.send()
 }
 
@@ -295,9 +320,6 @@ func (c *Spans) sendChange(p *lineage.Process, i *lineage.Program, cg *lineage.C
 	id := span.ChangeSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, g.tid, g.time)
 	d := c.out.start(span.Change, &p.Sandbox.Sandbox, w, id, g.spot, g.time, g.time)
 	c.out.process(p, i, cg)
-	if c.config.ReadableNames {
-		c.out.displayName(changeVerb(g), g.object())
-	}
 	d.change(g)
 	return d
 }

@@ -3,11 +3,8 @@
 package spans
 
 import (
-	"cmp"
 	"fmt"
-	"path"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -140,54 +137,6 @@ func mountFlags(flags uint32) (names []string) {
 		}
 	}
 	return names
-}
-
-func changeVerb(g *change) string { return cmp.Or(g.operation.verb, g.operation.name) }
-
-// object is what a change is about, for people.
-func (g *change) object() string {
-	r, to := &g.record, path.Base(g.to)
-	if g.to == "" {
-		return ""
-	}
-	switch r.Op {
-	case record.ChangeRename, record.ChangeLink:
-		if from := path.Base(g.from); from != to {
-			return from + " → " + to
-		}
-		return to + " → " + g.to
-	case record.ChangeSymlink:
-		return to + " → " + g.from
-	case record.ChangeChmod:
-		return strconv.FormatUint(r.After&0o7777, 8) + " " + to
-	case record.ChangeChown:
-		return ownerText(uint32(r.After)) + ":" + ownerText(uint32(r.After>>32)) + " " + to
-	case record.ChangeSetxattr, record.ChangeRemovexattr:
-		return g.text + " " + to
-	case record.ChangeMount:
-		return strings.TrimSpace(cmp.Or(g.from, g.text) + " " + g.to)
-	case record.ChangeMoveMount:
-		return strings.TrimSpace(g.from + " " + g.to)
-	case record.ChangeUmount, record.ChangePivotRoot, record.ChangeChroot:
-		return g.to
-	}
-	return to
-}
-
-func ownerText(id uint32) string {
-	if id == ^uint32(0) {
-		return ""
-	}
-	return strconv.FormatUint(uint64(id), 10)
-}
-
-// lastTwo gives the last two names of a directory, which ends with a slash.
-func lastTwo(dir string) string {
-	dir = strings.TrimSuffix(dir, "/")
-	if above := strings.LastIndexByte(dir, '/'); above > 0 {
-		return dir[strings.LastIndexByte(dir[:above], '/')+1:]
-	}
-	return dir
 }
 
 // appendChanged writes one side of a change; flags are those of that side.

@@ -73,7 +73,6 @@ func (c *Spans) CloseSocket(h *record.Header, r *record.Close) {
 	c.out.process(k.process, k.program, k.cgroup)
 	local, _ := addressOf(r.Family, r.Addr)
 	peer, _ := addressOf(r.Family, r.Peer)
-	c.out.displayName("close", netip.AddrPortFrom(peer, r.PeerPort).String())
 	d.here(netip.AddrPortFrom(local, r.Port), r.Protocol)
 	d.trusted(span.KeyPeerAddress, peer.String())
 	d.int(span.KeyPeerPort, int64(r.PeerPort))

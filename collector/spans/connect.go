@@ -201,9 +201,6 @@ func (c *Spans) connectID(s *connectSpan) span.ID {
 func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 	c.out.process(s.process, s.program, s.cgroup)
 	address, version := addressOf(s.what.Family, s.what.Addr)
-	if c.config.ReadableNames {
-		c.out.displayName("connect", netip.AddrPortFrom(address, s.what.Port).String())
-	}
 	d.trusted(span.KeyPeerAddress, address.String())
 	d.int(span.KeyPeerPort, int64(s.what.Port))
 	d.trusted(span.KeyTransport, transport(s.what.Protocol))
@@ -266,6 +263,11 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	c.unixPath(h, r.Path, name)
 	sensitive := c.sensitive.Match(paths.Plain(c.lineage.Path, len(r.Path) > 0 && h.Flags&record.UnixUnlinked != 0))
 	i := p.Program
+	nameService := isNameService(c.lineage.Path)
+	if nameService && len(c.config.Noise) > 0 && r.Error != 0 && !sensitive && h.Flags&(record.UnixSubmitted|record.UnixNotSure) == 0 && counts(p) {
+		i.NoConnects++
+		return
+	}
 	id := span.ConnectSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, h.Tid, h.Time)
 	w := p.Owner()
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, weightOf(c.lineage.Path)+weightOf(name)), h.Time, h.Time)
@@ -274,7 +276,6 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	if abstract {
 		name = append([]byte{'@'}, name...)
 	}
-	c.out.displayName("connect", address)
 	if address != "" {
 		d.text(span.KeyPeerAddress, address)
 	}
@@ -295,7 +296,15 @@ func (c *Spans) UnixConnect(h *record.Header, r *record.Unix) {
 	if h.Flags&record.UnixSubmitted == 0 {
 		d.returned(r.Error)
 	}
+	if nameService { // nobody misses it
+		d.span.Failed, d.span.Status = false, ""
+	}
 	c.out.send()
+}
+
+// isNameService says whether a path is that of the socket that every libc asks for names first, and does without.
+func isNameService(path []byte) bool {
+	return string(path) == "/var/run/nscd/socket" || string(path) == "/run/nscd/socket"
 }
 
 // unixPath writes the address of a unix socket to lineage.Path: where its file lies, or else its name.

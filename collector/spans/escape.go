@@ -14,7 +14,6 @@ func (c *Spans) SendEscape(p *lineage.Process, at uint64, tid uint32, e lineage.
 	w := p.Owner()
 	d := c.out.start(span.Escape, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, weightOf(e.From)+weightOf(e.To)), at, at)
 	c.out.process(p, i, p.Cgroup)
-	c.out.displayName("escape to", e.To)
 	d.text(span.KeyCgroupFrom, e.From)
 	if e.To != "" {
 		d.text(span.KeyCgroupTo, e.To)

@@ -47,9 +47,12 @@ func (c *Spans) DropExec(x *lineage.ExecStart) {
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
 func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
+	p.Child = 0
 	c.EndProgram(p, at, lineage.Ending{Replaced: true})
 	if p.Pending != nil {
-		pendingOf(p).filesRead = 0
+		pending := pendingOf(p)
+		pending.folded.files = 0
+		clear(pending.missing)
 	}
 }
 
@@ -57,6 +60,7 @@ func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
 func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	if !how.Replaced {
 		c.endCommand(p, at, &how)
+		c.passCode(p, &how)
 	}
 	c.Flush(p)
 	if !how.Replaced {
@@ -74,6 +78,18 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 		c.sendExec(i.Exec, at, &how)
 	case i.Span != span.ID{}:
 		c.sendExit(p, at, how)
+	}
+}
+
+// passCode has the parent of a process that ends know how, and says of the process whether a child has ended so before.
+func (c *Spans) passCode(p *lineage.Process, how *lineage.Ending) {
+	code := uint32(0)
+	if r := how.Exit; r != nil && r.Status&0x7f == 0 {
+		code = r.Status
+	}
+	how.Child = code != 0 && code == p.Child
+	if parent := c.lineage.Processes[p.ParentTgid]; parent != nil && parent.Start == p.ParentStart {
+		parent.Child = code
 	}
 }
 
@@ -127,7 +143,6 @@ func (c *Spans) sendExec(x *lineage.ExecStart, at uint64, how *lineage.Ending) {
 func (c *Spans) describeExec(d *builder, x *lineage.ExecStart) {
 	p, i := x.Process, x.Program
 	c.out.process(p, i, x.Cgroup)
-	c.out.displayName("exec", i.Name)
 
 	d.list = appendArgs(d.list[:0], x.Args)
 	args := d.list
@@ -184,7 +199,6 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 	spot := c.place(sb, i.Owner, i, p.Cgroup, weightOfNet(i))
 	d := c.out.start(span.Exit, sb, i.Owner, span.ExitSpan(c.config.BootID, i.ID), spot, i.Start, at)
 	c.out.process(p, i, p.Cgroup)
-	c.out.displayName("exit", i.Name)
 	c.noise(d, i)
 	c.ended(d, &how, i.PeakBefore)
 	c.addProgramNet(d, i)
@@ -221,7 +235,6 @@ func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
 	sb := &p.Sandbox.Sandbox
 	d := c.out.start(span.Exit, sb, w, id, c.place(sb, w, i, p.Cgroup, 0), p.Start, at)
 	c.out.process(p, i, p.Cgroup)
-	c.out.displayName("exit", i.Name)
 	d.flag(span.KeyWorker)
 	c.ended(d, how, 0)
 	c.out.send()
@@ -247,7 +260,8 @@ func (c *Spans) noise(d *builder, i *lineage.Program) {
 		key   string
 		count *uint64
 	}{
-		{span.KeyNoiseOpens, &i.Noise}, {span.KeyExecsMissing, &i.ExecsMissing},
+		{span.KeyNoiseOpens, &i.Noise}, {span.KeyMissingOpens, &i.Missing},
+		{span.KeyNoiseConnects, &i.NoConnects}, {span.KeyExecsMissing, &i.ExecsMissing},
 		{span.KeyWorkers, &i.Workers.Ended}, {span.KeyWorkersFailed, &i.Workers.Failed},
 	} {
 		if *n.count > 0 {
@@ -275,7 +289,8 @@ func (d *builder) flagScript(x *lineage.ExecStart) {
 	}
 }
 
-// ended adds what is known of an image's end, and fails the span when it was not a good one. peakBefore: pages, of what
+// ended adds what is known of an image's end, and fails the span when it was not a good one, of its own: of what a child
+// has ended with, that tells. peakBefore: pages, of what
 // the process ran before.
 func (c *Spans) ended(d *builder, how *lineage.Ending, peakBefore uint32) {
 	d.flagIf(how.Replaced, span.KeyReplaced)
@@ -294,7 +309,8 @@ func (c *Spans) ended(d *builder, how *lineage.Ending, peakBefore uint32) {
 	} else {
 		code := int64(r.Status >> 8 & 0xff)
 		d.int(span.KeyExitCode, code)
-		if code != 0 {
+		d.flagIf(how.Child, span.KeyExitInherited)
+		if code != 0 && !how.Child {
 			d.fail("exit code " + strconv.FormatInt(code, 10))
 		}
 	}

@@ -4,7 +4,6 @@ package spans
 
 import (
 	"net/netip"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -32,13 +31,11 @@ func (c *Spans) Listen(h *record.Header, r *record.Listen) {
 
 func (c *Spans) tellListen(d *builder, a *countedEvent) {
 	if a.family == unix.AF_UNIX {
-		c.out.displayName("listen", a.path)
 		d.text(span.KeyLocalAddress, a.path)
 		d.trusted(span.KeyTransport, "unix")
 		d.flagIf(c.sensitive.Match([]byte(a.path)), span.KeySensitive)
 		return
 	}
-	c.out.displayName("listen", a.local.String())
 	d.here(a.local, uint16(a.protocol))
 }
 
@@ -76,7 +73,6 @@ func (c *Spans) Accept(h *record.Header, r *record.Accept) {
 }
 
 func (c *Spans) tellAccept(d *builder, a *countedEvent, port uint16) {
-	c.out.displayName("accept", a.peer.String()+" on "+":"+strconv.Itoa(int(a.local.Port())))
 	d.here(a.local, uint16(a.protocol))
 	d.trusted(span.KeyPeerAddress, a.peer.String())
 	d.int(span.KeyPeerPort, int64(port))

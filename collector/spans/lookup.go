@@ -186,7 +186,6 @@ func (c *Spans) tellLookup(l *lookup, addresses []netip.Addr, until uint64) {
 
 func (c *Spans) tellAnswer(d *builder, s *countedSpan) {
 	e := &s.key.event.dns
-	c.out.displayName("lookup", e.name)
 	d.text(span.KeyDNSName, e.name)
 	d.trusted(span.KeyDNSType, typeName(e.kind))
 	d.trusted(span.KeyPeerAddress, e.server.Addr().String())

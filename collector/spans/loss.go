@@ -82,7 +82,6 @@ func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attributio
 	}
 	id := span.LossSpan(c.spans.config.BootID, sb.TracesOf(w).Instance(), h.Cgroup, span.Image{Tgid: h.Tgid, Start: h.Start}, kind, cause, r.From, r.To)
 	d := c.spans.out.start(span.Loss, &sb.Sandbox, w, id, c.spans.place(&sb.Sandbox, w, program, cgroup, 0), r.From, r.To)
-	c.spans.out.displayName("lost", kind)
 	if v != nil {
 		d.process(v.Tgid, c.spans.wallTime(v.Start), v.Program, v.Cgroup)
 	} else {

@@ -31,7 +31,6 @@ func (c *Spans) Limit(h *record.Header, r *record.Limit) {
 	limit, refuses := limitName(r.Which)
 	id := span.LimitSpan(c.config.BootID, sb.TracesOf(w).Instance(), h.Cgroup, limit, h.Time)
 	d := c.out.start(span.Limit, sb, w, id, c.place(sb, w, nil, g, 0), h.Time, h.Time)
-	c.out.displayName("limit", limit)
 	d.container = g.Cgroup.Container
 	d.text(span.KeyCgroup, g.Path)
 	d.trusted(span.KeyLimit, limit)

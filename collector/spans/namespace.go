@@ -3,8 +3,6 @@
 package spans
 
 import (
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -20,9 +18,7 @@ func (c *Spans) Namespace(h *record.Header, r *record.Namespace) {
 
 func (c *Spans) tellNamespace(d *builder, a *countedEvent) {
 	d.list = appendNamespaces(d.list[:0], a.types)
-	verb := namespaceOp(a.op)
-	c.out.displayName(verb, strings.Join(d.list, ","))
-	d.trusted(span.KeyNamespaceOp, verb)
+	d.trusted(span.KeyNamespaceOp, namespaceOp(a.op))
 	if len(d.list) > 0 {
 		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyNamespaceTypes, Kind: span.StringsAttr, List: d.list})
 	}

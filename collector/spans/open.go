@@ -5,7 +5,6 @@ package spans
 import (
 	"container/list"
 	"path"
-	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +58,7 @@ func accessOf(h *record.Header, r *record.Open) access {
 // An openKey says which opens are repeats of one another: those of one process that differ in nothing
 // that the span tells, but for time, thread and the words of the request.
 type openKey struct {
-	process *lineage.Process
+	process *lineage.Process // nil: of all processes of the call
 	path    string
 	inode   uint64
 	dev     uint32
@@ -76,6 +75,7 @@ type openKey struct {
 type openSpan struct {
 	held    held
 	key     openKey
+	process *lineage.Process // of the first
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
@@ -87,7 +87,9 @@ type openSpan struct {
 	requested   string // of the first; "" when it is the path
 	sensitive   bool
 	resolved    bool     // the path is the kernel's, not made of the request
+	in          *folds   // folded: where it is found
 	names       []string // folded: of the first files
+	programs    []string // folded, of all processes of a call: those that read first
 
 	next, prev *openSpan // of the same process
 }
@@ -103,10 +105,9 @@ type pending struct {
 	lookups  list.List      // of *lookup, oldest first
 	memory   memoryCheck    // by the last access
 
-	// For the fold budget: distinct files read in this window.
-	window    uint64 // its number since boot
-	filesRead int
-	folded    []*openSpan // oldest first
+	folded  folds          // reads, and looking for what is missing
+	made    folds          // files that were created; at most config.Fold.Creates of them are held one by one
+	missing map[string]int // files that are not there, by directory, in the window of folded
 }
 
 func pendingOf(p *lineage.Process) *pending {
@@ -180,11 +181,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		})
 	}
 	read := resolved && to == accessRead && !sensitive
-	// A name can be anything's: whoever has a mount namespace of his own can put any file where the list has a library,
-	// and whoever has another root a directory of his own. On the host root decides; so root is the owner, or the
-	// kernel itself.
-	everybodys := read && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
-	if whose.Declared == 0 && (everybodys || r.Error == int32(unix.ENOENT) && to == accessRead && !sensitive) && h.Flags&record.OpenForeign == 0 && c.isNoise(p, name) {
+	if whose.Declared == 0 && !sensitive && c.isNoise(h, r, p, name, to, resolved) {
 		p.Program.Noise++
 		return
 	}
@@ -192,6 +189,11 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		whose.Owner = p.Owner()
 	}
 	c.spans.effects.opened(h, r, p, whose.Owner, name, to, resolved, sensitive)
+	missing := !to.writes() && !sensitive && !whose.Named && h.Flags&record.OpenSubmitted == 0 &&
+		r.Error != 0 && outcomeOf(span.Open, unix.Errno(r.Error)) == span.Missing
+	if missing && c.isMissing(h, r, p, &whose, name, to) {
+		return
+	}
 	key := openKey{
 		process: p, inode: r.Inode, dev: r.Dev, errno: r.Error,
 		flags: h.Flags, access: to, call: whose.Owner.Call, declared: whose.Declared,
@@ -208,7 +210,11 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		}
 		c.spans.queue.runOutOf(&s.held, 0)
 	}
-	if read && !whose.Named && c.folds(h, p, &whose, name) {
+	switch {
+	case whose.Named || sensitive:
+	case read && c.foldsRead(h, p, &whose, name):
+		return
+	case to.writes() && resolved && h.Flags&(record.OpenUnlinked|record.OpenTruncated|record.OpenOutside) == 0 && c.foldsWrite(h, p, &whose, name, to):
 		return
 	}
 	key.path = string(c.spans.lineage.Path)
@@ -221,19 +227,48 @@ func (c *files) open(h *record.Header, r *record.Open) {
 
 // keep counts repeats of an open until its window ends. bytes are of its texts, weight what these take when encoded.
 func (c *files) keep(s *openSpan, bytes, weight int) {
-	p := s.key.process
-	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, s.program, s.cgroup, weight)
+	p, i, g := s.process, s.program, s.cgroup
+	if s.key.process == nil {
+		i, g = nil, nil
+	}
+	s.spot = c.spans.place(&p.Sandbox.Sandbox, s.owner, i, g, weight)
 	c.spans.queue.holdRepeats(&s.held, s, p, bytes, s.first)
 	c.opens[s.key] = s
-	pendingOf(p).opens.push(s)
+	if s.key.process != nil {
+		pendingOf(p).opens.push(s)
+	}
 }
 
-// isNoise says whether a read is one to be counted only; that needs a span to tell the count.
-func (c *files) isNoise(p *lineage.Process, path []byte) bool {
-	if p.Program.Span == (span.ID{}) || p.Program.Ended {
+// counts says whether there is a span yet to tell what is only counted.
+func counts(p *lineage.Process) bool { return p.Program.Span != (span.ID{}) && !p.Program.Ended }
+
+// isNoise says whether an open is one to be counted only: a read of what every program reads, or an open of a device
+// without content. A name can be anything's: whoever has a mount namespace of his own can put any file where the list
+// has a library, and whoever has another root a directory of his own. On the host root decides; so root is the owner,
+// or the kernel itself.
+func (c *files) isNoise(h *record.Header, r *record.Open, p *lineage.Process, path []byte, to access, resolved bool) bool {
+	if h.Flags&record.OpenForeign != 0 || !counts(p) {
+		return false
+	}
+	roots := resolved && (r.UID == 0 || h.Flags&record.OpenOnProc != 0)
+	switch {
+	case to == accessCreate || to == accessPathOnly || h.Flags&record.OpenSubmitted != 0:
+		return false
+	case to == accessRead && (roots || r.Error == int32(unix.ENOENT)):
+	case isDevice(path) && (roots || r.Error == int32(unix.ENXIO)):
+	default:
 		return false
 	}
 	return c.noise.Match(c.ownProc(p, path))
+}
+
+// isDevice says whether a path is that of a device which keeps nothing of what is written, or of the terminal.
+func isDevice(path []byte) bool {
+	switch string(path) {
+	case "/dev/null", "/dev/zero", "/dev/full", "/dev/tty":
+		return true
+	}
+	return false
 }
 
 // ownProc writes the process's own directory of /proc as /proc/self, whatever that was called in the open. Not by the
@@ -257,56 +292,6 @@ func (c *files) ownProc(p *lineage.Process, path []byte) []byte {
 	return c.spans.text
 }
 
-// MaxFoldedNames is how many names of files a folded span keeps, of at most 255 bytes each.
-const MaxFoldedNames = 8
-
-// folds counts a successful read of a file not read before into a span for its directory, when the process has read too
-// many others lately. Into none above: there nobody would see what was read. Of too many directories the oldest goes
-// out.
-func (c *files) folds(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte) bool {
-	fold := &c.spans.config.Fold
-	pending := pendingOf(p)
-	if window := h.Time / uint64(fold.Window); window != pending.window { // as queue.windowEnd: the same for all
-		pending.window, pending.filesRead = window, 0
-	}
-	if pending.filesRead < fold.Files {
-		pending.filesRead++
-		return false
-	}
-	dir := paths.Directory(file)
-	if len(dir) == 0 {
-		return false // a pseudo file
-	}
-	name := file[len(dir):]
-	if s := c.opens[openKey{process: p, path: string(dir), folded: true, call: whose.Owner.Call, declared: whose.Declared}]; s != nil {
-		if s.owner == whose.Owner {
-			s.count++
-			s.last = max(s.last, h.Time)
-			c.keepName(s, name)
-			return true
-		}
-		c.spans.queue.runOutOf(&s.held, 0)
-	}
-	for len(pending.folded) >= fold.Directories {
-		c.spans.queue.runOutOf(&pending.folded[0].held, 0)
-	}
-	key := openKey{process: p, path: string(dir), folded: true, call: whose.Owner.Call, declared: whose.Declared}
-	s := c.newOpen(h, p, whose.Owner, key)
-	c.keep(s, len(key.path), weightOf(key.path)+2*MaxFoldedNames*unix.NAME_MAX)
-	pending.folded = append(pending.folded, s)
-	c.keepName(s, name)
-	return true
-}
-
-// keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
-func (c *files) keepName(s *openSpan, name []byte) {
-	if len(name) == 0 || len(s.names) >= MaxFoldedNames || slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
-		return
-	}
-	s.names = append(s.names, string(name))
-	c.spans.queue.grow(&s.held, len(name))
-}
-
 func (c *files) newOpen(h *record.Header, p *lineage.Process, w attribution.Owner, key openKey) *openSpan {
 	var s *openSpan
 	if n := len(c.free); n > 0 {
@@ -314,7 +299,7 @@ func (c *files) newOpen(h *record.Header, p *lineage.Process, w attribution.Owne
 	} else {
 		s = new(openSpan)
 	}
-	*s = openSpan{key: key, program: p.Program, cgroup: p.Cgroup, owner: w, first: h.Time, last: h.Time, tid: h.Tid, count: 1}
+	*s = openSpan{key: key, process: p, program: p.Program, cgroup: p.Cgroup, owner: w, first: h.Time, last: h.Time, tid: h.Tid, count: 1}
 	return s
 }
 
@@ -331,27 +316,30 @@ func (c *files) flushOpens(p *lineage.Process) {
 
 func (s *openSpan) runOut(c *Spans, _ uint64) {
 	c.files.sendOpen(s)
-	delete(c.files.opens, s.key)
-	p := pendingOf(s.key.process)
-	p.opens.remove(s)
-	if s.key.folded {
-		if i := slices.Index(p.folded, s); i >= 0 {
-			p.folded = slices.Delete(p.folded, i, i+1)
-		}
+	c.files.forget(s)
+}
+
+// forget takes a span that is in no queue any more out of where it is found.
+func (c *files) forget(s *openSpan) {
+	delete(c.opens, s.key)
+	if s.key.process != nil {
+		pendingOf(s.key.process).opens.remove(s)
 	}
-	if len(c.files.free) < maxFreeOpens {
+	if s.in != nil {
+		s.in.remove(s)
+	}
+	if len(c.free) < maxFreeOpens {
 		*s = openSpan{}
-		c.files.free = append(c.files.free, s)
+		c.free = append(c.free, s)
 	}
 }
 
 func (c *files) sendOpen(s *openSpan) {
-	p, i, flags := s.key.process, s.program, s.key.flags
+	p, i, flags := s.process, s.program, s.key.flags
 	id := span.OpenSpan(c.spans.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID}, s.tid, s.first)
 	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
-	c.spans.out.process(p, i, s.cgroup)
-	if c.spans.config.ReadableNames {
-		c.spans.out.displayName("open", path.Base(s.key.path))
+	if s.key.process != nil {
+		c.spans.out.process(p, i, s.cgroup)
 	}
 	if s.key.path != "" {
 		d.text(span.KeyFilePath, s.key.path)
@@ -367,6 +355,9 @@ func (c *files) sendOpen(s *openSpan) {
 	c.spans.repeated(d, s.count, s.last)
 	if s.key.folded {
 		d.folded(s.names)
+		if len(s.programs) > 0 {
+			d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyFoldedPrograms, Kind: span.StringsAttr, List: s.programs})
+		}
 		c.spans.out.send()
 		return
 	}

@@ -122,7 +122,6 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 		c.slicer.Place(sb.TracesOf(w), baseWeight+weightOfProgram(i)+weightOfOwner(sb, w))
 		d := c.out.start(span.Exec, sb, w, i.StandIn.Span, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
 		d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
-		c.out.displayName("exec", i.Name)
 		d.standIn()
 		c.out.send()
 	}

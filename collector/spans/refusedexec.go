@@ -3,8 +3,6 @@
 package spans
 
 import (
-	"path"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/paths"
@@ -36,7 +34,6 @@ func (c *Spans) ExecFailed(h *record.Header, r *record.ExecFailed) {
 }
 
 func (c *Spans) tellRefused(d *builder, a *countedEvent) {
-	c.out.displayName("exec refused", path.Base(a.path))
 	if a.path != "" {
 		d.text(span.KeyRequestedExecutable, a.path)
 	}

@@ -33,7 +33,6 @@ func (c *Spans) Socket(h *record.Header, r *record.Socket) {
 
 func (c *Spans) tellSocket(d *builder, a *countedEvent) {
 	family, kind := socketFamily(a.family), socketType(a.sockType)
-	c.out.displayName("socket", family+" "+kind)
 	d.trusted(span.KeySocketFamily, family)
 	d.trusted(span.KeySocketType, kind)
 	if protocol := socketProtocol(a); protocol != "" {
@@ -117,7 +116,6 @@ func (c *Spans) sendVsock(h *record.Header, r *record.Socket, p *lineage.Process
 	d := c.out.start(span.Connect, &p.Sandbox.Sandbox, w, id, c.place(&p.Sandbox.Sandbox, w, i, p.Cgroup, 0), h.Time, h.Time)
 	c.out.process(p, i, p.Cgroup)
 	address := strconv.FormatUint(uint64(r.CID), 10)
-	c.out.displayName("connect", "vsock "+address+":"+strconv.FormatUint(uint64(r.Port), 10))
 	d.trusted(span.KeyPeerAddress, address)
 	d.int(span.KeyPeerPort, int64(r.Port))
 	d.trusted(span.KeyTransport, "vsock")

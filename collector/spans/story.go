@@ -30,6 +30,7 @@ type agentStory struct {
 
 	commandLine   string
 	masked, short bool
+	dir           string // where it was started; "": not known
 
 	workspace             workspace
 	net                   net
@@ -75,7 +76,7 @@ func (c calls) AgentBegan(w attribution.Owner) {
 func (c *Spans) describeAgent(s *agentStory, x *lineage.ExecStart) {
 	s.workspace = workspaceAt(x.Cwd)
 	args := appendArgs(nil, x.Args)
-	s.short = x.Truncated || uint64(len(args)) < uint64(x.Argc)
+	s.dir, s.short = x.Cwd, x.Truncated || uint64(len(args)) < uint64(x.Argc)
 	if !c.config.ShowCredentials {
 		var cut bool
 		s.masked, cut = mask.Args(args)

@@ -103,7 +103,7 @@ func (b *backend) times() map[string]int {
 	n := map[string]int{}
 	for _, s := range b.order {
 		for kind, name := range kinds {
-			if s.Name == name && (kind == "exec" || ofGenerator(s)) {
+			if attr(s, "sheetbend.event") == name && (kind == "exec" || ofGenerator(s)) {
 				n[event(kind, number(s, "process.pid"))]++
 			}
 		}

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/sheetbend/sheetbend/collector"
@@ -36,7 +37,7 @@ type Config struct {
 	Workspace       Workspace `yaml:"workspace"`
 	Fold            Fold      `yaml:"fold"`
 	Trace           Trace     `yaml:"trace"`
-	SpanNames       string    `yaml:"span_names"`
+	SpanNames       string    `yaml:"span_names"` // "": as the command has it
 	MaskCredentials bool      `yaml:"mask_credentials"`
 	Confine         bool      `yaml:"confine"`
 	Limits          Limits    `yaml:"limits"`
@@ -135,12 +136,41 @@ type Intake struct {
 	Forward bool `yaml:"forward"`
 }
 
-// Fold bounds the spans of a process that reads many files: after Files of them in a Window, the others are counted by
-// directory, in at most Directories of these at a time.
+// Fold bounds the spans of what reads, looks for or creates many files: what is beyond is counted by directory. The
+// keys are those of collector.Fold. Of a number 0, and of Trees nil, is as the command has it.
 type Fold struct {
 	Files       int      `yaml:"files"`
+	CallFiles   int      `yaml:"call_files"`
 	Window      Duration `yaml:"window"`
 	Directories int      `yaml:"directories"`
+	Missing     int      `yaml:"missing"`
+	Creates     int      `yaml:"creates"`
+	Trees       *bool    `yaml:"trees"`
+}
+
+// ForRules sets what is left open so that rules see each file: for sensor.
+func (c *Config) ForRules() {
+	c.leftOpen(NamesVerbs, Fold{Files: 200, CallFiles: 100, Directories: 64, Missing: 20, Creates: 50}, false)
+}
+
+// ForPeople sets what is left open so that a person can read the spans: for run.
+func (c *Config) ForPeople() {
+	c.leftOpen(NamesReadable, Fold{Files: 8, CallFiles: 6, Directories: 4, Missing: 20, Creates: 3}, true)
+}
+
+func (c *Config) leftOpen(names string, f Fold, trees bool) {
+	c.SpanNames = cmp.Or(c.SpanNames, names)
+	for n, d := range map[*int]int{
+		&c.Fold.Files: f.Files, &c.Fold.CallFiles: f.CallFiles, &c.Fold.Directories: f.Directories,
+		&c.Fold.Missing: f.Missing, &c.Fold.Creates: f.Creates,
+	} {
+		if *n == 0 {
+			*n = d
+		}
+	}
+	if c.Fold.Trees == nil {
+		c.Fold.Trees = &trees
+	}
 }
 
 // Trace bounds traces, and says whether those of calls join the agents' own.
@@ -169,8 +199,9 @@ type Log struct {
 
 // The values of span_names, trace.join, open_hook, exporters.otlp_mode and log.format.
 const (
-	NamesContract = "contract"
-	NamesReadable = "readable"
+	NamesContract = collector.NamesContract
+	NamesVerbs    = collector.NamesVerbs
+	NamesReadable = collector.NamesReadable
 
 	JoinAuto   = "auto"
 	JoinAlways = "always"
@@ -213,9 +244,8 @@ func Default() *Config {
 		Sensitive:       []string{BuiltIn},
 		Workspace:       Workspace{Ignore: []string{BuiltIn}, Never: []string{BuiltIn}},
 		Socket:          client.DefaultSocket,
-		Fold:            Fold{Files: 200, Window: Duration(time.Minute), Directories: 64},
+		Fold:            Fold{Window: Duration(time.Minute)},
 		Trace:           Trace{MaxSpans: 4000, MaxBytes: 3 << 20, Join: JoinAuto},
-		SpanNames:       NamesContract,
 		MaskCredentials: true,
 		Names:           true,
 		Confine:         true,

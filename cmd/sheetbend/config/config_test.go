@@ -80,7 +80,7 @@ func TestValidate(t *testing.T) {
 		"same as sandboxes[0]":                  func(c *Config) { c.Sandboxes = []Sandbox{{Cgroup: "/a"}, {Cgroup: "/a"}} },
 		"hold is 0s":                            func(c *Config) { c.Hold = 0 },
 		"call_retention is 48h0m0s":             func(c *Config) { c.CallRetention = Duration(48 * time.Hour) },
-		"fold.files":                            func(c *Config) { c.Fold.Files = 0 },
+		"fold.files":                            func(c *Config) { c.Fold.Files = -1 },
 		"span_names":                            func(c *Config) { c.SpanNames = "pretty" },
 		"open_hook":                             func(c *Config) { c.OpenHook = "kprobe" },
 		"log.level":                             func(c *Config) { c.Log.Level = "loud" },

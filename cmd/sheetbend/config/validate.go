@@ -60,13 +60,28 @@ func (c *Config) Validate() error {
 	m.within("intake.max_message", int64(c.Intake.MaxMessage), 64<<10, 16<<20)
 	m.lasts("hold", c.Hold, 100*time.Millisecond, time.Minute)
 	m.lasts("call_retention", c.CallRetention, time.Second, 24*time.Hour)
-	m.within("fold.files", int64(c.Fold.Files), 1, 1<<20)
+	for _, n := range []struct {
+		key   string
+		value int
+		most  int64
+	}{
+		{"fold.files", c.Fold.Files, 1 << 20},
+		{"fold.call_files", c.Fold.CallFiles, 1 << 20},
+		{"fold.directories", c.Fold.Directories, 1 << 16},
+		{"fold.missing", c.Fold.Missing, 1 << 20},
+		{"fold.creates", c.Fold.Creates, 1 << 20},
+	} {
+		if n.value != 0 { // as the command has it
+			m.within(n.key, int64(n.value), 1, n.most)
+		}
+	}
 	m.lasts("fold.window", c.Fold.Window, time.Second, 24*time.Hour)
-	m.within("fold.directories", int64(c.Fold.Directories), 1, 1<<16)
 	m.within("trace.max_spans", int64(c.Trace.MaxSpans), 10, 1_000_000)
 	m.within("trace.max_bytes", int64(c.Trace.MaxBytes), 64<<10, 1<<30)
 	m.oneOf("trace.join", c.Trace.Join, JoinAuto, JoinAlways, JoinNever)
-	m.oneOf("span_names", c.SpanNames, NamesContract, NamesReadable)
+	if c.SpanNames != "" {
+		m.oneOf("span_names", c.SpanNames, NamesContract, NamesVerbs, NamesReadable)
+	}
 	m.within("limits.ring_bytes", int64(c.Limits.RingBytes), 256<<10, 1<<30)
 	if c.Limits.SandboxRingBytes != 0 {
 		m.within("limits.sandbox_ring_bytes", int64(c.Limits.SandboxRingBytes), 32<<10, 1<<30)

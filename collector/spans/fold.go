@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spans
+
+import (
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/paths"
+	"github.com/sheetbend/sheetbend/collector/record"
+)
+
+// Bounds of what a folded span names.
+const (
+	MaxFoldedNames    = 8 // names of files, of at most 255 bytes each
+	maxFoldedPrograms = 8
+)
+
+// folds has the spans into which files of one process, or of one call, are counted by directory.
+type folds struct {
+	above  int    // names that a directory above those of the files has to have at least to be told instead; 0: there is none
+	window uint64 // its number since boot
+	files  int    // distinct ones in it that have spans of their own
+	spans  []*openSpan
+}
+
+func (f *folds) remove(s *openSpan) {
+	if i := slices.Index(f.spans, s); i >= 0 {
+		f.spans = slices.Delete(f.spans, i, i+1)
+	}
+}
+
+// begin goes on to the window that a time (boottime) is in. It reports whether that is a new one.
+func (f *folds) begin(at, window uint64) bool {
+	number := at / window // as queue.windowEnd: the same for all
+	if number == f.window {
+		return false
+	}
+	f.window, f.files = number, 0
+	return true
+}
+
+// foldsRead counts a successful read of a file not read before into a span for its directory, when the process or its
+// call has read too many others lately.
+func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte) bool {
+	conf, own := &c.spans.config.Fold, &pendingOf(p).folded
+	own.begin(h.Time, uint64(conf.Window))
+	key := openKey{process: p, access: accessRead, call: whose.Owner.Call, declared: whose.Declared}
+	if k := whose.Owner.Call; k != nil && p.Hook == nil && !whose.Owner.Left {
+		all := filesOf(k)
+		all.begin(h.Time, uint64(conf.Window))
+		if all.files >= conf.CallFiles {
+			key.process = nil
+			return c.fold(h, p, whose, all, key, file)
+		}
+		all.files++
+	}
+	if own.files < conf.Files {
+		own.files++
+		return false
+	}
+	return c.fold(h, p, whose, own, key, file)
+}
+
+// filesOf is what is kept of the files that a call reads.
+func filesOf(k *attribution.Call) *folds {
+	if k.Files == nil {
+		k.Files = &folds{above: 2}
+	}
+	return k.Files.(*folds)
+}
+
+// isMissing counts that a process looked for a file that is not there: on its program, or in a span for the directory
+// where it looks for many. Where names are those of a namespace of its own, all but those have spans.
+func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, whose *attribution.Whose, file []byte, to access) bool {
+	conf, pending := &c.spans.config.Fold, pendingOf(p)
+	dir := paths.Directory(file)
+	if len(dir) == 0 {
+		return false
+	}
+	if pending.folded.begin(h.Time, uint64(conf.Window)) {
+		clear(pending.missing)
+	}
+	n, known := pending.missing[string(dir)]
+	if known || len(pending.missing) < conf.Directories {
+		if pending.missing == nil {
+			pending.missing = make(map[string]int)
+		}
+		n++
+		pending.missing[string(dir)] = n
+	}
+	switch {
+	case n >= conf.Missing:
+		return c.fold(h, p, whose, &pending.folded, openKey{process: p, errno: r.Error, access: to, call: whose.Owner.Call, declared: whose.Declared}, file)
+	case h.Flags&record.OpenForeign != 0 || !counts(p) || len(c.spans.config.Noise) == 0:
+		return false
+	}
+	p.Program.Missing++
+	return true
+}
+
+// foldsWrite counts a file that was made into a span for its directory, where the process makes many. Those before,
+// which wait, go into that span, too. In trees also what is only opened for writing.
+func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte, to access) bool {
+	conf, list := &c.spans.config.Fold, &pendingOf(p).made
+	dir := paths.Directory(file)
+	if len(dir) == 0 || !isFile(file) || to != accessCreate && !conf.Trees || c.spans.alone(p, whose.Owner, string(file)) {
+		return false
+	}
+	key := openKey{process: p, access: to, call: whose.Owner.Call, declared: whose.Declared}
+	if c.foldedIn(list, key, dir) != nil {
+		return c.fold(h, p, whose, list, key, file)
+	}
+	var alone []*openSpan // of which this one is one too many
+	for s := pendingOf(p).opens.last; s != nil; s = s.prev {
+		if s.mayFold(key) && s.owner == whose.Owner && !c.spans.alone(p, whose.Owner, s.key.path) && (conf.Trees || string(paths.Directory([]byte(s.key.path))) == string(dir)) {
+			alone = append(alone, s)
+		}
+	}
+	if len(alone) < conf.Creates {
+		return false
+	}
+	slices.Reverse(alone)
+	for _, s := range alone {
+		name := []byte(s.key.path)
+		c.spans.queue.drop(&s.held)
+		of := record.Header{Time: s.first, Tid: s.tid}
+		n, last := s.count, s.last
+		c.forget(s)
+		c.fold(&of, p, whose, list, key, name)
+		if to := c.foldedIn(list, key, paths.Directory(name)); to != nil {
+			to.count, to.last = to.count+n-1, max(to.last, last)
+		}
+	}
+	return c.fold(h, p, whose, list, key, file)
+}
+
+// alone says whether a change of a file is told by a span of its own, however many there are: where it lies outside of
+// the directory that the agent, or without one the sandbox, was started in, of temporary directories and of caches.
+func (c *Spans) alone(p *lineage.Process, w attribution.Owner, name string) bool {
+	var dir string
+	if w.Agent == nil {
+		if i := p.Sandbox.Root; i != nil {
+			dir = i.Cwd
+		}
+	} else if s := storyOf(w); s != nil {
+		dir = s.dir
+	}
+	if dir == "" || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/") {
+		return false
+	}
+	for _, temporary := range []string{"/tmp/", "/var/tmp/", "/dev/shm/"} {
+		if strings.HasPrefix(name, temporary) {
+			return false
+		}
+	}
+	return !strings.Contains(name, "/.cache/") && !strings.Contains(name, "/.npm/") && !strings.Contains(name, "/go/pkg/")
+}
+
+// mayFold says whether a span of one file may go into one for its directory, by the key of that.
+func (s *openSpan) mayFold(into openKey) bool {
+	k := &s.key
+	return !k.folded && k.access == into.access && k.errno == into.errno && k.call == into.call && k.declared == into.declared && !s.sensitive && s.resolved
+}
+
+// treesOf is folds.above as it is configured.
+func (c *files) treesOf(f *folds) int {
+	if c.spans.config.Fold.Trees {
+		return 1
+	}
+	return f.above
+}
+
+// foldedIn finds the span into which what is in a directory is counted; nil: there is none yet. In trees it is the
+// nearest one above.
+func (c *files) foldedIn(f *folds, key openKey, dir []byte) *openSpan {
+	key.folded = true
+	if c.treesOf(f) == 0 {
+		key.path = string(dir)
+		return c.opens[key]
+	}
+	var nearest *openSpan
+	for _, s := range f.spans {
+		at := s.key.path
+		if key.path = at; s.key == key && strings.HasPrefix(string(dir), at) && (nearest == nil || len(at) > len(nearest.key.path)) {
+			nearest = s
+		}
+	}
+	return nearest
+}
+
+// fold counts what was done to a file into the span for its directory. Reads of many directories are never told as of
+// one above, but in a call or in trees: there nobody would see what was read. Of too many directories the oldest goes out.
+func (c *files) fold(h *record.Header, p *lineage.Process, whose *attribution.Whose, f *folds, key openKey, file []byte) bool {
+	dir := paths.Directory(file)
+	if len(dir) == 0 {
+		return false // a pseudo file
+	}
+	name := file[len(dir):]
+	s := c.foldedIn(f, key, dir)
+	if s != nil && s.owner != whose.Owner {
+		c.spans.queue.runOutOf(&s.held, 0)
+		s = nil
+	}
+	if s == nil && c.treesOf(f) > 0 && len(f.spans) >= c.spans.config.Fold.Directories {
+		s = c.widen(f, key, whose.Owner, dir)
+	}
+	if s != nil {
+		s.count++
+		s.last = max(s.last, h.Time)
+		s.readBy(p)
+		c.keepName(s, file[len(s.key.path):])
+		return true
+	}
+	for len(f.spans) >= c.spans.config.Fold.Directories {
+		c.spans.queue.runOutOf(&f.spans[0].held, 0)
+	}
+	key.folded, key.path = true, string(dir)
+	s = c.newOpen(h, p, whose.Owner, key)
+	s.in = f
+	s.readBy(p)
+	c.keep(s, len(key.path), weightOf(key.path)+2*MaxFoldedNames*unix.NAME_MAX)
+	f.spans = append(f.spans, s)
+	c.keepName(s, name)
+	return true
+}
+
+// widen has one of the spans count for a directory above its own, which the given one is below, too. Nil: only the root
+// is above any of them.
+func (c *files) widen(f *folds, key openKey, w attribution.Owner, dir []byte) *openSpan {
+	key.folded = true
+	var nearest *openSpan
+	common := 0
+	for _, s := range f.spans {
+		if key.path = s.key.path; s.key != key || s.owner != w {
+			continue
+		}
+		if n := commonDirectory(s.key.path, string(dir)); n > common && strings.Count(s.key.path[:n], "/") > c.treesOf(f) {
+			nearest, common = s, n
+		}
+	}
+	if nearest == nil {
+		return nil
+	}
+	below := strings.Clone(nearest.key.path[common:])
+	c.rename(nearest, string(dir[:common]), below)
+	for _, s := range slices.Clone(f.spans) {
+		key.path = s.key.path
+		if s == nearest || s.key != key || s.owner != w || !strings.HasPrefix(s.key.path, nearest.key.path) {
+			continue
+		}
+		c.spans.queue.drop(&s.held)
+		nearest.count, nearest.last = nearest.count+s.count, max(nearest.last, s.last)
+		for _, name := range s.names {
+			c.keepName(nearest, []byte(s.key.path[common:]+name))
+		}
+		for _, program := range s.programs {
+			nearest.addProgram(program)
+		}
+		c.forget(s)
+	}
+	return nearest
+}
+
+// rename has a folded span be of a directory above; below is what its own is called there.
+func (c *files) rename(s *openSpan, dir, below string) {
+	delete(c.opens, s.key)
+	s.key.path = dir
+	c.opens[s.key] = s
+	names := s.names
+	s.names = names[:0]
+	for _, name := range names {
+		if len(below)+len(name) <= unix.NAME_MAX {
+			s.names = append(s.names, below+name)
+		}
+	}
+}
+
+// keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
+func (c *files) keepName(s *openSpan, name []byte) {
+	if len(name) == 0 || len(name) > unix.NAME_MAX || len(s.names) >= MaxFoldedNames ||
+		slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
+		return
+	}
+	s.names = append(s.names, string(name))
+	c.spans.queue.grow(&s.held, len(name))
+}
+
+// readBy notes a program, where it is one of several.
+func (s *openSpan) readBy(p *lineage.Process) {
+	if s.key.process == nil {
+		s.addProgram(p.Program.Name)
+	}
+}
+
+func (s *openSpan) addProgram(name string) {
+	if name = strings.ToValidUTF8(name, "\uFFFD"); name != "" && len(s.programs) < maxFoldedPrograms && !slices.Contains(s.programs, name) {
+		s.programs = append(s.programs, name)
+	}
+}
