@@ -151,6 +151,9 @@ func needsOf(
 	if dir := c.Spool.Dir(); dir != "" {
 		n.Files.Write = append(n.Files.Write, dir)
 	}
+	if dir := c.Recorder.Dir(); dir != "" {
+		n.Files.Write = append(n.Files.Write, dir)
+	}
 	// Of one directly below / the file is left: the right to remove it would be one to remove any.
 	own, _ := directories([]string{c.Socket, c.Intake.Unix})
 	n.Files.Remove = append(n.Files.Remove, own...)
