@@ -246,6 +246,13 @@ var pathFlags = map[string]func(*place){
 	"call end --socket":      connects(denied, "call", "end", "--call", "c", "--socket", "@"),
 	"sessions --socket":      connects(denied, "sessions", "--socket", "@"),
 	"session --socket":       connects(denied, "session", "x", "--socket", "@"),
+	"sessions rm --socket":   connects(denied, "sessions", "rm", "x", "--socket", "@"),
+	"story --socket":         connects(denied, "story", "--socket", "@"),
+	"tree --socket":          connects(denied, "tree", "x", "--socket", "@"),
+	"export --socket":        connects(denied, "export", "x", "--socket", "@"),
+	"story FILE":             reads("story", "@"),
+	"tree FILE":              reads("tree", "@", "c"),
+	"export FILE":            reads("export", "@"),
 }
 
 // otherFlags hold text that names no file.
@@ -297,6 +304,7 @@ var pathKeys = map[string]keyRow{
 	"exporters.otlp.tls.key":      {"exporters: {otlp: {endpoint: 'https://127.0.0.1:9', tls: {cert: OWN, key: '@'}}}", denied, []string{"run", "sensor", "doctor"}},
 	"exporters.file.path":         {"exporters: {file: {path: '@'}}", "user another", []string{"run", "sensor"}},
 	"spool.path":                  {"exporters: {otlp: {endpoint: 'http://127.0.0.1:9'}}\nspool: {path: '@'}", "", []string{"run", "spool", "sensor", "record", "unpin"}},
+	"recorder.path":               {"recorder: {path: '@'}", "recorder.path", []string{"run", "sensor", "record", "unpin"}},
 	"intake.unix":                 {"intake: {unix: '@'}", "sets intake.unix", []string{"sensor", "record", "unpin"}},
 	"containers.cri":              {"containers: {cri: [default, '@']}", "sets containers.cri", []string{"sensor", "record", "unpin"}},
 	"containers.docker":           {"containers: {docker: ['@']}", "sets containers.docker", []string{"sensor", "record", "unpin"}},

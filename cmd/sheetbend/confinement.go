@@ -155,6 +155,9 @@ func needsOf(
 		dirs, _ := directories([]string{file}) // it is opened anew after a rotation
 		n.Files.Write = append(n.Files.Write, dirs...)
 	}
+	if dir := c.Recorder.Dir(); dir != "" {
+		n.Files.Write = append(n.Files.Write, dir)
+	}
 	// Of one directly below / the file is left: the right to remove it would be one to remove any.
 	own, _ := directories([]string{c.Socket, c.Intake.Unix})
 	n.Files.Remove = append(n.Files.Remove, own...)

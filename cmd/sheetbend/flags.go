@@ -137,6 +137,7 @@ func hostsKeys(c *config.Config) (keys []string) {
 		fine  []string
 	}{
 		{"spool.path", c.Spool.Path, []string{config.NoSpool, config.DefaultSpool}},
+		{"recorder.path", c.Recorder.Path, []string{config.NoRecorder, config.DefaultRecorder}},
 		{"intake.unix", c.Intake.Unix, nil},
 		{"containers.cri", strings.Join(c.Containers.CRI, " "), []string{config.BuiltIn}},
 		{"containers.docker", strings.Join(c.Containers.Docker, " "), []string{config.BuiltIn}},

@@ -26,7 +26,8 @@ func newView() *sessions.View { return sessions.New(sessions.Options{User: uint3
 // serveLocal serves the local API of a watch at a socket, until the watch ends. false, and a line in the log, if that
 // fails: spans flow without it.
 func serveLocal(
-	socket string, w *watch, dialects []agents.Dialect, view *sessions.View, m cgroup.Mount, log *slog.Logger,
+	socket string, w *watch, dialects []agents.Dialect, view *sessions.View, out *outputs, m cgroup.Mount,
+	log *slog.Logger,
 ) bool {
 	if socket == "" {
 		return false
@@ -42,6 +43,9 @@ func serveLocal(
 	}
 	if view != nil {
 		o.View = view
+	}
+	if out != nil && out.recorder != nil {
+		o.Recordings = out.recorder
 	}
 	s, err := marker.Listen(o)
 	if err != nil {

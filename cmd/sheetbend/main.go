@@ -87,8 +87,10 @@ refused, every connection.
 
   sheetbend run -- CMD          run a command in a sandbox of its own and show its tree
   sheetbend sensor              watch the sandboxes of this host (daemon)
-  sheetbend sessions, session   list the live sessions and tool calls of this host; show one
+  sheetbend sessions            list the sessions of this host, live and recorded
+  sheetbend story, tree         tell what an agent did: in a screen, or all of it
   sheetbend report              write a session as one HTML file, for a ticket
+  sheetbend export              print the spans of a recorded session
   sheetbend hook, call          mark tool calls, from an agent's hooks or from your own program
   sheetbend spool               batches that a backend refused: list, export, send again, delete
   sheetbend unpin               remove from the kernel what a stopped sensor has left there
@@ -109,9 +111,8 @@ refused, every connection.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w: see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRun(), newSensor(), newSessions(), newShowSession(), newHook(), newCall(),
-		newRecord(), newReplay(), newReport(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer(),
-		newCloser())
+	root.AddCommand(newRun(), newSensor(), newSessions(), newStory(), newTree(), newExport(), newShowSession(), newHook(), newCall(),
+		newRecord(), newReplay(), newReport(), newSpool(), newDoctor(), newUnpin(), newVersion(), newMonitor(), newDialer(), newCloser())
 	return root
 }
 

@@ -159,7 +159,17 @@ var (
 		"Security events for an OTLP endpoint, by outcome: all but sent, set_aside and unsupported are lost.",
 		"endpoint", "outcome")
 	mEventsQueued = gauge("export_queued_events", "Security events that wait for an OTLP endpoint.", "endpoint")
-	mPassedOn     = counter("passed_on_requests_total",
+	mRecorded     = counter("recorder_spans_total",
+		"Spans of the flight recorder: written; not written, because the disk was too slow (slow), did not take them "+
+			"(disk_fails) or the sensor ended (shutdown); and recorded ones that are gone: of who had more than a share "+
+			"(evicted), as they were too old (too_old), as somebody removed them (removed).", "outcome")
+	mRecordings     = gauge("recorder_recordings", "Recordings that are kept.")
+	mRecorderBytes  = gauge("recorder_bytes", "What they count for; recorder.max_bytes bounds it.")
+	mRecorderFails  = gauge("recorder_failing", "1 while the recorder's disk does not take what is written.")
+	mRecorderTorn   = counter("recorder_torn_bytes_total", "Bytes cut off at the start, as a kill had left them half written.")
+	mRecorderBroken = gauge("recorder_unreadable_files", "Recordings found at the start that are damaged, or newer than this version.")
+
+	mPassedOn = counter("passed_on_requests_total",
 		"Requests of agents' telemetry for an OTLP endpoint, by signal and outcome: all but sent and unsupported are "+
 			"lost.", "endpoint", "signal", "outcome")
 	mPassedOnB = gauge("passed_on_queued_bytes",
@@ -272,6 +282,18 @@ func (m *metered) collectOutputs(put func(what measure, v float64, labels ...str
 		s := o.file.Stats()
 		put(mFile, float64(s.Written), "written")
 		put(mFile, float64(s.Dropped), "dropped")
+	}
+	if o.recorder != nil {
+		s := o.recorder.Stats()
+		putOutcomes(put, mRecorded, map[string]uint64{
+			"written": s.Written, "slow": s.Slow, "disk_fails": s.Disk, "shutdown": s.Shutdown,
+			"evicted": s.EvictedSize, "too_old": s.EvictedAge, "removed": s.Removed,
+		})
+		put(mRecordings, float64(s.Recordings))
+		put(mRecorderBytes, float64(s.Bytes))
+		put(mRecorderFails, map[bool]float64{true: 1}[s.Failing])
+		put(mRecorderTorn, float64(s.TornBytes))
+		put(mRecorderBroken, float64(s.DamagedFiles+s.NewerFiles))
 	}
 	if o.backends == nil {
 		return

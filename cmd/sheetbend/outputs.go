@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/pipeline"
 	"github.com/sheetbend/sheetbend/exporters/file"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
+	"github.com/sheetbend/sheetbend/exporters/recorder"
 	"github.com/sheetbend/sheetbend/exporters/terminal"
 )
 
@@ -31,6 +33,7 @@ type outputs struct {
 	backends *backends
 	spans    bool // go to the backends
 	ending   *ending
+	recorder *recorder.Recorder
 	follow   *terminal.Follow
 
 	shutdownWithin time.Duration
@@ -97,9 +100,15 @@ func openOutputs(
 			consumers = append(consumers, o.backends.Offer)
 		}
 	}
-	if o.spans || o.file != nil {
+	if o.recorder, err = openRecorder(c, spools, c.Recorder.Path == config.DefaultRecorder, log); err != nil {
+		return nil, err
+	}
+	if o.spans || o.file != nil || o.recorder != nil {
 		o.encoder = otlp.NewEncoder(version, otlp.Limits{}, consumers...)
 		o.Sinks = append(o.Sinks, o.encoder)
+		if o.recorder != nil {
+			o.encoder.Tap(o.recorder)
+		}
 	}
 	if s.story || s.follow {
 		draw := s.display.terminal(s.to, getenv)
@@ -121,11 +130,15 @@ func openOutputs(
 func (o *outputs) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, o.shutdownWithin)
 	defer cancel()
-	o.backends.close(ctx)
-	if o.file == nil {
-		return nil
+	var err error
+	if o.recorder != nil {
+		err = o.recorder.Close(ctx) // it waits for nobody
 	}
-	return o.file.Close(ctx)
+	o.backends.close(ctx)
+	if o.file != nil {
+		err = errors.Join(err, o.file.Close(ctx))
+	}
+	return err
 }
 
 // delivered says how many of the first n spans a kill of this process does not reach.
@@ -136,6 +149,9 @@ func (o *outputs) delivered(n uint64) uint64 {
 	if o.file != nil {
 		s := o.file.Stats()
 		n = min(n, s.Written+s.Dropped+s.Full)
+	}
+	if o.recorder != nil {
+		n = o.recorder.Done(n)
 	}
 	return n
 }
@@ -169,6 +185,7 @@ func (o *outputs) dropped() (lines []string) {
 		add(s.Dropped, "not written to %s", o.path)
 		add(s.Full, "dropped because %s took them too slowly", o.path)
 	}
+	recordingsLost(o.recorder, add)
 	return lines
 }
 

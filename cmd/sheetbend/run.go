@@ -372,7 +372,7 @@ func (r *watchedRun) begin() error {
 	if err != nil {
 		r.log.Debug("no local API", "err", err)
 	}
-	served := serveLocal(socket, r.watch, cc.Agents, r.view, r.session.mount, r.log)
+	served := serveLocal(socket, r.watch, cc.Agents, r.view, r.out, r.session.mount, r.log)
 	if served {
 		r.command.env = append(r.command.env, client.EnvSocket+"="+socket)
 	}

@@ -49,6 +49,9 @@ no reload; SIGHUP has the span file opened anew.`,
 			if c.Spool.Path == "" {
 				c.Spool.Path = config.DefaultSpool
 			}
+			if c.Recorder.Path == "" {
+				c.Recorder.Path = config.DefaultRecorder
+			}
 			return daemon(cmd.Context(), c, s, cmd.Name(), "")
 		},
 	}
@@ -159,7 +162,7 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		delivered.add("agent telemetry", func() error { return in.close(closing) })
 		log.Info("taking in agent telemetry", "listen", c.Intake.Listen, "unix", c.Intake.Unix, "forward_to", in.to)
 	}
-	serveLocal(c.Socket, w, cc.Agents, view, m, log)
+	serveLocal(c.Socket, w, cc.Agents, view, o.outputs, m, log)
 	meters, err := serveMetrics(c.Metrics, w, o.outputs, in, view, log)
 	if err != nil {
 		return err
@@ -203,7 +206,7 @@ func (o *watchOptions) openOutputs(s *settings, captureName string) (view *sessi
 	}
 	if o.outputs.encoder == nil && o.outputs.events == nil {
 		return nil, &exitError{exitUsage, errors.New(
-			"nowhere to send spans: set exporters.otlp.endpoint or exporters.file.path, " +
+			"nowhere to send spans: set exporters.otlp.endpoint, exporters.file.path or recorder.path, " +
 				"or OTEL_EXPORTER_OTLP_ENDPOINT")}
 	}
 	view = newView()

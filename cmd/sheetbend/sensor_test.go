@@ -18,8 +18,12 @@ import (
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
 )
 
+// configFile holds a configuration. Without a word about it nothing is recorded: the usual place is the host's.
 func configFile(t *testing.T, text string) string {
 	t.Helper()
+	if !strings.Contains(text, "recorder:") {
+		text += "\nrecorder: {path: none}\n"
+	}
 	name := filepath.Join(t.TempDir(), "sheetbend.yaml")
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -67,10 +67,10 @@ func (d *aDaemon) end() string {
 	return said
 }
 
-// listed waits until sessions are listed. A question costs quota: it is asked four times a second.
+// listed waits until sessions are listed. A question costs quota: it is asked twice a second.
 func (d *aDaemon) listed(ids ...string) {
 	d.t.Helper()
-	again := time.NewTicker(time.Second / 4)
+	again := time.NewTicker(time.Second / 2)
 	defer again.Stop()
 	for deadline := time.Now().Add(patience / 2); ; <-again.C {
 		var found []client.Session

@@ -34,6 +34,8 @@ func decodeRequest(line []byte) (client.Request, error) {
 	return r, nil
 }
 
+const ops = "begin, end, hook, sessions, session, recordings, spans and forget"
+
 func check(r *client.Request) error {
 	if len(r.Paths) > client.MaxPaths {
 		return fmt.Errorf("more than %d paths", client.MaxPaths)
@@ -42,7 +44,7 @@ func check(r *client.Request) error {
 	fields := []field{
 		{"op", r.Op}, {"session", r.Session}, {"call", r.Call}, {"tool", r.Tool}, {"agent", r.Agent},
 		{"traceparent", r.Traceparent}, {"cgroup", r.Cgroup}, {"source", r.Source},
-		{"command", r.Command}, {"thread", r.Thread},
+		{"command", r.Command}, {"thread", r.Thread}, {"recording", r.Recording},
 	}
 	for _, path := range r.Paths {
 		fields = append(fields, field{"paths", path})
@@ -68,11 +70,15 @@ func check(r *client.Request) error {
 		if r.Agent == "" {
 			return errors.New("agent is missing: its name in the table of agents")
 		}
-	case client.OpSessions:
+	case client.OpSpans, client.OpForget:
+		if r.Recording == "" {
+			return errors.New("recording is missing: its name, as recordings lists it")
+		}
+	case client.OpSessions, client.OpRecordings:
 	case "":
-		return errors.New("op is missing: begin, end, hook, sessions or session")
+		return errors.New("op is missing: " + ops)
 	default:
-		return errors.New("unknown op: begin, end, hook, sessions and session are known")
+		return errors.New("unknown op: known are " + ops)
 	}
 	_, _, ok := span.ParseTraceparent(r.Traceparent)
 	if r.Traceparent != "" && (!ok || !strings.HasPrefix(r.Traceparent, "00-")) {

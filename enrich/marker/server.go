@@ -3,9 +3,12 @@
 package marker
 
 import (
+	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -27,6 +30,12 @@ const (
 	idleAfter = 5 * time.Second
 	// maxAsking is how many lists and trees are made at once.
 	maxAsking = 2
+	// A recording goes out in chunks, each within idleAfter, and all within streamAfter; to so many clients at once, and
+	// to so many of one tenant.
+	chunkBytes      = 64 << 10
+	streamAfter     = 10 * time.Minute
+	maxStreams      = 16
+	maxTenantStream = 2
 	// resultWithin is how long an answer waits for the mark's result. The stream is about 0.1 s behind unless it is
 	// flooded.
 	resultWithin = 500 * time.Millisecond
@@ -40,6 +49,16 @@ type View interface {
 	Tree(uid uint32, session string) *client.Tree
 }
 
+// Recordings are what is kept on disk of sessions: exporters/recorder. It is called from many goroutines.
+type Recordings interface {
+	// List gives those that the user may see.
+	List(uid uint32) []client.Recording
+	// OpenRecording opens one by its name; nil if there is no such recording, or the user may not see it.
+	OpenRecording(uid uint32, name string) (io.ReadCloser, error)
+	// Remove removes one, and says whether there was one.
+	Remove(name string) (bool, error)
+}
+
 // Options configure a Server. Path, Inject and Clock are needed.
 type Options struct {
 	Path string
@@ -51,6 +70,8 @@ type Options struct {
 	// Clock gives ns of CLOCK_BOOTTIME: live.SystemClock.
 	Clock func() (boot uint64, wall int64, err error)
 	View  View // nil: nothing is shown
+	// Recordings are shown and handed out; nil: there are none.
+	Recordings Recordings
 	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by
 	// its lineage; "" if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
 	Sandbox func(pid int, uid uint32, cgroup string) string
@@ -84,7 +105,9 @@ type Server struct {
 	mu     sync.Mutex
 	conns  map[*net.UnixConn]struct{}
 	closed bool
-	wait   sync.WaitGroup
+	// streams are the recordings that go out, by who gets them.
+	streams map[tenant]int
+	wait    sync.WaitGroup
 }
 
 // Listen makes the socket and serves it from goroutines of its own. Close has to follow.
@@ -98,7 +121,7 @@ func Listen(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, l: l, slots: newSlots(), asking: make(chan struct{}, maxAsking),
-		conns: make(map[*net.UnixConn]struct{}),
+		conns: make(map[*net.UnixConn]struct{}), streams: make(map[tenant]int),
 	}
 	s.wait.Go(s.accept)
 	return s, nil
@@ -178,7 +201,7 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 			}
 			return
 		}
-		answer, err := s.request(p, line, pidfd)
+		answer, stream, err := s.request(p, line, pidfd)
 		s.slots.Used(p.slot)
 		if pidfd >= 0 {
 			_ = unix.Close(pidfd)
@@ -187,9 +210,59 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 			s.refuse(conn, p, err)
 			continue
 		}
-		if !send(conn, answer) {
+		if !send(conn, answer) || stream != nil && !s.stream(conn, p, stream) {
 			return
 		}
+	}
+}
+
+// stream sends a recording, and closes it.
+func (s *Server) stream(conn *net.UnixConn, p peer, from io.ReadCloser) bool {
+	defer s.endStream(p)
+	defer from.Close()
+	end := time.Now().Add(streamAfter)
+	chunk := make([]byte, 4+chunkBytes)
+	for {
+		n, err := io.ReadFull(from, chunk[4:])
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			s.o.Log.Warn("local API: cannot read a recording", "err", err)
+			return false // the client misses the end
+		}
+		if time.Now().After(end) {
+			return false
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(idleAfter))
+		binary.BigEndian.PutUint32(chunk, uint32(n))
+		if _, err := conn.Write(chunk[:4+n]); err != nil {
+			return false
+		}
+		s.slots.Used(p.slot)
+		if n == 0 {
+			return true
+		}
+	}
+}
+
+// beginStream takes a place for a recording that goes out.
+func (s *Server) beginStream(p peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := 0
+	for _, n := range s.streams {
+		all += n
+	}
+	if all >= maxStreams && p.tenant != rootOutside || s.streams[p.tenant] >= maxTenantStream {
+		return false
+	}
+	s.streams[p.tenant]++
+	return true
+}
+
+func (s *Server) endStream(p peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[p.tenant]--; s.streams[p.tenant] == 0 {
+		delete(s.streams, p.tenant)
 	}
 }
 
@@ -250,29 +323,71 @@ func send(conn *net.UnixConn, r client.Response) bool {
 	return err == nil
 }
 
-func (s *Server) request(p peer, line []byte, pidfd int) (client.Response, error) {
+// request does what a request asks for. A stream is what the answer announces, to be closed.
+func (s *Server) request(p peer, line []byte, pidfd int) (_ client.Response, stream io.ReadCloser, err error) {
 	now, _, err := s.o.Clock()
 	if err != nil {
-		return client.Response{}, err
+		return client.Response{}, nil, err
 	}
 	r, err := decodeRequest(line)
-	price := markCosts
-	if r.Op == client.OpSessions || r.Op == client.OpSession {
-		price = askCosts
+	price := askCosts
+	if r.Op == client.OpBegin || r.Op == client.OpEnd || r.Op == client.OpHook || err != nil {
+		price = markCosts
 	}
 	if !pay(p.slot, price, now) {
-		return client.Response{}, errors.New("too many requests of this sandbox or user: at most 200 marks in a second")
+		return client.Response{}, nil,
+			errors.New("too many requests of this sandbox or user: at most 200 marks in a second")
 	}
 	if err != nil {
-		return client.Response{}, err
+		return client.Response{}, nil, err
 	}
+	var answer client.Response
 	switch r.Op {
 	case client.OpSessions, client.OpSession:
-		return s.ask(p, r)
+		answer, err = s.ask(p, r)
+	case client.OpRecordings, client.OpSpans, client.OpForget:
+		return s.recording(p, r)
 	case client.OpHook:
-		return s.hook(r.Agent)
+		answer, err = s.hook(r.Agent)
+	default:
+		answer, err = s.mark(p, r, now, pidfd)
 	}
-	return s.mark(p, r, now, pidfd)
+	return answer, nil, err
+}
+
+// recording lists, hands out or removes what is recorded.
+func (s *Server) recording(p peer, r client.Request) (_ client.Response, stream io.ReadCloser, err error) {
+	none := fmt.Errorf("there is no recording %q, or not one of yours", r.Recording)
+	switch {
+	case p.inside:
+		err = errors.New("recordings are not shown to processes in a sandbox")
+	case s.o.Recordings == nil && r.Op == client.OpRecordings:
+		return client.Response{OK: true}, nil, nil
+	case s.o.Recordings == nil:
+		err = errors.New("this sensor records nothing: set recorder.path in its configuration")
+	case r.Op == client.OpForget && p.process.uid != 0:
+		// Who is watched as this user could have left its sandbox, and removed what tells of that.
+		err = errors.New("only root removes recordings")
+	case r.Op == client.OpForget:
+		found, err := s.o.Recordings.Remove(r.Recording)
+		if err == nil && !found {
+			err = none
+		}
+		return client.Response{OK: err == nil}, nil, err
+	case r.Op == client.OpRecordings:
+		s.asking <- struct{}{}
+		defer func() { <-s.asking }()
+		return client.Response{OK: true, Recordings: s.o.Recordings.List(p.process.uid)}, nil, nil
+	case !s.beginStream(p):
+		err = errors.New("too many recordings are being read: try again")
+	default:
+		if stream, err = s.o.Recordings.OpenRecording(p.process.uid, r.Recording); stream == nil {
+			s.endStream(p)
+			return client.Response{}, nil, cmp.Or(err, none)
+		}
+		return client.Response{OK: true, Stream: true}, stream, nil
+	}
+	return client.Response{}, nil, err
 }
 
 func (s *Server) ask(p peer, r client.Request) (client.Response, error) {

@@ -40,7 +40,7 @@ func (b Batch) Size() int {
 // wire form.
 func (b Batch) AppendRequest(buf []byte) []byte {
 	for _, r := range b.Resources {
-		buf = append(buf, 1<<3|2)
+		buf = append(buf, tagResourceSpans)
 		buf = appendLength(buf, len(r))
 		buf = append(buf, r...)
 	}
@@ -67,6 +67,7 @@ type Encoder struct {
 	limits    Limits
 	scope     []byte
 	consumers []func(Batch)
+	taps      []Tap
 
 	groups   []group // of the open batch, in order of their first span
 	byPtr    map[*span.Resource]int
@@ -119,6 +120,31 @@ func newEncoder(signal Signal, version string, limits Limits, consumers []func(B
 	}
 }
 
+// A Tap gets each span of an Encoder with its encoded form: a field of a ScopeSpans message, which is the Encoder's and
+// may be used again after Span has returned. Of a span that was too large for a batch it is what was left of that.
+type Tap interface {
+	Span(s *span.Span, encoded []byte)
+	Flush()
+}
+
+// Tap adds one. It may be called before the first span.
+func (e *Encoder) Tap(t Tap) { e.taps = append(e.taps, t) }
+
+// AppendTraces appends a ResourceSpans message, as a field of a TracesData message, with encoded spans of one resource
+// as a Tap gets them.
+func (e *Encoder) AppendTraces(b []byte, r *span.Resource, spans []byte) []byte {
+	var resource []byte
+	if r != nil {
+		resource = encodeResource(r, nil)
+	}
+	content := len(e.scope) + len(spans)
+	b = append(b, tagResourceSpans)
+	b = appendLength(b, len(resource)+1+lengthSize(content)+content)
+	b = append(b, resource...)
+	b = appendLength(append(b, tagResourceSpansScope), content)
+	return append(append(b, e.scope...), spans...)
+}
+
 // Span implements span.Sink. Nothing of s is kept except s.Resource until the batch closes.
 func (e *Encoder) Span(s *span.Span) {
 	if e.signal == Logs {
@@ -132,7 +158,7 @@ func (e *Encoder) Span(s *span.Span) {
 	}
 	// The span did not fit behind the others: alone in the next batch it may.
 	if e.spans > 0 {
-		e.Flush()
+		e.closeBatch()
 		if e.add(s) {
 			return
 		}
@@ -184,6 +210,13 @@ func beginning(s string) string {
 
 // Flush implements span.Sink: it closes the open batch if it has spans.
 func (e *Encoder) Flush() {
+	for _, t := range e.taps {
+		t.Flush()
+	}
+	e.closeBatch()
+}
+
+func (e *Encoder) closeBatch() {
 	if e.spans == 0 {
 		return
 	}
@@ -221,8 +254,11 @@ func (e *Encoder) add(s *span.Span) bool {
 	}
 	e.bytes += grown
 	e.spans++
+	for _, t := range e.taps {
+		t.Span(s, g.buf[before:])
+	}
 	if e.spans >= e.limits.Spans {
-		e.Flush()
+		e.closeBatch()
 	}
 	return true
 }
@@ -238,12 +274,7 @@ func (e *Encoder) group(r *span.Resource) (g *group, head int) {
 		// Encoded anew for each batch: a resource may have learned attributes since the last one.
 		var encoded []byte
 		if r != nil {
-			e.scratch = appendResource(e.scratch[:0], r)
-			encoded = make([]byte, 0, 1+lengthSize(len(e.scratch))+len(e.scratch)+2+len(span.Schema))
-			encoded = append(encoded, tagResourceSpansResource)
-			encoded = appendLength(encoded, len(e.scratch))
-			encoded = append(encoded, e.scratch...)
-			encoded = appendString(encoded, tagResourceSpansSchema, span.Schema)
+			encoded = encodeResource(r, &e.scratch)
 		}
 		room := len(encoded) + 1 + maxLengthSize + len(e.scope)
 		e.last = len(e.groups)
@@ -260,6 +291,21 @@ func (e *Encoder) group(r *span.Resource) (g *group, head int) {
 		head = g.room
 	}
 	return g, head
+}
+
+// encodeResource gives the fields of a ResourceSpans message before its spans: the resource, and the schema. scratch is
+// used if it is not nil.
+func encodeResource(r *span.Resource, scratch *[]byte) []byte {
+	if scratch == nil {
+		scratch = new([]byte)
+	}
+	*scratch = appendResource((*scratch)[:0], r)
+	n := len(*scratch)
+	encoded := make([]byte, 0, 1+lengthSize(n)+n+2+len(span.Schema))
+	encoded = append(encoded, tagResourceSpansResource)
+	encoded = appendLength(encoded, n)
+	encoded = append(encoded, *scratch...)
+	return appendString(encoded, tagResourceSpansSchema, span.Schema)
 }
 
 // maxLengthSize bounds the varint of a length below 2 GiB.

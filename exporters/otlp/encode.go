@@ -17,6 +17,8 @@ import (
 // Tags of the OTLP 1.x messages (opentelemetry/proto/{trace,common,resource}/v1): field number << 3 | wire type
 // (0 varint, 1 eight bytes, 2 length and content, 5 four bytes).
 const (
+	tagResourceSpans = 1<<3 | 2 // of TracesData, and of the export requests
+
 	tagResourceSpansResource = 1<<3 | 2
 	tagResourceSpansScope    = 2<<3 | 2
 	tagResourceSpansSchema   = 3<<3 | 2

@@ -20,6 +20,7 @@ type Config struct {
 	Sandboxes []Sandbox `yaml:"sandboxes"`
 	Exporters Exporters `yaml:"exporters"`
 	Spool     Spool     `yaml:"spool"`
+	Recorder  Recorder  `yaml:"recorder"`
 	Metrics   Metrics   `yaml:"metrics"`
 	// Agents are put over the built-in dialects, by name.
 	Agents     []agents.Dialect `yaml:"agents"`
@@ -236,6 +237,7 @@ func Default() *Config {
 	return &Config{
 		Exporters:       Exporters{OTLP: OTLPs{defaultOTLP()}, OTLPMode: ModeFanOut},
 		Spool:           defaultSpool(),
+		Recorder:        Recorder{MaxBytes: 512 << 20, MaxAge: Duration(7 * 24 * time.Hour)},
 		Intake:          Intake{MaxMessage: 8 << 20, Forward: true},
 		Containers:      Containers{CRI: []string{BuiltIn}, Docker: []string{BuiltIn}, Kubelet: "/var/lib/kubelet"},
 		Hold:            Duration(2 * time.Second),

@@ -59,6 +59,14 @@ type Spool struct {
 	PassedOn    string   `yaml:"passed_on"`
 }
 
+// Recorder keeps the sessions of the last days on disk, to be looked at here.
+type Recorder struct {
+	// Path is DefaultRecorder for the sensor if it is empty, and nothing for run. NoRecorder is none for both.
+	Path     string   `yaml:"path"`
+	MaxBytes Size     `yaml:"max_bytes"`
+	MaxAge   Duration `yaml:"max_age"`
+}
+
 // Metrics are served over HTTP by the sensor. Without an address there is nothing.
 type Metrics struct {
 	Listen string `yaml:"listen"`
@@ -71,6 +79,10 @@ const (
 	DefaultSpool = "/var/lib/sheetbend/spool"
 	// NoSpool is the path that means none.
 	NoSpool = "none"
+	// DefaultRecorder is where the sensor records unless told otherwise, if that is possible.
+	DefaultRecorder = "/var/lib/sheetbend/recordings"
+	// NoRecorder is the path that means none.
+	NoRecorder = "none"
 	// PassedOnDisk spools agents' telemetry like the spans, PassedOnMemory keeps it in memory.
 	PassedOnDisk, PassedOnMemory = "disk", "memory"
 	// MaxEndpoints bounds the list of them.
@@ -113,6 +125,14 @@ func (e *Exporters) Send(endpoint, protocol string) {
 		e.OTLP = OTLPs{defaultOTLP()}
 	}
 	e.OTLP[0].Endpoint, e.OTLP[0].Protocol = endpoint, protocol
+}
+
+// Dir is where recordings are; "" is nowhere.
+func (r Recorder) Dir() string {
+	if r.Path == NoRecorder {
+		return ""
+	}
+	return r.Path
 }
 
 // Dir is where batches are spooled; "" is nowhere.

@@ -188,6 +188,9 @@ func (c *Config) validateDelivery(m *mistakes) {
 	m.lasts("spool.max_age", c.Spool.MaxAge, time.Minute, 365*24*time.Hour)
 	m.oneOf("spool.passed_on", c.Spool.PassedOn, PassedOnDisk, PassedOnMemory)
 	m.oneOf("spool.sync", c.Spool.Sync, "batch", "interval", "none")
+	m.absolute("recorder.path", c.Recorder.Path, NoRecorder)
+	m.within("recorder.max_bytes", int64(c.Recorder.MaxBytes), 16<<20, 1<<40)
+	m.lasts("recorder.max_age", c.Recorder.MaxAge, time.Minute, 365*24*time.Hour)
 	m.within("spool.dead_letters", int64(c.Spool.DeadLetters), 2<<20, 1<<40)
 }
 

@@ -15,6 +15,7 @@ package client
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -32,6 +33,10 @@ const (
 	OpSessions = "sessions"
 	OpSession  = "session"
 	OpHook     = "hook"
+	// Of recordings.
+	OpRecordings = "recordings"
+	OpSpans      = "spans"
+	OpForget     = "forget"
 )
 
 // Values of Mark.Source.
@@ -71,6 +76,7 @@ type Mark struct {
 type Request struct {
 	Op string `json:"op"`
 	Mark
+	Recording string `json:"recording,omitempty"` // its name, of OpSpans and OpForget
 }
 
 // A Response is one line from the sensor.
@@ -80,6 +86,11 @@ type Response struct {
 	Error    string    `json:"error,omitempty"`
 	Sessions []Session `json:"sessions,omitzero"` // of OpSessions
 	Session  *Tree     `json:"session,omitempty"` // of OpSession
+	// Recordings, of OpRecordings: the one with the newest span last.
+	Recordings []Recording `json:"recordings,omitzero"`
+	// Stream, of OpSpans: chunks follow, each with its length before it (four bytes, big endian), the last one empty.
+	// Together they are the recording.
+	Stream bool `json:"stream,omitempty"`
 	// Hook, of OpHook, is how to read what an agent sends its hooks: agents[].hook of the sensor's configuration.
 	// Absent: the sensor knows no such agent.
 	Hook json.RawMessage `json:"hook,omitempty"`
@@ -107,6 +118,31 @@ type Call struct {
 	Last        time.Time `json:"last"`
 	Processes   int       `json:"processes"`
 	Failed      bool      `json:"failed,omitempty"`
+}
+
+// A Recording is what the sensor has kept on disk of one agent instance, or of a sandbox without an agent.
+type Recording struct {
+	Name     string    `json:"name"`               // of the file
+	Session  string    `json:"session"`            // its id
+	Sessions []string  `json:"sessions,omitempty"` // ids of others that are in it, too, as of subagents
+	Instance string    `json:"instance"`
+	Sandbox  string    `json:"sandbox"`
+	Agent    string    `json:"agent,omitempty"`
+	User     *uint32   `json:"user,omitempty"` // who ran its first program; absent: not known
+	Start    time.Time `json:"start"`
+	Last     time.Time `json:"last"`
+	Spans    uint64    `json:"spans"`
+	Calls    uint64    `json:"calls"`             // that have ended
+	Failed   uint64    `json:"failed,omitempty"`  // of these
+	Lost     uint64    `json:"lost,omitempty"`    // spans that could not be recorded
+	Cut      uint64    `json:"cut,omitempty"`     // spans at the beginning that are gone: too many, or too old
+	Bytes    int64     `json:"bytes"`             // on disk
+	Damaged  bool      `json:"damaged,omitempty"` // it cannot be read to its end
+}
+
+// Is says whether a session or an agent instance of this id is in it.
+func (r *Recording) Is(id string) bool {
+	return r.Session == id || r.Instance == id || slices.Contains(r.Sessions, id)
 }
 
 // A Tree is a session with its newest spans.

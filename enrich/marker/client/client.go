@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,6 +81,102 @@ func (c *Client) Session(ctx context.Context, id string) (*Tree, error) {
 	return r.Session, err
 }
 
+// Recordings lists what the sensor has recorded and the caller may see, as of Sessions; nil if it records nothing. Errors
+// as of Begin.
+func (c *Client) Recordings(ctx context.Context) ([]Recording, error) {
+	r, err := c.do(ctx, Request{Op: OpRecordings}, -1)
+	return r.Recordings, err
+}
+
+// Forget removes a recording by its name: root only. Errors as of Begin.
+func (c *Client) Forget(ctx context.Context, name string) error {
+	_, err := c.do(ctx, Request{Op: OpForget, Recording: name}, -1)
+	return err
+}
+
+// Recording opens a recording by its name: the file as the sensor has it (exporters/recorder reads it). Reading ends
+// with io.EOF only after all of it. The caller closes it. Errors as of Begin.
+func (c *Client) Recording(ctx context.Context, name string) (io.ReadCloser, error) {
+	line, err := json.Marshal(Request{Op: OpSpans, Recording: name})
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	r := &chunks{conn: conn, in: bufio.NewReaderSize(conn, MaxRequest), stop: stop}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, err = conn.Write(append(line, '\n'))
+	if err == nil {
+		if line, err = r.in.ReadSlice('\n'); err == nil {
+			var answer Response
+			if answer, err = parse(line); err == nil && !answer.Stream {
+				err = errors.New("there is no recording in it")
+			}
+		}
+	}
+	if err != nil {
+		_ = r.Close()
+		if _, refused := errors.AsType[*Error](err); refused {
+			return nil, err
+		}
+		return nil, fmt.Errorf("ask the sensor for the recording: %w", err)
+	}
+	return r, nil
+}
+
+// maxChunk bounds a chunk of a recording.
+const maxChunk = 1 << 20
+
+// chunks reads a recording as it comes.
+type chunks struct {
+	conn net.Conn
+	in   *bufio.Reader
+	left int // of the chunk at hand
+	over bool
+	stop func() bool
+}
+
+// Read implements io.Reader.
+func (c *chunks) Read(p []byte) (int, error) {
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+	if c.left == 0 && !c.over {
+		var head [4]byte
+		if _, err := io.ReadFull(c.in, head[:]); err != nil {
+			return 0, fmt.Errorf("read the recording: it was cut off: %w", noEOF(err))
+		}
+		n := binary.BigEndian.Uint32(head[:])
+		if n > maxChunk {
+			return 0, errors.New("read the recording: the sensor sends what is no chunk of one")
+		}
+		c.left, c.over = int(n), n == 0
+	}
+	if c.over {
+		return 0, io.EOF
+	}
+	n, err := c.in.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	if err != nil {
+		err = fmt.Errorf("read the recording: it was cut off: %w", noEOF(err))
+	}
+	return n, err
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Close implements io.Closer.
+func (c *chunks) Close() error {
+	c.stop()
+	return c.conn.Close()
+}
+
 // Hook asks how the sensor reads what an agent sends its hooks: agents[].hook of its configuration, as JSON. nil if
 // it knows no such agent. Errors as of Begin.
 func (c *Client) Hook(ctx context.Context, agent string) (json.RawMessage, error) {
@@ -110,12 +207,9 @@ func (c *Client) do(ctx context.Context, r Request, fd int) (Response, error) {
 	line = append(line, '\n')
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+	conn, err := c.dial(ctx)
 	if err != nil {
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-			return Response{}, fmt.Errorf("%w %s", ErrAbsent, c.socket)
-		}
-		return Response{}, fmt.Errorf("connect to the sensor: %w", err)
+		return Response{}, err
 	}
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -132,6 +226,17 @@ func (c *Client) do(ctx context.Context, r Request, fd int) (Response, error) {
 	return receive(conn)
 }
 
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "unix", c.socket)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w %s", ErrAbsent, c.socket)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to the sensor: %w", err)
+	}
+	return conn, nil
+}
+
 func send(conn net.Conn, line []byte, fd int) error {
 	u, ok := conn.(*net.UnixConn)
 	if fd < 0 || !ok {
@@ -146,11 +251,15 @@ func send(conn net.Conn, line []byte, fd int) error {
 }
 
 func receive(conn io.Reader) (Response, error) {
-	var r Response
 	line, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadBytes('\n')
 	if err != nil {
-		return r, fmt.Errorf("read the sensor's answer: %w", err)
+		return Response{}, fmt.Errorf("read the sensor's answer: %w", err)
 	}
+	return parse(line)
+}
+
+// parse reads one answer.
+func parse(line []byte) (r Response, err error) {
 	if err := json.Unmarshal(bytes.TrimSpace(line), &r); err != nil {
 		return Response{}, fmt.Errorf("read the sensor's answer: %w", err)
 	}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp_test
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/capture"
+	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
+)
+
+// spanList keeps copies.
+type spanList []span.Span
+
+func (l *spanList) Span(s *span.Span) {
+	kept := *s
+	kept.Links, kept.Attrs = slices.Clone(s.Links), slices.Clone(s.Attrs)
+	for i := range kept.Attrs {
+		kept.Attrs[i].List = slices.Clone(kept.Attrs[i].List)
+	}
+	*l = append(*l, kept)
+}
+
+func (*spanList) Flush() {}
+
+// both is a sink with an Encoder behind it.
+type both struct {
+	*spanList
+	e *otlp.Encoder
+}
+
+func (b both) Span(s *span.Span) { b.spanList.Span(s); b.e.Span(s) }
+func (b both) Flush()            { b.e.Flush() }
+
+// messages is a Tap that decodes each span alone.
+type messages struct {
+	t   *testing.T
+	e   *otlp.Encoder
+	d   otlp.Decoder
+	out spanList
+}
+
+func (m *messages) Span(s *span.Span, encoded []byte) {
+	if err := m.d.Decode(m.e.AppendTraces(nil, s.Resource, encoded), &m.out); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (*messages) Flush() {}
+
+func replayInto(t *testing.T, name string, sink span.Sink) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := capture.NewReader(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := collector.New(r.Header().Config, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		raw, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Record(raw)
+	}
+	c.Close()
+}
+
+func seq(s span.Span) int64 { n, _ := span.Attrs(s.Attrs).Int(span.KeySeq); return n }
+
+func compare(t *testing.T, got, want spanList) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d spans became %d", len(want), len(got))
+	}
+	for i := range want {
+		if !reflect.DeepEqual(normal(got[i]), normal(want[i])) {
+			t.Fatalf("span %d\ngot  %+v\nwant %+v", i, got[i], want[i])
+		}
+	}
+}
+
+// normal is a span without the difference between none and empty.
+func normal(s span.Span) span.Span {
+	r := *s.Resource
+	s.Resource = &r
+	for _, attrs := range []*[]span.Attr{&s.Attrs, &r.Attrs} {
+		*attrs = slices.Clone(*attrs)
+		for i := range *attrs {
+			if len((*attrs)[i].List) == 0 {
+				(*attrs)[i].List = nil
+			}
+		}
+	}
+	if len(s.Links) == 0 {
+		s.Links = nil
+	}
+	return s
+}
+
+func TestWhatIsDecodedIsWhatWasEncoded(t *testing.T) {
+	names, err := filepath.Glob("../../testdata/agents/*.capture.gz")
+	more, _ := filepath.Glob("../../collector/capture/testdata/*.capture.gz")
+	if names = append(names, more...); err != nil || len(names) < 10 {
+		t.Fatalf("%d captures, %v", len(names), err)
+	}
+	for _, name := range names {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
+			var want, batched spanList
+			var d otlp.Decoder
+			e := otlp.NewEncoder("v1", otlp.Limits{}, func(b otlp.Batch) {
+				if err := d.Decode(b.AppendRequest(nil), &batched); err != nil {
+					t.Error(err)
+				}
+			})
+			tap := &messages{t: t, e: e}
+			e.Tap(tap)
+			replayInto(t, name, both{&want, e})
+			e.Flush()
+			compare(t, tap.out, want)
+			slices.SortFunc(batched, func(a, b span.Span) int { return int(seq(a) - seq(b)) })
+			compare(t, batched, want)
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	e := otlp.NewEncoder("v1", otlp.Limits{}, func(b otlp.Batch) { f.Add(b.AppendRequest(nil)) })
+	e.Span(&span.Span{
+		Trace: span.TraceID{1}, ID: span.ID{2}, Parent: span.ID{3}, Kind: span.Exec, Name: "x", Start: 1, End: 2, Failed: true,
+		Status: "exit 1", Links: []span.Ref{{Rel: span.ToParent}}, Resource: &span.Resource{},
+		Attrs: []span.Attr{{Key: span.KeyEvent, Kind: span.StringAttr, Str: span.Exec.String()}, {Key: span.KeyStandIn, Kind: span.BoolAttr, Int: 1}},
+	})
+	e.Flush()
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var d otlp.Decoder
+		var spans spanList
+		if err := d.Decode(message, &spans); err != nil {
+			var traces trace.TracesData
+			if proto.Unmarshal(message, &traces) == nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		for i := range spans { // sound enough to be encoded again
+			e := otlp.NewEncoder("v1", otlp.Limits{})
+			tap := &messages{t: t, e: e}
+			e.Tap(tap)
+			e.Span(&spans[i])
+			if len(tap.out)+int(e.TooLarge()) != 1 {
+				t.Fatalf("%+v is decoded and not encoded", spans[i])
+			}
+		}
+	})
+}

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package recorder is a flight recorder: it keeps on disk, bounded, what the agents of the last days did, a file for
+// each agent instance.
+package recorder
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+const (
+	// A block is written when it has so many bytes or spans, or is so old: so much a kill takes.
+	blockBytes = 256 << 10
+	blockSpans = 1024
+	blockAge   = time.Second
+
+	// maxBuffered bounds what waits in blocks that are not closed, maxQueued what waits to be written.
+	maxBuffered = 4 << 20
+	maxQueued   = 16 << 20
+	maxJobs     = 1024
+
+	// ageEvery is how often recordings that are too old are looked for.
+	ageEvery = time.Minute
+)
+
+// Options configure a Recorder. Path, MaxBytes, MaxAge and Encode are needed.
+type Options struct {
+	Path     string // directory, absolute; it is made with mode 0700
+	MaxBytes int64
+	MaxAge   time.Duration
+	// User is the id of a user who may see all recordings, as root may.
+	User uint32
+	// Encode appends a TracesData message with encoded spans of one resource: otlp.Encoder.AppendTraces.
+	Encode func(b []byte, r *span.Resource, spans []byte) []byte
+	Log    *slog.Logger     // discards if nil
+	Now    func() time.Time // time.Now if nil
+}
+
+// Stats count spans, but where they say otherwise.
+type Stats struct {
+	Written           uint64
+	Slow              uint64 // not written: the disk is slower than they come
+	Disk              uint64 // not written: the disk did not take them
+	Shutdown          uint64 // not written before the end
+	EvictedSize       uint64 // recorded, and removed as somebody had more than a share
+	EvictedAge        uint64 // recorded, and removed as they were too old
+	Removed           uint64 // recorded, and removed because somebody asked for that
+	Recordings, Bytes int64  // that are there
+	TornBytes         uint64 // cut off at the start: a block that a kill left half written
+	DamagedFiles      uint64 // recordings that cannot be read to their end
+	NewerFiles        uint64 // recordings of a newer version, left alone
+	Failing           bool   // the disk does not take what is written
+}
+
+// A Recorder is an otlp.Tap: Span and Flush are called from one goroutine, the rest from any.
+type Recorder struct {
+	o     Options
+	dir   *os.Root
+	lock  *os.File
+	clock func() time.Time
+
+	// Of the goroutine that calls Span.
+	open      map[string]*block // by instance
+	age       list.List         // of *block, the oldest first
+	buffered  int
+	behind    bool // it is in the log that there is no room
+	taken     uint64
+	nextAging time.Time
+
+	jobs   chan *block
+	done   chan struct{}
+	queued atomic.Int64
+	stop   atomic.Bool // Close waits no longer
+
+	mu          sync.Mutex
+	outstanding list.List // of *block that are neither written nor dropped, the oldest first
+	all         map[string]*recording
+	current     map[string]*recording // by instance: the one that goes on
+	bytes       int64                 // that the recordings count for
+	stats       Stats
+
+	// Of the writing goroutine.
+	zip     *zstd.Encoder
+	message []byte
+	frame   []byte
+	out     []byte
+	failing bool
+}
+
+// A block is what is recorded next of an instance.
+type block struct {
+	instance string
+	of       *list.Element // in age
+	waits    *list.Element // in outstanding
+	first    uint64        // number of its first span among those taken
+	since    time.Time
+	parts    []part
+	bytes    int
+	sum      Summary
+	aging    bool // no block: recordings that are too old are to be removed
+}
+
+// A part has spans that follow each other and share a resource.
+type part struct {
+	resource *span.Resource
+	spans    []byte
+}
+
+// Open opens the directory and begins to write. What a kill left half written there is cut off. Close has to follow.
+func Open(o Options) (_ *Recorder, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	r := &Recorder{
+		o: o, clock: o.Now, open: make(map[string]*block), jobs: make(chan *block, maxJobs), done: make(chan struct{}),
+		all: make(map[string]*recording), current: make(map[string]*recording),
+	}
+	if r.dir, r.lock, err = openDir(o.Path); err != nil {
+		return nil, err
+	}
+	r.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(128<<10), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(true))
+	if err == nil {
+		err = r.load()
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.lock.Close(), r.dir.Close())
+	}
+	go r.write()
+	return r, nil
+}
+
+// Span implements otlp.Tap.
+func (r *Recorder) Span(s *span.Span, encoded []byte) {
+	r.taken++
+	b := r.open[s.Instance]
+	if b == nil {
+		b = &block{instance: s.Instance, first: r.taken, since: r.clock()}
+		b.sum = Summary{Instance: s.Instance, Start: s.Start}
+		r.open[s.Instance], b.of = b, r.age.PushBack(b)
+		r.mu.Lock()
+		b.waits = r.outstanding.PushBack(b)
+		r.mu.Unlock()
+	}
+	if n := len(b.parts); n == 0 || b.parts[n-1].resource != s.Resource {
+		b.parts = append(b.parts, part{resource: s.Resource})
+	}
+	p := &b.parts[len(b.parts)-1]
+	p.spans = append(p.spans, encoded...)
+	b.bytes += len(encoded)
+	r.buffered += len(encoded)
+	b.sum.add(s)
+	if b.bytes >= blockBytes || b.sum.Count >= blockSpans {
+		r.closeBlock(b)
+	}
+	for r.buffered > maxBuffered {
+		r.closeBlock(r.age.Front().Value.(*block))
+	}
+}
+
+// Flush implements otlp.Tap.
+func (r *Recorder) Flush() {
+	now := r.clock()
+	for e := r.age.Front(); e != nil; e = r.age.Front() {
+		b := e.Value.(*block)
+		if now.Sub(b.since) < blockAge {
+			break
+		}
+		r.closeBlock(b)
+	}
+	if now.After(r.nextAging) {
+		r.nextAging = now.Add(ageEvery)
+		select {
+		case r.jobs <- &block{aging: true}:
+		default: // at the next Flush of another minute
+		}
+	}
+}
+
+// closeBlock hands a block over to be written.
+func (r *Recorder) closeBlock(b *block) {
+	delete(r.open, b.instance)
+	r.age.Remove(b.of)
+	r.buffered -= b.bytes
+	room := r.queued.Load()+int64(b.bytes) <= maxQueued
+	if room {
+		r.queued.Add(int64(b.bytes))
+		select {
+		case r.jobs <- b:
+		default:
+			r.queued.Add(-int64(b.bytes))
+			room = false
+		}
+	}
+	if !room {
+		r.drop(b, &r.stats.Slow)
+	}
+	switch {
+	case !room && !r.behind:
+		r.behind = true
+		r.o.Log.Warn("spans come faster than they can be recorded and are left out: is the disk slow?", "recorder", r.o.Path)
+	case room && r.behind && r.queued.Load() < maxQueued/2:
+		r.behind = false
+		r.o.Log.Warn("spans are recorded again", "recorder", r.o.Path, "left_out", r.Stats().Slow)
+	}
+}
+
+// drop counts a block that is not written, and has its recording say so.
+func (r *Recorder) drop(b *block, counter *uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*counter += b.sum.Count
+	if rec := r.current[b.instance]; rec != nil {
+		rec.sum.Lost += b.sum.Count
+	}
+	r.outstanding.Remove(b.waits)
+}
+
+// Done says how many of the first n spans a kill of this process takes nothing away of: they are written, or counted.
+func (r *Recorder) Done(n uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.outstanding.Front()
+	if e == nil {
+		return n
+	}
+	return n - min(n, r.taken-e.Value.(*block).first+1)
+}
+
+// Stats is a snapshot.
+func (r *Recorder) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.stats
+	s.Recordings, s.Bytes = int64(len(r.all)), r.bytes
+	return s
+}
+
+// Close writes what waits, until ctx ends: what is left then counts as Shutdown. No other call of Span may follow.
+func (r *Recorder) Close(ctx context.Context) error {
+	for e := r.age.Front(); e != nil; e = r.age.Front() {
+		r.closeBlock(e.Value.(*block))
+	}
+	close(r.jobs)
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		r.stop.Store(true)
+		select {
+		case <-r.done:
+		case <-time.After(100 * time.Millisecond):
+			return fmt.Errorf("recorder %s: the last write does not end", r.o.Path)
+		}
+	}
+	return errors.Join(r.lock.Close(), r.dir.Close())
+}
+
+// write is the writing goroutine.
+func (r *Recorder) write() {
+	defer close(r.done)
+	for b := range r.jobs {
+		if b.aging {
+			r.removeOld()
+			continue
+		}
+		r.queued.Add(-int64(b.bytes))
+		if r.stop.Load() {
+			r.drop(b, &r.stats.Shutdown)
+			continue
+		}
+		err := r.record(b)
+		if err != nil {
+			r.drop(b, &r.stats.Disk)
+		} else {
+			r.mu.Lock()
+			r.stats.Written += b.sum.Count
+			r.outstanding.Remove(b.waits)
+			r.mu.Unlock()
+		}
+		r.report(err)
+		r.shrink()
+	}
+}
+
+// report says once that writing fails, and once that it works again.
+func (r *Recorder) report(err error) {
+	switch {
+	case err != nil && !r.failing:
+		r.o.Log.Error("spans cannot be recorded and are left out: make room, or lower recorder.max_bytes",
+			"recorder", r.o.Path, "error", err)
+	case err == nil && r.failing:
+		r.o.Log.Warn("spans are recorded again", "recorder", r.o.Path, "left_out", r.Stats().Disk)
+	}
+	r.failing = err != nil
+	r.mu.Lock()
+	r.stats.Failing = r.failing
+	r.mu.Unlock()
+}
+
+// record appends a block to its recording.
+func (r *Recorder) record(b *block) error {
+	r.message = r.message[:0]
+	for _, p := range b.parts {
+		r.message = r.o.Encode(r.message, p.resource, p.spans)
+	}
+	r.frame = r.zip.EncodeAll(r.message, r.frame[:0])
+	r.mu.Lock()
+	rec := r.current[b.instance]
+	var sum Summary
+	if rec != nil {
+		sum = rec.sum.clone()
+	} else {
+		sum = Summary{Instance: b.instance, Start: b.sum.Start, Owner: r.ownerOf(b.sum.Sandbox)}
+	}
+	r.mu.Unlock()
+	sum.merge(&b.sum)
+	var err error
+	if r.out, err = appendBlock(r.out[:0], &sum, r.frame); err != nil {
+		return err
+	}
+	name := ""
+	var f *os.File
+	if rec != nil {
+		name = rec.name
+		f, err = r.dir.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		if errors.Is(err, os.ErrNotExist) { // somebody removed it
+			r.forget(rec, nil)
+			return r.record(b)
+		}
+	} else {
+		f, name, err = r.create(b.instance)
+	}
+	if err != nil {
+		return err
+	}
+	n, err := f.Write(r.out)
+	if err != nil && n > 0 { // what is half there would be cut off at the next start
+		if at, statErr := f.Stat(); statErr == nil {
+			_ = f.Truncate(at.Size() - int64(n))
+		}
+	}
+	err = errors.Join(err, f.Close())
+	if err != nil {
+		if rec == nil {
+			_ = r.dir.Remove(name)
+		}
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rec == nil {
+		rec = &recording{name: name}
+		r.all[name], r.current[b.instance] = rec, rec
+	}
+	lost := rec.sum.Lost // may have grown
+	rec.sum = sum
+	rec.sum.Lost = max(lost, sum.Lost)
+	r.resize(rec, rec.size+int64(len(r.out)))
+	return nil
+}
+
+// add tells of a span of the block.
+func (s *Summary) add(x *span.Span) {
+	s.Spans++
+	s.Count++
+	s.Start, s.Last, s.Until = min(s.Start, x.Start), max(s.Last, x.End), max(s.Until, x.End)
+	a := span.Attrs(x.Attrs)
+	if s.Sandbox == "" {
+		s.Sandbox = clip(a.Text(span.KeySandboxID))
+	}
+	if name := a.Text(span.KeyAgentName); name != "" && s.Agent != name {
+		s.Agent = clip(name)
+	}
+	if len(s.Sessions) == 0 || s.Sessions[len(s.Sessions)-1] != x.Session {
+		s.see(x.Session)
+	}
+	// What an agent does itself has its session; a call may be a subagent's.
+	own := a.Find(span.KeyCallID) == nil && a.Find(span.KeyCallContext) == nil
+	if s.Session == "" || own && x.Session != x.Instance && s.Session != x.Session {
+		s.Session = clip(x.Session)
+	}
+	switch x.Kind {
+	case span.Exec, span.Start:
+		if s.User != nil {
+			break
+		}
+		id, ok := a.Int(span.KeyRealUserID)
+		if !ok {
+			id, ok = a.Int(span.KeyUserID)
+		}
+		if ok && id >= 0 && id <= 1<<32-1 {
+			user := uint32(id)
+			s.User = &user
+		}
+	case span.SessionCall:
+		s.Calls++
+		if x.Failed {
+			s.Failed++
+		}
+	}
+}
+
+// merge adds what a block tells.
+func (s *Summary) merge(b *Summary) {
+	s.Sandbox = cmp.Or(s.Sandbox, b.Sandbox)
+	s.Agent = cmp.Or(b.Agent, s.Agent)
+	// An id of its own is not given up for one that was made up, as of what was done outside of all sessions.
+	if s.Session == "" || b.Session != b.Instance && b.Session != b.Sandbox {
+		s.Session = b.Session
+	}
+	for _, id := range b.Sessions {
+		s.see(id)
+	}
+	if s.User == nil {
+		s.User = b.User
+	}
+	if s.Owner == nil {
+		s.Owner = s.User
+	}
+	s.Start, s.Last, s.Until = min(s.Start, b.Start), max(s.Last, b.Last), b.Until
+	s.Spans += b.Spans
+	s.Calls += b.Calls
+	s.Failed += b.Failed
+	s.Count = b.Count
+}
+
+func clip(s string) string { return span.Clip(s, maxName) }
