@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,38 +19,42 @@ import (
 
 func newReport() *cobra.Command {
 	var (
+		o      shown
 		output string
 		force  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "report [flags] FILE",
+		Use:   "report [SESSION]",
 		Short: "Write what an agent did as one HTML file, for a ticket",
-		Long: `Write one HTML file of what is in a capture (sheetbend record, or sheetbend run --record): what the
-agent did in short, its tool calls in time, and for each the programs, files, hosts and decisions, with
-search and filters. The file holds all of it, loads nothing, and can be opened without a network.
+		Long: `Write one HTML file: what the agent did in short, its tool calls in time, and for each the programs,
+files, hosts and decisions, with search and filters. The file holds all of it, loads nothing, and can be
+opened without a network. Without SESSION it is the last one of yours that the sensor has recorded.
 
-It has the names of files and hosts, and the arguments of programs: treat it like the capture.`,
-		Example: `  sheetbend report agent.capture
+It has the names of files and hosts, and the arguments of programs: treat it like the session.
+` + sessionHelp,
+		Example: `  sheetbend report
+  sheetbend report 01a0f5c2 -o ticket-4711.html
   sheetbend report agent.capture -o ticket-4711.html`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usageError("report needs one file, not %d", len(args))
+			if len(args) > 1 {
+				return usageError("report takes one session or file, not %d", len(args))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			who, err := caller()
+			s, err := o.source(cmd, strings.Join(args, ""))
 			if err != nil {
 				return err
 			}
 			if output == "" {
-				output = reportName(args[0])
+				output = reportName(cmp.Or(s.name, "session"))
 			}
-			return writeReport(cmd.OutOrStdout(), args[0], output, force, who)
+			return writeReport(cmd.OutOrStdout(), s, output, force)
 		},
 	}
+	o.flags(cmd, false)
 	f := cmd.Flags()
-	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: the name of what is read, with .html);\n-: standard output")
+	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: the name of the session or file, with .html);\n-: standard output")
 	f.BoolVar(&force, "force", false, "replace a file that is there")
 	return cmd
 }
@@ -70,7 +75,8 @@ func reportName(from string) string {
 	}
 }
 
-func writeReport(to io.Writer, from, output string, force bool, who identity) error {
+func writeReport(to io.Writer, from source, output string, force bool) error {
+	who := from.who
 	mode := createNew
 	if force {
 		mode = truncate
@@ -79,7 +85,7 @@ func writeReport(to io.Writer, from, output string, force bool, who identity) er
 		return isThere(output) // what decides is the open below: nobody is to wait for that
 	}
 	r := htmlreport.New(build())
-	if err := spansIn(from, who, r); err != nil {
+	if err := from.spans(r); err != nil {
 		return err
 	}
 	if output == "-" {

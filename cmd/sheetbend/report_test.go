@@ -39,7 +39,7 @@ func TestAReportReplacesNoFileUnlessItIsToldTo(t *testing.T) {
 	to := filepath.Join(t.TempDir(), "report.html")
 	write := func(force bool) (string, error) {
 		var said strings.Builder
-		err := writeReport(&said, from, to, force, identity{})
+		err := writeReport(&said, source{ctx: t.Context(), name: from}, to, force)
 		return said.String(), err
 	}
 	said, err := write(false)

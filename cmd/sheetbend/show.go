@@ -21,17 +21,23 @@ import (
 )
 
 // shown is what the commands that show a session share.
-type shown struct{ socket, color string }
+type shown struct {
+	socket  string
+	display display
+}
 
 func (o *shown) flags(cmd *cobra.Command, draws bool) {
 	f := cmd.Flags()
 	f.StringVar(&o.socket, "socket", "", "`PATH` of one sensor's socket (default: all that are found)")
 	if draws {
-		f.StringVar(&o.color, "color", "auto", "colours: auto, always or never")
+		o.display.flags(f)
 	}
 }
 
 func (o *shown) source(cmd *cobra.Command, name string) (source, error) {
+	if err := o.display.check(); err != nil {
+		return source{}, err
+	}
 	by, err := caller()
 	if err != nil {
 		return source{}, &exitError{exitUsage, err}
@@ -65,7 +71,7 @@ one of yours that the sensor has recorded.
 			if err != nil {
 				return err
 			}
-			t := story.New(story.Options{Width: width(os.Stdout), Color: colored(os.Stdout, o.color, os.Getenv), Home: s.who.home})
+			t := story.New(o.display.story(os.Stdout, os.Getenv, s.who.home))
 			err = s.spans(t)
 			if err != nil && t.Calls() == 0 {
 				return err
@@ -108,7 +114,7 @@ Of a session that is not recorded it is what the sensor remembers while it is li
 }
 
 func (o *shown) tree(s source, call []string) error {
-	tree := terminal.NewTree(terminal.Options{Width: width(os.Stdout), Color: colored(os.Stdout, o.color, os.Getenv)})
+	tree := terminal.NewTree(o.display.terminal(os.Stdout, os.Getenv))
 	var sink span.Sink = tree
 	if len(call) > 0 {
 		one := &oneCall{Sink: tree, id: call[0]}
@@ -125,7 +131,7 @@ func (o *shown) tree(s source, call []string) error {
 	if len(call) == 0 && err != nil && !s.isFile() {
 		// What is not recorded may be live.
 		if live, liveErr := findSession(s.ctx, s.socket, s.name); liveErr == nil && len(live.Roots) > 0 {
-			return drawSession(os.Stdout, live, o.color)
+			return drawSession(os.Stdout, live, o.display.color)
 		}
 	}
 	if one, ok := sink.(*oneCall); ok && one.spans == 0 && err == nil {

@@ -140,25 +140,9 @@ func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribut
 }
 
 // alone says whether a change of a file is told by a span of its own, however many there are: where it lies outside of
-// the directory that the agent, or without one the sandbox, was started in, of temporary directories and of caches.
+// the workspace.
 func (c *Spans) alone(p *lineage.Process, w attribution.Owner, name string) bool {
-	var dir string
-	if w.Agent == nil {
-		if i := p.Sandbox.Root; i != nil {
-			dir = i.Cwd
-		}
-	} else if s := storyOf(w); s != nil {
-		dir = s.dir
-	}
-	if dir == "" || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/") {
-		return false
-	}
-	for _, temporary := range []string{"/tmp/", "/var/tmp/", "/dev/shm/"} {
-		if strings.HasPrefix(name, temporary) {
-			return false
-		}
-	}
-	return !strings.Contains(name, "/.cache/") && !strings.Contains(name, "/.npm/") && !strings.Contains(name, "/go/pkg/")
+	return c.isOutside(&p.Sandbox.Sandbox, w, name)
 }
 
 // mayFold says whether a span of one file may go into one for its directory, by the key of that.

@@ -30,7 +30,6 @@ type agentStory struct {
 
 	commandLine   string
 	masked, short bool
-	dir           string // where it was started; "": not known
 
 	workspace             workspace
 	net                   net
@@ -76,7 +75,7 @@ func (c calls) AgentBegan(w attribution.Owner) {
 func (c *Spans) describeAgent(s *agentStory, x *lineage.ExecStart) {
 	s.workspace = workspaceAt(x.Cwd)
 	args := appendArgs(nil, x.Args)
-	s.dir, s.short = x.Cwd, x.Truncated || uint64(len(args)) < uint64(x.Argc)
+	s.short = x.Truncated || uint64(len(args)) < uint64(x.Argc)
 	if !c.config.ShowCredentials {
 		var cut bool
 		s.masked, cut = mask.Args(args)
