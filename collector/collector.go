@@ -201,6 +201,7 @@ func (c *Collector) Close() {
 	c.closed = true
 	c.sendHeld() // it counts for the calls and sandboxes
 	c.spans.SendOpenCalls()
+	c.spans.SendOpenAgents()
 	c.spans.SendSandboxes()
 	c.drain()
 }

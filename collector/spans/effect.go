@@ -135,8 +135,14 @@ func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process
 	}
 }
 
-// isFile says whether a path is one of a file: not of a device, nor of what the kernel shows as files.
+// isFile says whether a path is one of a file: not of a device, nor of what the kernel shows as files, wherever that is
+// mounted while a sandbox of an agent (bwrap) is set up.
 func isFile[T string | []byte](name T) bool {
+	for _, root := range []string{"(unreachable)", "/newroot", "/oldroot"} {
+		if len(name) > len(root) && string(name[:len(root)]) == root {
+			name = name[len(root):]
+		}
+	}
 	for _, dir := range []string{"/proc/", "/sys/", "/dev/"} {
 		if len(name) > len(dir) && string(name[:len(dir)]) == dir {
 			const shm = "/dev/shm/"

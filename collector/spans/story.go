@@ -166,6 +166,7 @@ func (s *agentStory) runOut(c *Spans, at uint64) {
 			d.int(span.KeyLateReports, int64(a.Told.Late))
 		}
 		c.tellSession(d, s)
+		d.flagIf(!s.over, span.KeyPartial)
 		c.out.send()
 		return
 	}
@@ -377,5 +378,19 @@ func tellExit(d *builder, status uint32) {
 func (c *Spans) SendOpenCalls() {
 	for e := c.open.Front(); e != nil; e = c.open.Front() {
 		c.open.Remove(e).(*callStory).runOut(c, c.clock.Now)
+	}
+}
+
+// SendOpenAgents sends session.end of all agents that have not ended. None is told of them any more.
+func (c *Spans) SendOpenAgents() {
+	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
+		for _, a := range e.Value.(*lineage.Sandbox).Agents {
+			w := attribution.Owner{Agent: a}
+			if s := storyOf(w); s != nil && s.sent && !s.over {
+				s.ended = c.clock.Now
+				s.end = c.placeStory(w, effectWeight+scopeNameBytes+accountWeight)
+				s.runOut(c, c.clock.Now)
+			}
+		}
 	}
 }

@@ -59,7 +59,10 @@ func (t *Story) Render(w io.Writer) error {
 	}
 	roots := t.arrange()
 	blank := false
-	for _, g := range append(roots, t.sandboxes...) {
+	for i, g := range append(roots, t.sandboxes...) {
+		if i >= len(roots) && i > 0 && d.dull(g) {
+			continue
+		}
 		if blank {
 			d.print()
 		}
@@ -174,6 +177,11 @@ func (d *drawing) wrap(first, rest part, parts []part, lines int) {
 	d.print(line...)
 }
 
+// dull is true of what started the agents and did nothing that anybody asks for. What was lost stands with the agents.
+func (d *drawing) dull(g *agent) bool {
+	return len(d.changed(g.account, d.namer(""))) == 0 && len(d.hosts(g.account, 1)) == 0 && len(g.account.List(span.KeyNotableLines)) == 0
+}
+
 // agent draws one, and those that were started in it.
 func (d *drawing) agent(g *agent, indent string, depth int) {
 	w := d.where[g.sandbox]
@@ -191,9 +199,15 @@ func (d *drawing) agent(g *agent, indent string, depth int) {
 	if hosts := d.hosts(g.account, maxHosts); len(hosts) > 0 {
 		d.wrap(label("hosts"), empty, hosts, maxLines-1)
 	}
-	if !g.over {
+	switch runs := d.stillRuns(g); {
+	case g.account.Is(span.KeyPartial):
+		if len(runs) == 0 {
+			runs = []part{{"something of it", d.p.Yellow}}
+		}
+		d.wrap(label("runs on"), empty, runs, maxLines)
+	case !g.over:
 		text := "something of it still runs, or the sensor was stopped before its end"
-		d.wrap(label("no end"), empty, append([]part{{text, d.p.Yellow}}, d.stillRuns(g)...), maxLines)
+		d.wrap(label("no end"), empty, append([]part{{text, d.p.Yellow}}, runs...), maxLines)
 	}
 	d.first(g, label, empty)
 	if len(g.calls) > 0 {

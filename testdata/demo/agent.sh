@@ -11,7 +11,7 @@ export HOME
 n=0
 call() { # call TOOL COMMAND: what a tool call of an agent is
 	n=$((n + 1))
-	DEMO_CALL=call_$n DEMO_TOOL=$1 DEMO_SESSION=demo setsid -w sh -c "$2" </dev/null || true
+	DEMO_CALL=call_$n DEMO_TOOL=$1 DEMO_SESSION=demo setsid -w -- sh -c "$2" </dev/null || true
 }
 
 call shell 'grep -rn TODO .'
