@@ -335,14 +335,15 @@ func (c *Spans) addAccount(d *builder, a *account, bytes int) {
 			d.int(n.key, n.count)
 		}
 	}
-	for _, l := range []struct {
+	lists := [...]struct {
 		key  string
 		list []string
 	}{
 		{span.KeySecretNames, a.secretNames}, {span.KeyOutsideNames, a.outsideNames},
-		{span.KeyNotableLines, a.lines}, {span.KeyHostNames, a.hostNames},
-	} {
-		bytes -= d.listWithin(l.key, l.list, bytes)
+		{span.KeyHostNames, a.hostNames}, {span.KeyNotableLines, a.lines},
+	}
+	for i, l := range lists { // each has its share, and what those before it have left
+		bytes -= d.listWithin(l.key, l.list, bytes/(len(lists)-i))
 	}
 }
 
