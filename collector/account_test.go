@@ -3,7 +3,20 @@
 package collector
 
 import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/collector/config"
+	"github.com/sheetbend/sheetbend/collector/notable"
+	"github.com/sheetbend/sheetbend/collector/record"
+	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
 // accounted are the keys of the account of a call, an agent or a sandbox.
@@ -19,3 +32,340 @@ var accounted = func() map[string]bool {
 	}
 	return keys
 }()
+
+// sumOf adds up what a query over spans finds, by the keys of the account.
+func sumOf(spans []*span.Span) map[string]int64 {
+	sum, hosts := map[string]int64{}, map[string]bool{}
+	for _, s := range spans {
+		a := span.Attrs(s.Attrs)
+		count, ok := a.Int(span.KeyCount)
+		if !ok {
+			count = 1
+		}
+		add := func(key string, n int64, when bool) {
+			if when && n > 0 {
+				sum[key] += n
+			}
+		}
+		outcome, file := span.Outcome(a.Text(span.KeyOutcome)), s.Kind == span.Open || s.Kind == span.Change
+		program := s.Kind == span.Exec || s.Kind == span.Exit
+		add(span.KeyPrograms, 1, s.Kind == span.Start || s.Kind == span.Exec && !s.StandIn && !a.Is(span.KeyNoticed))
+		add(span.KeyProgramsFailed, 1, program && s.Failed && !a.Is(span.KeyWorker))
+		add(span.KeyFilesRead, count, s.Kind == span.Open && outcome == span.OK && a.Text(span.KeyFileAccess) == "read")
+		add(span.KeyFilesRefused, count, file && outcome == span.Refused)
+		add(span.KeySecrets, count, file && a.Is(span.KeySensitive) && (outcome == span.OK || outcome == span.Refused) && a.Text(span.KeyFileAccess) != "path_only")
+		add(span.KeyOutsideCount, count, file && a.Is(span.KeyOutside))
+		if name := a.Text(span.KeyServerAddress); (s.Kind == span.Connect || s.Kind == span.ConnectStart) && name != "" {
+			port, _ := a.Int(span.KeyServerPort)
+			hosts[fmt.Sprint(name, " ", port)] = true
+		}
+		for _, n := range []struct {
+			key, of string
+			when    bool
+		}{
+			{span.KeySumSent, span.KeyBytesSent, s.Kind == span.Close},
+			{span.KeySumReceived, span.KeyBytesReceived, s.Kind == span.Close},
+			{span.KeySumCPU, span.KeyCPUTime, program}, {span.KeyLost, span.KeyLost, s.Kind == span.Loss},
+		} {
+			v, _ := a.Int(n.of)
+			add(n.key, v, n.when)
+		}
+		if peak, _ := a.Int(span.KeyPeakMemory); program && peak > sum[span.KeySumMemory] {
+			sum[span.KeySumMemory] = peak
+		}
+		_, is := notable.Of(s)
+		add(span.KeyNotables, 1, is)
+		ended := s.Kind == span.SessionCall && !a.Is(span.KeyPartial)
+		add(span.KeyCalls, 1, ended)
+		add(span.KeyCallsFailed, 1, ended && s.Failed)
+		add(span.KeyCallsDenied, 1, ended && a.Text(span.KeyApproval) == "denied")
+	}
+	if len(hosts) > 0 {
+		sum[span.KeyHosts] = int64(len(hosts))
+	}
+	return sum
+}
+
+// CheckAccounts holds every account among spans, which are in their order, against the sums of the spans before it. Of
+// a call these are its own; in a call that is in the agent's own trace they are there, too. It says how many calls and
+// others it has looked at.
+func CheckAccounts(t testing.TB, spans []*span.Span) (calls, others int) {
+	t.Helper()
+	keys := []string{
+		span.KeyPrograms, span.KeyProgramsFailed, span.KeyFilesRead, span.KeyFilesRefused, span.KeySecrets, span.KeyOutsideCount,
+		span.KeyHosts, span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables, span.KeyLost,
+		span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied,
+	}
+	for at, s := range spans {
+		a := span.Attrs(s.Attrs)
+		var of []*span.Span
+		switch {
+		case s.Kind == span.SessionCall:
+			calls++
+			for _, other := range spans[:at+1] {
+				b := span.Attrs(other.Attrs)
+				same := func(key string) bool { return a.Text(key) != "" && a.Text(key) == b.Text(key) }
+				if other.Instance == s.Instance && (same(span.KeyCallID) || same(span.KeyCallContext)) &&
+					b.Text(span.KeyAttribution) != "started_by" && (other == s || other.Kind != span.SessionCall) {
+					of = append(of, other)
+				}
+			}
+		case s.Kind == span.SandboxEnd, s.Kind == span.SessionEnd, s.Kind == span.Session && !a.Is(span.KeyPartial) && !s.StandIn:
+			others++
+			for _, other := range spans[:at] {
+				if other.Instance == s.Instance {
+					of = append(of, other)
+				}
+			}
+		default:
+			continue
+		}
+		want, got := sumOf(of), map[string]int64{}
+		if s.Kind == span.SessionCall {
+			for _, key := range []string{span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied} {
+				delete(want, key)
+			}
+		}
+		for _, key := range keys {
+			if n, ok := a.Int(key); ok {
+				got[key] = n
+			}
+		}
+		summary := a.Text(span.KeyCallSummary) + a.Text(span.KeySessionSummary)
+		if !maps.Equal(got, want) || summary == "" || len(summary) > 300 {
+			t.Errorf("%s %s (%s):\n%v\nwant\n%v", s.Kind, a.Text(span.KeyCallTitle), summary, got, want)
+		}
+		for _, l := range []struct{ count, names string }{
+			{span.KeySecrets, span.KeySecretNames}, {span.KeyOutsideCount, span.KeyOutsideNames}, {span.KeyHosts, span.KeyHostNames},
+		} {
+			if n, names := got[l.count], a.List(l.names); int64(len(names)) > n || n > 0 && len(names) == 0 {
+				t.Errorf("%d of %s, with the names %q", n, l.count, names)
+			}
+		}
+	}
+	return calls, others
+}
+
+// checkAccounts is CheckAccounts of all that was sent.
+func (w *world) checkAccounts() {
+	w.t.Helper()
+	var all []*span.Span
+	for i := range w.spans {
+		all = append(all, &w.spans[i])
+	}
+	CheckAccounts(w.t, all)
+}
+
+func TestTheAccountOfACall(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.command(10, 11, "call_1", "bash", "-c", "make")
+	w.fork(11, 12)
+	w.exec(12, "/usr/bin/make", "make")
+	w.open(12, "/repo/a")
+	w.open(12, "/repo/a")
+	w.open(12, "/home/u/.aws/credentials")
+	w.openWith(12, 0, record.Open{Error: int32(unix.EACCES), Name: []byte("/srv/x"), Flags: unix.O_WRONLY})
+	for n, file := range []string{"/repo/out.o", "/etc/cron.d/job", "/tmp/x", "/home/u/.codex/log"} {
+		w.write(12, file, uint64(n+1), true)
+	}
+	w.change(12, 0, "/repo/out.o", "/opt/out.o", record.Change{Op: record.ChangeRename, Inode: 1})
+	w.connected(12, "192.0.2.1:443")
+	w.closed(12, 5, record.Close{Sent: 700, Received: 1_234_567})
+	w.connected(12, "192.0.2.1:443")
+	w.raw(record.AppendLoss(nil, record.Header{Cgroup: two, Tgid: 12, Start: start(12)},
+		record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 5, From: w.now, To: w.now}))
+	w.fork(12, 13)
+	w.exec(13, "/bin/server", "server")
+	w.listen(13, "127.0.0.1", 8080, 0)
+	w.exit(12, 2<<8)
+	w.exit(11, 2<<8)
+	w.tick(3 * time.Second)
+	s := w.told("call_1")
+	wants(t, s, map[string]any{
+		span.KeyPrograms: 3, span.KeyProgramsFailed: 2, span.KeyFilesRead: 3, span.KeyFilesRefused: 1,
+		span.KeySecrets: 1, span.KeySecretNames: []string{"/home/u/.aws/credentials"},
+		span.KeyOutsideCount: 2, span.KeyOutsideNames: []string{"/opt/out.o", "/etc/cron.d/job"},
+		span.KeyHosts: 1, span.KeyHostNames: []string{"192.0.2.1:443"}, span.KeySumSent: 700, span.KeySumReceived: 1_234_567,
+		span.KeyLost: 5, span.KeyCallLeft: 1, span.KeyLeftPrograms: []string{"server"}, span.KeyLeftListens: []string{"127.0.0.1:8080"},
+	})
+	const want = "3 programs (2 failed) · 4 created · → 192.0.2.1:443 (1.23 MB in, 700 B out) · read secret ~/.aws/credentials" +
+		" · outside: /opt/out.o +1 · 1 refused · 5 records lost · left running: server at 127.0.0.1:8080"
+	if got := get(s, span.KeyCallSummary); got != want {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	var fresh []any
+	for _, s := range w.of(span.Connect) {
+		fresh = append(fresh, get(s, span.KeyNewDestination))
+	}
+	if fmt.Sprint(fresh) != "[true <nil>]" {
+		t.Errorf("new: %v", fresh)
+	}
+	for file, outside := range map[string]any{"/repo/out.o": nil, "/etc/cron.d/job": true, "/tmp/x": nil, "/home/u/.codex/log": nil, "/home/u/.aws/credentials": nil} {
+		if s := w.opened(file); get(s, span.KeyOutside) != outside {
+			t.Errorf("%s: outside %v", file, get(s, span.KeyOutside))
+		}
+	}
+	// What comes later is the agent's only.
+	w.closed(12, 5, record.Close{Sent: 1, Received: 2})
+	w.exit(13, 0)
+	w.exit(10, 0)
+	w.tick(3 * time.Second)
+	wants(t, w.only(span.SessionEnd), map[string]any{
+		span.KeyPrograms: 4, span.KeySumSent: 701, span.KeySumReceived: 1_234_569, span.KeyLost: 5, span.KeyWorkspace: "/repo",
+		span.KeyCalls: 1, span.KeyCallsFailed: 1, span.KeyCallsDenied: nil,
+	})
+	w.checkAccounts()
+}
+
+// However late the next tick is, and whatever is drained: what a call did in its time is on its session.call.
+func TestAnAccountHasWhatWasHeld(t *testing.T) {
+	for _, end := range []func(*world){
+		func(w *world) { w.tick(time.Minute) },
+		func(w *world) { w.c.Close() },
+		func(w *world) { w.c.Restart().Drain() },
+	} {
+		for _, reports := range []bool{false, true} {
+			w := newWorld(t, func(c *config.Config) { c.Names = true })
+			w.codex(10)
+			w.command(10, 11, "call_1", "bash", "-c", "x")
+			if reports {
+				w.say(decided("call_1", "approved", "user"))
+			}
+			w.fork(11, 12)
+			w.exec(12, "/bin/server", "server")
+			w.exit(11, 0)
+			w.open(12, "/repo/left")
+			w.connected(12, "192.0.2.1:443")
+			w.exit(10, 0)
+			end(w)
+			wants(t, w.told("call_1"), map[string]any{span.KeyPrograms: 2, span.KeyFilesRead: nil, span.KeyHosts: nil})
+			w.c.Close()
+			w.checkAccounts()
+		}
+	}
+}
+
+func TestTheAccountOfAnAgentInACall(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.command(10, 11, "call_1", "bash", "-c", "claude -p x")
+	w.fork(11, 12)
+	w.start(12, "/usr/bin/claude", false)
+	w.open(12, "/etc/shadow")
+	w.connected(12, "192.0.2.1:443")
+	w.exit(12, 0)
+	w.connected(11, "192.0.2.1:443")
+	w.exit(11, 0)
+	w.connected(10, "192.0.2.1:80")
+	w.exit(10, 0)
+	w.tick(3 * time.Second)
+	want := map[string]any{span.KeyPrograms: 2, span.KeySecrets: 1, span.KeyHosts: 1, span.KeyNotables: 1}
+	wants(t, w.told("call_1"), want)
+	sessions := map[any]span.Span{}
+	for _, s := range w.of(span.Session) {
+		sessions[get(s, span.KeyAgentName)] = s
+	}
+	want[span.KeyPrograms] = 1
+	wants(t, sessions["claude-code"], want)
+	want[span.KeyPrograms], want[span.KeyHosts], want[span.KeyCalls] = 3, 2, 1
+	wants(t, sessions["codex"], want)
+	var fresh []any
+	for _, s := range w.of(span.Connect) {
+		fresh = append(fresh, get(s, span.KeyNewDestination))
+	}
+	if fmt.Sprint(fresh) != "[true <nil> true]" { // what codex has started has connected there before
+		t.Errorf("new: %v", fresh)
+	}
+}
+
+func TestTheAccountOfWhatIsNoAgents(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.exec(10, "/bin/sh", "sh")
+	w.open(10, "/etc/shadow")
+	w.connected(10, "192.0.2.1:443")
+	w.exit(10, 0)
+	w.closed(10, 5, record.Close{Sent: 1})
+	w.raw(rt.Record(record.Header{Time: w.now, Type: record.TypeCgroupRmdir}, record.Cgroup{ID: one, Path: []byte("/agents/one")}))
+	w.tick(3 * time.Second)
+	s := w.only(span.SandboxEnd)
+	wants(t, s, map[string]any{
+		span.KeyPrograms: 1, span.KeySecrets: 1, span.KeyHosts: 1, span.KeySumSent: 1, span.KeyPartial: nil,
+		span.KeySessionSummary: "1 program · → 192.0.2.1:443 (1 B out) · read secret /etc/shadow",
+	})
+	if s.Start != w.execOf(10).Start || s.Parent != w.execOf(10).ID {
+		t.Errorf("%s", show([]span.Span{s}))
+	}
+	w.checkAccounts()
+	w.c.Close()
+	w.only(span.SandboxEnd)
+}
+
+func TestWorkspaces(t *testing.T) {
+	for _, c := range []struct {
+		at, file string
+		outside  any
+	}{
+		{"/repo", "/repo", nil}, {"/repo", "/repo/a", nil}, {"/repo", "/repo2", true}, {"/repo", "/etc/passwd", true},
+		{"/repo", "/var/tmp/x", nil}, {"/repo", "/dev/shm/x", nil}, {"/repo", "/dev/null", nil},
+		{"/repo", "/root/.cache/pip/x", nil}, {"/repo", "/root/go/pkg/mod/x", nil}, {"/repo", "/root/.cargo/config.toml", true},
+		{"/repo", "/home/u/.codex/x", nil}, {"/repo", "/home/u/.claude/settings.json", true},
+		{"/", "/app/x", nil}, {"/", "/etc/cron.d/x", true}, {"/", "/root/.bashrc", true}, {"/", "/tmp/x", nil},
+		{"/home/u", "/home/u/x", nil}, {"/home/u", "/home/u/.bashrc", true}, {"/home/u", "/home/u/.config/a/b", true},
+		{"/home/u", "/home/u/.cache/x", nil}, {"/home/u", "/home/v/x", true}, {"/root", "/root/x/.env", nil},
+	} {
+		for _, agent := range []string{"/usr/bin/codex", "/bin/sh"} {
+			w := newWorld(t)
+			w.begin(10, two)
+			w.execWith(10, 0, record.Exec{Exe: rt.Path(agent), Args: rt.Args(agent), Cwd: append(record.Components{}, rt.Path(c.at)...)})
+			w.fork(10, 11)
+			w.execWith(11, 0, record.Exec{Exe: rt.Path("/bin/touch"), Args: rt.Args("touch"), Cwd: rt.Path("/elsewhere")})
+			w.write(11, c.file, 7, true)
+			w.c.Close()
+			want := c.outside
+			if agent == "/bin/sh" && strings.Contains(c.file, "/.codex/") {
+				want = true
+			}
+			if got := get(w.opened(c.file), span.KeyOutside); got != want {
+				t.Errorf("%s, %s in %s: outside %v", agent, c.file, c.at, got)
+			}
+		}
+	}
+}
+
+// A session.call is small, whatever its call does.
+func TestASessionCallIsBounded(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.command(10, 11, "call_"+strings.Repeat("x", 240), "bash", "-c", strings.Repeat("\u4e16", 100))
+	long := strings.Repeat("\u4e16", 80)
+	for n := range 3000 {
+		w.write(11, fmt.Sprintf("/etc/%d%s/%s", n, long, long), uint64(n+1), true)
+		w.open(11, fmt.Sprintf("/home/%d/.ssh/%s/%s", n, long, long))
+		w.connect(11, to(fmt.Sprintf("10.0.%d.%d:443", n/250, n%250), unix.IPPROTO_TCP))
+		w.connectEnd(11, 0)
+	}
+	for n := range uint32(20) {
+		w.fork(11, 100+n)
+		w.exec(100+n, fmt.Sprintf("/bin/%d%s", n, long), "x")
+		w.listen(100+n, "127.0.0.1", uint16(n+1), 0)
+	}
+	w.exit(11, 0)
+	w.tick(3 * time.Second)
+	s := w.only(span.SessionCall)
+	size := 0
+	e := otlp.NewEncoder("", otlp.Limits{}, func(b otlp.Batch) { size = b.Size() })
+	e.Span(&s)
+	e.Flush()
+	if size > 8<<10 || size < 4<<10 {
+		t.Errorf("%d bytes", size)
+	}
+	wants(t, s, map[string]any{span.KeyHosts: 1024, span.KeySecrets: 3000, span.KeyOutsideCount: 3000, span.KeyCallLeft: 20})
+	for _, key := range []string{span.KeySecretNames, span.KeyOutsideNames, span.KeyNotableLines, span.KeyHostNames, span.KeyLeftListens, span.KeyFilesCreatedNames} {
+		if get(s, key) == nil {
+			t.Errorf("no %s", key)
+		}
+	}
+	t.Log(size, get(s, span.KeyCallSummary))
+}

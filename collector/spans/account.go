@@ -26,11 +26,12 @@ const (
 	maxAccountName  = 256
 )
 
-// maxCallBytes bounds a session.call, and accountWeight what an account takes on the other spans that have one; both as
-// encoded.
+// maxCallBytes bounds a session.call; on the other spans accountWeight is what an account takes with its workspace, and
+// accountLists of that what its lists take. All are bytes as encoded.
 const (
 	maxCallBytes  = 8 << 10
-	accountWeight = 10 << 10
+	accountLists  = 8 << 10
+	accountWeight = accountLists + maxWorkspace + 2<<10
 )
 
 // An account is what the spans of a call, an agent or a sandbox add up to: docs/spans.md, "The account".
@@ -79,8 +80,9 @@ func (r *room) give(n int) {
 // An entry is what one span adds to an account.
 type entry struct {
 	account
-	secret, outsideName, host, line string
-	listen                          listening
+	secret, outsideName, line string
+	host                      destination
+	listen                    listening
 }
 
 // accounts has what is added at the moment.
@@ -90,9 +92,14 @@ type accounts struct {
 	entry entry
 }
 
-// destination names what a connect went to.
-func destination(name string, port int64) string {
-	return gonet.JoinHostPort(name, strconv.FormatInt(port, 10))
+// A destination is what a connect goes to. Without a name it is none.
+type destination struct {
+	name string
+	port int64
+}
+
+func (to destination) String() string {
+	return gonet.JoinHostPort(to.name, strconv.FormatInt(to.port, 10))
 }
 
 // tally reads what a span adds. It reports false where that is nothing.
@@ -113,12 +120,15 @@ func (c *out) tally(s *span.Span) bool {
 	return e.notable > 0
 }
 
+// commonAttrs are the attributes at the begin of each span, none of which count.
+const commonAttrs = 7
+
 // of reads what counts of a span.
 func (e *entry) of(s *span.Span) {
 	var count, port, localPort, pid, sent, received int64 = 1, 0, 0, 0, 0, 0
 	var outcome, access, path, server, transport, local, created string
 	var sensitive, outside, noticed, worker bool
-	for i := range s.Attrs {
+	for i := commonAttrs; i < len(s.Attrs); i++ {
 		a := &s.Attrs[i]
 		switch a.Key {
 		case span.KeyCount:
@@ -196,7 +206,7 @@ func (e *entry) of(s *span.Span) {
 		}
 	case span.Connect, span.ConnectStart:
 		if server != "" && !(s.Kind == span.Connect && noticed) {
-			e.host = destination(server, port)
+			e.host = destination{server, port}
 		}
 	case span.Close:
 		e.sent, e.received = sent, received
@@ -204,7 +214,7 @@ func (e *entry) of(s *span.Span) {
 		if done && transport == "unix" {
 			e.listen = listening{uint32(pid), created, local}
 		} else if done {
-			e.listen = listening{uint32(pid), created, destination(local, localPort)}
+			e.listen = listening{uint32(pid), created, destination{local, localPort}.String()}
 		}
 	}
 }
@@ -262,12 +272,14 @@ func (c *out) add(a *account, e *entry) {
 		keepDistinct(&a.secretNames, e.secret)
 	}
 	keepDistinct(&a.outsideNames, e.outsideName)
-	if e.host != "" && !c.spans.knows(a, e.host) && len(a.hosts) < maxHosts && a.room.take() {
+	if e.host.name != "" && c.spans.isNewTo(a, e.host) && a.room.take() {
 		if a.hosts == nil {
 			a.hosts = make(map[uint64]struct{})
 		}
 		a.hosts[c.spans.hashOf(e.host)] = struct{}{}
-		keepDistinct(&a.hostNames, e.host)
+		if len(a.hostNames) < maxNames {
+			keepDistinct(&a.hostNames, e.host.String())
+		}
 	}
 	if e.line != "" && len(a.lines) < maxLines {
 		a.lines = append(a.lines, e.line)
@@ -287,16 +299,22 @@ func keepDistinct(list *[]string, name string) {
 	}
 }
 
-func (c *Spans) hashOf(host string) uint64 { return maphash.String(c.accounts.seed, host) }
+func (c *Spans) hashOf(to destination) uint64 {
+	var h maphash.Hash
+	h.SetSeed(c.accounts.seed)
+	_, _ = h.WriteString(to.name)
+	_, _ = h.Write([]byte{byte(to.port >> 8), byte(to.port)})
+	return h.Sum64()
+}
 
-// knows says whether a destination is in an account.
-func (c *Spans) knows(a *account, host string) bool {
-	_, known := a.hosts[c.hashOf(host)]
-	return known
+// isNewTo says whether a destination is not in an account that has a place for it.
+func (c *Spans) isNewTo(a *account, to destination) bool {
+	_, known := a.hosts[c.hashOf(to)]
+	return !known && len(a.hosts) < maxHosts
 }
 
 // isNew says whether nobody of an agent, or else of a sandbox, has connected to a destination before, as far as is kept.
-func (c *Spans) isNew(sb *attribution.Sandbox, w attribution.Owner, host string) bool {
+func (c *Spans) isNew(sb *attribution.Sandbox, w attribution.Owner, to destination) bool {
 	a := &c.toldOf(sb).account
 	if w.Agent != nil {
 		s := storyOf(w)
@@ -305,7 +323,7 @@ func (c *Spans) isNew(sb *attribution.Sandbox, w attribution.Owner, host string)
 		}
 		a = &s.account
 	}
-	return len(a.hosts) < maxHosts && !c.knows(a, host)
+	return c.isNewTo(a, to)
 }
 
 // drop forgets an account.
@@ -335,14 +353,15 @@ func (c *Spans) addAccount(d *builder, a *account, bytes int) {
 			d.int(n.key, n.count)
 		}
 	}
-	for _, l := range []struct {
+	lists := [...]struct {
 		key  string
 		list []string
 	}{
 		{span.KeySecretNames, a.secretNames}, {span.KeyOutsideNames, a.outsideNames},
-		{span.KeyNotableLines, a.lines}, {span.KeyHostNames, a.hostNames},
-	} {
-		bytes -= d.listWithin(l.key, l.list, bytes)
+		{span.KeyHostNames, a.hostNames}, {span.KeyNotableLines, a.lines},
+	}
+	for i, l := range lists { // each has its share, and what those before it have left
+		bytes -= d.listWithin(l.key, l.list, bytes/(len(lists)-i))
 	}
 }
 

@@ -219,7 +219,7 @@ func (c *Spans) describeConnect(d *builder, s *connectSpan) {
 	c.tellServer(d, c.nameOf(s.process, address, s.said, s.by), netip.AddrPortFrom(address, s.what.Port))
 	if !s.noticed || d.span.Kind == span.ConnectStart {
 		server := span.Attrs(d.span.Attrs).Text(span.KeyServerAddress)
-		s.isNew = c.isNew(&s.process.Sandbox.Sandbox, s.owner, destination(server, int64(s.what.Port)))
+		s.isNew = c.isNew(&s.process.Sandbox.Sandbox, s.owner, destination{server, int64(s.what.Port)})
 	}
 	d.flagIf(s.isNew, span.KeyNewDestination)
 }

@@ -322,7 +322,7 @@ func (s *sandboxTold) runOut(c *Spans, _ uint64) {
 	}
 	d := c.out.start(span.SandboxEnd, &sb.Sandbox, attribution.Owner{}, span.SandboxEndSpan(sb.ID, s.ended), s.end, first, s.ended)
 	sum := c.addNet(d, &s.net, scopeNameBytes)
-	c.addAccount(d, &s.account, accountWeight)
+	c.addAccount(d, &s.account, accountLists)
 	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{}))
 	s.account.drop()
 	d.flagIf(first < c.resumed, span.KeyCountPartial)

@@ -127,7 +127,7 @@ func (c *Spans) placeStory(w attribution.Owner, bytes int) spot {
 	at.parent = span.Link{Trace: at.trace, Span: span.SessionSpan(t.Instance(), t.Number)}
 	if s := storyOf(w); t.Number > 0 && !t.Rooted && s != nil {
 		t.Rooted = true
-		c.slicer.Place(t, baseWeight+len(s.commandLine))
+		c.slicer.Place(t, baseWeight+len(s.commandLine)+maxWorkspace)
 		d := c.out.start(span.Session, a.Sandbox, w, at.parent.Span, spot{trace: at.trace}, s.began, s.began)
 		c.tellAgent(d, s)
 		d.flag(span.KeyStandIn)
@@ -195,7 +195,7 @@ func (c *Spans) tellSession(d *builder, s *agentStory) {
 		}
 	}
 	sum := c.addNet(d, &s.net, scopeNameBytes)
-	c.addAccount(d, &s.account, accountWeight)
+	c.addAccount(d, &s.account, accountLists)
 	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{calls: s.calls, failed: s.failed, denied: s.denied}))
 	s.account.drop()
 	d.flagIf(s.began < c.resumed, span.KeyCountPartial)
@@ -213,7 +213,7 @@ func (c *Spans) tellAgent(d *builder, s *agentStory) {
 		d.flagIf(s.masked, span.KeyArgsMasked)
 		d.flagIf(s.short, span.KeyArgsTruncated)
 	}
-	d.textIf(span.KeyWorkspace, s.workspace.path)
+	d.textIf(span.KeyWorkspace, span.Clip(s.workspace.path, maxWorkspace))
 	if d.span.Kind != span.Session {
 		return
 	}

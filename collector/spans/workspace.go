@@ -10,6 +10,9 @@ import (
 	"github.com/sheetbend/sheetbend/collector/config"
 )
 
+// maxWorkspace bounds a workspace as it is told, in bytes.
+const maxWorkspace = 512
+
 // A workspace is where an agent, or a sandbox without one, was started to work: the working directory of its first
 // program.
 type workspace struct {
