@@ -244,6 +244,8 @@ func (t teller) secret(kind span.Kind) Event {
 	case t.Text(span.KeyFileAccess) == "path_only" || t.listing():
 	case t.outcome() == span.Refused:
 		return Event{Secret, Info, t.who() + " was refused " + t.path() + t.why()}
+	case t.outcome() == span.OK && t.ownCredentials():
+		return Event{Secret, Info, t.who() + " " + t.changed(kind) + ", its agent's own"}
 	case t.outcome() == span.OK:
 		return Event{Secret, Warn, t.who() + " " + t.changed(kind)}
 	}
@@ -481,6 +483,12 @@ func (t teller) listing() bool {
 		return path.Base(t.Text(span.KeyFilePath)) == "environ"
 	}
 	return false
+}
+
+// ownCredentials says whether this is what the agent logs in with, outside of its calls: it is read all the time.
+func (t teller) ownCredentials() bool {
+	own := map[string]string{"codex": "/.codex/auth.json", "claude-code": "/.claude/.credentials.json"}[t.Text(span.KeyAgentName)]
+	return own != "" && t.Text(span.KeyAttribution) == "session" && strings.HasSuffix(t.Text(span.KeyFilePath), own)
 }
 
 // mounted says what the operations do that change what a path means.
