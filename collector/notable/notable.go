@@ -178,7 +178,8 @@ func Of(s *span.Span) (Event, bool) {
 		e = t.call(s.Kind)
 	case span.ExecRefused:
 		if t.outcome() == span.Refused {
-			e = Event{ExecRefused, Info, t.who() + " was refused to run " + short(t.Text(span.KeyRequestedExecutable)) + t.why()}
+			what := short(t.Text(span.KeyRequestedExecutable))
+			e = Event{ExecRefused, Info, t.who() + " was refused to run " + what + t.why()}
 		}
 	case span.Limit:
 		if s.Failed {
@@ -268,7 +269,9 @@ func (t teller) changed(kind span.Kind) string {
 	}
 	switch op := t.Text(span.KeyFileOperation); op {
 	case "rename", "exchange", "link", "move_mount":
-		verb = map[string]string{"rename": "renamed", "exchange": "exchanged", "link": "linked", "move_mount": "moved"}[op]
+		verb = map[string]string{
+			"rename": "renamed", "exchange": "exchanged", "link": "linked", "move_mount": "moved",
+		}[op]
 		if old := t.Text(span.KeyFileOldPath); old != "" {
 			return verb + " " + short(old) + " → " + t.path() + t.many()
 		}
@@ -487,7 +490,9 @@ func (t teller) listing() bool {
 
 // ownCredentials says whether this is what the agent logs in with, outside of its calls: it is read all the time.
 func (t teller) ownCredentials() bool {
-	own := map[string]string{"codex": "/.codex/auth.json", "claude-code": "/.claude/.credentials.json"}[t.Text(span.KeyAgentName)]
+	own := map[string]string{
+		"codex": "/.codex/auth.json", "claude-code": "/.claude/.credentials.json",
+	}[t.Text(span.KeyAgentName)]
 	return own != "" && t.Text(span.KeyAttribution) == "session" && strings.HasSuffix(t.Text(span.KeyFilePath), own)
 }
 
