@@ -16,8 +16,8 @@ func newSpoolExport(f *spoolFlags) *cobra.Command {
 		Use:     "export [ID...]",
 		Short:   "Print dead letters as OTLP JSON, one request a line",
 		Example: "  sudo sheetbend spool export >refused.jsonl",
-		Long: "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line: " +
-			"those that are named, or all. They stay where they are.",
+		Long: "Print dead letters as OTLP JSON, one ExportTraceServiceRequest a line, of security events an " +
+			"ExportLogsServiceRequest: those that are named, or all. They stay where they are.",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			_, _, letters, err := f.deadLetters(ids)
 			out := file.New("standard output", os.Stdout, nil)

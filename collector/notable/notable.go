@@ -178,7 +178,8 @@ func Of(s *span.Span) (Event, bool) {
 		e = t.call(s.Kind)
 	case span.ExecRefused:
 		if t.outcome() == span.Refused {
-			e = Event{ExecRefused, Info, t.who() + " was refused to run " + short(t.Text(span.KeyRequestedExecutable)) + t.why()}
+			what := short(t.Text(span.KeyRequestedExecutable))
+			e = Event{ExecRefused, Info, t.who() + " was refused to run " + what + t.why()}
 		}
 	case span.Limit:
 		if s.Failed {
@@ -244,6 +245,8 @@ func (t teller) secret(kind span.Kind) Event {
 	case t.Text(span.KeyFileAccess) == "path_only" || t.listing():
 	case t.outcome() == span.Refused:
 		return Event{Secret, Info, t.who() + " was refused " + t.path() + t.why()}
+	case t.outcome() == span.OK && t.ownCredentials():
+		return Event{Secret, Info, t.who() + " " + t.changed(kind) + ", its agent's own"}
 	case t.outcome() == span.OK:
 		return Event{Secret, Warn, t.who() + " " + t.changed(kind)}
 	}
@@ -266,7 +269,9 @@ func (t teller) changed(kind span.Kind) string {
 	}
 	switch op := t.Text(span.KeyFileOperation); op {
 	case "rename", "exchange", "link", "move_mount":
-		verb = map[string]string{"rename": "renamed", "exchange": "exchanged", "link": "linked", "move_mount": "moved"}[op]
+		verb = map[string]string{
+			"rename": "renamed", "exchange": "exchanged", "link": "linked", "move_mount": "moved",
+		}[op]
 		if old := t.Text(span.KeyFileOldPath); old != "" {
 			return verb + " " + short(old) + " → " + t.path() + t.many()
 		}
@@ -481,6 +486,14 @@ func (t teller) listing() bool {
 		return path.Base(t.Text(span.KeyFilePath)) == "environ"
 	}
 	return false
+}
+
+// ownCredentials says whether this is what the agent logs in with, outside of its calls: it is read all the time.
+func (t teller) ownCredentials() bool {
+	own := map[string]string{
+		"codex": "/.codex/auth.json", "claude-code": "/.claude/.credentials.json",
+	}[t.Text(span.KeyAgentName)]
+	return own != "" && t.Text(span.KeyAttribution) == "session" && strings.HasSuffix(t.Text(span.KeyFilePath), own)
 }
 
 // mounted says what the operations do that change what a path means.

@@ -63,6 +63,8 @@ var told = []struct {
 	{by("curl", span.Connect, span.KeySensitive, true, span.KeyPeerAddress, "/run/docker.sock", span.KeyTransport, "unix", span.KeyOutcome, ok), "secret WARN curl connected to /run/docker.sock"},
 	{by("cat", span.Open, span.KeySensitive, true, span.KeyFilePath, "/root/.netrc", span.KeyFileAccess, "read", span.KeyOutcome, missing), ""},
 	{by("cat", span.Open, span.KeySensitive, true, span.KeyFilePath, "/root/.netrc", span.KeyFileAccess, "path_only", span.KeyOutcome, ok), ""},
+	{by("claude", span.Open, span.KeyAgentName, "claude-code", span.KeyAttribution, "session", span.KeySensitive, true, span.KeyFilePath, "/root/.claude/.credentials.json", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret INFO claude read /root/.claude/.credentials.json, its agent's own"},
+	{by("cat", span.Open, span.KeyAgentName, "claude-code", span.KeyAttribution, "call_id", span.KeySensitive, true, span.KeyFilePath, "/root/.claude/.credentials.json", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN cat read /root/.claude/.credentials.json"},
 	{by("ps", span.Open, span.KeyExecutablePath, "/usr/bin/ps", span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), ""},
 	{by("ps", span.Open, span.KeyExecutablePath, "/w/ps", span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN ps read /proc/7/environ"},
 	{by("cat", span.Open, span.KeyFilePath, "/etc/hosts", span.KeyFileAccess, "read", span.KeyOutcome, ok), ""},

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,7 +122,8 @@ func as[T any](q *Queue, f func() (T, error)) (v T, err error) {
 	return v, err
 }
 
-// retryDead finds dead letters that are to be sent again. One whose destination is gone goes to the first.
+// retryDead finds dead letters that are to be sent again. One whose destination is gone goes to the first that gets
+// spans.
 func (q *Queue) retryDead() {
 	dir := filepath.Join(q.cfg.Dir, retryName)
 	files, err := as(q, func() ([]fs.FileInfo, error) { return regular(dir, maxDeadLetters) })
@@ -140,7 +142,7 @@ func (q *Queue) retryDead() {
 		}
 	}
 	for _, f := range files[:min(len(files), retriesAtOnce)] {
-		to := lanes[0]
+		to := lanes[max(0, slices.IndexFunc(lanes, func(l *lane) bool { return !l.unused }))]
 		for _, l := range lanes {
 			if strings.HasSuffix(f.Name(), deadEnd(l.endpoint)) {
 				to = l

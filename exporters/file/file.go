@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -237,11 +238,7 @@ func (e *Exporter) report(err error) {
 
 func (e *Exporter) line(b otlp.Batch) error {
 	e.buf = b.AppendRequest(e.buf[:0])
-	traces, err := e.decode.UnmarshalTraces(e.buf)
-	if err != nil {
-		return fmt.Errorf("decode batch %d: %w", b.Seq, err)
-	}
-	text, err := e.encode.MarshalTraces(traces)
+	text, err := e.text(b.Signal)
 	if err != nil {
 		return fmt.Errorf("encode batch %d as JSON: %w", b.Seq, err)
 	}
@@ -260,6 +257,22 @@ func (e *Exporter) line(b otlp.Batch) error {
 		e.torn = n != 1 || !e.torn
 	}
 	return err
+}
+
+// text is the request in buf as JSON.
+func (e *Exporter) text(s otlp.Signal) ([]byte, error) {
+	if s == otlp.Logs {
+		logs, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(e.buf)
+		if err != nil {
+			return nil, err
+		}
+		return (&plog.JSONMarshaler{}).MarshalLogs(logs)
+	}
+	traces, err := e.decode.UnmarshalTraces(e.buf)
+	if err != nil {
+		return nil, err
+	}
+	return e.encode.MarshalTraces(traces)
 }
 
 // takeBack removes the n bytes written last, so that the file ends with a whole line (or as it began).

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
 
@@ -85,6 +86,25 @@ func TestLineIsOTLPJSON(t *testing.T) {
 	}
 	if spans != 3 {
 		t.Errorf("parsed %d spans, want 3", spans)
+	}
+}
+
+// Of a batch of log records, as a dead letter can be, the line is a request of logs.
+func TestALineOfLogRecordsIsOTLPJSON(t *testing.T) {
+	var out bytes.Buffer
+	e := New("buffer", &out, nil)
+	enc := otlp.NewEventEncoder("1.0.0", otlp.Limits{}, e.Write)
+	enc.Span(&span.Span{Kind: span.Exit, End: 7, Attrs: []span.Attr{{Key: span.KeyOOMKilled, Kind: span.BoolAttr, Int: 1}}})
+	enc.Flush()
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := (&plog.JSONUnmarshaler{}).UnmarshalLogs(out.Bytes())
+	if err != nil || logs.LogRecordCount() != 1 {
+		t.Fatalf("%v: %s", err, &out)
+	}
+	if r := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0); r.EventName() != "sheetbend.oom" || r.Timestamp() != 7 {
+		t.Errorf("%s", &out)
 	}
 }
 

@@ -11,9 +11,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -216,6 +219,40 @@ func (j *Jaeger) TraceWhen(t testing.TB, trace [16]byte, enough func(ptrace.Trac
 		t.Fatalf("Jaeger shows %d traces, want 1", len(answer.Data))
 	}
 	return answer.Data[0].Spans
+}
+
+// Search gives the ids of the traces, in hex and sorted, that a search of the last days finds for a service: those with a
+// span that has all the tags and, with longer, lasts at least so long, as in 5s.
+func (j *Jaeger) Search(t testing.TB, service string, tags map[string]string, longer string) (traces []string) {
+	t.Helper()
+	text, err := json.Marshal(tags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := url.Values{
+		"service": {service}, "tags": {string(text)}, "limit": {"1000"},
+		"start": {"0"}, "end": {strconv.FormatInt(time.Now().Add(time.Hour).UnixMicro(), 10)},
+	}
+	if longer != "" {
+		query.Set("minDuration", longer)
+	}
+	body, err := get(j.api + "/api/traces?" + query.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Data []struct {
+			TraceID string `json:"traceID"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		t.Fatal(err)
+	}
+	for _, trace := range answer.Data {
+		traces = append(traces, trace.TraceID)
+	}
+	slices.Sort(traces)
+	return traces
 }
 
 // Wait waits until enough is true of what Jaeger has of the trace. It asks for the raw spans: for all others
