@@ -132,7 +132,7 @@ func (r *Report) page() page {
 	if len(r.stories) == 0 {
 		base = 0
 	}
-	since := func(t uint64) int64 { return int64(t - base) } //nolint:gosec // 292 years
+	since := func(t uint64) int64 { return int64(t - base) }
 	p := page{
 		Version: visible(r.version), Base: strconv.FormatUint(base, 10), Left: r.left,
 		Stories: []pageWho{}, Calls: []pageCall{}, Nodes: [][]any{}, Lines: [][]any{},
