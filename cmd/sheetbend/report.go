@@ -18,38 +18,43 @@ import (
 
 func newReport() *cobra.Command {
 	var (
+		o      shown
 		output string
 		force  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "report [flags] FILE",
+		Use:   "report [flags] [SESSION]",
 		Short: "Write what an agent did as one HTML file, for a ticket",
-		Long: `Write one HTML file of what is in a capture (sheetbend record, or sheetbend run --record): what the
-agent did in short, its tool calls in time, and for each the programs, files, hosts and decisions, with
-search and filters. The file holds all of it, loads nothing, and can be opened without a network.
+		Long: `Write one HTML file of a session: what the agent did in short, its tool calls in time, and for each the
+programs, files, hosts and decisions, with search and filters. The file holds all of it, loads nothing,
+and can be opened without a network. Without SESSION it is the last one of yours that the sensor has
+recorded.
 
-It has the names of files and hosts, and the arguments of programs: treat it like the capture.`,
-		Example: `  sheetbend report agent.capture
-  sheetbend report agent.capture -o ticket-4711.html`,
+It has the names of files and hosts, and the arguments of programs: treat it like the recording.
+` + sessionHelp,
+		Example: `  sheetbend report
+  sheetbend report 01a0f5c2 -o ticket-4711.html
+  sheetbend report agent.capture`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usageError("report needs one file, not %d", len(args))
+			if len(args) > 1 {
+				return usageError("report takes one session or file, not %d", len(args))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			who, err := caller()
+			s, err := o.source(cmd, strings.Join(args, ""))
 			if err != nil {
 				return err
 			}
 			if output == "" {
-				output = reportName(args[0])
+				output = reportName(s.name)
 			}
-			return writeReport(cmd.OutOrStdout(), args[0], output, force, who)
+			return writeReport(cmd.OutOrStdout(), s, output, force)
 		},
 	}
+	o.flags(cmd, false)
 	f := cmd.Flags()
-	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: the name of what is read, with .html);\n-: standard output")
+	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: SESSION with .html, or report.html);\n-: standard output")
 	f.BoolVar(&force, "force", false, "replace a file that is there")
 	return cmd
 }
@@ -57,6 +62,9 @@ It has the names of files and hosts, and the arguments of programs: treat it lik
 // reportName is the name of a report where none is given: in the working directory.
 func reportName(from string) string {
 	base := filepath.Base(from)
+	if from == "" || from == "-" {
+		base = "report"
+	}
 	for {
 		cut := strings.TrimSuffix(base, filepath.Ext(base))
 		switch filepath.Ext(base) {
@@ -70,22 +78,25 @@ func reportName(from string) string {
 	}
 }
 
-func writeReport(to io.Writer, from, output string, force bool, who identity) error {
+// writeReport writes a report of what is in a source to a file, and says so. What came before an error of the source is
+// in it.
+func writeReport(to io.Writer, from source, output string, force bool) error {
 	mode := createNew
 	if force {
 		mode = truncate
 	}
-	if !force && output != "-" && who.rights(func() error { _, err := os.Lstat(output); return err }) == nil {
+	if !force && output != "-" && from.who.rights(func() error { _, err := os.Lstat(output); return err }) == nil {
 		return isThere(output) // what decides is the open below: nobody is to wait for that
 	}
 	r := htmlreport.New(build())
-	if err := spansIn(from, who, r); err != nil {
-		return err
+	failure := from.spans(r)
+	if failure != nil && r.Empty() {
+		return failure
 	}
 	if output == "-" {
-		return r.Write(to)
+		return errors.Join(r.Write(to), failure)
 	}
-	f, err := who.openOutput(output, mode)
+	f, err := from.who.openOutput(output, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return isThere(output)
 	}
@@ -99,7 +110,7 @@ func writeReport(to io.Writer, from, output string, force bool, who identity) er
 		output = abs
 	}
 	_, err = fmt.Fprintf(to, "The report is in %s\n", printable(output))
-	return err
+	return errors.Join(err, failure)
 }
 
 func isThere(name string) error {

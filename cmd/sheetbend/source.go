@@ -31,11 +31,6 @@ type source struct {
 	who    identity
 }
 
-// spansIn hands a sink the spans of a file, which is opened with the rights of who.
-func spansIn(name string, who identity, sink span.Sink) error {
-	return source{ctx: context.Background(), name: name, who: who}.readFile(sink, nil)
-}
-
 // spans hands a sink all spans. What came before an error is good. sink may keep nothing of them.
 func (s source) spans(sink span.Sink) error {
 	if s.isFile() {
