@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -24,17 +23,18 @@ func newReport() *cobra.Command {
 		force  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "report [SESSION]",
+		Use:   "report [flags] [SESSION]",
 		Short: "Write what an agent did as one HTML file, for a ticket",
-		Long: `Write one HTML file: what the agent did in short, its tool calls in time, and for each the programs,
-files, hosts and decisions, with search and filters. The file holds all of it, loads nothing, and can be
-opened without a network. Without SESSION it is the last one of yours that the sensor has recorded.
+		Long: `Write one HTML file of a session: what the agent did in short, its tool calls in time, and for each the
+programs, files, hosts and decisions, with search and filters. The file holds all of it, loads nothing,
+and can be opened without a network. Without SESSION it is the last one of yours that the sensor has
+recorded.
 
-It has the names of files and hosts, and the arguments of programs: treat it like the session.
+It has the names of files and hosts, and the arguments of programs: treat it like the recording.
 ` + sessionHelp,
 		Example: `  sheetbend report
   sheetbend report 01a0f5c2 -o ticket-4711.html
-  sheetbend report agent.capture -o ticket-4711.html`,
+  sheetbend report agent.capture`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError("report takes one session or file, not %d", len(args))
@@ -47,14 +47,14 @@ It has the names of files and hosts, and the arguments of programs: treat it lik
 				return err
 			}
 			if output == "" {
-				output = reportName(cmp.Or(s.name, "session"))
+				output = reportName(s.name)
 			}
 			return writeReport(cmd.OutOrStdout(), s, output, force)
 		},
 	}
 	o.flags(cmd, false)
 	f := cmd.Flags()
-	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: the name of the session or file, with .html);\n-: standard output")
+	f.StringVarP(&output, "output", "o", "", "write the report to `FILE` (default: SESSION with .html, or report.html);\n-: standard output")
 	f.BoolVar(&force, "force", false, "replace a file that is there")
 	return cmd
 }
@@ -62,6 +62,9 @@ It has the names of files and hosts, and the arguments of programs: treat it lik
 // reportName is the name of a report where none is given: in the working directory.
 func reportName(from string) string {
 	base := filepath.Base(from)
+	if from == "" || from == "-" {
+		base = "report"
+	}
 	for {
 		cut := strings.TrimSuffix(base, filepath.Ext(base))
 		switch filepath.Ext(base) {
@@ -75,23 +78,25 @@ func reportName(from string) string {
 	}
 }
 
+// writeReport writes a report of what is in a source to a file, and says so. What came before an error of the source is
+// in it.
 func writeReport(to io.Writer, from source, output string, force bool) error {
-	who := from.who
 	mode := createNew
 	if force {
 		mode = truncate
 	}
-	if !force && output != "-" && who.rights(func() error { _, err := os.Lstat(output); return err }) == nil {
+	if !force && output != "-" && from.who.rights(func() error { _, err := os.Lstat(output); return err }) == nil {
 		return isThere(output) // what decides is the open below: nobody is to wait for that
 	}
 	r := htmlreport.New(build())
-	if err := from.spans(r); err != nil {
-		return err
+	failure := from.spans(r)
+	if failure != nil && r.Empty() {
+		return failure
 	}
 	if output == "-" {
-		return r.Write(to)
+		return errors.Join(r.Write(to), failure)
 	}
-	f, err := who.openOutput(output, mode)
+	f, err := from.who.openOutput(output, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return isThere(output)
 	}
@@ -105,7 +110,7 @@ func writeReport(to io.Writer, from source, output string, force bool) error {
 		output = abs
 	}
 	_, err = fmt.Fprintf(to, "The report is in %s\n", printable(output))
-	return err
+	return errors.Join(err, failure)
 }
 
 func isThere(name string) error {

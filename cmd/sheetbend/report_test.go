@@ -63,7 +63,7 @@ func TestAReportReplacesNoFileUnlessItIsToldTo(t *testing.T) {
 		t.Errorf("error %v: what has come since is replaced", err)
 	}
 	if text, err := os.ReadFile(to); err != nil || string(text) != "kept" {
-		t.Errorf("%q, %v", text, err)
+		t.Errorf("%d bytes, %v: the file is another", len(text), err)
 	}
 	if _, err := write(true); err != nil {
 		t.Error(err)
@@ -76,10 +76,47 @@ func TestAReportReplacesNoFileUnlessItIsToldTo(t *testing.T) {
 func TestNamesOfReports(t *testing.T) {
 	for from, want := range map[string]string{
 		"/x/agent.capture": "agent.html", "a.jsonl.zst": "a.html", "b.capture.gz": "b.html", "01a2-b3": "01a2-b3.html",
-		"v1.2": "v1.2.html", ".capture": ".capture.html",
+		"v1.2": "v1.2.html", "": "report.html", "-": "report.html", ".capture": ".capture.html",
 	} {
 		if got := reportName(from); got != want {
 			t.Errorf("%s: %s, not %s", from, got, want)
 		}
+	}
+}
+
+// TestAReportOfASpanFileIsThatOfTheCapture holds that nothing is lost on the way through OTLP, and that of a file that
+// is cut short there is a report of what came before.
+func TestAReportOfASpanFileIsThatOfTheCapture(t *testing.T) {
+	dir := t.TempDir()
+	from, lines := ofAgent(t, "codex"), filepath.Join(dir, "spans.jsonl")
+	if code := execute(t.Context(), []string{"replay", "--output", lines, from}); code != 0 {
+		t.Fatalf("replay exits with %d", code)
+	}
+	pages := make(map[string][]byte)
+	for name, file := range map[string]string{"capture": from, "spans": lines} {
+		var page bytes.Buffer
+		if err := writeReport(&page, source{ctx: t.Context(), name: file}, "-", false); err != nil {
+			t.Fatal(err)
+		}
+		pages[name] = page.Bytes()
+	}
+	if !bytes.Equal(pages["capture"], pages["spans"]) {
+		t.Errorf("a page of %d bytes, and of %d from spans", len(pages["capture"]), len(pages["spans"]))
+	}
+	whole, err := os.ReadFile(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := bytes.Cut(whole, []byte("\n"))
+	if err := os.WriteFile(lines, append(first, "\n{"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "cut.html")
+	var said strings.Builder
+	if err := writeReport(&said, source{ctx: t.Context(), name: lines}, out, false); err == nil || said.String() == "" {
+		t.Errorf("%q, %v: want a report and an error", said.String(), err)
+	}
+	if info, err := os.Stat(out); err != nil || info.Size() < 30_000 {
+		t.Errorf("%v, %v: no report", info, err)
 	}
 }

@@ -89,8 +89,8 @@ func (r *Report) Write(w io.Writer) error {
 	return b.Flush()
 }
 
-// Spans is how many agents and sandboxes, and tool calls there are.
-func (r *Report) Spans() (stories, calls int) { return len(r.stories), r.calls }
+// Empty says whether no span has come.
+func (r *Report) Empty() bool { return len(r.stories) == 0 }
 
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
@@ -132,7 +132,7 @@ func (r *Report) page() page {
 	if len(r.stories) == 0 {
 		base = 0
 	}
-	since := func(t uint64) int64 { return int64(t - base) } //nolint:gosec // 292 years
+	since := func(t uint64) int64 { return int64(t - base) }
 	p := page{
 		Version: visible(r.version), Base: strconv.FormatUint(base, 10), Left: r.left,
 		Stories: []pageWho{}, Calls: []pageCall{}, Nodes: [][]any{}, Lines: [][]any{},

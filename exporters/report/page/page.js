@@ -532,12 +532,13 @@ function storySection(story, i) {
   if (sentence) sec.append(el('p', {class: 'lead'}, text(sentence)));
   const ownHas = own.nodes.length || own.lines.length;
   sec.append(definitions([['Command', fact(story, 'process.command_line')], ['Workspace', fact(story, 'workspace')],
-    ['Began', say(iso(story.start).slice(0, 19).replace('T', ' ') + ' UTC')], ['Took', say(duration(story.length) + (story.over || !agent ? '' : ', and had not ended'))],
+    ['Began', say(iso(story.start).slice(0, 19).replace('T', ' ') + ' UTC')], ['Took', say(duration(story.length))],
     ['Started in', story.parent], ['Host', story.where['host.name']], ['Container', story.where['container.name']], ['Image', story.where['container.image.name']],
     ['Pod', story.where['k8s.pod.name'] && [story.where['k8s.namespace.name'], story.where['k8s.pod.name']].filter(Boolean).join('/')],
     ['Reported late', num(story, 'session.late') ? plural(num(story, 'session.late'), 'fact') + ' of calls that were told before' : ''],
     ['Counts', fact(story, 'count.partial') ? say('may be too small: the sensor was started again meanwhile') : '']]));
   sec.append(tiles(story, calls.length));
+  if (agent && !story.over) sec.append(el('p', {class: 'note'}, 'The end of the agent is not in this report, and its sums are told with its end.'));
   const olist = el('ol', {class: 'calls'});
   const entries = calls.map((g) => { const d = callEntry(g, span); olist.append(d.li); return d; });
   let ownEntry = null;
@@ -578,7 +579,8 @@ const first = data.stories[0];
 if (first) {
   const agents = data.stories.filter((s) => s.id.startsWith('agent-'));
   $('title').replaceChildren('What ', text(agents.length > 1 ? `${agents.length} agents` : first.agent || 'was done in a sandbox'), first.agent || agents.length > 1 ? ' did' : '');
-  $('subtitle').textContent = `${plural(data.calls.length, 'call')}, ${plural(nodes.length, 'program')} from ${iso(first.start).slice(0, 19).replace('T', ' ')} UTC. All times are UTC.`;
+  const begin = Math.min(...data.stories.map((s) => s.start)), end = Math.max(...data.stories.map((s) => s.start + s.length));
+  $('subtitle').textContent = `${iso(begin).slice(0, 19).replace('T', ' ')} to ${clock(end)}. All times are UTC.`;
 }
 const leftOut = [];
 if (data.left.lines) leftOut.push(`${plural(data.left.lines, 'span')}${data.left.notable ? `, ${data.left.notable} of them notable` : ''}`);
