@@ -52,7 +52,7 @@ func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attributi
 	key := openKey{process: p, access: to, call: whose.Owner.Call, declared: whose.Declared}
 	if k := whose.Owner.Call; k != nil && p.Hook == nil && !whose.Owner.Left {
 		all := filesOf(k)
-		all.begin(h.Time, uint64(conf.Window))
+		all.begin(h.Time, uint64(c.spans.config.Hold)) // a restart reads all of it
 		if all.files >= conf.CallFiles || makesSandbox(p, whose.Owner) {
 			key.process = nil
 			return c.fold(h, p, whose, all, key, file)
@@ -87,7 +87,8 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 	if len(dir) == 0 {
 		return false
 	}
-	if pending.folded.begin(h.Time, uint64(conf.Window)) {
+	if window := h.Time / uint64(c.spans.config.Hold); window != pending.looked { // a restart reads all of it
+		pending.looked = window
 		clear(pending.missing)
 	}
 	n, known := pending.missing[string(dir)]

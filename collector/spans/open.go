@@ -107,7 +107,8 @@ type pending struct {
 
 	folded  folds          // reads, and looking for what is missing
 	made    folds          // files that were created; at most config.Fold.Creates of them are held one by one
-	missing map[string]int // files that are not there, by directory, in the window of folded
+	missing map[string]int // files that are not there, by directory, in a window of the hold
+	looked  uint64         // its number since boot
 }
 
 func pendingOf(p *lineage.Process) *pending {
