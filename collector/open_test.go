@@ -326,6 +326,20 @@ func TestManyFilesThatAreMadeInADirectoryAreOneSpan(t *testing.T) {
 		wants(t, list[4], map[string]any{span.KeyFilePath: "/repo/many/.env", span.KeySensitive: true, span.KeyFolded: nil})
 		wants(t, list[5], map[string]any{span.KeyFilePath: "/repo/many/5", span.KeyFileAccess: "write", span.KeyFolded: nil})
 	})
+	t.Run("but what lies outside of where it was started is told alone", func(t *testing.T) {
+		for _, trees := range []bool{false, true} {
+			w := begin(t, config.Fold{Creates: 3, Trees: trees}) // in /repo
+			for i := range 10 {
+				create(w, fmt.Sprintf("/usr/local/bin/%d", i))
+				create(w, fmt.Sprintf("/tmp/build/%d", i))
+			}
+			w.exit(10, 0)
+			alone := slices.DeleteFunc(w.of(span.Open), func(s span.Span) bool { return get(s, span.KeyFolded) != nil })
+			if len(alone) != 10 || len(w.of(span.Open)) != 11 {
+				t.Errorf("trees: %v: %s", trees, show(w.of(span.Open)))
+			}
+		}
+	})
 	t.Run("and a tree is a few for people", func(t *testing.T) {
 		w := begin(t, config.Fold{Creates: 3, Directories: 2, Trees: true})
 		for i := range 10 {

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/collector/record"
+	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -62,7 +65,7 @@ func TestWhichChildOfAnAgentIsACall(t *testing.T) {
 			}
 			w.fork(10, 11)
 			w.run(11, record.ExecSessionLeader, c.child, c.env...)
-			w.open(11, "/a/x")
+			w.openWith(11, 0, record.Open{Path: rt.Path("/a/x"), Flags: unix.O_WRONLY}) // reads of an agent's sandbox fold
 			w.c.Close()
 			wants(t, w.opened("/a/x"), map[string]any{span.KeyAttribution: c.want})
 		})

@@ -619,8 +619,9 @@ func (r *taking) sums() map[string]int64 {
 	return sums
 }
 
-// checkOrdinary holds a session to its account, as run and as sensor show it.
-func checkOrdinary(t *testing.T, told account, open func() *capture.Reader) {
+// checkOrdinary holds a session to its account, as run and as sensor show it. slow is how much longer it may have taken
+// than it does.
+func checkOrdinary(t *testing.T, told account, slow int, open func() *capture.Reader) {
 	everything := func(cc *collector.Config) {
 		cc.Noise = []string{}
 		cc.Fold = collector.Fold{Files: 1 << 20, CallFiles: 1 << 20, Window: cc.Fold.Window, Directories: 1 << 16, Missing: 1 << 20, Creates: 1 << 20}
@@ -641,8 +642,8 @@ func checkOrdinary(t *testing.T, told account, open func() *capture.Reader) {
 			mode.set(c)
 			got := as(t, open(), c, nil)
 			got.t = t
-			if len(got.spans) > mode.most {
-				t.Errorf("%d spans, at most %d are to be read", len(got.spans), mode.most)
+			if most := slow * mode.most; len(got.spans) > most {
+				t.Errorf("%d spans, at most %d are to be read", len(got.spans), most)
 			}
 			var calls []string
 			for n := range told.Calls {
@@ -664,7 +665,7 @@ func checkOrdinary(t *testing.T, told account, open func() *capture.Reader) {
 func TestOrdinaryCallsAreFewSpansThatTellAll(t *testing.T) {
 	t.Parallel()
 	told, _ := openOrdinary(t)
-	checkOrdinary(t, told, func() *capture.Reader { _, r := openOrdinary(t); return r })
+	checkOrdinary(t, told, 1, func() *capture.Reader { _, r := openOrdinary(t); return r })
 }
 
 // The same, done anew on this machine.
@@ -684,7 +685,7 @@ func TestOrdinaryCallsAreFewSpansLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	told, raw := liveOrdinary(t, root)
-	checkOrdinary(t, told, func() *capture.Reader {
+	checkOrdinary(t, told, 3, func() *capture.Reader { // on a slow machine it has more windows
 		f, err := os.Open(raw)
 		if err != nil {
 			t.Fatal(err)

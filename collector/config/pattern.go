@@ -257,7 +257,8 @@ func DefaultNoise() []string {
 		"/etc/hosts",
 		"/etc/passwd",
 		"/etc/group",
-		"/etc/ssl/**",
+		"/etc/ssl/certs/**",
+		"/etc/ssl/openssl.cnf",
 		// Devices without content, also when they are written to, and the terminal.
 		"/dev/tty",
 		"/dev/null",

@@ -44,16 +44,16 @@ func (f *folds) begin(at, window uint64) bool {
 	return true
 }
 
-// foldsRead counts a successful read of a file not read before into a span for its directory, when the process or its
-// call has read too many others lately.
-func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte) bool {
+// foldsRead counts a successful read of a file not read before, or one of a path only, into a span for its directory,
+// when the process or its call has read too many others lately, or makes the agent's own sandbox.
+func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte, to access) bool {
 	conf, own := &c.spans.config.Fold, &pendingOf(p).folded
 	own.begin(h.Time, uint64(conf.Window))
-	key := openKey{process: p, access: accessRead, call: whose.Owner.Call, declared: whose.Declared}
+	key := openKey{process: p, access: to, call: whose.Owner.Call, declared: whose.Declared}
 	if k := whose.Owner.Call; k != nil && p.Hook == nil && !whose.Owner.Left {
 		all := filesOf(k)
-		all.begin(h.Time, uint64(conf.Window))
-		if all.files >= conf.CallFiles {
+		all.begin(h.Time, uint64(c.spans.config.Hold)) // a restart reads all of it
+		if all.files >= conf.CallFiles || makesSandbox(p, whose.Owner) {
 			key.process = nil
 			return c.fold(h, p, whose, all, key, file)
 		}
@@ -64,6 +64,11 @@ func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attributi
 		return false
 	}
 	return c.fold(h, p, whose, own, key, file)
+}
+
+// makesSandbox says whether a process of a call is the sandbox that its agent puts around commands.
+func makesSandbox(p *lineage.Process, w attribution.Owner) bool {
+	return w.Call != nil && slices.Contains(w.Call.Agent.Wrappers().Programs, p.Program.Name)
 }
 
 // filesOf is what is kept of the files that a call reads.
@@ -82,7 +87,8 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 	if len(dir) == 0 {
 		return false
 	}
-	if pending.folded.begin(h.Time, uint64(conf.Window)) {
+	if window := h.Time / uint64(c.spans.config.Hold); window != pending.looked { // a restart reads all of it
+		pending.looked = window
 		clear(pending.missing)
 	}
 	n, known := pending.missing[string(dir)]
@@ -108,7 +114,11 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte, to access) bool {
 	conf, list := &c.spans.config.Fold, &pendingOf(p).made
 	dir := paths.Directory(file)
-	if len(dir) == 0 || !isFile(file) || to != accessCreate && !conf.Trees || c.spans.alone(p, whose.Owner, string(file)) {
+	if len(dir) == 0 || !isFile(file) || to != accessCreate && !conf.Trees {
+		return false
+	}
+	sandbox := makesSandbox(p, whose.Owner)
+	if !sandbox && c.spans.alone(p, whose.Owner, string(file)) {
 		return false
 	}
 	key := openKey{process: p, access: to, call: whose.Owner.Call, declared: whose.Declared}
@@ -121,7 +131,7 @@ func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribut
 			alone = append(alone, s)
 		}
 	}
-	if len(alone) < conf.Creates {
+	if len(alone) < conf.Creates && !sandbox {
 		return false
 	}
 	slices.Reverse(alone)

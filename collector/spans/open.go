@@ -107,7 +107,8 @@ type pending struct {
 
 	folded  folds          // reads, and looking for what is missing
 	made    folds          // files that were created; at most config.Fold.Creates of them are held one by one
-	missing map[string]int // files that are not there, by directory, in the window of folded
+	missing map[string]int // files that are not there, by directory, in a window of the hold
+	looked  uint64         // its number since boot
 }
 
 func pendingOf(p *lineage.Process) *pending {
@@ -180,7 +181,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 			Failed: r.Error != 0, File: h.Flags&(record.OpenPseudo|record.OpenOnProc) == 0 && isFile(name),
 		})
 	}
-	read := resolved && to == accessRead && !sensitive
+	read := resolved && !to.writes() && !sensitive
 	if whose.Declared == 0 && !sensitive && c.isNoise(h, r, p, name, to, resolved) {
 		p.Program.Noise++
 		return
@@ -189,7 +190,9 @@ func (c *files) open(h *record.Header, r *record.Open) {
 		whose.Owner = p.Owner()
 	}
 	c.spans.effects.opened(h, r, p, whose.Owner, name, to, resolved, sensitive)
-	missing := !to.writes() && !sensitive && !whose.Named && h.Flags&record.OpenSubmitted == 0 &&
+	// Who looks at all processes meets some that have no memory: of these there is nothing to be read.
+	nothing := r.Error == int32(unix.ESRCH)
+	missing := !to.writes() && (!sensitive || nothing) && !whose.Named && h.Flags&record.OpenSubmitted == 0 &&
 		r.Error != 0 && outcomeOf(span.Open, unix.Errno(r.Error)) == span.Missing
 	if missing && c.isMissing(h, r, p, &whose, name, to) {
 		return
@@ -212,7 +215,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	}
 	switch {
 	case whose.Named || sensitive:
-	case read && c.foldsRead(h, p, &whose, name):
+	case read && c.foldsRead(h, p, &whose, name, to):
 		return
 	case to.writes() && resolved && h.Flags&(record.OpenUnlinked|record.OpenTruncated|record.OpenOutside) == 0 && c.foldsWrite(h, p, &whose, name, to):
 		return

@@ -220,7 +220,7 @@ func shortPath(p, cwd string) string {
 		return cmp.Or(rest, "./")
 	}
 	if p == cwd && p != "" && p != "/" {
-		return "."
+		return "./"
 	}
 	if rest, below := strings.CutPrefix(p, "/root/"); below {
 		return "~/" + rest
@@ -247,9 +247,12 @@ func (n *nameOf) file(s *span.Span, a span.Attrs) {
 	count, _ := a.Int(span.KeyCount)
 	switch operation := a.Text(span.KeyFileOperation); {
 	case a.Is(span.KeyFolded):
-		files := "opens"
+		files := "open"
 		if s.Kind == span.Change || a.Text(span.KeyFileAccess) == "create" {
-			files = "files"
+			files = "file"
+		}
+		if count != 1 {
+			files += "s"
 		}
 		n.path(name, fmt.Sprintf("(%d %s)", count, files))
 		return
