@@ -276,8 +276,11 @@ func (d *drawing) counts(g *agent) (parts []part) {
 			}
 		}
 	}
-	if calls > 0 || g.id != (span.ID{}) {
+	switch {
+	case calls > 0:
 		parts = append(parts, part{terminal.Count(calls, "call"), nil})
+	case g.id != (span.ID{}):
+		parts = append(parts, part{"no calls", nil})
 	}
 	if failed > 0 {
 		parts = append(parts, part{fmt.Sprintf("%d failed", failed), d.p.Alarm})
