@@ -59,7 +59,12 @@ func (t *Story) Render(w io.Writer) error {
 	}
 	roots := t.arrange()
 	blank := false
-	for _, g := range append(roots, t.sandboxes...) {
+	for _, g := range t.sandboxes {
+		if len(t.agents) == 0 || g.matters() {
+			roots = append(roots, g)
+		}
+	}
+	for _, g := range roots {
 		if blank {
 			d.print()
 		}
@@ -70,6 +75,18 @@ func (t *Story) Render(w io.Writer) error {
 		d.print(part{terminal.Count(int64(t.beyond), "more agent"), d.p.Yellow})
 	}
 	return d.w.Flush()
+}
+
+// matters says whether what is no agent's did more than start programs and read: what starts an agent does that.
+func (g *agent) matters() bool {
+	for _, x := range g.account {
+		switch {
+		case x.Key == span.KeyFilesRead || x.Key == span.KeyFilesByName || x.Key == span.KeyFilesTemporary:
+		case strings.HasPrefix(x.Key, "sheetbend.files.") || x.Key == span.KeyHosts || x.Key == span.KeyNotables || x.Key == span.KeyLost:
+			return true
+		}
+	}
+	return false
 }
 
 // arrange puts calls in order and agents below the call, or else the agent, that they were started in.
