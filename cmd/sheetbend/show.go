@@ -24,6 +24,7 @@ import (
 type shown struct {
 	socket  string
 	display display
+	all     bool // of tree: nothing is folded
 }
 
 func (o *shown) flags(cmd *cobra.Command, draws bool) {
@@ -91,7 +92,10 @@ func newTree() *cobra.Command {
 		Long: `Print the processes, files and connections of a session as a tree; of one tool call only, by its id, the
 beginning of that, or its number in the session.
 ` + sessionHelp + `
-Of a session that is not recorded it is what the sensor remembers while it is live.`,
+Of a session that is not recorded it is what the sensor remembers while it is live.
+
+Programs of one name that ended well are one row, files are folded by directory, and what an agent does
+for itself is a line; --all folds nothing.`,
 		Example: `  sheetbend tree 01a0f5c2
   sheetbend tree 01a0f5c2 3
   sheetbend tree agent.capture`,
@@ -110,11 +114,14 @@ Of a session that is not recorded it is what the sensor remembers while it is li
 		},
 	}
 	o.flags(cmd, true)
+	cmd.Flags().BoolVar(&o.all, "all", false, "fold nothing")
 	return cmd
 }
 
 func (o *shown) tree(s source, call []string) error {
-	tree := terminal.NewTree(o.display.terminal(os.Stdout, os.Getenv))
+	draw := o.display.terminal(os.Stdout, os.Getenv)
+	draw.Fold = !o.all
+	tree := terminal.NewTree(draw)
 	var sink span.Sink = tree
 	if len(call) > 0 {
 		one := &oneCall{Sink: tree, id: call[0]}

@@ -59,10 +59,12 @@ func (t *Story) Render(w io.Writer) error {
 	}
 	roots := t.arrange()
 	blank := false
-	for i, g := range append(roots, t.sandboxes...) {
-		if i >= len(roots) && i > 0 && d.dull(g) {
-			continue
+	for _, g := range t.sandboxes {
+		if len(t.agents) == 0 || g.matters() {
+			roots = append(roots, g)
 		}
+	}
+	for _, g := range roots {
 		if blank {
 			d.print()
 		}
@@ -73,6 +75,18 @@ func (t *Story) Render(w io.Writer) error {
 		d.print(part{terminal.Count(int64(t.beyond), "more agent"), d.p.Yellow})
 	}
 	return d.w.Flush()
+}
+
+// matters says whether what is no agent's did more than start programs and read: what starts an agent does that.
+func (g *agent) matters() bool {
+	for _, x := range g.account {
+		switch {
+		case x.Key == span.KeyFilesRead || x.Key == span.KeyFilesByName || x.Key == span.KeyFilesTemporary:
+		case strings.HasPrefix(x.Key, "sheetbend.files.") || x.Key == span.KeyHosts || x.Key == span.KeyNotables || x.Key == span.KeyLost:
+			return true
+		}
+	}
+	return false
 }
 
 // arrange puts calls in order and agents below the call, or else the agent, that they were started in.
@@ -175,11 +189,6 @@ func (d *drawing) wrap(first, rest part, parts []part, lines int) {
 		used += terminal.Cells(p.text)
 	}
 	d.print(line...)
-}
-
-// dull is true of what started the agents and did nothing that anybody asks for. What was lost stands with the agents.
-func (d *drawing) dull(g *agent) bool {
-	return len(d.changed(g.account, d.namer(""))) == 0 && len(d.hosts(g.account, 1)) == 0 && len(g.account.List(span.KeyNotableLines)) == 0
 }
 
 // agent draws one, and those that were started in it.
@@ -290,8 +299,11 @@ func (d *drawing) counts(g *agent) (parts []part) {
 			}
 		}
 	}
-	if calls > 0 || g.id != (span.ID{}) {
+	switch {
+	case calls > 0:
 		parts = append(parts, part{terminal.Count(calls, "call"), nil})
+	case g.id != (span.ID{}):
+		parts = append(parts, part{"no calls", nil})
 	}
 	if failed > 0 {
 		parts = append(parts, part{fmt.Sprintf("%d failed", failed), d.p.Alarm})

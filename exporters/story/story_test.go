@@ -145,6 +145,20 @@ func TestWhatIsInNoAgentHasAnAccountOfItsOwn(t *testing.T) {
 	}
 }
 
+// What starts an agent is no story of its own, unless it does more.
+func TestWhatOnlyStartsAnAgentIsLeftOut(t *testing.T) {
+	t.Parallel()
+	o := story.Options{Zone: time.UTC}
+	starts := made(span.SandboxEnd, "sb-1", 1, 0, 20*sec, number(span.KeyPrograms, 1), number(span.KeyFilesRead, 3))
+	if got := string(drawn(t, o, append(shop(), starts)...)); strings.Contains(got, "in no agent") {
+		t.Error(got)
+	}
+	more := made(span.SandboxEnd, "sb-1", 1, 0, 20*sec, number(span.KeyFilesDeleted, 1), list(span.KeyFilesDeletedNames, "/srv/x"))
+	if got := string(drawn(t, o, append(shop(), more)...)); !strings.Contains(got, "codex (in no agent)") || !strings.Contains(got, "deleted /srv/x") {
+		t.Error(got)
+	}
+}
+
 // What a sandbox chooses reaches the terminal as text, in its columns, and within bounds.
 func TestHostileTextStaysText(t *testing.T) {
 	t.Parallel()

@@ -156,8 +156,7 @@ func (d *drawing) household(first *node) ([]row, []*node) {
 		for _, c := range d.below[n] {
 			switch {
 			case c.forkOf != nil:
-				h.take(c)
-				visitAll(d.below[c], visit)
+				visit(c)
 			case c.own && c.instance == first.instance:
 				h.programs[c.called()]++
 				if c.failed {
@@ -176,12 +175,6 @@ func (d *drawing) household(first *node) ([]row, []*node) {
 		rows = append([]row{{head: Pad("itself", verbCells), text: text, headStyle: d.p.Dim, textStyle: d.p.Dim}}, rows...)
 	}
 	return rows, h.below
-}
-
-func visitAll(nodes []*node, visit func(*node)) {
-	for _, n := range nodes {
-		visit(n)
-	}
 }
 
 // take counts what one program did.

@@ -78,10 +78,11 @@ func TestWhatAnAgentDoesForItselfIsALine(t *testing.T) {
 		own(open(3, 2, 11, 2*ms, "create", "/home/ada/.codex/state")), own(open(4, 2, 11, 2*ms, "read", "/home/ada/.codex/config")),
 		own(open(5, 2, 11, 2*ms, "read", "/home/ada/.codex/auth.json", yes(span.KeySensitive))),
 		own(exec(6, 2, 12, 3*ms, 4*ms, "/usr/bin/git", argv("git", "status"), exit(0))), own(exec(7, 2, 13, 3*ms, 4*ms, "/usr/bin/git", argv("git", "log"), exit(0))),
+		own(open(9, 2, 19, 2*ms, "read", "/home/ada/.codex/by-a-fork")),
 		own(connect(8, 2, 11, 2*ms, 3*ms, "tcp", "203.0.113.1", 443)), tool, shell,
 	}
 	got := render(t, Options{Width: 100, Fold: true}, spans)
-	for _, want := range []string{"node codex.js", "itself   1 read, 1 file written, 1 connection, 3 programs (git ×2, codex)", "auth.json", "└─ call make test", "└─ sh -c 'make test'"} {
+	for _, want := range []string{"node codex.js", "itself   2 reads, 1 file written, 1 connection, 3 programs (git ×2, codex)", "auth.json", "└─ call make test", "└─ sh -c 'make test'"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

@@ -67,7 +67,11 @@ func (f *Follow) Span(s *span.Span) {
 	}
 	pid, _ := a.Int(span.KeyPID)
 	program := short(a, span.KeyExecutableName)
-	who := "  " + PadFront(strconv.FormatInt(pid, 10), pidCells) + " " + Pad(Cut(program, 12), 12) + " "
+	number := ""
+	if pid != 0 {
+		number = strconv.FormatInt(pid, 10)
+	}
+	who := "  " + PadFront(number, pidCells) + " " + Pad(Cut(program, 12), 12) + " "
 	if f.d.width < narrow {
 		who = " "
 	}

@@ -20,7 +20,7 @@ func followed(spans ...span.Span) (lines []string) {
 	f.Flush()
 	for line := range strings.Lines(out.String()) {
 		if fields := strings.Fields(line); strings.Contains(line, " done ") {
-			lines = append(lines, strings.Join(fields[2:], " "))
+			lines = append(lines, strings.Join(fields[1:], " "))
 		}
 	}
 	return lines
@@ -58,8 +58,8 @@ func TestTheEndOfACallHasOneLine(t *testing.T) {
 		{"session.call first", []span.Span{root, row, tool}, "done make a 9.0 ms exit 3"},
 		{"an id that is used again", []span.Span{root, tool, row, again}, "done make a 10 ms exit 3|done make a 10 ms ok"},
 		{"what it left runs on", []span.Span{long, left, end}, "done make b 100 ms exit 0"},
-		{"in the agent's own trace", []span.Span{inTheAgents, row}, "sh done make a 9.0 ms exit 3"},
-		{"in the agent's own trace twice", []span.Span{inTheAgents, row, inTheAgents, of(row, "a", 9)}, "sh done make a 9.0 ms exit 3|sh done make a 9.0 ms exit 3"},
+		{"in the agent's own trace", []span.Span{inTheAgents, row}, "20 sh done make a 9.0 ms exit 3"},
+		{"in the agent's own trace twice", []span.Span{inTheAgents, row, inTheAgents, of(row, "a", 9)}, "20 sh done make a 9.0 ms exit 3|20 sh done make a 9.0 ms exit 3"},
 	} {
 		if got := strings.Join(followed(c.spans...), "|"); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)

@@ -53,13 +53,13 @@ func TestWhatTakesLongHasALineWhenItsNoticeComesAndOneForItsEnd(t *testing.T) {
 		f.Flush()
 		return strings.Join(strings.Fields(strings.ReplaceAll(out.String(), "\n", " ; ")), " ")
 	}
-	want := "+0.000 10 sh exec sh -c 'sleep 5; true' still running ; +0.010 0 call call_7 Bash ; " +
+	want := "+0.000 10 sh exec sh -c 'sleep 5; true' still running ; +0.010 call call_7 Bash ; " +
 		"+0.020 11 sleep exec sleep 5 still running ; +0.030 10 connect tcp 192.0.2.1:80 no answer ;"
 	if got := lines(notices); got != want {
 		t.Errorf("begins: %s", got)
 	}
 	want = "+3.100 10 connect tcp 192.0.2.1:80 3.07 s ETIMEDOUT ; +4.800 11 sleep exit sleep 4.78 s exit 1 ; " +
-		"+4.900 0 done call_7 Bash 4.89 s ; +5.000 10 sh exit sh 5.00 s exit 0 ;"
+		"+4.900 done call_7 Bash 4.89 s ; +5.000 10 sh exit sh 5.00 s exit 0 ;"
 	if got := lines(spans); got != want {
 		t.Errorf("ends: %s", got)
 	}

@@ -672,7 +672,7 @@ func FuzzNothingMovesTheCursor(f *testing.F) {
 			spans[i].Session = c
 			spans[i].Attrs = append(spans[i].Attrs[3:], text(span.KeyAgentName, e), number(span.KeyPID, n))
 		}
-		o := Options{Width: int(bits), MaxRows: 3 + int(bits)}
+		o := Options{Width: int(bits), MaxRows: 3 + int(bits), Fold: bits%2 == 1, ASCII: bits%3 == 1}
 		colored := o
 		colored.Color = true
 		if got, want := unstyled(render(t, colored, spans)), render(t, o, spans); strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
