@@ -74,7 +74,8 @@ func newSessionsRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rm SESSION...",
 		Short:   "Remove what is recorded of sessions",
-		Long:    `Remove what is recorded of sessions, for good. Only root may: who is watched may not remove what tells of it.`,
+		Long: `Remove what is recorded of sessions, for good. Only root may: who is watched may not remove what tells
+of it.`,
 		Example: `  sudo sheetbend sessions rm 01a0f5c2`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
