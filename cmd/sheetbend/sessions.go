@@ -72,8 +72,8 @@ two seconds. Root sees all of them, others the sessions of their own processes.`
 func newSessionsRemove() *cobra.Command {
 	var socket string
 	cmd := &cobra.Command{
-		Use:     "rm SESSION...",
-		Short:   "Remove what is recorded of sessions",
+		Use:   "rm SESSION...",
+		Short: "Remove what is recorded of sessions",
 		Long: `Remove what is recorded of sessions, for good. Only root may: who is watched may not remove what tells
 of it.`,
 		Example: `  sudo sheetbend sessions rm 01a0f5c2`,
