@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -55,8 +56,8 @@ func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (residen
 	}
 	defer dir.Close()
 	conf := filepath.Join(t.TempDir(), "sheetbend.yaml")
-	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: %s\npin_path: %s\njournal: %s\n",
-		cg, filepath.Join(t.TempDir(), "spans.jsonl"), filepath.Join(t.TempDir(), "s"), mountBPFFS(t), filepath.Join(t.TempDir(), "journal"))
+	text := fmt.Sprintf("sandboxes: [{cgroup: %s}]\nexporters: {file: {path: %s}}\nsocket: %s\npin_path: %s\njournal: %s\nrecorder: {path: %s}\n",
+		cg, filepath.Join(t.TempDir(), "spans.jsonl"), filepath.Join(t.TempDir(), "s"), mountBPFFS(t), filepath.Join(t.TempDir(), "journal"), filepath.Join(t.TempDir(), "recordings"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +73,14 @@ func residentWithProcesses(t testing.TB, m cgroup.Mount, processes int) (residen
 	}
 	defer func() { _ = sensor.Wait() }()
 	defer func() { _ = sensor.Process.Signal(syscall.SIGTERM) }()
-	if _, err := bufio.NewReader(log).ReadString('\n'); err != nil { // it watches
-		t.Fatal(err)
+	for said := bufio.NewReader(log); ; {
+		line, err := said.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(line, "watching") {
+			break
+		}
 	}
 
 	script := fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 1000 & i=$((i+1)); done; echo all; wait", processes)

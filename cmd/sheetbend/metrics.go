@@ -163,11 +163,13 @@ var (
 		"Spans of the flight recorder: written; not written, because the disk was too slow (slow), did not take them "+
 			"(disk_fails) or the sensor ended (shutdown); and recorded ones that are gone: of who had more than a share "+
 			"(evicted), as they were too old (too_old), as somebody removed them (removed).", "outcome")
-	mRecordings     = gauge("recorder_recordings", "Recordings that are kept.")
-	mRecorderBytes  = gauge("recorder_bytes", "What they count for; recorder.max_bytes bounds it.")
-	mRecorderFails  = gauge("recorder_failing", "1 while the recorder's disk does not take what is written.")
-	mRecorderTorn   = counter("recorder_torn_bytes_total", "Bytes cut off at the start, as a kill had left them half written.")
-	mRecorderBroken = gauge("recorder_unreadable_files", "Recordings found at the start that are damaged, or newer than this version.")
+	mRecordings    = gauge("recorder_recordings", "Recordings that are kept.")
+	mRecorderBytes = gauge("recorder_bytes", "What they count for; recorder.max_bytes bounds it.")
+	mRecorderFails = gauge("recorder_failing", "1 while the recorder's disk does not take what is written.")
+	mRecorderTorn  = counter("recorder_torn_bytes_total",
+		"Bytes cut off at the start, as a kill had left them half written.")
+	mRecorderBroken = gauge("recorder_unreadable_files",
+		"Recordings found at the start that are damaged, or newer than this version.")
 
 	mPassedOn = counter("passed_on_requests_total",
 		"Requests of agents' telemetry for an OTLP endpoint, by signal and outcome: all but sent and unsupported are "+

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -37,11 +38,12 @@ hold: 200ms
 limits: {cgroups: 16}
 metrics: {listen: "127.0.0.1:0", pprof: true}
 spool: {path: %s}
+recorder: {path: %s}
 exporters:
   otlp:
   - {endpoint: "http://%s", signals: [traces, logs]}
   - endpoint: http://%s
-`, cg, spoolFor(t), works.addr, away)))
+`, cg, spoolFor(t), filepath.Join(t.TempDir(), "recordings"), works.addr, away)))
 	at := regexp.MustCompile(`serving metrics" listen=(\S+)`).FindStringSubmatch(log.Hear("serving metrics"))
 	if at == nil {
 		t.Fatal("no address")
@@ -91,6 +93,8 @@ exporters:
 		regexp.MustCompile(`(?m)^sheetbend_export_events_total\{endpoint="http://` + works.addr + `",outcome="sent"\} [1-9]`),
 		regexp.MustCompile(`(?m)^sheetbend_export_queued_events\{endpoint="http://` + works.addr + `"\} 0$`),
 		regexp.MustCompile(`(?m)^sheetbend_spool_stored_bytes [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_recorder_spans_total\{outcome="written"\} [1-9]`),
+		regexp.MustCompile(`(?m)^sheetbend_recorder_bytes [1-9]`),
 		regexp.MustCompile(`(?m)^process_resident_memory_bytes [1-9]`),
 	}
 	sensortest.Succeeds(t, "metrics", func() error {

@@ -13,8 +13,8 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/recorder"
 )
 
-// openRecorder opens the recorder that is configured, to be given what the encoder has; nil if there is to be none, or if it
-// is optional and there is no place for it.
+// openRecorder opens the recorder that is configured, to be given what the encoder has; nil if there is to be none, or
+// if it is optional and there is no place for it.
 func openRecorder(c *config.Config, owns identity, optional bool, log *slog.Logger) (*recorder.Recorder, error) {
 	dir := c.Recorder.Dir()
 	if dir == "" {
@@ -36,7 +36,8 @@ func openRecorder(c *config.Config, owns identity, optional bool, log *slog.Logg
 	if err != nil {
 		return nil, fmt.Errorf("open the flight recorder: %w", err)
 	}
-	log.Info("recording", "recorder", dir, "max_bytes", int64(c.Recorder.MaxBytes), "max_age", time.Duration(c.Recorder.MaxAge))
+	log.Info("recording", "recorder", dir,
+		"max_bytes", int64(c.Recorder.MaxBytes), "max_age", time.Duration(c.Recorder.MaxAge))
 	return r, nil
 }
 

@@ -72,9 +72,10 @@ two seconds. Root sees all of them, others the sessions of their own processes.`
 func newSessionsRemove() *cobra.Command {
 	var socket string
 	cmd := &cobra.Command{
-		Use:     "rm SESSION...",
-		Short:   "Remove what is recorded of sessions",
-		Long:    `Remove what is recorded of sessions, for good. Only root may: who is watched may not remove what tells of it.`,
+		Use:   "rm SESSION...",
+		Short: "Remove what is recorded of sessions",
+		Long: `Remove what is recorded of sessions, for good. Only root may: who is watched may not remove what tells
+of it.`,
 		Example: `  sudo sheetbend sessions rm 01a0f5c2`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {

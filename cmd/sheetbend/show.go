@@ -198,7 +198,8 @@ func (*callList) Flush() {}
 // find gives the id of a call by its number, in the order in which they began; any other text is an id.
 func (c *callList) find(text string) string {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > len(c.list) || slices.ContainsFunc(c.list, func(k callBegan) bool { return k.id == text }) {
+	known := slices.ContainsFunc(c.list, func(k callBegan) bool { return k.id == text })
+	if err != nil || known || n < 1 || n > len(c.list) {
 		return text
 	}
 	slices.SortStableFunc(c.list, func(a, b callBegan) int { return cmp.Compare(a.at, b.at) })

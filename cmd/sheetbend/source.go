@@ -207,7 +207,8 @@ func listRecordings(ctx context.Context, socket string) (all []recorded, err err
 }
 
 // errRecordsNothing says that the sensors that run have no recorder.
-var errRecordsNothing = errors.New("no sensor of this host records sessions: recorder.path in its configuration says where")
+var errRecordsNothing = errors.New(
+	"no sensor of this host records sessions: recorder.path in its configuration says where")
 
 // errNoSession is wrapped when there is no recording of a session.
 var errNoSession = errors.New("no recorded session")

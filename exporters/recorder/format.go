@@ -42,14 +42,14 @@ type Summary struct {
 	Session  string   `json:"session"`            // the agent's own, as far as it is known
 	Sessions []string `json:"sessions,omitempty"` // all that spans had, the newest maxSessions
 	User     *uint32  `json:"user,omitempty"`     // who ran the first program; nil: not known
-	Owner    *uint32  `json:"owner,omitempty"`    // who ran the first program that was seen in the sandbox: whose share it takes
+	Owner    *uint32  `json:"owner,omitempty"`    // who ran the first program seen in the sandbox: whose share it takes
 	Start    uint64   `json:"start"`
 	Last     uint64   `json:"last"`
 	Spans    uint64   `json:"spans"`
 	Calls    uint64   `json:"calls,omitempty"`  // session.call spans
 	Failed   uint64   `json:"failed,omitempty"` // of these
 	Lost     uint64   `json:"lost,omitempty"`   // spans that could not be written
-	Cut      uint64   `json:"cut,omitempty"`    // spans taken away at the beginning, as the recording became too large or old
+	Cut      uint64   `json:"cut,omitempty"`    // spans taken away at the beginning: too many, too old
 
 	// Of the block alone.
 	Bytes int    `json:"bytes"` // length of the zstd frame that follows
@@ -169,7 +169,8 @@ func torn(err error) error {
 
 // decompressor reads frames with a checksum, of a bounded size.
 func decompressor() (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxMessage), zstd.WithDecoderLowmem(true))
+	return zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxMessage), zstd.WithDecoderLowmem(true))
 }
 
 // Begins says whether these are the first bytes of a recording. Four are enough.
@@ -178,7 +179,7 @@ func Begins(b []byte) bool {
 }
 
 // Read hands over the messages (TracesData, as protobuf) of a recording one after the other, each valid until the next,
-// with the Summary up to it. After an error, too, what was handed over is good. ErrNone is for what is no recording at all.
+// with the Summary up to it. After an error, too, what was handed over is good. ErrNone is for what is no recording.
 func Read(r io.Reader, message func(s *Summary, traces []byte) error) error {
 	d, err := decompressor()
 	if err != nil {

@@ -29,7 +29,7 @@ const (
 
 	// maxBuffered bounds what waits in blocks that are not closed, maxQueued what waits to be written.
 	maxBuffered = 4 << 20
-	maxQueued   = 16 << 20
+	maxQueued   = 8 << 20
 	maxJobs     = 1024
 
 	// ageEvery is how often recordings that are too old are looked for.
@@ -65,7 +65,7 @@ type Stats struct {
 	Failing           bool   // the disk does not take what is written
 }
 
-// A Recorder is an otlp.Tap: Span and Flush are called from one goroutine, the rest from any.
+// A Recorder is an otlp.Tap: Span, Flush and Done are called from one goroutine, the rest from any.
 type Recorder struct {
 	o     Options
 	dir   *os.Root

@@ -81,8 +81,8 @@ func (c *Client) Session(ctx context.Context, id string) (*Tree, error) {
 	return r.Session, err
 }
 
-// Recordings lists what the sensor has recorded and the caller may see, as of Sessions; nil if it records nothing. Errors
-// as of Begin.
+// Recordings lists what the sensor has recorded and the caller may see, as of Sessions; nil if it records nothing.
+// Errors as of Begin.
 func (c *Client) Recordings(ctx context.Context) ([]Recording, error) {
 	r, err := c.do(ctx, Request{Op: OpRecordings}, -1)
 	return r.Recordings, err

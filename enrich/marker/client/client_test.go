@@ -5,6 +5,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -111,6 +112,43 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 		if _, err := client.New(socket).Session(t.Context(), "s"); err == nil {
 			t.Errorf("%.10q was taken", answer)
 		}
+		_ = l.Close()
+	}
+}
+
+func TestARecordingEndsOnlyWhereTheSensorSaysSo(t *testing.T) {
+	const answer = `{"ok":true,"stream":true}` + "\n"
+	for stream, want := range map[string]string{
+		"\x00\x00\x00\x03abc\x00\x00\x00\x01d\x00\x00\x00\x00": "abcd",
+		"\x00\x00\x00\x00":    "",
+		"\x00\x00\x00\x03abc": "cut off",
+		"\x00\x00\x00\x05abc": "cut off",
+		"\x00\x00":            "cut off",
+		"\x7f\x00\x00\x00":    "no chunk",
+	} {
+		socket := filepath.Join(t.TempDir(), "s")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = conn.Write([]byte(answer + stream))
+			_ = conn.Close()
+		}()
+		r, err := client.New(socket).Recording(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if (err == nil) != (string(got) == want) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v", stream, got, err)
+		}
+		_ = r.Close()
 		_ = l.Close()
 	}
 }
