@@ -497,13 +497,14 @@ function callEntry(g, span) {
 }
 
 // looks are the sentences of what is notable, each with the entry that has it.
-function looks(story, calls) {
+function looks(story, calls, own) {
   const out = [], seen = new Set();
   for (const d of calls) {
     for (const s of list(d.g.call, 'notable.lines')) { out.push([s, d]); seen.add(s); }
     if (fact(d.g.call, 'approval.violated')) out.push(['ran although it was denied', d]);
   }
-  for (const s of list(story, 'notable.lines')) if (!seen.has(s)) { out.push([s, null]); seen.add(s); }
+  const ownSays = new Set(own ? own.g.nodes.concat(own.g.lines).map((x) => x.flags & NOTABLE && detail(x, 'notable')) : []);
+  for (const s of list(story, 'notable.lines')) if (!seen.has(s)) { out.push([s, ownSays.has(s) ? own : null]); seen.add(s); }
   if (!out.length) { // no account: what the spans say by themselves
     for (const d of heads) {
       if (d.g.story !== story) continue;
@@ -550,7 +551,7 @@ function storySection(story, i) {
     }, (m) => inside(own, 4, agent ? [] : names(story), m));
     ownEntry.li.classList.add('own');
   }
-  const look = looks(story, entries);
+  const look = looks(story, entries, ownEntry);
   if (look.length) {
     const ol = el('ul', {class: 'looks'});
     const box = el('div', {class: 'first'}, ol);
