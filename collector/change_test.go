@@ -146,7 +146,7 @@ func TestChangesOfEachOperation(t *testing.T) {
 			span.KeyFileDeleted: true, span.KeyFileModeBefore: nil}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, func(c *config.Config) { c.SpanNames = config.NamesReadable })
+			w := newWorld(t, func(c *config.Config) { c.SpanNames, c.WorkspaceIgnore = config.NamesReadable, []string{"/**"} })
 			w.begin(10, one)
 			w.exec(10, "/bin/x", "x")
 			h := w.header(10)
@@ -203,7 +203,7 @@ func TestManyChangesBelowOneDirectoryAreOneSpan(t *testing.T) {
 			span.KeyLast: time.Unix(0, int64(last+wallStart-bootStart)).UTC().Format("2006-01-02T15:04:05.000000000Z"),
 		})
 		wants(t, list[1], map[string]any{span.KeyFilePath: "/w/old/legacy", span.KeyFolded: nil, span.KeyCount: nil})
-		if list[0].Name != "delete /w/old/legacy/ (46 files)" || list[0].ID != span.ChangeSpan(boot, image1(10, 1), 10, first) {
+		if list[0].Name != "[outside] delete /w/old/legacy/ (46 files)" || list[0].ID != span.ChangeSpan(boot, image1(10, 1), 10, first) {
 			t.Errorf("%q", list[0].Name)
 		}
 	})

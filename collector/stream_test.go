@@ -439,7 +439,7 @@ func TestNamesOfSpans(t *testing.T) {
 		want  []string
 	}{
 		{config.NamesReadable, []string{"exec git commit -qam taxes → exit 1", "read package.json", "[sensitive] read ~/.aws/credentials",
-			"create new ↵ line", "write ~/x", "[sensitive] refused /etc/shadow EACCES", "[sensitive] missing ~/.npmrc ENOENT",
+			"create new ↵ line", "[outside] write ~/x", "[sensitive] refused /etc/shadow EACCES", "[sensitive] missing ~/.npmrc ENOENT",
 			"connect tcp [2001:db8::1]:443 ECONNREFUSED", "escape to /user", "socket packet raw", "connect vsock 2:5", "setns mnt,net",
 			"process_vm_writev init", "read …" + strings.Repeat("é", 55) + "\uFFFD/file.go"}},
 		{config.NamesVerbs, []string{"exec git", "read", "create", "write", "refused", "missing", "connect", "escape", "socket", "setns", "process_vm_writev"}},
