@@ -52,8 +52,8 @@ func (s *sent) Span(sp *span.Span) {
 	var attrs []span.Attr
 	for _, a := range sp.Attrs {
 		switch { // these are of a run
-		case slices.Contains([]string{span.KeySeq, span.KeyRun, span.KeyNoiseOpens, span.KeyExecsMissing, span.KeyWorkers, span.KeyWorkersFailed, span.KeyCountPartial}, a.Key):
-		case strings.HasPrefix(a.Key, "sheetbend.files."):
+		case slices.Contains([]string{span.KeySeq, span.KeyRun, span.KeyExecsMissing, span.KeyWorkers, span.KeyWorkersFailed}, a.Key):
+		case recordtest.Counted(a.Key):
 		default:
 			attrs = append(attrs, a)
 		}

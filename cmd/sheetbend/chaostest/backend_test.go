@@ -188,8 +188,7 @@ func (b *backend) take(s *tracepb.Span) {
 func content(s *tracepb.Span) []byte {
 	c := proto.CloneOf(s)
 	c.Attributes = slices.DeleteFunc(c.Attributes, func(a *commonpb.KeyValue) bool {
-		return strings.HasPrefix(a.Key, "sheetbend.files.") ||
-			slices.Contains([]string{"sheetbend.seq", "sheetbend.run", "sheetbend.noise.opens", "sheetbend.count.partial"}, a.Key)
+		return recordtest.Counted(a.Key) || a.Key == span.KeySeq || a.Key == span.KeyRun
 	})
 	text, _ := proto.MarshalOptions{Deterministic: true}.Marshal(c)
 	return text
