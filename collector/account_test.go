@@ -183,13 +183,13 @@ func TestTheAccountOfACall(t *testing.T) {
 	w.tick(3 * time.Second)
 	s := w.told("call_1")
 	wants(t, s, map[string]any{
-		span.KeyPrograms: 3, span.KeyProgramsFailed: 2, span.KeyFilesRead: 3, span.KeyFilesRefused: 1,
+		span.KeyPrograms: 3, span.KeyProgramsFailed: 1, span.KeyFilesRead: 3, span.KeyFilesRefused: 1,
 		span.KeySecrets: 1, span.KeySecretNames: []string{"/home/u/.aws/credentials"},
 		span.KeyOutsideCount: 2, span.KeyOutsideNames: []string{"/opt/out.o", "/etc/cron.d/job"},
 		span.KeyHosts: 1, span.KeyHostNames: []string{"192.0.2.1:443"}, span.KeySumSent: 700, span.KeySumReceived: 1_234_567,
 		span.KeyLost: 5, span.KeyCallLeft: 1, span.KeyLeftPrograms: []string{"server"}, span.KeyLeftListens: []string{"127.0.0.1:8080"},
 	})
-	const want = "3 programs (2 failed) · 4 created · → 192.0.2.1:443 (1.23 MB in, 700 B out) · read secret ~/.aws/credentials" +
+	const want = "3 programs (1 failed) · 4 created · → 192.0.2.1:443 (1.23 MB in, 700 B out) · read secret ~/.aws/credentials" +
 		" · outside: /opt/out.o +1 · 1 refused · 5 records lost · left running: server at 127.0.0.1:8080"
 	if got := get(s, span.KeyCallSummary); got != want {
 		t.Errorf("%q\nwant %q", got, want)
@@ -260,7 +260,7 @@ func TestTheAccountOfAnAgentInACall(t *testing.T) {
 	w.connected(10, "192.0.2.1:80")
 	w.exit(10, 0)
 	w.tick(3 * time.Second)
-	want := map[string]any{span.KeyPrograms: 2, span.KeySecrets: 1, span.KeyHosts: 1, span.KeyNotables: 1}
+	want := map[string]any{span.KeyPrograms: 2, span.KeySecrets: 1, span.KeyHosts: 1, span.KeyNotables: 2}
 	wants(t, w.told("call_1"), want)
 	sessions := map[any]span.Span{}
 	for _, s := range w.of(span.Session) {
@@ -268,7 +268,7 @@ func TestTheAccountOfAnAgentInACall(t *testing.T) {
 	}
 	want[span.KeyPrograms] = 1
 	wants(t, sessions["claude-code"], want)
-	want[span.KeyPrograms], want[span.KeyHosts], want[span.KeyCalls] = 3, 2, 1
+	want[span.KeyPrograms], want[span.KeyHosts], want[span.KeyNotables], want[span.KeyCalls] = 3, 2, 3, 1
 	wants(t, sessions["codex"], want)
 	var fresh []any
 	for _, s := range w.of(span.Connect) {
