@@ -279,6 +279,16 @@ func TestLookingForFilesThatAreNotThereIsCounted(t *testing.T) {
 		})
 		wants(t, w.only(span.Exec), map[string]any{span.KeyMissingOpens: 19 + 19 + 30, span.KeyNoiseOpens: nil})
 	})
+	t.Run("as is the environment of a thread of the kernel, which has none; not that of a program", func(t *testing.T) {
+		w := newWorld(t, fold)
+		w.begin(10, one)
+		w.exec(10, "/bin/ps", "ps")
+		w.openWith(10, 0, record.Open{Name: []byte("/proc/2/environ"), Error: int32(unix.ESRCH)})
+		w.openWith(10, 0, record.Open{Name: []byte("/proc/3/environ"), Error: int32(unix.EACCES)})
+		w.exit(10, 0)
+		wants(t, w.only(span.Open), map[string]any{span.KeyFilePath: "/proc/3/environ", span.KeySensitive: true})
+		wants(t, w.only(span.Exec), map[string]any{span.KeyMissingOpens: 1})
+	})
 	t.Run("but listed up to there in a mount namespace of its own", func(t *testing.T) {
 		w := newWorld(t, fold)
 		w.begin(10, one)
@@ -394,6 +404,32 @@ func TestReadsOfACallFoldOverItsProcesses(t *testing.T) {
 		t.Errorf("%d opens in %d spans, %d of them of all processes: %s", total, len(list), shared, show(list))
 	}
 	wants(t, list[len(list)-1], map[string]any{span.KeyFilePath: "/etc/conf.d/", span.KeyCount: 2, span.KeyFoldedPrograms: []string{"cc21", "cc22"}})
+}
+
+func TestWhatMakesAnAgentsSandboxFolds(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.fork(10, 20)
+	w.run(20, record.ExecSessionLeader, []string{"/usr/bin/bwrap", "--", "/bin/bash", "-c", "make"}, "CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=c")
+	for i := range 5 {
+		w.openWith(20, record.OpenForeign, record.Open{Path: rt.Path(fmt.Sprintf("/oldroot/%d", i)), Flags: unix.O_PATH})
+		w.openWith(20, record.OpenForeign|record.OpenCreated, record.Open{Path: rt.Path(fmt.Sprintf("/newroot/dev/%d", i)), Flags: unix.O_CREAT | unix.O_WRONLY})
+	}
+	w.openWith(20, record.OpenForeign, record.Open{Path: rt.Path("/root/.ssh/id")})
+	w.exit(20, 0)
+	w.tick(3 * time.Second)
+	list := w.of(span.Open)
+	if len(list) != 3 {
+		t.Fatalf("spans %s", show(list))
+	}
+	for _, want := range []map[string]any{
+		{span.KeyFilePath: "/oldroot/", span.KeyFileAccess: "path_only", span.KeyCount: 5, span.KeyFolded: true},
+		{span.KeyFilePath: "/newroot/dev/", span.KeyFileAccess: "create", span.KeyCount: 5, span.KeyFolded: true, span.KeyExecutableName: "bwrap"},
+		{span.KeyFilePath: "/root/.ssh/id", span.KeySensitive: true, span.KeyFolded: nil},
+	} {
+		i := slices.IndexFunc(list, func(s span.Span) bool { return get(s, span.KeyFilePath) == want[span.KeyFilePath] })
+		wants(t, list[max(i, 0)], want)
+	}
 }
 
 func TestReadsBeyondTheBudgetFold(t *testing.T) {
