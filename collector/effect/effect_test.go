@@ -171,7 +171,7 @@ func TestTooManyNamesAreCounted(t *testing.T) {
 	if n.Counts != (Counts{Deleted: 1001}) {
 		t.Errorf("%+v", n)
 	}
-	if names, _ := n.Names(Deleted, 10, 4096, func(string) bool { return false }, func(s string) int { return len(s) }); !slices.Equal(names, []string{"/node_modules/"}) {
+	if names, _ := n.Names(Deleted, 10, 4096, func(string) int { return 1 }, func(s string) int { return len(s) }); !slices.Equal(names, []string{"/node_modules/"}) {
 		t.Errorf("names %q", names)
 	}
 	s = scope(50)
@@ -246,22 +246,30 @@ func TestNamesOfAClass(t *testing.T) {
 	s := scope(1000)
 	for _, o := range []*Op{
 		mkdir("/repo/new", 1), created("/repo/new/a", 2), mkdir("/repo/new/sub", 3), created("/repo/new/sub/.env", 4),
-		created("/repo/long-name", 5), created("/repo/b", 6), unlink("/repo/x", 7),
+		created("/repo/long-name", 5), created("/repo/b", 6), created("/tmp", 8), unlink("/repo/x", 7),
 	} {
 		s.Do(o)
 	}
-	sensitive := func(name string) bool { return strings.HasSuffix(name, ".env") }
+	rank := func(name string) int {
+		switch {
+		case strings.HasSuffix(name, ".env"):
+			return 0
+		case strings.HasPrefix(name, "/repo/"):
+			return 1
+		}
+		return 2
+	}
 	length := func(name string) int { return len(name) }
 	for _, c := range []struct {
 		most, bytes int
 		want        []string
 	}{
-		{10, 100, []string{"/repo/new/sub/.env", "/repo/b", "/repo/new/", "/repo/long-name"}},
+		{10, 100, []string{"/repo/new/sub/.env", "/repo/b", "/repo/new/", "/repo/long-name", "/tmp"}},
 		{2, 100, []string{"/repo/new/sub/.env", "/repo/b"}},
 		{10, 40, []string{"/repo/new/sub/.env", "/repo/b", "/repo/new/"}},
 		{10, 3, nil},
 	} {
-		if names, _ := s.Net().Names(Created, c.most, c.bytes, sensitive, length); !slices.Equal(names, c.want) {
+		if names, _ := s.Net().Names(Created, c.most, c.bytes, rank, length); !slices.Equal(names, c.want) {
 			t.Errorf("%d names of %d bytes: %q, want %q", c.most, c.bytes, names, c.want)
 		}
 	}

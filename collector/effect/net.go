@@ -221,12 +221,13 @@ func pathOf(sl *slot, first bool) string {
 	}
 }
 
-// Names picks the names of a class: n at most, of max bytes together as size counts them. Those that are sensitive come
-// first, then the shortest. Of names of Renamed it tells what they were called. What lies in a directory that is made or deleted with it is not named besides.
-func (n Net) Names(c Class, most, bytes int, sensitive func(string) bool, size func(string) int) (names, from []string) {
+// Names picks the names of a class: n at most, of max bytes together as size counts them. Those of the lowest rank come
+// first, then the shortest. Of names of Renamed it tells what they were called. What lies in a directory that is made or
+// deleted with it is not named besides, unless its rank is 0.
+func (n Net) Names(c Class, most, bytes int, rank func(string) int, size func(string) int) (names, from []string) {
 	type named struct {
 		Change
-		sensitive bool
+		rank int
 	}
 	var whole map[string]bool
 	var few [8]named
@@ -235,19 +236,22 @@ func (n Net) Names(c Class, most, bytes int, sensitive func(string) bool, size f
 		if x.Class != c {
 			continue
 		}
-		s := sensitive(x.Name) || x.From != "" && sensitive(x.From)
+		first := rank(x.Name)
+		if x.From != "" {
+			first = min(first, rank(x.From))
+		}
 		if strings.HasSuffix(x.Name, "/") {
 			if whole == nil {
 				whole = make(map[string]bool)
 			}
 			whole[x.Name] = true
 		}
-		if up := strings.TrimSuffix(x.Name, "/"); s || !whole[up[:strings.LastIndexByte(up, '/')+1]] || c != Created && c != Deleted {
-			list = append(list, named{x, s})
+		if up := strings.TrimSuffix(x.Name, "/"); first == 0 || !whole[up[:strings.LastIndexByte(up, '/')+1]] || c != Created && c != Deleted {
+			list = append(list, named{x, first})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b named) int {
-		return cmp.Or(compareBool(b.sensitive, a.sensitive), cmp.Compare(len(a.Name), len(b.Name)))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(len(a.Name), len(b.Name)))
 	})
 	for _, x := range list {
 		if len(names) == most {

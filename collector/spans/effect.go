@@ -3,6 +3,8 @@
 package spans
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
@@ -228,7 +230,7 @@ var classKeys = [effect.Classes]struct{ count, names string }{
 
 // addNet adds what was changed in the end, and forgets it. bytes are those of all names at most. It gives the numbers,
 // and some names of each class.
-func (c *Spans) addNet(d *builder, n *net, bytes int) (sum changes) {
+func (c *Spans) addNet(d *builder, n *net, bytes int, workspace string) (sum changes) {
 	if n.scope == nil {
 		return sum
 	}
@@ -241,12 +243,21 @@ func (c *Spans) addNet(d *builder, n *net, bytes int) (sum changes) {
 		}
 		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: key, Kind: span.StringsAttr, List: names})
 	}
+	rank := func(name string) int {
+		switch {
+		case c.isSensitiveChange(name):
+			return 0
+		case workspace != "" && strings.HasPrefix(name, strings.TrimSuffix(workspace, "/")+"/"):
+			return 1
+		}
+		return 2
+	}
 	for class, key := range classKeys {
 		if all.Counts[class] == 0 {
 			continue
 		}
 		d.int(key.count, int64(all.Counts[class]))
-		names, from := all.Names(effect.Class(class), maxClassNames, bytes, c.isSensitiveChange, weightOf[string])
+		names, from := all.Names(effect.Class(class), maxClassNames, bytes, rank, weightOf[string])
 		if len(names) == 0 {
 			continue
 		}
@@ -288,7 +299,7 @@ func weightOfNet(i *lineage.Program) int {
 // addProgramNet adds what a program has changed, when that has ended.
 func (c *Spans) addProgramNet(d *builder, i *lineage.Program) {
 	if n, known := i.Pending.(*net); known {
-		c.addNet(d, n, programNameBytes)
+		c.addNet(d, n, programNameBytes, "")
 		i.Pending = nil
 	}
 }
@@ -321,7 +332,7 @@ func (s *sandboxTold) runOut(c *Spans, _ uint64) {
 		first = began
 	}
 	d := c.out.start(span.SandboxEnd, &sb.Sandbox, attribution.Owner{}, span.SandboxEndSpan(sb.ID, s.ended), s.end, first, s.ended)
-	sum := c.addNet(d, &s.net, scopeNameBytes)
+	sum := c.addNet(d, &s.net, scopeNameBytes, s.workspace.path)
 	c.addAccount(d, &s.account, accountLists)
 	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{}))
 	s.account.drop()

@@ -194,7 +194,7 @@ func (c *Spans) tellSession(d *builder, s *agentStory) {
 			d.int(n.key, n.count)
 		}
 	}
-	sum := c.addNet(d, &s.net, scopeNameBytes)
+	sum := c.addNet(d, &s.net, scopeNameBytes, s.workspace.path)
 	c.addAccount(d, &s.account, accountLists)
 	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{calls: s.calls, failed: s.failed, denied: s.denied}))
 	s.account.drop()
@@ -350,11 +350,11 @@ func (c *Spans) tellCall(d *builder, s *callStory) {
 			a.lines = append(a.lines, event.Sentence)
 		}
 	}
-	sum := c.addNet(d, &s.net, callNameBytes)
 	workspace := ""
 	if w := storyOf(attribution.Owner{Agent: k.Agent}); w != nil {
 		workspace = w.workspace.path
 	}
+	sum := c.addNet(d, &s.net, callNameBytes, workspace)
 	d.trusted(span.KeyCallSummary, summaryOf(a, &sum, workspace, t))
 	c.addAccount(d, a, maxCallBytes-accountCost-encodedSize(&d.span))
 	a.drop()

@@ -7,7 +7,6 @@ import (
 	"context"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -19,6 +18,9 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/sheetbend/sheetbend/collector/recordtest"
+	"github.com/sheetbend/sheetbend/collector/span"
 )
 
 // A mood is how a backend answers. It says whether it keeps the spans of a request, and of how many it says that it
