@@ -66,7 +66,7 @@ recorder: {path: %s}
 		log.Hear("watching")
 		return log
 	}
-	recorded := func(spans uint64) (found []sessionRow) {
+	recorded := func(file string) (found []sessionRow) {
 		t.Helper()
 		again := time.NewTicker(time.Second) // a question costs quota
 		defer again.Stop()
@@ -75,13 +75,13 @@ recorder: {path: %s}
 			r := sheetbendRun(t, "sessions", "--socket", socket, "--json")
 			found = nil
 			return json.Unmarshal([]byte(r.stdout), &found) == nil && len(found) == 1 && len(found[0].Recordings) == 1 &&
-				found[0].Recordings[0].Spans > spans
+				strings.Contains(sheetbendRun(t, "tree", "rec-1", "--socket", socket).stdout, file+"\n")
 		})
 		return found
 	}
 	log := start()
 	run("cat /etc/hostname >/dev/null; :")
-	first := recorded(0)[0].Recordings[0]
+	first := recorded("read     /etc/hostname")[0].Recordings[0]
 	if first.Session != "rec-1" || first.User == nil || *first.User != 1000 {
 		t.Errorf("%+v", first)
 	}
@@ -107,7 +107,7 @@ recorder: {path: %s}
 
 	log = start()
 	run("cat /etc/os-release >/dev/null; :")
-	second := recorded(first.Spans)[0].Recordings[0]
+	second := recorded("os-release")[0].Recordings[0]
 	if second.Name != first.Name {
 		t.Errorf("it goes on in %s, was in %s", second.Name, first.Name)
 	}
@@ -128,7 +128,7 @@ recorder: {path: %s}
 	shows(asUser(t, 1000, append([]string{"story"}, mine...)...))
 	lines := asUser(t, 1000, append([]string{"export", "rec-1"}, mine...)...)
 	spans := parseSpans(t, []byte(lines.stdout))
-	if uint64(len(spans)) != second.Spans {
+	if uint64(len(spans)) < second.Spans {
 		t.Errorf("%d spans are exported, recorded are %d", len(spans), second.Spans)
 	}
 	// The same of files.

@@ -39,7 +39,7 @@ func unzipped(t *testing.T, name string) string {
 
 func TestACaptureItsSpansAndStandardInputShowTheSame(t *testing.T) {
 	capture := unzipped(t, "codex")
-	want := sheetbendRun(t, "replay", "--tree", capture).stdout
+	want := sheetbendRun(t, "tree", capture).stdout
 	exported := sheetbendRun(t, "export", capture)
 	spans := parseSpans(t, []byte(exported.stdout))
 	file := filepath.Join(t.TempDir(), "spans.jsonl")

@@ -117,7 +117,7 @@ func (d *Decoder) place(s *span.Span) {
 		return id
 	}
 	switch of, standsIn := d.standsFor[s.Parent]; {
-	case s.Kind.Story() && s.Kind != span.SandboxEnd:
+	case s.Kind.Story() && s.Kind != span.SandboxEnd: // those of an agent stand in its story
 	case s.Parent == (span.ID{}):
 		s.Above = first(span.ToParent)
 	case standsIn:
