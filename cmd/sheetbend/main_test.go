@@ -252,7 +252,7 @@ func TestHelpTeaches(t *testing.T) {
 }
 
 func TestVersionAndCompletionPrint(t *testing.T) {
-	if r := sheetbendRun(t, "version"); r.code != 0 || !strings.Contains(r.stdout, "span contract 2-dev\n") {
+	if r := sheetbendRun(t, "version"); r.code != 0 || !strings.Contains(r.stdout, "span contract 2\n") {
 		t.Errorf("%+v", r)
 	}
 	if r := sheetbendRun(t, "--version"); r.code != 0 || !strings.HasPrefix(r.stdout, "sheetbend ") {

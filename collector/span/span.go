@@ -4,7 +4,7 @@ package span
 
 // Contract is the version of the span contract (docs/spans.md): the names and
 // meanings of spans and attributes. It changes when a rule written against them could break.
-const Contract = "2-dev"
+const Contract = "2"
 
 // Kind is a row of the span contract.
 type Kind uint8
