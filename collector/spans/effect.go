@@ -90,7 +90,7 @@ func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, w
 		}
 		return
 	}
-	if h.Flags&(record.OpenPseudo|record.OpenOnProc) != 0 || r.Error != 0 || !isFile(name) {
+	if h.Flags&(record.OpenPseudo|record.OpenOnProc) != 0 || r.Error != 0 || !lasts(name) {
 		return
 	}
 	const nameless = 0o20000000 // of O_TMPFILE what it shares on all architectures
@@ -111,7 +111,7 @@ func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, w
 
 // changed takes a change; from and to are its names as paths.
 func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process, w attribution.Owner, from, to string, sensitive bool) {
-	if r.Error != 0 || r.Op >= record.ChangeMount || h.Flags&record.ChangeUnlinked != 0 || !isFile(to) {
+	if r.Error != 0 || r.Op >= record.ChangeMount || h.Flags&record.ChangeUnlinked != 0 || !lasts(to) {
 		return
 	}
 	place := p.Sandbox.Number()
@@ -137,14 +137,19 @@ func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process
 	}
 }
 
-// isFile says whether a path is one of a file: not of a device, nor of what the kernel shows as files, wherever that is
-// mounted while a sandbox of an agent (bwrap) is set up.
-func isFile[T string | []byte](name T) bool {
+// lasts says whether a path is one of a file, also where it is seen while a sandbox of an agent (bwrap) is set up: the
+// devices and process files that are made there are none.
+func lasts[T string | []byte](name T) bool {
 	for _, root := range []string{"(unreachable)", "/newroot", "/oldroot"} {
 		if len(name) > len(root) && string(name[:len(root)]) == root {
 			name = name[len(root):]
 		}
 	}
+	return isFile(name)
+}
+
+// isFile says whether a path is one of a file: not of a device, nor of what the kernel shows as files.
+func isFile[T string | []byte](name T) bool {
 	for _, dir := range []string{"/proc/", "/sys/", "/dev/"} {
 		if len(name) > len(dir) && string(name[:len(dir)]) == dir {
 			const shm = "/dev/shm/"

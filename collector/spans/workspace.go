@@ -64,7 +64,7 @@ func (c *Spans) isOutside(sb *attribution.Sandbox, w attribution.Owner, name str
 	} else if s := storyOf(w); s != nil {
 		at = s.workspace
 	}
-	if at.path == "" || !path.IsAbs(name) || !isFile(name) {
+	if at.path == "" || !path.IsAbs(name) || !lasts(name) {
 		return false
 	}
 	if below := at.path == "/" || strings.HasPrefix(name, at.path) && (len(name) == len(at.path) || name[len(at.path)] == '/'); below && !at.wide {
