@@ -41,7 +41,7 @@ func TestASessionIsRecordedShownToWhoseItIsAndGoesOnAfterARestart(t *testing.T) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the socket is for all users
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	socket, recordings := filepath.Join(dir, "api.sock"), filepath.Join(dir, "recordings")
@@ -172,7 +172,7 @@ func TestARecorderWhoseDirectoryOthersMayEnterIsRefused(t *testing.T) {
 	_, cg := sensortest.Cgroup(t)
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open")
-	if err := os.Mkdir(open, 0o755); err != nil { //nolint:gosec // that is what is refused
+	if err := os.Mkdir(open, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	r := sheetbendRun(t, "sensor", "--no-pin", "--config", configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/a}]\nsocket: \"\"\nrecorder: {path: %s}\n", cg, open)))

@@ -220,7 +220,7 @@ func (s source) recordings() ([]recorded, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := all
+	var found []recorded
 	if s.name == "" {
 		if len(all) == 0 {
 			return nil, fmt.Errorf("%w yet: start an agent that the sensor watches", errNoSession)

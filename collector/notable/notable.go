@@ -417,7 +417,7 @@ func (t teller) access() Event {
 	if t.outcome() != span.OK {
 		severity = Info
 	}
-	verb := ""
+	var verb string
 	switch op := t.Text(span.KeyAccessOp); op {
 	case "ptrace_attach", "ptrace_seize":
 		verb = " attached to "

@@ -334,13 +334,15 @@ func (r *Recorder) record(b *block) error {
 	if r.out, err = appendBlock(r.out[:0], &sum, r.frame); err != nil {
 		return err
 	}
-	name := ""
+	var name string
 	var f *os.File
 	if rec != nil {
 		name = rec.name
 		f, err = r.dir.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
 		if errors.Is(err, os.ErrNotExist) { // somebody removed it
-			r.forget(rec, nil)
+			if err := r.forget(rec, nil); err != nil {
+				return err
+			}
 			return r.record(b)
 		}
 	} else {

@@ -360,7 +360,7 @@ func (r *Recorder) cut(rec *recording, counter *uint64, drop func(at int64, s *S
 	}
 	defer f.Close()
 	var gone, first uint64
-	from := int64(0)
+	var from int64
 	for b := newBlocks(io.NewSectionReader(f, 0, rec.size)); ; {
 		at := b.at
 		s, err := b.next(nil)

@@ -194,14 +194,29 @@ func PadFront(s string, n int) string {
 // A Palette colours text, or not. Colours are the eight of every terminal, so that its theme applies.
 type Palette bool
 
-func (p Palette) Dim(s string) string    { return p.with("2", s) }
-func (p Palette) Bold(s string) string   { return p.with("1", s) }
-func (p Palette) Red(s string) string    { return p.with("31", s) }
-func (p Palette) Alarm(s string) string  { return p.with("1;31", s) }
+// Dim is for what matters less.
+func (p Palette) Dim(s string) string { return p.with("2", s) }
+
+// Bold is for names.
+func (p Palette) Bold(s string) string { return p.with("1", s) }
+
+// Red is for what is wrong.
+func (p Palette) Red(s string) string { return p.with("31", s) }
+
+// Alarm is for what has to be seen first.
+func (p Palette) Alarm(s string) string { return p.with("1;31", s) }
+
+// Yellow is for what may be wrong.
 func (p Palette) Yellow(s string) string { return p.with("33", s) }
-func (p Palette) Green(s string) string  { return p.with("32", s) }
-func (p Palette) Cyan(s string) string   { return p.with("36", s) }
-func (p Palette) Plain(s string) string  { return s }
+
+// Green is for what went well.
+func (p Palette) Green(s string) string { return p.with("32", s) }
+
+// Cyan is for calls.
+func (p Palette) Cyan(s string) string { return p.with("36", s) }
+
+// Plain leaves a text as it is.
+func (p Palette) Plain(s string) string { return s }
 
 func (p Palette) with(code, s string) string {
 	if !p || s == "" {
