@@ -250,6 +250,9 @@ var pathFlags = map[string]func(*place){
 	"story --socket":         connects(denied, "story", "--socket", "@"),
 	"tree --socket":          connects(denied, "tree", "x", "--socket", "@"),
 	"export --socket":        connects(denied, "export", "x", "--socket", "@"),
+	"report --socket":        connects(denied, "report", "x", "--socket", "@"),
+	"report --output":        writes(denied, "report", "CAPTURE", "--force", "--output", "@"),
+	"report FILE":            reads("report", "@", "--output", "-"),
 	"story FILE":             reads("story", "@"),
 	"tree FILE":              reads("tree", "@", "c"),
 	"export FILE":            reads("export", "@"),
@@ -316,7 +319,7 @@ var pathKeys = map[string]keyRow{
 
 // otherKeys hold text that names no file that is opened; those of agents name files of what is watched.
 var otherKeys = []string{"sandboxes", "agents", "exporters.otlp.headers", "exporters.otlp.protocol", "exporters.otlp.compression", "exporters.otlp.tls.server_name", "exporters.otlp_mode", "spool.sync", "spool.passed_on", "metrics.listen",
-	"intake.listen", "noise", "sensitive", "trace.join", "span_names", "open_hook", "log.level", "log.format"}
+	"intake.listen", "noise", "sensitive", "workspace.ignore", "workspace.never", "exporters.otlp.signals", "trace.join", "span_names", "open_hook", "log.level", "log.format"}
 
 func TestEachKeyThatNamesAFileHasARowHere(t *testing.T) {
 	var walk func(reflect.Type, string)

@@ -126,6 +126,7 @@ func TestTheSensorsFileIsRotated(t *testing.T) {
 	conf := configFile(t, fmt.Sprintf("sandboxes: [{cgroup: %s/*}]\nexporters: {file: {path: %s}}\nhold: 300ms\n", cg, file))
 	sensor := sheetbend(t, "sensor", "--config", conf)
 	log := sensortest.Start(t, sensor)
+	log.Hear("watching")
 	run := func(args ...string) {
 		t.Helper()
 		if err := sensortest.Inside(t, m, cg+"/a", args...).Run(); err != nil {
