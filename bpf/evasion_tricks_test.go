@@ -167,7 +167,7 @@ var tricks = []trick{
 	{"an unprivileged process kills, stops, traces or overwrites the sensor, or takes its maps", "evade-attack-sensor", "the kernel refuses it; the open of its memory is a `file.open` with `EACCES`", everywhere},
 	{"more forks than anybody can read", "", "seen or counted, exactly, by kind", "every kernel: `TestAForkStormIsSeenOrCounted`"},
 	{"arguments at the limit, again and again", "", "each piece is seen or counted", "every kernel: `TestArgumentsAtTheLimitAreSeenOrCounted`"},
-	{"very many distinct files", "", "seen or counted, exactly; in spans folded by directory", "every kernel: `TestManyFilesAreSeenOrCounted`"},
+	{"very many distinct files", "", "seen or counted, exactly; in spans folded by directory, of a tool call beyond 64 of these by one above; sensitive ones never", "every kernel: `TestManyFilesAreSeenOrCounted`"},
 	{"every table of the kernel side is filled", "", "what does not fit is counted as `map_full`", "every kernel: `TestAFullTableIsCounted`"},
 
 	// What is not seen.

@@ -31,6 +31,7 @@ import (
 	"github.com/sheetbend/sheetbend/bpf/workload/workloadtest"
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/live"
 	"github.com/sheetbend/sheetbend/collector/paths"
 	"github.com/sheetbend/sheetbend/collector/record"
@@ -214,6 +215,7 @@ func (r *rig) start() {
 		// The end of every process is told on its own process.exec, however slow the machine is.
 		Hold:  time.Minute,
 		Noise: []string{},
+		Fold:  config.Fold{Creates: 1 << 20, Missing: 1 << 20}, // each file is told by itself
 	}
 	if r.finds {
 		r.config.Sandboxes = append(r.config.Sandboxes, collector.Selector{Agents: []string{collector.AllAgents}})

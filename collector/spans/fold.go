@@ -109,6 +109,10 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 	return true
 }
 
+// maxLookedBack bounds how many spans of a process that wait are looked at for each file that it makes: who makes many
+// elsewhere costs no more.
+const maxLookedBack = 1024
+
 // foldsWrite counts a file that was made into a span for its directory, where the process makes many. Those before,
 // which wait, go into that span, too. In trees also what is only opened for writing.
 func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribution.Whose, file []byte, to access) bool {
@@ -126,7 +130,8 @@ func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribut
 		return c.fold(h, p, whose, list, key, file)
 	}
 	var alone []*openSpan // of which this one is one too many
-	for s := pendingOf(p).opens.last; s != nil; s = s.prev {
+	looked := 0
+	for s := pendingOf(p).opens.last; s != nil && looked < maxLookedBack; s, looked = s.prev, looked+1 {
 		if s.mayFold(key) && s.owner == whose.Owner && !c.spans.alone(p, whose.Owner, s.key.path) && (conf.Trees || string(paths.Directory([]byte(s.key.path))) == string(dir)) {
 			alone = append(alone, s)
 		}
