@@ -24,6 +24,8 @@ const (
 	truncate outputMode = iota
 	// appendTo continues it: for a daemon that restarts.
 	appendTo
+	// again continues one that was moved or removed while it was written: whoever may do that could have put a link there.
+	again
 	// createNew makes it, and is an error (fs.ErrExist) where something has that name.
 	createNew
 )
@@ -52,8 +54,11 @@ func (i identity) openOutput(name string, mode outputMode) (*os.File, error) {
 
 func (i identity) openPath(name string, mode outputMode) (*os.File, error) {
 	flags := os.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY // os adds O_CLOEXEC
-	if mode == appendTo {
+	if mode == appendTo || mode == again {
 		flags |= os.O_APPEND
+	}
+	if mode == again {
+		flags |= unix.O_NOFOLLOW
 	}
 	if !i.other() {
 		if mode == createNew {
@@ -92,6 +97,9 @@ func (i identity) prepare(f *os.File, mode outputMode) error {
 		return fmt.Errorf("look at %s: %w", f.Name(), err)
 	}
 	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
+	if mode == again && !i.other() && (!regular || st.Nlink != 1 || st.Uid != uint32(os.Geteuid())) {
+		return fmt.Errorf("%s is no regular file of its own that belongs to this user", f.Name())
+	}
 	if i.other() {
 		switch {
 		case !regular:

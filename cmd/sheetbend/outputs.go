@@ -70,7 +70,7 @@ func openOutputs(
 			if err != nil {
 				return nil, fmt.Errorf("open the span file: %w", err)
 			}
-			o.file = file.Follow(f, func() (*os.File, error) { return who.openOutput(o.path, appendTo) }, log)
+			o.file = file.Follow(f, func() (*os.File, error) { return who.openOutput(o.path, again) }, log)
 		}
 		consumers = append(consumers, o.file.Write)
 	}

@@ -177,7 +177,22 @@ func (r recorded) read(ctx context.Context, take func(traces []byte) error) erro
 		return err
 	}
 	defer in.Close()
-	return recorder.Read(in, func(_ *recorder.Summary, traces []byte) error { return take(traces) })
+	// The sensor does not wait for who reads slowly, as a pager may.
+	f, err := os.CreateTemp("", "sheetbend-*")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, in); err != nil {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return recorder.Read(f, func(_ *recorder.Summary, traces []byte) error { return take(traces) })
 }
 
 // listRecordings asks every sensor, or that of the socket, the recording with the newest span last. An error of one is

@@ -256,6 +256,9 @@ func (c *Table) BecomeAgent(p *Process, d *agents.Dialect, first span.Image, uid
 	c.Above.AgentBegan(Owner{Agent: a})
 }
 
+// User is who ran the agent's first program: the real user id, as the host counts it.
+func (a *agent) User() uint32 { return a.uid }
+
 // maxUnknown bounds the names of agents that no dialect knows.
 const maxUnknown = 64
 

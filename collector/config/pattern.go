@@ -347,7 +347,7 @@ func DefaultWorkspaceIgnore() []string {
 		"**/.yarn/**",
 		"**/.bun/install/cache/**",
 		"**/.local/share/pnpm/**",
-		"**/go/pkg/**",
+		"**/go/pkg/mod/**", "**/go/pkg/sumdb/**",
 		"**/.cargo/registry/**",
 		"**/.cargo/git/**",
 		"**/.rustup/tmp/**",

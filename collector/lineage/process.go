@@ -289,7 +289,7 @@ func (c *Tree) Fork(h *record.Header, r *record.Fork) {
 		g = c.beside(parent, r.ChildCgroup)
 	}
 	child = c.admit(r.ChildTgid, r.ChildStart, parent.Sandbox, g, parent.Program)
-	child.vpid, child.given = r.ChildVpid, parent.launches
+	child.vpid, child.given, child.launches = r.ChildVpid, parent.launches, parent.launches
 	c.Attribution.Inherit(&parent.Process, &child.Process)
 	if r.ChildCgroup != h.Cgroup && g.Sandbox != parent.Sandbox {
 		c.Above.SendEscape(child, h.Time, h.Tid, Escape{From: from.Path, To: g.Path, Mover: h.Tgid, ExecID: h.ExecID})

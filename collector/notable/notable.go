@@ -243,6 +243,7 @@ func (t teller) file(kind span.Kind) Event {
 func (t teller) secret(kind span.Kind) Event {
 	switch {
 	case t.Text(span.KeyFileAccess) == "path_only" || t.listing():
+	case SetsUp(t.Text(span.KeyExecutableName), t.Text(span.KeyFileOperation), t.Text(span.KeyFilePath)):
 	case t.outcome() == span.Refused:
 		return Event{Secret, Info, t.who() + " was refused " + t.path() + t.why()}
 	case t.outcome() == span.OK && t.ownCredentials():
@@ -470,13 +471,18 @@ func (t teller) loss() Event {
 // sandboxing says whether the program is one that agents start around their commands to shut them in: it makes
 // namespaces and mounts for each command. It goes by the name, which anybody can take: what the program does in its
 // namespaces is notable all the same.
-func (t teller) sandboxing() bool {
-	switch t.Text(span.KeyExecutableName) {
-	case "bwrap", "codex-linux-sandbox":
-		return true
-	}
-	return false
+func (t teller) sandboxing() bool { return Sandboxes(t.Text(span.KeyExecutableName)) }
+
+// SetsUp says whether what was done at a sensitive path touches no secret: an empty directory was made or removed, as
+// Codex does where it mounts; or a program that is called as one that makes an agent's own sandbox works below the root
+// that it makes. Whoever takes such a name can hide that much.
+func SetsUp(program, operation, path string) bool {
+	return operation == "mkdir" || operation == "rmdir" ||
+		Sandboxes(program) && (strings.HasPrefix(path, "/newroot/") || strings.HasPrefix(path, "/oldroot/"))
 }
+
+// Sandboxes says whether a program is called as one that makes an agent's own sandbox.
+func Sandboxes(program string) bool { return program == "bwrap" || program == "codex-linux-sandbox" }
 
 // listing says whether this is ps, which opens the environments of all processes whatever it is asked for. It goes by
 // the path: that of root's file, but for who has a mount namespace.

@@ -126,7 +126,7 @@ const commonAttrs = 7
 // of reads what counts of a span.
 func (e *entry) of(s *span.Span) {
 	var count, port, localPort, pid, sent, received int64 = 1, 0, 0, 0, 0, 0
-	var outcome, access, path, server, transport, local, created string
+	var outcome, access, path, server, transport, local, created, program, operation string
 	var sensitive, outside, noticed, worker bool
 	for i := commonAttrs; i < len(s.Attrs); i++ {
 		a := &s.Attrs[i]
@@ -137,6 +137,10 @@ func (e *entry) of(s *span.Span) {
 			outcome = a.Str
 		case span.KeyFileAccess:
 			access = a.Str
+		case span.KeyFileOperation:
+			operation = a.Str
+		case span.KeyExecutableName:
+			program = a.Str
 		case span.KeyFilePath:
 			path = a.Str
 		case span.KeySensitive:
@@ -190,7 +194,7 @@ func (e *entry) of(s *span.Span) {
 		if refused {
 			e.refused = count
 		}
-		if sensitive && (done || refused) && access != "path_only" {
+		if sensitive && (done || refused) && access != "path_only" && !notable.SetsUp(program, operation, path) {
 			e.secrets, e.secret = count, path
 			switch {
 			case refused:
@@ -212,7 +216,7 @@ func (e *entry) of(s *span.Span) {
 		e.sent, e.received = sent, received
 	case span.Listen:
 		if done && transport == "unix" {
-			e.listen = listening{uint32(pid), created, local}
+			e.listen = listening{uint32(pid), created, span.Clip(local, maxAccountName)}
 		} else if done {
 			e.listen = listening{uint32(pid), created, destination{local, localPort}.String()}
 		}
@@ -266,8 +270,11 @@ func (c *out) add(a *account, e *entry) {
 	a.notable += e.notable
 	a.lost += e.lost
 	if e.secret != "" {
-		if len(a.secretNames) == 0 {
+		if secretRank[e.secretVerb] > secretRank[a.secretVerb] { // what matters most comes first
 			a.secretVerb = e.secretVerb
+			name := span.Clip(e.secret, maxAccountName)
+			a.secretNames = slices.DeleteFunc(a.secretNames, func(known string) bool { return known == name })
+			a.secretNames = slices.Insert(a.secretNames[:min(len(a.secretNames), maxNames-1)], 0, name)
 		}
 		keepDistinct(&a.secretNames, e.secret)
 	}
@@ -288,6 +295,9 @@ func (c *out) add(a *account, e *entry) {
 		a.listens = append(a.listens, e.listen)
 	}
 }
+
+// secretRank orders what was done to secrets.
+var secretRank = map[string]int{"refused": 1, "touched": 2, "read": 3}
 
 // keepDistinct adds a name that is not there, while there are few.
 func keepDistinct(list *[]string, name string) {

@@ -10,6 +10,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/effect"
 	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -93,6 +94,9 @@ func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, w
 	if h.Flags&(record.OpenPseudo|record.OpenOnProc) != 0 || r.Error != 0 || !lasts(name) {
 		return
 	}
+	if w.Call != nil && notable.Sandboxes(p.Program.Name) && notable.SetsUp(p.Program.Name, "", string(name)) {
+		return
+	}
 	const nameless = 0o20000000 // of O_TMPFILE what it shares on all architectures
 	c.op = effect.Op{
 		Op: effect.Open, New: name, ID: effect.ID{Dev: r.Dev, Inode: r.Inode}, Sensitive: sensitive,
@@ -112,6 +116,10 @@ func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, w
 // changed takes a change; from and to are its names as paths.
 func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process, w attribution.Owner, from, to string, sensitive bool) {
 	if r.Error != 0 || r.Op >= record.ChangeMount || h.Flags&record.ChangeUnlinked != 0 || !lasts(to) {
+		return
+	}
+	if w.Call != nil && (notable.Sandboxes(p.Program.Name) && notable.SetsUp(p.Program.Name, operationOf(r).name, to) ||
+		r.Op == record.ChangeRmdir && p.Program.Name == w.Call.Agent.Name) { // Codex removes what its bwrap has mounted on
 		return
 	}
 	place := p.Sandbox.Number()

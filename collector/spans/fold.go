@@ -3,6 +3,7 @@
 package spans
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -91,13 +92,14 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 		pending.looked = window
 		clear(pending.missing)
 	}
-	n, known := pending.missing[string(dir)]
+	at := maphash.Bytes(c.spans.accounts.seed, dir)
+	n, known := pending.missing[at]
 	if known || len(pending.missing) < conf.Directories {
 		if pending.missing == nil {
-			pending.missing = make(map[string]int)
+			pending.missing = make(map[uint64]int)
 		}
 		n++
-		pending.missing[string(dir)] = n
+		pending.missing[at] = n
 	}
 	switch {
 	case n >= conf.Missing:
@@ -111,7 +113,7 @@ func (c *files) isMissing(h *record.Header, r *record.Open, p *lineage.Process, 
 
 // maxLookedBack bounds how many spans of a process that wait are looked at for each file that it makes: who makes many
 // elsewhere costs no more.
-const maxLookedBack = 1024
+const maxLookedBack = 256
 
 // foldsWrite counts a file that was made into a span for its directory, where the process makes many. Those before,
 // which wait, go into that span, too. In trees also what is only opened for writing.
@@ -122,9 +124,6 @@ func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribut
 		return false
 	}
 	sandbox := makesSandbox(p, whose.Owner)
-	if !sandbox && c.spans.alone(p, whose.Owner, string(file)) {
-		return false
-	}
 	key := openKey{process: p, access: to, call: whose.Owner.Call, declared: whose.Declared}
 	if c.foldedIn(list, key, dir) != nil {
 		return c.fold(h, p, whose, list, key, file)
@@ -132,26 +131,38 @@ func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribut
 	var alone []*openSpan // of which this one is one too many
 	looked := 0
 	for s := pendingOf(p).opens.last; s != nil && looked < maxLookedBack; s, looked = s.prev, looked+1 {
-		if s.mayFold(key) && s.owner == whose.Owner && !c.spans.alone(p, whose.Owner, s.key.path) && (conf.Trees || string(paths.Directory([]byte(s.key.path))) == string(dir)) {
+		if s.mayFold(key) && s.owner == whose.Owner && (conf.Trees || isIn(s.key.path, dir)) {
 			alone = append(alone, s)
 		}
 	}
 	if len(alone) < conf.Creates && !sandbox {
 		return false
 	}
-	slices.Reverse(alone)
-	for _, s := range alone {
-		name := []byte(s.key.path)
+	type single struct {
+		path        string
+		first, last uint64
+		tid         uint32
+		count       uint64
+	}
+	singles := make([]single, 0, len(alone)) // to fold one may send another early
+	for _, s := range slices.Backward(alone) {
+		singles = append(singles, single{s.key.path, s.first, s.last, s.tid, s.count})
 		c.spans.queue.drop(&s.held)
-		of := record.Header{Time: s.first, Tid: s.tid}
-		n, last := s.count, s.last
 		c.forget(s)
-		c.fold(&of, p, whose, list, key, name)
-		if to := c.foldedIn(list, key, paths.Directory(name)); to != nil {
-			to.count, to.last = to.count+n-1, max(to.last, last)
+	}
+	for _, s := range singles {
+		of := record.Header{Time: s.first, Tid: s.tid}
+		c.fold(&of, p, whose, list, key, []byte(s.path))
+		if to := c.foldedIn(list, key, paths.Directory([]byte(s.path))); to != nil {
+			to.count, to.last = to.count+s.count-1, max(to.last, s.last)
 		}
 	}
 	return c.fold(h, p, whose, list, key, file)
+}
+
+// isIn says whether a file lies in a directory itself, which ends with a slash.
+func isIn(file string, dir []byte) bool {
+	return len(file) > len(dir) && file[:len(dir)] == string(dir) && strings.IndexByte(file[len(dir):], '/') < 0
 }
 
 // alone says whether a change of a file is told by a span of its own, however many there are: where it lies outside of
@@ -163,7 +174,7 @@ func (c *Spans) alone(p *lineage.Process, w attribution.Owner, name string) bool
 // mayFold says whether a span of one file may go into one for its directory, by the key of that.
 func (s *openSpan) mayFold(into openKey) bool {
 	k := &s.key
-	return !k.folded && k.access == into.access && k.errno == into.errno && k.call == into.call && k.declared == into.declared && !s.sensitive && s.resolved
+	return !k.folded && k.access == into.access && k.errno == into.errno && k.call == into.call && k.declared == into.declared && k.outside == into.outside && !s.sensitive && s.resolved
 }
 
 // treesOf is folds.above as it is configured.
@@ -255,7 +266,7 @@ func (c *files) widen(f *folds, key openKey, w attribution.Owner, dir []byte) *o
 		c.spans.queue.drop(&s.held)
 		nearest.count, nearest.last = nearest.count+s.count, max(nearest.last, s.last)
 		for _, name := range s.names {
-			c.keepName(nearest, []byte(s.key.path[common:]+name))
+			nearest.addName([]byte(s.key.path[common:] + name)) // for which s has had room
 		}
 		for _, program := range s.programs {
 			nearest.addProgram(program)
@@ -281,12 +292,19 @@ func (c *files) rename(s *openSpan, dir, below string) {
 
 // keepName adds the name of a file to a folded span, if it is among the first. The span may go out by it.
 func (c *files) keepName(s *openSpan, name []byte) {
+	if s.addName(name) {
+		c.spans.queue.grow(&s.held, len(name))
+	}
+}
+
+// addName says whether the name was added.
+func (s *openSpan) addName(name []byte) bool {
 	if len(name) == 0 || len(name) > unix.NAME_MAX || len(s.names) >= MaxFoldedNames ||
 		slices.ContainsFunc(s.names, func(known string) bool { return known == string(name) }) {
-		return
+		return false
 	}
 	s.names = append(s.names, string(name))
-	c.spans.queue.grow(&s.held, len(name))
+	return true
 }
 
 // readBy notes a program, where it is one of several.

@@ -66,6 +66,7 @@ type openKey struct {
 	flags   uint16 // of the record
 	access  access
 	folded  bool
+	outside bool // of the workspace, and written
 
 	call     *attribution.Call // whose it is, and what the call was said to touch
 	declared attribution.Declared
@@ -107,7 +108,7 @@ type pending struct {
 
 	folded  folds          // reads, and looking for what is missing
 	made    folds          // files that were created; at most config.Fold.Creates of them are held one by one
-	missing map[string]int // files that are not there, by directory, in a window of the hold
+	missing map[uint64]int // files that are not there, by a hash of the directory, in a window of the hold
 	looked  uint64         // its number since boot
 }
 
@@ -197,14 +198,16 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	if missing && c.isMissing(h, r, p, &whose, name, to) {
 		return
 	}
+	const nowhere = record.OpenSubmitted | record.OpenUnlinked | record.OpenPseudo | record.OpenOnProc
 	key := openKey{
 		process: p, inode: r.Inode, dev: r.Dev, errno: r.Error,
 		flags: h.Flags, access: to, call: whose.Owner.Call, declared: whose.Declared,
+		outside: to.writes() && r.Error == 0 && h.Flags&nowhere == 0 && c.spans.isOutside(&p.Sandbox.Sandbox, whose.Owner, string(name)),
 	}
 	// The key is written out so that the compiler looks the path up without a copy.
 	if s := c.opens[openKey{
 		process: p, path: string(c.spans.lineage.Path), inode: r.Inode, dev: r.Dev, errno: r.Error, flags: h.Flags, access: to,
-		call: key.call, declared: key.declared,
+		call: key.call, declared: key.declared, outside: key.outside,
 	}]; s != nil {
 		if s.owner == whose.Owner {
 			s.count++
@@ -217,7 +220,7 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	case whose.Named || sensitive:
 	case read && c.foldsRead(h, p, &whose, name, to):
 		return
-	case to.writes() && resolved && h.Flags&(record.OpenUnlinked|record.OpenTruncated|record.OpenOutside) == 0 && c.foldsWrite(h, p, &whose, name, to):
+	case to.writes() && resolved && !key.outside && h.Flags&(record.OpenUnlinked|record.OpenTruncated|record.OpenOutside) == 0 && c.foldsWrite(h, p, &whose, name, to):
 		return
 	}
 	key.path = string(c.spans.lineage.Path)
@@ -349,8 +352,7 @@ func (c *files) sendOpen(s *openSpan) {
 	}
 	d.trusted(span.KeyFileAccess, s.key.access.String())
 	d.flagIf(s.key.access.writes(), span.KeyFileWrite)
-	done := s.key.errno == 0 && flags&(record.OpenSubmitted|record.OpenUnlinked|record.OpenPseudo|record.OpenOnProc) == 0
-	d.flagIf(done && s.key.access.writes() && c.spans.isOutside(&p.Sandbox.Sandbox, s.owner, s.key.path), span.KeyOutside)
+	d.flagIf(s.key.outside, span.KeyOutside)
 	d.declared(s.key.declared)
 	if flags&record.OpenSubmitted == 0 {
 		d.returned(s.key.errno)

@@ -65,6 +65,8 @@ func (c calls) AgentBegan(w attribution.Owner) {
 		s.began = p.Program.Start
 		if x := p.Program.Exec; x != nil {
 			c.spans.describeAgent(s, x)
+		} else {
+			s.workspace = workspaceAt(p.Program.Cwd)
 		}
 	}
 	q := &c.spans.queue
@@ -207,6 +209,7 @@ func (c *Spans) tellAgent(d *builder, s *agentStory) {
 	if a.First.Tgid != 0 {
 		d.int(span.KeyPID, int64(a.First.Tgid))
 		d.trusted(span.KeyCreationTime, c.wallTime(a.First.Start))
+		d.int(span.KeyUserID, int64(a.User()))
 	}
 	if s.commandLine != "" {
 		d.trusted(span.KeyCommandLine, s.commandLine)

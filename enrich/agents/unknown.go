@@ -73,7 +73,7 @@ func Unknown(p Program) (name string, launches bool) {
 	if name == file && p.Interprets() { // code in its arguments, or read from a pipe
 		return "", false
 	}
-	if len(name) > maxUnknownName {
+	if name, _, _ = strings.Cut(name, "\x00"); len(name) > maxUnknownName {
 		name = name[:maxUnknownName]
 	}
 	return strings.ToValidUTF8(name, "\uFFFD"), false

@@ -397,25 +397,27 @@ func (s *Summary) add(x *span.Span) {
 	if s.Session == "" || own && x.Session != x.Instance && s.Session != x.Session {
 		s.Session = clip(x.Session)
 	}
-	switch x.Kind {
-	case span.Exec, span.Start:
-		if s.User != nil {
-			break
-		}
-		id, ok := a.Int(span.KeyRealUserID)
-		if !ok {
-			id, ok = a.Int(span.KeyUserID)
-		}
-		if ok && id >= 0 && id <= 1<<32-1 {
-			user := uint32(id)
-			s.User = &user
-		}
-	case span.SessionCall:
+	if uid, ok := span.UserOf(x); ok {
+		s.User = agree(s.User, &uid)
+	}
+	if x.Kind == span.SessionCall {
 		s.Calls++
 		if x.Failed {
 			s.Failed++
 		}
 	}
+}
+
+// agree is the user that both say, or the one of them that says; root, where they say different ones: what was done by
+// several users is shown to none of them.
+func agree(a, b *uint32) *uint32 {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || *a == *b:
+		return a
+	}
+	return new(uint32)
 }
 
 // merge adds what a block tells.
@@ -429,9 +431,7 @@ func (s *Summary) merge(b *Summary) {
 	for _, id := range b.Sessions {
 		s.see(id)
 	}
-	if s.User == nil {
-		s.User = b.User
-	}
+	s.User = agree(s.User, b.User)
 	if s.Owner == nil {
 		s.Owner = s.User
 	}

@@ -112,7 +112,7 @@ func (tp *tape) flood(t testing.TB, w who, n int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, uint64(n)))
 	for range n {
-		tp.give(w, span.Exec, noise(random, blockBytes))
+		tp.give(w, span.Session, noise(random, blockBytes))
 		tp.settle(t)
 	}
 }
@@ -167,7 +167,7 @@ var codex = who{"agent-0123456789abcdef", "sb-1", "s-1", 1000}
 func TestAnInstanceGoesOnInItsFileAfterARestart(t *testing.T) {
 	dir := directory(t)
 	tp := start(t, Options{Path: dir})
-	tp.give(who{codex.instance, codex.sandbox, codex.sandbox, 1000}, span.Exec)
+	tp.give(who{codex.instance, codex.sandbox, codex.sandbox, 1000}, span.Session)
 	tp.settle(t)
 	tp.give(codex, span.SessionCall, text(span.KeyCallID, "c-1"))
 	tp.give(who{"sb-1", "sb-1", "sb-1", 0}, span.Exec)
@@ -553,4 +553,34 @@ func FuzzRead(f *testing.F) {
 			return nil
 		})
 	})
+}
+
+// Whose a recording is, the agent's own session says; what a child of another user does first opens it to nobody.
+func TestARecordingIsNotOfWhoseProgramEndsFirst(t *testing.T) {
+	tp := start(t, Options{Path: directory(t)})
+	root := who{codex.instance, codex.sandbox, codex.sandbox, 0}
+	tp.give(who{codex.instance, codex.sandbox, codex.sandbox, 1000}, span.Exec) // of a child: setuid
+	tp.settle(t)
+	if list := tp.List(1000); len(list) != 0 {
+		t.Errorf("before it is known whose it is, a user is shown %d", len(list))
+	}
+	tp.give(root, span.Session)
+	tp.give(who{codex.instance, codex.sandbox, codex.sandbox, 1000}, span.Exec)
+	tp.settle(t)
+	if list := tp.List(1000); len(list) != 0 {
+		t.Errorf("a user is shown %d recordings of root's", len(list))
+	}
+	// Of what is no agent's, users that differ see nothing.
+	tp.give(who{"sb-9", "sb-9", "sb-9", 1000}, span.Exec)
+	tp.settle(t)
+	if list := tp.List(1000); len(list) != 1 {
+		t.Errorf("the user of a sandbox is shown %d", len(list))
+	}
+	tp.give(who{"sb-9", "sb-9", "sb-9", 1001}, span.Exec)
+	tp.settle(t)
+	for _, uid := range []uint32{1000, 1001} {
+		if list := tp.List(uid); len(list) != 0 {
+			t.Errorf("user %d is shown what another one did", uid)
+		}
+	}
 }

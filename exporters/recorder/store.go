@@ -334,12 +334,19 @@ func (r *Recorder) removeOld() {
 // forget removes a recording, and counts its spans.
 func (r *Recorder) forget(rec *recording, counter *uint64) error {
 	r.mu.Lock()
+	known := r.all[rec.name] == rec
+	r.mu.Unlock()
+	if !known {
+		return nil
+	}
+	// Without the lock: who hands spans over takes it, and does not wait for the disk.
+	if err := r.dir.Remove(rec.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.all[rec.name] != rec {
 		return nil
-	}
-	if err := r.dir.Remove(rec.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	delete(r.all, rec.name)
 	r.bytes -= rec.counted
@@ -414,17 +421,24 @@ func (r *Recorder) List(uid uint32) []client.Recording {
 		}
 	}
 	slices.SortFunc(found, older)
+	found = found[max(0, len(found)-maxListed):]
 	out := make([]client.Recording, 0, len(found))
 	for _, rec := range found {
 		s := &rec.sum
 		out = append(out, client.Recording{
-			Name: rec.name, Session: s.Session, Sessions: slices.Clone(s.Sessions), Instance: s.Instance, Sandbox: s.Sandbox,
+			Name: rec.name, Session: s.Session, Sessions: slices.Clone(s.Sessions[max(0, len(s.Sessions)-maxListedIDs):]), Instance: s.Instance, Sandbox: s.Sandbox,
 			Agent: s.Agent, User: s.User, Start: wall(s.Start), Last: wall(s.Last), Spans: s.Spans, Calls: s.Calls,
 			Failed: s.Failed, Lost: s.Lost, Cut: s.Cut, Bytes: rec.size, Damaged: rec.broken != nil,
 		})
 	}
 	return out
 }
+
+// Bounds of a list: of recordings, the newest, and of the ids of sessions of each.
+const (
+	maxListed    = 1000
+	maxListedIDs = 4
+)
 
 func wall(ns uint64) time.Time { return time.Unix(0, int64(ns)).UTC() }
 

@@ -110,7 +110,7 @@ func (v *View) Span(s *span.Span) {
 	if name := a.Text(span.KeyAgentName); name != "" {
 		se.agent = name
 	}
-	se.owner(s, a)
+	se.owner(s)
 	parent := s.Above
 	c := se.call(s, a, v.o.Calls)
 	se.process(s, a, parent, c)
@@ -152,17 +152,10 @@ func (v *View) forget(se *session) {
 	delete(v.sessions, se.id)
 }
 
-// owner is the user whose program was seen first: later ones may be others (sudo).
-func (se *session) owner(s *span.Span, a span.Attrs) {
-	if se.userKnown || s.Kind != span.Exec && s.Kind != span.Start {
-		return
-	}
-	id, ok := a.Int(span.KeyRealUserID)
-	if !ok {
-		id, ok = a.Int(span.KeyUserID)
-	}
-	if ok && id >= 0 && id <= 1<<32-1 {
-		se.user, se.userKnown = uint32(id), true
+// owner is the user whose session it is.
+func (se *session) owner(s *span.Span) {
+	if uid, ok := span.UserOf(s); ok && !se.userKnown {
+		se.user, se.userKnown = uid, true
 	}
 }
 

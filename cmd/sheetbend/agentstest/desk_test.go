@@ -362,13 +362,32 @@ func (a realAgent) commandLine(script string, free bool) []string {
 	return append(args, modeltest.Prompt(script))
 }
 
+// unfolded are flags with which each file is told by itself, as tests ask for.
+func (d *desk) unfolded(flags []string) []string {
+	d.t.Helper()
+	text := []byte("fold: {files: 1048576, call_files: 1048576, creates: 1048576, trees: false}\n")
+	if i := slices.Index(flags, "--config"); i >= 0 {
+		own, err := os.ReadFile(d.fill(flags[i+1]))
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		text = append(own, text...)
+		flags = slices.Delete(slices.Clone(flags), i, i+2)
+	}
+	file := filepath.Join(d.t.TempDir(), "sheetbend.yaml")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		d.t.Fatal(err)
+	}
+	return append([]string{"--config", file}, flags...)
+}
+
 // run runs an agent under sheetbend, at this desk, and gives what came on standard error: its
 // words and the tree. All has to end well.
 func (d *desk) run(flags, commandLine []string, agents ...realAgent) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
-	args := slices.Concat([]string{"run", "--leftovers", "wait"}, flags, []string{"--"}, commandLine)
+	args := slices.Concat([]string{"run", "--leftovers", "wait"}, d.unfolded(flags), []string{"--"}, commandLine)
 	for i := range args {
 		args[i] = d.fill(args[i])
 	}
