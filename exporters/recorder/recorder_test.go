@@ -583,4 +583,5 @@ func TestARecordingIsNotOfWhoseProgramEndsFirst(t *testing.T) {
 			t.Errorf("user %d is shown what another one did", uid)
 		}
 	}
+	tp.end(t)
 }
