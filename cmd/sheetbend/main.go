@@ -85,7 +85,7 @@ func newRoot() *cobra.Command {
 turns what their processes do into OpenTelemetry spans: every program that runs, every file opened or
 refused, every connection.
 
-  sheetbend run -- CMD          run a command in a sandbox of its own and show its tree
+  sheetbend run -- CMD          run a command in a sandbox of its own and tell what it did
   sheetbend sensor              watch the sandboxes of this host (daemon)
   sheetbend sessions            list the sessions of this host, live and recorded
   sheetbend story, tree         tell what an agent did: in a screen, or all of it

@@ -59,7 +59,7 @@ there is no agent their tree, both as at the end of sheetbend run. Spans are sen
 	s.spanNames(f, "default as when it was recorded")
 	f.Lookup("otlp-endpoint").Usage = "send spans over OTLP to `URL`, as in http://127.0.0.1:4317"
 	f.BoolVar(&look.tree, "tree", false, "print the story and the tree, also when spans go elsewhere")
-	f.BoolVar(&look.all, "all", false, "the same, with nothing folded")
+	f.BoolVar(&look.all, "all", false, "print the story and the tree with nothing folded, also when spans go elsewhere")
 	look.flags(f)
 	return cmd
 }
