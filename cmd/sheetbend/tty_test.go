@@ -202,7 +202,7 @@ func TestACommandOfAnotherUserHasATerminalOfItsOwn(t *testing.T) {
 	size(31, 71)
 	before := modes()
 	cmd := sheetbend(t, "run", "--quiet", "--user", "65534", "--", "sh", "-c",
-		`trap 'echo caught; stty size' INT; test -t 0 && test -t 1 && test -t 2 && echo owned by $(stat -c %u $(tty)); stty size; stty -echo; echo ready
+		`trap 'echo caught; until test "$(stty size)" = "32 72"; do sleep 0.1; done; stty size' INT; test -t 0 && test -t 1 && test -t 2 && echo owned by $(stat -c %u $(tty)); stty size; stty -echo; echo ready
 		read line || read line; echo "got <$line>" >/dev/tty; read line || read line; echo "then <$line>"; exit 7`)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}

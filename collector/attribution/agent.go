@@ -267,14 +267,17 @@ const maxUnknown = 64
 func (c *Table) Adopt(p, child *Process, name string, x agents.Program, first span.Image, uid uint32, file config.FileID) bool {
 	d := c.unknown[name]
 	if d == nil {
-		d = agents.UnknownDialect(name)
+		if len(c.unknown) >= maxUnknown {
+			name = "unknown" // all further ones
+		}
+		if d = c.unknown[name]; d == nil {
+			d = agents.UnknownDialect(name)
+		}
 	}
 	if !d.StartsCommand(x) {
 		return false
 	}
-	if len(c.unknown) < maxUnknown {
-		c.unknown[name] = d
-	}
+	c.unknown[name] = d
 	c.BecomeAgent(p, d, first, uid, agentProgram{file: file}, "")
 	c.Belong(child, Owner{Agent: p.Agent})
 	child.Role = roleFork

@@ -484,12 +484,16 @@ func SetsUp(program, operation, path string) bool {
 // Sandboxes says whether a program is called as one that makes an agent's own sandbox.
 func Sandboxes(program string) bool { return program == "bwrap" || program == "codex-linux-sandbox" }
 
-// listing says whether this is ps, which opens the environments of all processes whatever it is asked for. It goes by
-// the path: that of root's file, but for who has a mount namespace.
 func (t teller) listing() bool {
-	switch t.Text(span.KeyExecutablePath) {
+	return Lists(t.Text(span.KeyExecutablePath), t.Text(span.KeyFilePath))
+}
+
+// Lists says whether this is ps, which opens the environments of all processes whatever it is asked for. It goes by the
+// path: that of root's file, but for who has a mount namespace.
+func Lists(executable, file string) bool {
+	switch executable {
 	case "/usr/bin/ps", "/bin/ps", "/usr/bin/pgrep", "/bin/pgrep", "/usr/bin/top":
-		return path.Base(t.Text(span.KeyFilePath)) == "environ"
+		return path.Base(file) == "environ"
 	}
 	return false
 }

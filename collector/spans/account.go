@@ -126,7 +126,7 @@ const commonAttrs = 7
 // of reads what counts of a span.
 func (e *entry) of(s *span.Span) {
 	var count, port, localPort, pid, sent, received int64 = 1, 0, 0, 0, 0, 0
-	var outcome, access, path, server, transport, local, created, program, operation string
+	var outcome, access, path, server, transport, local, created, executable, program, operation string
 	var sensitive, outside, noticed, worker bool
 	for i := commonAttrs; i < len(s.Attrs); i++ {
 		a := &s.Attrs[i]
@@ -139,6 +139,8 @@ func (e *entry) of(s *span.Span) {
 			access = a.Str
 		case span.KeyFileOperation:
 			operation = a.Str
+		case span.KeyExecutablePath:
+			executable = a.Str
 		case span.KeyExecutableName:
 			program = a.Str
 		case span.KeyFilePath:
@@ -194,7 +196,7 @@ func (e *entry) of(s *span.Span) {
 		if refused {
 			e.refused = count
 		}
-		if sensitive && (done || refused) && access != "path_only" && !notable.SetsUp(program, operation, path) {
+		if sensitive && (done || refused) && access != "path_only" && !notable.SetsUp(program, operation, path) && !notable.Lists(executable, path) {
 			e.secrets, e.secret = count, path
 			switch {
 			case refused:
@@ -240,12 +242,12 @@ func (c *out) count() {
 	for n := 0; n < maxAround && w.Agent != nil; n++ {
 		if w.Call != nil && !(n == 0 && w.Left) {
 			if s, waits := w.Call.Pending.(*callStory); waits && (n == 0 || !s.over || d.span.Start <= s.ended+c.spans.clock.Offset) {
-				s.account.room = rooms
+				s.account.fill(rooms)
 				c.add(&s.account, e)
 			}
 		}
 		if s := storyOf(w); s != nil && s != told {
-			s.account.room = rooms
+			s.account.fill(rooms)
 			c.add(&s.account, e)
 			told = s
 		}
@@ -296,6 +298,13 @@ func (c *out) add(a *account, e *entry) {
 	}
 }
 
+// fill says of which room the destinations of an account are. It stays the same while there are any.
+func (a *account) fill(r *room) {
+	if len(a.hosts) == 0 {
+		a.room = r
+	}
+}
+
 // secretRank orders what was done to secrets.
 var secretRank = map[string]int{"refused": 1, "touched": 2, "read": 3}
 
@@ -333,7 +342,8 @@ func (c *Spans) isNew(sb *attribution.Sandbox, w attribution.Owner, to destinati
 		}
 		a = &s.account
 	}
-	return c.isNewTo(a, to)
+	_, known := a.hosts[c.hashOf(to)]
+	return !known // where there is no room it is told again rather than never
 }
 
 // drop forgets an account.

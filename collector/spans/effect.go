@@ -119,7 +119,7 @@ func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process
 		return
 	}
 	if w.Call != nil && (notable.Sandboxes(p.Program.Name) && notable.SetsUp(p.Program.Name, operationOf(r).name, to) ||
-		r.Op == record.ChangeRmdir && p.Program.Name == w.Call.Agent.Name) { // Codex removes what its bwrap has mounted on
+		r.Op == record.ChangeRmdir && p.Program.Name == w.Call.Agent.Name && len(w.Call.Agent.Wrappers().Programs) > 0) { // Codex removes what its bwrap has mounted on
 		return
 	}
 	place := p.Sandbox.Number()
