@@ -167,7 +167,7 @@ func TestWhatCodexDoesOnATerminalIsSeenInEachRun(t *testing.T) {
 	}
 	for _, name := range names[1:] {
 		b := startBackend(t)
-		said := d.sitAt(done(name), codex.command, slices.Concat([]string{os.Getenv(binEnv), "run", "--otlp-endpoint", b.url, "--"}, line(name)), codex)
+		said := d.sitAt(done(name), codex.command, slices.Concat([]string{os.Getenv(binEnv), "run", "--otlp-endpoint", b.url}, d.unfolded(nil), []string{"--"}, line(name)), codex)
 		s := d.gather(b)
 		call, _ := s.owner(name)
 		if want := modeltest.ID(name, 0, 0); call != want {

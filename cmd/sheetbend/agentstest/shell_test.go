@@ -26,7 +26,7 @@ func TestAPersistentBashServesThreeCallsThatAreMarkedFromOutside(t *testing.T) {
 	defer cancel()
 	b := startBackend(t)
 	// The shell says where the sensor's socket is, and its own pid; after that it takes a line at a time.
-	run := exec.CommandContext(ctx, bin, "run", "--leftovers", "wait", "--otlp-endpoint", b.url, "--",
+	run := exec.CommandContext(ctx, bin, "run", "--leftovers", "wait", "--otlp-endpoint", b.url, "--config", d.unfolded(nil)[1], "--",
 		"bash", "-c", `echo "$SHEETBEND_SOCKET $$"; while read -r line; do eval "$line" >/dev/null; echo done; done`)
 	run.Env, run.Dir = d.environment(), d.dir
 	in, err := run.StdinPipe()
