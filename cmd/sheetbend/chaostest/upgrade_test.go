@@ -3,6 +3,7 @@
 package chaostest
 
 import (
+	"cmp"
 	bigendian "encoding/binary"
 	"errors"
 	"fmt"
@@ -103,7 +104,7 @@ func (b *backend) times() map[string]int {
 	n := map[string]int{}
 	for _, s := range b.order {
 		for kind, name := range kinds {
-			if attr(s, "sheetbend.event") == name && (kind == "exec" || ofGenerator(s)) {
+			if cmp.Or(attr(s, "sheetbend.event"), s.Name) == name && (kind == "exec" || ofGenerator(s)) {
 				n[event(kind, number(s, "process.pid"))]++
 			}
 		}
