@@ -62,9 +62,9 @@ func shop() []*span.Span {
 		call(10, sec, sec+100*msec, "git clone -q file:///srv/origin.git .", ok(), exit(0), number(span.KeyPrograms, 11),
 			number(span.KeyFilesCreated, 79), list(span.KeyFilesCreatedNames, work+"/cart/", work+"/README.md")),
 		call(11, 2*sec, 4*sec+500*msec, "npm install --no-audit --no-fund", ok(), exit(0), number(span.KeyFilesCreated, 861),
-			list(span.KeyFilesCreatedNames, work+"/node_modules/"), number(span.KeyHosts, 1), list(span.KeyHostNames, "registry.npmjs.org:443"),
+			list(span.KeyFilesCreatedNames, work+"/node_modules/"), number(span.KeyHosts, 1), list(span.KeyHostNames, "packages.example:443"),
 			number(span.KeySumReceived, 1_234_567), number(span.KeySumSent, 30_000), number(span.KeyNotables, 1),
-			list(span.KeyNotableLines, "node connected to registry.npmjs.org:443")),
+			list(span.KeyNotableLines, "node connected to packages.example:443")),
 		call(12, 5*sec, 5*sec+645*msec, "go test ./...", text(span.KeyOutcome, string(span.Failed)), exit(1)),
 		call(13, 6*sec, 6*sec+24*msec, "sed -i 's/TODO: taxes//' cart/cart.go && git commit -qam taxes", ok(), exit(0), number(span.KeyFilesModified, 1),
 			list(span.KeyFilesModifiedNames, work+"/cart/cart.go")),
@@ -85,9 +85,9 @@ func shop() []*span.Span {
 			number(span.KeyCallsDenied, 2), number(span.KeyPrograms, 58), number(span.KeyProgramsFailed, 4), number(span.KeyFilesRead, 811),
 			number(span.KeyFilesRefused, 2), number(span.KeyFilesCreated, 941), list(span.KeyFilesCreatedNames, "/etc/cron.d/shop", work+"/node_modules/"),
 			number(span.KeyFilesModified, 1), list(span.KeyFilesModifiedNames, work+"/cart/cart.go"), number(span.KeyHosts, 9),
-			list(span.KeyHostNames, "registry.npmjs.org:443", "127.0.0.1:9"), number(span.KeySumReceived, 1_300_000), number(span.KeySumSent, 40_000),
+			list(span.KeyHostNames, "packages.example:443", "127.0.0.1:9"), number(span.KeySumReceived, 1_300_000), number(span.KeySumSent, 40_000),
 			number(span.KeySumCPU, int64(3*sec)), number(span.KeySumMemory, 120_000_000), number(span.KeyNotables, 4),
-			list(span.KeyNotableLines, "node connected to registry.npmjs.org:443", secret, cron, "codex made namespaces (user)")),
+			list(span.KeyNotableLines, "node connected to packages.example:443", secret, cron, "codex made namespaces (user)")),
 	}
 }
 
