@@ -373,10 +373,11 @@ int open_root(__u64 *ctx)
 	return report_open_in(true, (struct file *)ret, 0, AT_FDCWD, NULL, false, flags);
 }
 
-/* include/trace/syscall.h: the context of a system call's exit tracepoint. */
+/* perf_call_bpf_exit() of kernel/trace/trace_syscalls.c: the context of a system call's exit tracepoint. */
 struct syscall_exit {
 	__u64 common;
-	long nr;
+	int nr;
+	int not_set; /* what was on the kernel's stack */
 	long ret;
 };
 
