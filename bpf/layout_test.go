@@ -4,10 +4,14 @@ package bpf
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/record"
 )
@@ -79,5 +83,54 @@ func TestKindsAndCausesHaveTheDecodersNumbers(t *testing.T) {
 				t.Errorf("%d is %q in C, and %q for the decoder", v.Value, want, c.name(v.Value))
 			}
 		}
+	}
+}
+
+// What a system call's exit tracepoint has beside its fields is what lay on the kernel's stack.
+func TestTheContextOfASystemCallsExitIsTheKernels(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: run `make test`")
+	}
+	fs, err := openTracefs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.close()
+	fd, err := unix.Openat(fs.fd, "events/syscalls/sys_exit_openat/format", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "format")
+	defer file.Close()
+	format, err := io.ReadAll(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := loadObject()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var context *btf.Struct
+	if err := spec.Types.TypeByName("syscall_exit", &context); err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]string{"nr": "__syscall_nr", "ret": "ret"}
+	for _, m := range context.Members {
+		name, ok := fields[m.Name]
+		if !ok {
+			continue
+		}
+		size, err := btf.Sizeof(m.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf(" %s;\toffset:%d;\tsize:%d;", name, m.Offset.Bytes(), size)
+		if !strings.Contains(string(format), want) {
+			t.Errorf("the kernel has not%q:\n%s", want, format)
+		}
+		delete(fields, m.Name)
+	}
+	if len(fields) > 0 {
+		t.Errorf("the object does not keep %v", fields)
 	}
 }
