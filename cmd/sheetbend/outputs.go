@@ -143,8 +143,13 @@ func (o *outputs) close(ctx context.Context) error {
 
 // delivered says how many of the first n spans a kill of this process does not reach.
 func (o *outputs) delivered(n uint64) uint64 {
-	if o.spans && o.backends.dir != "" {
-		n = min(n, o.backends.Durable())
+	if o.backends != nil && o.backends.dir != "" {
+		if o.spans {
+			n = min(n, o.backends.Durable(otlp.Traces, o.encoder.Offered()))
+		}
+		if o.events != nil {
+			n = min(n, o.backends.Durable(otlp.Logs, o.events.Offered()))
+		}
 	}
 	if o.file != nil {
 		s := o.file.Stats()
