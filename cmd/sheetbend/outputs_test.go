@@ -4,11 +4,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/sensortest"
@@ -21,11 +27,7 @@ func outputsOf(t *testing.T, signals ...string) *outputs {
 	c := config.Default()
 	c.Exporters.OTLP = config.OTLPs{{Endpoint: "http://127.0.0.1:9", Signals: signals}}
 	c.Spool.Path = filepath.Join(t.TempDir(), "spool")
-	o, err := openOutputs(c, "v1", identity{}, identity{}, identity{}, nil, appendTo, show{},
-		func(string) string { return "" }, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := outputsFor(t, c)
 	t.Cleanup(func() {
 		o.shutdownWithin = time.Millisecond
 		if err := o.close(context.Background()); err != nil {
@@ -36,6 +38,54 @@ func outputsOf(t *testing.T, signals ...string) *outputs {
 		}
 	})
 	return o
+}
+
+func outputsFor(t *testing.T, c *config.Config) *outputs {
+	t.Helper()
+	o, err := openOutputs(c, "v1", identity{}, identity{}, identity{}, nil, appendTo, show{},
+		func(string) string { return "" }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// A disk that hangs takes nothing of the time that a backend has at the end.
+func TestARecorderThatHangsHoldsUpNoBackend(t *testing.T) {
+	var asked, took atomic.Int64
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			w.Header().Set("Retry-After", "3600") // but at the end it is tried once more
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		took.Add(1)
+	}))
+	defer backend.Close()
+	c := config.Default()
+	c.Exporters.OTLP = config.OTLPs{{Endpoint: backend.URL, Protocol: "http/protobuf", Signals: []string{config.SignalTraces}}}
+	c.Recorder.Path = filepath.Join(t.TempDir(), "recordings")
+	o := outputsFor(t, c)
+	name := filepath.Join(c.Recorder.Path, "agent-1.otlp.zst")
+	give := func() { o.Span(&span.Span{Kind: span.Exec, Name: "exec", Instance: "agent-1", Session: "s"}) }
+	give()
+	sensortest.Until(t, "it is recorded, and refused", func() bool {
+		o.Flush()
+		_, err := os.Stat(name)
+		return err == nil && asked.Load() > 0
+	})
+	if err := errors.Join(os.Remove(name), unix.Mkfifo(name, 0o600)); err != nil { // nobody reads it
+		t.Fatal(err)
+	}
+	give()
+	o.Flush()
+	o.shutdownWithin = time.Second
+	if err := o.close(context.Background()); err == nil || took.Load() == 0 {
+		t.Errorf("%v, the backend took %d batches", err, took.Load())
+	}
+	if f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil || f.Close() != nil { // lets it end
+		t.Error(err)
+	}
 }
 
 // What a kill would take of the security events, the journal has to give again, also where no spans are sent.
