@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
@@ -125,26 +126,33 @@ func openOutputs(
 	return o, nil
 }
 
-// close writes and sends what waits, until ctx ends at the latest. Lost spans are no error:
-// dropped counts them.
+// close writes and sends what waits, until ctx ends at the latest: all outputs at the same time. Lost spans are no
+// error: dropped counts them.
 func (o *outputs) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, o.shutdownWithin)
 	defer cancel()
-	var err error
+	var toFile, toRecorder error
+	var all sync.WaitGroup // none waits for another that is slow
 	if o.recorder != nil {
-		err = o.recorder.Close(ctx) // it waits for nobody
+		all.Go(func() { toRecorder = o.recorder.Close(ctx) })
+	}
+	if o.file != nil {
+		all.Go(func() { toFile = o.file.Close(ctx) })
 	}
 	o.backends.close(ctx)
-	if o.file != nil {
-		err = errors.Join(err, o.file.Close(ctx))
-	}
-	return err
+	all.Wait()
+	return errors.Join(toRecorder, toFile)
 }
 
 // delivered says how many of the first n spans a kill of this process does not reach.
 func (o *outputs) delivered(n uint64) uint64 {
-	if o.spans && o.backends.dir != "" {
-		n = min(n, o.backends.Durable())
+	if o.backends != nil && o.backends.dir != "" {
+		if o.spans {
+			n = min(n, o.backends.Durable(otlp.Traces, o.encoder.Offered()))
+		}
+		if o.events != nil {
+			n = min(n, o.backends.Durable(otlp.Logs, o.events.Offered()))
+		}
 	}
 	if o.file != nil {
 		s := o.file.Stats()

@@ -3,15 +3,21 @@
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sheetbend/sheetbend/collector/span"
+	"github.com/sheetbend/sheetbend/exporters/recorder"
 )
 
 // unzipped gives a capture of testdata as a file.
@@ -97,6 +103,63 @@ func cutShort(t *testing.T, name string) string {
 	}
 	out := filepath.Join(t.TempDir(), "torn")
 	if err := os.WriteFile(out, text[:len(text)-3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// A file that somebody made up takes no memory, and is told what is wrong with it.
+func TestAFileThatWouldTakeMuchMemoryIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ text, says string }{
+		"a line too long":       {`{"a":"` + strings.Repeat("x", 17<<20) + `"}`, "line 1 is longer than 16 MiB"},
+		"many spans in a line":  {`{"resourceSpans":[{"scopeSpans":[{"spans":[` + strings.Repeat("{},", 4<<20) + "{}]}]}]}", "fewer spans at a time"},
+		"many spans, recorded":  {string(recordingOf(t, protowire.AppendBytes([]byte{0x12}, bytes.Repeat([]byte{0x12, 0}, 4<<20)))), "fewer spans at a time"},
+		"values within another": {`{"a":` + strings.Repeat("[", 1000), "too deep"},
+	} {
+		file := filepath.Join(t.TempDir(), "spans")
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{"tree", "export"} {
+			cmd := sheetbend(t, command, file)
+			r := finish(t, cmd)
+			if r.code == 0 || !strings.Contains(r.stderr, c.says) {
+				t.Errorf("%s, %s: %s", name, command, describeResult(r))
+			}
+			if kib := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; kib > 250<<10 {
+				t.Errorf("%s, %s: %d MiB", name, command, kib>>10)
+			}
+		}
+	}
+}
+
+// recordingOf is a recording with the content of one ResourceSpans message.
+func recordingOf(t *testing.T, spans []byte) []byte {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "recordings")
+	r, err := recorder.Open(recorder.Options{
+		Path: dir, MaxBytes: 1 << 30, MaxAge: time.Hour,
+		Encode: func(b []byte, _ *span.Resource, encoded []byte) []byte {
+			if len(encoded) == 0 {
+				return b
+			}
+			return append(b, protowire.AppendBytes([]byte{0x0a}, spans)...)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Span(&span.Span{Instance: "a", End: uint64(time.Now().UnixNano())}, []byte{1})
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.zst"))
+	if len(files) != 1 {
+		t.Fatal(files)
+	}
+	out, err := os.ReadFile(files[0])
+	if err != nil {
 		t.Fatal(err)
 	}
 	return out

@@ -41,8 +41,14 @@ func (s source) spans(sink span.Sink) error {
 	return s.readSession(func(traces []byte) error { return d.Decode(traces, sink) })
 }
 
-// messages hands over all spans as TracesData messages, each valid until the next.
-func (s source) messages(take func(traces []byte) error) error {
+// messages hands over all spans as TracesData messages that can be decoded, each valid until the next.
+func (s source) messages(to func(traces []byte) error) error {
+	take := func(traces []byte) error {
+		if err := otlp.Check(traces); err != nil {
+			return err
+		}
+		return to(traces)
+	}
 	if s.isFile() {
 		return s.readFile(nil, take)
 	}
@@ -123,18 +129,19 @@ func readCapture(in io.Reader, sink span.Sink, take func(traces []byte) error) e
 	return errors.Join(err, failure)
 }
 
-// maxLine bounds a line of a span file in bytes.
-const maxLine = 64 << 20
-
 // readLines reads OTLP JSON, an ExportTraceServiceRequest a line. A last line without an end was not written whole.
 func readLines(in io.Reader, take func(traces []byte) error) error {
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, maxLine)
+	lines.Buffer(nil, otlp.MaxLine)
 	var decode ptrace.JSONUnmarshaler
 	var encode ptrace.ProtoMarshaler
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
 		if len(strings.TrimSpace(lines.Text())) == 0 {
 			continue
+		}
+		if err := otlp.CheckJSON(lines.Bytes()); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
 		}
 		traces, err := decode.UnmarshalTraces(lines.Bytes())
 		if err != nil {
@@ -147,6 +154,9 @@ func readLines(in io.Reader, take func(traces []byte) error) error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("line %d is longer than %d MiB: have who wrote it send fewer spans at a time", n, otlp.MaxLine>>20)
 	}
 	return lines.Err()
 }

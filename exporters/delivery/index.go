@@ -66,7 +66,7 @@ type head struct {
 type item struct {
 	head
 	batch otlp.Batch // in memory; empty for what is stored
-	after uint64     // in memory: spans of its kind that were offered before it
+	after uint64     // in memory: Through of the batch of its kind before it
 }
 
 // inMemory is what a batch takes there, in bytes.
@@ -77,8 +77,11 @@ type line struct {
 	stored  []item // on disk
 	pending []item // in memory only, all younger than those on disk
 	writing int    // so many of pending are being written
-	offered uint64 // spans, since the start
+	through uint64 // otlp.Batch.Through of the last one offered
 }
+
+// passed notes a batch that was offered, whatever became of it.
+func (l *line) passed(b otlp.Batch) { l.through = max(l.through, b.Through) }
 
 func stored(l *line) []item { return l.stored }
 
@@ -97,9 +100,8 @@ type index struct {
 
 func (x *index) add(h head, b otlp.Batch) {
 	l := &x.lines[h.kind]
-	it := item{h, b, l.offered}
+	it := item{h, b, l.through}
 	l.pending = append(l.pending, it)
-	l.offered += uint64(h.spans)
 	x.memory[h.kind.origin()] += it.inMemory()
 	x.items += h.spans
 }

@@ -241,6 +241,43 @@ func TestABackendGetsItsSignalsOnly(t *testing.T) {
 	})
 }
 
+// What waits in memory is durable once it is on disk, each signal for itself, and what is dropped or not taken is no reason
+// to wait.
+func TestWhatWaitsInMemoryIsNotDurable(t *testing.T) {
+	a := &scripted{script: always(otlp.Temporary)}
+	q := open(t, Config{Dir: spoolDir(t), Destinations: []Destination{{Name: "a", Backend: a}}})
+	logs := func(spans, through int) {
+		q.Offer(otlp.Batch{Signal: otlp.Logs, Spans: spans, Through: uint64(through), Resources: [][]byte{{1}}})
+	}
+	logs(1, 40) // one event in 40 spans
+	until(t, "it is on disk", func() bool { return q.Durable(otlp.Logs, 50) == 50 })
+	hung, err := q.store.db.Begin(true) // a commit that does not end
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs(2, 60)
+	logs(1, 90)
+	if got := q.Durable(otlp.Logs, 95); got != 40 {
+		t.Errorf("the events of %d spans are durable", got)
+	}
+	if got := q.Durable(otlp.Traces, 95); got != 95 {
+		t.Errorf("%d spans are durable", got)
+	}
+	if err := hung.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all is on disk", func() bool { return q.Durable(otlp.Logs, 95) == 95 })
+	a.set(always(otlp.Unsupported))
+	until(t, "the backend takes none", func() bool { return laneOf(q, "a", ownLogs).Unsupported == 4 })
+	logs(1, 100)
+	if got := q.Durable(otlp.Logs, 100); got != 100 {
+		t.Errorf("%d after it was switched off", got)
+	}
+	if err := end(t, q, time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
 func queued(q *Queue) (n uint64) {
 	for _, l := range q.Stats().Lanes {
 		n += l.Queued
@@ -372,9 +409,9 @@ func TestWhatCannotBeReadAgainIsRefusedAndCounted(t *testing.T) {
 			t.Error("too many parts are taken")
 		}
 		passOn(t, q, otlp.Logs, request("too large", maxEntry))
-		q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 7, Resources: [][]byte{make([]byte, maxEntry-headSize)}})
+		q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 7, Through: 7, Resources: [][]byte{make([]byte, maxEntry-headSize)}})
 		largest := maxEntry - 2*maxText - headSize - 5
-		q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 3, Resources: [][]byte{make([]byte, largest)}})
+		q.Offer(otlp.Batch{Signal: otlp.Traces, Spans: 3, Through: 10, Resources: [][]byte{make([]byte, largest)}})
 		until(t, "the rest arrives", func() bool { return a.count(agentLogs) == 2 && a.count(spans) == 1 })
 		if err := end(t, q, time.Minute); err != nil {
 			t.Error(err)
@@ -383,8 +420,8 @@ func TestWhatCannotBeReadAgainIsRefusedAndCounted(t *testing.T) {
 		if l := laneOf(q, "a", agentLogs); l.Dropped.TooLarge != 2 || l.Sent != 2 {
 			t.Errorf("%+v", l)
 		}
-		if l := laneOf(q, "a", spans); l.Dropped.TooLarge != 7 || l.Sent != 3 || q.Durable() != 10 {
-			t.Errorf("%+v, %d", l, q.Durable())
+		if l := laneOf(q, "a", spans); l.Dropped.TooLarge != 7 || l.Sent != 3 || q.Durable(otlp.Traces, 10) != 10 {
+			t.Errorf("%+v", l)
 		}
 		if st := q.Stats(); st.DamagedFiles != 0 {
 			t.Errorf("%+v", st)

@@ -172,7 +172,7 @@ func (q *Queue) onDisk(k kind) bool {
 func (q *Queue) PassOn(s otlp.Signal, request []byte) error {
 	parts, err := resources(request)
 	if errors.Is(err, errManyParts) {
-		q.refuse(kindOf(otlp.Batch{Signal: s, PassedOn: true}), 1)
+		q.refuse(kindOf(otlp.Batch{Signal: s, PassedOn: true}), otlp.Batch{Spans: 1})
 	}
 	if err != nil {
 		return fmt.Errorf("pass on agents' %s: %w", s, err)
@@ -184,7 +184,7 @@ func (q *Queue) PassOn(s otlp.Signal, request []byte) error {
 }
 
 // refuse counts what is not taken: it is too large.
-func (q *Queue) refuse(k kind, spans int) {
+func (q *Queue) refuse(k kind, b otlp.Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.publish()
@@ -192,10 +192,10 @@ func (q *Queue) refuse(k kind, spans int) {
 		if l.unused {
 			continue
 		}
-		l.stats.Offered += uint64(spans)
-		l.stats.Dropped.TooLarge += uint64(spans)
+		l.stats.Offered += uint64(b.Spans)
+		l.stats.Dropped.TooLarge += uint64(b.Spans)
 	}
-	q.lines[k].offered += uint64(spans)
+	q.lines[k].passed(b)
 }
 
 // Offer queues b for delivery and never waits, not for the disk either; it is a consumer for otlp.NewEncoder.
@@ -203,12 +203,13 @@ func (q *Queue) Offer(b otlp.Batch) {
 	now := time.Now()
 	h := head{kind: kindOf(b), created: now.UnixNano(), spans: b.Spans, size: entrySize(b)}
 	if h.size > maxEntry-2*maxText { // a dead letter has two texts, too
-		q.refuse(h.kind, b.Spans)
+		q.refuse(h.kind, b)
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.publish()
+	defer q.lines[h.kind].passed(b)
 	var takers []*lane
 	for _, l := range q.lanes[h.kind] {
 		if l.unused {
@@ -314,17 +315,16 @@ func (q *Queue) drop(it item, why outcome) {
 	}
 }
 
-// Durable counts the sensor's spans offered to this process that a kill of it does not reach: they are on disk or
-// counted as dropped. It counts from the first one, and stops at one in memory even if younger ones were dropped or
-// written.
-func (q *Queue) Durable() uint64 {
+// Durable says how many of the first spans that the Encoder of a signal was given a kill of this process does not reach:
+// their batches are on disk or counted as dropped. offered is Encoder.Offered. It stops at a batch in memory even if
+// younger ones were dropped or written.
+func (q *Queue) Durable(s otlp.Signal, offered uint64) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := &q.lines[spans]
-	if len(l.pending) > 0 {
+	if l := &q.lines[kindOf(otlp.Batch{Signal: s})]; len(l.pending) > 0 {
 		return l.pending[0].after
 	}
-	return l.offered
+	return offered
 }
 
 // Behind says that half of memory is in use: who can wait should.

@@ -22,6 +22,9 @@ type Batch struct {
 	Signal   Signal
 	PassedOn bool // an agent's telemetry
 	Spans    int  // the number of items: spans, log records or data points; 1 for a request that is passed on
+	// Through counts the spans that the Encoder was given and is done with: they are in this batch or in those before, or
+	// in none, as they are not notable or too large.
+	Through uint64
 	// Resources are field 1 of the signal's export request: each the content of one ResourceSpans, ResourceLogs or
 	// ResourceMetrics message.
 	Resources [][]byte
@@ -74,6 +77,8 @@ type Encoder struct {
 	last     int // index of the group used last
 	spans    int
 	bytes    int
+	through  uint64 // see Batch.Through
+	offered  uint64 // the same, of the batch before
 	seq      uint64
 	hint     int // bytes of a group of the batch before
 	scratch  []byte
@@ -150,6 +155,7 @@ func (e *Encoder) Span(s *span.Span) {
 	if e.signal == Logs {
 		var ok bool
 		if e.event, ok = notable.Of(s); !ok {
+			e.through++
 			return
 		}
 	}
@@ -168,6 +174,7 @@ func (e *Encoder) Span(s *span.Span) {
 		return
 	}
 	e.reset()
+	e.through++
 	e.tooLarge.Add(1)
 }
 
@@ -221,17 +228,29 @@ func (e *Encoder) closeBatch() {
 		return
 	}
 	e.seq++
-	b := Batch{Seq: e.seq, Signal: e.signal, Spans: e.spans, Resources: make([][]byte, 0, len(e.groups))}
+	b := Batch{
+		Seq: e.seq, Signal: e.signal, Spans: e.spans, Through: e.through, Resources: make([][]byte, 0, len(e.groups)),
+	}
 	for i := range e.groups {
 		if g := &e.groups[i]; len(g.buf) > g.room {
 			b.Resources = append(b.Resources, e.close(g))
 		}
 	}
 	e.hint = e.bytes/len(e.groups) + 256
+	e.offered = e.through
 	e.reset()
 	for _, take := range e.consumers {
 		take(b)
 	}
+}
+
+// Offered says up to which of the spans that it was given nothing waits in the open batch. It is called from where Span
+// and Flush are.
+func (e *Encoder) Offered() uint64 {
+	if e.spans == 0 {
+		return e.through
+	}
+	return e.offered
 }
 
 // TooLarge counts the spans or records that were dropped because one alone exceeded Limits.Bytes, even without its lists and
@@ -254,6 +273,7 @@ func (e *Encoder) add(s *span.Span) bool {
 	}
 	e.bytes += grown
 	e.spans++
+	e.through++
 	for _, t := range e.taps {
 		t.Span(s, g.buf[before:])
 	}

@@ -27,10 +27,15 @@ type Decoder struct {
 const maxStandIns = 1 << 16
 
 // Decode hands a sink the spans of a TracesData message (or an ExportTraceServiceRequest), those of kinds that this
-// version does not know left out. Sink may keep nothing of them. An error means that the bytes are no such message.
+// version does not know left out. Sink may keep nothing of them. An error means that the bytes are no such message, or
+// that Check refuses them.
 func (d *Decoder) Decode(message []byte, sink span.Sink) error {
 	var traces trace.TracesData
-	if err := proto.Unmarshal(message, &traces); err != nil {
+	err := Check(message)
+	if err == nil {
+		err = proto.Unmarshal(message, &traces)
+	}
+	if err != nil {
 		return fmt.Errorf("decode spans: %w", err)
 	}
 	d.Traces(&traces, sink)

@@ -3,15 +3,20 @@
 package otlp_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -152,6 +157,87 @@ func TestWhatIsDecodedIsWhatWasEncoded(t *testing.T) {
 	}
 }
 
+func field(number protowire.Number, content []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), content)
+}
+
+// What others made may be made to take memory: it is refused before it does.
+func TestWhatWouldTakeMuchMemoryIsNotDecoded(t *testing.T) {
+	in := func(spans []byte) []byte { return field(1, field(2, spans)) }
+	deep := []byte{0x0a, 0}
+	for range 100 {
+		deep = field(5, field(1, deep)) // a list with a list
+	}
+	deepJSON := strings.Repeat(`{"arrayValue":{"values":[`, 100) + strings.Repeat("]}}", 100)
+	for _, c := range []struct {
+		name    string
+		message []byte
+		json    string
+		says    string
+	}{
+		{"empty spans", in(bytes.Repeat([]byte{0x12, 0}, 4<<20)), `{"resourceSpans":[{"scopeSpans":[{"spans":[` + strings.Repeat("{},", 4<<20), "fewer spans at a time"},
+		{"empty attributes", in(field(2, bytes.Repeat([]byte{9<<3 | 2, 0}, 4<<20))), `[{"attributes":[` + strings.Repeat("{},", 4<<20), "fewer spans at a time"},
+		{"empty resources", bytes.Repeat([]byte{0x0a, 0}, 4<<20), strings.Repeat("[],", 4<<20), "fewer spans at a time"},
+		{"numbers", in(field(2, bytes.Repeat([]byte{6 << 3, 0}, 4<<20))), "[" + strings.Repeat("1,", 4<<20), "fewer spans at a time"},
+		{"values in values", in(field(2, field(9, field(2, deep)))), deepJSON, "too deep"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var d otlp.Decoder
+			err := d.Decode(c.message, &spanList{})
+			jsonErr := otlp.CheckJSON([]byte(c.json))
+			runtime.ReadMemStats(&after)
+			for _, err := range []error{err, jsonErr} {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%v", err)
+				}
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > uint64(len(c.json))+1<<20 {
+				t.Errorf("it took %d bytes", took)
+			}
+		})
+	}
+	if err := otlp.CheckJSON([]byte(`{"a":"` + strings.Repeat("{,[", 1<<20) + `\\\"{","b":[]}`)); err != nil {
+		t.Errorf("a text is taken for structure: %v", err)
+	}
+}
+
+// What an Encoder makes can be decoded, at its bounds, too.
+func TestTheLargestBatchCanBeDecoded(t *testing.T) {
+	for _, a := range []span.Attr{
+		{Key: span.KeyCommandArgs, Kind: span.StringsAttr, List: make([]string, 1<<18-100)},
+		{Key: span.KeyFilePath, Kind: span.StringAttr, Str: strings.Repeat("\x01", 1<<20-1000)},
+	} {
+		batches := 0
+		e := otlp.NewEncoder("v1", otlp.Limits{}, func(b otlp.Batch) {
+			batches++
+			var d otlp.Decoder
+			var out spanList
+			message := b.AppendRequest(nil)
+			if err := d.Decode(message, &out); err != nil || len(out) != 1 || len(message) < 1<<20-2000 {
+				t.Errorf("%d bytes, %d spans, %v", len(message), len(out), err)
+			}
+			traces, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, err := (&ptrace.JSONMarshaler{}).MarshalTraces(traces)
+			if err != nil || len(line) > otlp.MaxLine || otlp.CheckJSON(line) != nil {
+				t.Errorf("a line of %d bytes: %v", len(line), err)
+			}
+		})
+		e.Span(&span.Span{
+			Trace: span.TraceID{1}, ID: span.ID{2}, Kind: span.Exec, Name: "x", Start: 1, End: 2, Resource: &span.Resource{},
+			Attrs: []span.Attr{{Key: span.KeyEvent, Kind: span.StringAttr, Str: span.Exec.String()}, a},
+		})
+		e.Flush()
+		if batches != 1 {
+			t.Errorf("%d batches", batches)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	e := otlp.NewEncoder("v1", otlp.Limits{}, func(b otlp.Batch) { f.Add(b.AppendRequest(nil)) })
 	e.Span(&span.Span{
@@ -166,7 +252,7 @@ func FuzzDecode(f *testing.F) {
 		var spans spanList
 		if err := d.Decode(message, &spans); err != nil {
 			var traces trace.TracesData
-			if proto.Unmarshal(message, &traces) == nil {
+			if otlp.Check(message) == nil && proto.Unmarshal(message, &traces) == nil {
 				t.Fatal(err)
 			}
 			return

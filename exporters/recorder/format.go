@@ -87,6 +87,9 @@ func appendBlock(b []byte, s *Summary, frame []byte) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
+	if len(text) > maxSummary || len(frame) > maxFrame { // which Open and Span rule out
+		return b, fmt.Errorf("a summary of %d bytes and a frame of %d cannot be read again", len(text), len(frame))
+	}
 	b = binary.LittleEndian.AppendUint32(b, summaryMagic)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
 	return append(append(b, text...), frame...), nil

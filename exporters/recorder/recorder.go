@@ -11,7 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,11 +75,14 @@ type Recorder struct {
 	lock  *os.File
 	clock func() time.Time
 
+	truncate func(*os.File, int64) error // (*os.File).Truncate, but for tests
+
 	// Of the goroutine that calls Span.
 	open      map[string]*block // by instance
 	age       list.List         // of *block, the oldest first
 	buffered  int
-	behind    bool // it is in the log that there is no room
+	head      []byte // of a part, encoded
+	behind    bool   // it is in the log that there is no room
 	taken     uint64
 	nextAging time.Time
 
@@ -85,12 +91,20 @@ type Recorder struct {
 	queued atomic.Int64
 	stop   atomic.Bool // Close waits no longer
 
+	// mu is what who hands spans over takes: it is never held while there is much to do.
 	mu          sync.Mutex
-	outstanding list.List // of *block that are neither written nor dropped, the oldest first
-	all         map[string]*recording
-	current     map[string]*recording // by instance: the one that goes on
-	bytes       int64                 // that the recordings count for
+	outstanding list.List         // of *block that are neither written nor dropped, the oldest first
+	lost        map[string]uint64 // spans by instance that no Summary tells of yet, at most mostRecordings
 	stats       Stats
+
+	// files is held while a file is changed, and what is known of it. It comes before index, and that before mu.
+	files sync.Mutex
+	// index guards these for who reads without files.
+	index   sync.Mutex
+	all     map[string]*recording
+	current map[string]*recording // by instance: the one that goes on
+	evicted map[string]Summary    // by instance: of the one that went on until there was no room, at most maxEvicted
+	bytes   int64                 // that the recordings count for
 
 	// Of the writing goroutine.
 	zip     *zstd.Encoder
@@ -128,8 +142,9 @@ func Open(o Options) (_ *Recorder, err error) {
 		o.Now = time.Now
 	}
 	r := &Recorder{
-		o: o, clock: o.Now, open: make(map[string]*block), jobs: make(chan *block, maxJobs), done: make(chan struct{}),
-		all: make(map[string]*recording), current: make(map[string]*recording),
+		o: o, clock: o.Now, truncate: (*os.File).Truncate, open: make(map[string]*block), jobs: make(chan *block, maxJobs), done: make(chan struct{}),
+		all: make(map[string]*recording), current: make(map[string]*recording), evicted: make(map[string]Summary),
+		lost: make(map[string]uint64),
 	}
 	if r.dir, r.lock, err = openDir(o.Path); err != nil {
 		return nil, err
@@ -160,6 +175,9 @@ func (r *Recorder) Span(s *span.Span, encoded []byte) {
 	}
 	if n := len(b.parts); n == 0 || b.parts[n-1].resource != s.Resource {
 		b.parts = append(b.parts, part{resource: s.Resource})
+		r.head = r.o.Encode(r.head[:0], s.Resource, nil)
+		b.bytes += len(r.head)
+		r.buffered += len(r.head)
 	}
 	p := &b.parts[len(b.parts)-1]
 	p.spans = append(p.spans, encoded...)
@@ -221,15 +239,20 @@ func (r *Recorder) closeBlock(b *block) {
 	}
 }
 
-// drop counts a block that is not written, and has its recording say so.
+// drop counts a block that is not written. Its recording says so with the next that is.
 func (r *Recorder) drop(b *block, counter *uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*counter += b.sum.Count
-	if rec := r.current[b.instance]; rec != nil {
-		rec.sum.Lost += b.sum.Count
-	}
+	r.lose(b.instance, b.sum.Count)
 	r.outstanding.Remove(b.waits)
+}
+
+// lose has a recording say that spans are not in it. mu is held.
+func (r *Recorder) lose(instance string, n uint64) {
+	if _, ok := r.lost[instance]; n > 0 && (ok || len(r.lost) < mostRecordings) {
+		r.lost[instance] += n
+	}
 }
 
 // Done says how many of the first n spans a kill of this process takes nothing away of: they are written, or counted.
@@ -245,6 +268,8 @@ func (r *Recorder) Done(n uint64) uint64 {
 
 // Stats is a snapshot.
 func (r *Recorder) Stats() Stats {
+	r.index.Lock()
+	defer r.index.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.stats
@@ -275,15 +300,19 @@ func (r *Recorder) Close(ctx context.Context) error {
 func (r *Recorder) write() {
 	defer close(r.done)
 	for b := range r.jobs {
-		if b.aging {
+		switch {
+		case b.aging:
+			r.files.Lock()
 			r.removeOld()
+			r.files.Unlock()
+			r.tellLosses()
 			continue
-		}
-		r.queued.Add(-int64(b.bytes))
-		if r.stop.Load() {
+		case r.stop.Load():
+			r.queued.Add(-int64(b.bytes))
 			r.drop(b, &r.stats.Shutdown)
 			continue
 		}
+		r.queued.Add(-int64(b.bytes))
 		err := r.record(b)
 		if err != nil {
 			r.drop(b, &r.stats.Disk)
@@ -294,7 +323,22 @@ func (r *Recorder) write() {
 			r.mu.Unlock()
 		}
 		r.report(err)
+		r.files.Lock()
 		r.shrink()
+		r.files.Unlock()
+	}
+	r.tellLosses()
+}
+
+// tellLosses writes the summaries of recordings that have lost spans since, in blocks without any.
+func (r *Recorder) tellLosses() {
+	r.mu.Lock()
+	instances := slices.Collect(maps.Keys(r.lost))
+	r.mu.Unlock()
+	for _, instance := range instances {
+		if r.stop.Load() || r.record(&block{instance: instance, sum: Summary{Start: math.MaxUint64}}) != nil {
+			return // at the next time
+		}
 	}
 }
 
@@ -314,67 +358,111 @@ func (r *Recorder) report(err error) {
 }
 
 // record appends a block to its recording.
-func (r *Recorder) record(b *block) error {
+func (r *Recorder) record(b *block) (err error) {
 	r.message = r.message[:0]
 	for _, p := range b.parts {
 		r.message = r.o.Encode(r.message, p.resource, p.spans)
 	}
-	r.frame = r.zip.EncodeAll(r.message, r.frame[:0])
+	r.frame = r.frame[:0]
+	if len(r.message) > 0 {
+		r.frame = r.zip.EncodeAll(r.message, r.frame)
+	}
+	r.files.Lock()
+	defer r.files.Unlock()
 	r.mu.Lock()
+	lost := r.lost[b.instance]
+	delete(r.lost, b.instance)
+	r.mu.Unlock()
+	if err = r.appendTo(b, lost); err != nil {
+		r.mu.Lock()
+		r.lose(b.instance, lost)
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// appendTo appends a block whose frame is made to its recording, and that spans were lost. files is held.
+func (r *Recorder) appendTo(b *block, lost uint64) error {
 	rec := r.current[b.instance]
-	var sum Summary
+	if rec == nil && b.sum.Count == 0 { // none goes on that could say so
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.lose(b.instance, lost)
+		return nil
+	}
+	var f *os.File
+	var err error
 	if rec != nil {
+		f, err = r.dir.OpenFile(rec.name, os.O_WRONLY|os.O_APPEND, 0)
+		if errors.Is(err, os.ErrNotExist) { // somebody removed it
+			if err = r.forget(rec, nil); err == nil {
+				return r.appendTo(b, lost)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var sum Summary
+	if was, ok := r.evicted[b.instance]; rec != nil {
 		sum = rec.sum.clone()
+	} else if ok {
+		sum = was.clone()
+		sum.Cut = sum.Spans
 	} else {
 		sum = Summary{Instance: b.instance, Start: b.sum.Start, Owner: r.ownerOf(b.sum.Sandbox)}
 	}
-	r.mu.Unlock()
 	sum.merge(&b.sum)
-	var err error
+	sum.Lost += lost
 	if r.out, err = appendBlock(r.out[:0], &sum, r.frame); err != nil {
-		return err
-	}
-	var name string
-	var f *os.File
-	if rec != nil {
-		name = rec.name
-		f, err = r.dir.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
-		if errors.Is(err, os.ErrNotExist) { // somebody removed it
-			if err := r.forget(rec, nil); err != nil {
-				return err
-			}
-			return r.record(b)
+		if f != nil {
+			_ = f.Close()
 		}
-	} else {
-		f, name, err = r.create(b.instance)
-	}
-	if err != nil {
 		return err
+	}
+	if rec == nil {
+		rec = &recording{}
+		if f, rec.name, err = r.create(b.instance); err != nil {
+			return err
+		}
 	}
 	n, err := f.Write(r.out)
-	if err != nil && n > 0 { // what is half there would be cut off at the next start
-		if at, statErr := f.Stat(); statErr == nil {
-			_ = f.Truncate(at.Size() - int64(n))
-		}
-	}
-	err = errors.Join(err, f.Close())
 	if err != nil {
-		if rec == nil {
-			_ = r.dir.Remove(name)
-		}
+		err = errors.Join(err, r.takeBack(rec, f, n))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if rec == nil {
-		rec = &recording{name: name}
-		r.all[name], r.current[b.instance] = rec, rec
-	}
-	lost := rec.sum.Lost // may have grown
+	r.index.Lock()
+	defer r.index.Unlock()
+	r.all[rec.name], r.current[b.instance] = rec, rec
+	delete(r.evicted, b.instance)
 	rec.sum = sum
-	rec.sum.Lost = max(lost, sum.Lost)
 	r.resize(rec, rec.size+int64(len(r.out)))
 	return nil
+}
+
+// takeBack removes n bytes of a block that could not be written whole. If that fails, too, the recording can be read up
+// to there, says that it is damaged, and is not gone on with.
+func (r *Recorder) takeBack(rec *recording, f *os.File, n int) error {
+	if rec.size == 0 {
+		return r.dir.Remove(rec.name)
+	}
+	if n == 0 {
+		return nil
+	}
+	err := r.truncate(f, rec.size)
+	if err != nil {
+		r.index.Lock()
+		defer r.index.Unlock()
+		rec.broken = errTorn
+		delete(r.current, rec.sum.Instance)
+		r.resize(rec, rec.size+int64(n)) // who reads it is told
+		r.mu.Lock()
+		r.stats.DamagedFiles++
+		r.mu.Unlock()
+	}
+	return err
 }
 
 // add tells of a span of the block.

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/exporters/otlp"
@@ -489,15 +488,7 @@ func TestWhatIsTooOldGoes(t *testing.T) {
 }
 
 func TestAFullDiskIsToldOnceAndCounted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a small file system")
-	}
-	at := t.TempDir()
-	if err := unix.Mount("sheetbend-test", at, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
-	dir := filepath.Join(at, "recordings")
+	dir, grow := smallDisk(t)
 	tp := start(t, Options{Path: dir})
 	tp.flood(t, codex, 8)
 	s := tp.Stats()
@@ -507,9 +498,7 @@ func TestAFullDiskIsToldOnceAndCounted(t *testing.T) {
 	if got := numbersIn(t, filepath.Join(dir, codex.instance+suffix)); uint64(len(got)) != s.Written {
 		t.Errorf("%d are there of %d", len(got), s.Written)
 	}
-	if err := unix.Mount("", at, "", unix.MS_REMOUNT, "size=8m"); err != nil {
-		t.Fatal(err)
-	}
+	grow()
 	tp.flood(t, codex, 1)
 	if r := tp.List(0)[0]; r.Lost != s.Disk || r.Spans != s.Written+1 {
 		t.Errorf("%+v", r)

@@ -31,6 +31,8 @@ const (
 	// A recording counts for so much of a share at least, and there are so many at most: each is known in memory.
 	leastBytes     = 64 << 10
 	mostRecordings = 16384
+	// maxEvicted bounds the instances of which is known what there was no room for.
+	maxEvicted = 1024
 	// maxSameName bounds the recordings of one instance: the ones before cannot be gone on with.
 	maxSameName = 100
 )
@@ -124,7 +126,7 @@ func (r *Recorder) loadFile(name string) error {
 		return err
 	}
 	rec := &recording{name: name}
-	b, last := newBlocks(f), int64(0)
+	b, last, there := newBlocks(f), int64(0), uint64(0)
 	for {
 		at := b.at
 		sum, nextErr := b.next(nil)
@@ -138,8 +140,10 @@ func (r *Recorder) loadFile(name string) error {
 			rec.first = sum.Until
 		}
 		last, rec.sum = at, sum
+		there += sum.Count
 	}
 	rec.size = b.at
+	rec.sum.Cut = rec.sum.Spans - min(rec.sum.Spans, there) // which the last block is older than, perhaps
 	_, isDamaged := errors.AsType[*damaged](rec.broken)
 	switch {
 	case errors.Is(rec.broken, errNewer):
@@ -246,18 +250,13 @@ func (r *Recorder) ownerOf(sandbox string) *uint32 {
 	return nil
 }
 
-// shrink removes the oldest recordings of the user and the sandbox with most, until all is within bounds.
+// shrink removes the oldest recordings of the user and the sandbox with most, until all is within bounds. files is held.
 func (r *Recorder) shrink() {
 	for {
-		r.mu.Lock()
-		var rec *recording
-		if r.bytes > r.o.MaxBytes {
-			rec = r.victim()
-		}
-		r.mu.Unlock()
-		if rec == nil {
+		if r.bytes <= r.o.MaxBytes {
 			return
 		}
+		rec := r.victim()
 		if rec.size > r.o.MaxBytes/8 && rec.broken == nil {
 			half := rec.size / 2
 			if r.cut(rec, &r.stats.EvictedSize, func(at int64, _ *Summary) bool { return at < half }) == nil {
@@ -312,7 +311,6 @@ func older(a, b *recording) int {
 func (r *Recorder) removeOld() {
 	before := func(age time.Duration) uint64 { return uint64(max(0, r.clock().Add(-age).UnixNano())) }
 	limit := before(r.o.MaxAge)
-	r.mu.Lock()
 	var over, cut []*recording
 	for _, rec := range r.all {
 		switch {
@@ -322,7 +320,6 @@ func (r *Recorder) removeOld() {
 			cut = append(cut, rec)
 		}
 	}
-	r.mu.Unlock()
 	for _, rec := range over {
 		_ = r.forget(rec, &r.stats.EvictedAge)
 	}
@@ -331,35 +328,31 @@ func (r *Recorder) removeOld() {
 	}
 }
 
-// forget removes a recording, and counts its spans.
+// forget removes a recording, and counts its spans; nil: somebody else has removed it. What was not to be removed, one
+// that goes on says that it had. files is held.
 func (r *Recorder) forget(rec *recording, counter *uint64) error {
-	r.mu.Lock()
-	known := r.all[rec.name] == rec
-	r.mu.Unlock()
-	if !known {
-		return nil
-	}
-	// Without the lock: who hands spans over takes it, and does not wait for the disk.
 	if err := r.dir.Remove(rec.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.all[rec.name] != rec {
-		return nil
-	}
+	r.index.Lock()
+	defer r.index.Unlock()
 	delete(r.all, rec.name)
 	r.bytes -= rec.counted
 	if r.current[rec.sum.Instance] == rec {
 		delete(r.current, rec.sum.Instance)
+		if counter != nil && counter != &r.stats.Removed && len(r.evicted) < maxEvicted {
+			r.evicted[rec.sum.Instance] = rec.sum
+		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if counter != nil {
 		*counter += rec.sum.Spans - min(rec.sum.Spans, rec.sum.Cut)
 	}
 	return nil
 }
 
-// cut takes blocks away at the beginning of a recording, as long as drop says so, and counts their spans.
+// cut takes blocks away at the beginning of a recording, as long as drop says so, and counts their spans. files is held.
 func (r *Recorder) cut(rec *recording, counter *uint64, drop func(at int64, s *Summary) bool) error {
 	f, err := r.dir.Open(rec.name)
 	if err != nil {
@@ -389,16 +382,19 @@ func (r *Recorder) cut(rec *recording, counter *uint64, drop func(at int64, s *S
 		return err
 	}
 	_, err = io.Copy(out, io.NewSectionReader(f, from, rec.size-from))
-	if err = errors.Join(err, out.Close()); err == nil {
-		err = r.dir.Rename(name, rec.name)
+	if err = errors.Join(err, out.Close()); err != nil {
+		_ = r.dir.Remove(name)
+		return err
 	}
-	if err != nil {
+	r.index.Lock() // who opens it sees both the file and its size of before, or of now
+	defer r.index.Unlock()
+	if err := r.dir.Rename(name, rec.name); err != nil {
 		_ = r.dir.Remove(name)
 		return err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	*counter += gone
+	r.mu.Unlock()
 	rec.sum.Cut += gone
 	rec.first = first
 	r.resize(rec, rec.size-from)
@@ -412,16 +408,24 @@ func (r *Recorder) shows(rec *recording, uid uint32) bool {
 
 // List gives the recordings that a user may see, the one with the newest span last.
 func (r *Recorder) List(uid uint32) []client.Recording {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var found []*recording
+	type entry struct {
+		*recording
+		last uint64
+	}
+	var found []entry
+	r.index.Lock()
 	for _, rec := range r.all {
 		if r.shows(rec, uid) {
-			found = append(found, rec)
+			found = append(found, entry{rec, rec.sum.Last})
 		}
 	}
-	slices.SortFunc(found, older)
+	r.index.Unlock() // sorting them may take long
+	slices.SortFunc(found, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.last, b.last), strings.Compare(a.name, b.name))
+	})
 	found = found[max(0, len(found)-maxListed):]
+	r.index.Lock()
+	defer r.index.Unlock()
 	out := make([]client.Recording, 0, len(found))
 	for _, rec := range found {
 		s := &rec.sum
@@ -444,8 +448,8 @@ func wall(ns uint64) time.Time { return time.Unix(0, int64(ns)).UTC() }
 
 // OpenRecording opens one by its name, as it is now. It is nil if there is none, or the user may not see it.
 func (r *Recorder) OpenRecording(uid uint32, name string) (io.ReadCloser, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.index.Lock()
+	defer r.index.Unlock()
 	rec := r.all[name]
 	if rec == nil || !r.shows(rec, uid) {
 		return nil, nil
@@ -462,9 +466,9 @@ func (r *Recorder) OpenRecording(uid uint32, name string) (io.ReadCloser, error)
 
 // Remove removes one by its name, and says whether there was one. What its agent does later begins a new one.
 func (r *Recorder) Remove(name string) (bool, error) {
-	r.mu.Lock()
+	r.files.Lock()
+	defer r.files.Unlock()
 	rec := r.all[name]
-	r.mu.Unlock()
 	if rec == nil {
 		return false, nil
 	}
