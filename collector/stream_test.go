@@ -345,7 +345,8 @@ var contractKeys = []string{
 	"sheetbend.call.summary", "sheetbend.session.summary", "sheetbend.programs", "sheetbend.programs.failed", "sheetbend.files.read", "sheetbend.files.refused",
 	"sheetbend.files.sensitive", "sheetbend.files.sensitive.names", "sheetbend.files.outside", "sheetbend.files.outside.names",
 	"sheetbend.hosts", "sheetbend.hosts.names", "sheetbend.bytes.out", "sheetbend.bytes.in", "sheetbend.cpu_ns", "sheetbend.memory.peak_bytes",
-	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.lines",
+	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.counts", "sheetbend.notable.lines",
+	"sheetbend.notable.event", "sheetbend.notable.severity",
 	"sheetbend.workspace", "sheetbend.session.calls", "sheetbend.session.calls.failed", "sheetbend.session.calls.denied",
 	"sheetbend.file.outside", "sheetbend.network.new",
 }

@@ -6,6 +6,7 @@ package notable
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -58,12 +59,24 @@ const (
 	Loss        = "loss"
 )
 
+// Kinds is how many names of events there are.
+const Kinds = 20
+
+var names = [Kinds]string{
+	Violated, Escape, Secret, Outside, Undeclared, Privileges, Fileless, Unannounced, Claim, Access, Tainted, Namespace,
+	Mount, RawSocket, Listen, Destination, ExecRefused, OOM, Limit, Loss,
+}
+
 // Names are those of all events, the order in which they go where a span is several: it counts as the first.
-func Names() []string {
-	return []string{
-		Violated, Escape, Secret, Outside, Undeclared, Privileges, Fileless, Unannounced, Claim, Access, Tainted, Namespace,
-		Mount, RawSocket, Listen, Destination, ExecRefused, OOM, Limit, Loss,
+func Names() []string { return names[:] }
+
+// Ordinary says whether events of a name are INFO, whatever they tell.
+func Ordinary(name string) bool {
+	switch name {
+	case Mount, Listen, Destination, ExecRefused:
+		return true
 	}
+	return false
 }
 
 // An Event is what a span tells that is notable.
@@ -72,6 +85,13 @@ type Event struct {
 	Severity Severity
 	Sentence string // one line for people, at most 200 bytes of UTF-8, printable
 }
+
+// Kind is where its name stands in Names.
+func (e Event) Kind() int { return slices.Index(names[:], e.Name) }
+
+// Gravity says what is told first where there is no room for all: what is more severe, and of that what stands before in
+// Names.
+func (e Event) Gravity() int { return int(e.Severity)*Kinds - e.Kind() }
 
 // Time is when it happened, in ns since the Unix epoch: the begin of its span, but for what its end tells.
 func (e Event) Time(s *span.Span) uint64 {

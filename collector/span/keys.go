@@ -152,7 +152,12 @@ const (
 	KeyLeftPrograms   = "sheetbend.call.left.programs"
 	KeyLeftListens    = "sheetbend.call.left.listens"
 	KeyNotables       = "sheetbend.notable"
+	KeyNotableCounts  = "sheetbend.notable.counts"
 	KeyNotableLines   = "sheetbend.notable.lines"
+
+	// On what is notable.
+	KeyNotableEvent    = "sheetbend.notable.event"
+	KeyNotableSeverity = "sheetbend.notable.severity"
 
 	// session, session.end.
 	KeyWorkspace   = "sheetbend.workspace"
