@@ -54,9 +54,8 @@ func sumOf(spans []*span.Span) map[string]int64 {
 		add(span.KeyProgramsFailed, 1, program && s.Failed && !a.Is(span.KeyWorker))
 		add(span.KeyFilesRead, count, s.Kind == span.Open && outcome == span.OK && a.Text(span.KeyFileAccess) == "read")
 		add(span.KeyFilesRefused, count, file && outcome == span.Refused)
-		add(span.KeySecrets, count, file && a.Is(span.KeySensitive) && (outcome == span.OK || outcome == span.Refused) && a.Text(span.KeyFileAccess) != "path_only" &&
-			!notable.Lists(a.Text(span.KeyExecutablePath), a.Text(span.KeyFilePath)) &&
-			!notable.SetsUp(a.Text(span.KeyExecutableName), a.Text(span.KeyFileOperation), a.Text(span.KeyFilePath)))
+		add(span.KeySecrets, count, file && a.Is(span.KeySensitive) && (outcome == span.OK || outcome == span.Refused) &&
+			!notable.TouchesNone(a.Text(span.KeyKnown), a.Text(span.KeyFileAccess), a.Text(span.KeyFileOperation), a.Text(span.KeyFilePath)))
 		add(span.KeyOutsideCount, count, file && a.Is(span.KeyOutside))
 		if name := a.Text(span.KeyServerAddress); (s.Kind == span.Connect || s.Kind == span.ConnectStart) && name != "" {
 			port, _ := a.Int(span.KeyServerPort)

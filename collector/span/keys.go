@@ -27,6 +27,7 @@ const (
 	KeyExecutableName   = string(semconv.ProcessExecutableNameKey)
 	KeyParentExecutable = "sheetbend.process.parent.executable"
 	KeyCgroup           = string(semconv.ProcessLinuxCgroupKey)
+	KeyKnown            = "sheetbend.process.known"
 
 	// On every span of a nested agent, or of a call within a call.
 	KeyParentSession = "sheetbend.parent.session"

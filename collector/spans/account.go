@@ -130,8 +130,8 @@ const commonAttrs = 7
 // of reads what counts of a span.
 func (e *entry) of(s *span.Span) {
 	var count, port, localPort, pid, sent, received int64 = 1, 0, 0, 0, 0, 0
-	var outcome, access, path, server, transport, local, created, executable, program, operation string
-	var sensitive, outside, noticed, worker bool
+	var outcome, access, path, server, transport, local, created, known, operation string
+	var sensitive, outside, noticed, worker, tainted bool
 	for i := commonAttrs; i < len(s.Attrs); i++ {
 		a := &s.Attrs[i]
 		switch a.Key {
@@ -143,10 +143,10 @@ func (e *entry) of(s *span.Span) {
 			access = a.Str
 		case span.KeyFileOperation:
 			operation = a.Str
-		case span.KeyExecutablePath:
-			executable = a.Str
-		case span.KeyExecutableName:
-			program = a.Str
+		case span.KeyKnown:
+			known = a.Str
+		case span.KeyTainted:
+			tainted = true
 		case span.KeyFilePath:
 			path = a.Str
 		case span.KeySensitive:
@@ -183,6 +183,9 @@ func (e *entry) of(s *span.Span) {
 			e.lost = a.Int
 		}
 	}
+	if tainted {
+		known = "" // another one decides what it does
+	}
 	done := outcome == string(span.OK)
 	switch s.Kind {
 	case span.Exec, span.Start, span.Exit:
@@ -200,7 +203,7 @@ func (e *entry) of(s *span.Span) {
 		if refused {
 			e.refused = count
 		}
-		if sensitive && (done || refused) && access != "path_only" && !notable.SetsUp(program, operation, path) && !notable.Lists(executable, path) {
+		if sensitive && (done || refused) && !notable.TouchesNone(known, access, operation, path) {
 			e.secrets, e.secret = count, path
 			switch {
 			case refused:
