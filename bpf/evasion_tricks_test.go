@@ -162,6 +162,8 @@ var tricks = []trick{
 	{"… or at a process of another call", "", "as before, with `sheetbend.tainted`", "every kernel: `TestWhoeverReachesIntoAnotherTaintsIt`"},
 	{"… or is refused, or transfers nothing", "access-refused", "a `process.access` with `EPERM`, or none; nothing is tainted", everywhere},
 	{"a later call has a left-over of an earlier one do it (tmux, a build daemon)", "", "in the earlier call, with `started_by` instead of how that is known", "every kernel: `TestWhatACallLeftRunningIsStartedByIt`"},
+	{"a program is called `bwrap` or `codex-linux-sandbox`, so that its mounts, namespaces and what it does below `/newroot` are taken for an agent's sandbox", "", "as any other's: without `sheetbend.process.known`, and notable", "every kernel: `TestOnlyAnAgentsOwnWrapperMayMount`"},
+	{"`ps` with `LD_PRELOAD`, a user's file of that name, or one in a mount namespace of its own reads `/proc/PID/environ`", "", "`file.open`, and notable as a `secret`", "every kernel: `TestOnlyTheHostsPsMayLookAtEnvironments`"},
 
 	// Against the sensor.
 	{"an unprivileged process kills, stops, traces or overwrites the sensor, or takes its maps", "evade-attack-sensor", "the kernel refuses it; the open of its memory is a `file.open` with `EACCES`", everywhere},

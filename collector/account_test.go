@@ -5,6 +5,7 @@ package collector
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ var accounted = func() map[string]bool {
 	for _, key := range []string{
 		span.KeyCallSummary, span.KeySessionSummary, span.KeyPrograms, span.KeyProgramsFailed, span.KeyFilesRead, span.KeyFilesRefused,
 		span.KeySecrets, span.KeySecretNames, span.KeyOutsideCount, span.KeyOutsideNames, span.KeyHosts, span.KeyHostNames,
-		span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables, span.KeyNotableLines,
+		span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables, span.KeyNotableCounts, span.KeyNotableLines,
 		span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied,
 	} {
 		keys[key] = true
@@ -53,9 +54,8 @@ func sumOf(spans []*span.Span) map[string]int64 {
 		add(span.KeyProgramsFailed, 1, program && s.Failed && !a.Is(span.KeyWorker))
 		add(span.KeyFilesRead, count, s.Kind == span.Open && outcome == span.OK && a.Text(span.KeyFileAccess) == "read")
 		add(span.KeyFilesRefused, count, file && outcome == span.Refused)
-		add(span.KeySecrets, count, file && a.Is(span.KeySensitive) && (outcome == span.OK || outcome == span.Refused) && a.Text(span.KeyFileAccess) != "path_only" &&
-			!notable.Lists(a.Text(span.KeyExecutablePath), a.Text(span.KeyFilePath)) &&
-			!notable.SetsUp(a.Text(span.KeyExecutableName), a.Text(span.KeyFileOperation), a.Text(span.KeyFilePath)))
+		add(span.KeySecrets, count, file && a.Is(span.KeySensitive) && (outcome == span.OK || outcome == span.Refused) &&
+			!notable.TouchesNone(a.Text(span.KeyKnown), a.Text(span.KeyFileAccess), a.Text(span.KeyFileOperation), a.Text(span.KeyFilePath)))
 		add(span.KeyOutsideCount, count, file && a.Is(span.KeyOutside))
 		if name := a.Text(span.KeyServerAddress); (s.Kind == span.Connect || s.Kind == span.ConnectStart) && name != "" {
 			port, _ := a.Int(span.KeyServerPort)
@@ -370,4 +370,31 @@ func TestASessionCallIsBounded(t *testing.T) {
 		}
 	}
 	t.Log(size, get(s, span.KeyCallSummary))
+}
+
+// Who makes many notable things, however grave, hides no secret that is read after them.
+func TestAFloodHidesNoSecret(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.command(10, 11, "call_1", "bash", "-c", "flood")
+	for n := range 300 {
+		w.connect(11, to(fmt.Sprintf("10.0.%d.%d:443", n/250, n%250), unix.IPPROTO_TCP))
+		w.connectEnd(11, 0)
+		w.write(11, fmt.Sprintf("/opt/%d", n), uint64(n+1), true)
+		w.reach(11, record.AccessOutside, record.Access{Op: record.AccessAttach, TargetTgid: uint32(1000 + n), TargetStart: 1})
+	}
+	w.open(11, "/home/u/.aws/credentials")
+	w.exit(11, 0)
+	w.exit(10, 0)
+	w.tick(3 * time.Second)
+	for _, s := range []span.Span{w.told("call_1"), w.only(span.Session)} {
+		wants(t, s, map[string]any{
+			span.KeyNotables: 901, span.KeyNotableCounts: []string{"access 300", "secret 1", "outside 300", "destination 300"},
+		})
+		lines, _ := get(s, span.KeyNotableLines).([]string)
+		if len(lines) != 20 || !slices.Contains(lines, "bash read /home/u/.aws/credentials") {
+			t.Errorf("%s: %q", s.Kind, lines)
+		}
+	}
+	wants(t, w.opened("/home/u/.aws/credentials"), map[string]any{span.KeyNotableEvent: "secret", span.KeyNotableSeverity: "WARN"})
 }

@@ -52,6 +52,10 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 			w.open(n, fmt.Sprintf("/src/%d/f%d", n, f))
 		}
 		w.open(n, "/dev/null")
+		if n == 11 {
+			w.exec(n, "/usr/bin/ps", "ps")
+			w.execIDs[n]--
+		}
 		w.openWith(n, record.OpenBase|record.OpenNameFromUser|record.OpenNameTruncated|record.OpenOutside, record.Open{Error: int32(unix.EACCES), Path: rt.Path("/etc"), Name: []byte("shadow")})
 		w.openWith(n, record.OpenNameMissing, record.Open{Error: int32(unix.EACCES)})
 		w.openWith(n, record.OpenUnlinked|record.OpenTruncated, record.Open{Path: rt.Path("/root/.ssh/id")})
@@ -345,7 +349,8 @@ var contractKeys = []string{
 	"sheetbend.call.summary", "sheetbend.session.summary", "sheetbend.programs", "sheetbend.programs.failed", "sheetbend.files.read", "sheetbend.files.refused",
 	"sheetbend.files.sensitive", "sheetbend.files.sensitive.names", "sheetbend.files.outside", "sheetbend.files.outside.names",
 	"sheetbend.hosts", "sheetbend.hosts.names", "sheetbend.bytes.out", "sheetbend.bytes.in", "sheetbend.cpu_ns", "sheetbend.memory.peak_bytes",
-	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.lines",
+	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.counts", "sheetbend.notable.lines",
+	"sheetbend.notable.event", "sheetbend.notable.severity", "sheetbend.process.known",
 	"sheetbend.workspace", "sheetbend.session.calls", "sheetbend.session.calls.failed", "sheetbend.session.calls.denied",
 	"sheetbend.file.outside", "sheetbend.network.new",
 }

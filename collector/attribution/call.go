@@ -81,6 +81,9 @@ type callLinks struct {
 	Story   span.Link // its session.call
 }
 
+// Claimed says whether the call is one that a process has begun by a mark about itself.
+func (k *Call) Claimed() bool { return k.Basis == claimed }
+
 // Marked says whether a mark keeps the call open.
 func (k *Call) Marked() bool { return k.Marking.mark != nil }
 

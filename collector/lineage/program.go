@@ -40,6 +40,8 @@ type Program struct {
 	Ended        bool
 	Exec         *ExecStart // while its process.exec span is held
 	Owner        attribution.Owner
+	Known        string // of notable: what it is by its file and by who started it; "": nothing of that kind
+	wraps        wrapping
 	Pending      any // what package spans keeps of what it changes; nil: nothing
 
 	attribution.Environment
@@ -154,6 +156,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	c.newProgram(p, x, h, shown, before)
 	p.Program.unproven = p.Program.unproven || renamed
 	p.Program.Env, p.Program.EnvRead, p.Program.uid, p.Program.exeUID, p.Program.file = env, true, r.UID, r.ExeUID, config.FileID{Dev: r.Dev, Inode: r.Inode}
+	p.Program.Known = c.knownAs(x, before, h, r)
 	p.Program.PeakBefore = r.PeakRSS
 	p.vpid = r.Vpid
 	x.Vpid = r.Vpid

@@ -6,6 +6,7 @@ package notable
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -58,12 +59,24 @@ const (
 	Loss        = "loss"
 )
 
+// Kinds is how many names of events there are.
+const Kinds = 20
+
+var names = [Kinds]string{
+	Violated, Escape, Secret, Outside, Undeclared, Privileges, Fileless, Unannounced, Claim, Access, Tainted, Namespace,
+	Mount, RawSocket, Listen, Destination, ExecRefused, OOM, Limit, Loss,
+}
+
 // Names are those of all events, the order in which they go where a span is several: it counts as the first.
-func Names() []string {
-	return []string{
-		Violated, Escape, Secret, Outside, Undeclared, Privileges, Fileless, Unannounced, Claim, Access, Tainted, Namespace,
-		Mount, RawSocket, Listen, Destination, ExecRefused, OOM, Limit, Loss,
+func Names() []string { return names[:] }
+
+// Ordinary says whether events of a name are INFO, whatever they tell.
+func Ordinary(name string) bool {
+	switch name {
+	case Mount, Listen, Destination, ExecRefused:
+		return true
 	}
+	return false
 }
 
 // An Event is what a span tells that is notable.
@@ -72,6 +85,13 @@ type Event struct {
 	Severity Severity
 	Sentence string // one line for people, at most 200 bytes of UTF-8, printable
 }
+
+// Kind is where its name stands in Names.
+func (e Event) Kind() int { return slices.Index(names[:], e.Name) }
+
+// Gravity says what is told first where there is no room for all: what is more severe, and of that what stands before in
+// Names.
+func (e Event) Gravity() int { return int(e.Severity)*Kinds - e.Kind() }
 
 // Time is when it happened, in ns since the Unix epoch: the begin of its span, but for what its end tells.
 func (e Event) Time(s *span.Span) uint64 {
@@ -242,8 +262,7 @@ func (t teller) file(kind span.Kind) Event {
 // secret tells of a sensitive path. Its path alone (O_PATH) is no content, and one that is not there has none.
 func (t teller) secret(kind span.Kind) Event {
 	switch {
-	case t.Text(span.KeyFileAccess) == "path_only" || t.listing():
-	case SetsUp(t.Text(span.KeyExecutableName), t.Text(span.KeyFileOperation), t.Text(span.KeyFilePath)):
+	case t.touchesNone():
 	case t.outcome() == span.Refused:
 		return Event{Secret, Info, t.who() + " was refused " + t.path() + t.why()}
 	case t.outcome() == span.OK && t.ownCredentials():
@@ -468,34 +487,44 @@ func (t teller) loss() Event {
 	return Event{Loss, Warn, strconv.FormatInt(n, 10) + " records were lost (" + what + ")"}
 }
 
-// sandboxing says whether the program is one that agents start around their commands to shut them in: it makes
-// namespaces and mounts for each command. It goes by the name, which anybody can take: what the program does in its
-// namespaces is notable all the same.
-func (t teller) sandboxing() bool { return Sandboxes(t.Text(span.KeyExecutableName)) }
+// What a program is known to be, by its file and by who started it (sheetbend.process.known).
+const (
+	Wrapper = "wrapper" // its agent has put it around a command: it makes namespaces and mounts
+	Lister  = "lister"  // ps and its like: it opens the environments of all processes
+)
 
-// SetsUp says whether what was done at a sensitive path touches no secret: an empty directory was made or removed, as
-// Codex does where it mounts; or a program that is called as one that makes an agent's own sandbox works below the root
-// that it makes. Whoever takes such a name can hide that much.
-func SetsUp(program, operation, path string) bool {
-	return operation == "mkdir" || operation == "rmdir" ||
-		Sandboxes(program) && (strings.HasPrefix(path, "/newroot/") || strings.HasPrefix(path, "/oldroot/"))
+// sandboxing says whether the program is one that its agent has put around a command. Whoever has reached into it decides
+// what it does.
+func (t teller) sandboxing() bool { return t.Text(span.KeyKnown) == Wrapper && !t.has(tainted) }
+
+// touchesNone says whether what was done at a sensitive path touches no secret.
+func (t teller) touchesNone() bool {
+	known := t.Text(span.KeyKnown)
+	if t.has(tainted) {
+		known = ""
+	}
+	return TouchesNone(known, t.Text(span.KeyFileAccess), t.Text(span.KeyFileOperation), t.Text(span.KeyFilePath))
 }
 
-// Sandboxes says whether a program is called as one that makes an agent's own sandbox.
-func Sandboxes(program string) bool { return program == "bwrap" || program == "codex-linux-sandbox" }
-
-func (t teller) listing() bool {
-	return Lists(t.Text(span.KeyExecutablePath), t.Text(span.KeyFilePath))
-}
-
-// Lists says whether this is ps, which opens the environments of all processes whatever it is asked for. It goes by the
-// path: that of root's file, but for who has a mount namespace.
-func Lists(executable, file string) bool {
-	switch executable {
-	case "/usr/bin/ps", "/bin/ps", "/usr/bin/pgrep", "/bin/pgrep", "/usr/bin/top":
-		return path.Base(file) == "environ"
+// TouchesNone says whether what was done at a sensitive path touches no secret: the path alone was opened, an empty
+// directory was made or removed, as Codex does where it mounts; a wrapper made a file to mount on, below the root that it
+// makes; or ps looked for the environment of a process. known is what the program is known to be.
+func TouchesNone(known, access, operation, name string) bool {
+	switch {
+	case access == "path_only", operation == "mkdir", operation == "rmdir":
+		return true
+	case known == Wrapper:
+		return access == "create" && BelowNewRoot(name)
+	case known == Lister:
+		return access == "read" && path.Base(name) == "environ" && strings.HasPrefix(name, "/proc/")
 	}
 	return false
+}
+
+// BelowNewRoot says whether a path is below the root that bubblewrap makes, or that which it leaves, as seen while it does.
+func BelowNewRoot[T string | []byte](name T) bool {
+	const newRoot, oldRoot = "/newroot/", "/oldroot/"
+	return len(name) > len(newRoot) && (string(name[:len(newRoot)]) == newRoot || string(name[:len(oldRoot)]) == oldRoot)
 }
 
 // ownCredentials says whether this is what the agent logs in with, outside of its calls: it is read all the time.

@@ -65,8 +65,17 @@ var told = []struct {
 	{by("cat", span.Open, span.KeySensitive, true, span.KeyFilePath, "/root/.netrc", span.KeyFileAccess, "path_only", span.KeyOutcome, ok), ""},
 	{by("claude", span.Open, span.KeyAgentName, "claude-code", span.KeyAttribution, "session", span.KeySensitive, true, span.KeyFilePath, "/root/.claude/.credentials.json", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret INFO claude read /root/.claude/.credentials.json, its agent's own"},
 	{by("cat", span.Open, span.KeyAgentName, "claude-code", span.KeyAttribution, "call_id", span.KeySensitive, true, span.KeyFilePath, "/root/.claude/.credentials.json", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN cat read /root/.claude/.credentials.json"},
-	{by("ps", span.Open, span.KeyExecutablePath, "/usr/bin/ps", span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), ""},
-	{by("ps", span.Open, span.KeyExecutablePath, "/w/ps", span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN ps read /proc/7/environ"},
+	{by("ps", span.Open, span.KeyKnown, "lister", span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), ""},
+	{by("ps", span.Open, span.KeyKnown, "lister", span.KeyTainted, true, span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN ps read /proc/7/environ"},
+	{by("ps", span.Open, span.KeyKnown, "lister", span.KeySensitive, true, span.KeyFilePath, "/proc/7/mem", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN ps read /proc/7/mem"},
+	{by("ps", span.Open, span.KeyKnown, "lister", span.KeySensitive, true, span.KeyFilePath, "/w/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN ps read /w/environ"},
+	{by("bwrap", span.Open, span.KeyKnown, "wrapper", span.KeySensitive, true, span.KeyFilePath, "/newroot/home/u/.ssh", span.KeyFileAccess, "create", span.KeyOutcome, ok), ""},
+	{by("bwrap", span.Open, span.KeyKnown, "wrapper", span.KeySensitive, true, span.KeyFilePath, "/home/u/.ssh/x", span.KeyFileAccess, "create", span.KeyOutcome, ok), "secret WARN bwrap created /home/u/.ssh/x"},
+	{by("bwrap", span.Open, span.KeyKnown, "wrapper", span.KeySensitive, true, span.KeyFilePath, "/newroot/home/u/.ssh/id", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN bwrap read /newroot/home/u/.ssh/id"},
+	{by("bwrap", span.Open, span.KeyKnown, "wrapper", span.KeySensitive, true, span.KeyFilePath, "/newroot/home/u/.ssh/id", span.KeyFileAccess, "write", span.KeyOutcome, ok), "secret WARN bwrap opened for writing /newroot/home/u/.ssh/id"},
+	{by("bwrap", span.Change, span.KeyKnown, "wrapper", span.KeySensitive, true, span.KeyFilePath, "/newroot/home/u/.ssh/id", span.KeyFileOperation, "unlink", span.KeyOutcome, ok), "secret WARN bwrap deleted /newroot/home/u/.ssh/id"},
+	{by("bwrap", span.Open, span.KeySensitive, true, span.KeyFilePath, "/newroot/home/u/.ssh", span.KeyFileAccess, "create", span.KeyOutcome, ok), "secret WARN bwrap created /newroot/home/u/.ssh"},
+	{by("ps", span.Open, span.KeyExecutablePath, "/usr/bin/ps", span.KeySensitive, true, span.KeyFilePath, "/proc/7/environ", span.KeyFileAccess, "read", span.KeyOutcome, ok), "secret WARN ps read /proc/7/environ"},
 	{by("cat", span.Open, span.KeyFilePath, "/etc/hosts", span.KeyFileAccess, "read", span.KeyOutcome, ok), ""},
 	{by("cat", span.Open, span.KeyFilePath, "/etc/x", span.KeyFileAccess, "read", span.KeyOutcome, refused, span.KeyErrorType, "EACCES"), ""},
 
@@ -95,10 +104,13 @@ var told = []struct {
 	{by("unshare", span.Namespace, span.KeyNamespaceOp, "unshare", span.KeyNamespaceTypes, []string{"mnt", "user"}, span.KeyOutcome, ok), "namespace INFO unshare made namespaces (mnt, user)"},
 	{by("nsenter", span.Namespace, span.KeyNamespaceOp, "setns", span.KeyNamespaceTypes, []string{"net"}, span.KeyOutcome, ok), "namespace WARN nsenter joined namespaces (net)"},
 	{by("unshare", span.Namespace, span.KeyNamespaceOp, "unshare", span.KeyNamespaceTypes, []string{"net"}, span.KeyOutcome, refused, span.KeyErrorType, "EPERM"), "namespace INFO unshare was refused namespaces (net) (EPERM)"},
-	{by("bwrap", span.Namespace, span.KeyNamespaceOp, "clone", span.KeyNamespaceTypes, []string{"mnt", "user"}, span.KeyOutcome, ok), ""},
+	{by("bwrap", span.Namespace, span.KeyNamespaceOp, "clone", span.KeyNamespaceTypes, []string{"mnt", "user"}, span.KeyOutcome, ok), "namespace INFO bwrap made namespaces (mnt, user)"},
+	{by("bwrap", span.Change, span.KeyFileOperation, "mount", span.KeyFilePath, "/newroot", span.KeyOutcome, ok), "mount INFO bwrap mounted at /newroot"},
+	{by("bwrap", span.Change, span.KeyKnown, "wrapper", span.KeyTainted, true, span.KeyFileOperation, "mount", span.KeyFilePath, "/newroot", span.KeyOutcome, ok), "mount INFO bwrap mounted at /newroot"},
+	{by("bwrap", span.Namespace, span.KeyKnown, "wrapper", span.KeyNamespaceOp, "clone", span.KeyNamespaceTypes, []string{"mnt", "user"}, span.KeyOutcome, ok), ""},
 	{by("mount", span.Change, span.KeyFileOperation, "mount", span.KeyFilePath, "/mnt", span.KeyOutcome, ok), "mount INFO mount mounted at /mnt"},
 	{by("mount", span.Change, span.KeyFileOperation, "mount", span.KeyFilePath, "/mnt", span.KeyOutcome, refused, span.KeyErrorType, "EPERM"), "mount INFO mount tried in vain: mount /mnt (EPERM)"},
-	{by("bwrap", span.Change, span.KeyFileOperation, "mount", span.KeyFilePath, "/newroot", span.KeyOutcome, ok), ""},
+	{by("bwrap", span.Change, span.KeyKnown, "wrapper", span.KeyFileOperation, "mount", span.KeyFilePath, "/newroot", span.KeyOutcome, ok), ""},
 	{by("tcpdump", span.Socket, span.KeySocketFamily, "packet", span.KeySocketType, "raw", span.KeyOutcome, ok), "socket.raw WARN tcpdump made a packet socket, which sees or forges packets"},
 	{by("nmap", span.Socket, span.KeySocketFamily, "inet", span.KeySocketType, "raw", span.KeyOutcome, refused, span.KeyErrorType, "EPERM"), "socket.raw INFO nmap was refused a inet raw socket (EPERM)"},
 	{by("ping", span.Socket, span.KeySocketFamily, "inet", span.KeySocketType, "dgram", span.KeyOutcome, ok), ""},
@@ -165,11 +177,11 @@ func TestSentencesAreShortAndPrintable(t *testing.T) {
 			s.Attrs = slices.Clone(s.Attrs)
 			for i := range s.Attrs {
 				switch s.Attrs[i].Key {
-				case span.KeyExecutableName:
-					if s.Attrs[i].Str == "ps" {
-						continue // by its path, see listing
+				case span.KeyFilePath:
+					if known := span.Attrs(s.Attrs).Text(span.KeyKnown); known != "" {
+						continue // where it lies counts
 					}
-				case span.KeyOutcome, span.KeyFileAccess, span.KeyFileOperation, span.KeyAttribution, span.KeyTelemetryKind, span.KeyAccessOp,
+				case span.KeyKnown, span.KeyOutcome, span.KeyFileAccess, span.KeyFileOperation, span.KeyAttribution, span.KeyTelemetryKind, span.KeyAccessOp,
 					span.KeyFileMode, span.KeyFileAttribute, span.KeySocketFamily, span.KeySocketType, span.KeyDeclared, span.KeyLostCause:
 					continue // from lists of this sensor's
 				}
@@ -179,7 +191,7 @@ func TestSentencesAreShortAndPrintable(t *testing.T) {
 				}
 			}
 			e, ok := notable.Of(&s)
-			if ok == (c.want == "") && s.Attrs[0].Str != "ps" && s.Kind != span.Namespace && s.Kind != span.Change && s.Kind != span.Listen {
+			if ok == (c.want == "") && s.Kind != span.Namespace && s.Kind != span.Change && s.Kind != span.Listen {
 				t.Errorf("names decide what is notable: %s, %q", s.Kind, c.want)
 			}
 			if len(e.Sentence) > 200 || !utf8.ValidString(e.Sentence) || strings.ContainsFunc(e.Sentence, func(r rune) bool { return !unicode.IsPrint(r) }) {

@@ -13,7 +13,7 @@ import (
 var counted = []string{
 	span.KeyNoiseOpens, span.KeyCountPartial, span.KeyCallSummary, span.KeySessionSummary, span.KeyPrograms, span.KeyProgramsFailed,
 	span.KeyHosts, span.KeyHostNames, span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables,
-	span.KeyNotableLines, span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied, span.KeyNewDestination,
+	span.KeyNotableCounts, span.KeyNotableLines, span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied, span.KeyNewDestination,
 }
 
 // Counted says whether a key is that of what a sensor counts from its own start on.

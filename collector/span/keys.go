@@ -27,6 +27,7 @@ const (
 	KeyExecutableName   = string(semconv.ProcessExecutableNameKey)
 	KeyParentExecutable = "sheetbend.process.parent.executable"
 	KeyCgroup           = string(semconv.ProcessLinuxCgroupKey)
+	KeyKnown            = "sheetbend.process.known"
 
 	// On every span of a nested agent, or of a call within a call.
 	KeyParentSession = "sheetbend.parent.session"
@@ -152,7 +153,12 @@ const (
 	KeyLeftPrograms   = "sheetbend.call.left.programs"
 	KeyLeftListens    = "sheetbend.call.left.listens"
 	KeyNotables       = "sheetbend.notable"
+	KeyNotableCounts  = "sheetbend.notable.counts"
 	KeyNotableLines   = "sheetbend.notable.lines"
+
+	// On what is notable.
+	KeyNotableEvent    = "sheetbend.notable.event"
+	KeyNotableSeverity = "sheetbend.notable.severity"
 
 	// session, session.end.
 	KeyWorkspace   = "sheetbend.workspace"

@@ -21,7 +21,6 @@ const (
 	maxSandboxHosts = maxAllHosts / sandboxPart
 	maxAllHosts     = 1 << 17
 	maxNames        = 10
-	maxLines        = 20
 	maxListens      = 64
 	maxAccountName  = 256
 )
@@ -38,9 +37,11 @@ const (
 type account struct {
 	first uint64 // when the first of them began, ns since the Unix epoch; 0: none so far
 
-	programs, failed, read, refused, secrets, outside, sent, received, cpu, memory, notable, lost int64
+	programs, failed, read, refused, secrets, outside, sent, received, cpu, memory, lost int64
 
-	secretNames, outsideNames, hostNames, lines []string
+	secretNames, outsideNames, hostNames []string
+
+	notes notes
 
 	secretVerb string // of the first of the names
 	hosts      map[uint64]struct{}
@@ -80,9 +81,10 @@ func (r *room) give(n int) {
 // An entry is what one span adds to an account.
 type entry struct {
 	account
-	secret, outsideName, line string
-	host                      destination
-	listen                    listening
+	secret, outsideName string
+	host                destination
+	listen              listening
+	notable             notable.Event // without a name: none
 }
 
 // accounts has what is added at the moment.
@@ -110,14 +112,16 @@ func (c *out) tally(s *span.Span) bool {
 		return false
 	}
 	if event, is := notable.Of(s); is {
-		e.notable, e.line = 1, event.Sentence
+		e.notable = event
+		c.builder.trusted(span.KeyNotableEvent, event.Name)
+		c.builder.trusted(span.KeyNotableSeverity, event.Severity.String())
 	}
 	switch s.Kind {
 	case span.Exec, span.Start, span.Exit, span.Open, span.Change, span.Connect, span.ConnectStart, span.Close, span.Listen, span.Loss:
 		e.of(s)
 		return true
 	}
-	return e.notable > 0
+	return e.notable.Name != ""
 }
 
 // commonAttrs are the attributes at the begin of each span, none of which count.
@@ -126,8 +130,8 @@ const commonAttrs = 7
 // of reads what counts of a span.
 func (e *entry) of(s *span.Span) {
 	var count, port, localPort, pid, sent, received int64 = 1, 0, 0, 0, 0, 0
-	var outcome, access, path, server, transport, local, created, executable, program, operation string
-	var sensitive, outside, noticed, worker bool
+	var outcome, access, path, server, transport, local, created, known, operation string
+	var sensitive, outside, noticed, worker, tainted bool
 	for i := commonAttrs; i < len(s.Attrs); i++ {
 		a := &s.Attrs[i]
 		switch a.Key {
@@ -139,10 +143,10 @@ func (e *entry) of(s *span.Span) {
 			access = a.Str
 		case span.KeyFileOperation:
 			operation = a.Str
-		case span.KeyExecutablePath:
-			executable = a.Str
-		case span.KeyExecutableName:
-			program = a.Str
+		case span.KeyKnown:
+			known = a.Str
+		case span.KeyTainted:
+			tainted = true
 		case span.KeyFilePath:
 			path = a.Str
 		case span.KeySensitive:
@@ -179,6 +183,9 @@ func (e *entry) of(s *span.Span) {
 			e.lost = a.Int
 		}
 	}
+	if tainted {
+		known = "" // another one decides what it does
+	}
 	done := outcome == string(span.OK)
 	switch s.Kind {
 	case span.Exec, span.Start, span.Exit:
@@ -196,7 +203,7 @@ func (e *entry) of(s *span.Span) {
 		if refused {
 			e.refused = count
 		}
-		if sensitive && (done || refused) && access != "path_only" && !notable.SetsUp(program, operation, path) && !notable.Lists(executable, path) {
+		if sensitive && (done || refused) && !notable.TouchesNone(known, access, operation, path) {
 			e.secrets, e.secret = count, path
 			switch {
 			case refused:
@@ -269,7 +276,6 @@ func (c *out) add(a *account, e *entry) {
 	a.received += e.received
 	a.cpu += e.cpu
 	a.memory = max(a.memory, e.memory)
-	a.notable += e.notable
 	a.lost += e.lost
 	if e.secret != "" {
 		if secretRank[e.secretVerb] > secretRank[a.secretVerb] { // what matters most comes first
@@ -290,8 +296,8 @@ func (c *out) add(a *account, e *entry) {
 			keepDistinct(&a.hostNames, e.host.String())
 		}
 	}
-	if e.line != "" && len(a.lines) < maxLines {
-		a.lines = append(a.lines, e.line)
+	if e.notable.Name != "" {
+		a.notes.add(e.notable)
 	}
 	if e.listen.address != "" && len(a.listens) < maxListens && !slices.Contains(a.listens, e.listen) {
 		a.listens = append(a.listens, e.listen)
@@ -359,6 +365,7 @@ func (a *account) did() bool {
 
 // addAccount adds what there is in an account, with lists of so many bytes at most.
 func (c *Spans) addAccount(d *builder, a *account, bytes int) {
+	notables, kinds := a.notes.sums()
 	for _, n := range []struct {
 		key   string
 		count int64
@@ -367,18 +374,21 @@ func (c *Spans) addAccount(d *builder, a *account, bytes int) {
 		{span.KeyFilesRead, a.read}, {span.KeyFilesRefused, a.refused},
 		{span.KeySecrets, a.secrets}, {span.KeyOutsideCount, a.outside}, {span.KeyHosts, int64(len(a.hosts))},
 		{span.KeySumSent, a.sent}, {span.KeySumReceived, a.received},
-		{span.KeySumCPU, a.cpu}, {span.KeySumMemory, a.memory}, {span.KeyNotables, a.notable}, {span.KeyLost, a.lost},
+		{span.KeySumCPU, a.cpu}, {span.KeySumMemory, a.memory}, {span.KeyNotables, notables}, {span.KeyLost, a.lost},
 	} {
 		if n.count > 0 {
 			d.int(n.key, n.count)
 		}
+	}
+	if len(kinds) > 0 {
+		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyNotableCounts, Kind: span.StringsAttr, List: kinds})
 	}
 	lists := [...]struct {
 		key  string
 		list []string
 	}{
 		{span.KeySecretNames, a.secretNames}, {span.KeyOutsideNames, a.outsideNames},
-		{span.KeyHostNames, a.hostNames}, {span.KeyNotableLines, a.lines},
+		{span.KeyHostNames, a.hostNames}, {span.KeyNotableLines, a.notes.texts()},
 	}
 	for i, l := range lists { // each has its share, and what those before it have left
 		bytes -= d.listWithin(l.key, l.list, bytes/(len(lists)-i))
@@ -406,7 +416,7 @@ const (
 	linkCost = 64
 	spanCost = 120
 
-	accountCost = 14 * (attrCost + 32) // the numbers of an account
+	accountCost = 14*(attrCost+32) + notable.Kinds*(textCost+32) // the numbers of an account
 )
 
 // encodedSize is about what a span takes as encoded, and not less.

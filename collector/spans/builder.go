@@ -202,6 +202,9 @@ func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *li
 	if i.Parent != "" {
 		text(span.KeyParentExecutable, i.Parent)
 	}
+	if i.Known != "" {
+		d.trusted(span.KeyKnown, i.Known)
+	}
 	if g != nil {
 		d.container = g.Cgroup.Container
 		if g.Path != "" {

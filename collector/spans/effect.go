@@ -94,7 +94,7 @@ func (c *effects) opened(h *record.Header, r *record.Open, p *lineage.Process, w
 	if h.Flags&(record.OpenPseudo|record.OpenOnProc) != 0 || r.Error != 0 || !lasts(name) {
 		return
 	}
-	if w.Call != nil && notable.Sandboxes(p.Program.Name) && notable.SetsUp(p.Program.Name, "", string(name)) {
+	if p.Program.Known == notable.Wrapper && notable.BelowNewRoot(name) {
 		return
 	}
 	const nameless = 0o20000000 // of O_TMPFILE what it shares on all architectures
@@ -118,8 +118,7 @@ func (c *effects) changed(h *record.Header, r *record.Change, p *lineage.Process
 	if r.Error != 0 || r.Op >= record.ChangeMount || h.Flags&record.ChangeUnlinked != 0 || !lasts(to) {
 		return
 	}
-	if w.Call != nil && (notable.Sandboxes(p.Program.Name) && notable.SetsUp(p.Program.Name, operationOf(r).name, to) ||
-		r.Op == record.ChangeRmdir && p.Program.Name == w.Call.Agent.Name && len(w.Call.Agent.Wrappers().Programs) > 0) { // Codex removes what its bwrap has mounted on
+	if p.Program.Known == notable.Wrapper && notable.BelowNewRoot(to) {
 		return
 	}
 	place := p.Sandbox.Number()
@@ -184,7 +183,7 @@ func (c *effects) do(h *record.Header, p *lineage.Process, w attribution.Owner, 
 	}
 	nobodys := w.Agent == nil
 	for told, n := (*agentStory)(nil), 0; n < maxAround && w.Agent != nil; n++ {
-		if w.Call != nil && !w.Call.Life.Left {
+		if w.Call != nil && !w.Call.Life.Left && p.Program.Known != notable.Wrapper { // what a wrapper does is its agent's
 			if s, waits := w.Call.Pending.(*callStory); waits {
 				c.tell(&s.net, h, total, maxScopeNames, unsure)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/paths"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
@@ -54,7 +55,7 @@ func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attributi
 	if k := whose.Owner.Call; k != nil && p.Hook == nil && !whose.Owner.Left {
 		all := filesOf(k)
 		all.begin(h.Time, uint64(c.spans.config.Hold)) // a restart reads all of it
-		if all.files >= conf.CallFiles || makesSandbox(p, whose.Owner) {
+		if all.files >= conf.CallFiles || p.Program.Known == notable.Wrapper {
 			key.process = nil
 			return c.fold(h, p, whose, all, key, file)
 		}
@@ -65,11 +66,6 @@ func (c *files) foldsRead(h *record.Header, p *lineage.Process, whose *attributi
 		return false
 	}
 	return c.fold(h, p, whose, own, key, file)
-}
-
-// makesSandbox says whether a process of a call is the sandbox that its agent puts around commands.
-func makesSandbox(p *lineage.Process, w attribution.Owner) bool {
-	return w.Call != nil && slices.Contains(w.Call.Agent.Wrappers().Programs, p.Program.Name)
 }
 
 // filesOf is what is kept of the files that a call reads.
@@ -123,7 +119,7 @@ func (c *files) foldsWrite(h *record.Header, p *lineage.Process, whose *attribut
 	if len(dir) == 0 || !isFile(file) || to != accessCreate && !conf.Trees {
 		return false
 	}
-	sandbox := makesSandbox(p, whose.Owner)
+	sandbox := p.Program.Known == notable.Wrapper
 	key := openKey{process: p, access: to, call: whose.Owner.Call, declared: whose.Declared}
 	if c.foldedIn(list, key, dir) != nil {
 		return c.fold(h, p, whose, list, key, file)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
 
@@ -133,6 +134,11 @@ func readable(s *span.Span, cwd string) string {
 	case span.Tool, span.ToolStart, span.ToolEnd:
 		n.add(verbs[s.Kind], cmp.Or(a.Text(span.KeyCallTitle), a.Text(span.KeyGenAIToolName)))
 	case span.SessionCall:
+		if counts := a.List(span.KeyNotableCounts); len(counts) > 0 {
+			if event, _, _ := strings.Cut(counts[0], " "); !notable.Ordinary(event) {
+				n.mark(event)
+			}
+		}
 		n.add(a.Text(span.KeyCallTitle))
 		if n.left() > 3+utf8.RuneCountInString(a.Text(span.KeyCallSummary)) && a.Text(span.KeyCallSummary) != "" {
 			n.add("·", a.Text(span.KeyCallSummary))

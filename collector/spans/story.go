@@ -348,10 +348,7 @@ func (c *Spans) tellCall(d *builder, s *callStory) {
 		d.listWithin(span.KeyLeftListens, t.listens, leftBytes-n)
 	}
 	if event, is := notable.Of(&d.span); is { // of the call as a whole
-		a.notable++
-		if len(a.lines) < maxLines {
-			a.lines = append(a.lines, event.Sentence)
-		}
+		a.notes.add(event)
 	}
 	workspace := ""
 	if w := storyOf(attribution.Owner{Agent: k.Agent}); w != nil {

@@ -245,9 +245,12 @@ const (
 	maxVariables = 256
 )
 
+// LoaderVariables have the loader put other code into a program.
+func LoaderVariables() []string { return []string{"LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD"} }
+
 // EnvNames gives the variables that the kernel side has to report for these dialects, sorted.
 func EnvNames(ds []Dialect) []string {
-	names := []string{VarTraceparent}
+	names := append(LoaderVariables(), VarTraceparent)
 	for i := range ds {
 		e := &ds[i].Env
 		names = slices.Concat(names, e.Session, e.Call, e.Thread, e.Commands, e.Helpers)

@@ -452,66 +452,6 @@ func (d *drawing) stillRuns(g *agent) (parts []part) {
 	return parts
 }
 
-// A told line is a notable one, and in which call that was.
-type told struct {
-	call int // 0: in none that is known
-	text string
-}
-
-// first draws what to look at first: all that is notable but for new destinations, which stand above and in their calls.
-func (d *drawing) first(g *agent, label func(string) part, rest part) {
-	lines := make(map[string][]int)
-	var all []told
-	for i, c := range g.calls {
-		for _, line := range c.account.List(span.KeyNotableLines) {
-			lines[line] = append(lines[line], i+1)
-			all = append(all, told{i + 1, line})
-		}
-	}
-	for _, line := range g.account.List(span.KeyNotableLines) {
-		if in := lines[line]; len(in) > 0 {
-			lines[line] = in[1:]
-			continue
-		}
-		all = append(all, told{0, line})
-	}
-	hosts := g.account.List(span.KeyHostNames)
-	for _, c := range g.calls {
-		hosts = append(hosts[:len(hosts):len(hosts)], c.account.List(span.KeyHostNames)...)
-	}
-	all = slices.DeleteFunc(all, func(t told) bool { return isDestination(t.text, hosts) })
-	total := len(all)
-	for i, t := range all[:min(total, maxFirst)] {
-		lead := rest
-		if i == 0 {
-			lead = label("look at")
-		}
-		text := "[!] " + d.notable(t.text)
-		if t.call > 0 {
-			text += fmt.Sprintf(" (call %d)", t.call)
-		}
-		d.print(lead, part{terminal.Cut(text, d.width-terminal.Cells(lead.text)), d.p.Yellow})
-	}
-	if total > maxFirst {
-		d.print(rest, part{d.ascii(fmt.Sprintf("… and %d more", total-maxFirst)), d.p.Yellow})
-	}
-}
-
-// isDestination says whether a notable line tells of a new destination, and nothing but that.
-func isDestination(line string, hosts []string) bool {
-	_, what, _ := strings.Cut(line, " ")
-	host, is := strings.CutPrefix(what, "connected to ")
-	return is && slices.Contains(hosts, host)
-}
-
-// notable is a notable line, shortened by the home of who looks.
-func (d *drawing) notable(line string) string {
-	if len(d.o.Home) > 1 {
-		line = strings.ReplaceAll(line, " "+d.o.Home+"/", " ~/")
-	}
-	return d.plain(line)
-}
-
 func (c *call) denied() bool {
 	return c.account.Is(span.KeyApprovalViolated) || span.Outcome(c.account.Text(span.KeyOutcome)) == span.Refused
 }
@@ -586,18 +526,4 @@ func (d *drawing) call(g *agent, c *call, directory, indent, number string) {
 		parts = append(parts, part{fmt.Sprintf("%d refused", n), d.p.Red})
 	}
 	d.wrap(rest, rest, parts, maxLines-1)
-}
-
-// notables are the sentences about what is notable in a call.
-func (d *drawing) notables(a span.Attrs) (parts []part) {
-	lines := slices.DeleteFunc(slices.Clone(a.List(span.KeyNotableLines)), func(line string) bool {
-		return isDestination(line, a.List(span.KeyHostNames))
-	})
-	for _, line := range lines[:min(len(lines), maxNotable)] {
-		parts = append(parts, part{"[!] " + d.notable(line), d.p.Yellow})
-	}
-	if more := len(lines) - maxNotable; more > 0 {
-		parts[maxNotable-1].text += d.ascii(fmt.Sprintf(" … and %d more", more))
-	}
-	return parts
 }
