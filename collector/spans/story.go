@@ -31,6 +31,8 @@ type agentStory struct {
 	commandLine   string
 	masked, short bool
 
+	first                 *lineage.Program // nil: not known, or there is none
+	top                   span.Link        // what stood for it last, where it is of somebody else
 	workspace             workspace
 	net                   net
 	account               account
