@@ -88,6 +88,46 @@ func sumOf(spans []*span.Span) map[string]int64 {
 	return sum
 }
 
+// A nesting says in what agents were started, as their session spans tell.
+type nesting struct {
+	outer   map[string]*span.Span // by instance: the session.call, or the session
+	claimed map[string]bool       // calls in which processes have marked others
+}
+
+func startedIn(spans []*span.Span) nesting {
+	n := nesting{map[string]*span.Span{}, map[string]bool{}}
+	at := map[span.Link]*span.Span{}
+	for _, s := range spans {
+		at[span.Link{Trace: s.Trace, Span: s.ID}] = s
+		switch a := span.Attrs(s.Attrs); a.Text(span.KeyAttribution) {
+		case "claimed", "marker":
+			n.claimed[a.Text(span.KeyParentCall)] = true
+		}
+	}
+	for _, s := range spans {
+		for _, l := range s.Links {
+			if s.Kind == span.Session && !s.StandIn && l.Rel == span.ToParent {
+				n.outer[s.Instance] = at[l.Link]
+			}
+		}
+	}
+	return n
+}
+
+// within says whether an agent was started in another one, or in a call of it; up to three levels count.
+func (n nesting) within(instance, in string, call span.ID) bool {
+	for range 3 {
+		s := n.outer[instance]
+		if s == nil {
+			return false
+		}
+		if instance = s.Instance; instance == in {
+			return call == (span.ID{}) || s.ID == call
+		}
+	}
+	return false
+}
+
 // CheckAccounts holds every account among spans, which are in their order, against the sums of the spans before it. Of
 // a call these are its own; in a call that is in the agent's own trace they are there, too. It says how many calls and
 // others it has looked at.
@@ -98,24 +138,30 @@ func CheckAccounts(t testing.TB, spans []*span.Span) (calls, others int) {
 		span.KeyHosts, span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables, span.KeyLost,
 		span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied,
 	}
+	in := startedIn(spans)
 	for at, s := range spans {
 		a := span.Attrs(s.Attrs)
 		var of []*span.Span
 		switch {
 		case s.Kind == span.SessionCall:
 			calls++
+			if in.claimed[a.Text(span.KeyCallID)] {
+				continue
+			}
 			for _, other := range spans[:at+1] {
 				b := span.Attrs(other.Attrs)
 				same := func(key string) bool { return a.Text(key) != "" && a.Text(key) == b.Text(key) }
 				if other.Instance == s.Instance && (same(span.KeyCallID) || same(span.KeyCallContext)) &&
 					b.Text(span.KeyAttribution) != "started_by" && (other == s || other.Kind != span.SessionCall) {
 					of = append(of, other)
+				} else if in.within(other.Instance, s.Instance, s.ID) && other.Start <= s.End && other != s {
+					of = append(of, other)
 				}
 			}
 		case s.Kind == span.SandboxEnd, s.Kind == span.SessionEnd, s.Kind == span.Session && !a.Is(span.KeyPartial) && !s.StandIn:
 			others++
 			for _, other := range spans[:at] {
-				if other.Instance == s.Instance {
+				if other.Instance == s.Instance || in.within(other.Instance, s.Instance, span.ID{}) && !other.Kind.Story() {
 					of = append(of, other)
 				}
 			}

@@ -100,6 +100,10 @@ func TestAnAgentThatNobodyKnowsIsFoundByItsCommands(t *testing.T) {
 			t.Errorf("%d calls, want 3", n)
 		}
 		wants(t, w.opened("/a/after"), map[string]any{span.KeyAttribution: "session", span.KeyAgentName: "main.js"})
+		if before, after := w.opened("/a/before"), w.opened("/a/after"); before.Parent != span.ExecSpan(boot, image1(10, 1)) || before.Trace == after.Trace {
+			t.Errorf("%s", show([]span.Span{before, after}))
+		}
+		CheckTraces(t, w.all())
 		if hints := w.c.Stats().Hints; len(hints) != 1 {
 			t.Errorf("hints: %q", hints)
 		}

@@ -116,8 +116,9 @@ type callSpans interface {
 	FlushMarked(m *Mark)
 	// Flush sends what is counted of a process: before its owner changes.
 	Flush(p *Process)
-	// Reassign gives what is not sent yet of a process to its new owner.
-	Reassign(p *Process, first bool)
+	// Reassign gives what is not sent yet of processes that run one program to their new owner. The first of them is that of
+	// a call.
+	Reassign(members []*Process)
 	// MayName says whether there is room for the name of an agent.
 	MayName(agent string) bool
 }

@@ -108,8 +108,8 @@ func (c *Table) NotHook(p *Process) {
 		} else {
 			c.Belong(p, w)
 		}
-		c.Above.Reassign(p, n == 0)
 	}
+	c.Above.Reassign(members)
 }
 
 // inheritHook makes a child of a shell that may be a hook one that may be it as well.

@@ -64,6 +64,7 @@ func (c *Tree) Ref(tgid uint32, start uint64) *ProcessRef {
 		return nil
 	}
 	if p := c.Processes[tgid]; p != nil && p.Start == start {
+		c.Resolve(&p.Process)
 		v := refOf(p)
 		return &v
 	}

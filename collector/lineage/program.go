@@ -20,6 +20,7 @@ type Program struct {
 	Span       span.ID // its process.exec span; zero when the program is not known
 	Trace      span.TraceID
 	StandIn    span.Link // what stood for it last, in another trace than its own
+	Below      int       // spans that were placed under it, or lead to it: it stays where it is then
 	Weight     int       // of package spans; 0: not known yet
 	executable string    // without the mark of a file that has no name any more; "" when not known
 	Shown      string    // as /proc shows it
@@ -265,8 +266,9 @@ type ExecStart struct {
 	Cgroup  *Cgroup // where the exec was
 
 	Parent span.Link
-	Above  span.ID // the span of the program that Parent stands for
-	Top    span.ID // what stands for its call in its trace
+	below  *Program // only when preexisting: of its parent; nil: not known
+	Above  span.ID  // the span of the program that Parent stands for
+	Top    span.ID  // what stands for its call in its trace
 
 	Args        string // "arg\0arg\0"
 	Argc        uint32 // true count
@@ -287,16 +289,20 @@ type ExecStart struct {
 }
 
 // FindParent looks for the parent of a process that is older than the sensor. Parents
-// may be reported after their children, so it is asked again when the span goes out.
+// may be reported after their children, and turn out to be an agent's after that, so it is asked again when the span goes
+// out.
 func (c *Tree) FindParent(x *ExecStart) {
-	if x.Parent != (span.Link{}) || !x.Preexisting {
+	if !x.Preexisting {
 		return
 	}
-	parent := c.Processes[x.Ppid]
-	if parent == nil || parent == x.Process || parent.Start != x.parentStart || parent.Sandbox != x.Process.Sandbox ||
-		parent.Program.Start > x.Program.Start {
-		return
+	if x.below == nil {
+		parent := c.Processes[x.Ppid]
+		if parent == nil || parent == x.Process || parent.Start != x.parentStart || parent.Sandbox != x.Process.Sandbox ||
+			parent.Program.Start > x.Program.Start {
+			return
+		}
+		x.below = parent.Program
+		x.Program.Parent, x.Program.Weight = parent.Program.Shown, 0
 	}
-	x.Parent, x.Above = span.Link{Trace: parent.Program.Trace, Span: parent.Program.Span}, parent.Program.Span
-	x.Program.Parent, x.Program.Weight = parent.Program.Shown, 0
+	x.Parent, x.Above = span.Link{Trace: x.below.Trace, Span: x.below.Span}, x.below.Span
 }

@@ -241,7 +241,9 @@ func (c *out) count() {
 	}
 	e, w := &c.spans.accounts.entry, d.owner
 	if w.Agent == nil {
-		c.add(&c.spans.toldOf(d.sandbox).account, e)
+		if s := c.spans.toldOf(d.sandbox); !s.told {
+			c.add(&s.account, e)
+		}
 		return
 	}
 	rooms := &c.spans.toldOf(d.sandbox).hosts
@@ -253,7 +255,7 @@ func (c *out) count() {
 				c.add(&s.account, e)
 			}
 		}
-		if s := storyOf(w); s != nil && s != told {
+		if s := storyOf(w); s != nil && !s.told && s != told {
 			s.account.fill(rooms)
 			c.add(&s.account, e)
 			told = s

@@ -55,7 +55,11 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 	}
 	s.Above = at.above
 	if s.Parent == (span.ID{}) && at.top != (span.ID{}) {
-		s.Parent, s.Above = at.top, w.Call.Links.Top.Span
+		if s.Parent = at.top; w.Call != nil {
+			s.Above = w.Call.Links.Top.Span
+		} else {
+			s.Above = storyOf(w).first.Span
+		}
 	}
 	if s.Parent == (span.ID{}) && w.Agent != nil {
 		story := firstSession(w.Agent.Traces.Instance())

@@ -6,6 +6,7 @@ import (
 	"cmp"
 
 	"github.com/sheetbend/sheetbend/collector/attribution"
+	"github.com/sheetbend/sheetbend/collector/lineage"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
@@ -223,9 +224,50 @@ func (c calls) FlushMarked(m *attribution.Mark) {
 	}
 }
 
-// Reassign gives what is not sent yet of a process, and of its program, to whom the process belongs.
-func (c calls) Reassign(a *attribution.Process, first bool) {
-	p := c.spans.lineage.Processes[a.Tgid]
+// Reassign gives what is not sent yet of processes, and of their program, to whom they belong. The program stays where it
+// is if something under it has gone out, or waits and does not move.
+func (c calls) Reassign(members []*attribution.Process) {
+	var all []*lineage.Process
+	for _, a := range members {
+		all = append(all, c.spans.lineage.Processes[a.Tgid])
+	}
+	if i := all[0].Program; i.Exec != nil {
+		for _, p := range all {
+			i.Below -= c.waiting(p, i)
+		}
+	}
+	for n, p := range all {
+		c.reassign(p, n == 0)
+	}
+}
+
+// waiting says how many spans wait of a process, below a program, that can be moved.
+func (c calls) waiting(p *lineage.Process, i *lineage.Program) (n int) {
+	pending := pendingOf(p)
+	for s := pending.opens.first; s != nil; s = s.next {
+		if s.program == i {
+			n++
+		}
+	}
+	for e := pending.lookups.Front(); e != nil; e = e.Next() {
+		if e.Value.(*lookup).span.program == i {
+			n++
+		}
+	}
+	for _, s := range pending.counted {
+		if s.program == i {
+			n++
+		}
+	}
+	for _, s := range pending.changes {
+		if s.program == i {
+			n += len(s.first)
+		}
+	}
+	return n
+}
+
+func (c calls) reassign(p *lineage.Process, first bool) {
 	w := p.Owner()
 	if i := p.Program; p.Owns(i) && i.Owner != w && !i.Ended {
 		if x := i.Exec; x != nil {

@@ -142,8 +142,9 @@ func (c *Spans) ConnectEnd(h *record.Header, r *record.ConnectEnd) {
 		return
 	}
 	if r.Error == 0 && c.config.Names && !s.known && s.what.Protocol == unix.IPPROTO_TCP {
-		s.ended = h.Time
-		c.queue.holdOn(&c.queue.brief, &s.held, c.clock.Now+uint64(c.config.Hold))
+		if s.ended = h.Time; s.noticed { // else within the hold of its begin, so that no account goes out before
+			c.queue.holdOn(&c.queue.brief, &s.held, c.clock.Now+uint64(c.config.Hold))
+		}
 		return
 	}
 	c.queue.drop(&s.held)

@@ -58,6 +58,7 @@ type sandboxTold struct {
 	end     spot
 	ended   uint64 // boottime
 	over    bool
+	told    bool // with over: nothing is added any more
 }
 
 // toldOf is what is kept of a sandbox.
@@ -188,7 +189,7 @@ func (c *effects) do(h *record.Header, p *lineage.Process, w attribution.Owner, 
 				c.tell(&s.net, h, total, maxScopeNames, unsure)
 			}
 		}
-		if s := storyOf(w); s != nil && s != told {
+		if s := storyOf(w); s != nil && !s.told && s != told {
 			c.tell(&s.net, h, total, maxScopeNames, unsure)
 			told = s
 		}
@@ -334,6 +335,7 @@ func (c *Spans) endSandbox(s *sandboxTold, sb *lineage.Sandbox) {
 
 // runOut sends sandbox.end.
 func (s *sandboxTold) runOut(c *Spans, _ uint64) {
+	s.told = s.over
 	if !s.account.did() && s.net.scope == nil {
 		s.account.drop()
 		return

@@ -95,9 +95,9 @@ func (c *Spans) passCode(p *lineage.Process, how *lineage.Ending) {
 
 // settleExec finds out where the span of a program stands. goesOn says that the program has not ended.
 func (c *Spans) settleExec(x *lineage.ExecStart, goesOn bool) {
-	c.lineage.FindParent(x)
 	p := x.Process
 	c.lineage.Resolve(&p.Process)
+	c.lineage.FindParent(x)
 	if p.Hook != nil && p.Program == x.Program && goesOn {
 		c.attribution.HookOver(&p.Process) // it has run no hook for as long as the span was held
 	}

@@ -45,8 +45,11 @@ func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	at := spot{trace: c.slicer.Place(t, bytes)}
 	switch {
 	case k == nil:
+		at.top = c.topOfAgent(sb, w, at)
 	case k.Links.Top.Trace == at.trace:
 		at.top = k.Links.Top.Span
+	case k.Links.Joined && k.Sent.Noticed && k.Own().Trace == at.trace: // a notice has told of it before
+		at.top = k.Own().Span
 	default:
 		at.top = span.ToolSpan(t.Instance(), t.Call(), t.Number+1)
 		if !t.Rooted {
@@ -56,8 +59,28 @@ func (c *Spans) place(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 	}
 	if i != nil {
 		at.parent, at.above = c.under(sb, w, i, at), i.Span
+		i.Below++
 	}
 	return at
+}
+
+// topOfAgent gives what all else in a trace of what an agent does itself stands under: its first program, or what stands
+// for that. None of who marks calls for others.
+func (c *Spans) topOfAgent(sb *attribution.Sandbox, w attribution.Owner, at spot) span.ID {
+	if w.Agent == nil {
+		return span.ID{}
+	}
+	s := storyOf(w)
+	if s == nil || s.first == nil {
+		return span.ID{}
+	}
+	if top := c.under(sb, w, s.first, at); top.Trace == at.trace {
+		return top.Span
+	}
+	if s.top.Trace != at.trace { // it is of the call that a mark has put it in
+		s.top = c.sendStandIn(sb, w, s.first, at)
+	}
+	return s.top.Span
 }
 
 // weightOfOwner is what the names of an owner take. Those that are not known yet may be when the span goes out, and take
@@ -118,14 +141,22 @@ func (c *Spans) under(sb *attribution.Sandbox, w attribution.Owner, i *lineage.P
 		return own
 	}
 	if i.StandIn.Trace != at.trace {
-		i.StandIn = span.Link{Trace: at.trace, Span: span.StandInSpan(c.config.BootID, i.ID, at.trace)}
-		c.slicer.Place(sb.TracesOf(w), baseWeight+weightOfProgram(i)+weightOfOwner(sb, w))
-		d := c.out.start(span.Exec, sb, w, i.StandIn.Span, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
-		d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
-		d.standIn()
-		c.out.send()
+		i.StandIn = c.sendStandIn(sb, w, i, at)
 	}
 	return i.StandIn
+}
+
+// sendStandIn sends what stands for a program in another trace than its own.
+func (c *Spans) sendStandIn(sb *attribution.Sandbox, w attribution.Owner, i *lineage.Program, at spot) span.Link {
+	is := span.Link{Trace: at.trace, Span: span.StandInSpan(c.config.BootID, i.ID, at.trace)}
+	c.slicer.Place(sb.TracesOf(w), baseWeight+weightOfProgram(i)+weightOfOwner(sb, w))
+	own := span.Link{Trace: i.Trace, Span: i.Span}
+	i.Below++ // it is led to
+	d := c.out.start(span.Exec, sb, w, is.Span, spot{at.trace, own, at.top, i.Span}, i.Start, i.Start)
+	d.process(i.ID.Tgid, c.wallTime(i.ID.Start), i, nil)
+	d.standIn()
+	c.out.send()
+	return is
 }
 
 // sendCallStandIn sends what stands for a call in another trace than that of its first span.
@@ -160,10 +191,19 @@ func weightOfExec(x *lineage.ExecStart) int {
 }
 
 // PlaceProgram finds the spot of the span of a program that starts below another one, if that is known; again, when it
-// turns out to be another owner's.
+// turns out to be another owner's. Then it stays where it is if its notice or something under it is there.
 func (c *Spans) PlaceProgram(x *lineage.ExecStart, before *lineage.Program) {
 	i := x.Program
 	c.command(x, before)
+	if a := x.Process.Agent; a != nil && a.First == i.ID {
+		if s := storyOf(attribution.Owner{Agent: a}); s != nil {
+			s.first = nil // nothing is above it
+			defer func() { s.first = i }()
+		}
+	}
+	if i.Below > 0 || x.Noticed {
+		return
+	}
 	if before != nil && before.Span == (span.ID{}) {
 		before = nil
 	}

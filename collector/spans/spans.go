@@ -32,6 +32,7 @@ type Stats struct {
 	Opens, Connects, Repeats   int // of these: of files, of connections, and others that count repeats
 	WaitingSpans, WaitingBytes int // finished, for their container
 	ChangedNames               int // kept until it is told what was changed
+	Destinations               int // the same, to where was connected
 	Connections                int // established ones whose begin is known
 	Names                      int // entries for addresses whose names are known
 }
@@ -63,6 +64,7 @@ type Spans struct {
 	streams   bounded[streamKey, *stream]
 	hosts     map[netip.Addr][]string // the host's file
 	open      list.List               // of *callStory, of calls that have not ended
+	agents    list.List               // of *agentStory, of agents that are not over
 
 	connections bounded[uint64, *connection] // that are established, by cookie
 	closed      bounded[uint64, bool]        // incoming ones of which the end came first
@@ -145,7 +147,7 @@ func (c *Spans) Stats() Stats {
 	s.Opens, s.Connects, s.Repeats = len(c.files.opens), len(c.connects), len(c.counted)+c.changes
 	s.Connections, s.Names = len(c.connections.by), len(c.names.by)+len(c.claimedNames.by)
 	s.WaitingSpans, s.WaitingBytes = c.out.waiting.spans, c.out.waiting.bytes
-	s.ChangedNames = c.effects.total.Kept()
+	s.ChangedNames, s.Destinations = c.effects.total.Kept(), maxAllHosts-c.accounts.room.left
 	return s
 }
 

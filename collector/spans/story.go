@@ -22,15 +22,19 @@ const reportsWithin = 10_000_000_000
 type agentStory struct {
 	held  held
 	owner attribution.Owner
-	began uint64 // boottime
-	ended uint64 // with over
+	live  *list.Element // in Spans.agents
+	began uint64        // boottime
+	ended uint64        // with over
 	over  bool
 	sent  bool // session has gone out
+	told  bool // and its account with it, or with session.end: nothing is added any more
 	end   spot // of session.end
 
 	commandLine   string
 	masked, short bool
 
+	first                 *lineage.Program // nil: not known, or there is none
+	top                   span.Link        // what stood for it last, where it is of somebody else
 	workspace             workspace
 	net                   net
 	account               account
@@ -59,7 +63,7 @@ type callStory struct {
 // AgentBegan begins a story.
 func (c calls) AgentBegan(w attribution.Owner) {
 	s := &agentStory{owner: w, began: c.spans.clock.Now}
-	w.Agent.Told.Pending = s
+	w.Agent.Told.Pending, s.live = s, c.spans.agents.PushBack(s)
 	c.spans.slicer.Place(&w.Agent.Story, baseWeight+MaxCommandLine+effectWeight+scopeNameBytes+accountWeight)
 	if p := c.spans.lineage.Processes[w.Agent.First.Tgid]; p != nil && p.Program.ID == w.Agent.First {
 		s.began = p.Program.Start
@@ -101,9 +105,13 @@ func (c *Spans) agentStarts(x *lineage.ExecStart) {
 // AgentOver ends a story: nothing of the agent runs any more.
 func (c calls) AgentOver(w attribution.Owner) {
 	s := storyOf(w)
+	if s == nil {
+		return
+	}
+	c.spans.agents.Remove(s.live)
 	switch {
-	case s == nil:
 	case w.Agent.Void():
+		s.told = true
 		s.net.drop()
 		s.account.drop()
 		if s.held.in != nil {
@@ -199,6 +207,7 @@ func (c *Spans) tellSession(d *builder, s *agentStory) {
 	sum := c.addNet(d, &s.net, scopeNameBytes, s.workspace.path)
 	c.addAccount(d, &s.account, accountLists)
 	d.trusted(span.KeySessionSummary, summaryOf(&s.account, &sum, s.workspace.path, tail{calls: s.calls, failed: s.failed, denied: s.denied}))
+	s.told = true
 	s.account.drop()
 	d.flagIf(s.began < c.resumed, span.KeyCountPartial)
 }
@@ -383,14 +392,11 @@ func (c *Spans) SendOpenCalls() {
 
 // SendOpenAgents sends session.end of all agents that have not ended. None is told of them any more.
 func (c *Spans) SendOpenAgents() {
-	for e := c.lineage.Sandboxes.Front(); e != nil; e = e.Next() {
-		for _, a := range e.Value.(*lineage.Sandbox).Agents {
-			w := attribution.Owner{Agent: a}
-			if s := storyOf(w); s != nil && s.sent && !s.over {
-				s.ended = c.clock.Now
-				s.end = c.placeStory(w, effectWeight+scopeNameBytes+accountWeight)
-				s.runOut(c, c.clock.Now)
-			}
+	for e := c.agents.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*agentStory); s.sent {
+			s.ended = c.clock.Now
+			s.end = c.placeStory(s.owner, effectWeight+scopeNameBytes+accountWeight)
+			s.runOut(c, c.clock.Now)
 		}
 	}
 }
