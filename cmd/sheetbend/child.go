@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 )
 
 // lookCommand finds the file of a command as the shell of who runs it does.
@@ -86,17 +89,38 @@ func startError(name string, err error) error {
 	return failed(exitSheetbend, "start %s: %w", name, err)
 }
 
-// exitCode is what a shell reports of an ended command.
-func exitCode(status syscall.WaitStatus) int {
-	if status.Signaled() {
-		return exitSignal + int(status.Signal())
+// ended is the error that has sheetbend end as its command has: by the signal that ended it, else with its exit code.
+func ended(status syscall.WaitStatus) error {
+	switch {
+	case status.Signaled():
+		return endedBy(status.Signal())
+	case status.ExitStatus() != 0:
+		return &exitError{code: status.ExitStatus()}
 	}
-	return status.ExitStatus()
+	return nil
 }
 
-// forwarded are the signals that end or steer a command. They are passed on, except those that
-// the terminal has given to the command itself.
-var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
+func endedBy(s syscall.Signal) error { return &exitError{exitSignal + int(s), killed(s)} }
+
+// forwarded are the signals that are caught for the command. SIGTTIN and SIGTTOU stop sheetbend, too: to write on after
+// one would only give the next.
+var forwarded = func() []unix.Signal {
+	list := []unix.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM,
+		unix.SIGTERM, unix.SIGCONT, unix.SIGTSTP, unix.SIGXCPU, unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGWINCH, unix.SIGIO,
+		unix.SIGPWR,
+	}
+	for s := unix.Signal(34); s <= 64; s++ { // the real-time ones that a C program can use
+		list = append(list, s)
+	}
+	return list
+}()
+
+// passing by itself never ended a program nor meant that somebody does not want to wait.
+func passing(s unix.Signal) bool {
+	return s == unix.SIGCHLD || s == unix.SIGPIPE || s == unix.SIGWINCH || s == unix.SIGCONT || s == unix.SIGTSTP ||
+		s == unix.SIGIO || s == unix.SIGXCPU || s == unix.SIGXFSZ || signals.Ignored(s)
+}
 
 // A tty is the controlling terminal of this process; nil if there is none.
 type tty struct {
@@ -116,15 +140,6 @@ func openTTY() *tty {
 	return &tty{file: file, modes: modes}
 }
 
-// foreground says whether keys like ^C reach this process's group, of which the command is one.
-func (t *tty) foreground() bool {
-	if t == nil {
-		return false
-	}
-	group, err := unix.IoctlGetInt(int(t.file.Fd()), unix.TIOCGPGRP)
-	return err == nil && group == unix.Getpgrp()
-}
-
 // restore undoes the modes that a killed command left. One that ended by itself may have
 // meant them (stty).
 func (t *tty) restore() {
@@ -142,67 +157,91 @@ func (t *tty) close() {
 	}
 }
 
-// watchSignals starts to catch signals, so that none ends sheetbend before the command has ended. A
-// signal that was ignored from the start (nohup) stays so, here and in the command.
-func watchSignals() (<-chan os.Signal, func()) {
-	c := make(chan os.Signal, 64)
-	for _, s := range forwarded {
-		if !signal.Ignored(s) {
-			signal.Notify(c, s)
-		}
-	}
-	// SIGPIPE: a closed stderr must not end the tracing. SIGCHLD: the command may stop.
-	signal.Notify(c, unix.SIGPIPE, unix.SIGCHLD)
-	return c, func() { signal.Stop(c) }
+// watchSignals starts to catch signals, so that none ends sheetbend before the command has ended.
+func watchSignals() (<-chan signals.Sent, error) {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // for Go's library: a closed stderr must not end the tracing
+	return signals.Catch(forwarded...)
 }
 
-// wait passes signals on until the command has ended, and stops when the terminal stopped it, so
-// that the shell sees a stopped job. owed is the signal that ended the command if it has not come here
-// yet: what ends a whole process group may come here last. Otherwise it is 0.
-func wait(cmd *exec.Cmd, term *tty, signals <-chan os.Signal) (status syscall.WaitStatus, owed os.Signal, err error) {
+// A supervisor passes signals on to a command that shares the process group of sheetbend.
+type supervisor struct {
+	cmd    *exec.Cmd
+	term   *tty
+	inside func(pid int) bool // a process of the sandbox
+}
+
+// wait passes signals on until the command has ended, and stops when the terminal stopped it, so that the shell sees a
+// stopped job. owed is the signal that ended the command if it has not come here yet: what ends a whole process group
+// may come here last. Otherwise it is 0.
+func (v *supervisor) wait(sent <-chan signals.Sent) (status syscall.WaitStatus, owed unix.Signal, err error) {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	defer signal.Stop(children)
 	done := make(chan error, 1)
-	seen := make(map[os.Signal]bool)
-	go func() { done <- cmd.Wait() }()
+	seen := make(map[unix.Signal]bool)
+	go func() { done <- v.cmd.Wait() }()
 	for {
 		select {
 		case err := <-done:
-			if cmd.ProcessState == nil {
-				return 0, nil, fmt.Errorf("wait for the command: %w", err)
+			if v.cmd.ProcessState == nil {
+				return 0, 0, fmt.Errorf("wait for the command: %w", err)
 			}
-			status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			status, _ := v.cmd.ProcessState.Sys().(syscall.WaitStatus)
 			by := status.Signal()
 			if !status.Signaled() { // as the shells tell that a signal ended what they ran
 				by = syscall.Signal(status.ExitStatus() - exitSignal)
 			}
-			if slices.Contains(forwarded, os.Signal(by)) && !seen[by] {
+			if slices.Contains(forwarded, by) && !seen[by] {
 				owed = by
 			}
 			return status, owed, nil
-		case s := <-signals:
-			seen[s] = true
-			switch s {
-			case unix.SIGPIPE:
-			case unix.SIGCHLD:
-				if term != nil && stopped(cmd.Process.Pid) && inJob(unix.Getppid()) {
-					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-					_ = cmd.Process.Signal(unix.SIGCONT)
-				}
-			case unix.SIGINT, unix.SIGQUIT:
-				if !term.foreground() {
-					_ = cmd.Process.Signal(s)
-				}
-			default:
-				_ = cmd.Process.Signal(s)
+		case <-children:
+			v.mirrorStop()
+		case s := <-sent:
+			seen[s.Signal] = true
+			if v.means(s) {
+				_ = s.PassTo(v.cmd.Process)
 			}
 		}
 	}
+}
+
+// mirrorStop stops sheetbend if the terminal has stopped the command.
+func (v *supervisor) mirrorStop() {
+	if v.term == nil {
+		return
+	}
+	by, stopped := stopped(v.cmd.Process.Pid)
+	if !stopped || !inJob(unix.Getppid()) {
+		return
+	}
+	signals.Stop(by)
+	if stands(v.cmd.Process.Pid) { // what continues a job has continued both, unless the command has left its group
+		_ = v.cmd.Process.Signal(unix.SIGCONT)
+	}
+}
+
+// means says whether a signal is for the command and has not reached it yet. What the terminal sends goes to all of the
+// process group. What a process of the sandbox sends to its group comes here, too. Whether somebody else meant sheetbend
+// alone or the group, nobody can tell: then the command has it twice.
+func (v *supervisor) means(s signals.Sent) bool {
+	switch {
+	case s.Signal == unix.SIGCONT:
+		return stands(v.cmd.Process.Pid)
+	case !s.ByKernel():
+		return s.From == 0 || !v.inside(s.From)
+	case s.Signal == unix.SIGHUP: // the terminal is gone, which its session's leader is told first
+		leader, err := unix.Getsid(0)
+		return err == nil && leader == unix.Getpid()
+	}
+	return s.Signal == unix.SIGALRM || s.Signal == unix.SIGVTALRM // a timer outlives exec(2)
 }
 
 // afterEnd tells of the signals that come once the command is gone: each asks sheetbend itself not to wait any
 // longer. Those within endingWithin were meant for the command: what a key sends to both takes its time here, and
 // nobody has seen yet that the command is gone. The first owed is its own, too, however late it comes. It ends with
 // ctx.
-func afterEnd(ctx context.Context, signals <-chan os.Signal, owed os.Signal) <-chan os.Signal {
+func afterEnd(ctx context.Context, sent <-chan signals.Sent, owed unix.Signal) <-chan os.Signal {
 	asked := make(chan os.Signal, 1)
 	ended := time.Now()
 	go func() {
@@ -210,15 +249,15 @@ func afterEnd(ctx context.Context, signals <-chan os.Signal, owed os.Signal) <-c
 			select {
 			case <-ctx.Done():
 				return
-			case s := <-signals:
+			case s := <-sent:
 				switch {
-				case s == unix.SIGCHLD || s == unix.SIGPIPE:
-				case s == owed:
-					owed = nil
+				case passing(s.Signal):
+				case s.Signal == owed:
+					owed = 0
 				case time.Since(ended) < endingWithin:
 				default:
 					select {
-					case asked <- s:
+					case asked <- s.Signal:
 					default: // one that waits says it already
 					}
 				}
@@ -228,13 +267,13 @@ func afterEnd(ctx context.Context, signals <-chan os.Signal, owed os.Signal) <-c
 	return asked
 }
 
-// stopped says whether the child has been stopped by the terminal (or as it does) since it was last asked.
+// stopped says whether and by what the child has been stopped by the terminal (or as it does) since it was last asked.
 // SIGSTOP is somebody's who means that process alone: tracing goes on.
-func stopped(pid int) bool {
+func stopped(pid int) (syscall.Signal, bool) {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
 	if err != nil || info.Signo != int32(unix.SIGCHLD) {
-		return false
+		return 0, false
 	}
 	// The part of siginfo_t for SIGCHLD on 64-bit machines, see asm-generic/siginfo.h; x/sys does not name it.
 	child := (*struct {
@@ -243,7 +282,15 @@ func stopped(pid int) bool {
 		_      uint32   // uid
 		status int32
 	})(unsafe.Pointer(&info))
-	return terminalStop(syscall.Signal(child.status))
+	by := syscall.Signal(child.status)
+	return by, terminalStop(by)
+}
+
+// stands says whether a process is stopped now.
+func stands(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	at := bytes.LastIndexByte(stat, ')') // a name may hold anything
+	return err == nil && bytes.HasPrefix(stat[at+1:], []byte(" T"))
 }
 
 func terminalStop(s syscall.Signal) bool {

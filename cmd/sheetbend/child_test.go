@@ -3,43 +3,44 @@
 package main
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 )
 
 func TestOnlySignalsAfterTheCommandsEndAskSheetbendToGiveUp(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		owed  os.Signal
-		early []os.Signal // waiting when the command has ended
-		late  []os.Signal // long after
+		owed  unix.Signal
+		early []unix.Signal // waiting when the command has ended
+		late  []unix.Signal // long after
 		asks  bool
 	}{
-		{"nothing", nil, nil, nil, false},
-		{"one that waited at the end belongs to it", nil, []os.Signal{unix.SIGINT, unix.SIGTERM}, nil, false},
-		{"one that comes later asks", nil, []os.Signal{unix.SIGINT}, []os.Signal{unix.SIGINT}, true},
-		{"the one that ended the command may come late", unix.SIGINT, nil, []os.Signal{unix.SIGINT}, false},
-		{"once", unix.SIGINT, nil, []os.Signal{unix.SIGINT, unix.SIGINT}, true},
-		{"not if it came in time", unix.SIGINT, []os.Signal{unix.SIGINT}, []os.Signal{unix.SIGINT}, true},
-		{"another one asks", unix.SIGINT, nil, []os.Signal{unix.SIGTERM}, true},
-		{"a child's end and a closed pipe say nothing", nil, nil, []os.Signal{unix.SIGCHLD, unix.SIGPIPE}, false},
+		{"nothing", 0, nil, nil, false},
+		{"one that waited at the end belongs to it", 0, []unix.Signal{unix.SIGINT, unix.SIGTERM}, nil, false},
+		{"one that comes later asks", 0, []unix.Signal{unix.SIGINT}, []unix.Signal{unix.SIGINT}, true},
+		{"the one that ended the command may come late", unix.SIGINT, nil, []unix.Signal{unix.SIGINT}, false},
+		{"once", unix.SIGINT, nil, []unix.Signal{unix.SIGINT, unix.SIGINT}, true},
+		{"not if it came in time", unix.SIGINT, []unix.Signal{unix.SIGINT}, []unix.Signal{unix.SIGINT}, true},
+		{"another one asks", unix.SIGINT, nil, []unix.Signal{unix.SIGTERM}, true},
+		{"a closed pipe, another size and job control say nothing", 0, nil, []unix.Signal{unix.SIGPIPE, unix.SIGWINCH, unix.SIGCONT, unix.SIGTSTP}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				signals := make(chan os.Signal, 64)
+				sent := make(chan signals.Sent, 64)
 				for _, s := range c.early {
-					signals <- s
+					sent <- signals.Sent{Signal: s}
 				}
-				asked := afterEnd(t.Context(), signals, c.owed)
+				asked := afterEnd(t.Context(), sent, c.owed)
 				synctest.Wait()
 				time.Sleep(time.Second) // of the test's own clock
 				for _, s := range c.late {
-					signals <- s
+					sent <- signals.Sent{Signal: s}
 				}
 				synctest.Wait()
 				if got := len(asked) > 0; got != c.asks {
@@ -74,7 +75,7 @@ func TestTheInterruptKeyThatEndsTheCommandDoesNotEndTheDelivery(t *testing.T) {
 	press(t, keys, "\x03")
 	said := screen.rest()
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 128+2 || strings.Contains(said, "not delivered") {
+	if code := shellCode(cmd); code != 128+2 || strings.Contains(said, "not delivered") {
 		t.Errorf("exit code %d: %q", code, said)
 	}
 	b.mu.Lock()

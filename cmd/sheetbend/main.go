@@ -11,8 +11,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 )
 
 // Exit codes of sheetbend itself. run exits with its command's own code, or as env(1) and
@@ -31,6 +35,11 @@ type exitError struct {
 	code int
 	err  error
 }
+
+// killed, as the error of an exitError, ends the process by a signal where that is possible, without a word.
+type killed syscall.Signal
+
+func (k killed) Error() string { return "ended by " + unix.SignalName(syscall.Signal(k)) }
 
 func (e *exitError) Error() string {
 	if e.err == nil {
@@ -53,7 +62,7 @@ func main() {
 	os.Exit(execute(context.Background(), os.Args[1:]))
 }
 
-// execute runs one command line and returns the exit code.
+// execute runs one command line and returns the exit code, unless it ends this process by a signal.
 func execute(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -64,6 +73,10 @@ func execute(ctx context.Context, args []string) int {
 	code := exitFailed
 	if e, ok := errors.AsType[*exitError](err); ok {
 		code, err = e.code, e.err
+	}
+	if by, ok := err.(killed); ok {
+		signals.Die(syscall.Signal(by)) // shells stop their scripts only for who died of it
+		return code
 	}
 	if err != nil {
 		if cmd.Name() == "run" && (code == exitFailed || code == exitUsage) {

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,6 +101,14 @@ type result struct {
 	stdout, stderr string
 }
 
+// shellCode is what a shell says of an ended command: its exit code, or 128+N if signal N ended it.
+func shellCode(cmd *exec.Cmd) int {
+	if status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		return exitSignal + int(status.Signal())
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
 func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -108,7 +117,7 @@ func finish(t *testing.T, cmd *exec.Cmd) result {
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		t.Fatal(err)
 	}
-	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return result{shellCode(cmd), stdout.String(), stderr.String()}
 }
 
 func sheetbendRun(t *testing.T, args ...string) result {

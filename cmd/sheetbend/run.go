@@ -21,6 +21,7 @@ import (
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -78,9 +79,10 @@ signals as if it ran alone. When it has ended, its story is printed on stderr: o
 changed, where it connected, what to look at first, and a line or two for each of its tool calls; of
 another command the sums, and the tree of its processes, files and connections.
 
-The exit code is the command's, 128+N if signal N ended it, 127 if it was not found, 126 if it
-cannot be executed, and 125 if it was not started for another reason: a wrong flag, a host that lacks
-something.
+The exit code is the command's. A signal that ended it ends sheetbend, too, so that scripts stop; where
+it cannot, as in the first process of a container, the exit code is 128+N. It is 127 if the command was
+not found, 126 if it cannot be executed, and 125 if it was not started for another reason: a wrong flag,
+a host that lacks something.
 
 Through sudo, the command runs as the user who called it, and is looked up in and gets that user's
 PATH, which sudo replaces. What the configuration, the flags and the environment name is opened with that
@@ -153,7 +155,7 @@ func (o *runOptions) check() error {
 	return nil
 }
 
-// run returns an exitError with the command's exit code, or nil for 0.
+// run returns an exitError with the command's end, or nil for an exit code of 0.
 func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err := o.check(); err != nil {
 		return err
@@ -174,17 +176,14 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	code, err := o.watched(ctx, c, o.by, who, program, args)
+	status, err := o.watched(ctx, c, o.by, who, program, args)
 	if _, has := errors.AsType[*exitError](err); err != nil && !has {
 		err = &exitError{exitSheetbend, err}
 	}
 	if err != nil {
 		return err
 	}
-	if code != 0 {
-		return &exitError{code: code}
-	}
-	return nil
+	return ended(status)
 }
 
 // note reports something to the user in one line, unless it is to be quiet.
@@ -200,11 +199,11 @@ func complain(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(text))
 }
 
-// watched runs the command in a session and returns its exit code. An error means that the
+// watched runs the command in a session and returns how it ended. An error means that the
 // command was not started; nothing is left behind then.
 func (o *runOptions) watched(
 	ctx context.Context, c *config.Config, by, who identity, program string, args []string,
-) (code int, err error) {
+) (status syscall.WaitStatus, err error) {
 	name, example := "run", "run -- "+args[0]
 	if o.captureOnly {
 		name, example = "record", "record --output FILE -- "+args[0]
@@ -217,8 +216,10 @@ func (o *runOptions) watched(
 		return 0, err
 	}
 	// Before anything is made that a signal would leave behind.
-	signals, ignoreSignals := watchSignals()
-	defer ignoreSignals()
+	sent, err := watchSignals()
+	if err != nil {
+		return 0, err
+	}
 	term := openTTY()
 	defer term.close()
 
@@ -250,7 +251,7 @@ func (o *runOptions) watched(
 	if err := r.begin(); err != nil {
 		return 0, err
 	}
-	return r.supervise(ctx, term, signals)
+	return r.supervise(ctx, term, sent)
 }
 
 // A watchedRun is a command in a session of its own, and all that watches it.
@@ -416,7 +417,9 @@ func (r *watchedRun) keepInside(table *agents.Table) error {
 }
 
 // supervise runs the command while its records are read, and ends both.
-func (r *watchedRun) supervise(ctx context.Context, term *tty, signals <-chan os.Signal) (code int, err error) {
+func (r *watchedRun) supervise(
+	ctx context.Context, term *tty, sent <-chan signals.Sent,
+) (status syscall.WaitStatus, err error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	read := make(chan error, 1)
@@ -424,9 +427,9 @@ func (r *watchedRun) supervise(ctx context.Context, term *tty, signals <-chan os
 	if r.out != nil && r.out.follow != nil {
 		r.out.follow.Begin(time.Now())
 	}
-	code, owed, own, startErr := r.options.execute(r.session, r.who, r.command, term, signals)
+	status, owed, own, startErr := r.options.execute(r.session, r.who, r.command, term, sent)
 	// Only from here on a signal is for sheetbend itself.
-	asked := afterEnd(r.closing, signals, owed)
+	asked := afterEnd(r.closing, sent, owed)
 	left := leftovers{r.session, r.watch.pipeline}
 	if startErr == nil {
 		r.options.outlived(left, r.command.args[0], asked)
@@ -445,7 +448,7 @@ func (r *watchedRun) supervise(ctx context.Context, term *tty, signals <-chan os
 	if endErr != nil {
 		complain("%v", endErr)
 	}
-	return code, nil
+	return status, nil
 }
 
 // deliver ends the outputs and the watch, and concludes if the command ran. A signal ends the waiting.
@@ -499,47 +502,46 @@ func (o *runOptions) conclude(w *watch, out *outputs, in *intake) {
 // execute starts the command in the session's cgroup and waits for its end; owed is that of wait. own is the terminal
 // that it got, to be closed when what it left running is not heard any more; nil if it shares that of sheetbend.
 func (o *runOptions) execute(
-	s *session, who identity, l launch, term *tty, signals <-chan os.Signal,
-) (code int, owed os.Signal, own *ownTerminal, err error) {
-	for {
+	s *session, who identity, l launch, term *tty, sent <-chan signals.Sent,
+) (status syscall.WaitStatus, owed unix.Signal, own *ownTerminal, err error) {
+	for waiting := true; waiting; {
 		select {
-		case got := <-signals:
-			if sig, ok := got.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
-				return 0, nil, nil, &exitError{exitSignal + int(sig), nil}
+		case got := <-sent:
+			if !passing(got.Signal) {
+				return 0, 0, nil, endedBy(got.Signal)
 			}
-			continue
 		default:
+			waiting = false
 		}
-		break
 	}
 	if needsTerminal(who) {
 		if own, err = openTerminal(s, who, l); err != nil {
-			return 0, nil, nil, startError(l.args[0], err)
+			return 0, 0, nil, startError(l.args[0], err)
 		}
-		status, err := own.wait(signals)
+		status, err := own.wait(sent)
 		own.end()
 		if err != nil {
 			own.close()
-			return 0, nil, nil, err
+			return 0, 0, nil, err
 		}
-		return exitCode(status), nil, own, nil
+		return status, 0, own, nil
 	}
 	cmd := &exec.Cmd{
 		Path: l.program, Args: l.args, Env: l.env,
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Stdin: standard(os.Stdin), Stdout: standard(os.Stdout), Stderr: standard(os.Stderr),
 		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: int(s.dir.Fd())},
 	}
 	if err := start(cmd, who); err != nil {
-		return 0, nil, nil, startError(l.args[0], err)
+		return 0, 0, nil, startError(l.args[0], err)
 	}
-	status, owed, err := wait(cmd, term, signals)
-	if err != nil {
-		return 0, nil, nil, err
+	v := supervisor{cmd: cmd, term: term, inside: s.holds}
+	if status, owed, err = v.wait(sent); err != nil {
+		return 0, 0, nil, err
 	}
 	if status.Signaled() {
 		term.restore()
 	}
-	return exitCode(status), owed, nil, nil
+	return status, owed, nil, nil
 }
 
 // privileged says what is missing before anything is tried.

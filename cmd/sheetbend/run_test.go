@@ -336,7 +336,7 @@ func TestSignalsReachTheCommandWithoutATerminal(t *testing.T) {
 			}
 			heard.rest()
 			_ = cmd.Wait()
-			if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(stderr.String(), "sh") {
+			if code := shellCode(cmd); code != c.code || !strings.Contains(stderr.String(), "sh") {
 				t.Errorf("exit code %d, want %d, and the tree: %s", code, c.code, stderr.String())
 			}
 		})

@@ -90,6 +90,12 @@ func trySession(m cgroup.Mount) (_ *session, err error) {
 	return s, nil
 }
 
+// holds says whether a process is in the cgroup or below it.
+func (s *session) holds(pid int) bool {
+	cg, err := s.mount.Of(pid)
+	return err == nil && (cg == s.path || strings.HasPrefix(cg, s.path+"/"))
+}
+
 // remove takes the cgroup away, and with it the directory of all runs if this was the last.
 func (s *session) remove() error {
 	defer s.dir.Close()

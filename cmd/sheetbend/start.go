@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/confine"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 )
 
 // start starts the command. One that runs as another user gets no files but the standard ones, and a filter under which
@@ -24,14 +25,22 @@ func start(cmd *exec.Cmd, who identity) error {
 		}
 	}
 	if !who.other() {
-		return cmd.Start()
+		return signals.Inherit(cmd.Start)
 	}
 	return onOwnThread(func() error {
 		if err := refuseTyping(); err != nil {
 			return fmt.Errorf("keep the command from typing into the terminal: %w", err)
 		}
-		return cmd.Start() // forks this thread, with its filter
+		return signals.Inherit(cmd.Start) // forks this thread, with its filter
 	})
+}
+
+// standard is one of the standard files for the command: closed if it was closed when sheetbend began.
+func standard(f *os.File) *os.File {
+	if signals.Closed(int(f.Fd())) {
+		return nil
+	}
+	return f
 }
 
 // closeOnExec marks all files but the standard ones. Those of this program are marked; whoever started it may have

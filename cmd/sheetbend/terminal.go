@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 )
 
 // drainWithin bounds how long the last output of a terminal is taken: what the command left running may write on and
@@ -36,7 +37,8 @@ type ownTerminal struct {
 	monitor *exec.Cmd
 	conn    *os.File // to the monitor
 	reports chan fate
-	pid     int // of the command
+	inside  func(pid int) bool // a process of the sandbox
+	pid     int                // of the command
 
 	wake    [2]int // a pipe: woken, input is looked at anew; closed, it ends
 	input   sync.WaitGroup
@@ -58,7 +60,7 @@ func needsTerminal(who identity) bool {
 
 // openTerminal starts the command on a terminal of its own. Errors are those of a start.
 func openTerminal(s *session, who identity, l launch) (_ *ownTerminal, err error) {
-	t := &ownTerminal{stderr: -1, reports: make(chan fate, 16), wake: [2]int{-1, -1}}
+	t := &ownTerminal{stderr: -1, reports: make(chan fate, 16), inside: s.holds, wake: [2]int{-1, -1}}
 	if err := t.open(who); err != nil {
 		t.close()
 		return nil, fmt.Errorf("make a terminal for the command: %w", err)
@@ -110,7 +112,7 @@ func (t *ownTerminal) start(s *session, who identity, l launch) error {
 	if err := closeOnExec(); err != nil {
 		return err
 	}
-	err = m.Start()
+	err = signals.Inherit(m.Start)
 	_ = theirs.Close()
 	if err != nil {
 		return fmt.Errorf("start the monitor of the command's terminal: %w", err)
@@ -273,10 +275,12 @@ func (t *ownTerminal) drain() {
 
 // wait passes signals on until the command has ended, and stops when its terminal stopped it, so that the shell sees
 // a stopped job. What keys send reaches the command alone.
-func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error) {
-	screen := make(chan os.Signal, 1)
-	signal.Notify(screen, unix.SIGWINCH, unix.SIGCONT)
-	defer signal.Stop(screen)
+func (t *ownTerminal) wait(sent <-chan signals.Sent) (syscall.WaitStatus, error) {
+	command, err := os.FindProcess(t.pid)
+	if err != nil {
+		return 0, err
+	}
+	defer command.Release() //nolint:errcheck // it never fails
 	for {
 		select {
 		case r, ok := <-t.reports:
@@ -291,17 +295,18 @@ func (t *ownTerminal) wait(signals <-chan os.Signal) (syscall.WaitStatus, error)
 					if t.foreground() {
 						_ = term.Restore(0, t.modes)
 					}
-					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+					signals.Stop(r.Status.StopSignal())
 					t.refresh()
 					t.copyOutput()
 				}
 				_ = unix.Kill(-t.pid, unix.SIGCONT)
 			}
-		case <-screen:
-			t.refresh()
-		case s := <-signals:
-			if sig, ok := s.(syscall.Signal); ok && sig != unix.SIGCHLD && sig != unix.SIGPIPE {
-				_ = unix.Kill(t.pid, sig)
+		case s := <-sent:
+			if s.Signal == unix.SIGCONT || s.Signal == unix.SIGWINCH {
+				t.refresh()
+			}
+			if s.Signal != unix.SIGWINCH && (s.Signal != unix.SIGCONT || stands(t.pid)) && !t.inside(s.From) {
+				_ = s.PassTo(command)
 			}
 		}
 	}

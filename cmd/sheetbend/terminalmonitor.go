@@ -59,8 +59,8 @@ func monitor(conn *os.File, cgroup int) error {
 		return err
 	}
 	// The terminal's signals are the command's. Caught, not ignored: the command would inherit that.
-	signal.Notify(make(chan os.Signal, 1), forwarded...)
-	signal.Notify(make(chan os.Signal, 1), unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
 	var o order
 	in, out := gob.NewDecoder(conn), gob.NewEncoder(conn)
 	if err := in.Decode(&o); err != nil {

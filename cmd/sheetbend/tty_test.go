@@ -131,7 +131,7 @@ func TestOnlyStopsOfTheTerminalAreMirrored(t *testing.T) {
 			if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
 				t.Error(err)
 			}
-			if got := stopped(cmd.Process.Pid); got != mirrored {
+			if _, got := stopped(cmd.Process.Pid); got != mirrored {
 				t.Errorf("mirrored: %v, want %v", got, mirrored)
 			}
 			_ = cmd.Process.Kill()
@@ -167,7 +167,7 @@ func TestAKilledCommandLeavesTheTerminalAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := cmd.ProcessState.ExitCode(); code != 128+9 || modes.Lflag&unix.ECHO == 0 || modes.Lflag&unix.ICANON == 0 {
+	if code := shellCode(cmd); code != 128+9 || modes.Lflag&unix.ECHO == 0 || modes.Lflag&unix.ICANON == 0 {
 		t.Errorf("exit code %d, modes %+v: %q", code, modes, screen.seen.String())
 	}
 }
@@ -349,7 +349,7 @@ func TestAKillOfACommandOnATerminalOfItsOwnIsItsExitCode(t *testing.T) {
 	cmd, _, screen := asNobody(t, `stty raw -echo; kill -9 $$`)
 	screen.rest()
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 128+9 {
+	if code := shellCode(cmd); code != 128+9 {
 		t.Errorf("exit code %d: %q", code, screen.seen.String())
 	}
 	cmd, _, screen = onTerminal(t, "run", "--quiet", "--user", "65534", "--", "/proc/self/status")
