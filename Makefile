@@ -33,11 +33,23 @@ IMAGE ?= ghcr.io/sheetbend/sheetbend:$(VERSION)
 IMAGE_TAR ?= $(CURDIR)/bin/sheetbend-image.tar
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: image
-image: ## bin/sheetbend-image.tar: the container image for amd64 and arm64, an OCI archive; needs Go only. IMAGE=registry/name:tag
+# bin/linux-ARCH/sheetbend, of all architectures.
+.PHONY: binaries
+binaries:
 	set -e; for arch in amd64 arm64; do \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/linux-$$arch/sheetbend ./cmd/sheetbend; \
 	done
+
+.PHONY: release
+release: binaries ## bin/release: archives, debs and rpms for amd64 and arm64, their bills of materials, checksums; needs Go and jq
+	set -e; for arch in amd64 arm64; do \
+		GOARCH=$$arch $(MAKE) -s sbom SBOM=bin/linux-$$arch/sbom.json; \
+	done
+	cd deploy/packages && SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run . -version $(VERSION) -out $(CURDIR)/bin/release -top $(CURDIR) \
+		$(CURDIR)/bin/linux-amd64 $(CURDIR)/bin/linux-arm64
+
+.PHONY: image
+image: binaries ## bin/sheetbend-image.tar: the container image for amd64 and arm64, an OCI archive; needs Go only. IMAGE=registry/name:tag
 	cd deploy && SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./image -name $(IMAGE) -version $(VERSION) -revision "$$(git rev-parse HEAD 2>/dev/null)" \
 		-out $(IMAGE_TAR) ../bin/linux-amd64/sheetbend ../bin/linux-arm64/sheetbend
 
@@ -156,13 +168,15 @@ fuzz: ## every fuzz target for FUZZTIME each; FUZZ=Answers for those with that i
 fuzz-short: ## every fuzz target for 10,000 inputs; CI does 1,000
 	.ci/fuzz 10000x
 
+SBOM ?= bin/sbom.json
+
 .PHONY: sbom
 sbom: ## bin/sbom.json: what is in the binary, with versions, checksums and licences (CycloneDX)
 	@mkdir -p bin
-	CGO_ENABLED=0 .ci/tool cyclonedx-gomod app -json -licenses -std -main cmd/sheetbend -output bin/sbom.found.json .
+	CGO_ENABLED=0 .ci/tool cyclonedx-gomod app -json -licenses -std -noserial -notimestamp -main cmd/sheetbend -output $(SBOM).found .
 	@# The detector takes the licence of the BPF sources, which are under either, for that of the program.
-	@jq '.metadata.component |= (del(.evidence) | .licenses = [{license: {id: "Apache-2.0"}}] | .version = "$(VERSION)")' bin/sbom.found.json >bin/sbom.json
-	@rm bin/sbom.found.json
+	@jq '.metadata.component |= (del(.evidence) | .licenses = [{license: {id: "Apache-2.0"}}] | .version = "$(VERSION)")' $(SBOM).found >$(SBOM)
+	@rm $(SBOM).found
 
 .PHONY: govulncheck
 govulncheck: ## known vulnerabilities in what is called; asks vuln.go.dev, or the mirror that GOVULNDB names
