@@ -16,6 +16,7 @@ GUEST_PACKAGES     := qemu-system-x86 qemu-system-arm busybox-static xz-utils
 AGENT_PACKAGES     := nodejs npm
 CHANGE_PACKAGES    := git rsync vim tar make nodejs npm python3
 REPORT_PACKAGES    := chromium fonts-dejavu-core
+PACKAGE_PACKAGES   := mmdebstrap qemu-system-x86 busybox-static dpkg
 CONTAINER_PACKAGES := containerd runc podman conmon crun systemd jq busybox-static
 
 .DEFAULT_GOAL := help
@@ -116,6 +117,11 @@ verify-changes: ## what is told of real tools and random programs, against their
 .PHONY: test-manifests
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew
 	$(if $(UPDATE),cd deploy && go test -count=1 . -update,.ci/test test-manifests)
+
+.PHONY: test-packages
+test-packages: ## packages on a Debian with systemd, in a QEMU guest: installed, upgraded, removed, purged; needs root and the packages of PACKAGE_PACKAGES
+	.ci/packages $(PACKAGE_PACKAGES)
+	.ci/test test-packages
 
 .PHONY: test-gateway
 test-gateway: ## the values of deploy/collector under the collectors of OpenTelemetry themselves: what says something gets through

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents)`)
+var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|GPL-2.0-only.txt)`)
 
 // licences are the licence texts of all that is in a binary, each once, below the names of what is under it.
 func (r *release) licences(program string) ([]byte, error) {
@@ -46,7 +46,7 @@ func (r *release) licences(program string) ([]byte, error) {
 	var texts []string
 	for _, line := range append(whose, strings.Split(strings.TrimSpace(list), "\n")...) {
 		name, dir, _ := strings.Cut(line, "\t")
-		found, err := texts1(dir, strings.HasSuffix(dir, "LICENSES"))
+		found, err := textsIn(dir)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -66,14 +66,14 @@ func (r *release) licences(program string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// texts1 are the licence texts in a directory; of all files, or of those that are called so.
-func texts1(dir string, all bool) (texts []string, err error) {
+// textsIn are the licence texts in a directory.
+func textsIn(dir string) (texts []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
-		if !e.Type().IsRegular() || !all && !licenceFile.MatchString(e.Name()) {
+		if !e.Type().IsRegular() || !licenceFile.MatchString(e.Name()) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))

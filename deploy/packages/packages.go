@@ -66,7 +66,7 @@ func openBinary(dir string) (binary, error) {
 // documents are the files that all architectures have. program runs here.
 func (r *release) documents(program string) (out []file, err error) {
 	add := func(f file) { out = append(out, f) }
-	for _, name := range []string{"README.md", "CHANGELOG.md", "docs/install.md"} {
+	for _, name := range []string{"CHANGELOG.md", "docs/install.md"} {
 		content, err := os.ReadFile(filepath.Join(r.top, name))
 		if err != nil {
 			return nil, err
