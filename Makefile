@@ -74,7 +74,7 @@ test: ## unit tests, replays of recorded agents, kernel tests, `run` end to end:
 test-all: ## everything, with what it needs installed (apt, npm): guests, containers, agents, Jaeger, chaos, fuzz, arm64. Hours
 	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) $(CHANGE_PACKAGES) $(REPORT_PACKAGES) gcc libc6-dev
 	.ci/test check
-	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-report test-manifests test-gateway fuzz-short
+	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-report test-manifests test-gateway test-packages fuzz-short
 	.ci/test agents-table
 	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade verify-changes test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
@@ -200,6 +200,7 @@ lint: ## golangci-lint, built once into the cache
 lint-deploy: ## the same for the modules of deploy, which compile Helm and the collectors of OpenTelemetry
 	cd deploy && ../.ci/golangci-lint run ./...
 	cd deploy/collector && ../../.ci/golangci-lint run ./...
+	cd deploy/packages && ../../.ci/golangci-lint run ./...
 
 .PHONY: jaeger
 jaeger: ## build Jaeger into the cache and print where it is

@@ -38,17 +38,20 @@ type file struct {
 
 // A binary is the sensor for one architecture.
 type binary struct {
-	path, arch string
-	sbom       []byte
+	path, arch    string
+	content, sbom []byte
 }
 
 func openBinary(dir string) (binary, error) {
 	b := binary{path: filepath.Join(dir, "sheetbend")}
-	f, err := elf.Open(b.path)
+	var err error
+	if b.content, err = os.ReadFile(b.path); err != nil {
+		return b, err
+	}
+	f, err := elf.NewFile(bytes.NewReader(b.content))
 	if err != nil {
 		return b, err
 	}
-	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			return b, errors.New("is linked dynamically: build it with CGO_ENABLED=0")
@@ -121,16 +124,12 @@ func said(program string, args ...string) ([]byte, error) {
 
 // files are all of one architecture, in the order of their names.
 func (r *release) files(b binary, common []file) ([]file, error) {
-	content, err := os.ReadFile(b.path)
-	if err != nil {
-		return nil, err
-	}
 	licences, err := r.licences(b.path)
 	if err != nil {
 		return nil, fmt.Errorf("collect the licences of what is in %s: %w", b.path, err)
 	}
 	all := append([]file{
-		{name: "sheetbend", path: "/usr/bin/sheetbend", executable: true, content: content},
+		{name: "sheetbend", path: "/usr/bin/sheetbend", executable: true, content: b.content},
 		{name: "LICENCES", path: "/usr/share/doc/sheetbend/copyright", content: licences},
 	}, common...)
 	slices.SortFunc(all, func(a, b file) int { return strings.Compare(a.name, b.name) })
