@@ -16,6 +16,7 @@ GUEST_PACKAGES     := qemu-system-x86 qemu-system-arm busybox-static xz-utils
 AGENT_PACKAGES     := nodejs npm
 CHANGE_PACKAGES    := git rsync vim tar make nodejs npm python3
 REPORT_PACKAGES    := chromium fonts-dejavu-core
+PACKAGE_PACKAGES   := mmdebstrap qemu-system-x86 busybox-static dpkg
 CONTAINER_PACKAGES := containerd runc podman conmon crun systemd jq busybox-static
 
 .DEFAULT_GOAL := help
@@ -33,11 +34,23 @@ IMAGE ?= ghcr.io/sheetbend/sheetbend:$(VERSION)
 IMAGE_TAR ?= $(CURDIR)/bin/sheetbend-image.tar
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: image
-image: ## bin/sheetbend-image.tar: the container image for amd64 and arm64, an OCI archive; needs Go only. IMAGE=registry/name:tag
+# bin/linux-ARCH/sheetbend, of all architectures.
+.PHONY: binaries
+binaries:
 	set -e; for arch in amd64 arm64; do \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/linux-$$arch/sheetbend ./cmd/sheetbend; \
 	done
+
+.PHONY: release
+release: binaries ## bin/release: archives, debs and rpms for amd64 and arm64, their bills of materials, checksums; needs Go and jq
+	set -e; for arch in amd64 arm64; do \
+		GOARCH=$$arch $(MAKE) -s sbom SBOM=bin/linux-$$arch/sbom.json; \
+	done
+	cd deploy/packages && SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run . -version $(VERSION) -out $(CURDIR)/bin/release -top $(CURDIR) \
+		$(CURDIR)/bin/linux-amd64 $(CURDIR)/bin/linux-arm64
+
+.PHONY: image
+image: binaries ## bin/sheetbend-image.tar: the container image for amd64 and arm64, an OCI archive; needs Go only. IMAGE=registry/name:tag
 	cd deploy && SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run ./image -name $(IMAGE) -version $(VERSION) -revision "$$(git rev-parse HEAD 2>/dev/null)" \
 		-out $(IMAGE_TAR) ../bin/linux-amd64/sheetbend ../bin/linux-arm64/sheetbend
 
@@ -61,7 +74,7 @@ test: ## unit tests, replays of recorded agents, kernel tests, `run` end to end:
 test-all: ## everything, with what it needs installed (apt, npm): guests, containers, agents, Jaeger, chaos, fuzz, arm64. Hours
 	.ci/packages clang-19 llvm-19 libbpf-dev $(GUEST_PACKAGES) $(AGENT_PACKAGES) $(CONTAINER_PACKAGES) $(CHANGE_PACKAGES) $(REPORT_PACKAGES) gcc libc6-dev
 	.ci/test check
-	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-report test-manifests test-gateway fuzz-short
+	$(MAKE) lint lint-deploy supply-chain test test-race test-storms test-evasion test-report test-manifests test-gateway test-packages fuzz-short
 	.ci/test agents-table
 	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade verify-changes test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
@@ -104,6 +117,11 @@ verify-changes: ## what is told of real tools and random programs, against their
 .PHONY: test-manifests
 test-manifests: ## the chart and the kustomization against the types of Kubernetes; UPDATE=1 writes deploy/testdata anew
 	$(if $(UPDATE),cd deploy && go test -count=1 . -update,.ci/test test-manifests)
+
+.PHONY: test-packages
+test-packages: ## packages on a Debian with systemd, in a QEMU guest: installed, upgraded, removed, purged; needs root and the packages of PACKAGE_PACKAGES
+	.ci/packages $(PACKAGE_PACKAGES)
+	.ci/test test-packages
 
 .PHONY: test-gateway
 test-gateway: ## the values of deploy/collector under the collectors of OpenTelemetry themselves: what says something gets through
@@ -156,13 +174,15 @@ fuzz: ## every fuzz target for FUZZTIME each; FUZZ=Answers for those with that i
 fuzz-short: ## every fuzz target for 10,000 inputs; CI does 1,000
 	.ci/fuzz 10000x
 
+SBOM ?= bin/sbom.json
+
 .PHONY: sbom
 sbom: ## bin/sbom.json: what is in the binary, with versions, checksums and licences (CycloneDX)
 	@mkdir -p bin
-	CGO_ENABLED=0 .ci/tool cyclonedx-gomod app -json -licenses -std -main cmd/sheetbend -output bin/sbom.found.json .
+	CGO_ENABLED=0 .ci/tool cyclonedx-gomod app -json -licenses -std -noserial -notimestamp -main cmd/sheetbend -output $(SBOM).found .
 	@# The detector takes the licence of the BPF sources, which are under either, for that of the program.
-	@jq '.metadata.component |= (del(.evidence) | .licenses = [{license: {id: "Apache-2.0"}}] | .version = "$(VERSION)")' bin/sbom.found.json >bin/sbom.json
-	@rm bin/sbom.found.json
+	@jq '.metadata.component |= (del(.evidence) | .licenses = [{license: {id: "Apache-2.0"}}] | .version = "$(VERSION)")' $(SBOM).found >$(SBOM)
+	@rm $(SBOM).found
 
 .PHONY: govulncheck
 govulncheck: ## known vulnerabilities in what is called; asks vuln.go.dev, or the mirror that GOVULNDB names
@@ -180,6 +200,7 @@ lint: ## golangci-lint, built once into the cache
 lint-deploy: ## the same for the modules of deploy, which compile Helm and the collectors of OpenTelemetry
 	cd deploy && ../.ci/golangci-lint run ./...
 	cd deploy/collector && ../../.ci/golangci-lint run ./...
+	cd deploy/packages && ../../.ci/golangci-lint run ./...
 
 .PHONY: jaeger
 jaeger: ## build Jaeger into the cache and print where it is

@@ -13,6 +13,7 @@ import (
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
 // become starts root's program, which leads no kernel session.
@@ -65,6 +66,8 @@ func TestWhatStartedAHookDecidesForWhomItSpeaks(t *testing.T) {
 		{"a shell that forks", attribution.MarkedByHook, forked(sh(command)...)},
 		{"a shell that is told a name", attribution.MarkedByHook, forked("/usr/bin/zsh", "-c", "sheetbend hook claude-code")},
 		{"a path with a space", attribution.MarkedByHook, inPlace("/bin/bash", "-c", "'/opt/my tools/sheetbend' hook claude-code")},
+		{"a shell that looks whether it is there", attribution.MarkedByHook, inPlace(sh(hook.Command("/usr/bin/sheetbend", "claude-code"))...)},
+		{"… at a path with a space", attribution.MarkedByHook, inPlace("/bin/bash", "-lc", hook.Command("/opt/my tools/sheetbend", "claude-code"))},
 		{"a login shell whose profile runs a program", attribution.MarkedByHook, func(w *world) uint32 {
 			w.become(20, "/bin/bash", "-lc", command)
 			w.fork(20, 21)
@@ -105,6 +108,10 @@ func TestWhatStartedAHookDecidesForWhomItSpeaks(t *testing.T) {
 		{"a shell that runs something first", attribution.MarkedBySelf, inPlace(sh("/tmp/x;" + command)...)},
 		{"… on a line of its own", attribution.MarkedBySelf, inPlace(sh("/tmp/x\n" + command)...)},
 		{"… and only then", attribution.MarkedBySelf, inPlace(sh("x && " + command)...)},
+		{"… where something else is there", attribution.MarkedBySelf, inPlace(sh("test ! -x /tmp/x || exec " + command)...)},
+		{"… where a test fails", attribution.MarkedBySelf, inPlace(sh("test ! -x /usr/bin/sheetbend || x || exec " + command)...)},
+		{"… with a longer name", attribution.MarkedBySelf, inPlace(sh("test ! -x /usr/bin/sheetbend || exec /usr/bin/sheetbend hook claude-code x")...)},
+		{"… in a test of something", attribution.MarkedBySelf, inPlace(sh("test ! -x $(x) || exec $(x) hook claude-code")...)},
 		{"… in the background", attribution.MarkedBySelf, inPlace(sh("/tmp/x&" + command)...)},
 		{"… in its arguments", attribution.MarkedBySelf, inPlace(sh("sheetbend hook $(x)")...)},
 		{"… and after it", attribution.MarkedBySelf, forked(sh(command + ";x")...)},

@@ -15,6 +15,7 @@ import (
 	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
+	"github.com/sheetbend/sheetbend/enrich/marker/hook"
 )
 
 // fromOutside is a mark of a harness of the same user, outside of every sandbox.
@@ -129,6 +130,7 @@ func TestHooksMarkCallsOfTheirAgent(t *testing.T) {
 		nil,
 		{"/bin/sh", "-c", "/usr/bin/sheetbend hook claude-code"},
 		{"/bin/bash", "-lc", "'/opt/my tools/sheetbend' hook claude-code"},
+		{"/bin/sh", "-c", hook.Command("/usr/bin/sheetbend", "claude-code")},
 	} {
 		w := newWorld(t, withSelf)
 		w.claude(10)

@@ -44,7 +44,7 @@ func addHooks(agent string, l launch, at int, who identity, h hookProgram) (laun
 		why = fmt.Sprintf("%s is given; sheetbend hook install %s adds them", p.Argument, agent)
 	case !h.reached:
 		why = "they would not reach this sensor"
-	case !strings.HasPrefix(hook.Command(h.file, agent), h.file+" "):
+	case !strings.Contains(hook.Command(h.file, agent), " exec "+h.file+" "):
 		why = fmt.Sprintf("they would not be known as hooks: %q needs quotes in a shell", h.file)
 	case who.rights(func() error { return unix.Faccessat(unix.AT_FDCWD, h.file, unix.X_OK, unix.AT_EACCESS) }) != nil:
 		why = fmt.Sprintf("the agent's user cannot run %s", h.file)

@@ -168,10 +168,17 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 		return err
 	}
 	logPins(w.sensor.Pins(), log)
+	ready, err := serviceReady(s.by)
+	if err != nil {
+		return err
+	}
 	if err := confineSelf(c, w, meters, log); err != nil {
 		return err
 	}
 	w.ready(log)
+	if err := ready(); err != nil {
+		log.Warn(err.Error())
+	}
 	err = w.run(ctx)
 	// A second signal ends the delivery of what waits.
 	closing, stopClosing := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGTERM, unix.SIGINT)

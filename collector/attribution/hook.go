@@ -43,8 +43,8 @@ func namedHook(x *ProgramStart) bool {
 var shells = []string{"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "busybox"}
 
 // StartsHook is true of a shell, under a shell's name, that does nothing but run a program with the arguments of a
-// hook. Which program that is, only its exec tells; but it is no function, builtin or script that the shell would read
-// itself.
+// hook, or that where the program is there (hook.Command). Which program that is, only its exec tells; but it is no
+// function, builtin or script that the shell would read itself.
 func StartsHook(x *ProgramStart) bool {
 	argv := strings.SplitN(x.Args, "\x00", 5)
 	if !slices.Contains(shells, path.Base(x.Executable)) || !slices.Contains(shells, path.Base(argv[0])) || x.Unproven || x.Owner != 0 ||
@@ -52,6 +52,12 @@ func StartsHook(x *ProgramStart) bool {
 		return false
 	}
 	text, end := argv[2], " "
+	if tested, run, ok := strings.Cut(text, " || exec "); ok {
+		if program, ok := strings.CutPrefix(tested, "test ! -x "); !ok || !strings.HasPrefix(run, program+" hook ") {
+			return false
+		}
+		text = run
+	}
 	if quoted, ok := strings.CutPrefix(text, "'"); ok {
 		text, end = quoted, "' "
 	}

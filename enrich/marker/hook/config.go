@@ -26,9 +26,11 @@ type handler struct {
 	Timeout int    `json:"timeout,omitempty"`
 }
 
-// Command is what the agent's shell runs: a plain command, by which the collector distinguishes a hook's shell from
-// that of a call.
-func Command(program, agent string) string { return quote(program) + " hook " + agent }
+// Command is what the agent's shell runs: nothing where the program is gone, else that in its place. It is the same in
+// all shells, and by it the collector distinguishes a hook's shell from that of a call (attribution.StartsHook).
+func Command(program, agent string) string {
+	return "test ! -x " + quote(program) + " || exec " + quote(program) + " hook " + agent
+}
 
 // quote makes one word of s for any shell.
 func quote(s string) string {
@@ -277,6 +279,10 @@ func (p *Place) ourHandler(g *hujson.Value, command string) (*hujson.Array, int)
 	}
 	return handlers, slices.IndexFunc(handlers.Elements, func(v hujson.Value) bool {
 		var h handler
-		return json.Unmarshal(v.Pack(), &h) == nil && (h.Command == command || ours(h.Command, p.Agent))
+		if json.Unmarshal(v.Pack(), &h) != nil {
+			return false
+		}
+		// Earlier versions wrote what is behind exec.
+		return h.Command == command || strings.HasSuffix(command, " exec "+h.Command) || ours(h.Command, p.Agent)
 	})
 }

@@ -4,6 +4,9 @@ package hook
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -68,7 +71,7 @@ func TestInstallAddsTheHooksAndUninstallGivesTheFileBack(t *testing.T) {
 				for _, e := range p.Events {
 					found := 0
 					for _, c := range commands(t, with, e.Name) {
-						if c == program+" hook "+p.Agent {
+						if c == Command(program, p.Agent) {
 							found++
 						}
 					}
@@ -97,7 +100,7 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
         "hooks": [
           {
             "type": "command",
-            "command": "/usr/local/bin/sheetbend hook codex",
+            "command": "test ! -x /usr/local/bin/sheetbend || exec /usr/local/bin/sheetbend hook codex",
             "timeout": 5
           }
         ]
@@ -109,7 +112,7 @@ func TestInstallLooksAsIfWrittenByHand(t *testing.T) {
         "hooks": [
           {
             "type": "command",
-            "command": "/usr/local/bin/sheetbend hook codex",
+            "command": "test ! -x /usr/local/bin/sheetbend || exec /usr/local/bin/sheetbend hook codex",
             "timeout": 5
           }
         ]
@@ -261,11 +264,41 @@ func TestAnAgentThatIsTooOldGetsOnlyTheHooksItKnows(t *testing.T) {
 }
 
 func TestTheCommandIsOneForAnyShell(t *testing.T) {
-	if got := Command("/opt/it's here/sheetbend", "codex"); got != `'/opt/it'\''s here/sheetbend' hook codex` {
+	const path = `'/opt/it'\''s here/sheetbend'`
+	if got := Command("/opt/it's here/sheetbend", "codex"); got != "test ! -x "+path+" || exec "+path+" hook codex" {
 		t.Error(got)
 	}
 	if !ours(Command("/opt/it's here/sheetbend", "codex"), "codex") {
 		t.Error("not recognised as ours")
+	}
+}
+
+// A program that was removed leaves the settings as they are: an agent would tell of each hook that fails.
+func TestWithoutTheProgramTheCommandDoesNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := dir + "/my sheetbend"
+	run := func(shell string) string {
+		t.Helper()
+		out, err := exec.Command(shell, "-c", Command(file, "codex")).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v", shell, err)
+		}
+		return string(out)
+	}
+	for _, shell := range []string{"sh", "bash"} {
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		if out := run(shell); out != "" {
+			t.Errorf("%s without the program: %q", shell, out)
+		}
+		if err := os.WriteFile(file, []byte("#!/bin/sh\necho $$ $PPID \"$@\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		// It takes the shell's place: its parent is this test.
+		if out := strings.Fields(run(shell)); len(out) != 4 || out[1] != strconv.Itoa(os.Getpid()) || out[2] != "hook" || out[3] != "codex" {
+			t.Errorf("%s: %q", shell, out)
+		}
 	}
 }
 
