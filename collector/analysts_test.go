@@ -70,6 +70,7 @@ func readJSON(t *testing.T, name string) (v any) {
 var (
 	inTraceQL  = regexp.MustCompile(`\bspan\.([a-z][a-z0-9_.]*)`)
 	spanName   = regexp.MustCompile(`(^|[^.a-z])(name|rootName|span:name|trace:rootName)\s*(=|!=|=~|!~)`)
+	pattern    = regexp.MustCompile(`span\.[a-z0-9_.]+ (?:=~|!~) "([^"]*)"`)
 	eventValue = regexp.MustCompile(`sheetbend\.event(?:"\])? ?(?:==|=~|=) ?"?([a-z_.|]+)`)
 )
 
@@ -84,6 +85,11 @@ func checkQuery(t *testing.T, where, query string, keys []string) {
 	}
 	if m := spanName.FindString(query); m != "" {
 		t.Errorf("%s goes by the name of spans: %s", where, query)
+	}
+	for _, m := range pattern.FindAllStringSubmatch(query, -1) {
+		if !strings.HasPrefix(m[1], "^") || !strings.HasSuffix(m[1], "$") {
+			t.Errorf("%s: some engines find %q in any part of a value: %s", where, m[1], query)
+		}
 	}
 	for _, m := range eventValue.FindAllStringSubmatch(query, -1) {
 		for event := range strings.SplitSeq(m[1], "|") {

@@ -14,12 +14,14 @@ import (
 	"strings"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -77,7 +79,7 @@ func chart(t *testing.T, values string) string {
 	}
 	var out strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if strings.HasSuffix(name, ".yaml") {
+		if strings.HasSuffix(name, ".yaml") && strings.TrimSpace(files[name]) != "" {
 			fmt.Fprintf(&out, "---\n# %s\n%s\n", name, strings.Trim(files[name], "\n"))
 		}
 	}
@@ -88,6 +90,9 @@ func chart(t *testing.T, values string) string {
 type manifest struct {
 	daemonSet *appsv1.DaemonSet
 	configMap *corev1.ConfigMap
+	policy    *networkingv1.NetworkPolicy
+	monitor   *monitoringv1.PodMonitor
+	test      *corev1.Pod
 	kinds     []string
 }
 
@@ -102,7 +107,9 @@ func decode(t *testing.T, text string) manifest {
 
 func decodeStrictly(text string) (manifest, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, monitoringv1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			return manifest{}, err
 		}
@@ -124,6 +131,12 @@ func decodeStrictly(text string) (manifest, error) {
 			m.daemonSet = o
 		case *corev1.ConfigMap:
 			m.configMap = o
+		case *networkingv1.NetworkPolicy:
+			m.policy = o
+		case *monitoringv1.PodMonitor:
+			m.monitor = o
+		case *corev1.Pod:
+			m.test = o
 		}
 	}
 	return m, nil
@@ -175,7 +188,7 @@ func TestThePodSeesTheNodeAndIsLimited(t *testing.T) {
 				t.Fatalf("it has %v", m.kinds)
 			}
 			for _, kind := range m.kinds {
-				if !slices.Contains([]string{"DaemonSet", "ConfigMap", "Namespace"}, kind) {
+				if !slices.Contains([]string{"DaemonSet", "ConfigMap", "Namespace", "NetworkPolicy", "PodMonitor", "Pod"}, kind) {
 					t.Errorf("a %s: the sensor needs no rights in the cluster", kind)
 				}
 			}
@@ -258,6 +271,9 @@ func mounts(t *testing.T, spec corev1.PodSpec, c corev1.Container) {
 		if at[path].ReadOnly != readOnly {
 			t.Errorf("%s: read-only is %v", path, !readOnly)
 		}
+	}
+	if v, ok := at["/var/lib/sheetbend-recorder"]; ok && from[v.Name].HostPath == nil && from[v.Name].EmptyDir == nil {
+		t.Error("the recorder's volume is neither of the node nor of the pod")
 	}
 	if from[at["/var/lib/sheetbend"].Name].HostPath == nil {
 		t.Error("the spool does not outlive the pod")
@@ -361,7 +377,15 @@ func TestAFieldThatTheAPIDoesNotHaveIsAnError(t *testing.T) {
 }
 
 func TestValuesThatTheChartDoesNotHaveAreRefused(t *testing.T) {
-	for _, values := range []string{"priorityClass: x", "image: {repo: x}", "tolerations: {operator: Exists}", "config: {exporters: 3}", "runtimeDirectories: [run/containerd]"} {
+	for _, values := range []string{
+		"priorityClass: x", "image: {repo: x}", "image: {digest: latest}", "tolerations: {operator: Exists}",
+		"config: {exporters: 3}", "config: {sandbox: []}", "config: {sandboxes: [{kubernetes: {label: {a: b}}}]}",
+		"config: {exporters: {otlp: {protocol: http}}}", "config: {exporters: {otlp: {endpoint: 'collector:4317'}}}",
+		"config: {exporters: {otlp: {signal: [logs]}}}", "config: {exporters: {otlp: {signals: [metrics]}}}",
+		"config: {exporters: {otlp: [{protocol: grpc}]}}", "runtimeDirectories: [run/containerd]",
+		"recorder: {hostPath: /data}", "recorder: {size: 1G}", "networkPolicy: {backends: [{pod: x}]}",
+		"podMonitor: {interval: 30}",
+	} {
 		if _, err := render(t.Context(), []byte(values)); err == nil {
 			t.Errorf("%s is taken", values)
 		}
