@@ -283,10 +283,6 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		k.Above = above
 		change = change || k.Traces.Used()
 	}
-	if above := strings.ToValidUTF8(s.More.Get(record.MoreParent), "\uFFFD"); k.Nested && k.Above == "" && above != "" && len(above) <= MaxName {
-		k.Above = above
-		change = change || k.Traces.Used()
-	}
 	own := s.Kind == record.SaidSandbox || s.Kind == record.SaidNetwork
 	if own || change && (!k.Sent.Waiting || k.Links.Joined) {
 		c.attribution.Above.SendTelemetry(k, at, s, false)
