@@ -148,7 +148,7 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		call = outer.Call.ID
 	}
 	if k != nil && k.Thread != nil && k.Thread.Parent != "" {
-		session, call = k.Thread.Parent, ""
+		session, call = k.Thread.Parent, k.Thread.Call
 	}
 	if k != nil && k.Nested {
 		d.trusted(span.KeyCallIDLevel, "nested")

@@ -178,6 +178,8 @@ type Hook struct {
 	Command []string `json:"command,omitempty" yaml:"command"`
 	Patch   []string `json:"patch,omitempty" yaml:"patch"`
 	Thread  []string `json:"thread,omitempty" yaml:"thread"`
+	// Began leads, where a call ends that had a subagent work, to the id of that.
+	Began []string `json:"began,omitempty" yaml:"began"`
 	// Cwd leads to the directory that relative Paths start at.
 	Cwd []string `json:"cwd,omitempty" yaml:"cwd"`
 	// ToolNames are the names that the agent's telemetry has for tools which it calls otherwise here.

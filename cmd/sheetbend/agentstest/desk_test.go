@@ -155,7 +155,7 @@ export const Ids = async () => ({
 		"sheetbend.yaml": `
 agents:
   - name: opencode
-    env: {session: [OPENCODE_SESSION_ID], call: [OPENCODE_CALL_ID], calls_named: true}
+    env: {session: [OPENCODE_SESSION_ID], thread: [OPENCODE_SESSION_ID], call: [OPENCODE_CALL_ID], calls_named: true}
 `,
 	},
 	flags: []string{"--config", "{home}/sheetbend.yaml"},
