@@ -115,6 +115,9 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		if k.Contextual {
 			d.trusted(span.KeyCallContext, k.CallName)
 		}
+		if k.ByUser {
+			d.trusted(span.KeyCallOrigin, "user")
+		}
 		if k.Tool != "" {
 			d.text(span.KeyToolName, k.Tool)
 		}
