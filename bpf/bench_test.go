@@ -182,20 +182,7 @@ func benchmarkHooks(b *testing.B, form Form) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer listener.Close()
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
+	port := sink(b)
 	file := filepath.Join(b.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		b.Fatal(err)
@@ -203,7 +190,8 @@ func benchmarkHooks(b *testing.B, form Form) {
 	operations := []struct{ name, spec string }{
 		{"getppid", "getppid 200000"},
 		{"open", "open 20000 " + file},
-		{"connect", fmt.Sprintf("connect 500 %d", listener.Addr().(*net.TCPAddr).Port)},
+		{"connect", fmt.Sprintf("connect 500 %d", port)},
+		{"stream", fmt.Sprintf("stream 5000 %d", port)},
 		{"socket", "socket 20000"},
 		{"exec", "exec 20"},
 	}

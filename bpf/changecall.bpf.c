@@ -549,6 +549,7 @@ int change_call(struct syscall_exit *ctx)
 {
 	if (!current_watched())
 		return 0;
-	report_change_call(ctx->nr, call_args(), later_args(), ctx->ret);
+	if (!report_change_call(ctx->nr, call_args(), later_args(), ctx->ret))
+		lose(bpf_get_current_cgroup_id(), RECORD_CHANGE, LOSS_SCRATCH); /* cannot happen: ask() knows all that it is attached to */
 	return 0;
 }

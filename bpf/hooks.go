@@ -118,13 +118,12 @@ var formGroups = []formGroup{
 		trampolines: []functionHook{
 			{"open_file", objectRecordTypeRECORD_OPEN, []string{"do_filp_open", "do_file_open"}}, // renamed in 7.0
 		},
-		tracepoints: []callHook{
-			{"open_call_openat", objectRecordTypeRECORD_OPEN, "openat", false},
-			{"open_call_open", objectRecordTypeRECORD_OPEN, "open", true}, // not on arm64
-			{"open_call_creat", objectRecordTypeRECORD_OPEN, "creat", true},
-			{"open_call_openat2", objectRecordTypeRECORD_OPEN, "openat2", false},
-			{"open_call_handle", objectRecordTypeRECORD_OPEN, "open_by_handle_at", true},
-		},
+		tracepoints: append(
+			callHooks("open_call", objectRecordTypeRECORD_OPEN, false, "openat", "openat2"),
+			callHooks("open_call", objectRecordTypeRECORD_OPEN, true,
+				"open", "creat", // not on arm64
+				"open_by_handle_at")...,
+		),
 		besideTrampoline: []besideHook{
 			{"open_root", objectRecordTypeRECORD_OPEN, rootTarget, "opens by handle are not seen"},
 		},

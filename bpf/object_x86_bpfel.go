@@ -174,11 +174,7 @@ const (
 	objectProgMoveMountEnd        = "move_mount_end"
 	objectProgMoveMountEnter      = "move_mount_enter"
 	objectProgOomVictim           = "oom_victim"
-	objectProgOpenCallCreat       = "open_call_creat"
-	objectProgOpenCallHandle      = "open_call_handle"
-	objectProgOpenCallOpen        = "open_call_open"
-	objectProgOpenCallOpenat      = "open_call_openat"
-	objectProgOpenCallOpenat2     = "open_call_openat2"
+	objectProgOpenCall            = "open_call"
 	objectProgOpenFile            = "open_file"
 	objectProgOpenRoot            = "open_root"
 	objectProgPacketIn            = "packet_in"
@@ -383,11 +379,7 @@ type objectProgramSpecs struct {
 	MoveMountEnd       *ebpf.ProgramSpec `ebpf:"move_mount_end"`
 	MoveMountEnter     *ebpf.ProgramSpec `ebpf:"move_mount_enter"`
 	OomVictim          *ebpf.ProgramSpec `ebpf:"oom_victim"`
-	OpenCallCreat      *ebpf.ProgramSpec `ebpf:"open_call_creat"`
-	OpenCallHandle     *ebpf.ProgramSpec `ebpf:"open_call_handle"`
-	OpenCallOpen       *ebpf.ProgramSpec `ebpf:"open_call_open"`
-	OpenCallOpenat     *ebpf.ProgramSpec `ebpf:"open_call_openat"`
-	OpenCallOpenat2    *ebpf.ProgramSpec `ebpf:"open_call_openat2"`
+	OpenCall           *ebpf.ProgramSpec `ebpf:"open_call"`
 	OpenFile           *ebpf.ProgramSpec `ebpf:"open_file"`
 	OpenRoot           *ebpf.ProgramSpec `ebpf:"open_root"`
 	PacketIn           *ebpf.ProgramSpec `ebpf:"packet_in"`
@@ -754,11 +746,7 @@ type objectPrograms struct {
 	MoveMountEnd       *ebpf.Program `ebpf:"move_mount_end"`
 	MoveMountEnter     *ebpf.Program `ebpf:"move_mount_enter"`
 	OomVictim          *ebpf.Program `ebpf:"oom_victim"`
-	OpenCallCreat      *ebpf.Program `ebpf:"open_call_creat"`
-	OpenCallHandle     *ebpf.Program `ebpf:"open_call_handle"`
-	OpenCallOpen       *ebpf.Program `ebpf:"open_call_open"`
-	OpenCallOpenat     *ebpf.Program `ebpf:"open_call_openat"`
-	OpenCallOpenat2    *ebpf.Program `ebpf:"open_call_openat2"`
+	OpenCall           *ebpf.Program `ebpf:"open_call"`
 	OpenFile           *ebpf.Program `ebpf:"open_file"`
 	OpenRoot           *ebpf.Program `ebpf:"open_root"`
 	PacketIn           *ebpf.Program `ebpf:"packet_in"`
@@ -873,11 +861,7 @@ func (p *objectPrograms) Close() error {
 		p.MoveMountEnd,
 		p.MoveMountEnter,
 		p.OomVictim,
-		p.OpenCallCreat,
-		p.OpenCallHandle,
-		p.OpenCallOpen,
-		p.OpenCallOpenat,
-		p.OpenCallOpenat2,
+		p.OpenCall,
 		p.OpenFile,
 		p.OpenRoot,
 		p.PacketIn,

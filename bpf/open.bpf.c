@@ -373,10 +373,11 @@ int open_root(__u64 *ctx)
 	return report_open_in(true, (struct file *)ret, 0, AT_FDCWD, NULL, false, flags);
 }
 
-/* include/trace/syscall.h: the context of a system call's exit tracepoint. */
+/* perf_call_bpf_exit() of kernel/trace/trace_syscalls.c: the context of a system call's exit tracepoint. */
 struct syscall_exit {
 	__u64 common;
-	long nr;
+	int nr;
+	int not_set; /* what was on the kernel's stack */
 	long ret;
 };
 
@@ -474,54 +475,43 @@ static __always_inline int report_open_call(long ret, int dfd, const char *name,
 	return report_open(file, 0, dfd, name, true, flags);
 }
 
+#if defined(__TARGET_ARCH_x86)
+enum { NR_OPEN = 2, NR_CREAT = 85, NR_OPENAT = 257, NR_OPEN_BY_HANDLE_AT = 304 };
+#else
+enum { NR_OPENAT = 56, NR_OPEN_BY_HANDLE_AT = 265, NR_OPEN = -200, NR_CREAT }; /* the last two are no calls of it */
+#endif
+enum { NR_OPENAT2 = 437 };
+
+/* At the exit of each call that opens a file: one program, as the verifier needs a tenth of a second for each. */
 SEC("tracepoint/syscalls/sys_exit_openat")
-int open_call_openat(struct syscall_exit *ctx)
+int open_call(struct syscall_exit *ctx)
 {
 	struct call_args args;
+	const char *name;
+	__u64 flags;
+	int dfd;
 
 	if (!current_watched())
 		return 0;
 	args = call_args();
-	return report_open_call(ctx->ret, args.first, (void *)args.second, args.third);
-}
-
-SEC("tracepoint/syscalls/sys_exit_open")
-int open_call_open(struct syscall_exit *ctx)
-{
-	struct call_args args;
-
-	if (!current_watched())
-		return 0;
-	args = call_args();
-	return report_open_call(ctx->ret, AT_FDCWD, (void *)args.first, args.second);
-}
-
-SEC("tracepoint/syscalls/sys_exit_creat")
-int open_call_creat(struct syscall_exit *ctx)
-{
-	if (!current_watched())
-		return 0;
-	return report_open_call(ctx->ret, AT_FDCWD, (void *)call_args().first, O_CREAT | O_WRONLY | O_TRUNC);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat2")
-int open_call_openat2(struct syscall_exit *ctx)
-{
-	struct call_args args;
-	__u64 flags = 0;
-
-	if (!current_watched())
-		return 0;
-	args = call_args();
-	/* struct open_how begins with the flags. */
-	bpf_probe_read_user(&flags, sizeof(flags), (void *)args.third);
-	return report_open_call(ctx->ret, args.first, (void *)args.second, flags);
-}
-
-SEC("tracepoint/syscalls/sys_exit_open_by_handle_at")
-int open_call_handle(struct syscall_exit *ctx)
-{
-	if (!current_watched())
-		return 0;
-	return report_open_call(ctx->ret, AT_FDCWD, NULL, call_args().third);
+	dfd = args.first;
+	name = (void *)args.second;
+	flags = args.third;
+	switch (ctx->nr) {
+	case NR_OPENAT2: /* struct open_how begins with the flags */
+		flags = 0;
+		bpf_probe_read_user(&flags, sizeof(flags), (void *)args.third);
+		break;
+	case NR_OPEN:
+	case NR_CREAT:
+		dfd = AT_FDCWD;
+		name = (void *)args.first;
+		flags = ctx->nr == NR_OPEN ? args.second : O_CREAT | O_WRONLY | O_TRUNC;
+		break;
+	case NR_OPEN_BY_HANDLE_AT:
+		dfd = AT_FDCWD;
+		name = NULL;
+		break;
+	}
+	return report_open_call(ctx->ret, dfd, name, flags);
 }
