@@ -62,6 +62,7 @@ func replayAgent(t *testing.T, name string, user ...agents.Dialect) *recorded {
 	in := openCapture(t, filepath.Join("..", "testdata", "agents", name+".capture.gz"))
 	config := in.Header().Config
 	config.Agents = agents.Merge(agents.Builtin(), user)
+	config.Fold.CallFiles = 1 << 20 // each file is asked for
 	r := &recorded{t: t, byID: map[span.Link]*span.Span{}}
 	c := replay(t, in, config, r)
 	if s := c.Stats(); s.Malformed+s.Contradictions+s.RefusedSessions > 0 {

@@ -315,7 +315,7 @@ var contractKeys = []string{
 	"sheetbend.started_by", "sheetbend.tainted", "sheetbend.tainted.call", "sheetbend.tainted.pid",
 	"sheetbend.access.operation", "sheetbend.access.signal", "sheetbend.access.target.executable", "sheetbend.access.target.outside", "sheetbend.access.target.pid",
 	"sheetbend.agent.instance", "sheetbend.agent.name", "sheetbend.approval", "sheetbend.approval.source", "sheetbend.approval.violated", "sheetbend.args.bytes", "sheetbend.args.masked", "sheetbend.args.sha256", "sheetbend.args.truncated", "sheetbend.attribution",
-	"sheetbend.call.began", "sheetbend.mcp.server", "sheetbend.declared", "sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.id.level", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
+	"sheetbend.call.began", "sheetbend.mcp.server", "sheetbend.declared", "sheetbend.call.context", "sheetbend.call.exit_code", "sheetbend.call.exit_signal", "sheetbend.call.id.level", "sheetbend.call.origin", "sheetbend.call.left", "sheetbend.call.root", "sheetbend.call.title",
 	"sheetbend.claim.call", "sheetbend.claim.contradicted", "sheetbend.claim.session", "sheetbend.claim.traceparent",
 	"sheetbend.cgroup.from", "sheetbend.cgroup.mover.pid", "sheetbend.cgroup.to", "sheetbend.container.unresolved", "sheetbend.contract", "sheetbend.count", "sheetbend.count.partial", "sheetbend.event",
 	"sheetbend.file.access", "sheetbend.file.deleted", "sheetbend.file.directory", "sheetbend.file.operation", "sheetbend.file.path.old", "sheetbend.file.replaced.inode",

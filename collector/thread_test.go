@@ -22,6 +22,13 @@ func (w *world) callIn(agent, pid uint32, session, thread, id string) {
 	w.start(pid, "/bin/bash", true, "CODEX_SESSION_ID="+session, "CODEX_THREAD_ID="+thread, "CODEX_TOOL_CALL_ID="+id)
 }
 
+// delegated has the agent say that a call of a tool is over, and which subagent it began.
+func (w *world) delegated(agent uint32, tool, call, thread string) {
+	w.t.Helper()
+	more := record.More("").With(record.MoreThread, thread)
+	w.mark(agent, record.Mark{Op: record.MarkEnd, Session: "root", Call: call, Tool: tool, More: more})
+}
+
 // serving starts a Codex that serves several sessions.
 func (w *world) serving(pid uint32) {
 	w.t.Helper()
@@ -257,6 +264,46 @@ func TestThreads(t *testing.T) {
 			},
 			func(w *world) {
 				wants(w.t, w.opened("/a/x"), map[string]any{span.KeySessionID: "sub", span.KeyParentSession: "root", span.KeyCallID: "call_2"})
+			},
+		},
+		{
+			"the call that began a subagent is its parent, as the end of that call says",
+			func(w *world) {
+				w.codex(10)
+				w.callIn(10, 11, "root", "root", "call_1")
+				w.delegated(10, "spawn_agent", "agent_1", "sub")
+				w.delegated(10, "spawn_agent", "agent_2", "sub")
+				w.callIn(10, 12, "root", "sub", "call_2")
+				w.open(12, "/a/sub")
+				w.callIn(10, 13, "root", "other", "call_3")
+				w.open(13, "/a/other")
+			},
+			func(w *world) {
+				wants(w.t, w.opened("/a/sub"), map[string]any{span.KeySessionID: "sub", span.KeyParentSession: "root", span.KeyParentCall: "agent_1"})
+				wants(w.t, w.opened("/a/other"), map[string]any{span.KeySessionID: "other", span.KeyParentSession: "root", span.KeyParentCall: nil})
+				if n := w.c.Stats().RefusedMarks; n != 0 {
+					w.t.Errorf("%d marks refused", n)
+				}
+			},
+		},
+		{
+			"what another tool gives names no subagent",
+			func(w *world) {
+				w.codex(10)
+				w.callIn(10, 11, "root", "root", "call_1")
+				w.delegated(10, "mcp__planted__tool", "agent_1", "sub")
+				w.callIn(10, 12, "root", "sub", "call_2")
+				w.open(12, "/a/sub")
+				w.codex(20)
+				w.callIn(20, 21, "other", "other", "call_3")
+				w.delegated(20, "mcp__planted__tool", "agent_2", "taken")
+				w.codex(30)
+				w.callIn(30, 31, "taken", "taken", "call_4")
+				w.open(31, "/a/taken")
+			},
+			func(w *world) {
+				wants(w.t, w.opened("/a/sub"), map[string]any{span.KeySessionID: "sub", span.KeyParentSession: "root", span.KeyParentCall: nil})
+				wants(w.t, w.opened("/a/taken"), map[string]any{span.KeySessionID: "taken"})
 			},
 		},
 		{

@@ -47,6 +47,7 @@ type Call struct {
 	Nested     bool     // the id is the agent's own, of what a call of the model has called
 	Above      string   // with Nested: the id of that call, by the agent's telemetry; "": not known
 	Tool       string
+	ByUser     bool // the user has typed the command, by the agent's word
 	Basis      basis
 	Outer      *Call // it was begun by a process in this one
 	root       *Call // the outermost of these

@@ -264,7 +264,8 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	a := p.Agent
 	var k *Call
 	var several bool
-	if in.Call == "" {
+	byUser := a.dialect.Env.UsersUnnamed && a.names && in.Session != "" && in.Call == "" && !in.command
+	if in.Call == "" && !byUser {
 		k, several = c.Marks.openCall(a, x)
 	}
 	t := c.threadOf(a, in)
@@ -283,11 +284,11 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	default:
 		id := span.InferredCall(c.config.BootID, x.ID)
 		by := inferred
-		if a.names && !a.mayAnnounce(c.clock.Now, c.config.CallRetention) {
+		if a.names && !byUser && !a.mayAnnounce(c.clock.Now, c.config.CallRetention) {
 			by = unannounced
 		}
 		k = c.callIn(a, t, id, by, x.At)
-		k.computed = true
+		k.computed, k.ByUser = true, byUser
 		c.inferred[a.Name] = true
 	}
 	a.names = a.names || !k.computed

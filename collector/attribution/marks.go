@@ -97,6 +97,9 @@ func (c *Marks) Mark(h *record.Header, m *record.Mark) {
 		kind := at.tool(m)
 		switch {
 		case kind == agents.ToolAgent:
+			if m.Op == record.MarkEnd && at.in != nil && at.in.Parent != "" {
+				at.in.Call = cmp.Or(at.in.Call, m.Call)
+			}
 			done = true // its calls tell what it does
 		case m.Op == record.MarkBegin:
 			if at.mark.agent != nil && at.who == MarkedByHook {
@@ -205,7 +208,8 @@ func (c *Marks) inThread(at target, m *record.Mark, likeCommand bool) (target, b
 		return at, false
 	}
 	thread := m.More.Get(record.MoreThread)
-	if likeCommand {
+	kind, _ := at.agent.dialect.Tools.Kind(m.Tool)
+	if likeCommand || m.Op == record.MarkEnd && kind != agents.ToolAgent { // what other tools give is not the agent's word
 		thread = ""
 	}
 	at.in = c.table.threadOf(at.agent, Claims{Session: m.Session, Thread: thread})

@@ -87,6 +87,9 @@ func (c *Telemetry) Event(h *record.Header, s *record.Said) {
 		c.annotate(k, h.Time, s, by)
 		return
 	}
+	if s.Call == "" && s.More.Get(record.MoreOrigin) != "" {
+		return // the user has asked, and typed no command
+	}
 	if s.Session == "" || s.Call == "" || by == (source{}) {
 		c.stats.RefusedFacts++
 		return
@@ -265,6 +268,9 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 			change = !k.Links.Joined || k.Links.Top != link
 		}
 		change = change || named && k.Traces.Used() // spans have gone out without the id
+		if s.More.Get(record.MoreOrigin) == record.OriginUser && k.ID == "" && !k.Marking.marked && !k.ByUser {
+			k.ByUser, change = true, k.Traces.Used()
+		}
 	case record.SaidDecision:
 		change = k.decide(s.Decision, s.Source)
 		if k.Marking.mark != nil && !k.Life.Ran && s.Decision == record.Denied {
@@ -278,10 +284,6 @@ func (c *Telemetry) annotate(k *Call, at uint64, s *record.Said, by source) {
 		if k.Inside != nil && k.Marking.mark != nil {
 			c.attribution.Marks.CloseMark(k) // an end that its hooks have not told
 		}
-	}
-	if above := strings.ToValidUTF8(s.More.Get(record.MoreParent), "\uFFFD"); k.Nested && k.Above == "" && above != "" && len(above) <= MaxName {
-		k.Above = above
-		change = change || k.Traces.Used()
 	}
 	if above := strings.ToValidUTF8(s.More.Get(record.MoreParent), "\uFFFD"); k.Nested && k.Above == "" && above != "" && len(above) <= MaxName {
 		k.Above = above

@@ -15,6 +15,7 @@ type Thread struct {
 	ID      string   // as the agent calls it
 	Session *Session // of its calls
 	Parent  string   // the session that began it, as on spans; "": it is no subagent's
+	Call    string   // the call of that session which began it; "": not known
 	agent   *agent
 	name    string        // of its session, before nameFor
 	kept    *list.Element // in agent.threads

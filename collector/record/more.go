@@ -25,9 +25,13 @@ const (
 	// MoreFrom and MoreTo are when the call began and ended: ns since the Unix epoch, decimal.
 	MoreFrom = "from"
 	MoreTo   = "to"
-	// MoreOrigin is who wanted the call, if it was not the model: "user".
+	// MoreOrigin is who wanted the call, if it was not the model: OriginUser. Without a call's id it is of the call whose
+	// trace context is given, if there is one.
 	MoreOrigin = "origin"
 )
+
+// OriginUser is the value of MoreOrigin.
+const OriginUser = "user"
 
 // With gives m with one more pair. A pair that does not fit, or that has a NUL byte in it, is left out.
 func (m More) With(key, value string) More {

@@ -44,6 +44,7 @@ const (
 	// On every span of a call.
 	KeyCallID      = "gen_ai.tool.call.id"
 	KeyCallIDLevel = "sheetbend.call.id.level"
+	KeyCallOrigin  = "sheetbend.call.origin"
 	KeyToolName    = "sheetbend.tool.name"
 	KeyCallContext = "sheetbend.call.context"
 	KeyMarkedBy    = "sheetbend.marked_by"

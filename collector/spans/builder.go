@@ -119,6 +119,9 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		if k.Contextual {
 			d.trusted(span.KeyCallContext, k.CallName)
 		}
+		if k.ByUser {
+			d.trusted(span.KeyCallOrigin, "user")
+		}
 		if k.Tool != "" {
 			d.text(span.KeyToolName, k.Tool)
 		}
@@ -152,7 +155,7 @@ func (d *builder) attribution(sb *attribution.Sandbox, w attribution.Owner) {
 		call = outer.Call.ID
 	}
 	if k != nil && k.Thread != nil && k.Thread.Parent != "" {
-		session, call = k.Thread.Parent, ""
+		session, call = k.Thread.Parent, k.Thread.Call
 	}
 	if k != nil && k.Nested {
 		d.trusted(span.KeyCallIDLevel, "nested")

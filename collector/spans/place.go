@@ -99,7 +99,7 @@ func weightOfOwner(sb *attribution.Sandbox, w attribution.Owner) int {
 			bytes += attribution.MaxName
 		}
 		if k.Thread != nil {
-			bytes += 2 * len(k.Thread.Parent)
+			bytes += 2*len(k.Thread.Parent) + len(k.Thread.Call)
 		}
 		if w.Left {
 			bytes += max(len(k.ID), attribution.MaxName)

@@ -77,6 +77,9 @@ type Env struct {
 	Programs []string `json:"programs,omitempty" yaml:"programs"`
 	// CallsNamed: every command of a call has one of the variables above; a child without is a helper.
 	CallsNamed bool `json:"calls_named,omitempty" yaml:"calls_named"`
+	// UsersUnnamed: all commands of the model have one of the variables of Call or Commands. What has that of the session
+	// alone, once the agent has named a call, the user has typed.
+	UsersUnnamed bool `json:"users_unnamed,omitempty" yaml:"users_unnamed"`
 	// Nested is how the ids of calls look that the agent itself makes within a call of the model, as for each tool
 	// that a program of the model's calls: "exec-*". "*" as the last character stands for any end.
 	Nested []string `json:"nested,omitempty" yaml:"nested"`
@@ -131,6 +134,9 @@ type Telemetry struct {
 	Execution []string `json:"execution,omitempty" yaml:"execution"`
 	// CallSpans are names of the span that stands for a call, "*" as above; they need the call's id.
 	CallSpans []string `json:"call_spans,omitempty" yaml:"call_spans"`
+	// UserSpans are names of the span that stands for what the user has asked, "*" as above. Commands of the model have
+	// the trace context of a span of CallSpans: what has that of one of these the user has typed.
+	UserSpans []string `json:"user_spans,omitempty" yaml:"user_spans"`
 	Events    []Event  `json:"events,omitempty" yaml:"events"`
 }
 
@@ -178,6 +184,8 @@ type Hook struct {
 	Command []string `json:"command,omitempty" yaml:"command"`
 	Patch   []string `json:"patch,omitempty" yaml:"patch"`
 	Thread  []string `json:"thread,omitempty" yaml:"thread"`
+	// Began leads, where a call ends that had a subagent work, to the id of that.
+	Began []string `json:"began,omitempty" yaml:"began"`
 	// Cwd leads to the directory that relative Paths start at.
 	Cwd []string `json:"cwd,omitempty" yaml:"cwd"`
 	// ToolNames are the names that the agent's telemetry has for tools which it calls otherwise here.

@@ -114,6 +114,11 @@ func (f *facts) item(it *item) {
 		if rank := slices.IndexFunc(t.CallSpans, named); rank >= 0 {
 			f.context(it, rank)
 		}
+		if slices.ContainsFunc(t.UserSpans, named) {
+			s := f.fact(it, record.SaidContext)
+			s.Call, s.Tool, s.More = "", "", s.More.With(record.MoreOrigin, record.OriginUser)
+			f.add(fact{said: s})
+		}
 	}
 	for i := range t.Events {
 		if named(t.Events[i].Name) {

@@ -167,6 +167,17 @@ func TestWhatSaysNothingAboutACallIsNoFact(t *testing.T) {
 	}
 }
 
+func TestTheSpanOfWhatTheUserAskedIsNoCallsButItsCommands(t *testing.T) {
+	got := factsIn(t, Traces, tracesOf("claude-code", "claude_code.interaction", "session.id", "s", "tool_use_id", "c", "tool_name", "Bash", "user_prompt", "secret"))
+	want := record.Said{
+		Kind: record.SaidContext, Trace: traceA, Span: spanA, Agent: "claude-code", Session: "s",
+		More: record.More("").With(record.MoreOrigin, record.OriginUser),
+	}
+	if !slices.Equal(got, []record.Said{want}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestOfSeveralSpansOfACallTheOneListedFirstCounts(t *testing.T) {
 	r := tracesOf("codex_exec", "exec_command", "call_id", "a")
 	rs := r.Traces().ResourceSpans().At(0)

@@ -155,7 +155,7 @@ export const Ids = async () => ({
 		"sheetbend.yaml": `
 agents:
   - name: opencode
-    env: {session: [OPENCODE_SESSION_ID], call: [OPENCODE_CALL_ID], calls_named: true}
+    env: {session: [OPENCODE_SESSION_ID], thread: [OPENCODE_SESSION_ID], call: [OPENCODE_CALL_ID], calls_named: true}
 `,
 	},
 	flags: []string{"--config", "{home}/sheetbend.yaml"},
@@ -252,7 +252,8 @@ type desk struct {
 	dir       string // where commands work
 	home, tmp string
 	model     *modeltest.Server
-	env       []string // of the sensor and the agent, besides
+	env       []string      // of the sensor and the agent, besides
+	types     func() string // asked again and again for what the user types, on a terminal; may be nil
 }
 
 // newDesk makes one below root, or below a directory of the test if root is empty.

@@ -89,6 +89,9 @@ func (d *desk) sitAt(over func() bool, name string, commandLine []string, agents
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	for ctx.Err() == nil {
 		s.read()
+		if d.types != nil {
+			_, _ = io.WriteString(s.keys, d.types())
+		}
 		select {
 		case <-ended:
 			text, err := os.ReadFile(said.Name())

@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sheetbend/sheetbend/collector/capture"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/enrich/agents/modeltest"
 )
 
@@ -48,14 +50,15 @@ func TestRecordAgentSessions(t *testing.T) {
 				return []modeltest.Script{steps(d, a.session), {Name: "earlier", Turns: [][]modeltest.Call{{modeltest.Shell(d.read("earlier"))}}}}
 			})
 			d.settle(a)
-			raw := filepath.Join(t.TempDir(), "capture")
-			flags, line := append(slices.Clone(a.flags), "--record", raw), a.commandLine("steps", false)
+			raw, out := filepath.Join(t.TempDir(), "capture"), filepath.Join(t.TempDir(), "spans")
+			flags, line := append(slices.Clone(a.flags), "--record", raw, "--output", out), a.commandLine("steps", false)
 			if a.name == cline.name {
 				flags, line = append(flags, "--leftovers", "kill"), append(line, modeltest.Prompt("earlier"))
 			}
-			tree := d.run(flags, line, a)
+			d.run(flags, line, a)
+			spans := read(t, out)
 			for _, file := range []string{"single", "left", "right", "failing", "after"} {
-				if !strings.Contains(tree, d.dir+"/"+file) {
+				if !slices.ContainsFunc(spans, (&mark{file: file, by: cats}).in) {
 					t.Errorf("nobody read %s", file)
 				}
 			}
@@ -136,6 +139,7 @@ func keep(from, to string) (err error) {
 	}
 	h := r.Header()
 	h.Sensor, h.Config.BootID, h.Config.Resource = "fixture", "00000000-0000-4000-8000-000000000000", nil
+	h.Config.Fold = config.Fold{Files: 200, Window: time.Minute, Directories: 64} // not as these tests have it
 	out, err := os.Create(to)
 	if err != nil {
 		return err

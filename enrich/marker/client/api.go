@@ -66,7 +66,7 @@ type Mark struct {
 	// Command is the hash of the command that the call is to run (agents.CommandHash), by which parallel calls are told
 	// apart.
 	Command string `json:"command,omitempty"`
-	// Thread is the agent's id of the subagent that makes the call.
+	// Thread is the agent's id of the subagent that makes the call; where it ends, of the one that it began.
 	Thread string `json:"thread,omitempty"`
 	// Source is SourceAPI if empty. The answer to a SourceHook does not wait for its result.
 	Source string `json:"source,omitempty"`

@@ -75,6 +75,8 @@ func Read(input []byte, d *agents.Dialect, getenv func(string) string) (Event, e
 	if e.Op == client.OpBegin {
 		m.Thread = root.first(h.Thread)
 		m.Paths, m.Untold, m.Command = root.work(h)
+	} else {
+		m.Thread = root.first(h.Began)
 	}
 	for _, path := range h.Call {
 		calls := root.find(path, client.MaxText)

@@ -109,6 +109,16 @@ func TestReadSaysWhatACallIsToDo(t *testing.T) {
 	}
 }
 
+func TestReadSaysWhichSubagentACallBegan(t *testing.T) {
+	for event, want := range map[string]string{"PreToolUse": "caller", "PostToolUse": "begun"} {
+		e, err := Read([]byte(`{"session_id":"s","hook_event_name":"`+event+`","tool_name":"Agent","tool_use_id":"c","agent_id":"caller",`+
+			`"tool_response":{"agentId":"begun"}}`), dialect("claude-code"), func(string) string { return "" })
+		if err != nil || len(e.Marks) != 1 || e.Marks[0].Thread != want {
+			t.Errorf("%s: %+v, %v; want %s", event, e, err, want)
+		}
+	}
+}
+
 func manyHeadings(n int) string {
 	var b strings.Builder
 	for i := range n {
