@@ -280,7 +280,7 @@ func refuseSelf(c *config.Config, m cgroup.Mount) error {
 // form is how file opens are seen.
 func (w *watch) form() string {
 	for _, h := range w.sensor.Hooks() {
-		if h.Name == "open_file" || h.Name == "open_call-openat" {
+		if h.Name == "open_file" || h.Name == "open_call" {
 			return h.Form
 		}
 	}
