@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -92,6 +93,39 @@ func endpointsOf(o config.OTLP, getenv func(string) string) (found []endpoint, e
 		found = append(found, main)
 	}
 	return append(found, apart...), err
+}
+
+// withoutUnusable drops what nobody has asked for, only the environment names a backend for it, if that cannot be used:
+// it is meant for the agent.
+func (r *watchedRun) withoutUnusable() {
+	all := r.config.Exporters.OTLP
+	if slices.ContainsFunc(all, func(o config.OTLP) bool { return o.Endpoint != "" }) {
+		return
+	}
+	for i := range all {
+		o := &all[i]
+		o.Signals = slices.DeleteFunc(slices.Clone(o.Signals), func(signal string) bool {
+			one := *o
+			one.Signals = []string{signal}
+			endpoints, err := endpointsOf(one, os.Getenv)
+			for _, e := range endpoints {
+				s, openErr := e.open(len(all) > 1, r.by, nil, r.log)
+				if err = openErr; err != nil {
+					break
+				}
+				_ = s.Close()
+			}
+			if err != nil {
+				complain("no %s are sent over OTLP: the environment names a backend that cannot be used: %v", signal, err)
+			}
+			return err != nil
+		})
+	}
+	r.config.Exporters.OTLP = slices.DeleteFunc(all, func(o config.OTLP) bool { return len(o.Signals) == 0 })
+	if _, err := findEndpoints(r.config, os.Getenv); err != nil { // of both together
+		complain("nothing is sent over OTLP: the environment names backends that cannot be used: %v", err)
+		r.config.Exporters.OTLP = nil
+	}
 }
 
 // openBackends begins to deliver to the endpoints. What the configuration and the environment name is opened with the

@@ -238,6 +238,28 @@ func TestSecurityEventsReachTheBackendsThatAreToHaveThem(t *testing.T) {
 	}
 }
 
+// Where the environment names a backend for logs that cannot be used, it is these that are not sent.
+func TestAnUnusableBackendForLogsKeepsNoSpans(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	a := serve(t)
+	conf := filepath.Join(t.TempDir(), "sheetbend.yaml")
+	if err := os.WriteFile(conf, []byte("exporters: {otlp: {signals: [traces, logs]}}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := sheetbend(t, "run", "--quiet", "--config", conf, "--", "true")
+	cmd.Env = append(cmd.Env, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+a.addr, "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=ftp://h")
+	r := finish(t, cmd)
+	if r.code != 0 || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "no logs are sent") {
+		t.Error(describeResult(r))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.spans) == 0 {
+		t.Error("no spans came")
+	}
+}
+
 func TestSpansThatReachNoBackendAreCounted(t *testing.T) {
 	t.Parallel()
 	needRoot(t)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
@@ -184,5 +185,100 @@ func TestARecorderWhoseDirectoryOthersMayEnterIsRefused(t *testing.T) {
 	c.Recorder.Path = open
 	if rec, err := openRecorder(c, identity{}, true, slog.New(slog.DiscardHandler)); rec != nil || err != nil || c.Recorder.Dir() != "" {
 		t.Error(rec, err)
+	}
+}
+
+// A sensor is killed in the middle of its work, again and again: the recording has every program once, by what the
+// journal gives the next sensor, and what is told twice is the same span.
+func TestARecordingHasAllOfASensorThatIsKilled(t *testing.T) {
+	t.Parallel()
+	m, cg := sensortest.Cgroup(t)
+	if err := m.Create(cg + "/a"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	recordings := filepath.Join(dir, "recordings")
+	conf := configFile(t, fmt.Sprintf(`
+sandboxes: [{cgroup: %s/a}]
+pin_path: %s
+journal: %s
+recorder: {path: %s}
+socket: ''
+hold: 300ms
+`, cg, mountBPFFS(t), filepath.Join(dir, "journal"), recordings))
+	defer func() {
+		if r := sheetbendRun(t, "unpin", "--config", conf); r.code != 0 {
+			t.Error(describeResult(r))
+		}
+	}()
+	recorded := func() map[string]ptrace.Span {
+		files, err := filepath.Glob(filepath.Join(recordings, "*.zst"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, name := range files {
+			text.WriteString(sheetbendRun(t, "export", name).stdout)
+		}
+		spans, _ := tolerant(t, []byte(text.String()))
+		return spans
+	}
+	const kills, programs = 3, 150
+	log := pinnedSensor(t, conf)
+	log.Hear("msg=watching")
+	for round := range kills {
+		half := filepath.Join(dir, fmt.Sprint("half-", round))
+		work := sensortest.Inside(t, m, cg+"/a", "sh", "-c", fmt.Sprintf(
+			"i=0; while [ $i -lt %d ]; do /bin/true round-%d-$i; i=$((i+1)); [ $((i%%20)) != 0 ] || sleep 0.2; "+
+				"[ $i != 100 ] || : >%s; done", programs, round, half))
+		if err := work.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// By now a second has passed, and spans wait for their block to be written.
+		sensortest.Until(t, "it is half done", func() bool { return present(half) })
+		log.End(unix.SIGKILL)
+		if round%2 == 0 {
+			if err := work.Wait(); err != nil { // some happens while none runs
+				t.Error(err)
+			}
+		}
+		log = pinnedSensor(t, conf)
+		log.Hear("msg=watching")
+		if round%2 == 1 {
+			if err := work.Wait(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	last := sensortest.Inside(t, m, cg+"/a", "sh", "-c", "exit 42")
+	_ = last.Run()
+	again := time.NewTicker(300 * time.Millisecond) // each look reads all of it
+	defer again.Stop()
+	sensortest.Until(t, "the last one is recorded", func() bool {
+		<-again.C
+		for _, s := range recorded() {
+			if attribute(s, "process.exit.code") == "42" {
+				return true
+			}
+		}
+		return false
+	})
+	said := log.End(unix.SIGTERM)
+	told := map[string]int{}
+	for _, s := range recorded() {
+		switch line := attribute(s, "process.command_line"); {
+		case attribute(s, "sheetbend.event") == "sensor.loss":
+			t.Errorf("lost: %v", s.Attributes().AsRaw())
+		case attribute(s, "sheetbend.event") == "process.exec" && strings.HasPrefix(line, "/bin/true round-") &&
+			attribute(s, "sheetbend.stand_in") == "":
+			told[line]++
+		}
+	}
+	for round := range kills {
+		for i := range programs {
+			if line := fmt.Sprintf("/bin/true round-%d-%d", round, i); told[line] != 1 {
+				t.Fatalf("%s is recorded %d times, of %d programs %d are: %s", line, told[line], kills*programs, len(told), said)
+			}
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,14 +68,10 @@ func reportName(from string) string {
 	}
 	for {
 		cut := strings.TrimSuffix(base, filepath.Ext(base))
-		switch filepath.Ext(base) {
-		case ".capture", ".cap", ".jsonl", ".gz", ".zst":
-			if cut != "" {
-				base = cut
-				continue
-			}
+		if cut == "" || !slices.Contains(fileSuffixes, filepath.Ext(base)) {
+			return base + ".html"
 		}
-		return base + ".html"
+		base = cut
 	}
 }
 

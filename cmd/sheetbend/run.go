@@ -295,28 +295,6 @@ func (r *watchedRun) configure() (collector.Config, error) {
 	return cc, err
 }
 
-// withoutUnusable drops a backend that nobody has asked for, only the environment names it, if it cannot be used: it is
-// meant for the agent.
-func (r *watchedRun) withoutUnusable() {
-	for _, o := range r.config.Exporters.OTLP {
-		if o.Endpoint != "" {
-			return
-		}
-	}
-	endpoints, err := findEndpoints(r.config, os.Getenv)
-	for _, e := range endpoints {
-		s, openErr := e.open(len(r.config.Exporters.OTLP) > 1, r.by, nil, r.log)
-		if err = openErr; err != nil {
-			break
-		}
-		_ = s.Close()
-	}
-	if err != nil {
-		complain("nothing is sent over OTLP: the environment names a backend that cannot be used: %v", err)
-		r.config.Exporters.OTLP = nil
-	}
-}
-
 // begin has the session watched, and readies the command's environment. What it began is in undo and watch.undo, also
 // when it fails.
 func (r *watchedRun) begin() error {

@@ -48,7 +48,8 @@ func (o *shown) source(cmd *cobra.Command, name string) (source, error) {
 
 const sessionHelp = `
 SESSION is an id as sheetbend sessions lists it, or its beginning if no other has that; or a file: a
-capture, a recording, or spans that --output has written (- reads standard input).`
+capture, a recording, or spans that --output has written. A file is what has a / in its name (./spans),
+or ends in .capture, .cap, .json, .jsonl, .gz or .zst; - is standard input.`
 
 func newStory() *cobra.Command {
 	var o shown

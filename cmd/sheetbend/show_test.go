@@ -108,6 +108,33 @@ func cutShort(t *testing.T, name string) string {
 	return out
 }
 
+// A bare name is a session's: what an agent left in the working directory is not shown for one.
+func TestAFileIsNotTakenForASession(t *testing.T) {
+	for name, file := range map[string]bool{
+		"": false, "01a0f5c2": false, "rec-1": false, "sb-1.2": false, "-": true, "./01a0f5c2": true, "a/b": true,
+		"agent.capture": true, "session.cap": true, "spans.jsonl": true, "spans.json": true, "codex.capture.gz": true, "a.otlp.zst": true,
+	} {
+		if got := (source{name: name}).isFile(); got != file {
+			t.Errorf("%q is a file: %t", name, got)
+		}
+	}
+	cmd := sheetbend(t, "tree", "01a0f5c2", "--socket", "/nonexistent.sock")
+	cmd.Dir = t.TempDir()
+	spans := sheetbendRun(t, "export", unzipped(t, "codex")).stdout
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "01a0f5c2"), []byte(spans), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := finish(t, cmd); r.code == 0 || r.stdout != "" {
+		t.Error(describeResult(r))
+	}
+	dir := cmd.Dir
+	cmd = sheetbend(t, "tree", "./01a0f5c2")
+	cmd.Dir = dir
+	if r := finish(t, cmd); r.code != 0 || !strings.Contains(r.stdout, "codex") {
+		t.Error(describeResult(r))
+	}
+}
+
 // A file that somebody made up takes no memory, and is told what is wrong with it.
 func TestAFileThatWouldTakeMuchMemoryIsRefused(t *testing.T) {
 	t.Parallel()

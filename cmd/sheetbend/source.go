@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -55,19 +56,13 @@ func (s source) messages(to func(traces []byte) error) error {
 	return s.readSession(take)
 }
 
-// isFile says whether the name is that of a file.
+// fileSuffixes are those of captures, recordings and span files.
+var fileSuffixes = []string{".capture", ".cap", ".json", ".jsonl", ".gz", ".zst"}
+
+// isFile says whether the name is that of a file. A bare name is a session's, whatever lies in the working directory:
+// an agent may have written there.
 func (s source) isFile() bool {
-	if s.name == "-" || strings.Contains(s.name, "/") {
-		return true
-	}
-	if s.name == "" {
-		return false
-	}
-	f, err := s.who.open(s.name)
-	if err == nil {
-		_ = f.Close()
-	}
-	return err == nil
+	return s.name == "-" || strings.Contains(s.name, "/") || slices.Contains(fileSuffixes, filepath.Ext(s.name))
 }
 
 // readFile reads a capture, a recording, or a file of OTLP JSON lines, to a sink or else as messages.
@@ -321,7 +316,7 @@ func named(all []recorded, id string) ([]recorded, error) {
 	}
 	switch len(sessions) {
 	case 0:
-		return nil, fmt.Errorf("%w is %s, and no file: sheetbend sessions lists them", errNoSession, id)
+		return nil, fmt.Errorf("%w is %s: sheetbend sessions lists them; a file of that name is ./%[2]s", errNoSession, id)
 	case 1:
 		return found, nil
 	}

@@ -33,7 +33,7 @@ const (
 	// A recording goes out in chunks, each within idleAfter, and all within streamAfter; to so many clients at once, and
 	// to so many of one tenant.
 	chunkBytes      = 64 << 10
-	streamAfter     = 10 * time.Minute
+	streamAfter     = time.Minute
 	maxStreams      = 16
 	maxTenantStream = 2
 	// resultWithin is how long an answer waits for the mark's result. The stream is about 0.1 s behind unless it is

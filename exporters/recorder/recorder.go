@@ -235,7 +235,10 @@ func (r *Recorder) closeBlock(b *block) {
 		r.o.Log.Warn("spans come faster than they can be recorded and are left out: is the disk slow?", "recorder", r.o.Path)
 	case room && r.behind && r.queued.Load() < maxQueued/2:
 		r.behind = false
-		r.o.Log.Warn("spans are recorded again", "recorder", r.o.Path, "left_out", r.Stats().Slow)
+		r.mu.Lock()
+		slow := r.stats.Slow
+		r.mu.Unlock()
+		r.o.Log.Warn("spans are recorded again", "recorder", r.o.Path, "left_out", slow)
 	}
 }
 
