@@ -107,6 +107,7 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessSignal, Signal: 15, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside})
 		w.refused(n, record.OpenNameTruncated, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/x\xff")})
 		w.refused(n, 0, record.ExecFailed{Error: int32(unix.ENOENT), Name: []byte("/x")})
+		w.refused(n, 0, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/y/x")})
 		w.fork(n, n+1000)
 		w.exit(n+1000, 9)
 		if n%3 == 0 {
@@ -350,7 +351,7 @@ var contractKeys = []string{
 	"sheetbend.files.sensitive", "sheetbend.files.sensitive.names", "sheetbend.files.outside", "sheetbend.files.outside.names",
 	"sheetbend.hosts", "sheetbend.hosts.names", "sheetbend.bytes.out", "sheetbend.bytes.in", "sheetbend.cpu_ns", "sheetbend.memory.peak_bytes",
 	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.counts", "sheetbend.notable.lines",
-	"sheetbend.notable.event", "sheetbend.notable.severity", "sheetbend.process.known",
+	"sheetbend.notable.event", "sheetbend.notable.severity", "sheetbend.process.known", "sheetbend.process.search",
 	"sheetbend.workspace", "sheetbend.session.calls", "sheetbend.session.calls.failed", "sheetbend.session.calls.denied",
 	"sheetbend.file.outside", "sheetbend.network.new",
 }

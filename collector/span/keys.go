@@ -81,6 +81,7 @@ const (
 	KeyUserID              = string(semconv.ProcessUserIDKey)
 	KeyRealUserID          = string(semconv.ProcessRealUserIDKey)
 	KeyGroupID             = "sheetbend.process.group.id"
+	KeySearch              = "sheetbend.process.search"
 	KeyRequestedExecutable = "sheetbend.process.requested"
 	KeyScript              = "sheetbend.process.script"
 	KeyFileless            = "sheetbend.process.fileless"
