@@ -148,6 +148,7 @@ const (
 	KeyOutsideNames   = "sheetbend.files.outside.names"
 	KeyHosts          = "sheetbend.hosts"
 	KeyHostNames      = "sheetbend.hosts.names"
+	KeyHostBytes      = "sheetbend.hosts.bytes"
 	KeySumSent        = "sheetbend.bytes.out"
 	KeySumReceived    = "sheetbend.bytes.in"
 	KeySumCPU         = "sheetbend.cpu_ns"
