@@ -25,7 +25,7 @@ var accounted = func() map[string]bool {
 	keys := map[string]bool{}
 	for _, key := range []string{
 		span.KeyCallSummary, span.KeySessionSummary, span.KeyPrograms, span.KeyProgramsFailed, span.KeyFilesRead, span.KeyFilesRefused,
-		span.KeySecrets, span.KeySecretNames, span.KeyOutsideCount, span.KeyOutsideNames, span.KeyHosts, span.KeyHostNames,
+		span.KeySecrets, span.KeySecretNames, span.KeyOutsideCount, span.KeyOutsideNames, span.KeyHosts, span.KeyHostNames, span.KeyHostBytes,
 		span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables, span.KeyNotableCounts, span.KeyNotableLines,
 		span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied,
 	} {
@@ -443,4 +443,33 @@ func TestAFloodHidesNoSecret(t *testing.T) {
 		}
 	}
 	wants(t, w.opened("/home/u/.aws/credentials"), map[string]any{span.KeyNotableEvent: "secret", span.KeyNotableSeverity: "WARN"})
+}
+
+// Of each destination it is told how much went over; names are kept of those with the most, however many came first.
+func TestBytesOfEachHost(t *testing.T) {
+	w := newWorld(t)
+	w.codex(10)
+	w.command(10, 11, "call_1", "bash", "-c", "send")
+	send := func(address string, sent, received uint64) {
+		w.connected(11, address)
+		w.closed(11, 5, record.Close{Sent: sent, Received: received})
+	}
+	for n := range 30 {
+		send(fmt.Sprintf("10.0.0.%d:443", n), 1, 0)
+	}
+	send("192.0.2.1:443", 700, 50)
+	send("192.0.2.2:443", 5, 9000)
+	send("192.0.2.1:443", 300, 0)
+	w.exit(11, 0)
+	w.exit(10, 0)
+	w.tick(3 * time.Second)
+	for _, s := range []span.Span{w.told("call_1"), w.only(span.Session)} {
+		names, _ := get(s, span.KeyHostNames).([]string)
+		bytes, _ := get(s, span.KeyHostBytes).([]string)
+		if len(names) != 10 || len(bytes) != 10 || fmt.Sprint(names[:3], bytes[:3]) != "[192.0.2.2:443 192.0.2.1:443 10.0.0.0:443] [9000 5 50 1000 0 1]" {
+			t.Errorf("%s: %q %q", s.Kind, names, bytes)
+		}
+		wants(t, s, map[string]any{span.KeyHosts: 32, span.KeySumSent: 1035, span.KeySumReceived: 9050})
+	}
+	w.checkAccounts()
 }

@@ -453,7 +453,7 @@ func TestAttribution(t *testing.T) {
 				w.execWith(11, 0, record.Exec{Exe: rt.Path("/usr/bin/codex"), Args: rt.Args("codex-linux-sandbox"), Env: rt.Args("CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=call_1")})
 				w.fork(11, 12)
 				w.execWith(12, 0, record.Exec{Exe: rt.Path("/usr/bin/codex"), Args: rt.Args("codex-linux-sandbox"), Env: rt.Args("CODEX_SESSION_ID=sess", "CODEX_TOOL_CALL_ID=call_1")})
-				w.open(12, "/a/x")
+				w.write(12, "/a/x", 7, false) // what it reads folds
 			},
 			then: func(w *world) {
 				w.owned("/a/x", "call_1", "call_id")

@@ -129,7 +129,7 @@ func TestWhatOutlivesTheHoldHasANoticeWithinItAndItsTrueLength(t *testing.T) {
 		from := w.now
 		w.tick(130 * time.Second)
 		w.connectEnd(10, 0)
-		w.lasts(w.noticed(span.ConnectStart, span.Connect), from, w.now)
+		w.lasts(w.noticed(span.ConnectStart, span.Connect, span.KeyNotableEvent, span.KeyNotableSeverity), from, w.now) // it is told of once
 	})
 }
 

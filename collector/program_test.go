@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -229,5 +231,53 @@ func TestALimitThatIsHitIsTold(t *testing.T) {
 	wants(t, list[2], map[string]any{span.KeyLimit: "memory.max", span.KeyCount: 2, span.KeyAgentName: "codex", span.KeyInstance: span.AgentInstance(boot, image1(10, 1))})
 	if !list[0].Failed || list[1].Failed || list[2].Failed || list[0].Parent != (span.ID{}) {
 		t.Errorf("spans %s", show(list))
+	}
+}
+
+// Who looks for a program in one directory after the other meets some that it may not enter. That is no refusal that
+// anybody asks for, unless the program was refused and was nowhere else.
+func TestASearchForAProgramIsNoRefusal(t *testing.T) {
+	const refused, missing = unix.EACCES, unix.ENOENT
+	type try struct {
+		file  string
+		errno unix.Errno // 0: it ran
+	}
+	for name, c := range map[string]struct {
+		tries []try
+		want  []string // that are notable
+	}{
+		"found later":           {tries: []try{{"/root/bin/tool", refused}, {"/sbin/tool", refused}, {"/bin/tool", 0}}},
+		"nowhere":               {tries: []try{{"/root/bin/tool", refused}, {"/sbin/tool", missing}, {"/bin/tool", missing}}},
+		"and last":              {tries: []try{{"/bin/tool", missing}, {"/root/bin/tool", refused}}},
+		"refused everywhere":    {tries: []try{{"/root/bin/tool", refused}, {"/opt/tool", refused}}, want: []string{"/opt/tool"}},
+		"once":                  {tries: []try{{"/opt/tool", refused}}, want: []string{"/opt/tool"}},
+		"again and again":       {tries: []try{{"/opt/tool", refused}, {"/opt/tool", refused}, {"/opt/tool", 0}}, want: []string{"/opt/tool"}},
+		"and another runs then": {tries: []try{{"/opt/tool", refused}, {"/bin/other", 0}}, want: []string{"/opt/tool"}},
+		"of two":                {tries: []try{{"/opt/tool", refused}, {"/opt/other", refused}, {"/bin/other", 0}}, want: []string{"/opt/tool"}},
+	} {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/sh", "sh")
+		w.fork(10, 11)
+		for _, x := range c.tries {
+			if x.errno == 0 {
+				w.exec(11, x.file, "tool")
+				continue
+			}
+			w.refused(11, 0, record.ExecFailed{Name: []byte(x.file), Error: int32(x.errno)})
+		}
+		w.exit(11, 0)
+		w.c.Close()
+		var got []string
+		for _, s := range w.of(span.ExecRefused) {
+			if is := get(s, span.KeyNotableEvent) != nil; is {
+				got = append(got, fmt.Sprint(get(s, span.KeyRequestedExecutable)))
+			} else if get(s, span.KeySearch) != true || s.Failed || get(s, span.KeyOutcome) != "refused" {
+				t.Errorf("%s: %s", name, show([]span.Span{s}))
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q are notable, want %q", name, got, c.want)
+		}
 	}
 }

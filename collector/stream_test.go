@@ -62,6 +62,7 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.openWith(n, record.OpenOutside, record.Open{Path: rt.Path("/x")})
 		w.resolve(n, "x\xff.com.", "x\xff.com. A 10.0.0.9")
 		w.connected(n, "10.0.0.9:443", []byte("GET / HTTP/1.0\r\nHost: other.com\r\n\r\n"))
+		w.closed(n, 5, record.Close{Sent: 7})
 		w.ask(n, 2, "y.com.")
 		w.packet(n, record.PacketForeign, resolver, record.Packet{What: record.PacketDNS, Bytes: dns(t, 2, true, 1, "y.com.")})
 		w.connect(n, to("10.0.0.1:443", unix.IPPROTO_TCP))
@@ -107,6 +108,7 @@ func busy(t testing.TB, change ...func(*config.Config)) *world {
 		w.reach(n, record.AccessOutside, record.Access{Op: record.AccessSignal, Signal: 15, TargetTgid: 1, TargetStart: 1, TargetCgroup: outside})
 		w.refused(n, record.OpenNameTruncated, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/x\xff")})
 		w.refused(n, 0, record.ExecFailed{Error: int32(unix.ENOENT), Name: []byte("/x")})
+		w.refused(n, 0, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/y/x")})
 		w.fork(n, n+1000)
 		w.exit(n+1000, 9)
 		if n%3 == 0 {
@@ -348,9 +350,9 @@ var contractKeys = []string{
 	"sheetbend.dns.claimed",
 	"sheetbend.call.summary", "sheetbend.session.summary", "sheetbend.programs", "sheetbend.programs.failed", "sheetbend.files.read", "sheetbend.files.refused",
 	"sheetbend.files.sensitive", "sheetbend.files.sensitive.names", "sheetbend.files.outside", "sheetbend.files.outside.names",
-	"sheetbend.hosts", "sheetbend.hosts.names", "sheetbend.bytes.out", "sheetbend.bytes.in", "sheetbend.cpu_ns", "sheetbend.memory.peak_bytes",
+	"sheetbend.hosts", "sheetbend.hosts.names", "sheetbend.hosts.bytes", "sheetbend.bytes.out", "sheetbend.bytes.in", "sheetbend.cpu_ns", "sheetbend.memory.peak_bytes",
 	"sheetbend.call.left.programs", "sheetbend.call.left.listens", "sheetbend.notable", "sheetbend.notable.counts", "sheetbend.notable.lines",
-	"sheetbend.notable.event", "sheetbend.notable.severity", "sheetbend.process.known",
+	"sheetbend.notable.event", "sheetbend.notable.severity", "sheetbend.process.known", "sheetbend.process.search",
 	"sheetbend.workspace", "sheetbend.session.calls", "sheetbend.session.calls.failed", "sheetbend.session.calls.denied",
 	"sheetbend.file.outside", "sheetbend.network.new",
 }

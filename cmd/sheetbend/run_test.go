@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -592,5 +593,48 @@ func TestWithoutAPathTheStandardOneIsUsed(t *testing.T) {
 	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "PATH=") })
 	if r := finish(t, cmd); r.code != 0 || r.stdout != "ran\n" {
 		t.Error(describeResult(r))
+	}
+}
+
+// What the kernel reports of execvp: it goes on where a directory may not be entered, and where a file may not be run.
+func TestASearchOfPathIsNotNotable(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"closed": 0o700, "plain": 0o755, "last": 0o755} {
+		if err := errors.Join(os.Mkdir(dir+"/"+name, 0o755), os.WriteFile(dir+"/"+name+"/tool", []byte("#!/bin/sh\n"), 0o644),
+			os.Chmod(dir+"/"+name, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir+"/last/tool", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path    string
+		notable int
+	}{
+		{"closed:plain:last", 0}, {"closed:plain:nowhere", 0}, {"nowhere:closed", 0}, {"closed:plain", 1}, {"closed", 1},
+	} {
+		out := filepath.Join(t.TempDir(), "spans.jsonl")
+		path := strings.ReplaceAll(":"+c.path, ":", ":"+dir+"/")[1:]
+		r := sheetbendRun(t, "run", "--output", out, "--", "setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/env", "PATH="+path, "tool")
+		text, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused, told := 0, 0
+		for _, s := range parseSpans(t, text) {
+			if v, ok := s.Attributes().Get("sheetbend.event"); !ok || v.Str() != "process.exec.refused" {
+				continue
+			}
+			refused++
+			if _, ok := s.Attributes().Get("sheetbend.notable.event"); ok {
+				told++
+			}
+		}
+		if refused == 0 || told != c.notable || strings.Count(r.stderr, "was refused to run") != c.notable {
+			t.Errorf("PATH=%s: %d execs were refused, %d are notable, want %d\n%s", c.path, refused, told, c.notable, describeResult(r))
+		}
 	}
 }

@@ -62,7 +62,7 @@ type programSpans interface {
 	HoldExec(x *ExecStart, at uint64)
 	// DropExec forgets a span that is held. One that a notice has told of goes out.
 	DropExec(x *ExecStart)
-	ReplaceProgram(p *Process, at uint64)
+	ReplaceProgram(p *Process, at uint64, by *Program)
 	EndProgram(p *Process, at uint64, how Ending)
 	SendEscape(p *Process, at uint64, tid uint32, e Escape)
 	Flush(p *Process)

@@ -252,7 +252,7 @@ func (c *Tree) End(p *Process, at uint64, how Ending) {
 
 // replaceProgram is what an exec does: the process goes on, its program ends.
 func (c *Tree) replaceProgram(p *Process, at uint64, i *Program) {
-	c.Above.ReplaceProgram(p, at)
+	c.Above.ReplaceProgram(p, at, i)
 	p.Program = i
 }
 

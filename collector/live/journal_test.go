@@ -22,6 +22,7 @@ import (
 	"github.com/sheetbend/sheetbend/collector/capture"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/journal"
+	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
@@ -53,6 +54,8 @@ func (s *sent) Span(sp *span.Span) {
 		switch { // these are of a run
 		case slices.Contains([]string{span.KeySeq, span.KeyRun, span.KeyExecsMissing, span.KeyWorkers, span.KeyWorkersFailed}, a.Key):
 		case recordtest.Counted(a.Key):
+		case (a.Key == span.KeyNotableEvent || a.Key == span.KeyNotableSeverity) && span.Attrs(sp.Attrs).Text(span.KeyNotableEvent) == notable.Destination:
+			// it follows from sheetbend.network.new, which is counted
 		default:
 			attrs = append(attrs, a)
 		}

@@ -197,7 +197,7 @@ func Of(s *span.Span) (Event, bool) {
 	case span.SessionCall, span.Telemetry:
 		e = t.call(s.Kind)
 	case span.ExecRefused:
-		if t.outcome() == span.Refused {
+		if t.outcome() == span.Refused && !t.Is(span.KeySearch) {
 			what := short(t.Text(span.KeyRequestedExecutable))
 			e = Event{ExecRefused, Info, t.who() + " was refused to run " + what + t.why()}
 		}

@@ -12,7 +12,7 @@ import (
 // counted are the keys of what a sensor counts from its own start on: after a kill it is less, and flagged.
 var counted = []string{
 	span.KeyNoiseOpens, span.KeyCountPartial, span.KeyCallSummary, span.KeySessionSummary, span.KeyPrograms, span.KeyProgramsFailed,
-	span.KeyHosts, span.KeyHostNames, span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables,
+	span.KeyHosts, span.KeyHostNames, span.KeyHostBytes, span.KeySumSent, span.KeySumReceived, span.KeySumCPU, span.KeySumMemory, span.KeyNotables,
 	span.KeyNotableCounts, span.KeyNotableLines, span.KeyCalls, span.KeyCallsFailed, span.KeyCallsDenied, span.KeyNewDestination,
 }
 

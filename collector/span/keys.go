@@ -81,6 +81,7 @@ const (
 	KeyUserID              = string(semconv.ProcessUserIDKey)
 	KeyRealUserID          = string(semconv.ProcessRealUserIDKey)
 	KeyGroupID             = "sheetbend.process.group.id"
+	KeySearch              = "sheetbend.process.search"
 	KeyRequestedExecutable = "sheetbend.process.requested"
 	KeyScript              = "sheetbend.process.script"
 	KeyFileless            = "sheetbend.process.fileless"
@@ -147,6 +148,7 @@ const (
 	KeyOutsideNames   = "sheetbend.files.outside.names"
 	KeyHosts          = "sheetbend.hosts"
 	KeyHostNames      = "sheetbend.hosts.names"
+	KeyHostBytes      = "sheetbend.hosts.bytes"
 	KeySumSent        = "sheetbend.bytes.out"
 	KeySumReceived    = "sheetbend.bytes.in"
 	KeySumCPU         = "sheetbend.cpu_ns"

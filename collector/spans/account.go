@@ -3,6 +3,8 @@
 package spans
 
 import (
+	"cmp"
+	"fmt"
 	"hash/maphash"
 	gonet "net"
 	"slices"
@@ -39,14 +41,26 @@ type account struct {
 
 	programs, failed, read, refused, secrets, outside, sent, received, cpu, memory, lost int64
 
-	secretNames, outsideNames, hostNames []string
+	secretNames, outsideNames []string
 
 	notes notes
 
 	secretVerb string // of the first of the names
-	hosts      map[uint64]struct{}
-	room       *room // that hosts takes from
+	hosts      map[uint64]traffic
+	hostNames  []host // of those, that with the most traffic
+	room       *room  // that hosts takes from
 	listens    []listening
+}
+
+// A traffic is what went over the connections to a destination that have ended, in bytes.
+type traffic struct{ sent, received int64 }
+
+func (t traffic) sum() int64 { return t.sent + t.received }
+
+// A host is a destination whose name is kept.
+type host struct {
+	name string
+	hash uint64
 }
 
 // A listening is an address at which a process listens.
@@ -83,6 +97,7 @@ type entry struct {
 	account
 	secret, outsideName string
 	host                destination
+	closed              bool // of a connection to it that has ended
 	listen              listening
 	notable             notable.Event // without a name: none
 }
@@ -222,7 +237,7 @@ func (e *entry) of(s *span.Span) {
 			e.host = destination{server, port}
 		}
 	case span.Close:
-		e.sent, e.received = sent, received
+		e.sent, e.received, e.host, e.closed = sent, received, destination{server, port}, true
 	case span.Listen:
 		if done && transport == "unix" {
 			e.listen = listening{uint32(pid), created, span.Clip(local, maxAccountName)}
@@ -289,21 +304,51 @@ func (c *out) add(a *account, e *entry) {
 		keepDistinct(&a.secretNames, e.secret)
 	}
 	keepDistinct(&a.outsideNames, e.outsideName)
-	if e.host.name != "" && c.spans.isNewTo(a, e.host) && a.room.take() {
-		if a.hosts == nil {
-			a.hosts = make(map[uint64]struct{})
-		}
-		a.hosts[c.spans.hashOf(e.host)] = struct{}{}
-		if len(a.hostNames) < maxNames {
-			keepDistinct(&a.hostNames, e.host.String())
-		}
-	}
+	c.addHost(a, e)
 	if e.notable.Name != "" {
 		a.notes.add(e.notable)
 	}
 	if e.listen.address != "" && len(a.listens) < maxListens && !slices.Contains(a.listens, e.listen) {
 		a.listens = append(a.listens, e.listen)
 	}
+}
+
+// addHost counts a destination that is new, and what went to one that is known. Names are kept of the first, and of those
+// with more traffic in their place.
+func (c *out) addHost(a *account, e *entry) {
+	if e.host.name == "" {
+		return
+	}
+	to := c.spans.hashOf(e.host)
+	t, known := a.hosts[to]
+	switch {
+	case !known && (e.closed || len(a.hosts) >= maxHosts || !a.room.take()):
+		return
+	case !known && a.hosts == nil:
+		a.hosts = make(map[uint64]traffic)
+	}
+	t.sent, t.received = t.sent+e.sent, t.received+e.received
+	a.hosts[to] = t
+	if !slices.ContainsFunc(a.hostNames, func(h host) bool { return h.hash == to }) {
+		if len(a.hostNames) == maxNames && t.sum() <= a.hosts[a.hostNames[maxNames-1].hash].sum() {
+			return
+		}
+		a.hostNames = append(a.hostNames, host{span.Clip(e.host.String(), maxAccountName), to})
+	}
+	slices.SortStableFunc(a.hostNames, func(x, y host) int { return cmp.Compare(a.hosts[y.hash].sum(), a.hosts[x.hash].sum()) })
+	a.hostNames = a.hostNames[:min(len(a.hostNames), maxNames)]
+}
+
+// traffics are the names of destinations, those with the most traffic first, and what went over each, as "IN OUT".
+func (a *account) traffics() (names, bytes []string) {
+	for _, h := range a.hostNames {
+		t := a.hosts[h.hash]
+		names, bytes = append(names, h.name), append(bytes, fmt.Sprint(t.received, " ", t.sent))
+	}
+	if len(a.hostNames) == 0 || a.hosts[a.hostNames[0].hash].sum() == 0 {
+		bytes = nil
+	}
+	return names, bytes
 }
 
 // fill says of which room the destinations of an account are. It stays the same while there are any.
@@ -332,12 +377,6 @@ func (c *Spans) hashOf(to destination) uint64 {
 	_, _ = h.WriteString(to.name)
 	_, _ = h.Write([]byte{byte(to.port >> 8), byte(to.port)})
 	return h.Sum64()
-}
-
-// isNewTo says whether a destination is not in an account that has a place for it.
-func (c *Spans) isNewTo(a *account, to destination) bool {
-	_, known := a.hosts[c.hashOf(to)]
-	return !known && len(a.hosts) < maxHosts
 }
 
 // isNew says whether nobody of an agent, or else of a sandbox, has connected to a destination before, as far as is kept.
@@ -385,12 +424,13 @@ func (c *Spans) addAccount(d *builder, a *account, bytes int) {
 	if len(kinds) > 0 {
 		d.span.Attrs = append(d.span.Attrs, span.Attr{Key: span.KeyNotableCounts, Kind: span.StringsAttr, List: kinds})
 	}
+	hosts, bytesOf := a.traffics()
 	lists := [...]struct {
 		key  string
 		list []string
 	}{
 		{span.KeySecretNames, a.secretNames}, {span.KeyOutsideNames, a.outsideNames},
-		{span.KeyHostNames, a.hostNames}, {span.KeyNotableLines, a.notes.texts()},
+		{span.KeyHostBytes, bytesOf}, {span.KeyHostNames, hosts}, {span.KeyNotableLines, a.notes.texts()},
 	}
 	for i, l := range lists { // each has its share, and what those before it have left
 		bytes -= d.listWithin(l.key, l.list, bytes/(len(lists)-i))

@@ -25,6 +25,7 @@ type connection struct {
 	program *lineage.Program
 	cgroup  *lineage.Cgroup
 	owner   attribution.Owner
+	to      destination
 	span    span.Link // its net.connect; none of an accept: which one that is counted with, a restart may not know
 }
 
@@ -61,7 +62,7 @@ func (c *Spans) CloseSocket(h *record.Header, r *record.Close) {
 		k = &connection{process: p, program: p.Program, cgroup: p.Cgroup, owner: p.Owner()}
 	}
 	sb := &k.process.Sandbox.Sandbox
-	at := c.place(sb, k.owner, k.program, k.cgroup, 0)
+	at := c.place(sb, k.owner, k.program, k.cgroup, len(k.to.name))
 	if k.span.Trace == at.trace {
 		at.parent = k.span
 	}
@@ -76,6 +77,10 @@ func (c *Spans) CloseSocket(h *record.Header, r *record.Close) {
 	d.here(netip.AddrPortFrom(local, r.Port), r.Protocol)
 	d.trusted(span.KeyPeerAddress, peer.String())
 	d.int(span.KeyPeerPort, int64(r.PeerPort))
+	if k.to.name != "" {
+		d.trusted(span.KeyServerAddress, k.to.name)
+		d.int(span.KeyServerPort, k.to.port)
+	}
 	if r.Incoming {
 		d.trusted(span.KeyNetworkOp, "accept")
 	} else {

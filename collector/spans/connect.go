@@ -185,10 +185,15 @@ func (c *Spans) sendConnect(s *connectSpan, at uint64, how result) {
 	if !how.partial {
 		d.returned(how.errno)
 	}
+	var to destination
+	if a := span.Attrs(d.span.Attrs); how.errno == 0 {
+		to.name = a.Text(span.KeyServerAddress)
+		to.port, _ = a.Int(span.KeyServerPort)
+	}
 	c.out.send()
 	if !how.partial && how.errno == 0 && s.what.Protocol == unix.IPPROTO_TCP {
 		c.connections.put(&s.process.Sandbox.Sandbox, s.what.Cookie, &connection{
-			process: s.process, program: s.program, cgroup: s.cgroup, owner: s.owner, span: span.Link{Trace: s.spot.trace, Span: c.connectID(s)},
+			to: to, process: s.process, program: s.program, cgroup: s.cgroup, owner: s.owner, span: span.Link{Trace: s.spot.trace, Span: c.connectID(s)},
 		})
 	}
 }

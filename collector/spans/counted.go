@@ -63,6 +63,8 @@ type countedSpan struct {
 	dnsID   uint16   // of the first lookup's query
 
 	peerPort uint16 // net.accept: of the first
+
+	search bool // process.exec.refused: it is part of a search
 }
 
 // count gives the span that counts the event; it is to be changed only before the next record.
@@ -181,6 +183,10 @@ func (c *Spans) sendCounted(s *countedSpan) {
 	c.repeated(d, s.count, s.last)
 	if a.kind != span.Lookup {
 		d.returned(a.errno)
+	}
+	if s.search {
+		d.flag(span.KeySearch)
+		d.span.Failed, d.span.Status = false, ""
 	}
 	c.out.send()
 }

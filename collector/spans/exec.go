@@ -46,8 +46,11 @@ func (c *Spans) DropExec(x *lineage.ExecStart) {
 }
 
 // ReplaceProgram sends what there is of a program that an exec replaces.
-func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64) {
+func (c *Spans) ReplaceProgram(p *lineage.Process, at uint64, by *lineage.Program) {
 	p.Child = 0
+	if p.Pending != nil && by.Exec != nil {
+		pendingOf(p).search.found(by.Exec.Filename)
+	}
 	c.EndProgram(p, at, lineage.Ending{Replaced: true})
 	if p.Pending != nil {
 		pending := pendingOf(p)

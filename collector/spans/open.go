@@ -110,6 +110,7 @@ type pending struct {
 	made    folds          // files that were created; at most config.Fold.Creates of them are held one by one
 	missing map[uint64]int // files that are not there, by a hash of the directory, in a window of the hold
 	looked  uint64         // its number since boot
+	search  search
 }
 
 func pendingOf(p *lineage.Process) *pending {

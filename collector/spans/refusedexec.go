@@ -3,6 +3,8 @@
 package spans
 
 import (
+	"path"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/collector/paths"
@@ -18,19 +20,25 @@ func (c *Spans) ExecFailed(h *record.Header, r *record.ExecFailed) {
 		return
 	}
 	p.Refused = true
-	i := p.Program
-	if outcomeOf(span.ExecRefused, unix.Errno(r.Error)) == span.Missing && i.Span != (span.ID{}) && !i.Ended {
-		i.ExecsMissing++
-		return
-	}
 	if len(r.Name) == 0 && h.Flags&record.OpenBase != 0 { // by its descriptor
 		c.lineage.Path = paths.AppendResolved(c.lineage.Path[:0], r.Path, paths.OpenMarks(h.Flags))
 	} else {
 		c.lineage.Path = paths.AppendRequested(c.lineage.Path[:0], r.Path, h.Flags, r.Name)
 	}
-	const told = record.OpenNameMissing | record.OpenNameTruncated | record.OpenTruncated | record.OpenOutside
 	asked := c.lineage.Names.Intern(c.lineage.Path)
-	c.count(h, p, countedEvent{kind: span.ExecRefused, errno: r.Error, path: asked, flags: h.Flags & told})
+	i, outcome := p.Program, outcomeOf(span.ExecRefused, unix.Errno(r.Error))
+	if outcome == span.Missing {
+		pendingOf(p).search.tried(asked, nil, true)
+		if i.Span != (span.ID{}) && !i.Ended {
+			i.ExecsMissing++
+			return
+		}
+	}
+	const told = record.OpenNameMissing | record.OpenNameTruncated | record.OpenTruncated | record.OpenOutside
+	s := c.count(h, p, countedEvent{kind: span.ExecRefused, errno: r.Error, path: asked, flags: h.Flags & told})
+	if outcome == span.Refused {
+		pendingOf(p).search.tried(asked, s, false)
+	}
 }
 
 func (c *Spans) tellRefused(d *builder, a *countedEvent) {
@@ -41,4 +49,36 @@ func (c *Spans) tellRefused(d *builder, a *countedEvent) {
 	d.flagIf(a.flags&record.OpenNameTruncated != 0, span.KeyFileNameTruncated)
 	d.flagIf(a.flags&record.OpenTruncated != 0, span.KeyFilePathTruncated)
 	d.flagIf(a.flags&record.OpenOutside != 0, span.KeyFilePathOutside)
+}
+
+// A search is what a process has tried to run under one name, in one directory after the other: as execvp does, which
+// goes on where a directory may not be entered, or a file not be run.
+type search struct {
+	name, dir string
+	refused   *countedSpan // the last one that was
+	missing   bool         // it was not in another directory
+}
+
+// tried is told of each attempt to run a file: refused is the span of one that was refused. Of what was refused only that
+// which ends a search is no part of one, and not even that where the file was looked for elsewhere, too.
+func (s *search) tried(file string, refused *countedSpan, missing bool) {
+	dir, name := path.Split(file)
+	if name != s.name || dir == s.dir {
+		*s = search{name: name}
+	}
+	s.dir, s.missing = dir, s.missing || missing
+	if s.refused != nil {
+		s.refused.search = true
+	}
+	if s.refused = refused; refused != nil {
+		refused.search = s.missing
+	}
+}
+
+// found is told of the program that a process runs: if that was looked for, the search is over.
+func (s *search) found(file string) {
+	if s.name != "" && path.Base(file) == s.name && s.refused != nil && path.Dir(file) != path.Clean(s.dir) {
+		s.refused.search = true
+	}
+	*s = search{}
 }

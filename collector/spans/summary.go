@@ -155,11 +155,11 @@ func shown(name, workspace string, most int) string {
 // hostsText tells the destinations, name servers last, and the bytes.
 func (a *account) hostsText() string {
 	var names, servers []string
-	for _, name := range a.hostNames {
-		if strings.HasSuffix(name, ":53") {
-			servers = append(servers, name)
+	for _, h := range a.hostNames {
+		if strings.HasSuffix(h.name, ":53") {
+			servers = append(servers, h.name)
 		} else {
-			names = append(names, name)
+			names = append(names, h.name)
 		}
 	}
 	names = append(names, servers...)

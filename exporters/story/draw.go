@@ -405,9 +405,19 @@ func (d *drawing) changed(a span.Attrs, name func(string) string) (parts []part)
 
 // hosts are those that it connected to, and how much went over.
 func (d *drawing) hosts(a span.Attrs, most int) (parts []part) {
-	names := a.List(span.KeyHostNames)
-	for _, h := range names[:min(len(names), most)] {
-		parts = append(parts, part{d.ascii("→ ") + d.plain(h), d.p.Cyan})
+	names, bytes := a.List(span.KeyHostNames), a.List(span.KeyHostBytes)
+	in, _ := a.Int(span.KeySumReceived)
+	out, _ := a.Int(span.KeySumSent)
+	for i, h := range names[:min(len(names), most)] {
+		text := d.ascii("→ ") + d.plain(h)
+		if i < len(bytes) {
+			var over, back int64
+			if _, err := fmt.Sscan(bytes[i], &back, &over); err == nil && over+back > 0 {
+				text += " (" + traffic(back, over) + ")"
+				in, out = in-back, out-over
+			}
+		}
+		parts = append(parts, part{text, d.p.Cyan})
 	}
 	if n, _ := a.Int(span.KeyHosts); n > int64(len(parts)) {
 		text := terminal.Count(n, "host")
@@ -416,13 +426,17 @@ func (d *drawing) hosts(a span.Attrs, most int) (parts []part) {
 		}
 		parts = append(parts, part{text, d.p.Cyan})
 	}
-	in, _ := a.Int(span.KeySumReceived)
-	out, _ := a.Int(span.KeySumSent)
 	if in+out > 0 {
-		parts = append(parts, part{terminal.Size(in) + " in, " + terminal.Size(out) + " out", nil})
+		text := traffic(max(in, 0), max(out, 0))
+		if len(bytes) > 0 {
+			text = "elsewhere " + text
+		}
+		parts = append(parts, part{text, nil})
 	}
 	return parts
 }
+
+func traffic(in, out int64) string { return terminal.Size(in) + " in, " + terminal.Size(out) + " out" }
 
 // left is what a call left running, and where that listens.
 func (d *drawing) left(a span.Attrs) (parts []part) {

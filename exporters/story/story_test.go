@@ -85,7 +85,7 @@ func shop() []*span.Span {
 			number(span.KeyCallsDenied, 2), number(span.KeyPrograms, 58), number(span.KeyProgramsFailed, 4), number(span.KeyFilesRead, 811),
 			number(span.KeyFilesRefused, 2), number(span.KeyFilesCreated, 941), list(span.KeyFilesCreatedNames, "/etc/cron.d/shop", work+"/node_modules/"),
 			number(span.KeyFilesModified, 1), list(span.KeyFilesModifiedNames, work+"/cart/cart.go"), number(span.KeyHosts, 9),
-			list(span.KeyHostNames, "packages.example:443", "127.0.0.1:9"), number(span.KeySumReceived, 1_300_000), number(span.KeySumSent, 40_000),
+			list(span.KeyHostNames, "packages.example:443", "127.0.0.1:9"), list(span.KeyHostBytes, "1234567 30000", "0 0"), number(span.KeySumReceived, 1_300_000), number(span.KeySumSent, 40_000),
 			number(span.KeySumCPU, int64(3*sec)), number(span.KeySumMemory, 120_000_000), number(span.KeyNotables, 4),
 			list(span.KeyNotableLines, "node connected to packages.example:443", secret, cron, "codex made namespaces (user)")),
 	}

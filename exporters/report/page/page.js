@@ -289,7 +289,8 @@ function names(x) {
   if (num(x, 'files.unsure')) out.push(['Not sure', say(plural(num(x, 'files.unsure'), 'operation'))]);
   out.push([plural(num(x, 'files.sensitive'), 'secret') + ' touched', list(x, 'files.sensitive.names')]);
   out.push([plural(num(x, 'files.outside'), 'change') + ' outside the workspace', list(x, 'files.outside.names')]);
-  out.push([plural(num(x, 'hosts'), 'host'), list(x, 'hosts.names')]);
+  const over = list(x, 'hosts.bytes').map((v) => v.split(' ').map(Number));
+  out.push([plural(num(x, 'hosts'), 'host'), list(x, 'hosts.names').map((v, i) => (over[i] && over[i][0] + over[i][1] > 0 ? `${v} (${bytes(over[i][1])} sent, ${bytes(over[i][0])} received)` : v))]);
   if (num(x, 'bytes.out') || num(x, 'bytes.in')) out.push(['Bytes', say(`${bytes(num(x, 'bytes.out'))} sent, ${bytes(num(x, 'bytes.in'))} received`)]);
   if (num(x, 'call.left')) out.push([plural(num(x, 'call.left'), 'process', 'processes') + ' left running', list(x, 'call.left.programs').length ? list(x, 'call.left.programs') : 'when this was told']);
   out.push(['They listen at', list(x, 'call.left.listens')]);
