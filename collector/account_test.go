@@ -128,6 +128,12 @@ func (n nesting) within(instance, in string, call span.ID) bool {
 	return false
 }
 
+// everybodys says whether a span is of a loss that each agent of a sandbox is told, those around it, too.
+func everybodys(s *span.Span) bool {
+	a := span.Attrs(s.Attrs)
+	return s.Kind == span.Loss && a.Find(span.KeyExecutablePath) == nil && !a.Is(span.KeyUnknownProcess)
+}
+
 // CheckAccounts holds every account among spans, which are in their order, against the sums of the spans before it. Of
 // a call these are its own; in a call that is in the agent's own trace they are there, too. It says how many calls and
 // others it has looked at.
@@ -154,14 +160,14 @@ func CheckAccounts(t testing.TB, spans []*span.Span) (calls, others int) {
 				if other.Instance == s.Instance && (same(span.KeyCallID) || same(span.KeyCallContext)) &&
 					b.Text(span.KeyAttribution) != "started_by" && (other == s || other.Kind != span.SessionCall) {
 					of = append(of, other)
-				} else if in.within(other.Instance, s.Instance, s.ID) && other.Start <= s.End && other != s {
+				} else if in.within(other.Instance, s.Instance, s.ID) && other.Start <= s.End && other != s && !everybodys(other) {
 					of = append(of, other)
 				}
 			}
 		case s.Kind == span.SandboxEnd, s.Kind == span.SessionEnd, s.Kind == span.Session && !a.Is(span.KeyPartial) && !s.StandIn:
 			others++
 			for _, other := range spans[:at] {
-				if other.Instance == s.Instance || in.within(other.Instance, s.Instance, span.ID{}) && !other.Kind.Story() {
+				if other.Instance == s.Instance || in.within(other.Instance, s.Instance, span.ID{}) && !other.Kind.Story() && !everybodys(other) {
 					of = append(of, other)
 				}
 			}
@@ -180,6 +186,9 @@ func CheckAccounts(t testing.TB, spans []*span.Span) (calls, others int) {
 			}
 		}
 		summary := a.Text(span.KeyCallSummary) + a.Text(span.KeySessionSummary)
+		if lost := got[span.KeyLost]; lost > 0 != strings.Contains(summary, fmt.Sprint(" · ", lost, " records lost")) && !strings.HasPrefix(summary, fmt.Sprint(lost, " records lost")) {
+			t.Errorf("%d records lost, and %q", lost, summary)
+		}
 		if !maps.Equal(got, want) || summary == "" || len(summary) > 300 {
 			t.Errorf("%s %s (%s):\n%v\nwant\n%v", s.Kind, a.Text(span.KeyCallTitle), summary, got, want)
 		}
@@ -237,8 +246,8 @@ func TestTheAccountOfACall(t *testing.T) {
 		span.KeyHosts: 1, span.KeyHostNames: []string{"192.0.2.1:443"}, span.KeySumSent: 700, span.KeySumReceived: 1_234_567,
 		span.KeyLost: 5, span.KeyCallLeft: 1, span.KeyLeftPrograms: []string{"server"}, span.KeyLeftListens: []string{"127.0.0.1:8080"},
 	})
-	const want = "3 programs (1 failed) · 4 created · → 192.0.2.1:443 (1.23 MB in, 700 B out) · read secret ~/.aws/credentials" +
-		" · outside: /opt/out.o +1 · 1 refused · 5 records lost · left running: server at 127.0.0.1:8080"
+	const want = "3 programs (1 failed) · 5 records lost · 4 created · → 192.0.2.1:443 (1.23 MB in, 700 B out) · read secret ~/.aws/credentials" +
+		" · outside: /opt/out.o +1 · 1 refused · left running: server at 127.0.0.1:8080"
 	if got := get(s, span.KeyCallSummary); got != want {
 		t.Errorf("%q\nwant %q", got, want)
 	}

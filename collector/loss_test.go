@@ -199,3 +199,27 @@ func TestTheSandboxesThatLoseAreBounded(t *testing.T) {
 		t.Errorf("%d in all, %d of others", sum, others)
 	}
 }
+
+// Each agent of a sandbox is told of what may be its own, whatever session it is in; what is around it is told once.
+func TestALossOfNoProcessIsInEveryAccountOnce(t *testing.T) {
+	w := newWorld(t)
+	w.begin(10, one)
+	w.start(10, "/usr/bin/claude", false)
+	w.begin(20, one)
+	w.start(20, "/usr/bin/claude", false)
+	w.fork(20, 21)
+	w.start(21, "/usr/bin/codex", false)
+	w.raw(record.AppendLoss(nil, record.Header{Cgroup: one}, record.Loss{Kind: record.TypeExec, Cause: record.CauseMissed, Count: 3, From: w.now, To: w.now}))
+	for _, pid := range []uint32{21, 20, 10} {
+		w.exit(pid, 0)
+	}
+	w.tick(3 * time.Second)
+	list := w.of(span.Session)
+	if len(list) != 3 {
+		t.Fatalf("%s", show(list))
+	}
+	for _, s := range list {
+		wants(t, s, map[string]any{span.KeyLost: 3})
+	}
+	w.checkAccounts()
+}

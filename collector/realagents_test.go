@@ -13,6 +13,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sheetbend/sheetbend/collector"
+	"github.com/sheetbend/sheetbend/collector/capture"
+	rt "github.com/sheetbend/sheetbend/collector/recordtest"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 )
@@ -59,16 +62,41 @@ func (r *recorded) number(s *span.Span, key string) int64 {
 // user of it had: they come to the built-in ones, or replace parts.
 func replayAgent(t *testing.T, name string, user ...agents.Dialect) *recorded {
 	t.Helper()
+	return replayLosing(t, name, 0, user...)
+}
+
+// replayLosing is replayAgent with one of so many records of each kind lost; 0: none.
+func replayLosing(t *testing.T, name string, each int, user ...agents.Dialect) *recorded {
+	t.Helper()
 	in := openCapture(t, filepath.Join("..", "testdata", "agents", name+".capture.gz"))
 	config := in.Header().Config
 	config.Agents = agents.Merge(agents.Builtin(), user)
 	config.Fold.CallFiles = 1 << 20 // each file is asked for
 	r := &recorded{t: t, byID: map[span.Link]*span.Span{}}
-	c := replay(t, in, config, r)
-	if s := c.Stats(); s.Malformed+s.Contradictions+s.RefusedSessions > 0 {
+	var c *collector.Collector
+	if each > 0 {
+		c = replay(t, losing{in, &rt.Losing{Each: each}}, config, r)
+	} else {
+		c = replay(t, in, config, r)
+	}
+	if s := c.Stats(); each == 0 && s.Malformed+s.Contradictions+s.RefusedSessions > 0 {
 		t.Errorf("%+v", s)
 	}
 	return r
+}
+
+// losing is a capture of which records are lost.
+type losing struct {
+	*capture.Reader
+	*rt.Losing
+}
+
+func (l losing) Next() ([]byte, error) {
+	raw, err := l.Reader.Next()
+	if err == nil {
+		raw = l.Take(raw)
+	}
+	return raw, err
 }
 
 // A fixture says what it is of.

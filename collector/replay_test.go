@@ -45,7 +45,7 @@ func openCapture(t *testing.T, path string) *capture.Reader {
 }
 
 // replay gives all records of a capture to a collector, and closes it.
-func replay(t *testing.T, in *capture.Reader, config collector.Config, sink span.Sink) *collector.Collector {
+func replay(t *testing.T, in interface{ Next() ([]byte, error) }, config collector.Config, sink span.Sink) *collector.Collector {
 	t.Helper()
 	c, err := collector.New(config, sink)
 	if err != nil {

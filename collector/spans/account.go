@@ -275,6 +275,9 @@ func (c *out) count() {
 			c.add(&s.account, e)
 			told = s
 		}
+		if d.each {
+			return
+		}
 		w = w.Within()
 	}
 }

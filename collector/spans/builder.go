@@ -20,6 +20,7 @@ type builder struct {
 	links     [6]span.Ref // of one span; more are allocated
 	list      []string    // of the one attribute that is a list
 	repaired  bool
+	each      bool // what all agents around it are told, too
 	owner     attribution.Owner
 	sandbox   *attribution.Sandbox
 	agent     string                 // whose resource it has
@@ -41,7 +42,7 @@ func (c *out) start(kind span.Kind, sb *attribution.Sandbox, w attribution.Owner
 		Start: from + c.spans.clock.Offset, End: max(to, from+1000) + c.spans.clock.Offset,
 		Attrs: s.Attrs[:0], Session: owner.SessionName, Instance: sb.TracesOf(w).Instance(),
 	}
-	d.repaired, d.owner, d.sandbox, d.agent, d.container, d.cwd = false, w, sb, sb.Agent, sb.Container, ""
+	d.repaired, d.each, d.owner, d.sandbox, d.agent, d.container, d.cwd = false, false, w, sb, sb.Agent, sb.Container, ""
 	if w.Agent != nil {
 		d.agent, d.container = w.Agent.Name, w.Agent.Container
 	}

@@ -57,17 +57,15 @@ func (c *lossSpans) tellLoss(h *record.Header, sb *lineage.Sandbox, r *record.Lo
 	}
 }
 
-// tellSandbox tells a loss to each session in a sandbox once.
+// tellSandbox tells a loss to each agent in a sandbox, and to the sandbox itself where its session is that of none.
 func (c *lossSpans) tellSandbox(told map[*attribution.Session]bool, h *record.Header, sb *lineage.Sandbox, r *record.Loss) {
+	for _, a := range sb.Agents {
+		told[a.Session] = true
+		c.sendLoss(h, sb, attribution.Owner{Agent: a}, nil, r)
+	}
 	if !told[sb.Session] {
 		told[sb.Session] = true
 		c.sendLoss(h, sb, attribution.Owner{}, nil, r)
-	}
-	for _, a := range sb.Agents {
-		if !told[a.Session] {
-			told[a.Session] = true
-			c.sendLoss(h, sb, attribution.Owner{Agent: a}, nil, r)
-		}
 	}
 }
 
@@ -100,5 +98,6 @@ func (c *lossSpans) sendLoss(h *record.Header, sb *lineage.Sandbox, w attributio
 	d.trusted(span.KeyLostCause, cause)
 	d.trusted(span.KeyLostKind, kind)
 	d.fail("records were lost: " + cause)
+	d.each = v == nil
 	c.spans.out.send()
 }

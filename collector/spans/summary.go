@@ -53,6 +53,7 @@ func summaryOf(a *account, sum *changes, workspace string, t tail) string {
 		}
 		parts = append(parts, text)
 	}
+	add(maxLeftPart, some(a.lost, "records lost")) // before what may be long: it is not cut off
 	add(maxNetPart, sum.text(workspace))
 	add(maxHostPart, a.hostsText())
 	if len(a.secretNames) > 0 {
@@ -65,7 +66,6 @@ func summaryOf(a *account, sum *changes, workspace string, t tail) string {
 	if t.oom {
 		parts = append(parts, "killed for memory")
 	}
-	add(maxLeftPart, some(a.lost, "records lost"))
 	if t.left > 0 {
 		text := "left running: " + strings.Join(t.programs, ", ")
 		if len(t.programs) == 0 {

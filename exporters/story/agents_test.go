@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/sheetbend/sheetbend/collector"
 	"github.com/sheetbend/sheetbend/collector/capture"
+	"github.com/sheetbend/sheetbend/collector/recordtest"
+	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
 	"github.com/sheetbend/sheetbend/exporters/story"
 )
@@ -47,7 +50,11 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 // feed gives all records of a capture to a collector with the dialects of today, and closes it.
-func feed(t *testing.T, file string, sink *story.Story) {
+func feed(t *testing.T, file string, sink span.Sink) {
+	feedLosing(t, file, sink, &recordtest.Losing{Each: 1 << 30})
+}
+
+func feedLosing(t *testing.T, file string, sink span.Sink, l *recordtest.Losing) {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
@@ -77,7 +84,7 @@ func feed(t *testing.T, file string, sink *story.Story) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Record(raw); err != nil && !errors.Is(err, collector.ErrRefused) {
+		if err := c.Record(l.Take(raw)); err != nil && !errors.Is(err, collector.ErrRefused) {
 			t.Fatal(err)
 		}
 	}
@@ -100,6 +107,53 @@ func TestStoriesOfRecordedAgents(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, name, b.Bytes())
+		})
+	}
+}
+
+// ends keeps what the accounts of agents and sandboxes say was lost.
+type ends struct {
+	*story.Story
+	lost []string
+}
+
+func (e *ends) Span(s *span.Span) {
+	a := span.Attrs(s.Attrs)
+	if s.Kind == span.SessionEnd || s.Kind == span.SandboxEnd || s.Kind == span.Session && !a.Is(span.KeyPartial) && !s.StandIn {
+		n, _ := a.Int(span.KeyLost)
+		if n > 0 {
+			e.lost = append(e.lost, fmt.Sprintf("LOST %d record", n))
+		}
+	}
+	e.Story.Span(s)
+}
+
+// The story says of each agent, and of each sandbox without one, that as many records were lost as its account does.
+func TestStoriesNameWhatTheAccountsSayWasLost(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "agents", "*.capture.gz"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			e, l := &ends{Story: story.New(story.Options{Zone: time.UTC, Width: 400})}, &recordtest.Losing{Each: 23}
+			feedLosing(t, file, e, l)
+			var b bytes.Buffer
+			if err := e.Render(&b); err != nil {
+				t.Fatal(err)
+			}
+			text := b.String()
+			for _, lost := range e.lost {
+				if !strings.Contains(text, lost) {
+					t.Errorf("no %q in\n%s", lost, text)
+				}
+				text = strings.Replace(text, lost, "", 1)
+			}
+			if l.Lost == 0 || strings.Contains(text, "LOST ") {
+				t.Errorf("%d lost; besides the accounts:\n%s", l.Lost, text)
+			}
 		})
 	}
 }

@@ -343,10 +343,10 @@ func (d *drawing) sums(g *agent) (parts []part) {
 	return parts
 }
 
-// lost says how many records were lost, of the agent if its account tells, else of its sandbox.
+// lost says how many records were lost, of the agent, or while its account has not come of its sandbox.
 func (d *drawing) lost(g *agent, w *sandbox) part {
-	n, known := g.account.Int(span.KeyLost)
-	if !known {
+	n, _ := g.account.Int(span.KeyLost)
+	if g.account == nil {
 		n = w.lost
 	}
 	if n == 0 {
