@@ -139,6 +139,11 @@ test-upgrade: ## replace the sensor of an earlier commit by this one, and the ot
 soak: ## whether the sensor stays as small as it was; needs root. SOAK=72h
 	SHEETBEND_SOAK=$(SOAK) .ci/test soak -timeout 0
 
+.PHONY: compat-table
+compat-table: ## the table of docs/compat.md, measured anew with strace and sudo; needs root
+	.ci/packages strace sudo
+	go test -count=1 ./cmd/sheetbend -run '^TestTheWrapperIsAsTheTableSays$$' $(if $(SUDO),-exec '$(SUDO)') -update
+
 .PHONY: test-kernels
 test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of them, RUN=Workload for the tests of bpf with that in their name
 	go run ./bpf/kerneltest $(if $(KERNELS),-kernels $(KERNELS)) $(if $(RUN),-run '$(RUN)' ./bpf)

@@ -43,9 +43,16 @@ func hold(socket string) int {
 
 func TestMain(m *testing.M) {
 	own := func(arg string) bool { return slices.Contains([]string{monitorName, dialerName, closerName}, arg) }
-	if os.Getenv(asCommand) == "1" || slices.ContainsFunc(os.Args[1:], own) {
+	if os.Getenv(asCommand) == "1" && os.Args[1] != asPrepared || slices.ContainsFunc(os.Args[1:], own) {
 		_ = os.Unsetenv(asCommand)
 		os.Exit(execute(context.Background(), os.Args[1:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == asReporter {
+		os.Exit(reportSignals())
+	}
+	if len(os.Args) > 2 && os.Args[1] == asPrepared {
+		fmt.Fprintln(os.Stderr, prepared(os.Args[2:]))
+		os.Exit(1)
 	}
 	if text := os.Getenv(asCapable); text != "" {
 		_ = os.Unsetenv(asCapable)

@@ -266,6 +266,7 @@ type watchedRun struct {
 	watch   *watch
 	intake  *intake    // nil without --agent-telemetry
 	outside *outsiders // nil where only a capture is made
+	ran     ranPrograms
 	log     *slog.Logger
 
 	closing         context.Context // ends when the user no longer waits for the delivery
@@ -321,7 +322,8 @@ func (r *watchedRun) begin() error {
 			r.options.note("%s", o)
 		})
 		r.undo.add("daemons of agents", r.outside.close)
-		w.views = []span.Sink{r.out, r.view, r.outside}
+		r.ran = ranPrograms{}
+		w.views = []span.Sink{r.out, r.view, r.outside, r.ran}
 	}
 	if r.options.capture != "" {
 		if w.capture, err = createCapture(r.who, r.options.capture, cc); err != nil {
@@ -449,6 +451,9 @@ func (r *watchedRun) deliver(asked <-chan os.Signal, ran bool) error {
 	patience.Stop()
 	if ran {
 		r.options.conclude(r.watch, r.out, r.intake)
+		if line := r.ran.unseen(r.watch.sensor.Hooks()); line != "" {
+			complain("not all is shown: %s", line)
+		}
 		for _, line := range r.outside.lines() {
 			complain("not all is shown: %s", line)
 		}
