@@ -173,6 +173,8 @@ func (c *Collector) apply() {
 		c.telemetry.Event(h, &e.Said)
 	case record.TypeContainer:
 		c.containers.Reported(&e.Container)
+	case record.TypeWatch:
+		c.watch(&e.Watch)
 	case record.TypeClock:
 		c.clock.Offset = uint64(e.Clock.Wall) - h.Time
 		if c.clock.Tick == 0 {
@@ -189,6 +191,17 @@ func (c *Collector) apply() {
 		c.spans.Loss(h, &e.Loss)
 	default: // has no handler
 		c.losses.Lose(h.Type, record.CauseMalformed, nil)
+	}
+}
+
+// watch begins or ends what a user asked for.
+func (c *Collector) watch(r *record.Watch) {
+	switch {
+	case r.Op == record.WatchBegin:
+		c.attribution.Refused = !c.lineage.Watch(r)
+	case r.Op == record.WatchEnd:
+		c.spans.Settle(span.SandboxID(c.config.BootID, r.Cgroup), c.lineage.Watched(r.Cgroup))
+		c.spans.FlushSink()
 	}
 }
 

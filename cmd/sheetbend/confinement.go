@@ -110,6 +110,11 @@ func needsOf(
 			break
 		}
 	}
+	if c.Socket != "" && c.Watches.MaxPerUser > 0 {
+		// systemd lets a user manage cgroups of his own, and those belong to him.
+		keep(unix.CAP_DAC_OVERRIDE, "commands of users are not watched where their cgroup belongs to them")
+		n.Files.Write = append(n.Files.Write, w.mount.Dir)
+	}
 	files := reread(c, getenv)
 	if len(files) > 0 {
 		keep(unix.CAP_DAC_READ_SEARCH, "certificates and headers that belong to another user cannot be read")
@@ -131,7 +136,7 @@ func needsOf(
 			"/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", // what resolv.conf may be a link to
 			"/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
 		}, replaced(append(files, getenv("SSL_CERT_FILE"))...), filepath.SplitList(getenv("SSL_CERT_DIR"))),
-		Write:  []string{tallyDirs[0]},
+		Write:  append(n.Files.Write, tallyDirs[0]),
 		Remove: append([]string{}, tallyDirs[1:]...),
 	}
 	endpoints, _ := findEndpoints(c, getenv) // portsOf tells the error

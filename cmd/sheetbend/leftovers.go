@@ -108,6 +108,9 @@ func (o *runOptions) escaped(l leftovers) {
 
 // running lists who runs; the collector's next tick is a tenth of a second away at most, when it is not behind.
 func (l leftovers) running() []collector.Running {
+	if l.pipeline == nil {
+		return nil // only the sensor knows
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), killedWithin)
 	defer cancel()
 	return l.pipeline.Running(ctx)

@@ -44,6 +44,9 @@ func serveLocal(
 	if view != nil {
 		o.View = view
 	}
+	if w.users != nil {
+		o.Watches = w.users
+	}
 	if out != nil && out.recorder != nil {
 		o.Recordings = out.recorder
 	}

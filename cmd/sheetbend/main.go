@@ -59,6 +59,7 @@ func failed(code int, format string, args ...any) error {
 func usageError(format string, args ...any) error { return failed(exitUsage, format, args...) }
 
 func main() {
+	beStage()
 	os.Exit(execute(context.Background(), os.Args[1:]))
 }
 

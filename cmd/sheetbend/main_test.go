@@ -42,6 +42,7 @@ func hold(socket string) int {
 }
 
 func TestMain(m *testing.M) {
+	beStage()
 	own := func(arg string) bool { return slices.Contains([]string{monitorName, dialerName, closerName}, arg) }
 	if os.Getenv(asCommand) == "1" && os.Args[1] != asPrepared || slices.ContainsFunc(os.Args[1:], own) {
 		_ = os.Unsetenv(asCommand)

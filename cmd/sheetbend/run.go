@@ -209,6 +209,9 @@ func (o *runOptions) watched(
 		name, example = "record", "record --output FILE -- "+args[0]
 	}
 	if err := privileged(name, example); err != nil {
+		if os.Geteuid() != 0 {
+			return o.asked(ctx, c, by, who, launch{program, args, who.environment(os.Environ())}, err)
+		}
 		return 0, err
 	}
 	m, err := cgroup.Find()

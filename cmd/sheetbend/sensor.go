@@ -17,6 +17,7 @@ import (
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/exporters/sessions"
+	"github.com/sheetbend/sheetbend/exporters/watching"
 )
 
 func newSensor() *cobra.Command {
@@ -149,11 +150,20 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 			}
 		}()
 	}
+	var hub *watching.Hub
+	if o.outputs != nil && c.Socket != "" && c.Watches.MaxPerUser > 0 {
+		hub = watching.New(build())
+		o.views, o.asked = append(o.views, hub), findAsked(m)
+	}
 	w, err := startWatch(o)
 	if err != nil {
 		return err
 	}
 	defer w.undo.onError(&err)
+	if hub != nil {
+		w.users = openWatches(w, hub, o.asked, cc.BootID, c.Watches.MaxPerUser, log)
+		w.inputs.add("commands of users", w.users.close)
+	}
 	var in *intake
 	if c.Intake.Listen != "" || c.Intake.Unix != "" {
 		if in, err = openIntake(c, cc.Agents, w, o.outputs, s.sends(os.Environ()), os.Getenv, log); err != nil {

@@ -129,9 +129,11 @@ type watch struct {
 	globs    cgroup.Globs // of the sandboxes
 	runtimes *runtimes    // nil when none is asked
 	dialer   *dialer      // of unix sockets, nil if this process makes them itself
-	journal  string       // path; "" without one
-	resumed  uint64       // entries of the journal
-	dropped  int64        // bytes of one that could not be used
+	users    *watches     // commands that users have watched; nil: none can be
+	asked    *askedCgroups
+	journal  string // path; "" without one
+	resumed  uint64 // entries of the journal
+	dropped  int64  // bytes of one that could not be used
 
 	inputs cleanups // of what adds to the stream: the reading ends after them
 	undo   cleanups // to be run in the end
@@ -147,8 +149,9 @@ type watchOptions struct {
 
 	closeEvents func([]*os.File) // bpf.Options.CloseEvents
 
-	views     []span.Sink // get every span
-	outputs   *outputs    // gets those that an earlier process has not delivered; nil: there is none
+	asked     *askedCgroups // those that users have watched; nil: none can be
+	views     []span.Sink   // get every span
+	outputs   *outputs      // gets those that an earlier process has not delivered; nil: there is none
 	capture   *captureFile
 	delivered *cleanups // run when the outputs are closed; needed with pins
 
@@ -159,7 +162,7 @@ type watchOptions struct {
 // run has to follow.
 func startWatch(o watchOptions) (_ *watch, err error) {
 	cc := o.collector
-	w := &watch{mount: o.mount, dialer: o.dialer}
+	w := &watch{mount: o.mount, dialer: o.dialer, asked: o.asked}
 	defer w.undo.onError(&err)
 	p := pipeline.Options{Config: cc, Hierarchy: o.mount, Views: o.views, Log: o.log}
 	if o.outputs != nil {
@@ -167,6 +170,9 @@ func startWatch(o watchOptions) (_ *watch, err error) {
 	}
 	if o.capture != nil {
 		p.Capture = o.capture
+	}
+	if o.asked != nil {
+		p.Asked = o.asked.has
 	}
 	if w.globs, err = globsOf(cc.Sandboxes); err != nil {
 		return nil, err
@@ -381,6 +387,9 @@ func (w *watch) sandboxOf(pid int, uid uint32, cg string) string {
 	}
 	if ref, ok := container.FromCgroup(cg); ok && w.watches(cg) {
 		return ref.Root
+	}
+	if asked := w.asked.of(cg); asked != "" {
+		return asked
 	}
 	if w.known(pid) {
 		return "agents of user " + strconv.FormatUint(uint64(uid), 10)

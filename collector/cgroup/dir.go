@@ -27,6 +27,28 @@ func (m Mount) Create(cgroup string) error {
 	return nil
 }
 
+// Make makes a cgroup below one that is there, for processes: its error is os.ErrInvalid where only threads may be.
+func (m Mount) Make(cgroup string) error {
+	if err := os.Mkdir(m.dir(cgroup), 0o755); err != nil {
+		return fmt.Errorf("make cgroup %s: %w", cgroup, err)
+	}
+	kind, err := os.ReadFile(m.dir(cgroup) + "/cgroup.type")
+	if err == nil && strings.TrimSpace(string(kind)) != "domain" {
+		err = fmt.Errorf("it is %q: %w", strings.TrimSpace(string(kind)), os.ErrInvalid)
+	}
+	if err != nil {
+		return fmt.Errorf("make cgroup %s: %w", cgroup, errors.Join(err, unix.Rmdir(m.dir(cgroup))))
+	}
+	return nil
+}
+
+// Owner is the user that a cgroup's directory belongs to.
+func (m Mount) Owner(cgroup string) (uid uint32, err error) {
+	var st unix.Stat_t
+	err = unix.Lstat(m.dir(cgroup), &st)
+	return st.Uid, err
+}
+
 // Open opens the cgroup's directory, for CLONE_INTO_CGROUP and flock. The file is
 // close-on-exec.
 func (m Mount) Open(cgroup string) (*os.File, error) {

@@ -327,6 +327,9 @@ func (k *survivors) record(h *record.Header) (of string, keep bool) {
 	case record.TypeCgroup, record.TypeCgroupMkdir, record.TypeCgroupRmdir:
 		of = k.sandbox(who, ev.Cgroup.ID)
 		return of, (!k.gone[ev.Cgroup.ID] || k.used[ev.Cgroup.ID]) && !k.out[of]
+	case record.TypeWatch:
+		of = k.sandbox(who, ev.Watch.Cgroup)
+		return of, ev.Watch.Op == record.WatchBegin && (!k.gone[ev.Watch.Cgroup] || k.used[ev.Watch.Cgroup]) && !k.out[of]
 	case record.TypeMark:
 		of = k.sandbox(who, ev.Mark.PeerCgroup)
 		return of, (recent || k.calls[callOf(&ev.Mark)]) && !k.out[of]

@@ -46,7 +46,8 @@ type Program struct {
 	Pending      any // what package spans keeps of what it changes; nil: nothing
 
 	attribution.Environment
-	uid    uint32 // real; only with EnvRead
+	User   span.User // effective, at the exec
+	uid    uint32    // real; only with EnvRead
 	exeUID uint32
 	file   config.FileID // of the executable
 
@@ -88,6 +89,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 			return
 		}
 		p = c.admit(h.Tgid, h.Start, sb, g, &Program{ID: span.Image{Tgid: h.Tgid, Start: h.Start}})
+		p.given, sb.asked = sb.asked, false
 		if parent != nil {
 			// Whom it was below when it was forked is not known for sure.
 			p.Role, p.ParentTgid, p.ParentStart = attribution.RoleUnread, r.ParentTgid, r.ParentStart
@@ -159,6 +161,7 @@ func (c *Tree) Exec(h *record.Header, r *record.Exec) {
 	p.Program.Env, p.Program.EnvRead, p.Program.uid, p.Program.exeUID, p.Program.file = env, true, r.UID, r.ExeUID, config.FileID{Dev: r.Dev, Inode: r.Inode}
 	p.Program.Known = c.knownAs(x, before, h, r)
 	p.Program.PeakBefore = r.PeakRSS
+	p.Program.User = span.User{Known: true, ID: r.EUID}
 	p.vpid = r.Vpid
 	x.Vpid = r.Vpid
 	c.Above.HoldExec(x, h.Time)

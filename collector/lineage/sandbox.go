@@ -25,6 +25,7 @@ type Sandbox struct {
 	Active    activity
 	removed   bool // its directory is gone
 	unknown   bool // agents that nobody knows are looked for
+	asked     bool // a user had it watched: what comes into it first is what that one has started
 	element   *list.Element
 	rank      int // index in Tree.ByProcesses, while it has processes
 

@@ -95,9 +95,12 @@ type Options struct {
 	Knows func(tgid uint32, start uint64) bool
 	// Journal, if set, takes the stream, too, for a later process.
 	Journal *Journal
-	Clock   Clock        // SystemClock if nil
-	Proc    string       // "/proc" if empty
-	Log     *slog.Logger // discards if nil
+	Clock   Clock  // SystemClock if nil
+	Proc    string // "/proc" if empty
+	// Asked says whether a cgroup is one that a user has watched, or lies below one. Who had it watched tells the
+	// kernel side and the collector. nil: none is.
+	Asked func(cgroup string) bool
+	Log   *slog.Logger // discards if nil
 }
 
 // Stats count what a Feed did.

@@ -189,6 +189,7 @@ func (w *walk) found(f *Feed, e entry, id uint64) {
 // that no glob selects.
 func (f *Feed) decide(at, id uint64, cg string) {
 	switch {
+	case f.o.Asked != nil && f.o.Asked(cg): // what is below has the watch and the budget of the directory above
 	case f.o.selects(cg):
 		f.within(id, cg) // the kernel side may have the directory above as the sandbox
 		if !f.mayBeNone(id, cg) {

@@ -37,6 +37,7 @@ type Options struct {
 
 	Seen   func(time uint64, cgroup string) // as in live.Options
 	Except string                           // as in live.Options
+	Asked  func(cgroup string) bool         // as in live.Options
 	Log    *slog.Logger
 }
 
@@ -56,7 +57,7 @@ func New(o Options) (*Pipeline, error) {
 	p := &Pipeline{}
 	feed := live.Options{
 		Source: o.Source, Collector: discard{}, Capture: o.Capture, Hierarchy: o.Hierarchy, Globs: o.Globs,
-		Seen: o.Seen, Except: o.Except, Log: o.Log,
+		Seen: o.Seen, Except: o.Except, Asked: o.Asked, Log: o.Log,
 	}
 	filter := &resumeFilter{to: o.Outputs, delivered: o.Delivered}
 	p.processes = &processList{asked: make(chan chan<- []collector.Running)}

@@ -22,6 +22,7 @@ const (
 	saidSize      = 96
 	containerSize = 72
 	limitSize     = 64
+	watchSize     = 72
 )
 
 // Event is one decoded record: Header, and of the rest the field that Header.Type
@@ -56,6 +57,7 @@ type Event struct {
 	Mark       Mark
 	Said       Said
 	Container  Container
+	Watch      Watch
 
 	in reader
 }

@@ -46,6 +46,7 @@ const (
 	TypeContainer Type = 263 // what a container runtime says of a container
 
 	TypeLimit Type = 264 // a limit of a sandbox's cgroup was hit
+	TypeWatch Type = 265 // a user has a cgroup watched, by the local API
 )
 
 // A kind is what has to be known of a type of record, whoever handles it.
@@ -94,6 +95,7 @@ var kinds = [...]kind{
 	TypeSaid:         {"said", saidSize, readSaid, false},
 	TypeContainer:    {"container", containerSize, readContainer, false},
 	TypeLimit:        {"limit", limitSize, readLimit, false},
+	TypeWatch:        {"watch", watchSize, readWatch, false},
 }
 
 // kind is the row of a type; an empty one where it has none.

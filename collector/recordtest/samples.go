@@ -119,6 +119,9 @@ func Samples() []Sample {
 	}
 	user(record.TypeContainer, record.Header{Time: at}, container,
 		func(dst []byte) []byte { return record.AppendContainer(dst, at, container) })
+	watch := record.Watch{Op: record.WatchBegin, UID: 1000, Cgroup: 105, Path: "/a/w", Session: "s", Agent: "g"}
+	user(record.TypeWatch, record.Header{Time: at}, watch,
+		func(dst []byte) []byte { return record.AppendWatch(dst, at, watch) })
 	return all
 }
 

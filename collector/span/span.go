@@ -165,6 +165,16 @@ type Span struct {
 	StandIn  bool   // it stands for a span of an earlier slice
 	Session  string // session.id, for grouping; also among Attrs
 	Instance string // sheetbend.agent.instance; also among Attrs
+
+	// OfProgram: a program did it, which runs as User. Neither is exported.
+	OfProgram bool
+	User      User
+}
+
+// A User is whom a program runs as. The zero value is not known, as when its exec was lost.
+type User struct {
+	Known bool
+	ID    uint32
 }
 
 // Sink receives spans in order. The span and everything that it points at belong to the

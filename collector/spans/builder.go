@@ -197,6 +197,7 @@ func (c *out) process(p *lineage.Process, i *lineage.Program, g *lineage.Cgroup)
 
 func (d *builder) process(tgid uint32, created string, i *lineage.Program, g *lineage.Cgroup) {
 	d.cwd = i.Cwd
+	d.span.OfProgram, d.span.User = true, i.User
 	d.int(span.KeyPID, int64(tgid))
 	d.trusted(span.KeyCreationTime, created)
 	text := d.text

@@ -267,6 +267,7 @@ func (c *files) widen(f *folds, key openKey, w attribution.Owner, dir []byte) *o
 		for _, program := range s.programs {
 			nearest.addProgram(program)
 		}
+		nearest.mixed = nearest.mixed || s.mixed || s.program.User != nearest.program.User
 		c.forget(s)
 	}
 	return nearest
@@ -307,6 +308,7 @@ func (s *openSpan) addName(name []byte) bool {
 func (s *openSpan) readBy(p *lineage.Process) {
 	if s.key.process == nil {
 		s.addProgram(p.Program.Name)
+		s.mixed = s.mixed || p.Program.User != s.program.User
 	}
 }
 

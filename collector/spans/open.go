@@ -91,6 +91,7 @@ type openSpan struct {
 	in          *folds   // folded: where it is found
 	names       []string // folded: of the first files
 	programs    []string // folded, of all processes of a call: those that read first
+	mixed       bool     // the same: they run as several users
 
 	next, prev *openSpan // of the same process
 }
@@ -347,6 +348,8 @@ func (c *files) sendOpen(s *openSpan) {
 	d := c.spans.out.start(span.Open, &p.Sandbox.Sandbox, s.owner, id, s.spot, s.first, s.first)
 	if s.key.process != nil {
 		c.spans.out.process(p, i, s.cgroup)
+	} else if d.span.OfProgram = true; !s.mixed {
+		d.span.User = i.User
 	}
 	if s.key.path != "" {
 		d.text(span.KeyFilePath, s.key.path)

@@ -5,6 +5,7 @@ package spans
 import (
 	"math"
 
+	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/lineage"
 )
 
@@ -22,6 +23,8 @@ type held struct {
 type waiting interface {
 	// runOut sends the span with what is known.
 	runOut(c *Spans, at uint64)
+	// of is the sandbox that it is of.
+	of() *attribution.Sandbox
 }
 
 // longWaiting may wait for longer than the hold.

@@ -34,7 +34,7 @@ func decodeRequest(line []byte) (client.Request, error) {
 	return r, nil
 }
 
-const ops = "begin, end, hook, sessions, session, recordings, spans and forget"
+const ops = "begin, end, hook, sessions, session, recordings, spans, forget and watch"
 
 func check(r *client.Request) error {
 	if len(r.Paths) > client.MaxPaths {
@@ -74,7 +74,7 @@ func check(r *client.Request) error {
 		if r.Recording == "" {
 			return errors.New("recording is missing: its name, as recordings lists it")
 		}
-	case client.OpSessions, client.OpRecordings:
+	case client.OpSessions, client.OpRecordings, client.OpWatch:
 	case "":
 		return errors.New("op is missing: " + ops)
 	default:

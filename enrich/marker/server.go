@@ -59,6 +59,33 @@ type Recordings interface {
 	Remove(name string) (bool, error)
 }
 
+// Watches has commands of users watched. It is called from many goroutines.
+type Watches interface {
+	// Open has a process of a user watched that is outside of all sandboxes and waits for the answer. The error says
+	// in words for that user why it is not.
+	Open(w Asked) (Watch, error)
+}
+
+// Asked is who asks to be watched, and what spans are to call it.
+type Asked struct {
+	PID            int
+	Start          uint64 // ns of CLOCK_BOOTTIME, rounded down to proc.Tick
+	UID            uint32
+	Session, Agent string // "": not told
+}
+
+// A Watch is what a user had watched.
+type Watch interface {
+	// Cgroup is where it is, a path from the cgroup v2 mount.
+	Cgroup() string
+	// Next waits for the next frame (client.FrameSpans and so on) with its length before it. false: there is none.
+	Next() (frame []byte, ok bool)
+	// Ended says that the command has ended, or that nobody knows of it any more: the last frame follows.
+	Ended()
+	// Close ends the frames. It follows in any case.
+	Close()
+}
+
 // Options configure a Server. Path, Inject and Clock are needed.
 type Options struct {
 	Path string
@@ -72,6 +99,8 @@ type Options struct {
 	View  View // nil: nothing is shown
 	// Recordings are shown and handed out; nil: there are none.
 	Recordings Recordings
+	// Watches has commands of users watched; nil: none is.
+	Watches Watches
 	// Sandbox names the sandbox of a process that is watched, by its cgroup (a path from the cgroup v2 mount) or by
 	// its lineage; "" if it is not. Who is in one is shown nothing, and may name no cgroup. nil: nobody is.
 	Sandbox func(pid int, uid uint32, cgroup string) string
@@ -177,8 +206,11 @@ func (s *Server) accept() {
 		}
 		s.conns[conn] = struct{}{}
 		s.wait.Go(func() {
-			s.connection(conn, p)
+			watch := s.connection(conn, p)
 			s.slots.Leave(p.slot)
+			if watch != nil {
+				follow(conn, watch) // it has a bound of its own
+			}
 			s.mu.Lock()
 			delete(s.conns, conn)
 			s.mu.Unlock()
@@ -188,8 +220,8 @@ func (s *Server) accept() {
 	}
 }
 
-// connection serves one client.
-func (s *Server) connection(conn *net.UnixConn, p peer) {
+// connection serves one client. A watch that it returns has to be followed.
+func (s *Server) connection(conn *net.UnixConn, p peer) Watch {
 	r := &reader{conn: conn, peer: p.pid, pidfd: -1}
 	defer r.close()
 	for {
@@ -199,9 +231,9 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 			if errors.Is(err, errRequest) {
 				s.refuse(conn, p, err)
 			}
-			return
+			return nil
 		}
-		answer, stream, err := s.request(p, line, pidfd)
+		answer, stream, watch, err := s.request(p, line, pidfd)
 		s.slots.Used(p.slot)
 		if pidfd >= 0 {
 			_ = unix.Close(pidfd)
@@ -210,8 +242,12 @@ func (s *Server) connection(conn *net.UnixConn, p peer) {
 			s.refuse(conn, p, err)
 			continue
 		}
-		if !send(conn, answer) || stream != nil && !s.stream(conn, p, stream) {
-			return
+		sent := send(conn, answer)
+		if watch != nil {
+			return watch
+		}
+		if !sent || stream != nil && !s.stream(conn, p, stream) {
+			return nil
 		}
 	}
 }
@@ -323,11 +359,13 @@ func send(conn *net.UnixConn, r client.Response) bool {
 	return err == nil
 }
 
-// request does what a request asks for. A stream is what the answer announces, to be closed.
-func (s *Server) request(p peer, line []byte, pidfd int) (_ client.Response, stream io.ReadCloser, err error) {
+// request does what a request asks for. A stream is what the answer announces, to be closed, and so is a watch.
+func (s *Server) request(
+	p peer, line []byte, pidfd int,
+) (answer client.Response, stream io.ReadCloser, watch Watch, err error) {
 	now, _, err := s.o.Clock()
 	if err != nil {
-		return client.Response{}, nil, err
+		return client.Response{}, nil, nil, err
 	}
 	r, err := decodeRequest(line)
 	price := askCosts
@@ -335,24 +373,25 @@ func (s *Server) request(p peer, line []byte, pidfd int) (_ client.Response, str
 		price = markCosts
 	}
 	if !pay(p.slot, price, now) {
-		return client.Response{}, nil,
+		return client.Response{}, nil, nil,
 			errors.New("too many requests of this sandbox or user: at most 200 marks in a second")
 	}
 	if err != nil {
-		return client.Response{}, nil, err
+		return client.Response{}, nil, nil, err
 	}
-	var answer client.Response
 	switch r.Op {
 	case client.OpSessions, client.OpSession:
 		answer, err = s.ask(p, r)
 	case client.OpRecordings, client.OpSpans, client.OpForget:
-		return s.recording(p, r)
+		answer, stream, err = s.recording(p, r)
+	case client.OpWatch:
+		answer, watch, err = s.watch(p, r)
 	case client.OpHook:
 		answer, err = s.hook(r.Agent)
 	default:
 		answer, err = s.mark(p, r, now, pidfd)
 	}
-	return answer, nil, err
+	return answer, stream, watch, err
 }
 
 // recording lists, hands out or removes what is recorded.

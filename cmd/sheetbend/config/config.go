@@ -28,6 +28,8 @@ type Config struct {
 	Containers Containers       `yaml:"containers"`
 	// Socket is the path of the local API, "" for none.
 	Socket string `yaml:"socket"`
+	// Watches are what ordinary users may have watched by it.
+	Watches Watches `yaml:"watches"`
 	// Hold is how long a span waits for its end before it is sent with what is known.
 	Hold Duration `yaml:"hold"`
 	// CallRetention is how long an ended tool call is kept for what comes late.
@@ -112,6 +114,11 @@ type Containers struct {
 	Docker []string `yaml:"docker"`
 	// Kubelet is its directory, in which labels and annotations of pods are that change.
 	Kubelet string `yaml:"kubelet"`
+}
+
+// Watches are the commands that users have the sensor watch (sheetbend run without root).
+type Watches struct {
+	MaxPerUser int `yaml:"max_per_user"` // at the same time; 0: none
 }
 
 // Exporters are where spans go.
@@ -246,6 +253,7 @@ func Default() *Config {
 		Sensitive:       []string{BuiltIn},
 		Workspace:       Workspace{Ignore: []string{BuiltIn}, Never: []string{BuiltIn}},
 		Socket:          client.DefaultSocket,
+		Watches:         Watches{MaxPerUser: 16},
 		Fold:            Fold{Window: Duration(time.Minute)},
 		Trace:           Trace{MaxSpans: 4000, MaxBytes: 3 << 20, Join: JoinAuto},
 		MaskCredentials: true,

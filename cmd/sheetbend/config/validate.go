@@ -93,6 +93,7 @@ func (c *Config) Validate() error {
 	m.sockets("containers.docker", c.Containers.Docker)
 	m.absolute("containers.kubelet", c.Containers.Kubelet, "")
 	m.absolute("socket", c.Socket, "")
+	m.within("watches.max_per_user", int64(c.Watches.MaxPerUser), 0, 256)
 	m.absolute("pin_path", c.PinPath, "")
 	m.absolute("journal", c.Journal, NoJournal)
 	m.within("limits.journal_bytes", int64(c.Limits.JournalBytes), 16<<20, 4<<30)

@@ -37,6 +37,8 @@ const (
 	OpRecordings = "recordings"
 	OpSpans      = "spans"
 	OpForget     = "forget"
+	// OpWatch has the process that asks watched from then on, with all that it starts.
+	OpWatch = "watch"
 )
 
 // Values of Mark.Source.
@@ -91,6 +93,10 @@ type Response struct {
 	// Stream, of OpSpans: chunks follow, each with its length before it (four bytes, big endian), the last one empty.
 	// Together they are the recording.
 	Stream bool `json:"stream,omitempty"`
+	// Cgroup, of OpWatch, is that of the process from now on, a path from the cgroup v2 mount; frames follow.
+	Cgroup string `json:"cgroup,omitempty"`
+	// Watched, of OpWatch: the process is watched already, in the sandbox that it is in. Nothing follows.
+	Watched bool `json:"watched,omitempty"`
 	// Hook, of OpHook, is how to read what an agent sends its hooks: agents[].hook of the sensor's configuration.
 	// Absent: the sensor knows no such agent.
 	Hook json.RawMessage `json:"hook,omitempty"`

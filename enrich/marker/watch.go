@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package marker
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/sheetbend/sheetbend/enrich/marker/client"
+)
+
+// watch has the peer watched, and nobody else: it is the kernel that says who that is.
+func (s *Server) watch(p peer, r client.Request) (client.Response, Watch, error) {
+	switch {
+	case p.inside:
+		return client.Response{OK: true, Watched: true}, nil, nil
+	case s.o.Watches == nil:
+		return client.Response{}, nil, errors.New("this sensor watches no commands for users: " +
+			"set watches.max_per_user in its configuration")
+	}
+	w, err := s.o.Watches.Open(Asked{
+		PID: p.pid, Start: p.start, UID: p.process.uid, Session: r.Session, Agent: r.Agent,
+	})
+	if err != nil {
+		return client.Response{}, nil, err
+	}
+	return client.Response{OK: true, Stream: true, Cgroup: w.Cgroup()}, w, nil
+}
+
+// follow sends the frames of a watch. Who reads slowly, or is stopped, is waited for: what a Watch keeps is bounded. The
+// client says that the command has ended by closing its end for writing, or by ending.
+func follow(conn *net.UnixConn, w Watch) {
+	_ = conn.SetDeadline(time.Time{})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = conn.Read(make([]byte, 1)) // nobody has anything to say here any more
+		w.Ended()
+	}()
+	for {
+		frame, ok := w.Next()
+		if !ok {
+			break
+		}
+		if _, err := conn.Write(frame); err != nil {
+			break
+		}
+	}
+	_ = conn.Close()
+	<-read
+	w.Close()
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package watching hands the spans of single sandboxes to the users who had them watched, encoded, as they come, and
+// bounded. What runs there as another user they get as a count.
+package watching
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/sheetbend/sheetbend/collector/span"
+)
+
+const (
+	// maxStream bounds what waits for one user's client in bytes, maxAll what waits for all.
+	maxStream = 4 << 20
+	maxAll    = 64 << 20
+)
+
+// A Hub is a span.Sink. Span and Flush are called from one goroutine, Open and Dropped from any.
+type Hub struct {
+	version string
+
+	open atomic.Int64 // streams
+	mu   sync.Mutex   // of by
+	by   map[string]*Stream
+
+	waiting, dropped atomic.Int64 // bytes; spans
+}
+
+// New returns a Hub without streams. version is that of the instrumentation scope.
+func New(version string) *Hub { return &Hub{version: version, by: make(map[string]*Stream)} }
+
+// Dropped counts the spans that no client got, as it was too slow.
+func (h *Hub) Dropped() uint64 { return uint64(h.dropped.Load()) }
+
+// Open has a user get the spans of a sandbox, by its id, from the next one on. Close has to follow.
+func (h *Hub) Open(sandbox string, uid uint32) *Stream {
+	s := newStream(h, sandbox, uid)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.by[sandbox] = s
+	h.open.Add(1)
+	return s
+}
+
+// Span implements span.Sink.
+func (h *Hub) Span(x *span.Span) {
+	if h.open.Load() == 0 {
+		return
+	}
+	h.mu.Lock()
+	s := h.by[span.Attrs(x.Attrs).Text(span.KeySandboxID)]
+	h.mu.Unlock()
+	if s != nil {
+		s.span(x)
+	}
+}
+
+// Flush implements span.Sink.
+func (h *Hub) Flush() {
+	if h.open.Load() == 0 {
+		return
+	}
+	h.mu.Lock()
+	streams := make([]*Stream, 0, len(h.by))
+	for _, s := range h.by {
+		streams = append(streams, s)
+	}
+	h.mu.Unlock()
+	for _, s := range streams {
+		s.encoder.Flush()
+	}
+}
