@@ -153,6 +153,50 @@ func TestAReleaseHasWhatAUserNeeds(t *testing.T) {
 	}
 }
 
+// A chroot has neither systemd nor /proc, as where images are built: a package installs, says that nothing runs, and goes
+// again without a trace.
+func TestInAChrootThePackageInstallsAndGoes(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("a chroot is entered as root: run this as root")
+	}
+	deb := releaseOf(t, "1.2.3", build(t, "v1.2.3"))[".deb"]
+	// Above this machine's own files, which stay as they are.
+	const script = `
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cp "$2" "$1/root/package.deb"
+cd "$1/root"
+rm -rf run/* usr/sbin/policy-rc.d etc/sheetbend var/lib/sheetbend
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+inside() { chroot . "$@"; }
+inside dpkg -i /package.deb 2>&1
+inside sheetbend --version
+ls -l etc/systemd/system/multi-user.target.wants/sheetbend.service
+mkdir -p var/lib/sheetbend/recordings
+echo '# mine' >>etc/sheetbend/sheetbend.yaml
+inside dpkg -r sheetbend 2>&1
+grep mine etc/sheetbend/sheetbend.yaml
+[ -d var/lib/sheetbend/recordings ]
+inside dpkg -P sheetbend 2>&1
+left=$(find etc usr var run -name '*sheetbend*' -newer package.deb -not -path 'var/lib/dpkg/*')
+echo "left: $left."
+`
+	out := output(t, "unshare", "--mount", "sh", "-ec", script, "sh", t.TempDir(), deb)
+	for _, want := range []string{
+		"sheetbend: systemd does not run here, so nothing is started", "sheetbend v1.2.3\n", "-> /", "# mine\n",
+		"sheetbend: removed. Recordings stay", "left: .\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "rror") || strings.Contains(out, "arning") {
+		t.Errorf("%s", out)
+	}
+}
+
 func TestThePagesOfTheManualHaveAllThatHelpHas(t *testing.T) {
 	r := release{version: "1.2.3", at: at}
 	pages, err := r.manual(func(words ...string) ([]byte, error) {
