@@ -21,10 +21,29 @@ import (
 // at is the time of the commit in these tests.
 var at = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-// build makes a directory with the sensor of a version, as `make release` has one for each architecture.
+// work is a directory for all tests.
+var work string
+
+func TestMain(m *testing.M) {
+	var err error
+	if work, err = os.MkdirTemp("", "packages-test-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(work)
+	os.Exit(code)
+}
+
+// build gives a directory with the sensor of a version, as `make release` has one for each architecture.
 func build(t *testing.T, version string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(work, version)
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", dir, "./cmd/sheetbend")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
