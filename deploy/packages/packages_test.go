@@ -190,15 +190,15 @@ cd "$1/root"
 rm -rf run/* usr/sbin/policy-rc.d etc/sheetbend var/lib/sheetbend
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 inside() { chroot . "$@"; }
-inside dpkg -i /package.deb 2>&1
+inside dpkg --no-triggers -i /package.deb 2>&1
 inside sheetbend --version
 ls -l etc/systemd/system/multi-user.target.wants/sheetbend.service
 mkdir -p var/lib/sheetbend/recordings
 echo '# mine' >>etc/sheetbend/sheetbend.yaml
-inside dpkg -r sheetbend 2>&1
+inside dpkg --no-triggers -r sheetbend 2>&1
 grep mine etc/sheetbend/sheetbend.yaml
 [ -d var/lib/sheetbend/recordings ]
-inside dpkg -P sheetbend 2>&1
+inside dpkg --no-triggers -P sheetbend 2>&1
 left=$(find etc usr var run -name '*sheetbend*' -newer package.deb -not -path 'var/lib/dpkg/*')
 echo "left: $left."
 `
