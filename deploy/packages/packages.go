@@ -10,7 +10,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -102,7 +101,7 @@ func (r *release) documents(program string) (out []file, err error) {
 		return nil, fmt.Errorf("write the manual: %w", err)
 	}
 	for name, page := range pages {
-		packed, err := r.gzip(page)
+		packed, err := zipped(page)
 		if err != nil {
 			return nil, err
 		}
@@ -241,16 +240,13 @@ func (r *release) archive(base string, all []file) ([]byte, error) {
 	if err := tw.Close(); err != nil {
 		return nil, err
 	}
-	return r.gzip(out.Bytes())
+	return zipped(out.Bytes())
 }
 
-func (r *release) gzip(content []byte) ([]byte, error) {
+func zipped(content []byte) ([]byte, error) {
 	var out bytes.Buffer
-	zw, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.Copy(zw, bytes.NewReader(content)); err != nil {
+	zw := gzip.NewWriter(&out)
+	if _, err := zw.Write(content); err != nil {
 		return nil, err
 	}
 	if err := zw.Close(); err != nil {

@@ -21,10 +21,29 @@ import (
 // at is the time of the commit in these tests.
 var at = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-// build makes a directory with the sensor of a version, as `make release` has one for each architecture.
+// work is a directory for all tests.
+var work string
+
+func TestMain(m *testing.M) {
+	var err error
+	if work, err = os.MkdirTemp("", "packages-test-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(work)
+	os.Exit(code)
+}
+
+// build gives a directory with the sensor of a version, as `make release` has one for each architecture.
 func build(t *testing.T, version string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(work, version)
+	if _, err := os.Stat(dir); err == nil {
+		return dir
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", dir, "./cmd/sheetbend")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -150,6 +169,50 @@ func TestAReleaseHasWhatAUserNeeds(t *testing.T) {
 	}
 	if !slices.IsSorted(names) || !slices.Contains(names, "man/sheetbend.1.gz") || !slices.Contains(names, "completions/zsh/_sheetbend") {
 		t.Errorf("%q", names)
+	}
+}
+
+// A chroot has neither systemd nor /proc, as where images are built: a package installs, says that nothing runs, and goes
+// again without a trace.
+func TestInAChrootThePackageInstallsAndGoes(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("a chroot is entered as root: run this as root")
+	}
+	deb := releaseOf(t, "1.2.3", build(t, "v1.2.3"))[".deb"]
+	// Above this machine's own files, which stay as they are.
+	const script = `
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cp "$2" "$1/root/package.deb"
+cd "$1/root"
+rm -rf run/* usr/sbin/policy-rc.d etc/sheetbend var/lib/sheetbend
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+inside() { chroot . "$@"; }
+inside dpkg --no-triggers -i /package.deb 2>&1
+inside sheetbend --version
+ls -l etc/systemd/system/multi-user.target.wants/sheetbend.service
+mkdir -p var/lib/sheetbend/recordings
+echo '# mine' >>etc/sheetbend/sheetbend.yaml
+inside dpkg --no-triggers -r sheetbend 2>&1
+grep mine etc/sheetbend/sheetbend.yaml
+[ -d var/lib/sheetbend/recordings ]
+inside dpkg --no-triggers -P sheetbend 2>&1
+left=$(find etc usr var run -name '*sheetbend*' -newer package.deb -not -path 'var/lib/dpkg/*')
+echo "left: $left."
+`
+	out := output(t, "unshare", "--mount", "sh", "-ec", script, "sh", t.TempDir(), deb)
+	for _, want := range []string{
+		"sheetbend: systemd does not run here, so nothing is started", "sheetbend v1.2.3\n", "-> /", "# mine\n",
+		"sheetbend: removed. Recordings stay", "left: .\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "rror") || strings.Contains(out, "arning") {
+		t.Errorf("%s", out)
 	}
 }
 

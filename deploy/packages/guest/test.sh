@@ -15,11 +15,10 @@ set -E
 has() { grep -qF -- "$2" <<<"$1" || fail "no \"$2\" in: $1"; }
 hasnt() { ! grep -qF -- "$2" <<<"$1" || fail "\"$2\" in: $1"; }
 until_true() { # WHAT COMMAND…: polls, for what another process does
-	local what=$1 tries=0
+	local what=$1 end=$((SECONDS + 120))
 	shift
 	until "$@" >/dev/null 2>&1; do
-		((tries += 1))
-		((tries < 600)) || fail "$what: not within a minute"
+		((SECONDS < end)) || fail "$what: not within two minutes"
 		sleep 0.1
 	done
 }
@@ -28,13 +27,13 @@ useradd -m -s /bin/bash alice
 useradd -m -s /bin/bash bob
 as() { local user=$1; shift; runuser -u "$user" -- "$@"; }
 
-# An agent as `make demo` has one: a shell by the name of a known agent, that starts commands.
+# A shell by the name of a known agent, that starts a command as that does.
 mkdir -p /opt/agent
 cp /bin/bash /opt/agent/codex
 agent() { # USER FILE
-	as "$1" bash -c "cd && /opt/agent/codex -c 'bash -c \"cat /etc/hostname >$2; sleep 0.2\"; sleep 0.3; :'"
+	as "$1" bash -c "cd && /opt/agent/codex -c 'CODEX_THREAD_ID=s-$2 CODEX_TOOL_CALL_ID=call_$2 bash -c \"cat /etc/hostname >$2; :\"; :'"
 }
-tells() { as "$1" sheetbend story 2>&1 | grep -q "$2"; }
+tells() { as "$1" sheetbend story "s-$2" 2>&1 | grep -q "created $2"; }
 pins() { [[ -e /sys/fs/bpf/sheetbend ]]; }
 
 installed() { # what holds whenever it is installed
@@ -52,8 +51,8 @@ installed() { # what holds whenever it is installed
 		[[ -z $inode ]] || ! cat /proc/net/{tcp,tcp6,udp,udp6,raw} | grep -qw "$inode" || fail "a socket of IP: $fd"
 	done
 	agent alice "f-$1"
-	until_true "alice's story" tells alice "f-$1"
-	hasnt "$(as bob sheetbend story 2>&1)" "f-$1"
+	until_true "alice's story of f-$1" tells alice "f-$1"
+	hasnt "$(as bob sheetbend sessions 2>&1)" "f-$1"
 	has "$(sheetbend sessions 2>&1)" codex
 }
 gone() {
