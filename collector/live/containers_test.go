@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sheetbend/sheetbend/bpf"
+	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
 )
 
@@ -68,6 +69,34 @@ func TestContainersAreWatchedUntilTheyAreKnownToBeNoSandbox(t *testing.T) {
 	same(t, "seen", seen, []string{"/docker/" + wanted, "/docker/" + unwanted, "/docker/" + unwanted + "/init", "/docker/" + wanted + "/init"})
 	if len(f.undecided) != 0 {
 		t.Errorf("kept: %v", f.undecided)
+	}
+}
+
+// A sensor in a container that was made while an earlier one's hooks were there: what its runtime did in it waits for no
+// runtime's answer, and is nobody's loss.
+func TestTheSensorsOwnContainerIsNoSandboxAndNobodyIsAsked(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs["/docker"] = 2
+	f := h.feed(t, s)
+	f.o.Containers, f.o.Except = true, "/docker/"+own
+	f.o.Seen = func(_ uint64, cg string) { t.Errorf("asked about %s", cg) }
+	told := 0
+	f.o.Chosen = func(c *record.Container) bool {
+		told++
+		for _, kubernetes := range []bool{true, false} {
+			if all := (&config.ContainerSelector{Kubernetes: kubernetes}); c.ID != own || all.Chooses(c) {
+				t.Errorf("%+v is a sandbox", c)
+			}
+		}
+		return false
+	}
+	h.reads(directory(record.TypeCgroupMkdir, 1001*ms, 4, "/docker/"+own))
+	h.quiet(0)
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	if told != 1 {
+		t.Errorf("told of %d times", told)
 	}
 }
 

@@ -198,6 +198,9 @@ func (f *Feed) decide(at, id uint64, cg string) {
 		f.limit(id, cg, true)
 		f.seen(at, cg)
 	case f.o.leads(cg):
+		if cg == f.o.Except {
+			f.isOwn(at)
+		}
 		if err := f.o.Source.Watch(id, bpf.WatchChildren); err != nil {
 			f.o.Log.Warn("cannot narrow the watch of a cgroup: its processes cost a little more",
 				"cgroup", cg, "err", err)

@@ -140,11 +140,26 @@ func mountedTracefs(t *testing.T) string {
 	return dir
 }
 
-func watchesItsNode(t *testing.T, patch string) {
-	n := newNode(t)
-	archive, image := sensorImage(t)
-	n.load(t, archive)
+// A rollout is the sensor's pod, as the manifest has it, on a node.
+type rollout struct {
+	*node
+	t        *testing.T
+	own      *pod
+	args     []string
+	env      []*runtime.KeyValue
+	mounts   []*runtime.Mount
+	rights   *runtime.LinuxContainerSecurityContext
+	probes   []probe
+	address  string // of its metrics
+	pins     string // the bpf file system
+	log      string // of the container that was started last
+	attempts uint32
+	sensorFile
+}
 
+// rolledOut makes the pod, and no container in it.
+func rolledOut(t *testing.T, n *node, patch string) *rollout {
+	t.Helper()
 	text, err := os.ReadFile("../../../deploy/kustomize/daemonset.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +197,9 @@ func watchesItsNode(t *testing.T, patch string) {
 		t.Fatalf("mount a bpf file system: %v", err)
 	}
 	t.Cleanup(func() {
+		if _, err := bpf.Unpin(filepath.Join(pins, "sheetbend")); err != nil {
+			t.Error(err)
+		}
 		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount the bpf file system: %v", err)
 		}
@@ -218,38 +236,61 @@ func watchesItsNode(t *testing.T, patch string) {
 			rights.Seccomp = &runtime.SecurityProfile{ProfileType: runtime.SecurityProfile_RuntimeDefault}
 		}
 	}
-	var log string
-	start := func(attempt uint32) string {
-		t.Helper()
-		name := fmt.Sprintf("sensor-%d.log", attempt)
-		log = filepath.Join(own.config.LogDirectory, name)
-		id, err := own.start(&runtime.ContainerConfig{
-			Metadata: &runtime.ContainerMetadata{Name: "sensor", Attempt: attempt}, Image: &runtime.ImageSpec{Image: image}, LogPath: name,
-			Args: c.Args, Envs: env, Mounts: mounts,
-			Linux: &runtime.LinuxContainerConfig{SecurityContext: rights},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.await("the sensor in its pod", func() error {
-			text, err := os.ReadFile(log)
-			if err == nil && !bytes.Contains(text, []byte(`"msg":"watching"`)) {
-				return &notYet{string(text)}
-			}
-			return err
-		})
-		return id
+	return &rollout{
+		node: n, t: t, own: own, args: c.Args, env: env, mounts: mounts, rights: rights, address: address, pins: pins,
+		probes:     []probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe},
+		sensorFile: sensorFile{t: t, spans: filepath.Join(out, "spans.jsonl")},
 	}
-	stop := func(id string) {
-		t.Helper()
-		if _, err := n.api.StopContainer(t.Context(), &runtime.StopContainerRequest{ContainerId: id, Timeout: 30}); err != nil {
-			t.Error(err)
-		}
+}
+
+// container starts a container of the pod, and gives its id.
+func (r *rollout) container(name, image string, args ...string) string {
+	r.t.Helper()
+	logs := fmt.Sprintf("%s-%d.log", name, r.attempts)
+	id, err := r.own.start(&runtime.ContainerConfig{
+		Metadata: &runtime.ContainerMetadata{Name: name, Attempt: r.attempts}, Image: &runtime.ImageSpec{Image: image}, LogPath: logs,
+		Args: args, Envs: r.env, Mounts: r.mounts,
+		Linux: &runtime.LinuxContainerConfig{SecurityContext: r.rights},
+	})
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	sensor := start(0)
-	s := &sensorFile{t: t, spans: filepath.Join(out, "spans.jsonl")}
-	for _, p := range []probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
-		n.await("the answer to a probe", func() error { return p.asks(address) })
+	r.attempts++
+	r.log = filepath.Join(r.own.config.LogDirectory, logs)
+	return id
+}
+
+// sensor starts the sensor of an image, and waits until it watches.
+func (r *rollout) sensor(image string) (id string) {
+	r.t.Helper()
+	id = r.container("sensor", image, r.args...)
+	r.await("the sensor in its pod", func() error {
+		text, err := os.ReadFile(r.log)
+		if err == nil && !bytes.Contains(text, []byte(`"msg":"watching"`)) {
+			return &notYet{string(text)}
+		}
+		return err
+	})
+	return id
+}
+
+// end ends a container as a kubelet does.
+func (r *rollout) end(id string) {
+	r.t.Helper()
+	if _, err := r.api.StopContainer(r.t.Context(), &runtime.StopContainerRequest{ContainerId: id, Timeout: 30}); err != nil {
+		r.t.Error(err)
+	}
+}
+
+func watchesItsNode(t *testing.T, patch string) {
+	n := newNode(t)
+	archive, image := sensorImage(t)
+	n.load(t, archive)
+	s := rolledOut(t, n, patch)
+	sensor := s.sensor(image)
+	log := s.log
+	for _, p := range s.probes {
+		n.await("the answer to a probe", func() error { return p.asks(s.address) })
 	}
 	p := n.pod(t, "agent", map[string]string{"agents.x-k8s.io/sandbox-name-hash": "b1d2"}, nil)
 	main, err := p.run("main", "/bin/sh -c ': in a sandbox'; exec sleep 1000")
@@ -264,24 +305,26 @@ func watchesItsNode(t *testing.T, patch string) {
 		bytes.Contains(text, []byte("is missing: ")) {
 		t.Errorf("%v: %s", err, text)
 	}
-	costs(t, address)
-	stop(sensor)
+	costs(t, s.address)
+	// What `helm test` runs, beside it.
+	if err := s.own.finish(s.container("doctor", image, "doctor", "--config", "/etc/sheetbend/sheetbend.yaml")); err != nil {
+		text, _ := os.ReadFile(s.log)
+		t.Errorf("%v:\n%s", err, text)
+	}
+	s.end(sensor)
 	// It is pinned, so that the pod's successor can go on. To find a program by its id asks for CAP_SYS_ADMIN.
-	if names, _, err := bpf.PinsAt(filepath.Join(pins, "sheetbend")); err != nil || c.SecurityContext.Privileged && len(names) != 1 {
+	if names, _, err := bpf.PinsAt(filepath.Join(s.pins, "sheetbend")); err != nil || s.rights.Privileged && len(names) != 1 {
 		t.Errorf("pinned: %v, %v", names, err)
 	}
-	if c.SecurityContext.Privileged {
+	if s.rights.Privileged {
 		n.exec(t, main, "while none runs")
 		if _, err := p.run("made-meanwhile", "/bin/sh -c ': made while none runs'"); err != nil {
 			t.Fatal(err)
 		}
-		sensor = start(1)
+		sensor = s.sensor(image)
 		says(t, s.execs(t, ": while none runs", 1)[0], p.expects("main"))
 		says(t, s.execs(t, ": made while none runs", 1)[0], p.expects("made-meanwhile"))
-		stop(sensor)
-	}
-	if _, err := bpf.Unpin(filepath.Join(pins, "sheetbend")); err != nil {
-		t.Error(err)
+		s.end(sensor)
 	}
 }
 

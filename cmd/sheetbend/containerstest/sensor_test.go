@@ -81,7 +81,8 @@ func watch(t *testing.T, sandboxes, containers string) *sensor {
 
 // A seen span, with its resource.
 type seen struct {
-	attrs, resource pcommon.Map
+	attrs, resource   pcommon.Map
+	trace, id, parent string // in hexadecimal; a root has no parent
 }
 
 func (s seen) attr(key string) string     { return text(s.attrs, key) }
@@ -111,7 +112,10 @@ func (s *sensorFile) read() []seen {
 		for _, rs := range td.ResourceSpans().All() {
 			for _, ss := range rs.ScopeSpans().All() {
 				for _, sp := range ss.Spans().All() {
-					out = append(out, seen{sp.Attributes(), rs.Resource().Attributes()})
+					out = append(out, seen{
+						sp.Attributes(), rs.Resource().Attributes(),
+						sp.TraceID().String(), sp.SpanID().String(), sp.ParentSpanID().String(),
+					})
 				}
 			}
 		}
