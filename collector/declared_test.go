@@ -338,7 +338,7 @@ func (w *world) mcpServer(agent, pid uint32) {
 
 // What an MCP server does while its call is open.
 func TestWhoseTheDoingsOfAnMCPServerAre(t *testing.T) {
-	const agent, server, other = uint32(10), uint32(15), uint32(16)
+	const agent, server, other, own = uint32(10), uint32(15), uint32(16), "agents-own"
 	both := func(w *world) { w.mcpServer(agent, server); w.mcpServer(agent, other) }
 	one := func(w *world) { w.mcpServer(agent, server) }
 	call := func(w *world, id, tool string) { w.announce(agent, id, tool) }
@@ -375,6 +375,13 @@ func TestWhoseTheDoingsOfAnMCPServerAre(t *testing.T) {
 			w.over(agent, "m")
 			w.open(server, "/a/x")
 		}, nil, "session", nil},
+		{"a program of the agent's own that stays is not it", func(w *world) {
+			one(w)
+			w.fork(agent, other)
+			w.start(other, "/opt/agent/"+own, false)
+			call(w, "m", "mcp__files__read")
+			w.open(server, "/a/x")
+		}, "m", "declared", "files"},
 		{"of two helpers nobody knows which", func(w *world) { both(w); call(w, "m", "mcp__files__read"); w.open(server, "/a/x") }, nil, "ambiguous", nil},
 		{"it is learnt where one alone did something", func(w *world) { learn(w); call(w, "m", "mcp__files__read"); w.open(server, "/a/x") }, "m", "declared", "files"},
 		{"then the other one is not it", func(w *world) { learn(w); call(w, "m", "mcp__files__read"); w.open(other, "/a/x") }, nil, "session", nil},
@@ -442,7 +449,11 @@ func TestWhoseTheDoingsOfAnMCPServerAre(t *testing.T) {
 		}, nil, "session", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newWorld(t, func(conf *config.Config) {
+				d := *agents.Find(agents.Builtin(), "claude-code")
+				d.Tools.Own = []string{own}
+				conf.Agents = agents.Merge(agents.Builtin(), []agents.Dialect{d})
+			})
 			w.claude(agent)
 			c.do(w)
 			w.c.Close()

@@ -54,10 +54,19 @@ func TestWhichCommandsTheUserHasTyped(t *testing.T) {
 			w.fork(13, 12)
 			w.open(12, "/a/x")
 		}, "inferred", "user"},
-		{"before Codex has named a call it may be an older one, that names none", func(w *world) {
+		{"before any command of the model, too", func(w *world) {
 			w.codex(10)
 			opens(w, "CODEX_SESSION_ID=sess")
+		}, "inferred", "user"},
+		{"an older one names no call, and the thread alone", func(w *world) {
+			w.codex(10)
+			opens(w, "CODEX_THREAD_ID=sess")
 		}, "inferred", nil},
+		{"nor is it the user's where Codex itself was started with that", func(w *world) {
+			w.codex(10, "CODEX_SESSION_ID=sess")
+			w.call(10, 11, "call_1")
+			opens(w, "CODEX_SESSION_ID=sess")
+		}, "session", nil},
 		{"a command of the model has another variable", func(w *world) {
 			w.codex(10)
 			w.call(10, 11, "call_1")

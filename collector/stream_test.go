@@ -244,6 +244,8 @@ func (w *world) busyAgents() {
 	}
 	w.call(200, 250, "call_3")
 	w.call(200, 252, "exec-1")
+	w.fork(200, 261)
+	w.start(261, "/bin/bash", true, "CODEX_SESSION_ID=sess") // the user has typed it
 	w.exit(252, 0)
 	w.fork(250, 251)
 	w.listen(251, "127.0.0.1", 8080, 0)

@@ -5,6 +5,7 @@ package attribution
 import (
 	"bytes"
 	"encoding/hex"
+	"path"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ type Claims struct {
 	Thread                     string // of a subagent, or the session's
 	command                    bool   // a variable that the agent sets on commands of calls
 	helper                     bool   // one that it sets on its helpers
+	user                       bool   // what tells that the user has typed the command
 }
 
 // Bounds of an environment that is kept for comparison. Variables beyond them count as not set.
@@ -127,6 +129,7 @@ func (c *Environ) introduced(a *agent, before Environment, env string) Claims {
 	if before.EnvRead {
 		in := child.without(says(before.Env, e))
 		in.helper = sets(env, before.Env, e.Helpers)
+		in.user = in.Session != "" && child.Call == "" && !child.command && sets(env, before.Env, e.Users)
 		a.setsCommands = a.setsCommands || in.command
 		return in
 	}
@@ -137,6 +140,7 @@ func (c *Environ) introduced(a *agent, before Environment, env string) Claims {
 	a.passesHelpers = a.passesHelpers && helper
 	in := child.without(*a.base)
 	in.helper = helper && !a.passesHelpers
+	in.user = in.Session != "" && child.Call == "" && !child.command && sets(env, "", e.Users)
 	if in.Call != "" || in.command || child.Call != "" || child.command {
 		// A command of a call: its session is the agent's, who sets it on each.
 		in.Session, in.Thread = child.Session, child.Thread
@@ -207,7 +211,7 @@ func (c *Table) Attribute(p *Process, x *ProgramStart) (denied Claims) {
 			in.Session, in.Thread = "", ""
 		}
 		c.root(p, x, in)
-		c.helps(p)
+		c.helps(p, path.Base(x.Executable))
 		if d != nil && a.MayWork(d, program) {
 			return denied // the agent runs its own program as a tool
 		}
@@ -264,8 +268,7 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	a := p.Agent
 	var k *Call
 	var several bool
-	byUser := a.dialect.Env.UsersUnnamed && a.names && in.Session != "" && in.Call == "" && !in.command
-	if in.Call == "" && !byUser {
+	if in.Call == "" && !in.user {
 		k, several = c.Marks.openCall(a, x)
 	}
 	t := c.threadOf(a, in)
@@ -284,11 +287,11 @@ func (c *Table) command(p *Process, x *ProgramStart, in Claims, perCall bool, li
 	default:
 		id := span.InferredCall(c.config.BootID, x.ID)
 		by := inferred
-		if a.names && !byUser && !a.mayAnnounce(c.clock.Now, c.config.CallRetention) {
+		if a.names && !in.user && !a.mayAnnounce(c.clock.Now, c.config.CallRetention) {
 			by = unannounced
 		}
 		k = c.callIn(a, t, id, by, x.At)
-		k.computed, k.ByUser = true, byUser
+		k.computed, k.ByUser = true, in.user
 		c.inferred[a.Name] = true
 	}
 	a.names = a.names || !k.computed

@@ -381,9 +381,10 @@ type helper struct {
 
 // helps is told of a child of an agent when its first program was decided: one that is in no call and no hook is a
 // helper.
-func (c *Table) helps(p *Process) {
+func (c *Table) helps(p *Process, program string) {
 	hook := p.runsHook || p.hookShell || p.likeCommand
-	if p.Role != RoleNone || p.Call != nil || p.ambiguous || hook || p.Agent == nil || !p.Agent.dialect.Tools.Known() {
+	if p.Role != RoleNone || p.Call != nil || p.ambiguous || hook || p.Agent == nil || !p.Agent.dialect.Tools.Known() ||
+		slices.Contains(p.Agent.dialect.Tools.Own, program) {
 		return
 	}
 	h := &helper{agent: p.Agent, began: p.Start}

@@ -77,9 +77,9 @@ type Env struct {
 	Programs []string `json:"programs,omitempty" yaml:"programs"`
 	// CallsNamed: every command of a call has one of the variables above; a child without is a helper.
 	CallsNamed bool `json:"calls_named,omitempty" yaml:"calls_named"`
-	// UsersUnnamed: all commands of the model have one of the variables of Call or Commands. What has that of the session
-	// alone, once the agent has named a call, the user has typed.
-	UsersUnnamed bool `json:"users_unnamed,omitempty" yaml:"users_unnamed"`
+	// Users are those variables of Session that only versions set whose model's commands all have one of Call or Commands,
+	// too: a command with one of these alone the user has typed.
+	Users []string `json:"users,omitempty" yaml:"users"`
 	// Nested is how the ids of calls look that the agent itself makes within a call of the model, as for each tool
 	// that a program of the model's calls: "exec-*". "*" as the last character stands for any end.
 	Nested []string `json:"nested,omitempty" yaml:"nested"`
@@ -203,6 +203,8 @@ type Tools struct {
 	Agents []string `json:"agents,omitempty" yaml:"agents"`
 	// MCP is how a tool of an MCP server is called, with the words {server} and {tool} in it: "mcp__{server}__{tool}".
 	MCP string `json:"mcp,omitempty" yaml:"mcp"`
+	// Own are base names of programs that the agent starts for itself and that are no MCP servers, though they stay.
+	Own []string `json:"own,omitempty" yaml:"own"`
 	// State are names of files and directories that the agent keeps for itself, wherever they are: ".claude", which
 	// stands for ".claude.json", too, or "share/opencode". What its own process writes there is of no tool, unless that
 	// has declared it.
@@ -261,7 +263,7 @@ func EnvNames(ds []Dialect) []string {
 	names := append(LoaderVariables(), VarTraceparent)
 	for i := range ds {
 		e := &ds[i].Env
-		names = slices.Concat(names, e.Session, e.Call, e.Thread, e.Commands, e.Helpers)
+		names = slices.Concat(names, e.Session, e.Call, e.Thread, e.Commands, e.Helpers, e.Users)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -358,7 +360,7 @@ func (d *Dialect) Validate() error {
 			bad("path: %q does not begin with a slash", p)
 		}
 	}
-	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Thread, d.Env.Commands, d.Env.Helpers) {
+	for _, v := range slices.Concat(d.Env.Session, d.Env.Call, d.Env.Thread, d.Env.Commands, d.Env.Helpers, d.Env.Users) {
 		if v == "" || len(v) > maxVariable || strings.ContainsAny(v, "=\x00") {
 			bad("env: %q is not a variable's name of at most %d bytes", v, maxVariable)
 		}
