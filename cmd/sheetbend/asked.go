@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/cmd/sheetbend/config"
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 	"github.com/sheetbend/sheetbend/collector/cgroup"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/agents"
@@ -36,7 +37,7 @@ const restWithin = 10 * time.Second
 // process cannot do that itself.
 func (o *runOptions) asked(
 	ctx context.Context, c *config.Config, by, who identity, command launch, unable error,
-) (code int, err error) {
+) (status syscall.WaitStatus, err error) {
 	switch {
 	case o.captureOnly || o.capture != "":
 		return 0, fmt.Errorf("%w (a capture of the raw records takes that, also where a sensor runs)", unable)
@@ -45,8 +46,10 @@ func (o *runOptions) asked(
 	}
 	log := slog.New(&notes{})
 	r := askedRun{options: o, config: c}
-	signals, ignoreSignals := watchSignals()
-	defer ignoreSignals()
+	sent, err := watchSignals()
+	if err != nil {
+		return 0, err
+	}
 	term := openTTY()
 	defer term.close()
 	if r.command, err = o.inside(c, command, who); err != nil {
@@ -70,14 +73,15 @@ func (o *runOptions) asked(
 	if r.out.follow != nil {
 		r.out.follow.Begin(time.Now())
 	}
-	status, owed, err := wait(r.cmd, term, signals)
+	v := supervisor{cmd: r.cmd, term: term, inside: r.inside}
+	status, owed, err := v.wait(sent)
 	if err != nil {
 		return 0, err
 	}
 	if status.Signaled() {
 		term.restore()
 	}
-	asked := afterEnd(closing, signals, owed)
+	asked := afterEnd(closing, sent, owed)
 	var lines []string
 	if err := r.takeRest(asked); err != nil {
 		lines = append(lines, err.Error())
@@ -93,7 +97,7 @@ func (o *runOptions) asked(
 		lines = append(lines, err.Error())
 	}
 	r.conclude(lines)
-	return exitCode(status), nil
+	return status, nil
 }
 
 // inside has an agent run its commands in the sandbox, as run does for root.
@@ -141,9 +145,11 @@ func (r *askedRun) start(unable error) error {
 	defer ours.Close()
 	r.cmd = &exec.Cmd{
 		Path: "/proc/self/exe", Args: append([]string{stageName, r.command.program}, r.command.args...),
-		Env: r.command.env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{theirs},
+		Env:   r.command.env,
+		Stdin: standard(os.Stdin), Stdout: standard(os.Stdout), Stderr: standard(os.Stderr),
+		ExtraFiles: []*os.File{theirs},
 	}
-	err = r.cmd.Start()
+	err = signals.Inherit(r.cmd.Start)
 	_ = theirs.Close()
 	if err != nil {
 		return fmt.Errorf("start the command: %w", err)
@@ -244,6 +250,12 @@ func (r *askedRun) read() (err error) {
 	})
 	sink.Flush()
 	return err
+}
+
+// inside says whether a process is of the sandbox. Of one that was watched already nobody says here where it ends.
+func (r *askedRun) inside(pid int) bool {
+	m, err := cgroup.Find()
+	return err == nil && r.cgroup != "" && (&session{mount: m, path: r.cgroup}).holds(pid)
 }
 
 // takeRest tells the sensor that the command has ended, and waits for what is left of its spans.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sheetbend/sheetbend/cmd/sheetbend/signals"
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
@@ -61,7 +62,12 @@ func stage(program string, args []string) int {
 	if n, err := unix.Read(stageFD, told); err != nil || n != 1 || told[0] != stageGo {
 		return exitSheetbend
 	}
-	return fail(syscall.Exec(program, args, os.Environ()))
+	for fd := range 3 {
+		if signals.Closed(fd) { // Go's library opened it
+			unix.CloseOnExec(fd)
+		}
+	}
+	return fail(signals.Inherit(func() error { return syscall.Exec(program, args, os.Environ()) }))
 }
 
 // askSensor connects to a sensor, asks, and reads the answer and no more. It is done without Go's network poller, which would
