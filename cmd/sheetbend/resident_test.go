@@ -3,11 +3,14 @@
 package main
 
 import (
+	"crypto/sha256"
 	"os"
 	"reflect"
 	"regexp"
 	"strconv"
 	"testing"
+
+	"github.com/sheetbend/sheetbend/bpf"
 )
 
 func TestOnlyCodeThatNobodyChangedIsDropped(t *testing.T) {
@@ -38,7 +41,7 @@ Anonymous:             0 kB
 }
 
 func TestDroppedCodeIsNoLongerResidentAndRuns(t *testing.T) {
-	resident := func() int {
+	resident := func(modes string) int {
 		t.Helper()
 		exe, err := os.Readlink("/proc/self/exe")
 		if err != nil {
@@ -49,17 +52,25 @@ func TestDroppedCodeIsNoLongerResidentAndRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 		kib := 0
-		for _, m := range regexp.MustCompile(`(?m) r(?:-x|--)p .* `+regexp.QuoteMeta(exe)+`\n(?:[A-Z].*\n)*?Rss: +(\d+) kB`).FindAllSubmatch(smaps, -1) {
+		for _, m := range regexp.MustCompile(`(?m) (?:`+modes+`) .* `+regexp.QuoteMeta(exe)+`\n(?:[A-Z].*\n)*?Rss: +(\d+) kB`).FindAllSubmatch(smaps, -1) {
 			n, _ := strconv.Atoi(string(m[1]))
 			kib += n
 		}
 		return kib
 	}
-	before := resident()
+	const code, data = "r-xp|r--p", "rw-p"
+	before, object := resident(code), sha256.Sum256(bpf.Object())
+	withObject := resident(data)
 	if err := dropCode(); err != nil {
 		t.Fatal(err)
 	}
-	if after := resident(); after == 0 || after > before*3/4 {
+	if after := resident(data); after > withObject-len(bpf.Object())*3/4>>10 {
+		t.Errorf("%d KiB of data were resident, with the BPF object of %d bytes; %d KiB are now", withObject, len(bpf.Object()), after)
+	}
+	if after := resident(code); after == 0 || after > before*3/4 {
 		t.Errorf("%d KiB of code were resident, %d KiB are now", before, after)
+	}
+	if sha256.Sum256(bpf.Object()) != object {
+		t.Error("the object is another one")
 	}
 }
