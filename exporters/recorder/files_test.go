@@ -231,3 +231,30 @@ func TestTheLargestBlockCanBeRead(t *testing.T) {
 		t.Errorf("%d of %d are read", n, tp.taken)
 	}
 }
+
+// What a block took is used again: a busy recorder leaves little to the garbage collector, whose room is the sensor's
+// memory.
+func TestBlocksUseTheirMemoryAgain(t *testing.T) {
+	tp := start(t, Options{Path: directory(t)})
+	encoded := make([]byte, 1024)
+	block := func() {
+		for range blockBytes / len(encoded) {
+			tp.Recorder.Span(&span.Span{Instance: codex.instance, Start: 1, End: 2}, encoded)
+		}
+		tp.settle(t)
+	}
+	for range 4 {
+		block()
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const blocks = 64
+	for range blocks {
+		block()
+	}
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) / blocks; took > blockBytes {
+		t.Errorf("a block of %d bytes takes %d", blockBytes, took)
+	}
+	tp.end(t)
+}

@@ -87,6 +87,7 @@ type Recorder struct {
 	nextAging time.Time
 
 	jobs   chan *block
+	free   chan []byte // room of blocks that were written
 	done   chan struct{}
 	queued atomic.Int64
 	stop   atomic.Bool // Close waits no longer
@@ -142,7 +143,7 @@ func Open(o Options) (_ *Recorder, err error) {
 		o.Now = time.Now
 	}
 	r := &Recorder{
-		o: o, clock: o.Now, truncate: (*os.File).Truncate, open: make(map[string]*block), jobs: make(chan *block, maxJobs), done: make(chan struct{}),
+		o: o, clock: o.Now, truncate: (*os.File).Truncate, open: make(map[string]*block), jobs: make(chan *block, maxJobs), free: make(chan []byte, 2), done: make(chan struct{}),
 		all: make(map[string]*recording), current: make(map[string]*recording), evicted: make(map[string]Summary),
 		lost: make(map[string]uint64),
 	}
@@ -180,7 +181,7 @@ func (r *Recorder) Span(s *span.Span, encoded []byte) {
 		r.buffered += len(r.head)
 	}
 	p := &b.parts[len(b.parts)-1]
-	p.spans = append(p.spans, encoded...)
+	p.spans = append(r.room(p.spans, len(encoded)), encoded...)
 	b.bytes += len(encoded)
 	r.buffered += len(encoded)
 	b.sum.add(s)
@@ -189,6 +190,20 @@ func (r *Recorder) Span(s *span.Span, encoded []byte) {
 	}
 	for r.buffered > maxBuffered {
 		r.closeBlock(r.age.Front().Value.(*block))
+	}
+}
+
+// room gives spans room for n bytes more. What has grown gets that of a whole block, of one that was written if there is
+// one: most of what a busy recorder would leave to the garbage collector.
+func (r *Recorder) room(spans []byte, n int) []byte {
+	if len(spans) < blockBytes/8 || len(spans)+n <= cap(spans) {
+		return spans
+	}
+	select {
+	case again := <-r.free:
+		return append(again[:0], spans...)
+	default:
+		return slices.Grow(spans, max(n, blockBytes+blockBytes/8-len(spans)))
 	}
 }
 
@@ -365,6 +380,12 @@ func (r *Recorder) record(b *block) (err error) {
 	r.message = r.message[:0]
 	for _, p := range b.parts {
 		r.message = r.o.Encode(r.message, p.resource, p.spans)
+		if cap(p.spans) >= blockBytes && cap(p.spans) <= 2*blockBytes {
+			select {
+			case r.free <- p.spans:
+			default:
+			}
+		}
 	}
 	r.frame = r.frame[:0]
 	if len(r.message) > 0 {
