@@ -33,53 +33,6 @@ const (
 	maxName     = 256      // bytes of each
 )
 
-// A Summary tells what a recording has, without decoding it. Times are ns since the Unix epoch.
-type Summary struct {
-	Version  int      `json:"sheetbend_recording"`
-	Instance string   `json:"instance"` // sheetbend.agent.instance
-	Sandbox  string   `json:"sandbox"`  // sheetbend.sandbox.id
-	Agent    string   `json:"agent,omitempty"`
-	Session  string   `json:"session"`            // the agent's own, as far as it is known
-	Sessions []string `json:"sessions,omitempty"` // all that spans had, the newest maxSessions
-	User     *uint32  `json:"user,omitempty"`     // who ran the first program; nil: not known
-	Owner    *uint32  `json:"owner,omitempty"`    // who ran the first program seen in the sandbox: whose share it takes
-	Start    uint64   `json:"start"`
-	Last     uint64   `json:"last"`
-	Spans    uint64   `json:"spans"`
-	Calls    uint64   `json:"calls,omitempty"`  // session.call spans
-	Failed   uint64   `json:"failed,omitempty"` // of these
-	Lost     uint64   `json:"lost,omitempty"`   // spans that could not be written
-	Cut      uint64   `json:"cut,omitempty"`    // spans taken away at the beginning: too many, too old
-
-	// Of the block alone.
-	Bytes int    `json:"bytes"` // length of the zstd frame that follows
-	Until uint64 `json:"until"` // newest end of a span in it
-	Count uint64 `json:"count"` // spans in it
-}
-
-// Is says whether a session of this id is in the recording.
-func (s *Summary) Is(id string) bool {
-	return s.Session == id || s.Instance == id || slices.Contains(s.Sessions, id)
-}
-
-// clone shares nothing with s.
-func (s *Summary) clone() Summary {
-	out := *s
-	out.Sessions = slices.Clone(s.Sessions)
-	return out
-}
-
-// see notes a session id.
-func (s *Summary) see(id string) {
-	if id == "" || len(id) > maxName || slices.Contains(s.Sessions, id) {
-		return
-	}
-	if len(s.Sessions) >= maxSessions {
-		s.Sessions = s.Sessions[1:]
-	}
-	s.Sessions = append(s.Sessions[:len(s.Sessions):len(s.Sessions)], id)
-}
-
 // appendBlock appends a block whose frame is at hand.
 func appendBlock(b []byte, s *Summary, frame []byte) ([]byte, error) {
 	s.Version, s.Bytes = Version, len(frame)

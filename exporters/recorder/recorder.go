@@ -5,7 +5,6 @@
 package recorder
 
 import (
-	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -143,7 +142,8 @@ func Open(o Options) (_ *Recorder, err error) {
 		o.Now = time.Now
 	}
 	r := &Recorder{
-		o: o, clock: o.Now, truncate: (*os.File).Truncate, open: make(map[string]*block), jobs: make(chan *block, maxJobs), free: make(chan []byte, 2), done: make(chan struct{}),
+		o: o, clock: o.Now, truncate: (*os.File).Truncate, open: make(map[string]*block), jobs: make(chan *block, maxJobs),
+		free: make(chan []byte, 2), done: make(chan struct{}),
 		all: make(map[string]*recording), current: make(map[string]*recording), evicted: make(map[string]Summary),
 		lost: make(map[string]uint64),
 	}
@@ -488,70 +488,3 @@ func (r *Recorder) takeBack(rec *recording, f *os.File, n int) error {
 	}
 	return err
 }
-
-// add tells of a span of the block.
-func (s *Summary) add(x *span.Span) {
-	s.Spans++
-	s.Count++
-	s.Start, s.Last, s.Until = min(s.Start, x.Start), max(s.Last, x.End), max(s.Until, x.End)
-	a := span.Attrs(x.Attrs)
-	if s.Sandbox == "" {
-		s.Sandbox = clip(a.Text(span.KeySandboxID))
-	}
-	if name := a.Text(span.KeyAgentName); name != "" && s.Agent != name {
-		s.Agent = clip(name)
-	}
-	if len(s.Sessions) == 0 || s.Sessions[len(s.Sessions)-1] != x.Session {
-		s.see(x.Session)
-	}
-	// What an agent does itself has its session; a call may be a subagent's.
-	own := a.Find(span.KeyCallID) == nil && a.Find(span.KeyCallContext) == nil
-	if s.Session == "" || own && x.Session != x.Instance && s.Session != x.Session {
-		s.Session = clip(x.Session)
-	}
-	if uid, ok := span.UserOf(x); ok {
-		s.User = agree(s.User, &uid)
-	}
-	if x.Kind == span.SessionCall {
-		s.Calls++
-		if x.Failed {
-			s.Failed++
-		}
-	}
-}
-
-// agree is the user that both say, or the one of them that says; root, where they say different ones: what was done by
-// several users is shown to none of them.
-func agree(a, b *uint32) *uint32 {
-	switch {
-	case a == nil:
-		return b
-	case b == nil || *a == *b:
-		return a
-	}
-	return new(uint32)
-}
-
-// merge adds what a block tells.
-func (s *Summary) merge(b *Summary) {
-	s.Sandbox = cmp.Or(s.Sandbox, b.Sandbox)
-	s.Agent = cmp.Or(b.Agent, s.Agent)
-	// An id of its own is not given up for one that was made up, as of what was done outside of all sessions.
-	if s.Session == "" || b.Session != b.Instance && b.Session != b.Sandbox {
-		s.Session = b.Session
-	}
-	for _, id := range b.Sessions {
-		s.see(id)
-	}
-	s.User = agree(s.User, b.User)
-	if s.Owner == nil {
-		s.Owner = s.User
-	}
-	s.Start, s.Last, s.Until = min(s.Start, b.Start), max(s.Last, b.Last), b.Until
-	s.Spans += b.Spans
-	s.Calls += b.Calls
-	s.Failed += b.Failed
-	s.Count = b.Count
-}
-
-func clip(s string) string { return span.Clip(s, maxName) }
