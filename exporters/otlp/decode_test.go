@@ -127,6 +127,7 @@ func normal(s span.Span) span.Span {
 	if len(s.Links) == 0 {
 		s.Links = nil
 	}
+	s.OfProgram, s.User = false, span.User{} // which are not exported
 	return s
 }
 
