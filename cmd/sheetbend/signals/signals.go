@@ -14,7 +14,6 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -215,5 +214,5 @@ func raise(s unix.Signal) {
 	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &one, &before) == nil {
 		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }()
 	}
-	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), syscall.Signal(s))
+	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), s)
 }
