@@ -43,7 +43,7 @@ var (
 )
 
 // pipe is where the handler of catch_*.s writes each siginfo_t.
-var pipe int32
+var pipe int32 //nolint:unused // in assembly
 
 // caught are the signals that Catch was given.
 var caught []unix.Signal
