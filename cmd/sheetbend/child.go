@@ -180,6 +180,7 @@ func (v *supervisor) wait(sent <-chan signals.Sent) (status syscall.WaitStatus, 
 	done := make(chan error, 1)
 	seen := make(map[unix.Signal]bool)
 	go func() { done <- v.cmd.Wait() }()
+	v.mirrorStop() // it may have been stopped before anybody listened
 	for {
 		select {
 		case err := <-done:

@@ -84,3 +84,12 @@ func TestTheInterruptKeyThatEndsTheCommandDoesNotEndTheDelivery(t *testing.T) {
 		t.Error("no span was delivered")
 	}
 }
+
+func TestWhatTheCommandSendsItselfIsNotPassedOn(t *testing.T) {
+	v := supervisor{inside: func(pid int) bool { return pid == 5 }}
+	for from, want := range map[int]bool{0: true, 4: true, 5: false} {
+		if got := v.means(signals.Sent{Signal: unix.SIGTERM, From: from}); got != want {
+			t.Errorf("sent by %d: passed on is %v", from, got)
+		}
+	}
+}

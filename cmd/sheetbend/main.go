@@ -75,7 +75,7 @@ func execute(ctx context.Context, args []string) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		code, err = e.code, e.err
 	}
-	if by, ok := err.(killed); ok {
+	if by, ok := errors.AsType[killed](err); ok {
 		signals.Die(syscall.Signal(by)) // shells stop their scripts only for who died of it
 		return code
 	}

@@ -14,7 +14,6 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +43,7 @@ var (
 )
 
 // pipe is where the handler of catch_*.s writes each siginfo_t.
-var pipe int32
+var pipe int32 //nolint:unused // in assembly
 
 // caught are the signals that Catch was given.
 var caught []unix.Signal
@@ -215,5 +214,5 @@ func raise(s unix.Signal) {
 	if unix.PthreadSigmask(unix.SIG_UNBLOCK, &one, &before) == nil {
 		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }()
 	}
-	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), syscall.Signal(s))
+	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), s)
 }

@@ -13,8 +13,8 @@ import _ "unsafe" // for linkname
 //go:linkname _cgo_init _cgo_init
 var (
 	atStart   byte
-	_cgo_init = &atStart //nolint:unused // see above
+	_cgo_init = &atStart
 )
 
 // threadLocal is what the function in start_amd64.s gives to the first thread, as it then has to.
-var threadLocal [2]uint64
+var threadLocal [2]uint64 //nolint:unused // in assembly
