@@ -263,7 +263,7 @@ func (r *askedRun) takeRest(asked <-chan os.Signal) error {
 	if r.conn == nil {
 		return nil
 	}
-	defer r.conn.Close()
+	defer func() { _ = r.conn.Close() }()
 	if m, err := cgroup.Find(); err == nil {
 		r.options.outlived(leftovers{session: &session{mount: m, path: r.cgroup}}, r.command.args[0], asked)
 	}

@@ -129,7 +129,10 @@ var (
 	mRequests = counter("intake_requests_total",
 		"Requests of agents' telemetry: taken, or why they were refused (docs/telemetry.md).", "outcome")
 	mFactsLost = counter("intake_facts_lost_total", "Events in agents' telemetry that were not read: too many at once.")
-	mTick      = gauge("last_read_timestamp_seconds", "When the ring was last read.")
+	mWatches   = counter("watches_total", "Commands that users asked to have watched, by outcome: opened or refused.",
+		"outcome")
+	mWatchesLost = counter("watches_spans_dropped_total", "Spans that no client of a watch got: it read too slowly.")
+	mTick        = gauge("last_read_timestamp_seconds", "When the ring was last read.")
 
 	mConfined = gauge("confined",
 		"1 for what the sensor gave up after its start; 0 if nothing (docs/security.md).",
@@ -253,6 +256,11 @@ func (m *metered) collectWatch(put func(what measure, v float64, labels ...strin
 	put(mSpans, float64(s.Spans))
 	put(mEvicted, float64(s.EvictedProcesses))
 	put(mRefused, float64(s.RefusedCgroups))
+	if w.users != nil {
+		n := w.users.stats()
+		putOutcomes(put, mWatches, map[string]uint64{"opened": n.opened, "refused": n.refused})
+		put(mWatchesLost, float64(w.users.hub.Dropped()))
+	}
 	if w.runtimes != nil {
 		r := w.runtimes.resolver.Stats()
 		putOutcomes(put, mWords, map[string]uint64{

@@ -124,6 +124,12 @@ func (ws *watches) admit(uid uint32) error {
 	return nil
 }
 
+func (ws *watches) stats() watchCounts {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.counts
+}
+
 // Open implements marker.Watches.
 func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 	defer func() {
