@@ -559,3 +559,61 @@ func TestReadsBeyondTheBudgetFold(t *testing.T) {
 		}
 	})
 }
+
+// What would not have been counted for its directory is not taken into that later.
+func TestWhatIsOfInterestDoesNotFoldAfterwards(t *testing.T) {
+	for flag, what := range map[uint16]string{
+		record.OpenUnlinked: "it has no name", record.OpenTruncated: "the begin of its path is missing", record.OpenOutside: "outside of its root",
+	} {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.exec(10, "/bin/x", "x")
+		odd := record.Open{Path: rt.Path("/repo/odd"), Name: []byte("/repo/odd"), Inode: 1, Flags: unix.O_WRONLY | unix.O_CREAT}
+		w.openWith(10, flag|record.OpenCreated, odd)
+		w.write(10, "/etc/odd", 2, true)
+		for n := range 60 {
+			w.write(10, fmt.Sprintf("/repo/%d", n), uint64(n+3), true)
+			w.write(10, fmt.Sprintf("/etc/%d", n), uint64(n+300), true)
+		}
+		w.c.Close()
+		alone := 0
+		for _, s := range w.of(span.Open) {
+			path, _ := get(s, span.KeyFilePath).(string)
+			if get(s, span.KeyFolded) == true {
+				if path != "/repo/" || get(s, span.KeyCount) != int64(60) {
+					t.Errorf("%s: %s %v", what, path, get(s, span.KeyCount))
+				}
+			} else if strings.Contains(path, "odd") {
+				alone++
+			}
+		}
+		if alone != 2 {
+			t.Errorf("%s: %d of 2 have spans", what, alone)
+		}
+	}
+}
+
+// Changes outside of the workspace have spans of their own up to a bound, for people, too, and are counted beyond.
+func TestFewChangesOutsideOfTheWorkspaceStayAlone(t *testing.T) {
+	for _, many := range []int{8, 9, 500} {
+		w := newWorld(t, func(c *config.Config) { c.Fold.Trees, c.Fold.Creates = true, 2 })
+		w.begin(10, one)
+		w.exec(10, "/bin/rm", "rm")
+		for n := range many {
+			w.change(10, 0, "", fmt.Sprintf("/etc/x/%d", n), record.Change{Op: record.ChangeUnlink, Inode: uint64(n + 1), Nlink: 1})
+		}
+		w.c.Close()
+		list, sum := w.of(span.Change), int64(0)
+		for _, s := range list {
+			wants(t, s, map[string]any{span.KeyOutside: true})
+			n, counts := get(s, span.KeyCount).(int64)
+			if !counts {
+				n = 1
+			}
+			sum += n
+		}
+		if many <= 8 != (len(list) == many) || many > 8 && len(list) != 1 || sum != int64(many) {
+			t.Errorf("%d changes: %d spans that count %d", many, len(list), sum)
+		}
+	}
+}

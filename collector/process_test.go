@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/collector/config"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/spans"
@@ -442,6 +444,62 @@ func TestOneFailureIsOneError(t *testing.T) {
 			if failed := shell(t, c.command, c.inner, c.outer, c.between); !slices.Equal(failed, c.want) {
 				t.Errorf("failed are %v, want %v", failed, c.want)
 			}
+		})
+	}
+}
+
+// What a fork of a shell ends with is the shell's failure, unless an Error tells of it already.
+func TestAFailureOfAWorkerIsOneError(t *testing.T) {
+	worker := func(do func(*world), status uint32) func(*world) {
+		return func(w *world) { w.fork(11, 12); do(w); w.exit(12, status) }
+	}
+	no := func(*world) {}
+	for _, c := range []struct {
+		name   string
+		do     func(*world)
+		status uint32
+		want   string // whose status is Error
+	}{
+		{"of a subshell", worker(no, 3<<8), 3 << 8, "process.exit"},
+		{"of a command that is not there", worker(func(w *world) {
+			w.refused(12, 0, record.ExecFailed{Error: int32(unix.ENOENT), Name: []byte("/bin/none")})
+		}, 127<<8), 127 << 8, "process.exec"},
+		{"of a command that may not be run", worker(func(w *world) {
+			w.refused(12, 0, record.ExecFailed{Error: int32(unix.EACCES), Name: []byte("/bin/none")})
+		}, 126<<8), 126 << 8, "process.exec.refused"},
+		{"of what a subshell runs", worker(func(w *world) {
+			w.fork(12, 13)
+			w.exec(13, "/bin/false", "false")
+			w.exit(13, 1<<8)
+		}, 1<<8), 1 << 8, "process.exec"},
+		{"of the last of many", func(w *world) {
+			for n := range uint32(33) {
+				w.fork(11, 100+n)
+				w.exit(100+n, 9)
+			}
+			w.fork(11, 12)
+			w.exit(12, 3<<8)
+		}, 3 << 8, "process.exec"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.codex(10)
+			w.command(10, 11, "call_1", "bash", "-c", "x")
+			c.do(w)
+			w.exit(11, c.status)
+			w.exit(10, 0)
+			w.tick(3 * time.Second)
+			var failed []string
+			for _, s := range w.spans {
+				if s.Failed && !s.Kind.Story() && get(s, span.KeyExitSignal) == nil {
+					failed = append(failed, s.Kind.String())
+				}
+			}
+			if !slices.Equal(failed, []string{c.want}) {
+				t.Errorf("failed are %v, want %s", failed, c.want)
+			}
+			wants(t, w.told("call_1"), map[string]any{span.KeyCallExitCode: int64(c.status >> 8), span.KeyOutcome: "failed"})
+			w.checkAccounts()
 		})
 	}
 }

@@ -21,6 +21,7 @@ type Process struct {
 	Program *Program // never nil
 	OOM     bool     // the kernel has chosen it to free memory
 	Refused bool     // an exec of it has failed
+	Told    bool     // and a span tells of that
 	Child   uint32   // exit code of its child that ended last, as wait(2) gives it; 0: ended well or by a signal, or there is none
 
 	given    bool   // what a person has given in a sandbox for that, or what this has launched

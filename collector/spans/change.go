@@ -290,7 +290,7 @@ func (c *Spans) forgetChanges(s *changeSpan) {
 func (s *changeSpan) runOut(c *Spans, _ uint64) {
 	c.forgetChanges(s)
 	few := len(s.first)
-	if c.config.Fold.Trees {
+	if c.config.Fold.Trees && !s.key.outside {
 		few = min(few, c.config.Fold.Creates)
 	}
 	if s.count <= uint64(few) {

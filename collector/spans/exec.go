@@ -71,7 +71,9 @@ func (c *Spans) EndProgram(p *lineage.Process, at uint64, how lineage.Ending) {
 	}
 	i := p.Program
 	if !p.Owns(i) {
-		c.endWorker(p, at, &how)
+		if told := c.endWorker(p, at, &how); !told && !how.Replaced {
+			c.passCode(p, &lineage.Ending{}) // the failure is that of what the parent runs
+		}
 		return
 	}
 	i.Ended = true
@@ -213,25 +215,26 @@ func (c *Spans) sendExit(p *lineage.Process, at uint64, how lineage.Ending) {
 const maxWorkersTold = 32
 
 // endWorker counts a process that ends in the program that forked it, and sends a process.exit span when that was no good
-// end. Of one that was to run a program, and exits because it cannot, the refused exec tells.
-func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
+// end. Of one that was to run a program, and exits because it cannot, the refused exec tells. It says whether an Error tells
+// of the end.
+func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) (told bool) {
 	if how.Replaced {
-		return
+		return false
 	}
 	i, w := p.Program, p.Owner()
 	i.Workers.Ended++
 	if how.Exit == nil || how.Exit.Status == 0 {
-		return
+		return false
 	}
 	i.Workers.Failed++
 	if p.Refused && how.Exit.Status&0x7f == 0 {
-		return
+		return p.Told
 	}
 	if window := at / uint64(c.config.Fold.Window); window != i.Workers.Window {
 		i.Workers.Window, i.Workers.Told = window, 0
 	}
 	if i.Workers.Told >= maxWorkersTold {
-		return
+		return how.Child // what it ran has told of it
 	}
 	i.Workers.Told++
 	id := span.ExitSpan(c.config.BootID, span.Image{Tgid: p.Tgid, Start: p.Start, ExecID: i.ID.ExecID})
@@ -241,6 +244,7 @@ func (c *Spans) endWorker(p *lineage.Process, at uint64, how *lineage.Ending) {
 	d.flag(span.KeyWorker)
 	c.ended(d, how, 0)
 	c.out.send()
+	return true
 }
 
 func (d *builder) contradicted(s *attribution.Claims) {

@@ -167,10 +167,15 @@ func (c *Spans) alone(p *lineage.Process, w attribution.Owner, name string) bool
 	return c.isOutside(&p.Sandbox.Sandbox, w, name)
 }
 
-// mayFold says whether a span of one file may go into one for its directory, by the key of that.
+// notIn are the flags of an open of what is not in the directory that its path names, as far as is known.
+const notIn = record.OpenUnlinked | record.OpenTruncated | record.OpenOutside
+
+// mayFold says whether a span of one file may go into one for its directory, by the key of that: none that would not have
+// been counted there at once.
 func (s *openSpan) mayFold(into openKey) bool {
 	k := &s.key
-	return !k.folded && k.access == into.access && k.errno == into.errno && k.call == into.call && k.declared == into.declared && k.outside == into.outside && !s.sensitive && s.resolved
+	return !k.folded && k.access == into.access && k.errno == into.errno && k.call == into.call && k.declared == into.declared &&
+		!k.outside && k.flags&notIn == 0 && !s.sensitive && !s.named && s.resolved
 }
 
 // treesOf is folds.above as it is configured.

@@ -88,6 +88,7 @@ type openSpan struct {
 	requested   string // of the first; "" when it is the path
 	sensitive   bool
 	resolved    bool     // the path is the kernel's, not made of the request
+	named       bool     // a tool has named it
 	in          *folds   // folded: where it is found
 	names       []string // folded: of the first files
 	programs    []string // folded, of all processes of a call: those that read first
@@ -222,13 +223,13 @@ func (c *files) open(h *record.Header, r *record.Open) {
 	case whose.Named || sensitive:
 	case read && c.foldsRead(h, p, &whose, name, to):
 		return
-	case to.writes() && resolved && !key.outside && h.Flags&(record.OpenUnlinked|record.OpenTruncated|record.OpenOutside) == 0 && c.foldsWrite(h, p, &whose, name, to):
+	case to.writes() && resolved && !key.outside && h.Flags&notIn == 0 && c.foldsWrite(h, p, &whose, name, to):
 		return
 	}
 	key.path = string(c.spans.lineage.Path)
 	s := c.newOpen(h, p, whose.Owner, key)
 	s.sensitive = sensitive
-	s.resolved = resolved
+	s.resolved, s.named = resolved, whose.Named
 	s.requested = string(requested)
 	c.keep(s, len(key.path)+len(s.requested), weightOf(key.path)+weightOf(s.requested))
 }

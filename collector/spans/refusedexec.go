@@ -34,6 +34,7 @@ func (c *Spans) ExecFailed(h *record.Header, r *record.ExecFailed) {
 			return
 		}
 	}
+	p.Told = true
 	const told = record.OpenNameMissing | record.OpenNameTruncated | record.OpenTruncated | record.OpenOutside
 	s := c.count(h, p, countedEvent{kind: span.ExecRefused, errno: r.Error, path: asked, flags: h.Flags & told})
 	if outcome == span.Refused {
