@@ -22,7 +22,7 @@ func TestWhichChildOfAnAgentIsACall(t *testing.T) {
 		project  = "CLAUDE_PROJECT_DIR=/repo"
 		execPath = "CLAUDE_CODE_EXECPATH=/usr/bin/claude"
 	)
-	claude, qwen, opencode, copilot := "/usr/bin/claude", "/usr/bin/qwen", "/usr/bin/opencode", "/usr/bin/copilot"
+	claude, qwen, opencode, copilot, kimi := "/usr/bin/claude", "/usr/bin/qwen", "/usr/bin/opencode", "/usr/bin/copilot", "/usr/bin/kimi"
 	sh := func(args ...string) []string { return args }
 	for _, c := range []struct {
 		name  string
@@ -50,6 +50,9 @@ func TestWhichChildOfAnAgentIsACall(t *testing.T) {
 		{"a hook's variable that the agent passes on", claude, []string{project}, sh("/bin/bash", "-c", "make"), []string{project, session, execPath}, "inferred"},
 		{"a hook of an agent that a hook started", claude, []string{project}, sh("/bin/sh", "-c", "/opt/hook"), []string{project, session}, "session"},
 		{"one of Qwen's that a hook of Claude's started", qwen, []string{project}, sh("/bin/bash", "-c", "/opt/hook"), []string{project, "QWEN_PROJECT_DIR=/repo"}, "session"},
+		{"a hook of Kimi's", kimi, nil, sh("/bin/sh", "-c", "/opt/hook"), nil, "session"},
+		{"one that looks a bit like a command", kimi, nil, sh("/bin/sh", "-c", "cd /opt && ./hook"), nil, "session"},
+		{"a command of Kimi's", kimi, nil, sh("/bin/bash", "-c", "cd '/repo' && make"), nil, "inferred"},
 		{"what asks for the environment", claude, nil, sh("/bin/bash", "-c", "env"), []string{"CLAUDECODE=1"}, "session"},
 		{"what takes a snapshot of the shell", claude, nil, sh("/bin/zsh", "-c", "-l", "SNAPSHOT_FILE=/x\nsource ~/.zshrc"), []string{"CLAUDECODE=1"}, "session"},
 		{"a login shell of Copilot's own", copilot, nil, sh("/bin/bash", "-l", "-c", "printf %s '__copilot_login_env_snapshot_2e95__'; env -0"), nil, "session"},
@@ -58,7 +61,7 @@ func TestWhichChildOfAnAgentIsACall(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.begin(10, two)
-			if strings.HasSuffix(c.agent, "qwen") || strings.HasSuffix(c.agent, "copilot") {
+			if strings.HasSuffix(c.agent, "qwen") || strings.HasSuffix(c.agent, "copilot") || c.agent == kimi {
 				w.run(10, 0, []string{"/usr/bin/node", c.agent}, c.own...)
 			} else {
 				w.start(10, c.agent, false, c.own...)

@@ -431,6 +431,29 @@ func TestThreads(t *testing.T) {
 			},
 		},
 		{
+			"one that is forgotten is free for another agent",
+			func(w *world) {
+				w.codex(10)
+				w.callIn(10, 11, "root", "root", "call_0")
+				for i := range uint32(257) {
+					w.callIn(10, 100+i, "root", fmt.Sprint("sub", i), fmt.Sprint("call_", i))
+					w.exit(100+i, 0)
+				}
+				for i, thread := range []string{"sub0", "sub1"} {
+					pid := uint32(1000 + 10*i)
+					w.codex(pid)
+					w.callIn(pid, pid+1, thread, thread, "call_x")
+					w.open(pid+1, "/a/"+thread)
+				}
+			},
+			func(w *world) {
+				wants(w.t, w.opened("/a/sub0"), map[string]any{span.KeySessionID: "sub0", span.KeyParentSession: nil})
+				if s := get(w.opened("/a/sub1"), span.KeySessionID); s == "sub1" {
+					w.t.Error("the session of a subagent that is known is another agent's")
+				}
+			},
+		},
+		{
 			"they go with the agent, and another one may resume them",
 			func(w *world) {
 				w.codex(10)

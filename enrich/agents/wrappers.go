@@ -15,6 +15,8 @@ type Wrappers struct {
 	Programs []string `json:"programs,omitempty" yaml:"programs"`
 	// Scripts are told by a part of the text after `sh -c`.
 	Scripts []Script `json:"scripts,omitempty" yaml:"scripts"`
+	// Always: each command of a call is in one of Scripts. What else the agent has a shell run is its own, as hooks are.
+	Always bool `json:"always,omitempty" yaml:"always"`
 }
 
 // Script is a text for a shell that runs another one. It is known by After, what stands before the command, or, where
@@ -75,7 +77,10 @@ func (d *Dialect) StartsCommand(p Program) bool {
 	if !shells[name] || !shells[file] && file != "busybox" {
 		return false
 	}
-	_, _, ok := shellText(argv)
+	text, _, ok := shellText(argv)
+	if ok && d.Wrappers.Always && !slices.ContainsFunc(d.Wrappers.Scripts, func(s Script) bool { return s.is(text) }) {
+		return false
+	}
 	if args := strings.Join(argv[1:], " "); ok && slices.ContainsFunc(d.Env.HelperArgs, func(pattern string) bool { return matches(pattern, args) }) {
 		return false
 	}
@@ -153,11 +158,14 @@ func shellText(args []string) (text string, rest []string, ok bool) {
 	return "", nil, false
 }
 
+// is says whether a text is such a script.
+func (s *Script) is(text string) bool {
+	return strings.HasPrefix(text, s.Begin) && strings.Contains(text, s.After) && (s.After != "" || strings.Contains(text, s.Before))
+}
+
 // inScript looks through a script that runs another text, and gives that, or the program that it runs.
 func (w *Wrappers) inScript(text string, rest []string) (args []string, inner string) {
-	n := slices.IndexFunc(w.Scripts, func(s Script) bool {
-		return strings.HasPrefix(text, s.Begin) && strings.Contains(text, s.After) && (s.After != "" || strings.Contains(text, s.Before))
-	})
+	n := slices.IndexFunc(w.Scripts, func(s Script) bool { return s.is(text) })
 	if n < 0 {
 		return nil, text
 	}

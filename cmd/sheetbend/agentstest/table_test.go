@@ -67,7 +67,6 @@ func settings(matcher string, events ...string) string {
 }
 
 const (
-	hooksAsCalls   = "the user's hooks lead sessions, and are told as calls"
 	missingConnect = "the agent takes the first `bash -c` of a command away, so that one of its two connections is not made"
 )
 
@@ -150,7 +149,7 @@ func rows() (all []row) {
 
 	add(row{title: "pi", agent: pi, can: files}, plain)
 	add(row{title: "Kimi Code", agent: kimi, can: tools, server: map[string]string{".kimi-code/mcp.json": stdioServer}},
-		plain, row{mode: "user's hooks", known: hooksAsCalls, hooks: map[string]string{".kimi-code/config.toml": `
+		plain, row{mode: "user's hooks", hooks: map[string]string{".kimi-code/config.toml": `
 [[hooks]]
 event = "PreToolUse"
 command = "cat {dir}/m-hook >/dev/null"
