@@ -338,7 +338,9 @@ func (c *out) addHost(a *account, e *entry) {
 		}
 		a.hostNames = append(a.hostNames, host{span.Clip(e.host.String(), maxAccountName), to})
 	}
-	slices.SortStableFunc(a.hostNames, func(x, y host) int { return cmp.Compare(a.hosts[y.hash].sum(), a.hosts[x.hash].sum()) })
+	slices.SortStableFunc(a.hostNames, func(x, y host) int {
+		return cmp.Compare(a.hosts[y.hash].sum(), a.hosts[x.hash].sum())
+	})
 	a.hostNames = a.hostNames[:min(len(a.hostNames), maxNames)]
 }
 
@@ -404,7 +406,8 @@ func (a *account) drop() {
 
 // did says whether there is anything to tell of.
 func (a *account) did() bool {
-	return a.programs+a.read+a.refused+a.secrets+a.outside+a.sent+a.received+a.cpu > 0 || len(a.hosts) > 0
+	return a.programs+a.failed+a.read+a.refused+a.secrets+a.outside+a.sent+a.received+a.cpu+a.lost > 0 ||
+		len(a.hosts)+len(a.notes.lines) > 0
 }
 
 // addAccount adds what there is in an account, with lists of so many bytes at most.
