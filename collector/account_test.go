@@ -482,3 +482,32 @@ func TestBytesOfEachHost(t *testing.T) {
 	}
 	w.checkAccounts()
 }
+
+// Who has done nothing but what was refused, or of whom only a loss is known, has done something.
+func TestWhatWasRefusedOrLostIsTold(t *testing.T) {
+	for want, do := range map[string]func(w *world){
+		"a process was refused to run /repo/x (EACCES)": func(w *world) {
+			w.refused(10, 0, record.ExecFailed{Name: []byte("/repo/x"), Error: int32(unix.EACCES)})
+		},
+		"a process was refused namespaces (net) (EPERM)": func(w *world) {
+			w.act(10, record.Namespace{Op: record.NamespaceUnshare, Types: unix.CLONE_NEWNET, Error: int32(unix.EPERM)})
+		},
+		"1 refused": func(w *world) {
+			w.openWith(10, 0, record.Open{Error: int32(unix.EACCES), Name: []byte("/srv/x"), Flags: unix.O_WRONLY})
+		},
+		"5 records lost": func(w *world) {
+			w.raw(record.AppendLoss(nil, record.Header{Cgroup: one, Tgid: 10, Start: start(10)},
+				record.Loss{Kind: record.TypeOpen, Cause: record.CauseRingFull, Count: 5, From: w.now, To: w.now}))
+		},
+	} {
+		w := newWorld(t)
+		w.begin(10, one)
+		w.tick(3 * time.Second)
+		do(w)
+		w.c.Close()
+		s := w.only(span.SandboxEnd)
+		if got := fmt.Sprint(get(s, span.KeySessionSummary)); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -31,7 +31,12 @@ func newReplay() *cobra.Command {
 		Short: "Make the spans of a capture again, without root and without a kernel",
 		Long: `Read a capture (sheetbend record, or sheetbend run --record) and make the same spans of it that
 were made live, byte for byte. Without flags, their story is printed on standard output, and where
-there is no agent their tree, both as at the end of sheetbend run. Spans are sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT alone does not.`,
+there is no agent their tree, both as at the end of sheetbend run.
+
+What is noise, what folds and which agents are known is as it was configured when the capture was made:
+that stands in it. What spans say of it (titles, what is notable) is as this version tells it.
+
+Spans are sent to a backend only if --otlp-endpoint says so: OTEL_EXPORTER_OTLP_ENDPOINT alone does not.`,
 		Example: `  sheetbend replay agent.capture
   sheetbend replay --output spans.jsonl agent.capture
   sheetbend replay --otlp-endpoint http://127.0.0.1:4317 --tree agent.capture`,

@@ -23,7 +23,11 @@ func newShowSession() *cobra.Command {
 		Use:   "session ID",
 		Short: "Print a live session as a tree",
 		Long: `Print the newest spans of a session as a tree of tool calls, processes, files and connections.
-The ID is as sheetbend sessions lists it; its beginning is enough if only one session has it.`,
+The ID is as sheetbend sessions lists it; its beginning is enough if only one session has it.
+
+It is what the sensor has in memory of a session that is live: the newest 2 MiB of spans at most, nothing folded,
+also where nothing is recorded. For a whole session, live or over, see sheetbend tree, for what it comes
+to sheetbend story.`,
 		Example: `  sudo sheetbend session 01a0f5c2
   sudo sheetbend session s-1 --json`,
 		Args: func(cmd *cobra.Command, args []string) error {

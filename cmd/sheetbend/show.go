@@ -49,7 +49,9 @@ func (o *shown) source(cmd *cobra.Command, name string) (source, error) {
 const sessionHelp = `
 SESSION is an id as sheetbend sessions lists it, or its beginning if no other has that; or a file: a
 capture, a recording, or spans that --output has written. A file is what has a / in its name (./spans),
-or ends in .capture, .cap, .json, .jsonl, .gz or .zst; - is standard input.`
+or ends in .capture, .cap, .json, .jsonl, .gz or .zst; - is standard input.
+A sensor keeps sessions for a week, and within 512 MiB for all users, unless it is configured otherwise
+(recorder).`
 
 func newStory() *cobra.Command {
 	var o shown
@@ -93,7 +95,8 @@ func newTree() *cobra.Command {
 		Long: `Print the processes, files and connections of a session as a tree; of one tool call only, by its id, the
 beginning of that, or its number in the session.
 ` + sessionHelp + `
-Of a session that is not recorded it is what the sensor remembers while it is live.
+Of a session that is not recorded it is what the sensor remembers while it is live, as sheetbend session
+prints it.
 
 Programs of one name that ended well are one row, files are folded by directory, and what an agent does
 for itself is a line; --all folds nothing.`,

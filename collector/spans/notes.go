@@ -65,3 +65,15 @@ func (n *notes) sums() (all int64, kinds []string) {
 	}
 	return all, kinds
 }
+
+// besides is the gravest sentence that no number of an account tells; "": there is none.
+func (n *notes) besides() string {
+	for _, l := range n.lines {
+		switch notable.Names()[l.kind] {
+		case notable.Secret, notable.Outside, notable.Listen, notable.Destination, notable.OOM, notable.Loss:
+		default:
+			return l.text
+		}
+	}
+	return ""
+}

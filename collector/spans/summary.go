@@ -62,6 +62,7 @@ func summaryOf(a *account, sum *changes, workspace string, t tail) string {
 	if len(a.outsideNames) > 0 {
 		add(maxSecretPart, "outside: "+shown(a.outsideNames[0], "", maxSecretPart-16)+more(len(a.outsideNames)-1))
 	}
+	add(maxSecretPart, a.notes.besides())
 	add(maxLeftPart, some(a.refused, "refused"))
 	if t.oom {
 		parts = append(parts, "killed for memory")

@@ -268,19 +268,19 @@ func (d *drawing) heading(g *agent, w *sandbox, directory, indent string) {
 	d.wrap(lead, lead, slices.Concat(d.counts(g), []part{d.lost(g, w)}, d.sums(g)), maxLines)
 }
 
-// when is from when to when, in local time.
+// when is from when to when, with the time zone in which all times are told.
 func (d *drawing) when(g *agent) string {
 	at := time.Unix(0, int64(g.start)).In(d.zone)
 	text := at.Format("2006-01-02 15:04:05")
 	if !g.over {
-		return d.ascii("since " + text)
+		return d.ascii("since " + text + at.Format(" MST"))
 	}
 	end := time.Unix(0, int64(g.end)).In(d.zone)
 	form := "15:04:05"
 	if end.Format(time.DateOnly) != at.Format(time.DateOnly) {
 		form = "2006-01-02 15:04:05"
 	}
-	return d.ascii(text + "–" + end.Format(form) + ", " + terminal.Duration(g.end-g.start))
+	return d.ascii(text + "–" + end.Format(form+" MST") + ", " + terminal.Duration(g.end-g.start))
 }
 
 // counts are how many calls an agent made, and how they came out; while its account has not come, those that are here.
