@@ -46,10 +46,7 @@ installed() { # what holds whenever it is installed
 	# Nothing is sent: it has no socket of IP.
 	local pid
 	pid=$(systemctl show -p MainPID --value sheetbend)
-	for fd in /proc/"$pid"/fd/*; do
-		inode=$(readlink "$fd" | sed -n 's/^socket:\[\(.*\)\]$/\1/p')
-		[[ -z $inode ]] || ! cat /proc/net/{tcp,tcp6,udp,udp6,raw} | grep -qw "$inode" || fail "a socket of IP: $fd"
-	done
+	! cat /proc/net/{tcp,tcp6,udp,udp6,raw} | grep -wf <(ls -l "/proc/$pid/fd" | sed -n 's/.*socket:\[\(.*\)\]$/\1/p') || fail "a socket of IP"
 	agent alice "f-$1"
 	until_true "alice's story of f-$1" tells alice "f-$1"
 	hasnt "$(as bob sheetbend sessions 2>&1)" "f-$1"
