@@ -56,7 +56,7 @@ gone() {
 	[[ ! -e /usr/bin/sheetbend && ! -e /run/sheetbend && ! -e /sys/fs/bpf/sheetbend ]]
 	[[ -z $(find /sys/fs/cgroup -name '*sheetbend*') ]]
 	! systemctl is-active --quiet sheetbend || fail "it runs"
-	! ps -eo comm | grep -q sheetbend || fail "a process is left"
+	! cat /proc/[0-9]*/comm 2>/dev/null | grep -q sheetbend || fail "a process is left"
 	[[ $(bpf_programs) = "$before" ]] || fail "BPF programs: $before before, $(bpf_programs) now"
 }
 # systemd has programs of its own, for devices and addresses of units.
@@ -140,7 +140,7 @@ mount -t tmpfs -o size=$((size + 4096))k tmpfs /usr/bin
 has "$out" "No space left on device"
 [[ $(dpkg-query -W -f '${Status} ${Version}' sheetbend) = "install ok installed 0.0.1" ]] || fail "$(dpkg-query -W -f '${Status} ${Version}' sheetbend)"
 [[ $(systemctl is-active sheetbend) = active ]]
-[[ -z $(ls /usr/bin/*.dpkg-* 2>/dev/null) ]]
+! compgen -G "/usr/bin/*.dpkg-*" || fail "left by dpkg"
 umount -l /usr/bin
 dpkg -i "$new" >/dev/null 2>&1 || fail "once there is room"
 installed "room"
