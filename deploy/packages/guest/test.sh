@@ -168,7 +168,7 @@ out=$(apt-get purge -y sheetbend 2>&1) || fail "$out"
 
 say "a host that cannot run it"
 mkdir -p /run/systemd/system/sheetbend.service.d
-printf '[Service]\nCapabilityBoundingSet=CAP_CHOWN\n' >/run/systemd/system/sheetbend.service.d/no.conf
+printf '[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_CHOWN\n' >/run/systemd/system/sheetbend.service.d/no.conf
 out=$(apt-get install -y "$new" 2>&1) || fail "$out"
 echo "$out" | grep -A12 '^sheetbend:'
 has "$out" "the sensor does not run"
