@@ -46,10 +46,7 @@ installed() { # what holds whenever it is installed
 	# Nothing is sent: it has no socket of IP.
 	local pid
 	pid=$(systemctl show -p MainPID --value sheetbend)
-	for fd in /proc/"$pid"/fd/*; do
-		inode=$(readlink "$fd" | sed -n 's/^socket:\[\(.*\)\]$/\1/p')
-		[[ -z $inode ]] || ! cat /proc/net/{tcp,tcp6,udp,udp6,raw} | grep -qw "$inode" || fail "a socket of IP: $fd"
-	done
+	! cat /proc/net/{tcp,tcp6,udp,udp6,raw} | grep -wf <(ls -l "/proc/$pid/fd" | sed -n 's/.*socket:\[\(.*\)\]$/\1/p') || fail "a socket of IP"
 	agent alice "f-$1"
 	until_true "alice's story of f-$1" tells alice "f-$1"
 	hasnt "$(as bob sheetbend sessions 2>&1)" "f-$1"
@@ -58,9 +55,8 @@ installed() { # what holds whenever it is installed
 gone() {
 	[[ ! -e /usr/bin/sheetbend && ! -e /run/sheetbend && ! -e /sys/fs/bpf/sheetbend ]]
 	[[ -z $(find /sys/fs/cgroup -name '*sheetbend*') ]]
-	[[ -z $(find /sys/fs/bpf -mindepth 1) ]]
 	! systemctl is-active --quiet sheetbend || fail "it runs"
-	! ps -eo comm | grep -q sheetbend || fail "a process is left"
+	! cat /proc/[0-9]*/comm 2>/dev/null | grep -q sheetbend || fail "a process is left"
 	[[ $(bpf_programs) = "$before" ]] || fail "BPF programs: $before before, $(bpf_programs) now"
 }
 # systemd has programs of its own, for devices and addresses of units.
@@ -144,7 +140,7 @@ mount -t tmpfs -o size=$((size + 4096))k tmpfs /usr/bin
 has "$out" "No space left on device"
 [[ $(dpkg-query -W -f '${Status} ${Version}' sheetbend) = "install ok installed 0.0.1" ]] || fail "$(dpkg-query -W -f '${Status} ${Version}' sheetbend)"
 [[ $(systemctl is-active sheetbend) = active ]]
-[[ -z $(ls /usr/bin/*.dpkg-* 2>/dev/null) ]]
+! compgen -G "/usr/bin/*.dpkg-*" || fail "left by dpkg"
 umount -l /usr/bin
 dpkg -i "$new" >/dev/null 2>&1 || fail "once there is room"
 installed "room"
@@ -172,7 +168,7 @@ out=$(apt-get purge -y sheetbend 2>&1) || fail "$out"
 
 say "a host that cannot run it"
 mkdir -p /run/systemd/system/sheetbend.service.d
-printf '[Service]\nCapabilityBoundingSet=CAP_CHOWN\n' >/run/systemd/system/sheetbend.service.d/no.conf
+printf '[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_CHOWN\n' >/run/systemd/system/sheetbend.service.d/no.conf
 out=$(apt-get install -y "$new" 2>&1) || fail "$out"
 echo "$out" | grep -A12 '^sheetbend:'
 has "$out" "the sensor does not run"
