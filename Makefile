@@ -78,7 +78,7 @@ test-all: ## everything, with what it needs installed (apt, npm): guests, contai
 	.ci/test agents-table
 	RACE=1 $(MAKE) test-agents test-jaeger test-containers test-upgrade verify-changes test-chaos CHAOS=$(CHAOS)
 	$(MAKE) soak SOAK=1m
-	$(MAKE) test-kernels test-kernels-arm64
+	$(MAKE) test-microvm test-kernels test-kernels-arm64
 
 .PHONY: test-race
 test-race: ## the packages with goroutines under the race detector; needs gcc
@@ -151,6 +151,10 @@ test-kernels: ## the kernel tests in QEMU guests; KERNELS=5.10,6.12 for some of 
 .PHONY: test-kernels-arm64
 test-kernels-arm64: ## the same on emulated arm64 machines
 	go run ./bpf/kerneltest -arch arm64 $(if $(KERNELS),-kernels $(KERNELS)) $(if $(RUN),-run '$(RUN)' ./bpf)
+
+.PHONY: test-microvm
+test-microvm: ## the sensor in a virtual machine with an agent, its spans outside; needs QEMU, downloads a kernel
+	.ci/test test-microvm
 
 .PHONY: kernels-table
 kernels-table: ## run both and write docs/kernels.md

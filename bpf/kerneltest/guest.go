@@ -81,7 +81,7 @@ func (o *options) boot(ctx context.Context, k kernel, img image, initrd string) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, machine.qemu, append(slices.Concat(machine.args, clock),
+	cmd := exec.CommandContext(ctx, machine.qemu, append(slices.Concat(machine.args, clock, o.devices),
 		"-accel", o.accel, "-smp", "2", "-m", "2048",
 		"-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-kernel", img.vmlinuz, "-initrd", initrd,

@@ -72,6 +72,7 @@ type options struct {
 	run      string
 	timeout  time.Duration
 	accel    string
+	devices  []string // further arguments of QEMU
 	write    bool
 	verbose  bool
 	out      io.Writer

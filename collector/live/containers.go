@@ -109,8 +109,8 @@ func (f *Feed) reconsider(root string) {
 	f.walkLater(w)
 }
 
-// isOwn has the collector forget the sensor's own container. That was made while an earlier sensor's hooks were there, so
-// what its runtime did in it is among the records, and no runtime is asked. A pod's own container is never chosen.
+// isOwn has the collector forget the sensor's own container. That was made while an earlier sensor's hooks were there,
+// so what its runtime did in it is among the records, and no runtime is asked. A pod's own container is never chosen.
 func (f *Feed) isOwn(at uint64) {
 	ref, _ := container.FromCgroup(f.o.Except)
 	f.Inject(record.AppendContainer(nil, at, record.Container{ID: ref.ID, Pod: "of the sensor"}))

@@ -60,7 +60,8 @@ func TestAnUpgradeAndARollbackKeepSessionsWhole(t *testing.T) {
 	}
 	for _, sp := range spans {
 		if sp.parent != "" && byID[sp.parent].trace != sp.trace {
-			t.Errorf("%s %s: no parent %s in trace %s", sp.attr("sheetbend.event"), sp.attr("process.command_line"), sp.parent, sp.trace)
+			t.Errorf("%s %s: no parent %s in trace %s",
+				sp.attr("sheetbend.event"), sp.attr("process.command_line"), sp.parent, sp.trace)
 		}
 		if sp.resourceOf("k8s.pod.name") == "agent" && sp.attr("session.id") != "" {
 			sessions[sp.attr("session.id")] = true
