@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"slices"
 
-	"github.com/sheetbend/sheetbend/collector/attribution"
 	"github.com/sheetbend/sheetbend/collector/notable"
 	"github.com/sheetbend/sheetbend/collector/span"
 )
