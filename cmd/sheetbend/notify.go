@@ -21,7 +21,7 @@ func serviceReady(by identity) (func() error, error) {
 		return nil, fmt.Errorf("connect to the service manager: %w", err)
 	}
 	return func() error {
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		if _, err := c.Write([]byte("READY=1")); err != nil {
 			return fmt.Errorf("tell the service manager: %w", err)
 		}
