@@ -294,7 +294,7 @@ func TestACallIsToldAlikeOverRestarts(t *testing.T) {
 			s.agent(10, a)
 			mark(record.MarkBegin)
 			s.fork(10, 20, a, 1)
-			s.exec(20, a, 2, "/bin/make", "CODEX_SESSION_ID=s")
+			s.exec(20, a, 2, "/bin/make", "CODEX_SESSION_ID=s", "CODEX_CI=1")
 			s.pass(rt.Record(s.header(20, a, 2), record.Exit{Status: 3 << 8}))
 			s.tick(5 * time.Second)
 			restart(s)
