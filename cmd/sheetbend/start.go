@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -100,3 +101,48 @@ func noTyping(tables []abi) []bpf.Instruction {
 // refuseTyping sets the filter for the calling thread. Only root becomes somebody else, and root needs no
 // no_new_privs for it: sudo and the like go on to work in the command, under the filter.
 func refuseTyping() error { return confine.SetFilter(noTyping(abis[runtime.GOARCH]), 0) }
+
+// execute starts the command in the session's cgroup and waits for its end; owed is that of wait. own is the terminal
+// that it got, to be closed when what it left running is not heard any more; nil if it shares that of sheetbend.
+func (o *runOptions) execute(
+	s *session, who identity, l launch, term *tty, sent <-chan signals.Sent,
+) (status syscall.WaitStatus, owed unix.Signal, own *ownTerminal, err error) {
+	for waiting := true; waiting; {
+		select {
+		case got := <-sent:
+			if !passing(got.Signal) {
+				return 0, 0, nil, endedBy(got.Signal)
+			}
+		default:
+			waiting = false
+		}
+	}
+	if needsTerminal(who) {
+		if own, err = openTerminal(s, who, l); err != nil {
+			return 0, 0, nil, startError(l.args[0], err)
+		}
+		status, err := own.wait(sent)
+		own.end()
+		if err != nil {
+			own.close()
+			return 0, 0, nil, err
+		}
+		return status, 0, own, nil
+	}
+	cmd := &exec.Cmd{
+		Path: l.program, Args: l.args, Env: l.env,
+		Stdin: standard(os.Stdin), Stdout: standard(os.Stdout), Stderr: standard(os.Stderr),
+		SysProcAttr: &syscall.SysProcAttr{Credential: who.credential, UseCgroupFD: true, CgroupFD: int(s.dir.Fd())},
+	}
+	if err := start(cmd, who); err != nil {
+		return 0, 0, nil, startError(l.args[0], err)
+	}
+	v := supervisor{cmd: cmd, term: term, inside: s.holds}
+	if status, owed, err = v.wait(sent); err != nil {
+		return 0, 0, nil, err
+	}
+	if status.Signaled() {
+		term.restore()
+	}
+	return status, owed, nil, nil
+}
