@@ -17,6 +17,18 @@ import (
 // watchPrefix begins the name of a cgroup that was made for a user's command; the user's id and a random number follow.
 const watchPrefix = "sheetbend-watch-"
 
+// rootWatches is where the cgroups are of those who are in the root cgroup, as without systemd. In that one's directory
+// nobody may write without the right to write everywhere, which the sensor gives up.
+const rootWatches = "/sheetbend-watches"
+
+// placeAtRoot makes it where the first process of the host says that users may be in the root cgroup.
+func placeAtRoot(m cgroup.Mount) error {
+	if first, err := m.Of(1); err != nil || first != "/" {
+		return nil //nolint:nilerr // nobody is there, or a process that this one cannot see
+	}
+	return m.Create(rootWatches)
+}
+
 // maxLooked bounds the directories in which a start looks for cgroups of a sensor that was killed.
 const maxLooked = 1 << 16
 

@@ -111,8 +111,6 @@ func needsOf(
 		}
 	}
 	if c.Socket != "" && c.Watches.MaxPerUser > 0 {
-		// systemd lets a user manage cgroups of his own, and those belong to him.
-		keep(unix.CAP_DAC_OVERRIDE, "commands of users are not watched where their cgroup belongs to them")
 		n.Files.Write = append(n.Files.Write, w.mount.Dir)
 	}
 	files := reread(c, getenv)

@@ -152,6 +152,9 @@ func daemon(ctx context.Context, c *config.Config, s *settings, name, captureNam
 	}
 	var hub *watching.Hub
 	if o.outputs != nil && c.Socket != "" && c.Watches.MaxPerUser > 0 {
+		if err := placeAtRoot(m); err != nil {
+			log.Warn("commands that users start in the root cgroup are not watched", "err", err)
+		}
 		hub = watching.New(build())
 		o.views, o.asked = append(o.views, hub), findAsked(m)
 	}

@@ -12,9 +12,12 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/collector/live"
@@ -34,7 +37,7 @@ const (
 )
 
 // watches are the commands that users have this sensor watch, each in a cgroup of its own below the one that the user
-// was in: his limits go on to hold. docs/design/watches.md says why it is done so.
+// was in, or the nearest of root's above it: the limits that root has set go on to hold. docs/design/watches.md says why it is done so.
 type watches struct {
 	watch *watch
 	hub   *watching.Hub
@@ -77,10 +80,12 @@ func openWatches(
 	return ws
 }
 
-// close leaves the cgroups in which something runs to the next sensor.
+// close leaves the cgroups in which something runs to the next sensor, and the place for those of the root cgroup where it
+// may not remove it.
 func (ws *watches) close() error {
 	ws.end()
 	ws.wait.Wait()
+	_ = unix.Rmdir(filepath.Join(ws.watch.mount.Dir, rootWatches))
 	return nil
 }
 
@@ -143,11 +148,11 @@ func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 	if err := sameUserNamespace(a.PID); err != nil {
 		return nil, err
 	}
-	above, err := ws.watch.mount.Of(a.PID)
+	from, err := ws.watch.mount.Of(a.PID)
 	if err != nil {
 		return nil, err
 	}
-	if _, is := container.FromCgroup(above); is {
+	if _, is := container.FromCgroup(from); is {
 		return nil, errors.New("a command in a container is watched by a selector of the sensor only: " +
 			"see sandboxes in docs/configuration.md")
 	}
@@ -156,7 +161,7 @@ func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 		return nil, err
 	}
 	c := &userCommand{of: ws, uid: a.UID}
-	c.cgroup = path.Join(above, fmt.Sprintf("%s%d-%s", watchPrefix, a.UID, hex.EncodeToString(random[:])))
+	c.cgroup = path.Join(ws.above(from), fmt.Sprintf("%s%d-%s", watchPrefix, a.UID, hex.EncodeToString(random[:])))
 	if len(c.cgroup) > record.MaxText {
 		return nil, fmt.Errorf("the path of the cgroup that the command runs in is longer than %d bytes", record.MaxText)
 	}
@@ -165,13 +170,20 @@ func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 	}
 	var undo cleanups
 	defer undo.onError(&err)
-	undo.add("place", func() error { ws.give(a.UID, c.cgroup); return nil })
+	made := false
+	undo.add("cgroup", func() error {
+		if !made {
+			ws.give(a.UID, c.cgroup)
+			return nil
+		}
+		return ws.abandon(c.cgroup, from, a.UID)
+	})
 	ws.asked.add(c.cgroup) // first: the reader of the stream hears of the directory at once
 	if err := ws.watch.mount.Make(c.cgroup); err != nil {
 		return nil, fmt.Errorf("the command cannot have a cgroup of its own: %w: run it from another terminal or unit",
 			err)
 	}
-	undo.add("cgroup", func() error { return ws.remove(c.cgroup, above) })
+	made = true
 	if err := ws.watch.mount.Move(a.PID, c.cgroup); err != nil {
 		return nil, err
 	}
@@ -219,15 +231,28 @@ func (ws *watches) budget(uid uint32, cg uint64) uint64 {
 	return u.budget
 }
 
-// remove takes a cgroup away whose watch did not come about, and puts back who is in it.
-func (ws *watches) remove(cg, above string) error {
+// above is the nearest cgroup, of that or one that it is in, whose directory is the sensor's user's: systemd gives users
+// some of their own, and to make one there would take the right over all files.
+func (ws *watches) above(cg string) string {
+	for ; cg != "/"; cg = path.Dir(cg) {
+		if owner, err := ws.watch.mount.Owner(cg); err == nil && owner == uint32(os.Geteuid()) {
+			return cg
+		}
+	}
+	return rootWatches
+}
+
+// abandon takes a cgroup away whose watch did not come about. Who is in it is put back where the sensor may, else it is
+// the first stage of a command that is not run.
+func (ws *watches) abandon(cg, from string, uid uint32) error {
 	pids, err := ws.watch.mount.Procs(cg)
 	for _, pid := range pids {
-		err = errors.Join(err, ws.watch.mount.Move(pid, above))
+		err = errors.Join(err, ws.watch.mount.Move(pid, from))
 	}
-	ctx, cancel := context.WithTimeout(ws.ctx, time.Second)
-	defer cancel()
-	return errors.Join(err, ws.watch.mount.Remove(ctx, cg))
+	if !ws.tryRemove(cg, uid) {
+		ws.wait.Go(func() { ws.removeWhenEmpty(cg, uid) })
+	}
+	return err
 }
 
 // removeWhenEmpty waits until nothing runs in a cgroup any more, or the sensor ends.

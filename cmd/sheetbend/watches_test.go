@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +68,9 @@ func (u *aUser) cgroups() (found []string) {
 	own, err := m.Of(os.Getpid())
 	if err != nil {
 		u.t.Fatal(err)
+	}
+	if own == "/" {
+		own = rootWatches
 	}
 	names, err := m.Children(own)
 	if err != nil {
@@ -336,18 +341,55 @@ func TestWhatAUserCannotHaveIsSaidInWords(t *testing.T) {
 	}
 }
 
+// The sensor needs no right over the files of others for it: where the user manages cgroups of his own, the command's is
+// beside them.
 func TestTheLimitsOfAUserHoldForWhatTheSensorWatches(t *testing.T) {
 	t.Parallel()
 	u := withUser(t, 61009, "")
-	r := u.run("run", "-q", "--", "sh", "-c", "cat /proc/self/cgroup; cat /proc/$PPID/cgroup")
-	var own []string
-	for line := range strings.Lines(r.stdout) {
-		if cg, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			own = append(own, cg)
+	m := needRoot(t)
+	above, err := m.Of(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	managed := path.Join(above, fmt.Sprint("sheetbend-test-", os.Getpid(), "-managed"))
+	if err := m.Create(managed); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := m.Remove(ctx, managed); err != nil {
+			t.Error(err)
 		}
+	})
+	if err := os.Chown(filepath.Join(m.Dir, managed), u.uid, u.uid); err != nil {
+		t.Fatal(err)
 	}
-	if len(own) != 2 || path.Dir(own[0]) != own[1] || !strings.HasPrefix(path.Base(own[0]), watchPrefix+strconv.Itoa(u.uid)) {
-		t.Error(describeResult(r))
+	dir, err := m.Open(managed)
+	if err != nil {
+		t.Fatal(err)
 	}
-	u.leavesNoCgroup()
+	defer dir.Close()
+	want := above
+	if want == "/" {
+		want = rootWatches
+	}
+	for _, from := range []string{above, managed} {
+		cmd := u.command("run", "-q", "--", "sh", "-c", "cat /proc/self/cgroup; cat /proc/$PPID/cgroup")
+		if from == managed {
+			cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+		}
+		r := finish(t, cmd)
+		var own []string
+		for line := range strings.Lines(r.stdout) {
+			if cg, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+				own = append(own, cg)
+			}
+		}
+		if len(own) != 2 || path.Dir(own[0]) != want || own[1] != from ||
+			!strings.HasPrefix(path.Base(own[0]), watchPrefix+strconv.Itoa(u.uid)) {
+			t.Error(describeResult(r))
+		}
+		u.leavesNoCgroup()
+	}
 }
