@@ -268,6 +268,9 @@ hold: 300ms
 	for _, s := range recorded() {
 		switch line := attribute(s, "process.command_line"); {
 		case attribute(s, "sheetbend.event") == "sensor.loss":
+			if attribute(s, "sheetbend.lost.kind") == "cgroup_attach" && attribute(s, "sheetbend.lost.cause") == "unassigned" {
+				continue // of a process of another test, which moved it while no sensor ran
+			}
 			t.Errorf("lost: %v", s.Attributes().AsRaw())
 		case attribute(s, "sheetbend.event") == "process.exec" && strings.HasPrefix(line, "/bin/true round-") &&
 			attribute(s, "sheetbend.stand_in") == "":
