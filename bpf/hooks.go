@@ -74,6 +74,8 @@ type formGroup struct {
 	// What goes with the one or the others, for what does not come their way. Where the kernel has no such
 	// hook, they do without it.
 	besideTrampoline, besideTracepoints []besideHook
+	// orTracepoints: where the kernel has not all of the functions, it is tracepoints also where trampolines are asked for.
+	orTracepoints bool
 }
 
 type functionHook struct {
@@ -227,7 +229,8 @@ var formGroups = []formGroup{
 		},
 	},
 	{
-		name: "refused exec",
+		name:          "refused exec",
+		orTracepoints: true, // the BTF of Debian's 6.1 lacks one of the functions
 		trampolines: []functionHook{
 			{"exec_refused", objectRecordTypeRECORD_EXEC_FAILED, []string{"__x64_sys_execve", "__arm64_sys_execve"}},
 			{"exec_refused_at", objectRecordTypeRECORD_EXEC_FAILED, []string{"__x64_sys_execveat", "__arm64_sys_execveat"}},

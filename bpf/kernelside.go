@@ -137,7 +137,7 @@ func (k *kernelSide) attachForm(spec *ebpf.CollectionSpec, g *formGroup, o *Opti
 			}
 			return nil
 		}
-		if o.Form == FormTrampoline {
+		if o.Form == FormTrampoline && !g.orTracepoints {
 			return fmt.Errorf("attach the %s hook as a trampoline (try the form %q): %w",
 				g.name, FormTracepoint, trampolineErr)
 		}
