@@ -21,7 +21,6 @@ import (
 
 	"github.com/sheetbend/sheetbend/bpf"
 	"github.com/sheetbend/sheetbend/collector/live"
-	"github.com/sheetbend/sheetbend/collector/proc"
 	"github.com/sheetbend/sheetbend/collector/record"
 	"github.com/sheetbend/sheetbend/collector/span"
 	"github.com/sheetbend/sheetbend/enrich/container"
@@ -32,9 +31,13 @@ import (
 const (
 	// maxWatches bounds the commands of all users that are watched at the same time.
 	maxWatches = 256
+	// acceptWithin bounds the wait until the collector has made the sandbox.
+	acceptWithin = 2 * time.Second
 	// emptyEvery is how often a cgroup is looked at whose command is over while something else still runs there.
 	emptyEvery = time.Second
 )
+
+var errNoRoom = errors.New("the sensor watches as many cgroups as it may: raise limits.cgroups in its configuration")
 
 // watches are the commands that users have this sensor watch, each in a cgroup of its own below the one that the user
 // was in, or the nearest of root's above it: the limits that root has set go on to hold. docs/design/watches.md says why it is done so.
@@ -152,6 +155,9 @@ func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if ws.watch.sandboxOf(a.PID, a.UID, from) != "" {
+		return nil, nil // it has come into a sandbox since it connected
+	}
 	if _, is := container.FromCgroup(from); is {
 		return nil, errors.New("a command in a container is watched by a selector of the sensor only: " +
 			"see sandboxes in docs/configuration.md")
@@ -184,16 +190,19 @@ func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 			err)
 	}
 	made = true
-	if err := ws.watch.mount.Move(a.PID, c.cgroup); err != nil {
+	// While it lives nobody else has its pid.
+	if err := a.Alive(); err != nil {
 		return nil, err
 	}
-	if start, err := proc.Start("/proc", uint32(a.PID)); err != nil || start != a.Start {
-		return nil, errors.New("the command has ended") // or another one has its pid, and is moved back
+	if err := errors.Join(ws.watch.mount.Move(a.PID, c.cgroup), a.Alive()); err != nil {
+		return nil, err
 	}
 	if c.id, err = ws.watch.mount.ID(c.cgroup); err != nil {
 		return nil, err
 	}
-	if err := ws.watch.sensor.Watch(c.id, bpf.WatchTasks|bpf.WatchChildren); err != nil {
+	if err := ws.watch.sensor.Watch(c.id, bpf.WatchTasks|bpf.WatchChildren); errors.Is(err, unix.E2BIG) {
+		return nil, errNoRoom
+	} else if err != nil {
 		return nil, err
 	}
 	undo.add("watch", func() error { return ws.watch.sensor.Unwatch(c.id) })
@@ -203,18 +212,26 @@ func (ws *watches) Open(a marker.Asked) (_ marker.Watch, err error) {
 	c.Stream = ws.hub.Open(span.SandboxID(ws.boot, c.id), a.UID)
 	session := a.Session
 	if session != "" { // as collector/attribution has the sessions of others' agents: nobody is in another user's
-		session += " of uid " + strconv.FormatUint(uint64(a.UID), 10)
+		session = span.Clip(session, record.MaxText-len("… of uid 4294967295")) + " of uid " + strconv.FormatUint(uint64(a.UID), 10)
 	}
+	undo.add("stream", func() error { c.Close(); return nil })
+	accepted := make(chan bool, 1)
 	if !c.tell(record.Watch{
 		Op: record.WatchBegin, UID: a.UID, Cgroup: c.id, Path: c.cgroup, Session: session, Agent: a.Agent,
-	}, func(accepted bool) {
-		if !accepted {
-			ws.log.Warn("a command of a user is not watched: raise limits.cgroups", "uid", a.UID)
-			c.Close()
+	}, func(yes bool) { accepted <- yes }) {
+		return nil, errors.New("the sensor is busy or ending: try again")
+	}
+	undo.add("sandbox", func() error {
+		c.tell(record.Watch{Op: record.WatchEnd, Cgroup: c.id, Path: c.cgroup}, nil)
+		return nil
+	})
+	select {
+	case yes := <-accepted:
+		if !yes {
+			return nil, errNoRoom
 		}
-	}) {
-		c.Close()
-		return nil, errors.New("the sensor is busy or ending")
+	case <-time.After(acceptWithin):
+		return nil, errors.New("the sensor is busy: try again")
 	}
 	ws.log.Debug("watching a command of a user", "uid", a.UID, "pid", a.PID, "cgroup", c.cgroup)
 	return c, nil
@@ -245,6 +262,9 @@ func (ws *watches) above(cg string) string {
 // abandon takes a cgroup away whose watch did not come about. Who is in it is put back where the sensor may, else it is
 // the first stage of a command that is not run.
 func (ws *watches) abandon(cg, from string, uid uint32) error {
+	if id, err := ws.watch.mount.ID(cg); err == nil {
+		_ = ws.watch.sensor.Unwatch(id) // before they leave it, or they would be followed
+	}
 	pids, err := ws.watch.mount.Procs(cg)
 	for _, pid := range pids {
 		err = errors.Join(err, ws.watch.mount.Move(pid, from))

@@ -393,3 +393,27 @@ func TestTheLimitsOfAUserHoldForWhatTheSensorWatches(t *testing.T) {
 		u.leavesNoCgroup()
 	}
 }
+
+func TestACommandIsNotRunForWhichTheSensorHasNoRoom(t *testing.T) {
+	t.Parallel()
+	u := withUser(t, 61010, "limits: {cgroups: 16}\n")
+	m := needRoot(t)
+	for i := range 16 {
+		below := path.Join(u.cgroup, strconv.Itoa(i))
+		if err := m.Create(below); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := m.Remove(ctx, below); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	r := u.run("run", "--", "echo", "it runs")
+	if r.code != exitSheetbend || r.stdout != "" || !strings.Contains(r.stderr, "limits.cgroups") {
+		t.Error(describeResult(r))
+	}
+	u.leavesNoCgroup()
+}

@@ -59,15 +59,15 @@ type Recordings interface {
 
 // Watches has commands of users watched. It is called from many goroutines.
 type Watches interface {
-	// Open has a process of a user watched that is outside of all sandboxes and waits for the answer. The error says
-	// in words for that user why it is not.
+	// Open has a process of a user watched that waits for the answer. nil: it is in a sandbox already. The error says
+	// in words for that user why it is not watched.
 	Open(w Asked) (Watch, error)
 }
 
 // Asked is who asks to be watched, and what spans are to call it.
 type Asked struct {
 	PID            int
-	Start          uint64 // ns of CLOCK_BOOTTIME, rounded down to proc.Tick
+	Alive          func() error // an error once the process has ended; until Open returns
 	UID            uint32
 	Session, Agent string // "": not told
 }

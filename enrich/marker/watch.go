@@ -7,6 +7,8 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sheetbend/sheetbend/enrich/marker/client"
 )
 
@@ -19,11 +21,22 @@ func (s *Server) watch(p peer, r client.Request) (client.Response, Watch, error)
 		return client.Response{}, nil, errors.New("this sensor watches no commands for users: " +
 			"set watches.max_per_user in its configuration")
 	}
+	pidfd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return client.Response{}, nil, errGone
+	}
+	defer unix.Close(pidfd)
+	if start, err := startOf(p.pid, pidfd); err != nil || start != p.start {
+		return client.Response{}, nil, errGone
+	}
 	w, err := s.o.Watches.Open(Asked{
-		PID: p.pid, Start: p.start, UID: p.process.uid, Session: r.Session, Agent: r.Agent,
+		PID: p.pid, Alive: func() error { return alive(pidfd) }, UID: p.process.uid, Session: r.Session, Agent: r.Agent,
 	})
 	if err != nil {
 		return client.Response{}, nil, err
+	}
+	if w == nil {
+		return client.Response{OK: true, Watched: true}, nil, nil
 	}
 	return client.Response{OK: true, Stream: true, Cgroup: w.Cgroup()}, w, nil
 }
