@@ -5,39 +5,37 @@
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child)
 {
-	__u64 cgroup, child_cgroup;
+	__u64 cgroup, child_cgroup = 0, start = 0;
 	struct record_fork *r;
 	struct header h;
-	__u64 start;
-	__u32 tgid, flags;
-	bool watched_cgroup, watched_parent;
+	__u32 tgid = 0, flags = 0;
+	bool watched_cgroup = false, watched_parent = current_watched(), thread;
 
-	if (BPF_CORE_READ(child, tgid) == BPF_CORE_READ(parent, tgid)) {
-		/* A thread, which may have namespaces of its own all the same. */
-		if (current_watched())
-			report_clone(parent, child, bpf_get_current_cgroup_id());
-		return 0;
+	/* A thread may have namespaces of its own all the same. */
+	thread = BPF_CORE_READ(child, tgid) == BPF_CORE_READ(parent, tgid);
+	cgroup = bpf_get_current_cgroup_id();
+	if (!thread) {
+		/* Not the current cgroup: that is the parent's, and clone3() can place the child elsewhere. */
+		child_cgroup = task_cgroup(child);
+		flags = cgroup_flags(child_cgroup);
+		watched_cgroup = flags & WATCH_TASKS;
 	}
-	/* Not the current cgroup: that is the parent's, and clone3() can place the child elsewhere. */
-	child_cgroup = task_cgroup(child);
-	flags = cgroup_flags(child_cgroup);
-	watched_cgroup = flags & WATCH_TASKS;
-	watched_parent = current_watched();
 	if (!watched_cgroup && !watched_parent)
 		return 0;
-
-	cgroup = bpf_get_current_cgroup_id();
-	start = BPF_CORE_READ(child, start_boottime);
-	tgid = BPF_CORE_READ(child, tgid);
-	if (bpf_map_update_elem(&watched, &tgid, &child_cgroup, BPF_ANY))
-		lose(child_cgroup, RECORD_CGROUP_ATTACH, LOSS_MAP_FULL);
-	/* Where the parent is in the same directory, and not followed, the word on it is about both. */
-	if (!watched_cgroup || (flags & WATCH_PROVISIONAL && watched_parent &&
-				(child_cgroup != cgroup || is_followed(bpf_get_current_pid_tgid() >> 32))))
-		follow(tgid, start, child_cgroup, RECORD_FORK);
-
+	if (!thread) {
+		start = BPF_CORE_READ(child, start_boottime);
+		tgid = BPF_CORE_READ(child, tgid);
+		if (bpf_map_update_elem(&watched, &tgid, &child_cgroup, BPF_ANY))
+			lose(child_cgroup, RECORD_CGROUP_ATTACH, LOSS_MAP_FULL);
+		/* Where the parent is in the same directory, and not followed, the word on it is about both. */
+		if (!watched_cgroup || (flags & WATCH_PROVISIONAL && watched_parent &&
+					(child_cgroup != cgroup || is_followed(bpf_get_current_pid_tgid() >> 32))))
+			follow(tgid, start, child_cgroup, RECORD_FORK);
+	}
 	if (watched_parent)
 		report_clone(parent, child, cgroup);
+	if (thread)
+		return 0;
 	/* What is lost is the child's. */
 	fill_header(&h, RECORD_FORK, parent, child_cgroup);
 	r = reserve(struct record_fork, &h);
