@@ -78,9 +78,32 @@ func openWatches(
 	for _, cg := range asked.list() {
 		uid, _ := watchOf(cg)
 		ws.take(uid)
+		if err := ws.goOn(cg, uid); err != nil {
+			log.Warn("a user's command is no longer watched", "cgroup", cg, "err", err)
+		}
 		ws.wait.Go(func() { ws.removeWhenEmpty(cg, uid) })
 	}
 	return ws
+}
+
+// goOn watches a cgroup that a sensor before has made. Where its hooks are there still, they do; without its journal, what
+// the user has called it is not known any more.
+func (ws *watches) goOn(cg string, uid uint32) error {
+	id, err := ws.watch.mount.ID(cg)
+	if err != nil {
+		return err
+	}
+	if err := ws.watch.sensor.Watch(id, bpf.WatchTasks|bpf.WatchChildren); err != nil {
+		return err
+	}
+	if err := ws.watch.sensor.Within(id, ws.budget(uid, id)); err != nil {
+		return err
+	}
+	c := &userCommand{of: ws}
+	if !c.tell(record.Watch{Op: record.WatchBegin, UID: uid, Cgroup: id, Path: cg}, nil) {
+		return errors.New("the sensor is busy")
+	}
+	return nil
 }
 
 // close leaves the cgroups in which something runs to the next sensor, and the place for those of the root cgroup where it

@@ -276,7 +276,8 @@ func TestACommandOutlivesItsClientAndTheSensor(t *testing.T) {
 		if err := os.Chmod(fifo, 0o666); err != nil {
 			t.Fatal(err)
 		}
-		cmd := u.command("run", "--", "sh", "-c", "read line <"+fifo+"; exit 5")
+		after := filepath.Join(u.dir, killed+".after")
+		cmd := u.command("run", "--", "sh", "-c", "read line <"+fifo+"; : >"+after+"; exit 5")
 		stderr, err := os.Create(filepath.Join(u.dir, killed+".stderr")) // a pipe would be waited for
 		if err != nil {
 			t.Fatal(err)
@@ -303,21 +304,21 @@ func TestACommandOutlivesItsClientAndTheSensor(t *testing.T) {
 			_, _ = go1.WriteString("x\n")
 		case "sensor":
 			u.log.Kill()
+			u.cmd = sheetbend(t, "sensor", "--config", u.cmd.Args[len(u.cmd.Args)-1])
+			u.log = sensortest.Start(t, u.cmd)
+			u.log.Hear("watching")
 			_, _ = go1.WriteString("x\n")
 			_ = cmd.Wait()
 			text, _ := os.ReadFile(stderr.Name())
 			if code := cmd.ProcessState.ExitCode(); code != 5 || !strings.Contains(string(text), "not all is shown: read what the sensor sees: it was cut off") {
 				t.Errorf("exit code %d: %s", code, text)
 			}
-			if len(u.cgroups()) != 1 {
-				t.Errorf("cgroups: %q", u.cgroups())
-			}
-			u.cmd = sheetbend(t, "sensor", "--config", u.cmd.Args[len(u.cmd.Args)-1])
-			u.log = sensortest.Start(t, u.cmd)
-			u.log.Hear("watching")
 		}
 		_ = go1.Close()
 		u.leavesNoCgroup()
+		sensortest.Until(t, "wait until the sensor has told of what the command did afterwards", func() bool {
+			return slices.Contains(slices.Collect(maps.Values(u.idsOf(u.spans, nil))), "file.open "+after)
+		})
 	}
 }
 

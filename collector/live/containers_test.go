@@ -72,6 +72,29 @@ func TestContainersAreWatchedUntilTheyAreKnownToBeNoSandbox(t *testing.T) {
 	}
 }
 
+// A walk leaves what a user had watched as it is, also below a directory that leads to containers.
+func TestAWalkGoesOnWithWhatAUserHadWatched(t *testing.T) {
+	h, s := newHost(), &stream{}
+	h.dirs["/user"], h.dirs["/user/watched"], h.dirs["/user/watched/below"], h.dirs["/user/other"] = 2, 3, 4, 5
+	f := h.feed(t, s)
+	f.o.Containers = true
+	f.o.Asked = func(cg string) bool { return strings.HasPrefix(cg, "/user/watched") }
+	h.quiet(0)
+	if err := h.run(t, f); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[uint64]bpf.WatchFlags{
+		2: bpf.WatchChildren, 3: bpf.WatchChildren | bpf.WatchTasks, 4: bpf.WatchChildren | bpf.WatchTasks, 5: bpf.WatchChildren,
+	} {
+		if flags := h.watches[id]; flags != want {
+			t.Errorf("%d is watched with %v, not %v", id, flags, want)
+		}
+	}
+	if len(h.within) != 0 {
+		t.Errorf("budgets: %v", h.within)
+	}
+}
+
 // A sensor in a container that was made while an earlier one's hooks were there: what its runtime did in it waits for no
 // runtime's answer, and is nobody's loss.
 func TestTheSensorsOwnContainerIsNoSandboxAndNobodyIsAsked(t *testing.T) {

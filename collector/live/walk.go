@@ -115,8 +115,9 @@ func (w *walk) step(f *Feed, dirs int) error {
 // is inherited by the kernel side, listed, or both, and being reported twice does no harm.
 func (w *walk) enter(f *Feed, e entry) error {
 	cg := e.cgroup
-	selected, leads := f.o.selects(cg), f.o.leads(cg)
-	if !selected && !leads {
+	asked := f.o.Asked != nil && f.o.Asked(cg) // it has its budget, and is known, from who had it watched
+	selected, leads := !asked && f.o.selects(cg), f.o.leads(cg)
+	if !selected && !leads && !asked {
 		return nil
 	}
 	if e.depth > maxDepth {
@@ -138,9 +139,9 @@ func (w *walk) enter(f *Feed, e entry) error {
 		}
 	}
 	flags := bpf.WatchChildren
-	if selected {
+	if selected || asked {
 		flags |= bpf.WatchTasks
-		if f.mayBeNone(id, cg) {
+		if selected && f.mayBeNone(id, cg) {
 			flags |= bpf.WatchProvisional
 		}
 	}
