@@ -59,6 +59,7 @@ func (o *runOptions) asked(
 		story: !o.quiet, tree: o.tree, all: o.all, follow: o.follow, to: os.Stderr, display: o.display,
 		home: os.Getenv("HOME"),
 	}
+	withoutUnusable(c, by, log)
 	if r.out, err = openOutputs(c, build(), who, by, by, nil, truncate, terminal, os.Getenv, log); err != nil {
 		return 0, err
 	}
@@ -67,8 +68,11 @@ func (o *runOptions) asked(
 	var undo cleanups
 	defer undo.onError(&err)
 	undo.add("spans", func() error { return r.out.close(closing) })
-	if err := r.start(unable); err != nil {
+	if err := endedAlready(sent); err != nil {
 		return 0, err
+	}
+	if err := r.start(unable); err != nil {
+		return 0, errors.Join(endedAlready(sent), err)
 	}
 	if r.out.follow != nil {
 		r.out.follow.Begin(time.Now())

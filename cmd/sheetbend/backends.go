@@ -97,8 +97,8 @@ func endpointsOf(o config.OTLP, getenv func(string) string) (found []endpoint, e
 
 // withoutUnusable drops what nobody has asked for, only the environment names a backend for it, if that cannot be used:
 // it is meant for the agent.
-func (r *watchedRun) withoutUnusable() {
-	all := r.config.Exporters.OTLP
+func withoutUnusable(c *config.Config, by identity, log *slog.Logger) {
+	all := c.Exporters.OTLP
 	if slices.ContainsFunc(all, func(o config.OTLP) bool { return o.Endpoint != "" }) {
 		return
 	}
@@ -109,7 +109,7 @@ func (r *watchedRun) withoutUnusable() {
 			one.Signals = []string{signal}
 			endpoints, err := endpointsOf(one, os.Getenv)
 			for _, e := range endpoints {
-				s, openErr := e.open(len(all) > 1, r.by, nil, r.log)
+				s, openErr := e.open(len(all) > 1, by, nil, log)
 				if err = openErr; err != nil {
 					break
 				}
@@ -121,10 +121,10 @@ func (r *watchedRun) withoutUnusable() {
 			return err != nil
 		})
 	}
-	r.config.Exporters.OTLP = slices.DeleteFunc(all, func(o config.OTLP) bool { return len(o.Signals) == 0 })
-	if _, err := findEndpoints(r.config, os.Getenv); err != nil { // of both together
+	c.Exporters.OTLP = slices.DeleteFunc(all, func(o config.OTLP) bool { return len(o.Signals) == 0 })
+	if _, err := findEndpoints(c, os.Getenv); err != nil { // of both together
 		complain("nothing is sent over OTLP: the environment names backends that cannot be used: %v", err)
-		r.config.Exporters.OTLP = nil
+		c.Exporters.OTLP = nil
 	}
 }
 

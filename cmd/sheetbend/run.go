@@ -305,7 +305,7 @@ func (r *watchedRun) begin() error {
 	if err != nil {
 		return err
 	}
-	r.withoutUnusable()
+	withoutUnusable(r.config, r.by, r.log)
 	table := agents.NewTable(cc.Agents)
 	w := watchOptions{config: r.config, collector: cc, mount: r.session.mount, closeEvents: closeElsewhere, log: r.log}
 	r.undo.add("after the delivery", r.delivered.run)

@@ -102,20 +102,27 @@ func noTyping(tables []abi) []bpf.Instruction {
 // no_new_privs for it: sudo and the like go on to work in the command, under the filter.
 func refuseTyping() error { return confine.SetFilter(noTyping(abis[runtime.GOARCH]), 0) }
 
+// endedAlready says that a signal has come that ends sheetbend, as there is no command yet that could have it.
+func endedAlready(sent <-chan signals.Sent) error {
+	for {
+		select {
+		case got := <-sent:
+			if !passing(got.Signal) {
+				return endedBy(got.Signal)
+			}
+		default:
+			return nil
+		}
+	}
+}
+
 // execute starts the command in the session's cgroup and waits for its end; owed is that of wait. own is the terminal
 // that it got, to be closed when what it left running is not heard any more; nil if it shares that of sheetbend.
 func (o *runOptions) execute(
 	s *session, who identity, l launch, term *tty, sent <-chan signals.Sent,
 ) (status syscall.WaitStatus, owed unix.Signal, own *ownTerminal, err error) {
-	for waiting := true; waiting; {
-		select {
-		case got := <-sent:
-			if !passing(got.Signal) {
-				return 0, 0, nil, endedBy(got.Signal)
-			}
-		default:
-			waiting = false
-		}
+	if err := endedAlready(sent); err != nil {
+		return 0, 0, nil, err
 	}
 	if needsTerminal(who) {
 		if own, err = openTerminal(s, who, l); err != nil {

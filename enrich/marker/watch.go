@@ -41,14 +41,18 @@ func (s *Server) watch(p peer, r client.Request) (client.Response, Watch, error)
 	return client.Response{OK: true, Stream: true, Cgroup: w.Cgroup()}, w, nil
 }
 
-// follow sends the frames of a watch. Who reads slowly, or is stopped, is waited for: what a Watch keeps is bounded. The
-// client says that the command has ended by closing its end for writing, or by ending.
+// restWithin bounds how long a client may take for what is left when its command has ended.
+const restWithin = 30 * time.Second
+
+// follow sends the frames of a watch. Who reads slowly, or is stopped, is waited for while the command runs: what a Watch
+// keeps is bounded. The client says that the command has ended by closing its end for writing, or by ending.
 func follow(conn *net.UnixConn, w Watch) {
 	_ = conn.SetDeadline(time.Time{})
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		_, _ = conn.Read(make([]byte, 1)) // nobody has anything to say here any more
+		_ = conn.SetWriteDeadline(time.Now().Add(restWithin))
 		w.Ended()
 	}()
 	for {

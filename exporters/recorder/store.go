@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -340,8 +341,13 @@ func (r *Recorder) forget(rec *recording, counter *uint64) error {
 	r.bytes -= rec.counted
 	if r.current[rec.sum.Instance] == rec {
 		delete(r.current, rec.sum.Instance)
-		if counter != nil && counter != &r.stats.Removed && len(r.evicted) < maxEvicted {
+		if counter != nil && counter != &r.stats.Removed {
 			r.evicted[rec.sum.Instance] = rec.sum
+			if len(r.evicted) > maxEvicted { // the one that goes on least likely
+				delete(r.evicted, slices.MinFunc(slices.Collect(maps.Keys(r.evicted)), func(a, b string) int {
+					return cmp.Compare(r.evicted[a].Until, r.evicted[b].Until)
+				}))
+			}
 		}
 	}
 	r.mu.Lock()

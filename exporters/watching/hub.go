@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// maxStream bounds what waits for one user's client in bytes, maxAll what waits for all.
+	// maxStream bounds what waits for one client in bytes, maxUser what waits for those of one user, maxAll for all.
 	maxStream = 4 << 20
+	maxUser   = 8 << 20
 	maxAll    = 64 << 20
 )
 
@@ -25,11 +26,34 @@ type Hub struct {
 	mu   sync.Mutex   // of by
 	by   map[string]*Stream
 
-	waiting, dropped atomic.Int64 // bytes; spans
+	dropped atomic.Int64 // spans
+
+	bytes   sync.Mutex // of what follows; a Stream's is taken before it
+	waiting int        // bytes
+	users   map[uint32]int
 }
 
 // New returns a Hub without streams. version is that of the instrumentation scope.
-func New(version string) *Hub { return &Hub{version: version, by: make(map[string]*Stream)} }
+func New(version string) *Hub {
+	return &Hub{version: version, by: make(map[string]*Stream), users: make(map[uint32]int)}
+}
+
+// room says whether so many bytes more may wait for a user.
+func (h *Hub) room(uid uint32, n int) bool {
+	h.bytes.Lock()
+	defer h.bytes.Unlock()
+	return h.users[uid]+n <= maxUser && h.waiting+n <= maxAll
+}
+
+// wait counts bytes that wait for a user, or, below 0, that do no longer.
+func (h *Hub) wait(uid uint32, n int) {
+	h.bytes.Lock()
+	defer h.bytes.Unlock()
+	h.waiting += n
+	if h.users[uid] += n; h.users[uid] == 0 {
+		delete(h.users, uid)
+	}
+}
 
 // Dropped counts the spans that no client got, as it was too slow.
 func (h *Hub) Dropped() uint64 { return uint64(h.dropped.Load()) }

@@ -13,10 +13,6 @@ import (
 	"github.com/sheetbend/sheetbend/exporters/otlp"
 )
 
-// maxCalls bounds the calls of which it is remembered that another user's program ran in them; with more, all count as
-// such.
-const maxCalls = 4096
-
 // A Stream has the spans of one sandbox as frames (enrich/marker/client). Next is called from one goroutine, Finish
 // where the Hub's Span is, Close from any.
 type Stream struct {
@@ -25,8 +21,8 @@ type Stream struct {
 	uid     uint32
 	encoder *otlp.Encoder
 
-	others uint64          // programs of other users
-	mixed  map[string]bool // calls in which some ran; "": outside of all
+	others uint64 // programs of other users
+	mixed  bool   // something of them was seen: what sums up may have it
 
 	mu      sync.Mutex
 	queue   [][]byte
@@ -37,7 +33,7 @@ type Stream struct {
 }
 
 func newStream(h *Hub, sandbox string, uid uint32) *Stream {
-	s := &Stream{hub: h, sandbox: sandbox, uid: uid, mixed: make(map[string]bool), wake: make(chan struct{}, 1)}
+	s := &Stream{hub: h, sandbox: sandbox, uid: uid, wake: make(chan struct{}, 1)}
 	s.encoder = otlp.NewEncoder(h.version, otlp.Limits{Spans: 256, Bytes: client.MaxFrame / 2}, s.batch)
 	return s
 }
@@ -49,21 +45,14 @@ func (s *Stream) span(x *span.Span) {
 		return
 	}
 	a := span.Attrs(x.Attrs)
-	call := a.Text(span.KeyCallID)
-	if call == "" {
-		call = a.Text(span.KeyCallContext)
-	}
 	if x.OfProgram && x.User != (span.User{Known: true, ID: s.uid}) {
 		if x.Kind == span.Exec && !x.StandIn && !a.Is(span.KeyPartial) {
 			s.others++
 		}
-		if len(s.mixed) < maxCalls {
-			s.mixed[call] = true
-		}
+		s.mixed = true
 		return
 	}
-	mixed := len(s.mixed) > 0 && (x.Kind != span.SessionCall || s.mixed[call] || len(s.mixed) >= maxCalls)
-	if x.Kind.Story() && mixed {
+	if x.Kind.Story() && s.mixed {
 		y := *x
 		y.Attrs = slices.DeleteFunc(slices.Clone(x.Attrs), func(a span.Attr) bool {
 			return a.Kind == span.StringsAttr || a.Key == span.KeyCallSummary || a.Key == span.KeySessionSummary
@@ -90,7 +79,7 @@ func (s *Stream) batch(b otlp.Batch) {
 	f := closed(b.AppendRequest(frame(client.FrameSpans, b.Size()+16*len(b.Resources))))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || s.bytes+len(f) > maxStream || s.hub.waiting.Load()+int64(len(f)) > maxAll {
+	if s.over || s.bytes+len(f) > maxStream || !s.hub.room(s.uid, len(f)) {
 		if !s.over {
 			s.dropped += uint64(b.Spans)
 			s.hub.dropped.Add(int64(b.Spans))
@@ -103,7 +92,7 @@ func (s *Stream) batch(b otlp.Batch) {
 func (s *Stream) put(f []byte) {
 	s.queue = append(s.queue, f)
 	s.bytes += len(f)
-	s.hub.waiting.Add(int64(len(f)))
+	s.hub.wait(s.uid, len(f))
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -134,7 +123,7 @@ func (s *Stream) Next() ([]byte, bool) {
 			s.queue[0] = nil
 			s.queue = s.queue[1:]
 			s.bytes -= len(f)
-			s.hub.waiting.Add(-int64(len(f)))
+			s.hub.wait(s.uid, -len(f))
 			s.mu.Unlock()
 			return f, true
 		}
@@ -158,7 +147,7 @@ func (s *Stream) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
-	s.hub.waiting.Add(-int64(s.bytes))
+	s.hub.wait(s.uid, -s.bytes)
 	s.queue, s.bytes = nil, 0
 	select {
 	case s.wake <- struct{}{}:
