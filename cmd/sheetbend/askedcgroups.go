@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/sheetbend/sheetbend/collector/cgroup"
+	"github.com/sheetbend/sheetbend/enrich/container"
 )
 
 // watchPrefix begins the name of a cgroup that was made for a user's command; the user's id and a random number follow.
@@ -42,9 +43,12 @@ type askedCgroups struct {
 func findAsked(m cgroup.Mount) *askedCgroups {
 	a := &askedCgroups{paths: map[string]bool{}}
 	next := []string{"/"}
-	for looked := 0; len(next) > 0 && looked < maxLooked; looked++ {
+	for looked := 0; len(next) > 0 && looked < maxLooked && len(a.paths) < maxWatches; looked++ {
 		cg := next[len(next)-1]
 		next = next[:len(next)-1]
+		if _, is := container.FromCgroup(cg); is {
+			continue // none is made there, and its root could make what looks like one
+		}
 		if _, ok := watchOf(cg); ok {
 			if owner, err := m.Owner(cg); err == nil && owner == uint32(os.Geteuid()) {
 				a.add(cg)
