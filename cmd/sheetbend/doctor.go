@@ -50,7 +50,7 @@ func newDoctor() *cobra.Command {
 whether it works here and in which form. Nothing stays attached. The exit code is 1 if something
 that the sensor needs is missing.`,
 		Example: `  sudo sheetbend doctor
-  sudo sheetbend doctor --config /etc/sheetbend.yaml
+  sudo sheetbend doctor --config /etc/sheetbend/sheetbend.yaml
   sudo sheetbend doctor --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

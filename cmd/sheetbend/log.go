@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -130,3 +131,9 @@ func (n *notes) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (n *notes) WithGroup(string) slog.Handler { return n }
+
+// complain reports what went wrong, in one line, also when it is to be quiet.
+func complain(format string, args ...any) {
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
+	fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(text))
+}

@@ -112,7 +112,7 @@ refused, every connection.
   sheetbend record, replay      capture the raw stream, and make its spans again elsewhere`,
 		Example: `  sudo -E sheetbend run -- claude
   sudo -E sheetbend run --otlp-endpoint http://127.0.0.1:4317 -- make test
-  sudo sheetbend sensor --config /etc/sheetbend.yaml`,
+  sudo sheetbend sensor --config /etc/sheetbend/sheetbend.yaml`,
 		PersistentPreRun: func(*cobra.Command, []string) { readEnvironment() },
 		SilenceUsage:     true,
 		SilenceErrors:    true,

@@ -24,7 +24,7 @@ sheetbend replay makes the same spans of it, on any machine and without root.
 
 A capture holds arguments and paths as they were, credentials included. Treat it as a secret.`,
 		Example: `  sudo -E sheetbend record --output agent.capture -- claude
-  sudo sheetbend record --output host.capture --config /etc/sheetbend.yaml
+  sudo sheetbend record --output host.capture --config /etc/sheetbend/sheetbend.yaml
   sheetbend replay agent.capture`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.capture == "" || o.capture == "-" {

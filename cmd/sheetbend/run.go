@@ -78,6 +78,9 @@ signals as if it ran alone. When it has ended, its story is printed on stderr: o
 changed, where it connected, what to look at first, and a line or two for each of its tool calls; of
 another command the sums, and the tree of its processes, files and connections.
 
+Where a sensor runs on this host, no root is needed: it watches the command. Of programs that ran as
+other users you then get a number only. --record, --agent-telemetry and --user take root.
+
 The exit code is the command's. A signal that ended it ends sheetbend, too, so that scripts stop; where
 it cannot, as in the first process of a container, the exit code is 128+N. It is 127 if the command was
 not found, 126 if it cannot be executed, and 125 if it was not started for another reason: a wrong flag,
@@ -110,7 +113,7 @@ a process that goes on in its parent's program. Where the outcome is exec, the p
 another program: the same pid has a second row. The heading counts each file once, whoever used it; it
 does not count names that do not exist, sockets included. Output thrown away (/dev/null) and
 terminals that are not there (/dev/tty) are left out.`,
-		Example: `  sudo -E sheetbend run -- claude
+		Example: `  sheetbend run -- claude            # where a sensor runs; else: sudo -E sheetbend run …
   sudo -E sheetbend run --follow -- make test
   sudo -E sheetbend run --tree -- codex exec "fix the tests"
   sudo -E sheetbend run --output spans.jsonl --session "nightly-$(date +%F)" -- ./agent.sh
@@ -190,12 +193,6 @@ func (o *runOptions) note(format string, args ...any) {
 	if !o.quiet {
 		complain(format, args...)
 	}
-}
-
-// complain reports what went wrong, in one line, also when it is to be quiet.
-func complain(format string, args ...any) {
-	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
-	fmt.Fprintf(os.Stderr, "sheetbend: %s\n", printable(text))
 }
 
 // watched runs the command in a session and returns how it ended. An error means that the

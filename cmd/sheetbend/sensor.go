@@ -32,7 +32,7 @@ delivered within five seconds, what is left waits on disk for the next start (do
 the exit code is 0. The hooks stay, and what they see waits in the kernel for the next sensor, unless
 --no-pin is given; sheetbend unpin takes them away. A second signal ends the delivery at once. There is
 no reload; SIGHUP has the span file opened anew.`,
-		Example: `  sudo sheetbend sensor --config /etc/sheetbend.yaml
+		Example: `  sudo sheetbend sensor --config /etc/sheetbend/sheetbend.yaml
 
   # a small configuration
   sandboxes:
